@@ -1,0 +1,153 @@
+"""What can go wrong, and which gRPC status it is: the one place that maps between the two.
+
+Servicers raise these; the server's interceptor answers them as a status with `google.rpc.Status` details. Callers turn
+a status back into the same classes with `from_rpc_error`.
+"""
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+DOMAIN = "cellsparse"
+
+
+class CellsparseError(Exception):
+    """A failure with one clear sentence for people and a gRPC status for programs.
+
+    Attributes:
+        status: The gRPC status it is answered with.
+        message: One sentence naming the bad value and what is allowed.
+        violations: (field path, description) pairs, when fields of a request are at fault.
+    """
+
+    status = grpc.StatusCode.INTERNAL
+
+    def __init__(self, message: str, field: str = "", *, violations: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = list(violations) or ([(field, message)] if field else [])
+
+
+class InvalidArgument(CellsparseError):
+    """The request can never work as it is."""
+
+    status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFound(CellsparseError):
+    """What the request names does not exist."""
+
+    status = grpc.StatusCode.NOT_FOUND
+
+
+class AlreadyExists(CellsparseError):
+    """What the request would make exists and differs."""
+
+    status = grpc.StatusCode.ALREADY_EXISTS
+
+
+class FailedPrecondition(CellsparseError):
+    """The request may work later, in another state."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class ResourceExhausted(CellsparseError):
+    """A size or quota limit is reached."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(CellsparseError):
+    """A service or store does not answer now; trying again may help."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+
+
+class StorageError(Unavailable):
+    """The object store could not be read or written."""
+
+
+class DeadlineExceeded(CellsparseError):
+    """The work took longer than allowed."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Cancelled(CellsparseError):
+    """The caller went away."""
+
+    status = grpc.StatusCode.CANCELLED
+
+
+class Internal(CellsparseError):
+    """A fault of ours."""
+
+    status = grpc.StatusCode.INTERNAL
+
+
+_BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
+    kind.status: kind
+    for kind in (
+        InvalidArgument,
+        NotFound,
+        AlreadyExists,
+        FailedPrecondition,
+        ResourceExhausted,
+        Unavailable,
+        DeadlineExceeded,
+        Cancelled,
+    )
+}
+
+
+def to_status(error: CellsparseError) -> status_pb2.Status:
+    """Return the `google.rpc.Status` of an error: BadRequest with its field violations, and ErrorInfo with its class."""
+    details = []
+    if error.violations:
+        bad = error_details_pb2.BadRequest()
+        for field, description in error.violations:
+            bad.field_violations.add(field=field, description=description)
+        details.append(_pack(bad))
+    details.append(_pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)))
+    return status_pb2.Status(code=error.status.value[0], message=error.message, details=details)
+
+
+def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
+    """Return the error behind a failed call, with its sentence and field violations.
+
+    Args:
+        error: What a stub raised.
+
+    Returns:
+        An instance of the class that belongs to the status; `Internal` for statuses without a class of their own.
+    """
+    call = error if isinstance(error, grpc.Call) else None
+    if call is None:
+        return Internal(f"The call failed: {error}")
+    kind = _BY_STATUS.get(call.code(), Internal)
+    violations: list[tuple[str, str]] = []
+    try:
+        status = rpc_status.from_call(call)
+    except (ValueError, NotImplementedError):
+        status = None
+    for detail in status.details if status is not None else ():
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest()
+            detail.Unpack(bad)
+            violations = [(item.field, item.description) for item in bad.field_violations]
+        elif detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo()
+            detail.Unpack(info)
+            if info.reason == StorageError.__name__:
+                kind = StorageError
+    return kind(call.details() or f"The call failed with {call.code().name}.", violations=violations)
+
+
+def _pack(message: error_details_pb2.BadRequest | error_details_pb2.ErrorInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
