@@ -1,0 +1,19 @@
+"""Cellsparse: segmentation models from a few labelled cells.
+
+Example:
+    import cellsparse
+
+    client = cellsparse.Client()
+    dense = client.create_dataset("nuclei", items)
+    sparse = client.sparsify(dense.id, mode="minmax", k=4, background="shifted")
+    run = client.train(sparse.id, "unet", preset="fast")
+    run.wait()
+    labels = client.predict(run.id, "image.tif")
+"""
+
+from cellsparse import errors
+from cellsparse.client import Client
+from cellsparse.datasets import Item, ItemArrays
+from cellsparse.runs import Run
+
+__all__ = ["Client", "Item", "ItemArrays", "Run", "errors"]

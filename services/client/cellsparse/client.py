@@ -1,0 +1,239 @@
+"""The SDK's front door."""
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
+
+from cellsparse import datasets, models, runs, words
+from cellsparse.connection import Connection
+from cellsparse.datasets import ItemArrays
+from cellsparse.items import Content, Items
+from cellsparse.runs import OnLost, Run
+from cellsparse.settings import sparsify_settings, training_settings
+
+
+class Client:
+    """Talks to one orchestrator. Every method raises `cellsparse.errors.CellsparseError` with one sentence.
+
+    Args:
+        address: host:port; not given: CELLSPARSE_ADDRESS, or what `cellsparse up` started.
+        timeout: Deadline of an ordinary call, seconds.
+
+    Raises:
+        Unavailable: No address is known.
+    """
+
+    def __init__(self, address: str | None = None, timeout: float = 30.0) -> None:
+        self.connection = Connection(address, timeout)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def status(self, timeout: float | None = None) -> orchestrator_pb2.GetStatusResponse:
+        """Return which services there are and how they are."""
+        request = orchestrator_pb2.GetStatusRequest()
+        answer: orchestrator_pb2.GetStatusResponse = self.connection.call("GetStatus", request, timeout=timeout)
+        return answer
+
+    def create_dataset(self, name: str, items: Items, label_kind: str = "instances") -> dataset_pb2.Dataset:
+        """Upload a dataset; nothing is kept unless all of it is good.
+
+        Args:
+            name: Name for people.
+            items: `Item`s or (name, split, image, label) tuples, taken one at a time: an iterator may be as long as
+                it likes. Image and label are paths, file contents or arrays.
+            label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
+        """
+        return datasets.create(self.connection, name, items, label_kind)
+
+    def datasets(self) -> Iterator[dataset_pb2.Dataset]:
+        """Yield all datasets, newest first."""
+        return datasets.listed(self.connection)
+
+    def dataset(self, dataset_id: str) -> dataset_pb2.Dataset:
+        """Return one dataset."""
+        return datasets.get(self.connection, dataset_id)
+
+    def dataset_items(self, dataset_id: str) -> Iterator[dataset_pb2.DatasetItem]:
+        """Yield a dataset's items, in their order."""
+        return datasets.items(self.connection, dataset_id)
+
+    def dataset_item(self, dataset_id: str, item: str) -> ItemArrays:
+        """Fetch one item's image and labels."""
+        return datasets.item_arrays(self.connection, dataset_id, item)
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset that no unfinished run needs."""
+        datasets.delete(self.connection, dataset_id)
+
+    def sparsify(
+        self,
+        dataset: str,
+        *,
+        mode: str = "minmax",
+        k: int | None = None,
+        background: str = "shifted",
+        distance: int | None = None,
+        total_cells: int | None = None,
+        percent: float | None = None,
+        seed: int = 0,
+        splits: Sequence[str] = (),
+        name: str = "",
+        on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
+    ) -> dataset_pb2.Dataset:
+        """Make a new dataset in which the chosen splits keep a few cells; other splits are taken over as they are.
+
+        Args:
+            dataset: Dataset id.
+            mode: "min", "max", "minmax" or "random".
+            k: Cells per image: k of the mode, so 2k in all. Give this or `total_cells` or `percent`.
+            background: "none", "shifted", "ring" or "all".
+            distance: Pixels, for shifted and ring; not given: 10.
+            total_cells: Cells over all sparsified items together.
+            percent: Percent of the candidate cells over all sparsified items together, above 0 to 100.
+            seed: Seed of mode random.
+            splits: Of "train", "val", "test"; empty: train and val.
+            name: Name of the new dataset; empty: made from the source's and the settings.
+            on_progress: Called with every answer: `items_done`, `items_total`, `warnings`.
+        """
+        settings = sparsify_settings(
+            mode=mode,
+            k=k,
+            background=background,
+            distance=distance,
+            total_cells=total_cells,
+            percent=percent,
+            seed=seed,
+        )
+        return datasets.sparsify(self.connection, dataset, settings, splits=splits, name=name, on_progress=on_progress)
+
+    def train(
+        self,
+        dataset: str,
+        backend: str = "cellpose",
+        *,
+        name: str = "",
+        request_id: str = "",
+        max_attempts: int | None = None,
+        priority: int = 0,
+        **settings: Any,
+    ) -> Run:
+        """Queue a training run.
+
+        Args:
+            dataset: Dataset id.
+            backend: "cellpose", "stardist" or "unet".
+            name: Name for people; empty: made from backend and dataset.
+            request_id: Repeated calls with the same one make one run.
+            max_attempts: 1 to 10; not given: 3.
+            priority: Larger starts earlier, -100 to 100.
+            **settings: Fields of TrainingSettings and of the backend's own settings: preset="fast", steps=100,
+                n_rays=32. An unknown one raises, with a list of those there are and their ranges.
+
+        Returns:
+            A handle: `run.wait()`, `run.watch()`, `run.cancel()`.
+        """
+        request = orchestrator_pb2.CreateRunRequest(
+            request_id=request_id,
+            name=name,
+            dataset_id=dataset,
+            settings=training_settings(backend, settings),
+            max_attempts=max_attempts,
+            priority=priority,
+        )
+        return Run(self.connection.call("CreateRun", request).run.id, self.connection)
+
+    def run(self, run_id: str) -> orchestrator_pb2.Run:
+        """Return one run."""
+        return runs.get(self.connection, run_id)
+
+    def runs(
+        self, *, states: Sequence[str] = (), backend: str = "", dataset: str = ""
+    ) -> Iterator[orchestrator_pb2.Run]:
+        """Yield runs, newest first.
+
+        Args:
+            states: Only these: "queued", "starting", "running", "retrying", "succeeded", "failed", "cancelled".
+            backend: Only this backend.
+            dataset: Only this dataset id.
+        """
+        numbers = [words.number(common_pb2.RunState.DESCRIPTOR, state, "states") for state in states]
+
+        def request(page: Any) -> orchestrator_pb2.ListRunsRequest:
+            return orchestrator_pb2.ListRunsRequest(
+                page=page,
+                states=numbers,
+                backend=backend,
+                dataset_id=dataset,
+            )
+
+        return self.connection.pages("ListRuns", request, "runs")
+
+    def watch(
+        self, run_id: str, after: int = 0, *, on_lost: OnLost | None = None
+    ) -> Iterator[orchestrator_pb2.RunEvent]:
+        """Yield a run's events until it has ended; outages of up to 30 s are bridged (see `cellsparse.runs.watch`)."""
+        return runs.watch(self.connection, run_id, after, on_lost=on_lost)
+
+    def cancel(self, run_id: str) -> orchestrator_pb2.Run:
+        """Ask to cancel a run; one that has ended stays as it is."""
+        return runs.cancel(self.connection, run_id)
+
+    def models(self, *, backend: str = "") -> Iterator[orchestrator_pb2.Model]:
+        """Yield models, newest first."""
+
+        def request(page: Any) -> orchestrator_pb2.ListModelsRequest:
+            return orchestrator_pb2.ListModelsRequest(page=page, backend=backend)
+
+        return self.connection.pages("ListModels", request, "models")
+
+    def model(self, model_id: str) -> orchestrator_pb2.Model:
+        """Return one model."""
+        request = orchestrator_pb2.GetModelRequest(model_id=model_id)
+        answer: orchestrator_pb2.GetModelResponse = self.connection.call("GetModel", request)
+        return answer.model
+
+    def predict(self, model: str, image: Content) -> npt.NDArray[np.int32]:
+        """Segment one image.
+
+        Args:
+            model: Model id, which is the id of its run.
+            image: Path, file content, or array of axes YX or YXC.
+
+        Returns:
+            Labels of axes YX, the size of the image: 0 background, n > 0 cell n.
+        """
+        return models.predict(self.connection, model, image)
+
+    def evaluate(
+        self,
+        model: str,
+        dataset: str,
+        split: str = "test",
+        *,
+        ious: Sequence[float] = (),
+        on_progress: Callable[[trainer_pb2.EvaluateResponse], None] | None = None,
+    ) -> trainer_pb2.EvaluationReport:
+        """Score a model on one split of a dataset.
+
+        Args:
+            model: Model id.
+            dataset: Id of the dataset with the true labels.
+            split: "train", "val" or "test".
+            ious: IoU thresholds, above 0 to 1; empty: 0.5, 0.55, ... 0.9.
+            on_progress: Called with every answer: `items_done`, `items_total`.
+        """
+        return models.evaluate(self.connection, model, dataset, split=split, ious=ious, on_progress=on_progress)

@@ -1,0 +1,166 @@
+"""One channel to the orchestrator: deadlines, errors as exceptions, and a fresh look for the address after a loss."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import grpc
+from cellsparse_common.channel import open_channel
+from cellsparse_common.errors import from_rpc_error
+from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from cellsparse.errors import CellsparseError, Unavailable
+from cellsparse.home import find_address
+
+
+class Connection:
+    """Calls the orchestrator's two services.
+
+    Args:
+        address: host:port; None finds it (see `cellsparse.home.find_address`).
+        timeout: Deadline of an ordinary call, seconds.
+
+    Raises:
+        Unavailable: No address is known.
+    """
+
+    def __init__(self, address: str | None, timeout: float) -> None:
+        self.timeout = timeout
+        self._given = address
+        self._open(find_address(address))
+
+    def _open(self, address: str) -> None:
+        self.address = address
+        self._channel = open_channel(address)
+        # The generated stubs carry no types; `_method` is the only place that looks inside them.
+        self._stubs: list[Any] = [
+            stub(self._channel)
+            for stub in (dataset_pb2_grpc.DatasetServiceStub, orchestrator_pb2_grpc.OrchestratorServiceStub)
+        ]
+
+    def refresh(self) -> None:
+        """Look again where the orchestrator is: a restarted one may listen on another port."""
+        address = find_address(self._given)
+        if address != self.address:
+            self.close()
+            self._open(address)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def call(self, method: str, request: Message, *, timeout: float | None = None) -> Any:
+        """Make a unary call.
+
+        Raises:
+            CellsparseError: The call failed.
+        """
+        with _Errors(self):
+            return self._method(method)(request, timeout=timeout or self.timeout)
+
+    def upload(self, method: str, requests: Iterator[Message], *, timeout: float) -> Any:
+        """Make a call with a stream of requests; what the iterator raises is raised here.
+
+        Raises:
+            CellsparseError: The call failed.
+        """
+        source = _Source(requests)
+        with _Errors(self, source):
+            call = self._method(method).future(source, timeout=timeout)
+            source.cancel.set_result(call.cancel)
+            try:
+                return call.result()
+            finally:
+                call.cancel()
+
+    def stream(self, method: str, request: Message, *, timeout: float) -> Iterator[Any]:
+        """Make a call with a stream of answers; leaving the iterator cancels the call.
+
+        Raises:
+            CellsparseError: The call failed.
+        """
+        with _Errors(self):
+            call = self._method(method)(request, timeout=timeout)
+            try:
+                yield from call
+            finally:
+                call.cancel()
+
+    def pages(self, method: str, make: Callable[..., Message], entries: str) -> Iterator[Any]:
+        """Yield the entries of all pages of a list call.
+
+        Args:
+            method: Name of the call.
+            make: Makes the request, with `page=`.
+            entries: The answer's field that holds the entries.
+        """
+        token = ""
+        while True:
+            answer = self.call(method, make(page={"page_size": 200, "page_token": token}))
+            yield from getattr(answer, entries)
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def _method(self, name: str) -> Any:
+        return next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
+
+
+class _Source:
+    """Cancels the call when its request iterator raises, and keeps the exception for the caller's thread.
+
+    Left to itself, gRPC would log a traceback and say no more than that the call was cancelled.
+    """
+
+    def __init__(self, requests: Iterator[Message]) -> None:
+        self._requests = requests
+        self.cancel: Future[Callable[[], object]] = Future()
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> "_Source":
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            return next(self._requests)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            # Cancelled first: an orderly end of the stream would make the server keep half a dataset.
+            self.cancel.result(timeout=10)()
+            raise StopIteration from error
+
+
+class _Errors:
+    """Turns what a stub raises into the SDK's exceptions."""
+
+    def __init__(self, connection: Connection, source: _Source | None = None) -> None:
+        self._connection = connection
+        self._source = source
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._source is not None and self._source.failure is not None:
+            raise self._source.failure from None
+        if isinstance(error, grpc.RpcError):
+            raise explain(error, self._connection.address) from None
+
+
+def explain(error: grpc.RpcError, address: str) -> CellsparseError:
+    """Return the exception behind a failed call; where no server answered at all, one that names the address."""
+    found = from_rpc_error(error)
+    if type(found) is Unavailable and isinstance(error, grpc.Call) and not _answered(error):
+        return Unavailable(f"No orchestrator answers at {address}; `cellsparse up` starts one.")
+    return found
+
+
+def _answered(error: grpc.Call) -> bool:
+    """Whether a Cellsparse server wrote this status, rather than the transport."""
+    try:
+        return rpc_status.from_call(error) is not None
+    except (ValueError, NotImplementedError):
+        return False

@@ -1,0 +1,104 @@
+"""Datasets: upload, look at, sparsify."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from cellsparse_common.images import decode_image
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
+
+from cellsparse import words
+from cellsparse.connection import Connection
+from cellsparse.errors import Internal
+from cellsparse.items import Item, Items, upload_messages
+
+__all__ = ["Item", "ItemArrays", "create", "delete", "get", "item_arrays", "items", "listed", "sparsify"]
+
+MAX_PIXELS = 2**26
+LONG_SECONDS = 6 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemArrays:
+    """One item of a dataset, as arrays."""
+
+    name: str
+    """Its name."""
+    split: str
+    """"train", "val" or "test"."""
+    image: npt.NDArray[np.generic]
+    """Axes YX or YXC, in the type it was uploaded in."""
+    label: npt.NDArray[np.int32]
+    """Axes YX: -1 not labelled, 0 background, n > 0 cell n."""
+
+
+def create(connection: Connection, name: str, entries: Items, label_kind: str) -> dataset_pb2.Dataset:
+    """Upload a dataset, one item at a time (see `cellsparse.Client.create_dataset`)."""
+    messages = upload_messages(name, entries, label_kind)
+    answer: dataset_pb2.CreateDatasetResponse = connection.upload("CreateDataset", messages, timeout=LONG_SECONDS)
+    return answer.dataset
+
+
+def listed(connection: Connection) -> Iterator[dataset_pb2.Dataset]:
+    """Yield all datasets, newest first, page by page."""
+    return connection.pages("ListDatasets", dataset_pb2.ListDatasetsRequest, "datasets")
+
+
+def get(connection: Connection, dataset_id: str) -> dataset_pb2.Dataset:
+    """Return one dataset."""
+    answer: dataset_pb2.GetDatasetResponse = connection.call(
+        "GetDataset", dataset_pb2.GetDatasetRequest(dataset_id=dataset_id)
+    )
+    return answer.dataset
+
+
+def items(connection: Connection, dataset_id: str) -> Iterator[dataset_pb2.DatasetItem]:
+    """Yield a dataset's items in their order, page by page."""
+
+    def request(page: object) -> dataset_pb2.ListDatasetItemsRequest:
+        return dataset_pb2.ListDatasetItemsRequest(dataset_id=dataset_id, page=page)
+
+    return connection.pages("ListDatasetItems", request, "items")
+
+
+def item_arrays(connection: Connection, dataset_id: str, item: str) -> ItemArrays:
+    """Fetch one item's image and labels."""
+    answer = connection.call("GetDatasetItem", dataset_pb2.GetDatasetItemRequest(dataset_id=dataset_id, item=item))
+    return ItemArrays(
+        name=answer.item.name,
+        split=words.word(common_pb2.Split.DESCRIPTOR, answer.item.split),
+        image=decode_image(answer.image, max_pixels=MAX_PIXELS).array,
+        label=decode_image(answer.label, max_pixels=MAX_PIXELS, field="label").array.astype(np.int32),
+    )
+
+
+def delete(connection: Connection, dataset_id: str) -> None:
+    """Delete a dataset."""
+    connection.call("DeleteDataset", dataset_pb2.DeleteDatasetRequest(dataset_id=dataset_id))
+
+
+def sparsify(
+    connection: Connection,
+    dataset_id: str,
+    settings: sparsifier_pb2.SparsifySettings,
+    *,
+    splits: Sequence[str] = (),
+    name: str = "",
+    on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
+) -> dataset_pb2.Dataset:
+    """Make a sparse copy of a dataset (see `cellsparse.Client.sparsify`)."""
+    request = dataset_pb2.CreateSparseDatasetRequest(
+        dataset_id=dataset_id,
+        name=name,
+        settings=settings,
+        splits=[words.number(common_pb2.Split.DESCRIPTOR, split, "splits") for split in splits],
+    )
+    answer = None
+    for answer in connection.stream("CreateSparseDataset", request, timeout=LONG_SECONDS):
+        if on_progress is not None:
+            on_progress(answer)
+    if answer is None or not answer.HasField("dataset"):
+        raise Internal("The orchestrator ended the stream without a dataset.")
+    made: dataset_pb2.Dataset = answer.dataset
+    return made

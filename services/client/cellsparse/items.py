@@ -1,0 +1,97 @@
+"""What goes into a dataset, and how it is cut into the messages of an upload."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from cellsparse_common.images import encode_tiff
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
+
+from cellsparse import words
+from cellsparse.errors import InvalidArgument
+
+CHUNK_BYTES = 2**20
+
+Content: TypeAlias = str | Path | bytes | npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image with its labels. Plain tuples in this order are as good."""
+
+    name: str
+    """Unique in its dataset; letters, digits, dot, dash, underscore and space."""
+    split: str | int
+    """"train", "val" or "test"."""
+    image: Content
+    """File, file content, or array of axes YX or YXC with 1 to 4 channels."""
+    label: Content
+    """File, file content, or integer array of axes YX: -1 not labelled, 0 background, n > 0 cell n."""
+
+
+Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
+
+
+def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[dataset_pb2.CreateDatasetRequest]:
+    """Yield the messages of an upload, holding one chunk of files, or one array, at a time.
+
+    Raises:
+        InvalidArgument: Unknown split or label kind, unreadable file, or an array that is no image.
+    """
+    request = dataset_pb2.CreateDatasetRequest
+    kind = words.number(dataset_pb2.LabelKind.DESCRIPTOR, label_kind, "label_kind")
+    yield request(header=dataset_pb2.DatasetHeader(name=name, label_kind=kind))
+    for entry in items:
+        item = entry if isinstance(entry, Item) else _item(*entry)
+        split = words.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
+        for role, content in (
+            (dataset_pb2.FILE_ROLE_IMAGE, item.image),
+            (dataset_pb2.FILE_ROLE_LABEL, item.label),
+        ):
+            if isinstance(content, np.ndarray):
+                labels = role == dataset_pb2.FILE_ROLE_LABEL
+                content = encode_tiff(_label_array(content, item.name) if labels else content)
+            yield request(file=dataset_pb2.FileHeader(item=item.name, split=split, role=role))
+            for chunk in _chunks(content):
+                yield request(chunk=chunk)
+
+
+def image_bytes(image: Content) -> bytes:
+    """Return an image as file content: files as they are, arrays as TIFF.
+
+    Raises:
+        InvalidArgument: The file cannot be read.
+    """
+    return encode_tiff(image) if isinstance(image, np.ndarray) else b"".join(_chunks(image))
+
+
+def _item(name: str, split: str | int, image: Content, label: Content) -> Item:
+    return Item(name=name, split=split, image=image, label=label)
+
+
+def _chunks(content: str | Path | bytes) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
+        return
+    try:
+        with Path(content).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise InvalidArgument(f"{content} cannot be read: {error.strerror or error}.") from error
+
+
+def _label_array(label: npt.NDArray[np.generic], item: str) -> npt.NDArray[np.generic]:
+    """Return labels in a type that a TIFF can hold, without ever changing a value."""
+    if label.dtype == bool:
+        return label.astype(np.uint8)
+    if label.dtype.kind not in "iu" or label.dtype.itemsize < 8:
+        return label  # floats too: the server says what is wrong with them
+    narrow = label.astype(np.int32)
+    if not np.array_equal(narrow, label):
+        raise InvalidArgument(f"The labels of item {item!r} go beyond 32 bits; renumber the cells from 1.", "label")
+    return narrow
