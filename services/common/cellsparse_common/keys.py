@@ -1,0 +1,195 @@
+"""Every object key and every id rule, spelled once.
+
+A key is a path of components joined by "/". Components are letters, digits and ``. _ = + -`` or space, and begin with a
+letter, a digit or "_": so no key is absolute, climbs with "..", or hides behind a leading ".". Ids are checked before
+they become part of a key, file names inside a checkpoint or model by the same rule as keys.
+"""
+
+import re
+from typing import Literal
+
+from cellsparse_common.errors import InvalidArgument
+
+ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""What datasets, runs and models may be called; the protos state the same pattern."""
+
+DATASETS = "datasets/"
+BLOBS = "blobs/"
+RUNS = "runs/"
+
+# File systems end at 255 bytes per name; S3 ends at 1,024 per key, of which a prefix in the bucket needs some.
+MAX_COMPONENT = 255
+MAX_KEY = 900
+
+_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ =+-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHOWN = 100
+
+Pointer = Literal["LATEST", "BEST"]
+
+
+def check_id(value: str, field: str = "id") -> str:
+    """Return an id as it is, if it may become part of a key.
+
+    Args:
+        value: The id of a dataset, run or model.
+        field: Path of the request field it came from.
+
+    Raises:
+        InvalidArgument: The id does not match `ID_PATTERN`.
+    """
+    if not ID_PATTERN.fullmatch(value):
+        raise InvalidArgument(
+            f"{field} is {_shown(value)}; allowed are 1 to 63 lower-case letters, digits and '-', beginning with a "
+            "letter or digit",
+            field,
+        )
+    return value
+
+
+def is_key(value: str) -> bool:
+    """Tell whether a string is an object key."""
+    return _problem(value) is None
+
+
+def check_key(value: str) -> str:
+    """Return a key as it is, if it is one.
+
+    Raises:
+        InvalidArgument: A component is empty, hidden, too long or has another character than allowed.
+    """
+    problem = _problem(value)
+    if problem:
+        raise InvalidArgument(f"object key {_shown(value)} {problem}")
+    return value
+
+
+def check_prefix(value: str) -> str:
+    """Return a prefix of keys as it is: "", or the beginning of a key, which may end anywhere.
+
+    Raises:
+        InvalidArgument: No key could begin like this.
+    """
+    problem = _problem(value.removesuffix("/")) if value else None
+    if problem:
+        raise InvalidArgument(f"prefix {_shown(value)} {problem}")
+    return value
+
+
+def dataset_prefix(dataset_id: str) -> str:
+    """All objects that belong to one dataset alone (its images are shared blobs)."""
+    return f"{DATASETS}{check_id(dataset_id, 'dataset_id')}/"
+
+
+def dataset_manifest(dataset_id: str) -> str:
+    """What a dataset holds: items with their image and label blobs, splits and counts, as JSON."""
+    return f"{dataset_prefix(dataset_id)}manifest.json"
+
+
+def blob(sha256: str) -> str:
+    """An image or label image by the SHA-256 (64 hex digits) of its bytes.
+
+    Raises:
+        InvalidArgument: Not 64 lower-case hex digits.
+    """
+    if not _SHA256.fullmatch(sha256):
+        raise InvalidArgument(f"blob {_shown(sha256)} is not a SHA-256 of 64 lower-case hex digits")
+    return f"{BLOBS}{sha256[:2]}/{sha256}"
+
+
+def run_prefix(run_id: str) -> str:
+    """All objects of one run."""
+    return f"{RUNS}{check_id(run_id, 'run_id')}/"
+
+
+def run_spec(run_id: str) -> str:
+    """What was asked, with seed, versions and data hashes: enough to run it again."""
+    return f"{run_prefix(run_id)}spec.json"
+
+
+def run_metrics(run_id: str) -> str:
+    """Losses and scores of a finished run."""
+    return f"{run_prefix(run_id)}metrics.json"
+
+
+def attempt_events(run_id: str, attempt: int) -> str:
+    """Event log of one attempt (1, 2, ...), one JSON object per line."""
+    return f"{_attempt(run_id, attempt)}events.jsonl"
+
+
+def attempt_log(run_id: str, attempt: int) -> str:
+    """What the training process of one attempt (1, 2, ...) printed."""
+    return f"{_attempt(run_id, attempt)}log.txt"
+
+
+def checkpoints_prefix(run_id: str) -> str:
+    """All checkpoints of a run and the pointers to them."""
+    return f"{run_prefix(run_id)}checkpoints/"
+
+
+def checkpoint_prefix(run_id: str, step: int) -> str:
+    """All files of one checkpoint; steps have leading zeros, so listings are in the order of training."""
+    return f"{checkpoints_prefix(run_id)}{_whole('step', step, least=0):08d}/"
+
+
+def checkpoint(run_id: str, step: int, file: str) -> str:
+    """One file of the checkpoint after `step` steps."""
+    return f"{checkpoint_prefix(run_id, step)}{check_key(file)}"
+
+
+def checkpoint_pointer(run_id: str, which: Pointer) -> str:
+    """The small object that names the newest or the best complete checkpoint; written after all its files."""
+    return f"{checkpoints_prefix(run_id)}{which}"
+
+
+def model_prefix(run_id: str) -> str:
+    """The final model of a run, in its stock tool's own format."""
+    return f"{run_prefix(run_id)}model/"
+
+
+def model_file(run_id: str, name: str) -> str:
+    """One file of the final model."""
+    return f"{model_prefix(run_id)}{check_key(name)}"
+
+
+def predictions_prefix(run_id: str) -> str:
+    """All label images that a run's model predicted."""
+    return f"{run_prefix(run_id)}predictions/"
+
+
+def prediction(run_id: str, name: str) -> str:
+    """One predicted label image."""
+    return f"{predictions_prefix(run_id)}{check_key(name)}"
+
+
+def report_file(run_id: str, name: str) -> str:
+    """One file of a run's report."""
+    return f"{run_prefix(run_id)}report/{check_key(name)}"
+
+
+def _attempt(run_id: str, attempt: int) -> str:
+    return f"{run_prefix(run_id)}attempts/{_whole('attempt', attempt, least=1)}/"
+
+
+def _whole(field: str, value: int, *, least: int) -> int:
+    if value < least:
+        raise InvalidArgument(f"{field} is {value}; allowed are {least} and more", field)
+    return value
+
+
+def _problem(value: str) -> str | None:
+    if len(value) > MAX_KEY:
+        return f"has {len(value)} characters; allowed are {MAX_KEY}"
+    for component in value.split("/"):
+        if not _COMPONENT.fullmatch(component):
+            return (
+                f"has the component {_shown(component)}; allowed are letters, digits and '. _ = + -' or space, "
+                "beginning with a letter, a digit or '_'"
+            )
+        if len(component) > MAX_COMPONENT:
+            return f"has a component of {len(component)} characters; allowed are {MAX_COMPONENT}"
+    return None
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")

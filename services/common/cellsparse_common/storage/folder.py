@@ -1,0 +1,189 @@
+"""Objects as files in a folder: the embedded store."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.keys import check_key, check_prefix, is_key
+from cellsparse_common.storage.files import disk_errors, open_source, replacing, settle, unfinished
+
+UNFINISHED = ".unfinished"
+"""Folder for files being written; hidden, so no key can name it."""
+
+ABANDONED_SECONDS = 24 * 3600
+MKDIR_ATTEMPTS = 20
+
+
+class FolderStore:
+    """An `ObjectStore` in a folder, which is made by the first write.
+
+    Processes on one machine share it safely: an object is written to a hidden folder first and renamed into place.
+    Symbolic links below the folder are never followed, so that no key leads out of it.
+
+    Args:
+        root: Absolute path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._swept = False
+
+    @property
+    def url(self) -> str:
+        """See `ObjectStore.url`."""
+        return self._root.as_uri()
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """See `ObjectStore.put`."""
+        target = self._path(key)
+        with disk_errors(f"write {key} to {self.url}"), unfinished(self._unfinished_folder()) as (file, path):
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                with open_source(data) as source:
+                    shutil.copyfileobj(source, file, 2**20)
+            # The file's bytes must be on disk before its name is; the order of renames is the journal's business.
+            settle(file)
+            path.chmod(0o644)
+            _move(path, target)
+
+    def get(self, key: str) -> bytes:
+        """See `ObjectStore.get`."""
+        path = self._path(key)
+        with self._reading(key):
+            return path.read_bytes()
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `ObjectStore.fetch`."""
+        path = self._path(key)
+        with self._reading(key):
+            source = path.open("rb")
+        with source, replacing(target) as file:
+            shutil.copyfileobj(source, file, 2**20)
+
+    def exists(self, key: str) -> bool:
+        """See `ObjectStore.exists`."""
+        try:
+            self.size(key)
+        except NotFound:
+            return False
+        return True
+
+    def size(self, key: str) -> int:
+        """See `ObjectStore.size`."""
+        path = self._path(key)
+        with self._reading(key):
+            if path.is_dir():
+                raise IsADirectoryError
+            return path.stat().st_size
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See `ObjectStore.list`."""
+        folder = check_prefix(prefix).rpartition("/")[0]
+        if folder:
+            self._path(folder)
+        return self._listing(folder, prefix)
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        path = self._path(key)
+        with disk_errors(f"delete {key} from {self.url}"):
+            if path.is_dir():
+                return
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        _prune(path.parent, self._root)
+
+    def _path(self, key: str) -> Path:
+        """Return the file of a key, having seen that no symbolic link leads elsewhere."""
+        path = self._root / check_key(key)
+        with disk_errors(f"read {self.url}"):
+            if os.path.realpath(path) != os.path.join(os.path.realpath(self._root), key):  # noqa: PTH118
+                raise StorageError(f"{key} in {self.url} lies behind a symbolic link; the store follows none")
+        return path
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            with disk_errors(f"read {key} from {self.url}"):
+                yield
+        except StorageError as error:
+            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+                raise NotFound(f"there is no object {key} in {self.url}") from None
+            raise
+
+    def _listing(self, folder: str, prefix: str) -> Iterator[str]:
+        with disk_errors(f"list {self.url}"):
+            yield from _walk(self._root, folder, prefix)
+
+    def _unfinished_folder(self) -> Path:
+        folder = self._root / UNFINISHED
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._swept:
+            self._swept = True
+            _sweep(folder)
+        return folder
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename into a folder that a concurrent `delete` may remove at any moment while it is empty."""
+    for _ in range(MKDIR_ATTEMPTS):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.replace(target)
+        except FileNotFoundError:
+            continue
+        return
+    path.replace(target)
+
+
+def _prune(folder: Path, root: Path) -> None:
+    """Remove empty folders upwards, up to but without the root."""
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or another process was quicker
+            return
+        folder = folder.parent
+
+
+def _walk(root: Path, folder: str, prefix: str) -> Iterator[str]:
+    """Yield the keys below `root/folder` that begin with `prefix`, in the order of their bytes.
+
+    A folder sorts as if its name ended with "/": ``a-b`` before ``a/c`` before ``a0``.
+    """
+    try:
+        with os.scandir(root / folder) as entries:
+            names = sorted(
+                entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        key = f"{folder}/{name}" if folder else name
+        if not is_key(key.removesuffix("/")):
+            continue
+        if not name.endswith("/"):
+            if key.startswith(prefix):
+                yield key
+        elif key.startswith(prefix) or prefix.startswith(key):
+            yield from _walk(root, key.removesuffix("/"), prefix)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers that were killed long ago left behind."""
+    oldest = time.time() - ABANDONED_SECONDS
+    for path in folder.iterdir():
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except OSError:  # another process was quicker, or it is not ours
+            continue

@@ -1,0 +1,41 @@
+"""From a URL to a store."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.keys import check_key
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage.folder import FolderStore
+from cellsparse_common.storage.protocol import ObjectStore
+from cellsparse_common.storage.s3 import S3Store
+from cellsparse_common.storage.s3_connection import connect
+
+ALLOWED = "allowed are file:///absolute/folder, s3://bucket and s3://bucket/prefix"
+
+
+def open_store(settings: StoreSettings) -> ObjectStore:
+    """Return the store that the settings name; nothing is contacted or made yet.
+
+    Raises:
+        InvalidArgument: The URL or the S3 settings cannot be understood.
+    """
+    url = settings.store_url
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise InvalidArgument(f"store_url must not hold a user or password; {ALLOWED}", "store_url")
+    path = unquote(parts.path)
+    if parts.query or parts.fragment or parts.scheme not in {"file", "s3"}:
+        raise InvalidArgument(f"store_url is {url!r}; {ALLOWED}", "store_url")
+    if parts.scheme == "file":
+        return FolderStore(_folder(url, parts.netloc, path))
+    prefix = path.strip("/")
+    if not parts.netloc or ":" in parts.netloc:
+        raise InvalidArgument(f"store_url is {url!r}, which names no bucket; {ALLOWED}", "store_url")
+    return S3Store(connect(settings), bucket=parts.netloc, prefix=check_key(prefix) if prefix else "")
+
+
+def _folder(url: str, host: str, path: str) -> Path:
+    if host not in {"", "localhost"} or not path.startswith("/") or "\0" in path or ".." in Path(path).parts:
+        raise InvalidArgument(f"store_url is {url!r}, which names no absolute folder; {ALLOWED}", "store_url")
+    return Path(path)

@@ -1,0 +1,85 @@
+"""The seam between Cellsparse and wherever its objects lie."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+
+class ObjectStore(Protocol):
+    """Keys to bytes, and nothing else.
+
+    Why so little: everything above (datasets, checkpoints, models) is built from whole objects that appear at once,
+    which is what a plain folder, MinIO and every S3 can promise alike. There is no append, no rename, no lock and no
+    metadata, because some store would lack it. Whoever writes several objects that belong together writes a small one
+    last that names the others; readers start from that one.
+
+    The promises, kept by every implementation and checked by one suite of tests:
+
+    - `put` replaces atomically: readers see the old object or the new one, never a part; a writer killed in the middle
+      leaves nothing to be seen. Of writers to one key at the same time, one wins.
+    - After `put` or `delete` returns, every reader sees its effect.
+    - Keys follow `cellsparse_common.keys.check_key`. No key is also a folder of another one: beside ``a/b`` there is no
+      ``a`` (a folder store cannot hold both).
+    - A store is safe to share between threads. It opens nothing until it is used.
+
+    All methods raise `InvalidArgument` for a key or prefix that breaks the rules, and `StorageError` with one sentence
+    when the store fails: disk full, no permission, endpoint not reachable, no such bucket.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the objects lie, without secrets; opens the same store again."""
+        ...
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write an object, or replace it.
+
+        Args:
+            key: Where.
+            data: Its bytes, or a file to read them from without holding them in memory.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            NotFound: There is no such object.
+        """
+        ...
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Copy an object to a file without holding it in memory; the file appears complete or not at all.
+
+        Args:
+            key: Which object.
+            target: The file; missing parent folders are made, an existing file is replaced.
+
+        Raises:
+            NotFound: There is no such object.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is such an object."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Return an object's size in bytes.
+
+        Raises:
+            NotFound: There is no such object.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with a string, in ascending order, as they are read.
+
+        The prefix is plain text: ``runs/a`` also begins ``runs/ab/spec.json``; end it with "/" to mean a folder. Memory
+        does not grow with the number of keys (a folder store holds the names of one folder at a time).
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error if there is none."""
+        ...

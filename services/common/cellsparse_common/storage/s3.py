@@ -1,0 +1,162 @@
+"""Objects in a bucket of any S3 server."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+
+from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.keys import check_key, check_prefix, is_key
+from cellsparse_common.storage.files import open_source, replacing
+from cellsparse_common.storage.s3_connection import Connection
+from cellsparse_common.storage.s3_errors import DENIED, explain
+
+DOWNLOAD_ATTEMPTS = 3
+CHUNK = 2**20
+MISSING = frozenset({"NoSuchKey", "NotFound"})
+
+
+class S3Store:
+    """An `ObjectStore` in a bucket, which must exist.
+
+    It uses six calls that every S3 server has: PutObject (with multipart uploads for more than 5 MiB), GetObject,
+    HeadObject, HeadBucket, ListObjectsV2 and DeleteObject. A writer killed in the middle of a multipart upload leaves
+    parts that no reader sees; a lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes them.
+
+    Args:
+        connection: The server.
+        bucket: The bucket's name.
+        prefix: A key to keep all objects below, or "" for the whole bucket.
+    """
+
+    def __init__(self, connection: Connection, *, bucket: str, prefix: str = "") -> None:
+        self._client = connection.client
+        self._endpoint = connection.endpoint
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._bucket_seen = False
+
+    @property
+    def url(self) -> str:
+        """See `ObjectStore.url`."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """See `ObjectStore.put`."""
+        name = self._name(key)
+        source = io.BytesIO(data) if isinstance(data, bytes) else open_source(data)
+        with source, self._errors(f"write {key}", key):
+            length = source.seek(0, io.SEEK_END)
+            source.seek(0)
+            self._client.put_object(self._bucket, name, source, length)
+
+    def get(self, key: str) -> bytes:
+        """See `ObjectStore.get`."""
+        buffer = io.BytesIO()
+        self._download(key, buffer)
+        return buffer.getvalue()
+
+    def fetch(self, key: str, target: Path) -> None:
+        """See `ObjectStore.fetch`."""
+        with replacing(target) as file:
+            self._download(key, file)
+
+    def exists(self, key: str) -> bool:
+        """See `ObjectStore.exists`."""
+        try:
+            self.size(key)
+        except NotFound:
+            return False
+        return True
+
+    def size(self, key: str) -> int:
+        """See `ObjectStore.size`."""
+        name = self._name(key)
+        try:
+            with self._errors(f"read {key}", key):
+                return self._client.stat_object(self._bucket, name).size or 0
+        except NotFound:
+            # The answer to HEAD has no body: a missing bucket looks like a missing key.
+            self._check_bucket()
+            raise
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See `ObjectStore.list`."""
+        return self._walk(self._prefix + check_prefix(prefix))
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        name = self._name(key)
+        try:
+            with self._errors(f"delete {key}", key):
+                self._client.remove_object(self._bucket, name)
+        except NotFound:  # S3 answers 204; some servers do not
+            return
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _download(self, key: str, file: BinaryIO) -> None:
+        """Write an object to a file; a connection that breaks in the middle is tried again from the start."""
+        name = self._name(key)
+        with self._errors(f"read {key}", key):
+            for remaining in reversed(range(DOWNLOAD_ATTEMPTS)):
+                file.seek(0)
+                file.truncate()
+                try:
+                    self._stream(name, file)
+                except (ProtocolError, ReadTimeoutError):
+                    if not remaining:
+                        raise
+                else:
+                    return
+
+    def _stream(self, name: str, file: BinaryIO) -> None:
+        response = self._client.get_object(self._bucket, name)
+        try:
+            for chunk in response.stream(CHUNK):
+                file.write(chunk)
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _walk(self, prefix: str) -> Iterator[str]:
+        with self._errors(f"list {self.url}", prefix):
+            for entry in self._client.list_objects(self._bucket, prefix=prefix, recursive=True):
+                key = entry.object_name.removeprefix(self._prefix)
+                if is_key(key):  # others share the bucket: folder markers, for one, end with "/"
+                    yield key
+
+    def _check_bucket(self) -> None:
+        if self._bucket_seen:
+            return
+        with self._errors(f"read bucket {self._bucket}", ""):
+            try:
+                self._bucket_seen = self._client.bucket_exists(self._bucket)
+            except S3Error as error:
+                if error.code not in DENIED:
+                    raise
+                return  # whoever may read objects need not be allowed to see the bucket
+        if not self._bucket_seen:
+            raise StorageError(
+                f"bucket {self._bucket} does not exist at {self._endpoint}; make it first or change "
+                "CELLSPARSE_STORE_URL"
+            )
+
+    @contextmanager
+    def _errors(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            if error.code in MISSING:
+                raise NotFound(f"there is no object {key} in {self.url}") from None
+            raise StorageError(self._explain(error, action)) from error
+        except (HTTPError, MinioException, ValueError) as error:
+            raise StorageError(self._explain(error, action)) from error
+
+    def _explain(self, error: Exception, action: str) -> str:
+        return explain(error, action=action, endpoint=self._endpoint, bucket=self._bucket)

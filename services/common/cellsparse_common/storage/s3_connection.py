@@ -1,0 +1,77 @@
+"""How an S3 server is reached: one client, shared by all threads of a process."""
+
+import ssl
+from dataclasses import dataclass
+
+import urllib3
+from minio import Minio
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.settings import StoreSettings
+
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 30.0
+CONNECTIONS = 32
+
+# A server that is away must fail a call within seconds, so connecting is tried twice; a busy one (503) gets longer.
+RETRIES = urllib3.Retry(
+    total=4,
+    connect=1,
+    read=1,
+    other=0,
+    status=4,
+    backoff_factor=0.2,
+    backoff_max=2,
+    status_forcelist=(500, 502, 503, 504),
+    raise_on_status=False,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A client and the server's name for messages."""
+
+    client: Minio
+    endpoint: str
+
+
+def connect(settings: StoreSettings) -> Connection:
+    """Make a client; nothing is sent yet.
+
+    Raises:
+        InvalidArgument: The endpoint is not host:port, or the CA bundle cannot be read.
+    """
+    secret = settings.s3_secret_key.get_secret_value()
+    try:
+        client = Minio(
+            settings.s3_endpoint,
+            access_key=settings.s3_access_key or None,
+            secret_key=secret or None,
+            secure=settings.s3_secure,
+            region=settings.s3_region,
+            http_client=_http(settings),
+        )
+    except ValueError as error:
+        raise InvalidArgument(
+            f"s3_endpoint is {settings.s3_endpoint!r} ({error}); allowed is host or host:port without a scheme",
+            "s3_endpoint",
+        ) from error
+    if settings.s3_path_style:
+        client.disable_virtual_style_endpoint()
+    else:
+        client.enable_virtual_style_endpoint()
+    return Connection(client=client, endpoint=settings.s3_endpoint)
+
+
+def _http(settings: StoreSettings) -> urllib3.PoolManager:
+    bundle = settings.s3_ca_bundle
+    try:
+        trust = ssl.create_default_context(cafile=bundle)
+    except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one too
+        raise InvalidArgument(f"s3_ca_bundle {bundle} cannot be used: {error}", "s3_ca_bundle") from error
+    return urllib3.PoolManager(
+        maxsize=CONNECTIONS,
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        retries=RETRIES,
+        ssl_context=trust,
+    )

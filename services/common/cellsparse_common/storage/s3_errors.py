@@ -1,0 +1,56 @@
+"""One sentence for everything that an S3 server and the way to it can do wrong."""
+
+from minio.error import S3Error
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+DENIED = frozenset({"AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_LONGEST = 300
+
+
+def explain(error: Exception, *, action: str, endpoint: str, bucket: str) -> str:
+    """Say what went wrong and, where it is known, what to do.
+
+    Args:
+        error: From the client or the HTTP layer below it.
+        action: What was tried, after "cannot".
+        endpoint: The server's host:port.
+        bucket: The bucket's name.
+    """
+    if isinstance(error, S3Error) and error.code == "NoSuchBucket":
+        return f"bucket {bucket} does not exist at {endpoint}; make it first or change CELLSPARSE_STORE_URL"
+    if isinstance(error, S3Error) and error.code in DENIED:
+        return (
+            f"access to bucket {bucket} was denied by {endpoint} ({error.code}); check CELLSPARSE_S3_ACCESS_KEY and "
+            "CELLSPARSE_S3_SECRET_KEY"
+        )
+    if isinstance(error, S3Error):
+        return f"cannot {action}: {endpoint} answered {error.code}: {error.message}"
+    if isinstance(error, HTTPError):
+        return _unreachable(error, endpoint)
+    return f"cannot {action}: {endpoint} answered {_short(str(error))}"
+
+
+def _unreachable(error: HTTPError, endpoint: str) -> str:
+    reason: BaseException = error
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        reason = error.reason
+    if isinstance(reason, SSLError):
+        return (
+            f"TLS with {endpoint} failed: {_short(str(reason))}; CELLSPARSE_S3_CA_BUNDLE names the authorities to "
+            "trust, CELLSPARSE_S3_SECURE=false speaks without TLS"
+        )
+    if isinstance(reason, ConnectTimeoutError | ReadTimeoutError) and not isinstance(reason, NewConnectionError):
+        return f"cannot reach {endpoint}: no answer in time"
+    # urllib3 puts addresses of its own objects into its text; the system's reason below it is what helps.
+    return f"cannot reach {endpoint}: {_short(str(reason.__cause__ or reason))}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
