@@ -1,0 +1,172 @@
+"""Predictions and scores in a process of their own: a crash or a full memory there is an answer, not an outage."""
+
+import importlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from cellsparse_common.datasets import read_image, read_labels
+from cellsparse_common.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from cellsparse_common.images import decode_image, normalize, to_gray
+from cellsparse_common.labels import count_cells, encode_labels
+from cellsparse_common.matching import Counts, match_counts
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import dataset_pb2
+from cellsparse_trainer.backend import Backend, Labels, Model
+from cellsparse_trainer.model_store import fetch_model
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an inference process finds what it needs."""
+
+    module: str
+    """Import name of the backend module."""
+    cache: Path
+    """Folder for downloaded models."""
+    device: str
+    """"auto", "cpu" or "cuda"."""
+
+
+class InferenceProcess:
+    """One process that opens models and segments, started when needed and ended when idle. Calls queue up."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
+        self._turn = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._used = time.monotonic()
+        self._closed = threading.Event()
+        self._reaper = threading.Thread(target=self._reap, name="inference-reaper", daemon=True)
+        self._reaper.start()
+
+    def call(self, work: Callable[..., T], *args: Any, seconds: float) -> T:
+        """Run `work(*args)` in the process.
+
+        Args:
+            work: A function of a module.
+            args: Its arguments; they travel pickled, between our own processes only.
+            seconds: Most seconds for waiting and working; then the process is killed.
+
+        Raises:
+            DeadlineExceeded: It took longer.
+            Unavailable: The process died.
+        """
+        end = time.monotonic() + seconds
+        if not self._turn.acquire(timeout=max(seconds, 0)):
+            raise DeadlineExceeded(f"No free turn for a prediction within {seconds:.0f} s.")
+        try:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+                )
+            future = self._pool.submit(work, *args)
+            return future.result(max(end - time.monotonic(), 0.1))
+        except TimeoutError as error:
+            self._kill()
+            raise DeadlineExceeded(f"The prediction took longer than {seconds:.0f} s.") from error
+        except BrokenProcessPool as error:
+            self._kill()
+            raise Unavailable(
+                "The prediction process died: killed, or out of memory; try again, or with a smaller image."
+            ) from error
+        finally:
+            self._used = time.monotonic()
+            self._turn.release()
+
+    def close(self) -> None:
+        """End the process."""
+        self._closed.set()
+        self._kill()
+
+    def _kill(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            processes = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+
+    def _reap(self) -> None:
+        while not self._closed.wait(min(self._idle_seconds, 5.0)):
+            if self._turn.acquire(blocking=False):
+                try:
+                    if self._pool is not None and time.monotonic() - self._used > self._idle_seconds:
+                        self._kill()
+                finally:
+                    self._turn.release()
+
+
+def predict_file(place: Place, model_id: str, content: bytes, max_pixels: int) -> tuple[bytes, int, float]:
+    """Segment an image file. Runs in the inference process.
+
+    Returns:
+        Label image (int32 TIFF), number of cells, seconds of computing.
+
+    Raises:
+        NotFound: There is no such model.
+        InvalidArgument: The file is no 2D image with the model's channel.
+        ResourceExhausted: The image has more than `max_pixels` pixels.
+    """
+    pixels = decode_image(content, max_pixels=max_pixels).array
+    start = time.monotonic()
+    label = _predict(place, model_id, pixels)
+    return encode_labels(label), count_cells(label), time.monotonic() - start
+
+
+def evaluate_item(
+    place: Place, model_id: str, item: dataset_pb2.DatasetItem, ious: list[float]
+) -> tuple[list[Counts], bool]:
+    """Score a model on one item. Runs in the inference process.
+
+    Returns:
+        Counts per IoU threshold, and whether the item has unlabelled pixels.
+    """
+    store = open_store(StoreSettings())
+    true = read_labels(store, item)
+    label = _predict(place, model_id, read_image(store, item))
+    return match_counts(true, label, ious), bool((true < 0).any())
+
+
+_OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
+
+
+def _predict(place: Place, model_id: str, pixels: Any) -> Labels:
+    model, card = _open(place, model_id)
+    how = card["preprocessing"]
+    image = normalize(to_gray(pixels, how["channel"]), how["lower_percentile"], how["upper_percentile"])
+    return model.predict(image)
+
+
+def _open(place: Place, model_id: str) -> tuple[Model, dict[str, Any]]:
+    """Return a model and its card; the newest one stays open."""
+    key = (place.module, model_id)
+    if key not in _OPENED:
+        backend = cast(Backend, importlib.import_module(place.module))
+        folder, card = fetch_model(open_store(StoreSettings()), model_id, place.cache)
+        if card["backend"] != backend.NAME:
+            raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {backend.NAME}.")
+        _OPENED.clear()
+        _OPENED[key] = (backend.open_model(folder, place.device), card)
+    return _OPENED[key]
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a pool's process would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(75)
+
+    threading.Thread(target=watch, daemon=True).start()

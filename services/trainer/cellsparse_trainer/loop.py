@@ -1,0 +1,167 @@
+"""The training loop that all backends share: steps, validation, checkpoints, the final model."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellsparse_trainer.backend import Model, Training
+from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
+from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.scoring import validation_scores
+
+REPORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the loop reports; fields that do not apply are empty."""
+
+    step: int
+    """Optimizer steps done."""
+    epoch: float
+    """Passes over the training items so far."""
+    losses: dict[str, float]
+    """Means since the report before, by name."""
+    validation: dict[str, float]
+    """Validation scores by name."""
+    images_per_second: float
+    """Crops per second since the report before; 0 if unknown."""
+    eta_seconds: float
+    """Seconds until the last step, estimated; 0 if unknown."""
+    checkpoint_step: int | None = None
+    """Step of a checkpoint that is being stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the loop ended."""
+
+    step: int
+    """Step of the weights that `training` holds now."""
+    validation: dict[str, float]
+    """Their validation scores; empty if they were not validated."""
+    finished: bool
+    """False if it was asked to stop before the last step."""
+
+
+class Stopwatch:
+    """Means and rates between two reports."""
+
+    def __init__(self, plan: Plan, items: int) -> None:
+        self._plan = plan
+        self._items = items
+        self._restart()
+
+    def _restart(self) -> None:
+        self._began = time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Count one step."""
+        self._steps += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def due(self) -> bool:
+        """Whether it is time for a report."""
+        return time.monotonic() - self._began >= REPORT_SECONDS
+
+    def report(self, step: int, validation: dict[str, float], checkpoint_step: int | None) -> Progress:
+        """Return the progress since the report before and start anew."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = self._steps / seconds
+        progress = Progress(
+            step=step,
+            epoch=step * self._plan.batch_size / max(self._items, 1),
+            losses={name: value / self._steps for name, value in self._sums.items()} if self._steps else {},
+            validation=validation,
+            images_per_second=rate * self._plan.batch_size,
+            eta_seconds=(self._plan.steps - step) / rate if rate else 0.0,
+            checkpoint_step=checkpoint_step,
+        )
+        self._restart()
+        return progress
+
+
+def run(
+    training: Training,
+    plan: Plan,
+    items: int,
+    validation: Sequence[Sample],
+    checkpoints: Checkpoints,
+    report: Callable[[Progress], None],
+    stop: Callable[[], bool],
+) -> Outcome:
+    """Train from the newest checkpoint to the last step, and leave the best weights in `training`.
+
+    Args:
+        training: A fresh training of the backend.
+        plan: Steps and intervals.
+        items: Number of training items.
+        validation: Items to validate on; not empty.
+        checkpoints: The run's checkpoints.
+        report: Called about once a second, after every validation and every checkpoint.
+        stop: Asked after every step; True ends the training after a last checkpoint.
+
+    Raises:
+        FloatingPointError: The loss is not finite; checkpoints before it stay.
+        StorageError: A checkpoint could not be read or written.
+    """
+    step = _resume(training, checkpoints)
+    best = checkpoints.pointer(BEST)
+    best_score = -math.inf if best is None or best.score is None else best.score
+    watch = Stopwatch(plan, items)
+    scores: dict[str, float] = {}
+    while step < plan.steps:
+        watch.add(training.train_step(step))
+        step += 1
+        stopping = stop()
+        scores = {}
+        if step == plan.steps or (step % plan.validate_every == 0 and not stopping):
+            scores = validation_scores(training.model(), validation)
+        # Ties go to the later weights: they have seen more, and the learning rate has decayed.
+        improved = bool(scores) and scores["score"] >= best_score
+        saved = improved or stopping or step == plan.steps or step % plan.checkpoint_every == 0
+        if improved:
+            best_score = scores["score"]
+        if saved:
+            names = {LATEST, BEST} if improved else {LATEST}
+            checkpoints.write(step, scores.get("score"), names, training.save)
+        if saved or scores or watch.due():
+            report(watch.report(step, scores, step if saved else None))
+        if stopping and step < plan.steps:
+            checkpoints.wait()
+            return Outcome(step=step, validation=scores, finished=False)
+    checkpoints.wait()
+    return _best(training, checkpoints, step, scores, validation)
+
+
+def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
+    """Tune a model's thresholds and write it, in the stock tool's format, into an empty folder."""
+    model.tune(tuning)
+    model.export(folder)
+
+
+def _resume(training: Training, checkpoints: Checkpoints) -> int:
+    """Load the newest checkpoint, if there is one, and return the steps done."""
+    latest = checkpoints.pointer(LATEST)
+    if latest is None:
+        return 0
+    training.load(checkpoints.fetch(latest))
+    return latest.step
+
+
+def _best(
+    training: Training, checkpoints: Checkpoints, step: int, scores: dict[str, float], validation: Sequence[Sample]
+) -> Outcome:
+    best = checkpoints.pointer(BEST)
+    if best is not None and best.step != step:
+        training.load(checkpoints.fetch(best))
+        step, scores = best.step, {}
+    if not scores:
+        scores = validation_scores(training.model(), validation)
+    return Outcome(step=step, validation=scores, finished=True)

@@ -1,0 +1,39 @@
+"""The sparse-safe validation score that chooses the best checkpoint."""
+
+from collections.abc import Sequence
+
+from cellsparse_common.matching import match_counts, scores
+from cellsparse_trainer.backend import Model
+from cellsparse_trainer.samples import Sample
+
+IOU = 0.5
+MAX_SAMPLES = 16
+
+
+def validation_scores(model: Model, samples: Sequence[Sample]) -> dict[str, float]:
+    """Score a model on labelled pixels only.
+
+    Unlabelled pixels are ignored, and so are predicted cells that lie mostly on them (see `cellsparse_common.matching`).
+
+    Args:
+        model: The current weights.
+        samples: Validation items; the first `MAX_SAMPLES` are used, to bound the time.
+
+    Returns:
+        "f1", "precision" and "recall" at IoU 0.5, "mean_true_score" (the mean over true cells of the matched IoU), and
+        "score", the mean of "f1" and "mean_true_score": with a handful of labelled cells F1 alone moves in large steps
+        and says nothing of the boundaries.
+    """
+    total = [sum_of for sum_of in match_counts(samples[0].label, model.predict(samples[0].image), [IOU])]
+    for index in range(1, min(len(samples), MAX_SAMPLES)):
+        sample = samples[index]
+        counts = match_counts(sample.label, model.predict(sample.image), [IOU])
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+    found = scores(total[0])
+    return {
+        "f1": found.f1,
+        "precision": found.precision,
+        "recall": found.recall,
+        "mean_true_score": found.mean_true_score,
+        "score": (found.f1 + found.mean_true_score) / 2,
+    }

@@ -1,0 +1,169 @@
+"""The trainer's servicer: one contract for all backends."""
+
+import importlib
+import importlib.metadata
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.matching import Counts, Score, scores
+from cellsparse_common.server import time_left
+from cellsparse_common.storage import ObjectStore
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
+from cellsparse_trainer.attempts import Attempts
+from cellsparse_trainer.inference import InferenceProcess, Place, evaluate_item, predict_file
+from cellsparse_trainer.model_store import read_card
+from cellsparse_trainer.settings import TrainerSettings
+from cellsparse_trainer.worker import trainable
+
+_IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
+_PACKAGES = ("torch", "tensorflow", "tf-keras", "stardist", "cellpose", "numpy")
+_EVALUATE_SECONDS = 86400.0
+
+
+class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
+    """Answers for one backend; frameworks are loaded in child processes only."""
+
+    def __init__(self, backend: str, module: str, settings: TrainerSettings, store: ObjectStore) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._store = store
+        # `config` needs no framework, so ranges are checked here, before a process is started.
+        self._config: Any = importlib.import_module(module.rpartition(".")[0] + ".config")
+        self._attempts = Attempts(module, settings.work_dir / "attempts", store, settings.stop_seconds)
+        self._place = Place(module=module, cache=settings.work_dir / "models", device="auto")
+        self._inference = InferenceProcess(settings.idle_seconds)
+        self._instance_id = uuid.uuid4().hex
+        self._devices = _devices()
+        self._draining = False
+
+    def Describe(  # noqa: N802
+        self, request: trainer_pb2.DescribeRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.DescribeResponse:
+        """Say what this trainer is."""
+        return trainer_pb2.DescribeResponse(
+            backend=self._backend,
+            versions=_versions(),
+            devices=self._devices,
+            instance_id=self._instance_id,
+            active=list(self._attempts.active()),
+        )
+
+    def StartTraining(  # noqa: N802
+        self, request: trainer_pb2.StartTrainingRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.StartTrainingResponse:
+        """Check the request and start the attempt."""
+        named = request.settings.WhichOneof("backend")
+        if named != self._backend:
+            raise InvalidArgument(f"The settings are for {named}; this trainer is {self._backend}.", "settings.backend")
+        items = trainable(read_manifest(self._store, request.dataset_id))
+        try:
+            self._config.resolve(request.settings, len(items))
+        except ValueError as error:
+            raise InvalidArgument(str(error), "settings") from error
+        return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request))
+
+    def WatchTraining(  # noqa: N802
+        self, request: trainer_pb2.WatchTrainingRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.WatchTrainingResponse]:
+        """Stream an attempt's events."""
+        log = self._attempts.log(request.run_id, request.attempt)
+        for event in log.follow(request.after_sequence, lambda: context.is_active() and not self._draining):
+            yield trainer_pb2.WatchTrainingResponse(event=event)
+
+    def StopTraining(  # noqa: N802
+        self, request: trainer_pb2.StopTrainingRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.StopTrainingResponse:
+        """End an attempt."""
+        return trainer_pb2.StopTrainingResponse(state=self._attempts.stop(request.run_id, request.attempt).state)
+
+    def Predict(  # noqa: N802
+        self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.PredictResponse:
+        """Segment one image."""
+        read_card(self._store, request.model_id)
+        seconds = time_left(context, self._settings.predict_seconds)
+        label, cells, used = self._inference.call(
+            predict_file, self._place, request.model_id, request.image, self._settings.max_pixels, seconds=seconds
+        )
+        return trainer_pb2.PredictResponse(label=label, cells=cells, seconds=used)
+
+    def Evaluate(  # noqa: N802
+        self, request: trainer_pb2.EvaluateRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.EvaluateResponse]:
+        """Score a model on one split, item by item."""
+        read_card(self._store, request.model_id)
+        split = request.split or common_pb2.SPLIT_TEST
+        items = self._items(request.dataset_id, split)
+        ious = list(request.ious) or _IOUS
+        yield trainer_pb2.EvaluateResponse(items_done=0, items_total=len(items))
+        report = trainer_pb2.EvaluationReport()
+        total: list[Counts] | None = None
+        for done, item in enumerate(items, start=1):
+            seconds = min(time_left(context, _EVALUATE_SECONDS), self._settings.predict_seconds)
+            counts, sparse = self._inference.call(
+                evaluate_item, self._place, request.model_id, item, ious, seconds=seconds
+            )
+            total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
+            report.items.add(item=item.name, scores=[_message(scores(count)) for count in counts])
+            report.sparse = report.sparse or sparse
+            if not context.is_active():
+                return
+            yield trainer_pb2.EvaluateResponse(items_done=done, items_total=len(items))
+        report.scores.extend(_message(scores(count)) for count in total or ())
+        yield trainer_pb2.EvaluateResponse(items_done=len(items), items_total=len(items), report=report)
+
+    def busy(self) -> bool:
+        """Whether an attempt is training."""
+        return any(True for _ in self._attempts.active())
+
+    def drain(self) -> None:
+        """End all attempts, each with a checkpoint, and their streams."""
+        self._attempts.stop_all()
+        self._draining = True
+
+    def close(self) -> None:
+        """End the inference process."""
+        self._inference.close()
+
+    def _items(self, dataset_id: str, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
+        manifest = read_manifest(self._store, dataset_id)
+        items = [item for item in manifest.items if item.split == split]
+        if not items:
+            name = common_pb2.Split.Name(split)
+            raise InvalidArgument(f"Dataset {dataset_id} has no item of {name}.", "split")
+        return items
+
+
+def _message(score: Score) -> common_pb2.MatchingScore:
+    names = [field.name for field in common_pb2.MatchingScore.DESCRIPTOR.fields]
+    return common_pb2.MatchingScore(**{name: getattr(score, name) for name in names})
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _devices() -> list[str]:
+    """List devices without loading a framework: the CPU, and what the NVIDIA driver lists."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ["cpu"]
+    try:
+        query = [tool, "--query-gpu=name", "--format=csv,noheader"]
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ["cpu"]
+    return ["cpu", *(f"cuda:{number} {name}" for number, name in enumerate(listing.splitlines()))]

@@ -1,0 +1,21 @@
+"""Settings of a trainer service, from the environment (prefix CELLSPARSE_)."""
+
+import tempfile
+from pathlib import Path
+
+from pydantic import Field
+
+from cellsparse_common.settings import ServerSettings
+
+
+class TrainerSettings(ServerSettings):
+    """What a trainer needs besides a server's settings."""
+
+    work_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()) / "cellsparse-trainer")
+    """Folder for event logs, checkpoints in the making and opened models; may be lost at any time."""
+    stop_seconds: float = Field(default=15.0, gt=0, le=600)
+    """Seconds that a training process gets to write a checkpoint and end, above 0 to 600."""
+    predict_seconds: float = Field(default=600.0, gt=0, le=86400)
+    """Most seconds for one prediction, above 0 to 86400."""
+    idle_seconds: float = Field(default=300.0, gt=0, le=86400)
+    """Seconds without a prediction after which the prediction process ends and frees its memory."""
