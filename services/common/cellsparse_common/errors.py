@@ -105,7 +105,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
 
 
 def to_status(error: CellsparseError) -> status_pb2.Status:
-    """Return the `google.rpc.Status` of an error: BadRequest with its field violations, and ErrorInfo with its class."""
+    """Return the `google.rpc.Status` of an error: BadRequest with its violations, ErrorInfo with its class."""
     details = []
     if error.violations:
         bad = error_details_pb2.BadRequest()

@@ -100,7 +100,9 @@ class _Watched:
     def _abort(self, error: Exception) -> NoReturn:
         if not isinstance(error, CellsparseError):
             _LOG.error("%s failed", self._method, exc_info=error)
-            error = Internal(f"Internal error in {self._method} ({type(error).__name__}); the service's log has details.")
+            error = Internal(
+                f"Internal error in {self._method} ({type(error).__name__}); the service's log has details."
+            )
         self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status always raises")
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from cellsparse_proto.v1 import rules_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-
-from cellsparse_proto.v1 import rules_pb2
 
 _NUMBERS = {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE} | {
     FieldDescriptor.CPPTYPE_INT32,
@@ -77,7 +76,9 @@ def _number(value: float, rules: rules_pb2.FieldRules, path: str) -> Iterator[tu
     low = rules.min if rules.HasField("min") else -math.inf
     high = rules.max if rules.HasField("max") else math.inf
     above = rules.above if rules.HasField("above") else -math.inf
-    if not (math.isfinite(value) and low <= value <= high and value > above):
+    listed = getattr(rules, "in")
+    inside = math.isfinite(value) and low <= value <= high and value > above
+    if not inside or (rules.multiple_of and value % rules.multiple_of) or (listed and value not in listed):
         yield path, f"{path} is {value:g}; allowed: {_range(rules)}."
 
 
@@ -98,7 +99,10 @@ def _count(count: int, rules: rules_pb2.FieldRules, path: str) -> Iterator[tuple
 
 
 def _range(rules: rules_pb2.FieldRules) -> str:
-    parts = []
+    listed = getattr(rules, "in")
+    if listed:
+        return ", ".join(str(number) for number in listed)
+    parts = [f"multiples of {rules.multiple_of}"] if rules.multiple_of else []
     if rules.HasField("above"):
         parts.append(f"above {rules.above:g}")
     if rules.HasField("min"):

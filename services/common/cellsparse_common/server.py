@@ -25,7 +25,7 @@ def serve(
     name: str,
     settings: ServerSettings,
     add: Callable[[grpc.Server], list[str]],
-    started: Callable[[str], None] = lambda address: None,
+    started: Callable[[str], None] = lambda _: None,
     drain: Callable[[], None] = lambda: None,
     stop: Callable[[], None] = lambda: None,
     busy: Callable[[], bool] = lambda: False,
@@ -73,7 +73,9 @@ def serve(
     try:
         port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     except RuntimeError as error:
-        raise Unavailable(f"{name} cannot listen on {settings.host}:{settings.port}: it is in use or not ours.") from error
+        raise Unavailable(
+            f"{name} cannot listen on {settings.host}:{settings.port}: it is in use or not ours."
+        ) from error
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from cellsparse_common import keys
 from cellsparse_common.errors import NotFound, StorageError
 from cellsparse_common.storage import ObjectStore
 
-LATEST, BEST = "LATEST", "BEST"
+LATEST: Final = "LATEST"
+BEST: Final = "BEST"
+Name = Literal["LATEST", "BEST"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Checkpoints:
         self._upload: threading.Thread | None = None
         self._error: Exception | None = None
 
-    def write(self, step: int, score: float | None, names: set[str], save: Callable[[Path], None]) -> None:
+    def write(self, step: int, score: float | None, names: set[Name], save: Callable[[Path], None]) -> None:
         """Save a state here and upload it in the background, then move the pointers `names` to it.
 
         Args:
@@ -74,7 +77,7 @@ class Checkpoints:
             error, self._error = self._error, None
             raise error
 
-    def pointer(self, name: str) -> Pointer | None:
+    def pointer(self, name: Name) -> Pointer | None:
         """Return what LATEST or BEST points to; None if there is none.
 
         Raises:
@@ -105,10 +108,10 @@ class Checkpoints:
             raise StorageError(f"Checkpoint {pointer.step} of run {self._run_id} is damaged: a file's SHA-256 differs.")
         return folder
 
-    def _send(self, step: int, score: float | None, names: set[str], folder: Path) -> None:
+    def _send(self, step: int, score: float | None, names: set[Name], folder: Path) -> None:
         try:
             files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-            before = {name: self.pointer(name) for name in (LATEST, BEST)}
+            before: dict[str, Pointer | None] = {LATEST: self.pointer(LATEST), BEST: self.pointer(BEST)}
             for file in files:
                 self._store.put(keys.checkpoint(self._run_id, step, file), folder / file)
             pointer = Pointer(step=step, score=score, files=files)

@@ -4,9 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from google.protobuf import json_format
-
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from google.protobuf import json_format
 
 FINAL = frozenset(
     {common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED},

@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from cellsparse_common.matching import Counts, match_counts
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2
+
 from cellsparse_trainer.backend import Backend, Labels, Model
 from cellsparse_trainer.model_store import fetch_model
 
@@ -169,4 +171,5 @@ def _end_with(parent: int) -> None:
             time.sleep(0.5)
         os._exit(75)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()

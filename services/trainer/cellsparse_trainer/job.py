@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf import json_format
-
 from cellsparse_proto.v1 import trainer_pb2
+from google.protobuf import json_format
 
 
 @dataclass(frozen=True, kw_only=True)

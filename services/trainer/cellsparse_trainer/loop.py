@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellsparse_trainer.backend import Model, Training
-from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
+from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints, Name
 from cellsparse_trainer.plan import Plan
 from cellsparse_trainer.samples import Sample
 from cellsparse_trainer.scoring import validation_scores
@@ -129,7 +129,7 @@ def run(
         if improved:
             best_score = scores["score"]
         if saved:
-            names = {LATEST, BEST} if improved else {LATEST}
+            names: set[Name] = {LATEST, BEST} if improved else {LATEST}
             checkpoints.write(step, scores.get("score"), names, training.save)
         if saved or scores or watch.due():
             report(watch.report(step, scores, step if saved else None))

@@ -1,13 +1,19 @@
 """Starts a trainer: what the three backends' `__main__` call."""
 
+import fcntl
+import shutil
 import sys
+import tempfile
+from pathlib import Path
+from typing import IO
 
-from cellsparse_common.errors import CellsparseError
+from cellsparse_common.errors import CellsparseError, FailedPrecondition
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.server import serve
 from cellsparse_common.settings import load
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
+
 from cellsparse_trainer.service import TrainerServicer
 from cellsparse_trainer.settings import TrainerSettings
 
@@ -25,7 +31,9 @@ def run_trainer(*, backend: str, module: str, default_port: int) -> None:
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": default_port})
         configure_logging(f"trainer-{backend}", settings.log_level)
-        servicer = TrainerServicer(backend, module, settings, open_store(settings))
+        work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{backend}-"))
+        lock = _own(work_dir)
+        servicer = TrainerServicer(backend, module, settings, open_store(settings), work_dir)
 
         def add(server: object) -> list[str]:
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
@@ -39,6 +47,25 @@ def run_trainer(*, backend: str, module: str, default_port: int) -> None:
             stop=servicer.close,
             busy=servicer.busy,
         )
+        lock.close()
+        if settings.work_dir is None:
+            shutil.rmtree(work_dir, ignore_errors=True)
     except CellsparseError as error:
         sys.exit(error.message)
     sys.exit(code)
+
+
+def _own(folder: Path) -> IO[str]:
+    """Lock a work folder: two trainers in one would end each other's attempts.
+
+    Raises:
+        FailedPrecondition: Another trainer has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise FailedPrecondition(f"Another trainer works in {folder}; set CELLSPARSE_WORK_DIR.") from error
+    return lock

@@ -7,12 +7,12 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.images import normalize, to_gray
 from cellsparse_common.storage import ObjectStore
-from cellsparse_proto.v1 import dataset_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
+
 from cellsparse_trainer.plan import Plan
 
 CACHE_BYTES = 2**30
@@ -28,6 +28,23 @@ class Sample:
     """Axes YX, one channel, normalised over the whole image to [0, 1]; read-only."""
     label: npt.NDArray[np.int32]
     """Axes YX: -1 not labelled, 0 background, n > 0 cell n; read-only."""
+
+
+def labelled_items(manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
+    """Return the items of a split that have a labelled pixel."""
+    return [item for item in manifest.items if item.split == split and item.labelled_pixels]
+
+
+def trainable_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
+    """Return the TRAIN items with a labelled cell.
+
+    Raises:
+        InvalidArgument: There is none.
+    """
+    items = [item for item in labelled_items(manifest, common_pb2.SPLIT_TRAIN) if item.cells]
+    if not items:
+        raise InvalidArgument(f"Dataset {manifest.dataset.id} has no TRAIN item with a labelled cell.", "dataset_id")
+    return items
 
 
 class StoredSamples(Sequence[Sample]):

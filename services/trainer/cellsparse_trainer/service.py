@@ -6,21 +6,22 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
-
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.matching import Counts, Score, scores
 from cellsparse_common.server import time_left
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
+
 from cellsparse_trainer.attempts import Attempts
 from cellsparse_trainer.inference import InferenceProcess, Place, evaluate_item, predict_file
 from cellsparse_trainer.model_store import read_card
+from cellsparse_trainer.samples import trainable_items
 from cellsparse_trainer.settings import TrainerSettings
-from cellsparse_trainer.worker import trainable
 
 _IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
 _PACKAGES = ("torch", "tensorflow", "tf-keras", "stardist", "cellpose", "numpy")
@@ -30,20 +31,22 @@ _EVALUATE_SECONDS = 86400.0
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """Answers for one backend; frameworks are loaded in child processes only."""
 
-    def __init__(self, backend: str, module: str, settings: TrainerSettings, store: ObjectStore) -> None:
+    def __init__(
+        self, backend: str, module: str, settings: TrainerSettings, store: ObjectStore, work_dir: Path
+    ) -> None:
         self._backend = backend
         self._settings = settings
         self._store = store
         # `config` needs no framework, so ranges are checked here, before a process is started.
         self._config: Any = importlib.import_module(module.rpartition(".")[0] + ".config")
-        self._attempts = Attempts(module, settings.work_dir / "attempts", store, settings.stop_seconds)
-        self._place = Place(module=module, cache=settings.work_dir / "models", device="auto")
+        self._attempts = Attempts(module, work_dir / "attempts", store, settings.stop_seconds)
+        self._place = Place(module=module, cache=work_dir / "models", device="auto")
         self._inference = InferenceProcess(settings.idle_seconds)
         self._instance_id = uuid.uuid4().hex
         self._devices = _devices()
         self._draining = False
 
-    def Describe(  # noqa: N802
+    def Describe(
         self, request: trainer_pb2.DescribeRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.DescribeResponse:
         """Say what this trainer is."""
@@ -55,21 +58,21 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             active=list(self._attempts.active()),
         )
 
-    def StartTraining(  # noqa: N802
+    def StartTraining(
         self, request: trainer_pb2.StartTrainingRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.StartTrainingResponse:
         """Check the request and start the attempt."""
         named = request.settings.WhichOneof("backend")
         if named != self._backend:
             raise InvalidArgument(f"The settings are for {named}; this trainer is {self._backend}.", "settings.backend")
-        items = trainable(read_manifest(self._store, request.dataset_id))
+        items = trainable_items(read_manifest(self._store, request.dataset_id))
         try:
             self._config.resolve(request.settings, len(items))
         except ValueError as error:
             raise InvalidArgument(str(error), "settings") from error
         return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request))
 
-    def WatchTraining(  # noqa: N802
+    def WatchTraining(
         self, request: trainer_pb2.WatchTrainingRequest, context: grpc.ServicerContext
     ) -> Iterator[trainer_pb2.WatchTrainingResponse]:
         """Stream an attempt's events."""
@@ -77,13 +80,13 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         for event in log.follow(request.after_sequence, lambda: context.is_active() and not self._draining):
             yield trainer_pb2.WatchTrainingResponse(event=event)
 
-    def StopTraining(  # noqa: N802
+    def StopTraining(
         self, request: trainer_pb2.StopTrainingRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.StopTrainingResponse:
         """End an attempt."""
         return trainer_pb2.StopTrainingResponse(state=self._attempts.stop(request.run_id, request.attempt).state)
 
-    def Predict(  # noqa: N802
+    def Predict(
         self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.PredictResponse:
         """Segment one image."""
@@ -94,7 +97,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         )
         return trainer_pb2.PredictResponse(label=label, cells=cells, seconds=used)
 
-    def Evaluate(  # noqa: N802
+    def Evaluate(
         self, request: trainer_pb2.EvaluateRequest, context: grpc.ServicerContext
     ) -> Iterator[trainer_pb2.EvaluateResponse]:
         """Score a model on one split, item by item."""

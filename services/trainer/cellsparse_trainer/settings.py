@@ -1,18 +1,17 @@
 """Settings of a trainer service, from the environment (prefix CELLSPARSE_)."""
 
-import tempfile
 from pathlib import Path
 
-from pydantic import Field
-
 from cellsparse_common.settings import ServerSettings
+from pydantic import Field
 
 
 class TrainerSettings(ServerSettings):
     """What a trainer needs besides a server's settings."""
 
-    work_dir: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()) / "cellsparse-trainer")
-    """Folder for event logs, checkpoints in the making and opened models; may be lost at any time."""
+    work_dir: Path | None = None
+    """Folder of this trainer alone for event logs, checkpoints in the making and opened models. It may be lost at any
+    time; kept, a restarted trainer can still tell how earlier attempts ended. Not set: a temporary folder."""
     stop_seconds: float = Field(default=15.0, gt=0, le=600)
     """Seconds that a training process gets to write a checkpoint and end, above 0 to 600."""
     predict_seconds: float = Field(default=600.0, gt=0, le=86400)

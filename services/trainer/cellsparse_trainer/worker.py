@@ -14,17 +14,15 @@ import shutil
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Any, TextIO, cast
 
-from google.protobuf import json_format
-
 from cellsparse_common.datasets import read_manifest
-from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from google.protobuf import json_format
+
 from cellsparse_trainer import loop
 from cellsparse_trainer.backend import Backend
 from cellsparse_trainer.checkpoints import Checkpoints
@@ -32,7 +30,7 @@ from cellsparse_trainer.failures import explain
 from cellsparse_trainer.job import Job
 from cellsparse_trainer.model_store import publish_model
 from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.samples import StoredSamples
+from cellsparse_trainer.samples import StoredSamples, labelled_items, trainable_items
 
 _LOG = logging.getLogger(__name__)
 ORPHANED = 75
@@ -86,14 +84,14 @@ def train(job: Job, reporter: Reporter, stop: threading.Event) -> None:
         backend = cast(Backend, importlib.import_module(job.module))
         store = open_store(StoreSettings())
         manifest = read_manifest(store, job.request.dataset_id)
-        items = trainable(manifest)
+        items = trainable_items(manifest)
         config = backend.resolve(job.request.settings, len(items))
         plan = cast(Plan, config.plan)
         reporter.total_steps = plan.steps
         versions = backend.versions()
         reporter.log(f"{backend.NAME} on {', '.join(backend.devices())}: {_listed(versions)}")
         samples = StoredSamples(store, items, plan)
-        validation = StoredSamples(store, _of_split(manifest, common_pb2.SPLIT_VAL), plan)
+        validation = StoredSamples(store, labelled_items(manifest, common_pb2.SPLIT_VAL), plan)
         if not validation:
             reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
         training = backend.create(config, samples, plan.device)
@@ -102,9 +100,7 @@ def train(job: Job, reporter: Reporter, stop: threading.Event) -> None:
         cells = sum(item.cells for item in items)
         reporter.log(f"Training on {len(items)} items with {cells} labelled cells for {plan.steps} steps.")
         chosen = validation or samples
-        outcome = loop.run(
-            training, plan, len(items), chosen, checkpoints, reporter.progress, lambda: stop.is_set()
-        )
+        outcome = loop.run(training, plan, len(items), chosen, checkpoints, reporter.progress, lambda: stop.is_set())
         if not outcome.finished:
             return
         folder = job.folder / "model"
@@ -115,23 +111,11 @@ def train(job: Job, reporter: Reporter, stop: threading.Event) -> None:
         reporter.log(f"The model of step {outcome.step} is stored.")
         reporter.state = common_pb2.RUN_STATE_SUCCEEDED
         reporter.send(step=plan.steps, validation=outcome.validation)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever ended it becomes the final event
         _LOG.exception("the attempt failed")
         reason, sentence = explain(error, plan)
         reporter.state = common_pb2.RUN_STATE_FAILED
         reporter.send(reason=reason, message=sentence)
-
-
-def trainable(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
-    """Return the TRAIN items with a labelled cell.
-
-    Raises:
-        InvalidArgument: There is none.
-    """
-    items = [item for item in _of_split(manifest, common_pb2.SPLIT_TRAIN) if item.cells]
-    if not items:
-        raise InvalidArgument(f"Dataset {manifest.dataset.id} has no TRAIN item with a labelled cell.", "dataset_id")
-    return items
 
 
 def card(job: Job, config: Any, outcome: loop.Outcome, versions: dict[str, str]) -> dict[str, Any]:
@@ -154,18 +138,14 @@ def card(job: Job, config: Any, outcome: loop.Outcome, versions: dict[str, str])
     }
 
 
-def _of_split(
-    manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Split"
-) -> list[dataset_pb2.DatasetItem]:
-    return [item for item in manifest.items if item.split == split and item.labelled_pixels]
-
-
 def _listed(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
 
-def _end_with_server(stdin: TextIO) -> None:
-    stdin.read()
+def _end_with_server(stdin: int) -> None:
+    # The bare descriptor: a thread that holds the buffered reader's lock makes the interpreter's end a crash.
+    while os.read(stdin, 4096):
+        pass
     os._exit(ORPHANED)
 
 
@@ -179,7 +159,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = Job.from_line(sys.stdin.readline())
     configure_logging(f"{job.module}-worker")
-    threading.Thread(target=_end_with_server, args=(sys.stdin,), daemon=True).start()
+    threading.Thread(target=_end_with_server, args=(sys.stdin.fileno(),), daemon=True).start()
     with log_context(run_id=job.request.run_id):
         train(job, Reporter(out), stop)
 
