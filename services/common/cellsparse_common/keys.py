@@ -40,8 +40,8 @@ def check_id(value: str, field: str = "id") -> str:
     """
     if not ID_PATTERN.fullmatch(value):
         raise InvalidArgument(
-            f"{field} is {_shown(value)}; allowed are 1 to 63 lower-case letters, digits and '-', beginning with a "
-            "letter or digit",
+            f"{field} is {_shown(value)}; allowed: 1 to 63 lower-case letters, digits and '-', beginning with a letter "
+            "or digit.",
             field,
         )
     return value
@@ -60,7 +60,7 @@ def check_key(value: str) -> str:
     """
     problem = _problem(value)
     if problem:
-        raise InvalidArgument(f"object key {_shown(value)} {problem}")
+        raise InvalidArgument(f"Object key {_shown(value)} {problem}.")
     return value
 
 
@@ -72,7 +72,7 @@ def check_prefix(value: str) -> str:
     """
     problem = _problem(value.removesuffix("/")) if value else None
     if problem:
-        raise InvalidArgument(f"prefix {_shown(value)} {problem}")
+        raise InvalidArgument(f"Prefix {_shown(value)} {problem}.")
     return value
 
 
@@ -93,7 +93,7 @@ def blob(sha256: str) -> str:
         InvalidArgument: Not 64 lower-case hex digits.
     """
     if not _SHA256.fullmatch(sha256):
-        raise InvalidArgument(f"blob {_shown(sha256)} is not a SHA-256 of 64 lower-case hex digits")
+        raise InvalidArgument(f"Blob {_shown(sha256)} is not a SHA-256 of 64 lower-case hex digits.")
     return f"{BLOBS}{sha256[:2]}/{sha256}"
 
 
@@ -173,21 +173,21 @@ def _attempt(run_id: str, attempt: int) -> str:
 
 def _whole(field: str, value: int, *, least: int) -> int:
     if value < least:
-        raise InvalidArgument(f"{field} is {value}; allowed are {least} and more", field)
+        raise InvalidArgument(f"{field} is {value}; allowed: {least} and more.", field)
     return value
 
 
 def _problem(value: str) -> str | None:
     if len(value) > MAX_KEY:
-        return f"has {len(value)} characters; allowed are {MAX_KEY}"
+        return f"has {len(value)} characters; allowed: {MAX_KEY}"
     for component in value.split("/"):
         if not _COMPONENT.fullmatch(component):
             return (
-                f"has the component {_shown(component)}; allowed are letters, digits and '. _ = + -' or space, "
+                f"has the component {_shown(component)}; allowed: letters, digits and '. _ = + -' or space, "
                 "beginning with a letter, a digit or '_'"
             )
         if len(component) > MAX_COMPONENT:
-            return f"has a component of {len(component)} characters; allowed are {MAX_COMPONENT}"
+            return f"has a component of {len(component)} characters; allowed: {MAX_COMPONENT}"
     return None
 
 

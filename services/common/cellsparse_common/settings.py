@@ -58,7 +58,7 @@ class StoreSettings(BaseSettings):
     def _keys_come_in_pairs(self) -> Self:
         if bool(self.s3_access_key) != bool(self.s3_secret_key.get_secret_value()):
             raise ValueError(
-                f"{ENV_PREFIX}S3_ACCESS_KEY and {ENV_PREFIX}S3_SECRET_KEY must be given together, or neither"
+                f"{ENV_PREFIX}S3_ACCESS_KEY and {ENV_PREFIX}S3_SECRET_KEY must be given together, or neither."
             )
         return self
 
@@ -105,15 +105,15 @@ def load(cls: type[S], **values: Any) -> S:
         values: Fields that win over their variables.
 
     Raises:
-        InvalidArgument: One sentence naming every variable at fault, its value (unless secret) and what is allowed.
+        InvalidArgument: A sentence for every variable at fault, with its value (unless secret) and what is allowed.
     """
     try:
         return cls(**values)
     except ValidationError as error:
         problems = [_sentence(cls, problem) for problem in error.errors(include_url=False)]
-        raise InvalidArgument("; ".join(problems)) from None
+        raise InvalidArgument(" ".join(problems)) from None
     except SettingsError as error:
-        raise InvalidArgument(f"the environment is not readable: {error}") from None
+        raise InvalidArgument(f"The environment cannot be read: {error}.") from None
 
 
 def _sentence(cls: type[BaseSettings], problem: Any) -> str:
@@ -124,4 +124,4 @@ def _sentence(cls: type[BaseSettings], problem: Any) -> str:
     field = cls.model_fields.get(str(location[0]))
     variable = str(cls.model_config.get("env_prefix", "")) + str(location[0]).upper()
     value = "set" if field is not None and field.annotation is SecretStr else repr(problem["input"])
-    return f"{variable} is {value}: {message[:1].lower()}{message[1:]}"
+    return f"{variable} is {value}: {message[:1].lower()}{message[1:]}."

@@ -18,15 +18,15 @@ def disk_errors(action: str) -> Iterator[None]:
     """Turn an OSError into one sentence.
 
     Args:
-        action: What was tried, after "cannot".
+        action: What was tried, after "Cannot".
 
     Raises:
-        StorageError: "cannot <action>: <the system's reason>".
+        StorageError: "Cannot <action>: <the system's reason>."
     """
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot {action}: {error.strerror or error}") from error
+        raise StorageError(f"Cannot {action}: {error.strerror or error}.") from error
 
 
 @contextmanager
@@ -78,4 +78,4 @@ def open_source(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -105,7 +105,7 @@ class FolderStore:
         path = self._root / check_key(key)
         with disk_errors(f"read {self.url}"):
             if os.path.realpath(path) != os.path.join(os.path.realpath(self._root), key):  # noqa: PTH118
-                raise StorageError(f"{key} in {self.url} lies behind a symbolic link; the store follows none")
+                raise StorageError(f"{key} in {self.url} lies behind a symbolic link; the store follows none.")
         return path
 
     @contextmanager
@@ -115,7 +115,7 @@ class FolderStore:
                 yield
         except StorageError as error:
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
-                raise NotFound(f"there is no object {key} in {self.url}") from None
+                raise NotFound(f"There is no object {key} in {self.url}.") from None
             raise
 
     def _listing(self, folder: str, prefix: str) -> Iterator[str]:

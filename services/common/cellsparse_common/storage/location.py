@@ -11,7 +11,7 @@ from cellsparse_common.storage.protocol import ObjectStore
 from cellsparse_common.storage.s3 import S3Store
 from cellsparse_common.storage.s3_connection import connect
 
-ALLOWED = "allowed are file:///absolute/folder, s3://bucket and s3://bucket/prefix"
+ALLOWED = "allowed: file:///absolute/folder, s3://bucket and s3://bucket/prefix."
 
 
 def open_store(settings: StoreSettings) -> ObjectStore:

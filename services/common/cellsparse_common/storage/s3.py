@@ -13,7 +13,7 @@ from cellsparse_common.errors import NotFound, StorageError
 from cellsparse_common.keys import check_key, check_prefix, is_key
 from cellsparse_common.storage.files import open_source, replacing
 from cellsparse_common.storage.s3_connection import Connection
-from cellsparse_common.storage.s3_errors import DENIED, explain
+from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket
 
 DOWNLOAD_ATTEMPTS = 3
 CHUNK = 2**20
@@ -142,10 +142,7 @@ class S3Store:
                     raise
                 return  # whoever may read objects need not be allowed to see the bucket
         if not self._bucket_seen:
-            raise StorageError(
-                f"bucket {self._bucket} does not exist at {self._endpoint}; make it first or change "
-                "CELLSPARSE_STORE_URL"
-            )
+            raise StorageError(no_bucket(self._bucket, self._endpoint))
 
     @contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
@@ -153,7 +150,7 @@ class S3Store:
             yield
         except S3Error as error:
             if error.code in MISSING:
-                raise NotFound(f"there is no object {key} in {self.url}") from None
+                raise NotFound(f"There is no object {key} in {self.url}.") from None
             raise StorageError(self._explain(error, action)) from error
         except (HTTPError, MinioException, ValueError) as error:
             raise StorageError(self._explain(error, action)) from error

@@ -53,7 +53,7 @@ def connect(settings: StoreSettings) -> Connection:
         )
     except ValueError as error:
         raise InvalidArgument(
-            f"s3_endpoint is {settings.s3_endpoint!r} ({error}); allowed is host or host:port without a scheme",
+            f"s3_endpoint is {settings.s3_endpoint!r} ({error}); allowed: host or host:port, without a scheme.",
             "s3_endpoint",
         ) from error
     if settings.s3_path_style:
@@ -68,7 +68,7 @@ def _http(settings: StoreSettings) -> urllib3.PoolManager:
     try:
         trust = ssl.create_default_context(cafile=bundle)
     except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one too
-        raise InvalidArgument(f"s3_ca_bundle {bundle} cannot be used: {error}", "s3_ca_bundle") from error
+        raise InvalidArgument(f"s3_ca_bundle {bundle} cannot be used: {error}.", "s3_ca_bundle") from error
     return urllib3.PoolManager(
         maxsize=CONNECTIONS,
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),

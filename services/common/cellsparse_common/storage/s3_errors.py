@@ -19,22 +19,27 @@ def explain(error: Exception, *, action: str, endpoint: str, bucket: str) -> str
 
     Args:
         error: From the client or the HTTP layer below it.
-        action: What was tried, after "cannot".
+        action: What was tried, after "Cannot".
         endpoint: The server's host:port.
         bucket: The bucket's name.
     """
     if isinstance(error, S3Error) and error.code == "NoSuchBucket":
-        return f"bucket {bucket} does not exist at {endpoint}; make it first or change CELLSPARSE_STORE_URL"
+        return no_bucket(bucket, endpoint)
     if isinstance(error, S3Error) and error.code in DENIED:
         return (
-            f"access to bucket {bucket} was denied by {endpoint} ({error.code}); check CELLSPARSE_S3_ACCESS_KEY and "
-            "CELLSPARSE_S3_SECRET_KEY"
+            f"Access to bucket {bucket} was denied by {endpoint} ({error.code}); check CELLSPARSE_S3_ACCESS_KEY and "
+            "CELLSPARSE_S3_SECRET_KEY."
         )
     if isinstance(error, S3Error):
-        return f"cannot {action}: {endpoint} answered {error.code}: {error.message}"
+        return f"Cannot {action}: {endpoint} answered {error.code}: {_short(str(error.message))}."
     if isinstance(error, HTTPError):
         return _unreachable(error, endpoint)
-    return f"cannot {action}: {endpoint} answered {_short(str(error))}"
+    return f"Cannot {action}: {endpoint} answered {_short(str(error))}."
+
+
+def no_bucket(bucket: str, endpoint: str) -> str:
+    """Say that the bucket is missing."""
+    return f"Bucket {bucket} does not exist at {endpoint}; make it first or change CELLSPARSE_STORE_URL."
 
 
 def _unreachable(error: HTTPError, endpoint: str) -> str:
@@ -44,13 +49,14 @@ def _unreachable(error: HTTPError, endpoint: str) -> str:
     if isinstance(reason, SSLError):
         return (
             f"TLS with {endpoint} failed: {_short(str(reason))}; CELLSPARSE_S3_CA_BUNDLE names the authorities to "
-            "trust, CELLSPARSE_S3_SECURE=false speaks without TLS"
+            "trust, CELLSPARSE_S3_SECURE=false speaks without TLS."
         )
     if isinstance(reason, ConnectTimeoutError | ReadTimeoutError) and not isinstance(reason, NewConnectionError):
-        return f"cannot reach {endpoint}: no answer in time"
+        return f"Cannot reach {endpoint}: no answer in time."
     # urllib3 puts addresses of its own objects into its text; the system's reason below it is what helps.
-    return f"cannot reach {endpoint}: {_short(str(reason.__cause__ or reason))}"
+    return f"Cannot reach {endpoint}: {_short(str(reason.__cause__ or reason))}."
 
 
 def _short(text: str) -> str:
+    text = text.rstrip(".")
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
