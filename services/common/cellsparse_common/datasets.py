@@ -1,0 +1,196 @@
+"""Datasets in the store: a manifest in JSON, images and label images as blobs named by their hash.
+
+Blobs are immutable and shared between datasets; a dataset exists once its manifest does.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import json_format, timestamp_pb2
+
+from cellsparse_common import keys
+from cellsparse_common.errors import CellsparseError, NotFound, StorageError
+from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.labels import count_cells, encode_labels
+from cellsparse_common.storage import ObjectStore
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
+
+VERSION = 1
+"""Layout of the manifest."""
+
+
+def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetManifest:
+    """Read a dataset's manifest.
+
+    Raises:
+        InvalidArgument: The id is not well formed.
+        NotFound: There is no such dataset.
+        StorageError: The manifest is damaged, of another version, or cannot be read.
+    """
+    try:
+        data = store.get(keys.dataset_manifest(dataset_id))
+    except NotFound as error:
+        raise NotFound(f"Dataset {dataset_id} does not exist.", "dataset_id") from error
+    manifest = dataset_pb2.DatasetManifest()
+    try:
+        # Unknown fields pass: the version tells whether they matter.
+        json_format.Parse(data.decode("utf-8"), manifest, ignore_unknown_fields=True)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise StorageError(f"The manifest of dataset {dataset_id} in the store is damaged: {error}.") from error
+    if manifest.version != VERSION:
+        raise StorageError(
+            f"The manifest of dataset {dataset_id} has layout version {manifest.version}; this release reads {VERSION}."
+        )
+    if manifest.dataset.id != dataset_id:
+        raise StorageError(f"The manifest of dataset {dataset_id} in the store names dataset {manifest.dataset.id!r}.")
+    return manifest
+
+
+def write_manifest(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) -> None:
+    """Write a manifest, by which its dataset begins to exist; the same manifest always gives the same bytes.
+
+    Args:
+        store: Where.
+        manifest: Its `dataset.id` says which dataset; `version` is set here.
+
+    Raises:
+        InvalidArgument: The id is not well formed.
+        StorageError: The store failed.
+    """
+    written = dataset_pb2.DatasetManifest()
+    written.CopyFrom(manifest)
+    written.version = VERSION
+    text = json_format.MessageToJson(written, preserving_proto_field_name=True, sort_keys=True, indent=1)
+    store.put(keys.dataset_manifest(written.dataset.id), text.encode("utf-8"))
+
+
+def put_blob(store: ObjectStore, data: bytes) -> str:
+    """Keep bytes under their SHA-256; bytes that are there are not written again.
+
+    Returns:
+        The hash, 64 hexadecimal digits.
+
+    Raises:
+        StorageError: The store failed.
+    """
+    sha256 = hashlib.sha256(data).hexdigest()
+    key = keys.blob(sha256)
+    if not store.exists(key):
+        store.put(key, data)
+    return sha256
+
+
+def put_item(
+    store: ObjectStore,
+    *,
+    name: str,
+    split: common_pb2.Split,
+    image: npt.NDArray[np.generic],
+    label: npt.NDArray[np.int32],
+) -> dataset_pb2.DatasetItem:
+    """Keep an image with its label image and return the item that refers to them.
+
+    Args:
+        store: Where.
+        name: Unique in its dataset.
+        split: The item's split.
+        image: Axes YX or YXC.
+        label: Axes YX, of the same height and width; -1 not labelled, 0 background, n > 0 cell n.
+
+    Raises:
+        StorageError: The store failed.
+    """
+    if label.shape != image.shape[:2]:
+        raise ValueError(f"A label image of {label.shape} does not belong to an image of {image.shape}.")
+    return dataset_pb2.DatasetItem(
+        name=name,
+        split=split,
+        image_sha256=put_blob(store, encode_tiff(image)),
+        label_sha256=put_blob(store, encode_labels(label)),
+        shape=image.shape,
+        axes="YX" if image.ndim == 2 else "YXC",
+        dtype=image.dtype.name,
+        cells=count_cells(label),
+        labelled_pixels=int(np.count_nonzero(label >= 0)),
+    )
+
+
+def read_image(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray[np.generic]:
+    """Read an item's image, axes as `item.axes`.
+
+    Raises:
+        StorageError: It is missing or damaged, or the store failed.
+    """
+    image = _read(store, item, item.image_sha256, "image")
+    if image.shape != tuple(item.shape):
+        raise StorageError(f"The image of item {item.name!r} is {image.shape}; its manifest says {tuple(item.shape)}.")
+    return image
+
+
+def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray[np.int32]:
+    """Read an item's label image: int32, axes YX, -1 not labelled, 0 background, n > 0 cell n.
+
+    Raises:
+        StorageError: It is missing or damaged, or the store failed.
+    """
+    label = _read(store, item, item.label_sha256, "label image")
+    if label.shape != tuple(item.shape[:2]) or label.dtype != np.int32:
+        raise StorageError(
+            f"The label image of item {item.name!r} is {label.dtype} {label.shape}; "
+            f"int32 {tuple(item.shape[:2])} belongs there."
+        )
+    return label.astype(np.int32, copy=False)
+
+
+def summarize(
+    items: Iterable[dataset_pb2.DatasetItem],
+    *,
+    dataset_id: str,
+    name: str,
+    created_at: timestamp_pb2.Timestamp,
+    parent_id: str = "",
+    sparsify: sparsifier_pb2.SparsifySettings | None = None,
+) -> dataset_pb2.Dataset:
+    """Return a dataset's summary with counts taken from its items.
+
+    Args:
+        items: All items of the dataset.
+        dataset_id: Id of the dataset.
+        name: Name for people.
+        created_at: When it was made, UTC.
+        parent_id: The dataset it was sparsified from, empty for an upload.
+        sparsify: How it was sparsified, None for an upload.
+    """
+    summary = dataset_pb2.Dataset(
+        id=dataset_id, name=name, created_at=created_at, parent_id=parent_id, sparsify=sparsify
+    )
+    for item in items:
+        summary.items += 1
+        summary.cells += item.cells
+        summary.pixels += item.shape[0] * item.shape[1]
+        summary.labelled_pixels += item.labelled_pixels
+        if item.split == common_pb2.SPLIT_TRAIN:
+            summary.train_items += 1
+            summary.train_cells += item.cells
+        elif item.split == common_pb2.SPLIT_VAL:
+            summary.val_items += 1
+        elif item.split == common_pb2.SPLIT_TEST:
+            summary.test_items += 1
+    return summary
+
+
+def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: str) -> npt.NDArray[np.generic]:
+    """Read and decode one blob after comparing its hash."""
+    try:
+        data = store.get(keys.blob(sha256))
+    except NotFound as error:
+        raise StorageError(f"The {what} of item {item.name!r} is missing from the store (blob {sha256}).") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise StorageError(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
+    try:
+        return decode_image(data, max_pixels=item.shape[0] * item.shape[1], field=what).array
+    except CellsparseError as error:
+        raise StorageError(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error
