@@ -1,0 +1,121 @@
+"""Which crops a step trains on: a pure function of the seed and the step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellsparse_cellpose.config import Config
+from cellsparse_cellpose.data import Crop, cut, make_targets, place
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.samples import Sample
+
+UNIFORM_TRIES = 50
+"""Crops placed anywhere in an image before one is placed on a labelled pixel instead."""
+
+BACKGROUND_SHARE = 0.25
+"""Share of the crops around a cell's image that look at labelled background instead, where there is some."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Crops of side S for one step."""
+
+    image: NDArray[np.float32]
+    """Shape (B, 2, S, S); the second channel is zero, as Cellpose has it for one grey channel."""
+    label: NDArray[np.int16]
+    """Shape (B, S, S): -1 not labelled, 0 background, 1 cell."""
+    flow: NDArray[np.float32]
+    """Flows (y, x), zero outside labelled cells, shape (B, 2, S, S)."""
+
+
+class Sampler:
+    """Draws batches. Images without a labelled pixel are left out.
+
+    Attributes:
+        diameter: Mean over the images of the median diameter of their labelled cells, in pixels.
+        steps_per_epoch: Batches that show every image once.
+    """
+
+    def __init__(self, config: Config, samples: Sequence[Sample]) -> None:
+        """Makes the targets of all images.
+
+        Raises:
+            InvalidArgument: No image has a labelled cell.
+        """
+        self._config = config
+        self._samples = samples
+        self._targets = [make_targets(sample.label) for sample in samples]
+        found = list(enumerate(self._targets))
+        self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
+        self._background = [index for index, one in found if one.background]
+        self._usable = [index for index, one in found if one.background or len(one.centers)]
+        if not self._cells:
+            raise InvalidArgument(f"None of the {len(samples)} training images has a labelled cell; label at least one.")
+        self.diameter = float(np.mean([one.diameter for one in self._targets if len(one.centers)]))
+        self.steps_per_epoch = -(-len(self._usable) // config.plan.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """Draws the batch of a step (from 0)."""
+        plan = self._config.plan
+        rng = np.random.default_rng([plan.seed, step])
+        if self._config.sampling == "cell":
+            crops = [self._around_label(rng) for _ in range(plan.batch_size)]
+        else:
+            crops = [self._anywhere(rng, index) for index in self._turn(step)]
+        image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
+        image[:, 0] = [crop.image for crop in crops]
+        return Batch(
+            image=image, label=np.stack([crop.label for crop in crops]), flow=np.stack([crop.flow for crop in crops])
+        )
+
+    def _turn(self, step: int) -> list[int]:
+        """Returns the images of a step: every epoch shows each image once, the last batch may be smaller."""
+        epoch, part = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self._config.plan.seed, epoch, 0]).permutation(self._usable)
+        size = self._config.plan.batch_size
+        return [int(index) for index in order[part * size : (part + 1) * size]]
+
+    def _anywhere(self, rng: np.random.Generator, index: int) -> Crop:
+        """Places a crop as Cellpose does, again and again until it shows a labelled pixel."""
+        size = self._config.plan.crop_size
+        sides = np.array(self._samples[index].label.shape)
+        for _ in range(UNIFORM_TRIES):
+            scale = self._scale(rng, index)
+            target = size / 2 + (rng.random(2) - 0.5) * np.maximum(0, sides * scale - size)
+            crop = self._crop(rng, index, sides / 2, target, scale)
+            if (crop.label >= 0).any():
+                return crop
+        return self._at(rng, index, self._pixel(rng, index, background=not len(self._targets[index].centers)))
+
+    def _around_label(self, rng: np.random.Generator) -> Crop:
+        """Places a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
+        if self._background and rng.random() < BACKGROUND_SHARE:
+            index = self._background[rng.integers(len(self._background))]
+            return self._at(rng, index, self._pixel(rng, index, background=True))
+        index, cell = self._cells[rng.integers(len(self._cells))]
+        return self._at(rng, index, self._targets[index].centers[cell])
+
+    def _at(self, rng: np.random.Generator, index: int, pixel: NDArray[np.int64]) -> Crop:
+        """Cuts a crop that shows a given pixel. It falls on a whole crop pixel, so no rounding can lose it."""
+        target = rng.integers(0, self._config.plan.crop_size, 2)
+        return self._crop(rng, index, pixel, target, self._scale(rng, index))
+
+    def _pixel(self, rng: np.random.Generator, index: int, *, background: bool) -> NDArray[np.int64]:
+        """Returns a labelled pixel (y, x) of an image, of its background or of a cell."""
+        label = self._samples[index].label
+        places = np.flatnonzero(label == 0) if background else self._targets[index].inside
+        return np.array(divmod(int(places[rng.integers(places.size)]), label.shape[1]))
+
+    def _scale(self, rng: np.random.Generator, index: int) -> float:
+        """Returns crop pixels per image pixel: cells come to the mean diameter, give or take the scale range."""
+        spread = 1 + self._config.scale_range * (rng.random() - 0.5)
+        return self._config.mean_diameter / (self._targets[index].diameter or self.diameter) * spread
+
+    def _crop(
+        self, rng: np.random.Generator, index: int, anchor: NDArray[Any], target: NDArray[Any], scale: float
+    ) -> Crop:
+        matrix = place(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
+        return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
