@@ -1,0 +1,101 @@
+"""Which pixels are kept as background around the kept cells."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+IntArray = NDArray[np.int64]
+
+GROW_SHARE = 0.25
+"""Growing a row of a run costs about as much as the distance transform of four pixels."""
+
+
+class Background(Enum):
+    """Which background is kept; the numbers are those of the proto's BackgroundRule."""
+
+    NONE = 1
+    SHIFTED = 2
+    RING = 3
+    ALL = 4
+
+
+def mark_background(
+    sparse: NDArray[np.int32],
+    label: NDArray[np.integer],
+    starts: IntArray,
+    lengths: IntArray,
+    *,
+    rule: Background,
+    distance: int,
+) -> None:
+    """Sets the kept background pixels of a sparse label image to 0, in place.
+
+    Only pixels that the dense label image calls background (0) become background: cells and unlabelled pixels stay.
+
+    Args:
+        sparse: int32 YX, C order, kept cells set and all else -1; written.
+        label: the dense label image, integer YX.
+        starts: first pixel of each run of kept cells' pixels, index into the flattened image.
+        lengths: pixels of each of these runs.
+        rule: which background.
+        distance: pixels, for SHIFTED and RING.
+    """
+    if rule is Background.ALL:
+        sparse[label == 0] = 0
+    elif rule is Background.SHIFTED:
+        y, x = np.divmod(run_pixels(starts, lengths), label.shape[1])
+        y, x = np.maximum(y - distance, 0), np.maximum(x - distance, 0)
+        empty = label[y, x] == 0
+        sparse[y[empty], x[empty]] = 0
+    elif rule is Background.RING:
+        near = _near_runs(starts, lengths, label.shape, distance)
+        sparse[near & (label == 0)] = 0
+
+
+def run_pixels(starts: IntArray, lengths: IntArray) -> IntArray:
+    """The flat indices of all pixels of the given runs, in order."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if ends.size else 0
+    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def _near_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], distance: int) -> NDArray[np.bool_]:
+    """Pixels within `distance` (Euclidean) of a run's pixel, in time linear in the image's pixels.
+
+    Few runs grow row by row, many by a distance transform of the whole image.
+    """
+    if starts.size * (2 * distance + 1) <= shape[0] * shape[1] * GROW_SHARE:
+        return _grow_runs(starts, lengths, shape, distance)
+    away = np.ones(shape, bool)
+    away.reshape(-1)[run_pixels(starts, lengths)] = False
+    if away.all():
+        return np.zeros(shape, bool)
+    # Squared distances are integers: their float64 root is at most `distance` exactly when they are at most its square.
+    near: NDArray[np.bool_] = distance_transform_edt(away) <= distance
+    return near
+
+
+def _grow_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], distance: int) -> NDArray[np.bool_]:
+    """Pixels within `distance` of a run: dy rows away a run reaches floor(sqrt(distance^2 - dy^2)) further out.
+
+    Every grown row adds 1 where it begins and takes 1 off where it ends: the running sum along the rows is positive
+    inside.
+    """
+    height, width = shape
+    dy = np.arange(-distance, distance + 1)
+    reach = np.array([math.isqrt(distance * distance - d * d) for d in dy.tolist()])
+    y, x = np.divmod(starts, width)
+    rows = (y[:, None] + dy).reshape(-1)
+    left = np.maximum(x[:, None] - reach, 0).reshape(-1)
+    right = np.minimum((x + lengths)[:, None] + reach, width).reshape(-1)
+    inside = (rows >= 0) & (rows < height)
+    steps = np.zeros((height, width + 1), np.int32)
+    np.add.at(steps, (rows[inside], left[inside]), 1)
+    np.add.at(steps, (rows[inside], right[inside]), -1)
+    grown: NDArray[np.bool_] = np.cumsum(steps, axis=1, out=steps)[:, :width] > 0
+    return grown

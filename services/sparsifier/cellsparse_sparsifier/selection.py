@@ -1,0 +1,67 @@
+"""Which cells are kept: the selection modes, for one image and over a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+class Mode(Enum):
+    """Which cells are kept; the numbers are those of the proto's SelectionMode."""
+
+    MIN = 1
+    MAX = 2
+    MINMAX = 3
+    RANDOM = 4
+
+
+def select(means: NDArray[np.float64], *, mode: Mode, count: int, seed: int | list[int]) -> IntArray:
+    """Chooses candidates by their mean intensity.
+
+    MIN keeps the `count` darkest, MAX the `count` brightest, MINMAX the ceil(count / 2) darkest and the
+    floor(count / 2) brightest, RANDOM the first `count` of a seeded permutation. Equal means go in the order given, in
+    both directions; so where means tie, the darkest and the brightest of MINMAX may be the same cells, and fewer than
+    `count` are kept. With fewer than `count` candidates all are kept.
+
+    Args:
+        means: the candidates' mean intensities, in the order of their labels (over a dataset: of items, then labels).
+        mode: the selection mode.
+        count: cells to keep, from 1.
+        seed: seed of RANDOM, as numpy.random.default_rng takes it.
+
+    Returns:
+        Indices into `means`, ascending.
+    """
+    if means.size < count:
+        return np.arange(means.size)
+    if mode is Mode.RANDOM:
+        return np.sort(np.random.default_rng(seed).permutation(means.size)[:count])
+    if mode is Mode.MIN:
+        return np.sort(_darkest(means, count))
+    if mode is Mode.MAX:
+        return np.sort(_darkest(-means, count))
+    return np.union1d(_darkest(means, count - count // 2), _darkest(-means, count // 2))
+
+
+def _darkest(means: NDArray[np.float64], count: int) -> IntArray:
+    """Indices of the `count` smallest means, the first ones among equals."""
+    return np.argsort(means, kind="stable")[:count]
+
+
+def budget(candidates: int, *, total_cells: int | None, total_percent: float | None) -> int:
+    """Cells to keep over all candidates, from a number or a percentage (rounded half up, at least 1)."""
+    if total_cells is not None:
+        return total_cells
+    if total_percent is None:
+        raise ValueError("a budget needs a number of cells or a percentage")
+    return max(1, int(np.floor(candidates * total_percent / 100 + 0.5)))
+
+
+def item_seed(seed: int, name: str) -> list[int]:
+    """Seed of one item of a dataset: independent of the item's place, so adding an item changes no other's cells."""
+    return [seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]

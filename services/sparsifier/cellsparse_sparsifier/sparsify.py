@@ -1,0 +1,119 @@
+"""Sparsifying one image: keep some cells and some background, set all else to -1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellsparse_sparsifier.background import Background, mark_background, run_pixels
+from cellsparse_sparsifier.cells import Cells, measure_cells
+from cellsparse_sparsifier.selection import Mode, budget, select
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to keep. Exactly one of `k`, `total_cells` and `total_percent` is given.
+
+    Attributes:
+        mode: which cells.
+        background: which background.
+        distance: pixels, 1 to 1024, for SHIFTED and RING.
+        seed: seed of RANDOM, from 0.
+        k: per image, from 1: 2k cells, for MINMAX k on either side.
+        total_cells: cells over all images, from 1.
+        total_percent: percent of the candidates over all images, above 0 to 100.
+    """
+
+    mode: Mode
+    background: Background
+    distance: int = 10
+    seed: int = 0
+    k: int | None = None
+    total_cells: int | None = None
+    total_percent: float | None = None
+
+    def __post_init__(self) -> None:
+        amounts = (self.k, self.total_cells, self.total_percent)
+        if sum(amount is not None for amount in amounts) != 1:
+            raise ValueError(f"exactly one of k, total_cells and total_percent is needed, got {amounts}")
+        if any(amount is not None and not amount > 0 for amount in amounts):
+            raise ValueError(f"the amount must be above 0, got {amounts}")
+        if self.distance < 1 or self.seed < 0:
+            raise ValueError(f"distance must be at least 1 and seed at least 0, got {self.distance} and {self.seed}")
+
+    def count(self, candidates: int) -> int:
+        """Cells to keep of this many candidates."""
+        if self.k is not None:
+            return 2 * self.k
+        return budget(candidates, total_cells=self.total_cells, total_percent=self.total_percent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparse:
+    """A sparsified label image.
+
+    Attributes:
+        label: int32 YX: -1 not labelled, 0 background, n > 0 cell n, numbered as in the dense label image.
+        kept: labels of the kept cells, int64, ascending.
+        candidates: number of candidate cells in the dense label image.
+    """
+
+    label: NDArray[np.int32]
+    kept: IntArray
+    candidates: int
+
+
+def sparsify(
+    image: NDArray[np.generic],
+    label: NDArray[np.integer],
+    settings: Settings,
+    *,
+    seed: int | list[int] | None = None,
+) -> Sparse:
+    """Sparsifies one image, in time linear in its pixels. The inputs are not changed.
+
+    Args:
+        image: intensities, YX or YXC.
+        label: dense label image, integer YX, values up to 2**31 - 1; below 0 is not labelled and stays so.
+        settings: what to keep; total amounts are over this image.
+        seed: overrides the settings' seed.
+
+    Returns:
+        The sparse label image; without any candidate it is -1 everywhere.
+
+    Raises:
+        ValueError: image and label image do not match, or a cell's intensity is not finite.
+    """
+    cells = measure_cells(image, label)
+    candidates = np.flatnonzero(cells.candidate)
+    chosen = select(
+        cells.means[candidates],
+        mode=settings.mode,
+        count=settings.count(candidates.size),
+        seed=settings.seed if seed is None else seed,
+    )
+    return keep_cells(cells, candidates[chosen], settings)
+
+
+def keep_cells(cells: Cells, kept: IntArray, settings: Settings) -> Sparse:
+    """Draws the sparse label image of the chosen cells.
+
+    Args:
+        cells: the measured cells of one image.
+        kept: indices of the cells to keep in `cells.numbers`, ascending.
+        settings: which background; an image without a kept cell keeps none, whatever the rule.
+    """
+    sparse = np.full(cells.label.shape, -1, np.int32)
+    if kept.size:
+        is_kept = np.zeros(cells.numbers.size, bool)
+        is_kept[kept] = True
+        runs = np.flatnonzero(is_kept[cells.run_cells])
+        starts, lengths = cells.run_starts[runs], cells.run_lengths[runs]
+        numbers = cells.numbers[cells.run_cells[runs]].astype(np.int32)
+        sparse.reshape(-1)[run_pixels(starts, lengths)] = np.repeat(numbers, lengths)
+        mark_background(sparse, cells.label, starts, lengths, rule=settings.background, distance=settings.distance)
+    return Sparse(label=sparse, kept=cells.numbers[kept], candidates=int(cells.candidate.sum()))
