@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 from cellsparse import datasets, models, runs, words
 from cellsparse.connection import Connection
@@ -14,6 +13,7 @@ from cellsparse.datasets import ItemArrays
 from cellsparse.items import Content, Items
 from cellsparse.runs import OnLost, Run
 from cellsparse.settings import sparsify_settings, training_settings
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 
 class Client:

@@ -5,14 +5,14 @@ from concurrent.futures import Future
 from typing import Any
 
 import grpc
-from cellsparse_common.channel import open_channel
-from cellsparse_common.errors import from_rpc_error
-from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from cellsparse.errors import CellsparseError, Unavailable
 from cellsparse.home import find_address
+from cellsparse_common.channel import open_channel
+from cellsparse_common.errors import from_rpc_error
+from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc
 
 
 class Connection:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from cellsparse_common.images import decode_image
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 from cellsparse import words
 from cellsparse.connection import Connection
 from cellsparse.errors import Internal
 from cellsparse.items import Item, Items, upload_messages
+from cellsparse_common.images import decode_image
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 __all__ = ["Item", "ItemArrays", "create", "delete", "get", "item_arrays", "items", "listed", "sparsify"]
 
@@ -56,7 +57,7 @@ def get(connection: Connection, dataset_id: str) -> dataset_pb2.Dataset:
 def items(connection: Connection, dataset_id: str) -> Iterator[dataset_pb2.DatasetItem]:
     """Yield a dataset's items in their order, page by page."""
 
-    def request(page: object) -> dataset_pb2.ListDatasetItemsRequest:
+    def request(page: Any) -> dataset_pb2.ListDatasetItemsRequest:
         return dataset_pb2.ListDatasetItemsRequest(dataset_id=dataset_id, page=page)
 
     return connection.pages("ListDatasetItems", request, "items")

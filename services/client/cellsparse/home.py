@@ -8,6 +8,7 @@ from pathlib import Path
 from cellsparse.errors import Unavailable
 
 RECORD = "orchestrator.json"
+DEFAULT_HOME = ".cellsparse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Record:
 def home_dir() -> Path:
     """Return the home folder of the local stack: CELLSPARSE_HOME, or ~/.cellsparse."""
     given = os.environ.get("CELLSPARSE_HOME")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".cellsparse"
+    return Path(given).expanduser().absolute() if given else Path.home() / DEFAULT_HOME
 
 
 def read_record(home: Path) -> Record | None:

@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from cellsparse_common.images import encode_tiff
-from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 from cellsparse import words
 from cellsparse.errors import InvalidArgument
+from cellsparse_common.images import encode_tiff
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 CHUNK_BYTES = 2**20
 

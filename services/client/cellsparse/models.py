@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from cellsparse_common.images import decode_image
-from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 from cellsparse import words
 from cellsparse.connection import Connection
 from cellsparse.errors import Internal
 from cellsparse.items import Content, image_bytes
+from cellsparse_common.images import decode_image
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 PREDICT_SECONDS = 900.0
 EVALUATE_SECONDS = 6 * 3600.0

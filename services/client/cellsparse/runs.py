@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
-
 from cellsparse import words
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, DeadlineExceeded, RunFailedError, Unavailable
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 FINAL = frozenset({common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED})
 PATIENCE_SECONDS = 30.0

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cellsparse_proto.v1 import rules_pb2, sparsifier_pb2, trainer_pb2
 from google.protobuf.descriptor import FieldDescriptor as Kind
 from google.protobuf.message import Message
 
 from cellsparse import words
 from cellsparse.errors import InvalidArgument
 from cellsparse.words import FieldDescriptor
+from cellsparse_proto.v1 import rules_pb2, sparsifier_pb2, trainer_pb2
 
 _WHOLE = {
     Kind.CPPTYPE_INT32,

@@ -1,0 +1,48 @@
+"""Puts the commands together and ends with the right exit code."""
+
+import sys
+
+import typer
+
+from cellsparse.cli import datasets, models, runs, stack, training
+from cellsparse.cli.exits import HELP, Exit, report
+from cellsparse.errors import CellsparseError
+
+
+def build() -> typer.Typer:
+    """Return the command line."""
+    app = typer.Typer(
+        name="cellsparse",
+        help="Cellsparse: segmentation models from a few labelled cells.",
+        epilog=HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in (stack.up, stack.down, stack.status):
+        app.command()(command)
+    app.add_typer(datasets.app, name="dataset")
+    app.command()(training.sparsify)
+    app.command()(training.train)
+    app.add_typer(runs.app, name="runs")
+    app.add_typer(models.app, name="models")
+    app.command()(models.predict)
+    app.command()(models.evaluate)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        build()(args=arguments, prog_name="cellsparse")
+    except CellsparseError as error:
+        return report(error)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        return Exit.OK
+    except KeyboardInterrupt:
+        return Exit.DETACHED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else Exit.USAGE
+    return Exit.OK

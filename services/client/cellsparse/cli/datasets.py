@@ -1,0 +1,97 @@
+"""`cellsparse dataset ...`: import, list, show, delete."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellsparse import words
+from cellsparse.cli import options, render
+from cellsparse.cli.names import find_dataset
+from cellsparse.cli.output import Output, Update
+from cellsparse.client import Client
+from cellsparse.errors import InvalidArgument
+from cellsparse.folders import Pairs, parse_fractions, read_folder, read_pair_of_folders
+from cellsparse.items import Item
+
+app = typer.Typer(help="Datasets: images with labels.", no_args_is_help=True)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            help="Holds images/ and masks/, or train/, val/, test/ with these two in each.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of images, instead of DIR.")] = None,
+    masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of label files, with --images.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the dataset. [default: the folder's]", show_default=False)] = "",
+    split: Annotated[
+        str, typer.Option(metavar="TRAIN,VAL,TEST", help="Shares where the folder has no splits; the same every time.")
+    ] = "0.6,0.2,0.2",
+    label_kind: Annotated[
+        str, typer.Option(help="instances (-1 not labelled, 0 background, n cell n), binary, or offset_by_one.")
+    ] = "instances",
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Upload a folder of images and label files that have the same names.
+
+    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip.
+    """
+    output = Output(json)
+    pairs, called = _read(folder, images, masks, parse_fractions(split))
+    for path in pairs.unmatched:
+        output.warn(f"{path} has no partner, or is no such file, and is left out")
+    with Client(address) as client, output.bar("uploading") as update:
+        dataset = client.create_dataset(name or called, _counted(pairs.items, update), label_kind)
+    unmatched = [str(path) for path in pairs.unmatched]
+    output.result({**words.plain(dataset), "unmatched": unmatched}, render.dataset_table([dataset]))
+
+
+@app.command("list")
+def list_(json: options.Json = False, address: options.Address = None) -> None:
+    """List datasets, newest first."""
+    with Client(address) as client:
+        found = list(client.datasets())
+    Output(json).result([words.plain(entry) for entry in found], render.dataset_table(found))
+
+
+@app.command()
+def show(dataset: options.DatasetName, json: options.Json = False, address: options.Address = None) -> None:
+    """Show one dataset and its items."""
+    with Client(address) as client:
+        found = find_dataset(client, dataset)
+        items = list(client.dataset_items(found.id))
+    document = {**words.plain(found), "item_list": [words.plain(item) for item in items]}
+    Output(json).result(document, render.dataset_details(found, items))
+
+
+@app.command()
+def delete(dataset: options.DatasetName, json: options.Json = False, address: options.Address = None) -> None:
+    """Delete a dataset that no unfinished run needs."""
+    with Client(address) as client:
+        found = find_dataset(client, dataset)
+        client.delete_dataset(found.id)
+    Output(json).result({"deleted": found.id}, f"deleted dataset {found.id} ({found.name})")
+
+
+def _read(
+    folder: Path | None, images: Path | None, masks: Path | None, fractions: tuple[float, ...]
+) -> tuple[Pairs, str]:
+    if folder is not None and images is None and masks is None:
+        return read_folder(folder, fractions), folder.absolute().name
+    if folder is None and images is not None and masks is not None:
+        return read_pair_of_folders(images, masks, fractions), images.absolute().parent.name
+    raise InvalidArgument("Give either a folder, or --images together with --masks.")
+
+
+def _counted(items: list[Item], update: Update) -> Iterator[Item]:
+    for done, item in enumerate(items):
+        update(done, len(items))
+        yield item

@@ -1,0 +1,63 @@
+"""Finds what the user means: an id, the beginning of one, or a name."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from cellsparse.client import Client
+from cellsparse.errors import InvalidArgument, NotFound
+from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2
+
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SHOWN = 5
+
+
+class _Named(Protocol):
+    id: str
+    name: str
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def find_dataset(client: Client, text: str) -> dataset_pb2.Dataset:
+    """Return the dataset that `text` means (see `find`)."""
+    return find(text, "dataset", "cellsparse dataset list", client.dataset, client.datasets)
+
+
+def find_run(client: Client, text: str) -> orchestrator_pb2.Run:
+    """Return the run that `text` means (see `find`)."""
+    return find(text, "run", "cellsparse runs list", client.run, client.runs)
+
+
+def find_model(client: Client, text: str) -> orchestrator_pb2.Model:
+    """Return the model that `text` means (see `find`)."""
+    return find(text, "model", "cellsparse models list", client.model, client.models)
+
+
+def find(text: str, kind: str, command: str, get: Callable[[str], N], listed: Callable[[], Iterable[N]]) -> N:
+    """Return the entry with this id, else the only one with this name, else the only one whose id begins so.
+
+    Raises:
+        NotFound: There is none.
+        InvalidArgument: There are several.
+    """
+    if _ID.fullmatch(text):
+        try:
+            return get(text)
+        except NotFound:
+            pass  # a name or the beginning of an id, then
+    by_name: list[N] = []
+    by_id: list[N] = []
+    for entry in listed() if text else ():
+        if entry.name == text:
+            by_name.append(entry)
+        elif entry.id.startswith(text):
+            by_id.append(entry)
+    found = by_name or by_id
+    if not found:
+        raise NotFound(f"No {kind} has the id or name {text!r}, or an id that begins so; `{command}` shows them.")
+    if len(found) > 1:
+        ids = ", ".join(entry.id for entry in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        raise InvalidArgument(f"{text!r} may be any of {len(found)} {kind}s ({ids}); give a full id.")
+    return found[0]

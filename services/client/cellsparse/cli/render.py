@@ -1,0 +1,188 @@
+"""How things look on a terminal: tables and lines, no decisions."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cellsparse import words
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
+
+COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "retrying": "yellow"}
+
+
+def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
+    """Return the services, and one line about the rest."""
+    table = _table("SERVICE", "ADDRESS", "HEALTH", "PID", "NOTE")
+    for service in status.services:
+        health = Text("healthy", "green") if service.healthy else Text("not healthy", "red")
+        table.add_row(service.name, service.address, health, str(service.pid or ""), service.message)
+    return Group(table, Text(f"{status.active_runs} active runs, store {status.store_url}"))
+
+
+def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> Table:
+    """Return one row per dataset."""
+    table = _table("ID", "NAME", "ITEMS", "TRAIN/VAL/TEST", "CELLS", "LABELLED", "LABELS", "MADE")
+    for entry in datasets:
+        splits = f"{entry.train_items}/{entry.val_items}/{entry.test_items}"
+        share = f"{100 * entry.labelled_pixels / entry.pixels:.1f} %" if entry.pixels else ""
+        labels = labels_text(entry)
+        table.add_row(
+            entry.id, entry.name, str(entry.items), splits, str(entry.cells), share, labels, when(entry.created_at)
+        )
+    return table
+
+
+def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.DatasetItem]) -> RenderableType:
+    """Return one dataset and its items."""
+    table = _table("ITEM", "SPLIT", "SHAPE", "TYPE", "CELLS", "LABELLED PIXELS")
+    for item in items:
+        split = words.word(common_pb2.Split.DESCRIPTOR, item.split)
+        shape = " x ".join(map(str, item.shape))
+        table.add_row(item.name, split, shape, item.dtype, str(item.cells), str(item.labelled_pixels))
+    return Group(dataset_table([dataset]), Text(""), table)
+
+
+def labels_text(dataset: dataset_pb2.Dataset) -> str:
+    """Return in a few words how a dataset is labelled: "MINMAX k=4, SHIFTED d=10", or "as uploaded"."""
+    if not dataset.HasField("sparsify"):
+        return "as uploaded"
+    settings = dataset.sparsify
+    mode = words.word(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode).upper()
+    rule = words.word(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background).upper()
+    amount = settings.WhichOneof("amount")
+    shown = {
+        "k": f"k={settings.k}",
+        "total_cells": f"{settings.total_cells} cells",
+        "total_percent": f"{settings.total_percent:g} %",
+    }.get(str(amount), "")
+    distance = settings.background_distance if settings.HasField("background_distance") else 10
+    return f"{mode} {shown}, {rule}" + (f" d={distance}" if rule in ("SHIFTED", "RING") else "")
+
+
+def run_table(runs: Iterable[orchestrator_pb2.Run]) -> Table:
+    """Return one row per run."""
+    table = _table("ID", "NAME", "BACKEND", "STATE", "STEP", "LOSS", "SCORE", "TIME", "MADE")
+    for run in runs:
+        progress = run.progress
+        steps = f"{progress.step}/{progress.total_steps}" if progress.total_steps else ""
+        loss, score = number(progress.losses.get("loss")), number(progress.validation.get("score"))
+        state = state_text(run.state)
+        table.add_row(run.id, run.name, run.backend, state, steps, loss, score, run_time(run), when(run.created_at))
+    return table
+
+
+def run_details(run: orchestrator_pb2.Run) -> RenderableType:
+    """Return one run, a line per fact."""
+    table = Table.grid(padding=(0, 2))
+    facts: list[tuple[str, RenderableType]] = [
+        ("id", run.id),
+        ("name", run.name),
+        ("backend", run.backend),
+        ("dataset", run.dataset_id),
+        ("state", state_text(run.state)),
+        ("attempts", f"{run.attempts} of at most {run.max_attempts}"),
+        ("made", when(run.created_at)),
+        ("training time", run_time(run)),
+        ("message", run.message),
+    ]
+    if run.progress.total_steps:
+        facts.append(("progress", progress_text(run.progress)))
+    if run.queue_position:
+        facts.append(("queue position", str(run.queue_position)))
+    shown = words.plain(run.settings)
+    own = shown.pop(run.backend, None) or {}
+    facts.append(("settings", ", ".join(f"{name}={value}" for name, value in {**shown, **own}.items() if value != "")))
+    for name, value in facts:
+        if value:
+            table.add_row(Text(name, "dim"), value)
+    return table
+
+
+def model_table(models: Iterable[orchestrator_pb2.Model]) -> Table:
+    """Return one row per model."""
+    table = _table("ID", "NAME", "BACKEND", "DATASET", "STEP", "SCORE", "MADE")
+    for model in models:
+        score = number(model.validation.get("score"))
+        made = when(model.created_at)
+        table.add_row(model.id, model.name, model.backend, model.dataset_id, str(model.step), score, made)
+    return table
+
+
+def score_table(scores: Iterable[common_pb2.MatchingScore]) -> Table:
+    """Return one row per IoU threshold."""
+    table = _table("IOU", "TP", "FP", "FN", "PRECISION", "RECALL", "F1", "AP", "PQ")
+    for row in scores:
+        counts = (str(row.tp), str(row.fp), str(row.fn))
+        shares = (f"{value:.3f}" for value in (row.precision, row.recall, row.f1, row.ap, row.pq))
+        table.add_row(f"{row.iou:.2f}", *counts, *shares)
+    return table
+
+
+def event_text(event: orchestrator_pb2.RunEvent) -> str:
+    """Return an event as one plain line."""
+    parts = [clock(event.time), words.word(common_pb2.RunState.DESCRIPTOR, event.state)]
+    if event.HasField("training") and event.training.total_steps:
+        parts.append(progress_text(event.training))
+    message = event.message or event.training.message
+    return "  ".join([*parts, message] if message else parts)
+
+
+def progress_text(event: trainer_pb2.TrainingEvent) -> str:
+    """Return step, loss, validation score, speed and time left, as far as known."""
+    parts = [f"step {event.step}/{event.total_steps}"]
+    if "loss" in event.losses:
+        parts.append(f"loss {number(event.losses['loss'])}")
+    if "score" in event.validation:
+        parts.append(f"score {number(event.validation['score'])}")
+    if event.images_per_second:
+        parts.append(f"{event.images_per_second:.1f} images/s")
+    if event.eta_seconds:
+        parts.append(f"ETA {duration(event.eta_seconds)}")
+    return "  ".join(parts)
+
+
+def state_text(state: int) -> Text:
+    """Return a run state in its colour."""
+    shown = words.word(common_pb2.RunState.DESCRIPTOR, state)
+    return Text(shown, COLOURS.get(shown, ""))
+
+
+def run_time(run: orchestrator_pb2.Run) -> str:
+    """Return how long a run has trained."""
+    if not run.HasField("started_at"):
+        return ""
+    end = run.ended_at.ToDatetime(UTC) if run.HasField("ended_at") else datetime.now(UTC)
+    return duration((end - run.started_at.ToDatetime(UTC)).total_seconds())
+
+
+def number(value: float | None) -> str:
+    """Return a loss or score with four digits."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as "1:05" or "2:03:04"."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def when(time: Timestamp) -> str:
+    """Return a point in time in the local time zone, to the minute."""
+    return time.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M") if time.seconds else ""
+
+
+def clock(time: Timestamp) -> str:
+    """Return the local time of day."""
+    return time.ToDatetime(UTC).astimezone().strftime("%H:%M:%S")
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in names:
+        table.add_column(name, no_wrap=name not in ("NOTE", "NAME", "LABELS"), overflow="fold")
+    return table

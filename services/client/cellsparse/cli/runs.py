@@ -1,0 +1,89 @@
+"""`cellsparse runs ...`: list, show, watch, cancel, logs."""
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from cellsparse import words
+from cellsparse.cli import options, render
+from cellsparse.cli.follow import Lost, detach, follow
+from cellsparse.cli.names import find_dataset, find_run
+from cellsparse.cli.output import Output
+from cellsparse.client import Client
+from cellsparse_proto.v1 import common_pb2
+
+app = typer.Typer(help="Training runs.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this state (again for more): queued, starting, running, retrying, succeeded, failed, cancelled."
+        ),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Only this backend.")] = "",
+    dataset: Annotated[str, typer.Option(help="Only this dataset.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most runs to list.")] = 50,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """List runs, newest first."""
+    with Client(address) as client:
+        dataset_id = find_dataset(client, dataset).id if dataset else ""
+        found = list(islice(client.runs(states=state or [], backend=backend, dataset=dataset_id), limit))
+    Output(json).result([words.plain(run) for run in found], render.run_table(found))
+
+
+@app.command()
+def show(run: options.RunName, json: options.Json = False, address: options.Address = None) -> None:
+    """Show one run."""
+    with Client(address) as client:
+        found = find_run(client, run)
+    Output(json).result(words.plain(found), render.run_details(found))
+
+
+@app.command()
+def watch(
+    run: options.RunName,
+    after: Annotated[int, typer.Option(min=0, help="Only events with a larger sequence number.")] = 0,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Watch a run until it has ended; Ctrl-C only stops watching.
+
+    With --json: lines of type "event", then the ended run as a line of type "run".
+    """
+    with Client(address) as client:
+        follow(client, find_run(client, run), Output(json), after=after)
+
+
+@app.command()
+def cancel(run: options.RunName, json: options.Json = False, address: options.Address = None) -> None:
+    """Cancel a run; one that has ended stays as it is."""
+    with Client(address) as client:
+        stopped = client.cancel(find_run(client, run).id)
+    state = words.word(common_pb2.RunState.DESCRIPTOR, stopped.state)
+    Output(json).result(words.plain(stopped), f"run {stopped.id} is asked to stop; its state is {state}")
+
+
+@app.command()
+def logs(run: options.RunName, json: options.Json = False, address: options.Address = None) -> None:
+    """Print a run's log lines, until the run has ended; Ctrl-C only stops looking."""
+    output = Output(json)
+    with Client(address) as client:
+        found = find_run(client, run)
+        lost = Lost(output.errors)
+        try:
+            for event in client.watch(found.id, on_lost=lost.say):
+                lost.over()
+                for line in [*event.training.log_lines, *([event.message] if event.message else [])]:
+                    time = event.time.ToJsonString()
+                    entry = {"time": time, "attempt": event.attempt, "line": line}
+                    output.line(entry, f"{render.clock(event.time)}  {line}")
+        except KeyboardInterrupt:
+            if client.run(found.id).HasField("ended_at"):
+                raise
+            detach(found.id, output)

@@ -1,0 +1,211 @@
+"""The local stack as processes: start the orchestrator detached, wait until all is healthy, stop all of it."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+from cellsparse.client import Client
+from cellsparse.errors import CellsparseError, DeadlineExceeded, FailedPrecondition, Unavailable
+from cellsparse.home import DEFAULT_HOME, RECORD, Record, read_record
+from cellsparse_proto.v1 import orchestrator_pb2
+
+COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
+START_SECONDS = 90.0
+STOP_SECONDS = 20.0
+KILL_SECONDS = 5.0
+PAUSE_SECONDS = 0.2
+
+
+def log_path(home: Path) -> Path:
+    """Return the file that holds the orchestrator's log."""
+    return home / "logs" / "orchestrator.log"
+
+
+def running(home: Path) -> Record | None:
+    """Return the record of the orchestrator that runs from a home folder; None if none does."""
+    record = read_record(home)
+    if record is None or not any(process.pid == record.pid for process in _members(home)):
+        return None
+    return record
+
+
+def up(
+    home: Path,
+    *,
+    port: int | None = None,
+    timeout: float = START_SECONDS,
+    on_wait: Callable[[orchestrator_pb2.GetStatusResponse], None] = lambda _: None,
+) -> tuple[bool, Record, orchestrator_pb2.GetStatusResponse]:
+    """Start the stack of a home folder unless it runs, and wait until every service is healthy.
+
+    Args:
+        home: Home folder; made if missing.
+        port: TCP port to listen on, 0 for any free one; None: CELLSPARSE_PORT, else the orchestrator's default for the
+            default home and any free one for another.
+        timeout: Seconds to wait.
+        on_wait: Called with each status on the way.
+
+    Returns:
+        Whether this call started it, the orchestrator's record, and the status.
+
+    Raises:
+        Unavailable: The orchestrator ended at once; the message has the end of its log.
+        DeadlineExceeded: Not everything was healthy in time; what runs goes on running.
+        FailedPrecondition: Another process is starting it.
+    """
+    with _lock(home):
+        record = running(home)
+        process = None if record else _launch(home, port)
+        end = time.monotonic() + timeout
+        status = None
+        while time.monotonic() < end:
+            if process is not None and process.poll() is not None:
+                tail = _log_tail(home)
+                raise Unavailable(
+                    f"The orchestrator ended with code {process.returncode}; {log_path(home)} ends: {tail}"
+                )
+            record = running(home)
+            if record is not None:
+                status = _status(record) or status
+                if status is not None and status.services and all(service.healthy for service in status.services):
+                    return process is not None, record, status
+                if status is not None:
+                    on_wait(status)
+            time.sleep(PAUSE_SECONDS)
+    sick = (
+        [f"{service.name} ({service.message})" for service in status.services if not service.healthy] if status else []
+    )
+    raise DeadlineExceeded(
+        f"Not healthy after {timeout:.0f} s: {', '.join(sick) or 'orchestrator'}; see {log_path(home)}. "
+        "What was started goes on; `cellsparse down` stops it."
+    )
+
+
+def foreground(home: Path, *, port: int | None = None) -> int:
+    """Run the orchestrator as a child until it ends, with its log on stderr; Ctrl-C ends it.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        FailedPrecondition: It runs already.
+    """
+    record = running(home)
+    if record is not None:
+        raise FailedPrecondition(f"The orchestrator runs already at {record.address} (process {record.pid}).")
+    home.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(COMMAND, env=_environment(home, port), stdin=subprocess.DEVNULL)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # the child has got the same signal and ends in order; it bounds its own drain
+
+
+def down(home: Path, *, timeout: float = STOP_SECONDS) -> int:
+    """Stop everything that runs from a home folder: ask, wait, then kill.
+
+    Args:
+        home: Home folder.
+        timeout: Seconds that the orchestrator gets to stop its services in order.
+
+    Returns:
+        Number of processes stopped.
+    """
+    record = read_record(home)
+    members = _members(home)
+    leaders = [process for process in members if record is not None and process.pid == record.pid]
+    for process in leaders or members:
+        _quietly(process.terminate)
+    _, alive = psutil.wait_procs(members, timeout=timeout)
+    # Whoever is left either did not listen or was started meanwhile.
+    for process in (left := {*alive, *_members(home)}):
+        _quietly(process.kill)
+    psutil.wait_procs(list(left), timeout=KILL_SECONDS)
+    if members:
+        (home / RECORD).unlink(missing_ok=True)
+    return len(members)
+
+
+def _launch(home: Path, port: int | None) -> "subprocess.Popen[bytes]":
+    (home / RECORD).unlink(missing_ok=True)  # of one that died without cleaning up
+    log = log_path(home)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            COMMAND,
+            env=_environment(home, port),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,  # Ctrl-C in this terminal is not meant for it
+        )
+
+
+def _environment(home: Path, port: int | None) -> dict[str, str]:
+    environment = {**os.environ, "CELLSPARSE_HOME": str(home)}
+    if port is None and "CELLSPARSE_PORT" not in environment and home != Path.home() / DEFAULT_HOME:
+        port = 0  # so that stacks in homes of their own live side by side
+    if port is not None:
+        environment["CELLSPARSE_PORT"] = str(port)
+    return environment
+
+
+def _members(home: Path) -> list[psutil.Process]:
+    """Return all processes of the stack of a home folder, orphans of a killed orchestrator included."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and _is_service(process.cmdline()):
+                where = process.environ().get("CELLSPARSE_HOME")
+                if where and Path(where).resolve() == home.resolve():
+                    for one in (process, *process.children(recursive=True)):
+                        found.setdefault(one.pid, one)
+        except psutil.Error:
+            continue  # gone meanwhile, or not ours to look at
+    return list(found.values())
+
+
+def _is_service(command: list[str]) -> bool:
+    return any(flag == "-m" and module.startswith("cellsparse_") for flag, module in pairwise(command))
+
+
+def _status(record: Record) -> orchestrator_pb2.GetStatusResponse | None:
+    try:
+        with Client(record.address) as client:
+            return client.status(timeout=5.0)
+    except CellsparseError:
+        return None  # not yet; the caller's deadline bounds how often
+
+
+def _quietly(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _log_tail(home: Path, lines: int = 5) -> str:
+    try:
+        return "\n".join(["", *log_path(home).read_text(errors="replace").splitlines()[-lines:]])
+    except OSError:
+        return "(no log)"
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FailedPrecondition(f"Another `cellsparse up` is starting the stack in {home}.") from error
+        yield
