@@ -32,9 +32,9 @@ def log_path(home: Path) -> Path:
 def running(home: Path) -> Record | None:
     """Return the record of the orchestrator that runs from a home folder; None if none does."""
     record = read_record(home)
-    if record is None or not any(process.pid == record.pid for process in _members(home)):
+    if record is None or not record.pid or not psutil.pid_exists(record.pid):
         return None
-    return record
+    return record if _belongs(psutil.Process(record.pid), home) else None
 
 
 def up(
@@ -163,19 +163,33 @@ def _members(home: Path) -> list[psutil.Process]:
     """Return all processes of the stack of a home folder, orphans of a killed orchestrator included."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and _is_service(process.cmdline()):
-                where = process.environ().get("CELLSPARSE_HOME")
-                if where and Path(where).resolve() == home.resolve():
-                    for one in (process, *process.children(recursive=True)):
-                        found.setdefault(one.pid, one)
-        except psutil.Error:
-            continue  # gone meanwhile, or not ours to look at
+        if _belongs(process, home):
+            for one in (process, *_offspring(process)):
+                found.setdefault(one.pid, one)
     return list(found.values())
 
 
+def _belongs(process: psutil.Process, home: Path) -> bool:
+    """Whether a process is a service of this home folder: a process id alone may long be somebody else's."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE or not _is_service(process.cmdline()):
+            return False
+        where = process.environ().get("CELLSPARSE_HOME")
+    except psutil.Error:
+        return False  # gone meanwhile, or not ours to look at
+    return Path(where).resolve() == home.resolve() if where else False
+
+
+def _offspring(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
 def _is_service(command: list[str]) -> bool:
-    return any(flag == "-m" and module.startswith("cellsparse_") for flag, module in pairwise(command))
+    script = any(Path(part).name.startswith("cellsparse-") for part in command[:2])
+    return script or any(flag == "-m" and module.startswith("cellsparse_") for flag, module in pairwise(command))
 
 
 def _status(record: Record) -> orchestrator_pb2.GetStatusResponse | None:

@@ -1,0 +1,141 @@
+"""The demo from start to end: stack, dataset, sparse labels, three runs, scores, pictures."""
+
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from cellsparse import settings, stack, words
+from cellsparse.cli import render
+from cellsparse.cli.exits import Exit
+from cellsparse.cli.follow import RunView
+from cellsparse.client import Client
+from cellsparse.demo.results import GOOD_F1, Result, table, write_report
+from cellsparse.demo.source import demo_items
+from cellsparse.errors import CellsparseError, InvalidArgument
+from cellsparse.items import Item
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+
+K = 4
+DISTANCE = 10
+SEED = 20230613
+MOST_PICTURES = 8
+MARKER = ".cellsparse-demo"
+
+
+def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
+    """Run the demo and stop all that it started.
+
+    Args:
+        data: The user's folder; None for the nuclei of stardist.
+        out: Folder for results; its `home` holds the demo's own stack.
+        keep_running: Leave the stack up.
+
+    Returns:
+        0, or 1 if a run failed.
+
+    Raises:
+        InvalidArgument: The folder cannot be used.
+        CellsparseError: The stack did not start, or a call failed.
+    """
+    begun = time.monotonic()
+    console = Console(highlight=False)
+    items = demo_items(data)
+    home = _fresh_home(out)
+    try:
+        _, record, _ = stack.up(home)
+        console.print(f"stack is up: {record.address}")
+        with Client(record.address) as client:
+            return _work(client, items, out, console, begun)
+    finally:
+        if keep_running:
+            console.print(f"the stack goes on; CELLSPARSE_HOME={home} cellsparse down stops it")
+        else:
+            stack.down(home)
+
+
+def _work(client: Client, items: list[Item], out: Path, console: Console, begun: float) -> int:
+    dense = client.create_dataset("demo", items)
+    sparse = client.sparsify(dense.id, mode="minmax", k=K, background="shifted", distance=DISTANCE)
+    console.print(render.dataset_table([sparse, dense]))
+    results, failed = [], False
+    for backend in settings.backends():
+        try:
+            result = _train(client, backend, sparse, dense, console)
+        except CellsparseError as error:
+            console.print(f"error: {backend}: {error.message}", style="red", markup=False)
+            failed = True
+            continue
+        results.append(result)
+    written = [path for result in results for path in _pictures(client, result, sparse, dense, out)]
+    if results:
+        from cellsparse.demo.plots import write_plots
+
+        written += write_plots(out, results)
+    write_report(out / "report.json", results, sparse, time.monotonic() - begun)
+    console.print(table(results, sparse))
+    for result in results:
+        if result.f1 < GOOD_F1:
+            console.print(
+                f"warning: {result.run.backend} reached F1 {result.f1:.2f}, below {GOOD_F1:.2f}", style="yellow"
+            )
+    console.print(f"{out / 'report.json'} and {len(written)} pictures in {render.duration(time.monotonic() - begun)}")
+    return Exit.RUN_FAILED if failed else Exit.OK
+
+
+def _train(
+    client: Client, backend: str, sparse: dataset_pb2.Dataset, dense: dataset_pb2.Dataset, console: Console
+) -> Result:
+    """Train one backend on the sparse labels and score it on the dense test split."""
+    handle = client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
+    events: list[trainer_pb2.TrainingEvent] = []
+    with RunView(console, handle.info(), backend).shown() as view:
+        for event in client.watch(handle.id, on_lost=view.lost.say):
+            view.show(event)
+            if event.HasField("training"):
+                events.append(event.training)
+    run = handle.wait()
+    report = client.evaluate(handle.id, dense.id, "test")
+    result = Result(run=run, events=events, report=report)
+    state = words.word(common_pb2.RunState.DESCRIPTOR, run.state)
+    console.print(f"{backend} {state} after {render.duration(result.seconds)}, F1 {result.f1:.2f} on the test tiles")
+    return result
+
+
+def _pictures(
+    client: Client, result: Result, sparse: dataset_pb2.Dataset, dense: dataset_pb2.Dataset, out: Path
+) -> list[Path]:
+    """Predict the test items and draw them beside the labels that were learnt from."""
+    from cellsparse.demo.overlays import write_overlay
+
+    first = next(
+        item for item in client.dataset_items(sparse.id) if item.split == common_pb2.SPLIT_TRAIN and item.cells
+    )
+    trained = client.dataset_item(sparse.id, first.name)
+    tests = [item.name for item in client.dataset_items(dense.id) if item.split == common_pb2.SPLIT_TEST]
+    written = []
+    for name in tests[:MOST_PICTURES]:
+        test = client.dataset_item(dense.id, name)
+        predicted = client.predict(result.run.id, test.image)
+        path = out / f"{result.run.backend}-{name}.png"
+        title = f"{result.run.backend} after {render.duration(result.seconds)} from {sparse.train_cells} labelled cells"
+        written.append(write_overlay(path, title=title, trained=trained, test=test, predicted=predicted))
+    return written
+
+
+def _fresh_home(out: Path) -> Path:
+    """Return an empty home folder; what an earlier demo left there goes, anything else stays.
+
+    Raises:
+        InvalidArgument: The folder is there and no demo made it.
+    """
+    home = out / "home"
+    if home.exists() and not (home / MARKER).exists():
+        raise InvalidArgument(f"{home} is there and was not made by the demo; give another --out.")
+    if home.exists():
+        stack.down(home)
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+    (home / MARKER).touch()
+    return home
