@@ -78,13 +78,15 @@ class CellposeTraining:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._config, step, self._sampler.steps_per_epoch)
         self._network.train()
-        image, label, flow = (torch.from_numpy(part).to(self._device) for part in (batch.image, batch.label, batch.flow))
-        losses = masked_loss(self._network(image.contiguous(memory_format=torch.channels_last))[0], label, flow)
-        values = {name: float(value) for name, value in losses.items()}
+        image = torch.from_numpy(batch.image).to(self._device, memory_format=torch.channels_last)
+        label = torch.from_numpy(batch.label).to(self._device)
+        flow = torch.from_numpy(batch.flow).to(self._device)
+        losses = masked_loss(self._network(image)[0], label, flow)
+        values = {name: value.item() for name, value in losses.items()}
         if not isfinite(values["loss"]):
             raise FloatingPointError(f"The loss is {values['loss']} at step {step}; try a lower learning rate.")
         self._optimizer.zero_grad()
-        losses["loss"].backward()
+        torch.autograd.backward(losses["loss"])
         self._optimizer.step()
         return values
 

@@ -56,7 +56,7 @@ class Config:
     min_size: int
     """Mask recovery: cells of fewer pixels are dropped, 0 to 100,000."""
     channels: tuple[int, ...] = (32, 64, 128, 256)
-    """Feature channels per level, from 1 each, 2 levels or more; only the default opens in the stock tool."""
+    """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
     def __post_init__(self) -> None:
         _within("mean_diameter", self.mean_diameter, 5, 200)
@@ -68,8 +68,9 @@ class Config:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("sampling", self.sampling, SAMPLINGS)
-        if len(self.channels) < 2 or min(self.channels) < 1:
-            raise ValueError(f"channels is {self.channels}; allowed: two levels or more of 1 channel or more.")
+        # Cellpose's tiling holds style vectors of 256 values, one per channel of the last level.
+        if len(self.channels) < 2 or min(self.channels) < 1 or self.channels[-1] != 256:
+            raise ValueError(f"channels is {self.channels}; allowed: two levels or more, the last of 256 channels.")
 
     def to_json(self) -> str:
         """Return all settings as a JSON object."""

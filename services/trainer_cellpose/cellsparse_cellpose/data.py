@@ -95,8 +95,9 @@ def cut(sample: Sample, targets: Targets, matrix: NDArray[np.float64], size: int
     turn = matrix[:, :2] / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     flow_x, flow_y = np.einsum("ij,jyx->iyx", turn, _dense_flow(targets, sample.label.shape, (y0, y1, x0, x1))[::-1])
 
-    def warp(plane: NDArray[np.generic], outside: int, flags: int) -> NDArray[np.generic]:
-        return cv2.warpAffine(np.ascontiguousarray(plane), local, (size, size), flags=flags, borderValue=outside)
+    def warp(plane: NDArray[Any], outside: int, flags: int) -> NDArray[Any]:
+        piece = np.ascontiguousarray(plane)
+        return np.asarray(cv2.warpAffine(piece, local, (size, size), flags=flags, borderValue=outside))
 
     return Crop(
         image=warp(sample.image[y0:y1, x0:x1], 0, cv2.INTER_LINEAR),
@@ -132,8 +133,8 @@ def _renumber(label: NDArray[np.int32]) -> NDArray[np.int32]:
     """Returns the cells as 1 ... n and everything else as 0, in an array of its own."""
     cells = np.where(label > 0, label, 0)
     names, numbers = np.unique(cells, return_inverse=True)
-    numbers = numbers.reshape(label.shape).astype(np.int32)
-    return numbers if names[0] == 0 else numbers + 1
+    first = 0 if names[0] == 0 else 1
+    return np.asarray(numbers.reshape(label.shape) + first, np.int32)
 
 
 def _window(matrix: NDArray[np.float64], size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -145,9 +146,7 @@ def _window(matrix: NDArray[np.float64], size: int, shape: tuple[int, ...]) -> t
     return y0, min(shape[0], max(y1, y0 + 1)), x0, min(shape[1], max(x1, x0 + 1))
 
 
-def _dense_flow(
-    targets: Targets, shape: tuple[int, ...], window: tuple[int, int, int, int]
-) -> NDArray[np.float32]:
+def _dense_flow(targets: Targets, shape: tuple[int, ...], window: tuple[int, int, int, int]) -> NDArray[np.float32]:
     """Returns the flows (y, x) inside a window as an image of shape (2, Y, X)."""
     y0, y1, x0, x1 = window
     first, last = np.searchsorted(targets.inside, [y0 * shape[1], y1 * shape[1]])

@@ -1,6 +1,5 @@
 """Cellpose's loss on labelled pixels only."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,9 +23,7 @@ def masked_loss(output: Tensor, label: Tensor, flow: Tensor) -> dict[str, Tensor
     weight = (label >= 0).to(output.dtype)
     labelled = weight.sum().clamp(min=1.0)
     squared = (output[:, :2] - FLOW_FACTOR * flow).square().mean(1)
-    entropy = functional.binary_cross_entropy_with_logits(
-        output[:, 2], (label > 0).to(output.dtype), reduction="none"
-    )
+    entropy = functional.binary_cross_entropy_with_logits(output[:, 2], (label > 0).to(output.dtype), reduction="none")
     flow_loss = (squared * weight).sum() / labelled / 2
     cellprob_loss = (entropy * weight).sum() / labelled
     return {"loss": flow_loss + cellprob_loss, "flow": flow_loss, "cellprob": cellprob_loss}

@@ -53,7 +53,7 @@ class Sampler:
         self._background = [index for index, one in found if one.background]
         self._usable = [index for index, one in found if one.background or len(one.centers)]
         if not self._cells:
-            raise InvalidArgument(f"None of the {len(samples)} training images has a labelled cell; label at least one.")
+            raise InvalidArgument(f"None of the {len(samples)} training images has a labelled cell.")
         self.diameter = float(np.mean([one.diameter for one in self._targets if len(one.centers)]))
         self.steps_per_epoch = -(-len(self._usable) // config.plan.batch_size)
 
@@ -68,7 +68,9 @@ class Sampler:
         image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
         image[:, 0] = [crop.image for crop in crops]
         return Batch(
-            image=image, label=np.stack([crop.label for crop in crops]), flow=np.stack([crop.flow for crop in crops])
+            image=image,
+            label=np.stack([crop.label for crop in crops]),
+            flow=np.stack([crop.flow for crop in crops]),
         )
 
     def _turn(self, step: int) -> list[int]:

@@ -1,0 +1,105 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cellpose.models import CellposeModel as StockModel
+from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
+
+from cellsparse_cellpose import backend
+from cellsparse_cellpose.model import MODEL_FILE
+from cellsparse_common.errors import InvalidArgument
+
+
+def state(training: backend.CellposeTraining, folder: Path) -> dict[str, torch.Tensor]:
+    folder.mkdir()
+    training.save(folder)
+    return torch.load(folder / backend.STATE_FILE, weights_only=True)["network"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_interrupted_and_resumed_is_bit_equal_to_uninterrupted(tmp_path: Path, optimizer: str) -> None:
+    config, samples = small_config(optimizer=optimizer), [disc_sample()]
+    whole = backend.create(config, samples, "cpu")
+    losses = [whole.train_step(step) for step in range(6)]
+    part = backend.create(config, samples, "cpu")
+    for step in range(3):
+        part.train_step(step)
+    (tmp_path / "half").mkdir()
+    part.save(tmp_path / "half")
+    rest = backend.create(config, samples, "cpu")
+    rest.load(tmp_path / "half")
+    assert [rest.train_step(step) for step in range(3, 6)] == losses[3:]
+    first, second = state(whole, tmp_path / "first"), state(rest, tmp_path / "second")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weights_depend_on_the_seed_and_the_global_generator_is_left_alone(tmp_path: Path) -> None:
+    config, samples = small_config(), [disc_sample()]
+    before = torch.random.get_rng_state()
+    first = state(backend.create(config, samples, "cpu"), tmp_path / "first")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    other = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seed=6))
+    second = state(backend.create(other, samples, "cpu"), tmp_path / "second")
+    assert not torch.equal(first["output.2.weight"], second["output.2.weight"])
+
+
+def test_a_loss_that_is_not_finite_names_the_step() -> None:
+    sample = disc_sample()
+    broken = dataclasses.replace(sample, image=np.full_like(sample.image, np.nan))
+    with pytest.raises(FloatingPointError, match="step 4"):
+        backend.create(small_config(), [broken], "cpu").train_step(4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_asked_for_and_missing_is_an_error() -> None:
+    with pytest.raises(InvalidArgument, match="no CUDA GPU"):
+        backend.create(small_config(), [disc_sample()], "cuda")
+
+
+def test_the_papers_learning_rate_rises_over_ten_epochs_and_stays() -> None:
+    config = small_config(schedule="steps", warmup=10, optimizer="sgd")
+    peak = config.plan.learning_rate
+    rates = [backend.learning_rate(config, step, 2) for step in range(40)]
+    np.testing.assert_allclose(rates[:20], np.repeat(np.linspace(0, peak, 10), 2))  # cellpose.train.train_seg
+    assert set(rates[20:]) == {peak}
+
+
+def test_the_fast_learning_rate_rises_and_falls_to_nearly_zero() -> None:
+    config = small_config(schedule="cosine", warmup=10)
+    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, steps=100))
+    rates = [backend.learning_rate(config, step, 1) for step in range(100)]
+    assert np.argmax(rates) == 10
+    assert rates[10] == config.plan.learning_rate
+    assert 0 < rates[-1] < 0.001 * config.plan.learning_rate
+
+
+def test_an_exported_model_predicts_the_same_from_its_folder_alone(tmp_path: Path) -> None:
+    training = backend.create(small_config(cellprob_threshold=-6.0, flow_threshold=0.0), [disc_sample()], "cpu")
+    for step in range(3):
+        training.train_step(step)
+    model = training.model()
+    model.export(tmp_path)
+    image = np.random.default_rng(0).random((50, 65), np.float32)
+    np.testing.assert_array_equal(backend.open_model(tmp_path, "cpu").predict(image), model.predict(image))
+
+
+def test_stock_cellpose_opens_the_exported_file_without_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("cellpose.utils.download_url_to_file", refuse)
+    config = dataclasses.replace(small_config(), channels=(32, 64, 128, 256))
+    training = backend.create(config, [disc_sample()], "cpu")
+    training.train_step(0)
+    training.model().export(tmp_path)
+    stock = StockModel(pretrained_model=str(tmp_path / MODEL_FILE))
+    assert stock.diam_mean == config.mean_diameter
+    assert stock.diam_labels == pytest.approx(16, rel=0.05)
+    written = torch.load(tmp_path / MODEL_FILE, weights_only=True)
+    assert written.keys() == stock.net.state_dict().keys()
+    assert all(torch.equal(value, written[name]) for name, value in stock.net.state_dict().items())

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from cellpose import core
+from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
+
+from cellsparse_cellpose import model
+from cellsparse_cellpose.data import make_targets
+
+
+def small_model(diameter: float = 12.0, **changes: object) -> model.CellposeModel:
+    config = small_config(**changes)
+    return model.CellposeModel(model.build_network(config), config, diameter)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (17, 31), (300, 260)])
+@pytest.mark.parametrize("diameter", [4.0, 12.0, 90.0])
+def test_any_size_gives_labels_of_that_size(shape: tuple[int, int], diameter: float) -> None:
+    image = np.random.default_rng(1).random(shape, np.float32)
+    label = small_model(diameter, cellprob_threshold=-6.0).predict(image)
+    assert label.shape == shape
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(np.unique(np.append(label, 0)), np.arange(label.max() + 1))
+
+
+def test_no_cell_is_all_zero() -> None:
+    label = small_model(cellprob_threshold=6.0).predict(np.zeros((40, 40), np.float32))
+    assert not label.any()
+
+
+def test_perfect_flows_give_the_cells_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = disc_sample()
+    targets = make_targets(sample.label)
+    output = np.zeros((sample.label.size, 3), np.float32)
+    output[:, 2] = np.where(sample.label.ravel() > 0, 5, -5)
+    output[targets.inside, :2] = 5 * targets.flow.T
+    perfect = output.reshape(1, *sample.label.shape, 3)
+    monkeypatch.setattr(core, "run_net", lambda *_, **__: (perfect, None))
+    label = small_model(12.0).predict(sample.image)
+    assert label.max() == 2
+    np.testing.assert_array_equal(label > 0, sample.label > 0)
+
+
+def test_small_cells_go_and_their_neighbours_stay() -> None:
+    # Labels with gaps, as the flow check leaves them, and the small cell last: stock Cellpose would drop label 4.
+    masks = np.zeros((20, 20), np.uint16)
+    for name, rows in ((1, slice(0, 4)), (2, slice(5, 9)), (4, slice(10, 14))):
+        masks[rows, :8] = name
+    masks[16:18, 16:18] = 5
+    label = model._tidy(masks, 15)
+    np.testing.assert_array_equal(label > 0, (masks > 0) & (masks != 5))
+    assert label.max() == 3
+
+
+def test_holes_are_filled_and_an_image_full_of_cells_keeps_them() -> None:
+    masks = np.ones((10, 10), np.uint16)
+    masks[:, 5:] = 9
+    masks[4:6, 2] = 0
+    label = model._tidy(masks, 15)
+    np.testing.assert_array_equal(label, np.repeat([[1] * 5 + [2] * 5], 10, axis=0))

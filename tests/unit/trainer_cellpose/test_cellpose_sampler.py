@@ -1,0 +1,79 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
+
+from cellsparse_cellpose.sampler import Sampler
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.samples import Sample
+
+RECIPES = ["cell", "image"]
+
+
+@pytest.mark.parametrize("sampling", RECIPES)
+@pytest.mark.parametrize("shape", [(60, 70), (60, 600), (41, 59)])
+def test_every_crop_has_a_labelled_pixel(sampling: str, shape: tuple[int, int]) -> None:
+    sampler = Sampler(small_config(sampling=sampling), [disc_sample(shape)])
+    for step in range(40):
+        assert (sampler.batch(step).label >= 0).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("sampling", RECIPES)
+def test_a_single_labelled_pixel_in_a_large_image_is_never_missed(sampling: str) -> None:
+    label = np.full((500, 500), -1, np.int32)
+    label[311, 77] = 1
+    sample = Sample(name="one", image=np.zeros((500, 500), np.float32), label=label)
+    sampler = Sampler(small_config(sampling=sampling), [sample])
+    for step in range(20):
+        assert (sampler.batch(step).label == 1).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("sampling", RECIPES)
+def test_an_image_smaller_than_the_crop_is_padded_with_unlabelled_pixels(sampling: str) -> None:
+    label = np.ones((7, 9), np.int32)
+    sample = Sample(name="tiny", image=np.ones((7, 9), np.float32), label=label)
+    batch = Sampler(small_config(sampling=sampling), [sample]).batch(0)
+    assert batch.image.shape[2:] == (32, 32)
+    assert (batch.label == -1).any()
+    assert (batch.label == 1).any()
+    assert not (batch.label == 0).any()
+
+
+@pytest.mark.parametrize("sampling", RECIPES)
+def test_a_batch_depends_on_seed_and_step_only(sampling: str) -> None:
+    config = small_config(sampling=sampling)
+    first, second = Sampler(config, [disc_sample()]), Sampler(config, [disc_sample()])
+    for step in (0, 1, 2):
+        first.batch(step)
+    np.testing.assert_array_equal(first.batch(7).image, second.batch(7).image)
+    np.testing.assert_array_equal(first.batch(7).flow, second.batch(7).flow)
+    assert (first.batch(7).image != first.batch(8).image).any()
+    other = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seed=6))
+    assert (Sampler(other, [disc_sample()]).batch(7).image != first.batch(7).image).any()
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    np.random.seed(3)  # noqa: NPY002 - the global generator is what this is about
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    Sampler(small_config(), [disc_sample()]).batch(0)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_an_epoch_shows_every_usable_image_once_and_ends_with_a_smaller_batch() -> None:
+    unlabelled = Sample(name="none", image=np.zeros((40, 40), np.float32), label=np.full((40, 40), -1, np.int32))
+    sampler = Sampler(small_config(sampling="image"), [disc_sample(), unlabelled, disc_sample(), disc_sample()])
+    assert sampler.steps_per_epoch == 2
+    assert [len(sampler.batch(step).label) for step in range(4)] == [2, 1, 2, 1]
+
+
+def test_cells_come_to_the_mean_diameter() -> None:
+    sampler = Sampler(small_config(scale_range=0.0, mean_diameter=24.0), [disc_sample(background=False)])
+    areas = [(sampler.batch(step).label > 0).sum(axis=(1, 2)).max() for step in range(40)]
+    assert np.median(np.sqrt(areas)) == pytest.approx(24 * np.sqrt(np.pi) / 2, rel=0.2)
+
+
+def test_images_without_a_labelled_cell_cannot_be_trained_on() -> None:
+    sample = Sample(name="bg", image=np.zeros((40, 40), np.float32), label=np.zeros((40, 40), np.int32))
+    with pytest.raises(InvalidArgument, match="None of the 2 training images has a labelled cell"):
+        Sampler(small_config(), [sample, sample])
