@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from google.protobuf import json_format
+
 from cellsparse_common import keys
 from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
 from cellsparse_common.logs import log_context
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from google.protobuf import json_format
-
 from cellsparse_trainer.events import EventLog
 from cellsparse_trainer.job import Job
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from cellsparse_proto.v1 import trainer_pb2
 
+from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.plan import Plan
 from cellsparse_trainer.samples import Sample
 

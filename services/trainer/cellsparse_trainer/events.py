@@ -1,11 +1,13 @@
 """The event log of one attempt: a file of JSON lines that any number of watchers can follow."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from google.protobuf import json_format
+
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 FINAL = frozenset(
     {common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED},
@@ -23,8 +25,7 @@ class EventLog:
         self._state = common_pb2.RUN_STATE_UNSPECIFIED
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        for event in self._read():
-            self._sequence, self._state = event.sequence, event.state
+        self._recover()
 
     @property
     def state(self) -> "common_pb2.RunState":
@@ -73,11 +74,16 @@ class EventLog:
                 if not wanted():
                     return
 
-    def _read(self) -> Iterator[trainer_pb2.TrainingEvent]:
+    def _recover(self) -> None:
+        """Take up a log that a dead process left behind; half a line at its end is cut off."""
+        whole = 0
         with self.path.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n"):
-                    yield _parse(line)
+                    event = _parse(line)
+                    self._sequence, self._state = event.sequence, event.state
+                    whole += len(line)
+        os.truncate(self.path, whole)
 
 
 def _parse(line: bytes) -> trainer_pb2.TrainingEvent:

@@ -2,7 +2,6 @@
 
 from cellsparse_common.errors import CellsparseError, Internal, StorageError
 from cellsparse_proto.v1 import common_pb2
-
 from cellsparse_trainer.plan import Plan
 
 # Names, not classes: this package imports no framework.

@@ -21,7 +21,6 @@ from cellsparse_common.matching import Counts, match_counts
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2
-
 from cellsparse_trainer.backend import Backend, Labels, Model
 from cellsparse_trainer.model_store import fetch_model
 
@@ -126,14 +125,13 @@ def predict_file(place: Place, model_id: str, content: bytes, max_pixels: int) -
     return encode_labels(label), count_cells(label), time.monotonic() - start
 
 
-def evaluate_item(
-    place: Place, model_id: str, item: dataset_pb2.DatasetItem, ious: list[float]
-) -> tuple[list[Counts], bool]:
-    """Score a model on one item. Runs in the inference process.
+def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: list[float]) -> tuple[list[Counts], bool]:
+    """Score a model on one item, a serialized `DatasetItem`. Runs in the inference process.
 
     Returns:
         Counts per IoU threshold, and whether the item has unlabelled pixels.
     """
+    item = dataset_pb2.DatasetItem.FromString(serialized_item)
     store = open_store(StoreSettings())
     true = read_labels(store, item)
     label = _predict(place, model_id, read_image(store, item))

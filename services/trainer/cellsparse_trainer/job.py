@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellsparse_proto.v1 import trainer_pb2
 from google.protobuf import json_format
+
+from cellsparse_proto.v1 import trainer_pb2
 
 
 @dataclass(frozen=True, kw_only=True)

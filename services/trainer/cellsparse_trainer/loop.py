@@ -1,11 +1,13 @@
 """The training loop that all backends share: steps, validation, checkpoints, the final model."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellsparse_common.errors import StorageError
 from cellsparse_trainer.backend import Model, Training
 from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints, Name
 from cellsparse_trainer.plan import Plan
@@ -87,23 +89,27 @@ class Stopwatch:
         return progress
 
 
-def run(
-    training: Training,
-    plan: Plan,
-    items: int,
-    validation: Sequence[Sample],
-    checkpoints: Checkpoints,
-    report: Callable[[Progress], None],
-    stop: Callable[[], bool],
-) -> Outcome:
-    """Train from the newest checkpoint to the last step, and leave the best weights in `training`.
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a run trains, on what, and where its checkpoints go."""
+
+    training: Training
+    """A fresh training of the backend."""
+    plan: Plan
+    """Steps and intervals."""
+    items: int
+    """Number of training items."""
+    validation: Sequence[Sample]
+    """Items to validate on; not empty."""
+    checkpoints: Checkpoints
+    """The run's checkpoints."""
+
+
+def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
+    """Train from the newest checkpoint to the last step, and leave the best weights in `setup.training`.
 
     Args:
-        training: A fresh training of the backend.
-        plan: Steps and intervals.
-        items: Number of training items.
-        validation: Items to validate on; not empty.
-        checkpoints: The run's checkpoints.
+        setup: What to train.
         report: Called about once a second, after every validation and every checkpoint.
         stop: Asked after every step; True ends the training after a last checkpoint.
 
@@ -111,10 +117,22 @@ def run(
         FloatingPointError: The loss is not finite; checkpoints before it stay.
         StorageError: A checkpoint could not be read or written.
     """
+    try:
+        finished = _steps(setup, report, stop)
+        setup.checkpoints.wait()
+        return finished if not finished.finished else _best(setup, finished)
+    except Exception:
+        with contextlib.suppress(StorageError):
+            setup.checkpoints.wait()
+        raise
+
+
+def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
+    training, plan, checkpoints = setup.training, setup.plan, setup.checkpoints
     step = _resume(training, checkpoints)
     best = checkpoints.pointer(BEST)
     best_score = -math.inf if best is None or best.score is None else best.score
-    watch = Stopwatch(plan, items)
+    watch = Stopwatch(plan, setup.items)
     scores: dict[str, float] = {}
     while step < plan.steps:
         watch.add(training.train_step(step))
@@ -122,7 +140,7 @@ def run(
         stopping = stop()
         scores = {}
         if step == plan.steps or (step % plan.validate_every == 0 and not stopping):
-            scores = validation_scores(training.model(), validation)
+            scores = validation_scores(training.model(), setup.validation)
         # Ties go to the later weights: they have seen more, and the learning rate has decayed.
         improved = bool(scores) and scores["score"] >= best_score
         saved = improved or stopping or step == plan.steps or step % plan.checkpoint_every == 0
@@ -133,11 +151,9 @@ def run(
             checkpoints.write(step, scores.get("score"), names, training.save)
         if saved or scores or watch.due():
             report(watch.report(step, scores, step if saved else None))
-        if stopping and step < plan.steps:
-            checkpoints.wait()
-            return Outcome(step=step, validation=scores, finished=False)
-    checkpoints.wait()
-    return _best(training, checkpoints, step, scores, validation)
+        if stopping:
+            break
+    return Outcome(step=step, validation=scores, finished=step == plan.steps)
 
 
 def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
@@ -155,13 +171,13 @@ def _resume(training: Training, checkpoints: Checkpoints) -> int:
     return latest.step
 
 
-def _best(
-    training: Training, checkpoints: Checkpoints, step: int, scores: dict[str, float], validation: Sequence[Sample]
-) -> Outcome:
-    best = checkpoints.pointer(BEST)
-    if best is not None and best.step != step:
-        training.load(checkpoints.fetch(best))
-        step, scores = best.step, {}
-    if not scores:
-        scores = validation_scores(training.model(), validation)
-    return Outcome(step=step, validation=scores, finished=True)
+def _best(setup: Setup, last: Outcome) -> Outcome:
+    """Load the best weights, unless they are the last ones."""
+    best = setup.checkpoints.pointer(BEST)
+    if best is not None and best.step != last.step:
+        setup.training.load(setup.checkpoints.fetch(best))
+        last = Outcome(step=best.step, validation={}, finished=True)
+    if last.validation:
+        return last
+    scores = validation_scores(setup.training.model(), setup.validation)
+    return Outcome(step=last.step, validation=scores, finished=True)

@@ -13,7 +13,6 @@ from cellsparse_common.server import serve
 from cellsparse_common.settings import load
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
-
 from cellsparse_trainer.service import TrainerServicer
 from cellsparse_trainer.settings import TrainerSettings
 

@@ -7,12 +7,12 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.images import normalize, to_gray
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
-
 from cellsparse_trainer.plan import Plan
 
 CACHE_BYTES = 2**30

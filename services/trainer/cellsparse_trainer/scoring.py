@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from cellsparse_common.matching import match_counts, scores
-
 from cellsparse_trainer.backend import Model
 from cellsparse_trainer.samples import Sample
 

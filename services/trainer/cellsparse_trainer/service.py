@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.matching import Counts, Score, scores
 from cellsparse_common.server import time_left
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
-
 from cellsparse_trainer.attempts import Attempts
 from cellsparse_trainer.inference import InferenceProcess, Place, evaluate_item, predict_file
 from cellsparse_trainer.model_store import read_card
@@ -111,7 +111,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         for done, item in enumerate(items, start=1):
             seconds = min(time_left(context, _EVALUATE_SECONDS), self._settings.predict_seconds)
             counts, sparse = self._inference.call(
-                evaluate_item, self._place, request.model_id, item, ious, seconds=seconds
+                evaluate_item, self._place, request.model_id, item.SerializeToString(), ious, seconds=seconds
             )
             total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
             report.items.add(item=item.name, scores=[_message(scores(count)) for count in counts])

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from cellsparse_common.settings import ServerSettings
 from pydantic import Field
+
+from cellsparse_common.settings import ServerSettings
 
 
 class TrainerSettings(ServerSettings):

@@ -16,13 +16,13 @@ import sys
 import threading
 from typing import Any, TextIO, cast
 
+from google.protobuf import json_format
+
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from google.protobuf import json_format
-
 from cellsparse_trainer import loop
 from cellsparse_trainer.backend import Backend
 from cellsparse_trainer.checkpoints import Checkpoints
@@ -100,7 +100,8 @@ def train(job: Job, reporter: Reporter, stop: threading.Event) -> None:
         cells = sum(item.cells for item in items)
         reporter.log(f"Training on {len(items)} items with {cells} labelled cells for {plan.steps} steps.")
         chosen = validation or samples
-        outcome = loop.run(training, plan, len(items), chosen, checkpoints, reporter.progress, lambda: stop.is_set())
+        setup = loop.Setup(training=training, plan=plan, items=len(items), validation=chosen, checkpoints=checkpoints)
+        outcome = loop.run(setup, reporter.progress, stop.is_set)
         if not outcome.finished:
             return
         folder = job.folder / "model"

@@ -1,0 +1,66 @@
+"""Starts a real service process on a free port of loopback, and ends it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+TESTS = Path(__file__).resolve().parents[1]
+START_SECONDS = 60.0
+
+
+class ServerProcess:
+    """`with ServerProcess(["-m", "cellsparse_unet"], store, work) as server:` gives a server that answers.
+
+    Attributes:
+        address: host:port.
+        pid: Its process id.
+        log: What it prints.
+    """
+
+    def __init__(self, arguments: list[str], store: Path, work: Path, **environment: str) -> None:
+        self._arguments = arguments
+        self._work = work
+        self._environment = {"CELLSPARSE_STORE_URL": f"file://{store}", **environment}
+        self.log = work / "server.log"
+
+    def __enter__(self) -> "ServerProcess":
+        address_file = self._work / "address"
+        address_file.unlink(missing_ok=True)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CELLSPARSE_")},
+            "PYTHONPATH": str(TESTS),
+            "CELLSPARSE_PORT": "0",
+            "CELLSPARSE_ADDRESS_FILE": str(address_file),
+            "CELLSPARSE_WORK_DIR": str(self._work / "work"),
+            **self._environment,
+        }
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        self.pid = self._process.pid
+        end = time.monotonic() + START_SECONDS
+        while not address_file.exists():
+            if self._process.poll() is not None or time.monotonic() > end:
+                self._process.kill()
+                raise RuntimeError(f"{self._arguments} did not start:\n{self.log.read_text()}")
+            time.sleep(0.05)
+        self.address = address_file.read_text()
+        return self
+
+    def wait(self, seconds: float) -> int:
+        """Wait for its end and return its exit code."""
+        return self._process.wait(seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)

@@ -1,0 +1,103 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from cellsparse_common import errors
+from cellsparse_common.interceptor import CallGuard
+from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
+
+KINDS = [
+    errors.InvalidArgument,
+    errors.NotFound,
+    errors.AlreadyExists,
+    errors.FailedPrecondition,
+    errors.ResourceExhausted,
+    errors.Unavailable,
+    errors.StorageError,
+    errors.DeadlineExceeded,
+]
+
+
+class Raising(sparsifier_pb2_grpc.SparsifierServiceServicer):
+    error: Exception
+
+    def Sparsify(self, request, context):
+        raise self.error
+
+    def SparsifyDataset(self, request, context):
+        yield sparsifier_pb2.SparsifyDatasetResponse(items_done=1)
+        raise self.error
+
+
+@pytest.fixture(scope="module")
+def server():
+    servicer = Raising()
+    server = grpc.server(ThreadPoolExecutor(4), interceptors=[CallGuard()])
+    sparsifier_pb2_grpc.add_SparsifierServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield servicer, sparsifier_pb2_grpc.SparsifierServiceStub(channel)
+    server.stop(0).wait(5)
+
+
+def settings():
+    return sparsifier_pb2.SparsifySettings(mode=3, k=4, background=2)
+
+
+def unary(stub):
+    request = sparsifier_pb2.SparsifyRequest(image=b"x", label=b"y", settings=settings())
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Sparsify(request, timeout=5)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_arrives_as_the_class_it_left_as(server, kind):
+    servicer, stub = server
+    servicer.error = kind("The value is 7; allowed: 1 to 5.", "settings.k")
+    answer = unary(stub)
+    back = errors.from_rpc_error(answer)
+    assert answer.code() == kind.status
+    assert type(back) is kind
+    assert back.message == "The value is 7; allowed: 1 to 5."
+    assert back.violations == [("settings.k", back.message)]
+
+
+def test_an_error_in_the_middle_of_a_stream(server):
+    servicer, stub = server
+    servicer.error = errors.StorageError("The store is full.")
+    request = sparsifier_pb2.SparsifyDatasetRequest(
+        dataset_id="a", target_dataset_id="b", target_name="b", settings=settings()
+    )
+    stream = stub.SparsifyDataset(request, timeout=5)
+    assert next(stream).items_done == 1
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stream)
+    assert isinstance(errors.from_rpc_error(caught.value), errors.StorageError)
+
+
+def test_an_unexpected_exception_is_internal_and_does_not_leak(server):
+    servicer, stub = server
+    servicer.error = KeyError("/secret/path")
+    answer = unary(stub)
+    assert answer.code() == grpc.StatusCode.INTERNAL
+    assert "/secret" not in answer.details()
+    assert "Sparsify" in answer.details()
+
+
+def test_broken_rules_never_reach_the_servicer(server):
+    servicer, stub = server
+    servicer.error = AssertionError("the servicer was called")
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=5)
+    back = errors.from_rpc_error(caught.value)
+    assert isinstance(back, errors.InvalidArgument)
+    assert [field for field, _ in back.violations] == ["image", "label", "settings"]
+
+
+def test_nobody_there_is_unavailable():
+    with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(grpc.RpcError) as caught:
+        sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=5)
+    assert isinstance(errors.from_rpc_error(caught.value), errors.Unavailable)
