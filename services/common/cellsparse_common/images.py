@@ -78,6 +78,8 @@ def encode_tiff(array: npt.NDArray[np.generic]) -> bytes:
     Args:
         array: Axes YX or YXC, any integer type, float32 or float64.
     """
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
     buffer = BytesIO()
     tifffile.imwrite(
         buffer,
@@ -113,7 +115,7 @@ def to_gray(array: npt.NDArray[np.generic], channel: int | None = None) -> npt.N
         return array.astype(np.float32)
     if channel is not None:
         return array[:, :, channel].astype(np.float32)
-    return array.mean(axis=2, dtype=np.float64).astype(np.float32)
+    return np.asarray(array.mean(axis=2, dtype=np.float64), dtype=np.float32)
 
 
 def normalize(gray: npt.NDArray[np.float32], lower: float, upper: float) -> npt.NDArray[np.float32]:

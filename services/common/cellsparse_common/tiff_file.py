@@ -16,6 +16,7 @@ import tifffile
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.image_layout import Header
+from cellsparse_common.jpeg_header import jpeg_pixels
 from cellsparse_common.quiet import quiet
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -23,9 +24,19 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_PAGES = 20_000
 """Most image directories walked in one file; tifffile stores (Y, X, 2) arrays as Y of them."""
 
-# Codecs that write at most as many bytes as the TIFF header asks for. Others (JPEG, JPEG 2000, WebP ...) believe a
-# second header inside the strip, whose size would have to be checked first.
-_COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "Zstd"}
+_JPEG = 7
+# Codecs that write at most as many bytes as the TIFF header asks for, and JPEG, whose second header inside each strip
+# is compared with it. JPEG 2000, WebP and the like would need the same care.
+_COMPRESSIONS = {
+    1: "none",
+    5: "LZW",
+    _JPEG: "JPEG",
+    8: "deflate",
+    32946: "deflate",
+    32773: "PackBits",
+    34925: "LZMA",
+    50000: "Zstd",
+}
 
 T = TypeVar("T")
 
@@ -54,7 +65,7 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
     def read(series: Any) -> tuple[npt.NDArray[np.generic], Header]:
         header = _header(series, field)
         check(header)
-        _check_segments(series, len(data), field)
+        _check_segments(series, data, field)
         array = np.asarray(series.asarray(maxworkers=1))
         return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
 
@@ -85,9 +96,8 @@ def _header(series: Any, field: str) -> Header:
         raise InvalidArgument(f"The {field} is a TIFF file whose pixel type is not known.", field)
     if int(page.compression) not in _COMPRESSIONS:
         allowed = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
-        raise InvalidArgument(
-            f"The {field} is a TIFF file with compression {page.compression!s}; allowed: {allowed}.", field
-        )
+        name = getattr(page.compression, "name", page.compression)
+        raise InvalidArgument(f"The {field} is a TIFF file with compression {name}; allowed: {allowed}.", field)
     sizes = [int(length) for length in series.shape]
     if len(sizes) != len(series.axes):
         raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)
@@ -99,8 +109,9 @@ def _header(series: Any, field: str) -> Header:
     )
 
 
-def _check_segments(series: Any, size: int, field: str) -> None:
+def _check_segments(series: Any, data: bytes, field: str) -> None:
     """Refuse strips and tiles that are missing, empty, oversized or beyond the end of the file."""
+    size = len(data)
     missing = InvalidArgument(f"The {field} is a truncated TIFF file: pixels lie beyond its {size:,} bytes.", field)
     if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
         raise missing
@@ -113,6 +124,8 @@ def _check_segments(series: Any, size: int, field: str) -> None:
         for offset, count in zip(each.dataoffsets, each.databytecounts, strict=True):
             if offset <= 0 or count <= 0 or offset + count > size:
                 raise missing
+            if page.compression == _JPEG and jpeg_pixels(data[offset : offset + count]) > math.prod(page.chunks):
+                raise InvalidArgument(f"The {field} is a broken TIFF file: a JPEG strip larger than its place.", field)
 
 
 def _count_pages(data: bytes, field: str) -> None:

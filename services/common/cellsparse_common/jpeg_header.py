@@ -1,0 +1,31 @@
+"""The size a JPEG stream claims, read as strictly as needed to believe it before decoding."""
+
+import struct
+
+_START = b"\xff\xd8"
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; lossless ones have decoders of their own
+_MAX_SEGMENTS = 1000
+
+
+def jpeg_pixels(data: bytes) -> int:
+    """Return height x width from the first frame header.
+
+    Markers must follow each other without gaps or fill bytes, so that no decoder can find another frame first.
+
+    Raises:
+        ValueError: There is no frame header of a kind that is read.
+    """
+    at = len(_START)
+    if data.startswith(_START):
+        for _ in range(_MAX_SEGMENTS):
+            if len(data) < at + 9 or data[at] != 0xFF:
+                break
+            marker = data[at + 1]
+            (length,) = struct.unpack_from(">H", data, at + 2)
+            if marker in _FRAMES:
+                height, width = struct.unpack_from(">HH", data, at + 5)
+                return int(height * width)
+            if length < 2 or not (marker == 0xC4 or 0xDB <= marker <= 0xFE):
+                break
+            at += 2 + length
+    raise ValueError("a strip is no baseline or progressive JPEG stream")
