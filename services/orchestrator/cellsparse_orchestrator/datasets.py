@@ -1,0 +1,80 @@
+"""The datasets that clients can see: one row each, made after everything else of the dataset is in the store."""
+
+from google.protobuf import json_format
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cellsparse_common.errors import FailedPrecondition, NotFound
+from cellsparse_orchestrator import states
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import DatasetRow, RunRow
+from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
+
+
+class Datasets:
+    """The table of datasets."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, dataset: dataset_pb2.Dataset) -> None:
+        """Make a dataset visible; its manifest and blobs must be in the store."""
+        row = DatasetRow(
+            id=dataset.id,
+            name=dataset.name,
+            created_at=dataset.created_at.ToDatetime(),
+            parent_id=dataset.parent_id,
+            summary=json_format.MessageToJson(dataset, indent=None),
+        )
+        with self._database.write() as session:
+            session.add(row)
+
+    def get(self, dataset_id: str) -> dataset_pb2.Dataset:
+        """Return a dataset; raises NotFound."""
+        with self._database.read() as session:
+            return _to_proto(find_dataset(session, dataset_id))
+
+    def page(self, page: common_pb2.PageRequest) -> tuple[list[dataset_pb2.Dataset], str]:
+        """Return a page, newest first, and the token of the next one; raises InvalidArgument for a foreign token."""
+        before = decode_token("datasets", page.page_token)
+        query = select(DatasetRow).order_by(DatasetRow.number.desc()).limit(page_size(page) + 1)
+        if before is not None:
+            query = query.where(DatasetRow.number < before)
+        with self._database.read() as session:
+            rows = list(session.scalars(query))
+        shown = rows[: page_size(page)]
+        token = encode_token("datasets", shown[-1].number) if len(rows) > len(shown) else ""
+        return [_to_proto(row) for row in shown], token
+
+    def remove(self, dataset_id: str) -> None:
+        """Hide a dataset from everyone.
+
+        Raises:
+            NotFound: There is none.
+            FailedPrecondition: A run that has not ended needs it.
+        """
+        with self._database.write() as session:
+            row = find_dataset(session, dataset_id, lock=True)
+            final = [states.state_name(state) for state in states.FINAL]
+            users = select(RunRow.id).where(RunRow.dataset_id == dataset_id, RunRow.state.not_in(final)).limit(6)
+            found = list(session.scalars(users))
+            if found:
+                named = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+                raise FailedPrecondition(
+                    f"Dataset {dataset_id} is needed by runs that have not ended ({named}); wait or cancel them first."
+                )
+            session.delete(row)
+
+
+def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> DatasetRow:
+    """Return a dataset's row, where asked locked against deletion until the transaction ends; raises NotFound."""
+    query = select(DatasetRow).where(DatasetRow.id == dataset_id)
+    row = session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise NotFound(f"There is no dataset {dataset_id!r}.")
+    return row
+
+
+def _to_proto(row: DatasetRow) -> dataset_pb2.Dataset:
+    return json_format.Parse(row.summary, dataset_pb2.Dataset(), ignore_unknown_fields=True)

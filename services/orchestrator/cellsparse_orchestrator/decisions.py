@@ -1,0 +1,117 @@
+"""What to do next with one run: a pure function of what is known about it."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from cellsparse_orchestrator import states
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
+
+
+class Action(Enum):
+    """A step of the reconciler."""
+
+    WAIT = auto()
+    """Nothing to do now."""
+    BEGIN = auto()
+    """Write down the next attempt, then follow it."""
+    FOLLOW = auto()
+    """Follow the newest attempt: start it at its trainer if need be, and store its events."""
+    STOP = auto()
+    """Ask the trainer to end the attempt."""
+    RETRY = auto()
+    """End the attempt; another one begins after a pause."""
+    END = auto()
+    """End the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an attempt ended."""
+
+    state: int
+    """SUCCEEDED, FAILED or CANCELLED (proto `RunState`)."""
+    reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
+    """Why, when FAILED (proto `FailureReason`)."""
+    message: str = ""
+    """A sentence for people."""
+    event: trainer_pb2.TrainingEvent | None = None
+    """The trainer's last event, not stored yet; None if the trainer could not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known about a run."""
+
+    state: int
+    """Proto `RunState`."""
+    attempts: int = 0
+    """Attempts begun."""
+    max_attempts: int = 1
+    interruptions: int = 0
+    """Attempts that do not count against `max_attempts`."""
+    cancel_requested: bool = False
+    place_free: bool = False
+    """QUEUED: it is this run's turn."""
+    pause_over: bool = False
+    """RETRYING: the pause has passed."""
+    followed: bool = False
+    """Somebody follows the newest attempt."""
+    stopping: bool = False
+    """Its trainer has been asked to end it."""
+    outcome: Outcome | None = None
+    """How the newest attempt ended, if it has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to do."""
+
+    action: Action
+    state: int = common_pb2.RUN_STATE_UNSPECIFIED
+    """The run's next state, for RETRY and END."""
+    reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
+    message: str = ""
+
+
+_WAIT = Decision(action=Action.WAIT)
+
+
+def decide(facts: Facts) -> Decision:
+    """Return the next step of a run."""
+    if facts.state in states.FINAL:
+        return _WAIT
+    if facts.outcome is not None and facts.state in (states.STARTING, states.RUNNING):
+        return _after_attempt(facts, facts.outcome)
+    if facts.state in (states.QUEUED, states.RETRYING):
+        if facts.cancel_requested:
+            return Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+        ready = facts.place_free if facts.state == states.QUEUED else facts.pause_over
+        return Decision(action=Action.BEGIN) if ready else _WAIT
+    if not facts.followed:
+        return Decision(action=Action.FOLLOW)
+    if facts.cancel_requested and not facts.stopping:
+        return Decision(action=Action.STOP)
+    return _WAIT
+
+
+def _after_attempt(facts: Facts, outcome: Outcome) -> Decision:
+    if outcome.state == states.SUCCEEDED:
+        return Decision(action=Action.END, state=states.SUCCEEDED, message=outcome.message)
+    if facts.cancel_requested:
+        return Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+    reason, message = outcome.reason, outcome.message
+    if outcome.state == states.CANCELLED:
+        # Nobody here asked for it: the trainer was told to end by somebody else.
+        reason = common_pb2.FAILURE_REASON_LOST
+        message = message or "The trainer ended the attempt without being asked to."
+    failures = facts.attempts - facts.interruptions
+    if reason not in states.RETRIED:
+        return Decision(action=Action.END, state=states.FAILED, reason=reason, message=message)
+    if failures >= facts.max_attempts:
+        return Decision(
+            action=Action.END,
+            state=states.FAILED,
+            reason=reason,
+            message=f"{message} This was attempt {failures} of {facts.max_attempts}.".strip(),
+        )
+    return Decision(action=Action.RETRY, state=states.RETRYING, reason=reason, message=message)

@@ -1,0 +1,103 @@
+"""What happened to a run: rows numbered 1, 2, 3, ... within the run, and a bell for those who wait for the next one."""
+
+import threading
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cellsparse_orchestrator import states
+from cellsparse_orchestrator.clock import now, timestamp
+from cellsparse_orchestrator.db.tables import EventRow, RunRow
+from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
+
+
+class Bell:
+    """Wakes threads that wait for news; a ring that nobody waits for is not lost."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._rings: dict[str, int] = {}
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the service is ending and nobody should wait any more."""
+        return self._closed
+
+    def count(self, topic: str) -> int:
+        """Return how often the topic was rung; read it before looking for news, and give it to `wait`."""
+        with self._condition:
+            return self._rings.get(topic, 0)
+
+    def ring(self, topic: str) -> None:
+        """Say that there is news on a topic (a run id, or any other name)."""
+        with self._condition:
+            self._rings[topic] = self._rings.get(topic, 0) + 1
+            self._condition.notify_all()
+
+    def wait(self, topic: str, seen: int, seconds: float) -> None:
+        """Return when the topic was rung more often than `seen`, the bell is closed, or the time is over."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._rings.get(topic, 0) != seen, seconds)
+
+    def close(self) -> None:
+        """Wake everybody for good."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def forget(self, topic: str) -> None:
+        """Drop the count of a topic on which there will be no more news."""
+        with self._condition:
+            self._rings.pop(topic, None)
+            self._condition.notify_all()
+
+
+def add_event(session: Session, run: RunRow, training: trainer_pb2.TrainingEvent | None = None) -> None:
+    """Write down where a run stands now, as its next event.
+
+    Args:
+        session: The transaction that changed the run.
+        run: The run with its new state, reason and message.
+        training: What the trainer reported, if this comes from a trainer.
+    """
+    run.last_sequence += 1
+    own = training is None
+    session.add(
+        EventRow(
+            run_id=run.id,
+            sequence=run.last_sequence,
+            time=now(),
+            state=run.state,
+            attempt=run.attempts,
+            reason=run.reason,
+            message=run.message if own or run.state in _TOLD else "",
+            training=None if training is None else training.SerializeToString(),
+        )
+    )
+
+
+def read_events(session: Session, run_id: str, after: int, most: int) -> list[orchestrator_pb2.RunEvent]:
+    """Return a run's events with a larger sequence number than `after`, in order, at most `most`."""
+    query = (
+        select(EventRow)
+        .where(EventRow.run_id == run_id, EventRow.sequence > after)
+        .order_by(EventRow.sequence)
+        .limit(most)
+    )
+    return [_to_proto(row) for row in session.scalars(query)]
+
+
+_TOLD = frozenset(states.state_name(state) for state in (*states.FINAL, states.RETRYING))
+
+
+def _to_proto(row: EventRow) -> orchestrator_pb2.RunEvent:
+    return orchestrator_pb2.RunEvent(
+        sequence=row.sequence,
+        time=timestamp(row.time),
+        state=states.state_number(row.state),
+        attempt=row.attempt,
+        training=None if row.training is None else trainer_pb2.TrainingEvent.FromString(row.training),
+        reason=states.reason_number(row.reason),
+        message=row.message,
+    )

@@ -1,0 +1,100 @@
+"""Passes a client's call on to another service: its deadline and cancellation included."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from cellsparse_common.channel import open_channel
+from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error
+from cellsparse_common.server import time_left
+from cellsparse_orchestrator.launchers.base import Launcher
+
+
+def call_service(
+    launcher: Launcher,
+    name: str,
+    context: grpc.ServicerContext,
+    at_most: float,
+    call: Callable[[grpc.Channel, float], Any],
+) -> Any:
+    """Make a unary call to a service and return its answer.
+
+    Args:
+        launcher: Knows where services are.
+        name: The service.
+        context: The client's call.
+        at_most: Longest time, seconds; the client's own deadline may be shorter.
+        call: Begins the call on a channel with a timeout (seconds) and returns its future.
+
+    Raises:
+        Unavailable: The service is away, or went away; within a few seconds.
+        CellsparseError: What the service answered.
+    """
+    address = find_address(launcher, name)
+    try:
+        with open_channel(address) as channel:
+            future = call(channel, time_left(context, at_most))
+            _pass_cancellation(context, future)
+            return future.result()
+    except (grpc.RpcError, grpc.FutureCancelledError) as error:
+        raise _explain(error, name, address) from error
+
+
+def stream_service(
+    launcher: Launcher,
+    name: str,
+    context: grpc.ServicerContext,
+    at_most: float,
+    call: Callable[[grpc.Channel, float], Any],
+) -> Iterator[Any]:
+    """Make a call with a stream of answers to a service and yield them (see `call_service`)."""
+    address = find_address(launcher, name)
+    try:
+        with open_channel(address) as channel:
+            stream = call(channel, time_left(context, at_most))
+            _pass_cancellation(context, stream)
+            try:
+                yield from stream
+            finally:
+                stream.cancel()
+    except grpc.RpcError as error:
+        raise _explain(error, name, address) from error
+
+
+def find_address(launcher: Launcher, name: str) -> str:
+    """Return where a service answers.
+
+    Raises:
+        Unavailable: It is not configured, not installed, being restarted, or has not answered lately.
+    """
+    service = launcher.service(name)
+    if service is None:
+        raise Unavailable(f"No {name} service is configured.")
+    if not service.address:
+        raise Unavailable(f"The {name} service is not running now: {service.message}")
+    return service.address
+
+
+def _pass_cancellation(context: grpc.ServicerContext, call: Any) -> None:
+    # Registering fails if the client is gone already: then nobody would ever cancel.
+    if not context.add_callback(call.cancel):
+        call.cancel()
+
+
+def _explain(error: Exception, name: str, address: str) -> CellsparseError:
+    if not isinstance(error, grpc.RpcError):
+        return Unavailable(f"The call to the {name} service was cancelled.")
+    found = from_rpc_error(error)
+    if type(found) is Unavailable and not _answered(error):
+        return Unavailable(f"The {name} service at {address} went away or does not answer; try again in a few seconds.")
+    return found
+
+
+def _answered(error: grpc.RpcError) -> bool:
+    """Whether a service wrote this status, rather than the transport."""
+    try:
+        return isinstance(error, grpc.Call) and rpc_status.from_call(error) is not None
+    except (ValueError, NotImplementedError):
+        return False

@@ -1,0 +1,55 @@
+"""The orchestrator's home folder: one orchestrator at a time, and a file that tells clients where it is."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellsparse_common.errors import FailedPrecondition
+from cellsparse_common.storage.files import disk_errors
+
+
+@contextmanager
+def own_home(home: Path) -> Iterator[None]:
+    """Hold the home folder's lock; it is free again when the process ends, however it ends.
+
+    Raises:
+        FailedPrecondition: Another orchestrator holds it.
+        StorageError: The folder cannot be made or written.
+    """
+    with disk_errors(f"use the home folder {home}"):
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "orchestrator.lock").open("a+")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"Another orchestrator uses {home}; stop it, or give this one another CELLSPARSE_HOME."
+            ) from error
+        # What an upload left when its orchestrator was killed.
+        shutil.rmtree(spool_folder(home), ignore_errors=True)
+        try:
+            yield
+        finally:
+            record_file(home).unlink(missing_ok=True)
+
+
+def record_file(home: Path) -> Path:
+    """Return the file that tells clients where the orchestrator answers."""
+    return home / "orchestrator.json"
+
+
+def spool_folder(home: Path) -> Path:
+    """Return the folder for uploads that are not complete yet."""
+    return home / "uploads"
+
+
+def tell_clients(home: Path, address: str) -> None:
+    """Write the address (host:port) and process id for clients on this machine."""
+    staging = home / f".orchestrator.{os.getpid()}"
+    staging.write_text(json.dumps({"address": address, "pid": os.getpid()}))
+    staging.replace(record_file(home))

@@ -1,0 +1,157 @@
+"""A service as a child process: started with a record on disk, so that a later orchestrator finds it again."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_LOG_LIMIT = 10 * 2**20
+# Two readings of one process's start differ by clock corrections only; another process with its number by far more.
+_SAME_START_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """How to start a service."""
+
+    name: str
+    module: str
+    """Run with `python -m`."""
+    environment: dict[str, str]
+    """All variables of the process."""
+    home: Path
+    """The orchestrator's home folder."""
+
+    @property
+    def record_file(self) -> Path:
+        """Who runs, as JSON."""
+        return self.home / "services" / f"{self.name}.json"
+
+    @property
+    def address_file(self) -> Path:
+        """Where the service itself writes host:port."""
+        return self.home / "services" / f"{self.name}.address"
+
+    @property
+    def log_file(self) -> Path:
+        """What the service prints."""
+        return self.home / "logs" / f"{self.name}.log"
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes with anything that a running service would have to be told anew."""
+        told = {key: value for key, value in self.environment.items() if key.startswith("CELLSPARSE_")}
+        told.pop("CELLSPARSE_OWNER_PID", None)
+        return hashlib.sha256(json.dumps([sys.executable, self.module, told], sort_keys=True).encode()).hexdigest()
+
+
+class Child:
+    """A running service process."""
+
+    def __init__(self, process: psutil.Process, popen: subprocess.Popen[bytes] | None = None) -> None:
+        self._process = process
+        self._popen = popen
+        self.pid = process.pid
+
+    def alive(self) -> bool:
+        """Return whether the process still runs."""
+        if self._popen is not None:
+            return self._popen.poll() is None
+        try:
+            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def how_it_ended(self) -> str:
+        """Say how a process that is gone has ended."""
+        code = self._popen.poll() if self._popen is not None else None
+        if code is None:
+            return "is gone"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM."""
+        self._signal(signal.SIGTERM)
+
+    def end(self, seconds: float) -> None:
+        """Wait for the process to end; after `seconds` kill it with all that it started."""
+        try:
+            self._process.wait(timeout=max(seconds, 0.0)) if self._popen is None else self._popen.wait(
+                max(seconds, 0.0)
+            )
+        except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            self._signal(signal.SIGKILL)
+            if self._popen is not None:
+                self._popen.wait(5.0)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.alive():
+            return
+        try:
+            # The service leads its own process group: SIGKILL reaches a training process, too.
+            if number == signal.SIGKILL:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def start(command: Command) -> Child:
+    """Start a service and write its record.
+
+    Raises:
+        OSError: The process cannot be started or the record cannot be written.
+    """
+    for folder in (command.record_file.parent, command.log_file.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    for stale in (command.record_file, command.address_file):
+        stale.unlink(missing_ok=True)
+    if command.log_file.exists() and command.log_file.stat().st_size > _LOG_LIMIT:
+        command.log_file.replace(command.log_file.with_suffix(".log.1"))
+    with command.log_file.open("ab") as log:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", command.module],
+            env=command.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process = psutil.Process(popen.pid)
+    record = {"pid": popen.pid, "created": process.create_time(), "fingerprint": command.fingerprint()}
+    staging = command.record_file.with_suffix(".tmp")
+    staging.write_text(json.dumps(record))
+    staging.replace(command.record_file)
+    return Child(process, popen)
+
+
+def adopt(command: Command, stop_seconds: float) -> Child | None:
+    """Return the service that an earlier orchestrator started, if it lives and was told what ours would be told.
+
+    A living one that was told something else is ended first.
+
+    Args:
+        command: How ours would be started.
+        stop_seconds: How long an unsuitable one may take to end.
+    """
+    try:
+        record = json.loads(command.record_file.read_text())
+        process = psutil.Process(int(record["pid"]))
+        if abs(process.create_time() - float(record["created"])) > _SAME_START_SECONDS:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+    child = Child(process)
+    if not child.alive():
+        return None
+    if record.get("fingerprint") == command.fingerprint():
+        return child
+    child.ask_to_end()
+    child.end(stop_seconds)
+    return None

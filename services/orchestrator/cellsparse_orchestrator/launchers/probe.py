@@ -1,0 +1,46 @@
+"""Asks a service how it is."""
+
+from dataclasses import dataclass, field
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cellsparse_common.channel import open_channel
+from cellsparse_orchestrator.launchers.base import SPARSIFIER
+from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What a service answered."""
+
+    healthy: bool
+    message: str = ""
+    """What is wrong, or versions and devices."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def probe(name: str, address: str, seconds: float) -> Health:
+    """Ask the service `name` at `address` for its health and, a trainer, what it is.
+
+    Args:
+        name: `SPARSIFIER` or the backend that the trainer must have.
+        address: host:port.
+        seconds: How long it may take in all.
+    """
+    try:
+        with open_channel(address) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=seconds / 2)
+            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+                return Health(healthy=False, message=f"{name} at {address} is not serving now.")
+            if name == SPARSIFIER:
+                return Health(healthy=True)
+            stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+            described = stub.Describe(trainer_pb2.DescribeRequest(), timeout=seconds / 2)
+    except grpc.RpcError as error:
+        code = error.code().name if isinstance(error, grpc.Call) else "an error"
+        return Health(healthy=False, message=f"{name} at {address} answers {code}.")
+    if described.backend != name:
+        return Health(healthy=False, message=f"{address} is a {described.backend!r} trainer; {name!r} was expected.")
+    words = [f"{package} {version}" for package, version in sorted(described.versions.items())]
+    return Health(healthy=True, message=", ".join([*words, *described.devices]), versions=dict(described.versions))

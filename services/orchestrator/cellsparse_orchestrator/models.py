@@ -1,0 +1,78 @@
+"""The models: one row each, made when the run that trained it has succeeded."""
+
+import json
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cellsparse_common.errors import NotFound
+from cellsparse_orchestrator.clock import now, timestamp
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import ModelRow, RunRow
+from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
+
+
+class Models:
+    """The table of models."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, model_id: str) -> orchestrator_pb2.Model:
+        """Return a model; raises NotFound."""
+        with self._database.read() as session:
+            row = session.scalar(select(ModelRow).where(ModelRow.id == model_id))
+            if row is None:
+                raise NotFound(f"There is no model {model_id!r}; a model has the id of a run that has succeeded.")
+            return _to_proto(row)
+
+    def page(self, page: common_pb2.PageRequest, backend: str) -> tuple[list[orchestrator_pb2.Model], str]:
+        """Return a page, newest first, of all backends or one, and the token of the next page."""
+        before = decode_token("models", page.page_token)
+        query = select(ModelRow).order_by(ModelRow.number.desc()).limit(page_size(page) + 1)
+        if before is not None:
+            query = query.where(ModelRow.number < before)
+        if backend:
+            query = query.where(ModelRow.backend == backend)
+        with self._database.read() as session:
+            rows = list(session.scalars(query))
+        shown = rows[: page_size(page)]
+        token = encode_token("models", shown[-1].number) if len(rows) > len(shown) else ""
+        return [_to_proto(row) for row in shown], token
+
+
+def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | None) -> None:
+    """Register the model of a run that has just succeeded.
+
+    Args:
+        session: The transaction that ends the run.
+        run: The run.
+        last: The trainer's last event, if there is one.
+    """
+    scored = trainer_pb2.TrainingEvent.FromString(run.validation)
+    source = last if last is not None and last.validation else scored
+    progress = trainer_pb2.TrainingEvent.FromString(run.progress)
+    session.add(
+        ModelRow(
+            id=run.id,
+            name=run.name,
+            backend=run.backend,
+            dataset_id=run.dataset_id,
+            created_at=now(),
+            step=(last.step if last is not None else 0) or source.step or progress.step,
+            validation=json.dumps(dict(source.validation)),
+        )
+    )
+
+
+def _to_proto(row: ModelRow) -> orchestrator_pb2.Model:
+    return orchestrator_pb2.Model(
+        id=row.id,
+        name=row.name,
+        backend=row.backend,
+        dataset_id=row.dataset_id,
+        created_at=timestamp(row.created_at),
+        step=row.step,
+        validation=json.loads(row.validation),
+    )

@@ -1,0 +1,36 @@
+"""Page tokens: where the next page of a list begins, opaque to clients."""
+
+import base64
+import binascii
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_proto.v1 import common_pb2
+
+DEFAULT_SIZE = 50
+
+
+def page_size(page: common_pb2.PageRequest) -> int:
+    """Return the entries that a page may hold, 1 to 1000."""
+    return page.page_size or DEFAULT_SIZE
+
+
+def encode_token(kind: str, position: int) -> str:
+    """Return the token of the page that continues after `position` in the list called `kind`."""
+    return base64.urlsafe_b64encode(f"{kind}:{position}".encode()).decode()
+
+
+def decode_token(kind: str, token: str) -> int | None:
+    """Return the position a token stands for, None for the first page.
+
+    Raises:
+        InvalidArgument: The token is not one that the list called `kind` gave.
+    """
+    if not token:
+        return None
+    try:
+        found, _, position = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode().partition(":")
+        if found == kind:
+            return int(position)
+    except (ValueError, binascii.Error):
+        pass
+    raise InvalidArgument(f"page_token {token[:40]!r} is not one that this list gave.", "page.page_token")

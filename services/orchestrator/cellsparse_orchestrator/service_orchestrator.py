@@ -1,0 +1,197 @@
+"""OrchestratorService: runs, models, and calls passed on to trainers."""
+
+import contextlib
+from collections.abc import Iterator
+
+import grpc
+
+from cellsparse_common import keys
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import CellsparseError, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse_common.storage import ObjectStore
+from cellsparse_orchestrator.clock import new_id
+from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.events import Bell
+from cellsparse_orchestrator.forward import call_service, stream_service
+from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
+from cellsparse_orchestrator.models import Models
+from cellsparse_orchestrator.runs import Filter, Runs
+from cellsparse_orchestrator.settings import OrchestratorSettings
+from cellsparse_orchestrator.spec import write_spec
+from cellsparse_orchestrator.status import read_status
+from cellsparse_proto.v1 import (
+    common_pb2,
+    dataset_pb2,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
+
+_WATCH_SECONDS = 1.0
+_NAME_LENGTH = 100
+
+
+class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
+    """The door that clients use.
+
+    Args:
+        settings: Limits and times.
+        store: The object store.
+        datasets: The table of datasets.
+        runs: The table of runs.
+        models: The table of models.
+        launcher: Knows the trainers.
+        bell: Rings for every event of a run.
+    """
+
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        store: ObjectStore,
+        *,
+        datasets: Datasets,
+        runs: Runs,
+        models: Models,
+        launcher: Launcher,
+        bell: Bell,
+    ) -> None:
+        self.address = ""
+        """host:port, once it is known."""
+        self._settings = settings
+        self._store = store
+        self._datasets = datasets
+        self._runs = runs
+        self._models = models
+        self._launcher = launcher
+        self._bell = bell
+
+    def CreateRun(
+        self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.CreateRunResponse:
+        """Queue a run, or answer the one that this request made before."""
+        known = self._runs.find_request(request)
+        if known is not None:
+            return orchestrator_pb2.CreateRunResponse(run=known)
+        backend = request.settings.WhichOneof("backend")
+        self._check_backend(backend)
+        dataset = self._datasets.get(request.dataset_id)
+        manifest = read_manifest(self._store, request.dataset_id)
+        _check_trainable(manifest)
+        run_id = new_id("run")
+        write_spec(self._store, run_id, request.settings, manifest, {})
+        try:
+            run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
+        except BaseException:
+            # Without its row the run does not exist, and its specification must not stay behind.
+            with contextlib.suppress(CellsparseError):
+                self._store.delete(keys.run_spec(run_id))
+            raise
+        return orchestrator_pb2.CreateRunResponse(run=run)
+
+    def GetRun(
+        self, request: orchestrator_pb2.GetRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.GetRunResponse:
+        """Answer one run."""
+        return orchestrator_pb2.GetRunResponse(run=self._runs.get(request.run_id))
+
+    def ListRuns(
+        self, request: orchestrator_pb2.ListRunsRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ListRunsResponse:
+        """List runs, newest first."""
+        chosen = Filter(states=request.states, backend=request.backend, dataset_id=request.dataset_id)
+        found, token = self._runs.page(request.page, chosen)
+        return orchestrator_pb2.ListRunsResponse(runs=found, next_page_token=token)
+
+    def WatchRun(
+        self, request: orchestrator_pb2.WatchRunRequest, context: grpc.ServicerContext
+    ) -> Iterator[orchestrator_pb2.WatchRunResponse]:
+        """Stream a run's events until it has ended."""
+        after = request.after_sequence
+        while context.is_active():
+            seen = self._bell.count(request.run_id)
+            found, ended = self._runs.events(request.run_id, after)
+            for event in found:
+                after = event.sequence
+                yield orchestrator_pb2.WatchRunResponse(event=event)
+            if ended:
+                return
+            if self._bell.closed:
+                raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
+            if not found:
+                self._bell.wait(request.run_id, seen, _WATCH_SECONDS)
+
+    def CancelRun(
+        self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.CancelRunResponse:
+        """Cancel a run."""
+        return orchestrator_pb2.CancelRunResponse(run=self._runs.cancel(request.run_id))
+
+    def ListModels(
+        self, request: orchestrator_pb2.ListModelsRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ListModelsResponse:
+        """List models, newest first."""
+        found, token = self._models.page(request.page, request.backend)
+        return orchestrator_pb2.ListModelsResponse(models=found, next_page_token=token)
+
+    def GetModel(
+        self, request: orchestrator_pb2.GetModelRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.GetModelResponse:
+        """Answer one model."""
+        return orchestrator_pb2.GetModelResponse(model=self._models.get(request.model_id))
+
+    def Predict(
+        self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.PredictResponse:
+        """Segment one image on a trainer of the model's backend."""
+        backend = self._models.get(request.model_id).backend
+        answer: trainer_pb2.PredictResponse = call_service(
+            self._launcher,
+            backend,
+            context,
+            self._settings.predict_seconds,
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
+                request, timeout=seconds
+            ),
+        )
+        return answer
+
+    def Evaluate(
+        self, request: trainer_pb2.EvaluateRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.EvaluateResponse]:
+        """Score a model on a trainer of its backend."""
+        backend = self._models.get(request.model_id).backend
+        self._datasets.get(request.dataset_id)
+        yield from stream_service(
+            self._launcher,
+            backend,
+            context,
+            self._settings.evaluate_seconds,
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(request, timeout=seconds),
+        )
+
+    def GetStatus(
+        self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.GetStatusResponse:
+        """Say which services there are and how they are."""
+        return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
+
+    def _check_backend(self, backend: str) -> None:
+        service = self._launcher.service(backend)
+        if service is None:
+            names = ", ".join(found.name for found in self._launcher.services() if found.name != SPARSIFIER)
+            raise FailedPrecondition(f"No {backend} trainer is configured; configured are: {names or 'none'}.")
+        if service.missing:
+            raise FailedPrecondition(f"The {backend} trainer cannot be started: {service.message}")
+
+
+def _check_trainable(manifest: dataset_pb2.DatasetManifest) -> None:
+    if not any(item.split == common_pb2.SPLIT_TRAIN and item.cells for item in manifest.items):
+        raise InvalidArgument(
+            f"Dataset {manifest.dataset.id} has no labelled cell in an item of split TRAIN: there is nothing to learn.",
+            "dataset_id",
+        )
+
+
+def _default_name(backend: str, dataset: str) -> str:
+    return f"{backend} {dataset}"[:_NAME_LENGTH]

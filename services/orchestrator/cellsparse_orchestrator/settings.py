@@ -1,0 +1,74 @@
+"""The orchestrator's settings, all from the environment (prefix CELLSPARSE_)."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from cellsparse_common.settings import ServerSettings
+
+DEFAULT_PORT = 50050
+DEFAULT_HOME = Path("~/.cellsparse")
+NamedText = Annotated[dict[str, str], NoDecode]
+
+
+class OrchestratorSettings(ServerSettings):
+    """Where state is kept, how services are found, and how many runs train at once."""
+
+    port: int = DEFAULT_PORT
+    """TCP port; 0 lets the system choose."""
+    workers: int = Field(default=128, ge=4, le=1024)
+    """Threads that answer calls; every client that watches a run holds one."""
+    home: Path = DEFAULT_HOME
+    """Folder of database, logs, process records and (unless `store_url` is given) the object store."""
+    store_url: str = ""
+    """The object store; empty: the folder `store` in `home`."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty: the SQLite file `cellsparse.db` in `home`."""
+    launcher: Literal["local", "static"] = "local"
+    """`local` starts the other services as child processes, `static` uses the given addresses."""
+    trainer_modules: NamedText = Field(
+        default={"cellpose": "cellsparse_cellpose", "stardist": "cellsparse_stardist", "unet": "cellsparse_unet"}
+    )
+    """`local`: Python module by backend, as "name=module,name=module"."""
+    sparsifier_module: str = "cellsparse_sparsifier"
+    """`local`: Python module of the sparsifier."""
+    trainers: NamedText = Field(default={})
+    """`static`: host:port by backend, as "name=host:port,name=host:port"."""
+    sparsifier: str = ""
+    """`static`: host:port of the sparsifier."""
+    slots: int = Field(default=1, ge=1, le=10_000)
+    """Runs that train at the same time."""
+    retry_seconds: float = Field(default=1.0, ge=0.0, le=3600.0)
+    """Pause before the second attempt; it doubles with every further one, up to `retry_limit_seconds`."""
+    retry_limit_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
+    """Longest pause between attempts."""
+    start_seconds: float = Field(default=120.0, gt=0.0, le=3600.0)
+    """How long an attempt waits for its trainer to come up and accept it."""
+    lost_seconds: float = Field(default=3.0, gt=0.0, le=3600.0)
+    """How long a broken event stream may stay broken before the attempt counts as lost."""
+    stop_seconds: float = Field(default=30.0, gt=0.0, le=3600.0)
+    """How long a trainer may take to end an attempt that is being cancelled."""
+    predict_seconds: float = Field(default=300.0, gt=0.0, le=86_400.0)
+    """Longest time of a Predict call without a shorter deadline of its own."""
+    evaluate_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
+    """Longest time of an Evaluate or CreateSparseDataset call without a shorter deadline of its own."""
+
+    @field_validator("trainer_modules", "trainers", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+        wrong = [name for name, equals, target in pairs if not (name and equals and target)]
+        if wrong:
+            raise ValueError(f"expected name=value pairs separated by commas, got {value!r}")
+        return {name.strip(): target.strip() for name, _, target in pairs}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_in_home(cls, values: dict[str, Any]) -> dict[str, Any]:
+        home = Path(values.get("home") or DEFAULT_HOME).expanduser().absolute()
+        ours = {"store_url": (home / "store").as_uri(), "database_url": f"sqlite:///{home / 'cellsparse.db'}"}
+        return {**values, "home": home, **{key: url for key, url in ours.items() if not values.get(key)}}

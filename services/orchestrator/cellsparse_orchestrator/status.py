@@ -1,0 +1,32 @@
+"""What GetStatus answers."""
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+
+from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_proto.v1 import orchestrator_pb2
+
+
+def read_status(
+    address: str, services: Sequence[Service], active_runs: int, store_url: str
+) -> orchestrator_pb2.GetStatusResponse:
+    """Return the orchestrator's own state and that of all other services, as last seen."""
+    own = orchestrator_pb2.ServiceStatus(
+        name="orchestrator",
+        address=address,
+        healthy=True,
+        pid=os.getpid(),
+        message=f"cellsparse-orchestrator {importlib.metadata.version('cellsparse-orchestrator')}",
+    )
+    others = [
+        orchestrator_pb2.ServiceStatus(
+            name=service.name,
+            address=service.address,
+            healthy=service.healthy,
+            pid=service.pid,
+            message=service.message,
+        )
+        for service in services
+    ]
+    return orchestrator_pb2.GetStatusResponse(services=[own, *others], active_runs=active_runs, store_url=store_url)
