@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Background(Enum):
 
 def mark_background(
     sparse: NDArray[np.int32],
-    label: NDArray[np.integer],
+    label: NDArray[np.integer[Any]],
     starts: IntArray,
     lengths: IntArray,
     *,
@@ -61,7 +62,8 @@ def run_pixels(starts: IntArray, lengths: IntArray) -> IntArray:
     """The flat indices of all pixels of the given runs, in order."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if ends.size else 0
-    return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    pixels: IntArray = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return pixels
 
 
 def _near_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], distance: int) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Cells:
         run_cells: index of each run's cell in `numbers`.
     """
 
-    label: NDArray[np.integer]
+    label: NDArray[np.integer[Any]]
     numbers: IntArray
     sizes: IntArray
     means: NDArray[np.float64]
@@ -35,7 +36,7 @@ class Cells:
     run_cells: IntArray
 
 
-def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer]) -> Cells:
+def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer[Any]]) -> Cells:
     """Finds and measures the cells of a label image, in time linear in its pixels.
 
     Sums of integer images are exact integers, so that equal means are equal floats and tie.
@@ -71,7 +72,7 @@ def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer]) -> Cel
         label=label,
         numbers=numbers,
         sizes=sizes,
-        means=totals / (sizes * channels),
+        means=np.asarray(totals / (sizes * channels), np.float64),
         candidate=_spread(starts, lengths, run_cells, numbers.size, label.shape[1]),
         run_starts=starts,
         run_lengths=lengths,
@@ -79,7 +80,7 @@ def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer]) -> Cel
     )
 
 
-def _runs(label: NDArray[np.integer]) -> tuple[IntArray, IntArray, IntArray]:
+def _runs(label: NDArray[np.integer[Any]]) -> tuple[IntArray, IntArray, IntArray]:
     """Starts, lengths and values of all runs of equal labels along the rows, in raster order."""
     begins = np.ones(label.shape, bool)
     np.not_equal(label[:, 1:], label[:, :-1], out=begins[:, 1:])

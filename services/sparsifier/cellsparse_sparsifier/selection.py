@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
@@ -65,3 +66,23 @@ def budget(candidates: int, *, total_cells: int | None, total_percent: float | N
 def item_seed(seed: int, name: str) -> list[int]:
     """Seed of one item of a dataset: independent of the item's place, so adding an item changes no other's cells."""
     return [seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]
+
+
+def select_over(
+    means: Sequence[NDArray[np.float64]], *, mode: Mode, count: int, seed: int | list[int]
+) -> list[IntArray]:
+    """Chooses among the candidates of several items together; equal means go to the earlier item first.
+
+    Args:
+        means: for each item the mean intensities of its candidates, in the order of their labels.
+        mode: the selection mode.
+        count: cells to keep of all items together, from 1.
+        seed: seed of RANDOM, as numpy.random.default_rng takes it.
+
+    Returns:
+        For each item the indices of its chosen candidates, ascending.
+    """
+    ends = np.cumsum([part.size for part in means], dtype=np.int64)
+    chosen = select(np.concatenate([np.zeros(0), *means]), mode=mode, count=count, seed=seed)
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1])) if means else []
+    return [part - (end - mean.size) for part, end, mean in zip(parts, ends.tolist(), means, strict=True)]

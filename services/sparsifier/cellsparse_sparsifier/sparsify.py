@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class Sparse:
 
 def sparsify(
     image: NDArray[np.generic],
-    label: NDArray[np.integer],
+    label: NDArray[np.integer[Any]],
     settings: Settings,
     *,
     seed: int | list[int] | None = None,

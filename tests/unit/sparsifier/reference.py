@@ -28,7 +28,8 @@ def candidates_regionprops(label: np.ndarray) -> list[int]:
 def means(image: np.ndarray, label: np.ndarray, numbers: list[int]) -> dict[int, Fraction]:
     """Exact means of integer images over cells and channels."""
     image = image.reshape(*label.shape, -1)
-    return {n: Fraction(int(image[label == n].astype(object).sum()), image[label == n].size) for n in numbers}
+    pixels = {n: [int(value) for value in image[label == n].flat] for n in numbers}
+    return {n: Fraction(sum(values), len(values)) for n, values in pixels.items()}
 
 
 def select(mean: dict[int, Fraction], mode: str, count: int, seed: int = 0) -> set[int]:
@@ -61,9 +62,9 @@ def background(label: np.ndarray, kept: set[int], rule: str, distance: int) -> s
     return {(y + dy, x + dx) for y, x in cells.tolist() for dy, dx in disc} & zero
 
 
-def sparsify(image, label, *, mode, count, rule, distance, seed=0, numbers=None):
-    numbers = candidates(label) if numbers is None else numbers
-    kept = select(means(image, label, numbers), mode, count, seed)
+def sparsify(image, label, *, mode, count, rule, distance, seed=0, mean=None):
+    """The sparse label image and the kept labels; `mean` (of the candidates) where it is known already."""
+    kept = select(means(image, label, candidates(label)) if mean is None else mean, mode, count, seed)
     sparse = np.full(label.shape, -1, np.int64)
     for number in kept:
         sparse[label == number] = number

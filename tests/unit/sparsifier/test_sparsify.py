@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from cellsparse_sparsifier.background import Background
-from cellsparse_sparsifier.selection import Mode
-from cellsparse_sparsifier.sparsify import Settings, sparsify
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from unit.sparsifier import reference
+
+from cellsparse_sparsifier.background import Background
+from cellsparse_sparsifier.selection import Mode
+from cellsparse_sparsifier.sparsify import Settings, sparsify
 
 SIDES = st.integers(1, 14)
 SHAPES = st.tuples(SIDES, SIDES)

@@ -1,0 +1,39 @@
+"""Serves the sparsifier."""
+
+import sys
+
+import grpc
+
+from cellsparse_common.errors import CellsparseError
+from cellsparse_common.logs import configure_logging
+from cellsparse_common.server import serve
+from cellsparse_common.settings import ServerSettings, load
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
+from cellsparse_sparsifier.service import SparsifierServicer
+
+NAME = "sparsifier"
+DEFAULT_PORT = 50051
+
+
+def main() -> None:
+    """Serve until SIGTERM, then exit."""
+    try:
+        settings = load(ServerSettings)
+        if "port" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"port": DEFAULT_PORT})
+        configure_logging(NAME, settings.log_level)
+        servicer = SparsifierServicer(settings, open_store(settings))
+
+        def add(server: grpc.Server) -> list[str]:
+            sparsifier_pb2_grpc.add_SparsifierServiceServicer_to_server(servicer, server)
+            return [sparsifier_pb2.DESCRIPTOR.services_by_name["SparsifierService"].full_name]
+
+        code = serve(name=NAME, settings=settings, add=add, drain=servicer.drain)
+    except CellsparseError as error:
+        sys.exit(error.message)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

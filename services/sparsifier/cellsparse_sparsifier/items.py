@@ -1,0 +1,112 @@
+"""Sparsifying the items of a dataset one after the other, in one pass or, for total amounts, in two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellsparse_common.datasets import put_blob, read_image, read_labels
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.labels import encode_labels
+from cellsparse_common.storage import ObjectStore
+from cellsparse_proto.v1 import dataset_pb2
+from cellsparse_sparsifier.cells import Cells, measure_cells
+from cellsparse_sparsifier.selection import item_seed, select
+from cellsparse_sparsifier.sparsify import Settings, keep_cells
+
+IntArray = NDArray[np.int64]
+Item = dataset_pb2.DatasetItem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Reads and measures items.
+
+    Attributes:
+        store: where the images and label images are.
+        max_pixels: largest image to read, height x width.
+        check: called before each item; raises what ends the work early.
+    """
+
+    store: ObjectStore
+    max_pixels: int
+    check: Callable[[], None]
+
+    def measure(self, item: Item) -> Cells:
+        """Measures one item's cells.
+
+        Raises:
+            InvalidArgument: an intensity is not finite.
+            ResourceExhausted: the image is larger than `max_pixels`.
+            StorageError: the item cannot be read.
+        """
+        self.check()
+        height, width = item.shape[:2]
+        if height * width > self.max_pixels:
+            raise ResourceExhausted(
+                f"Item {item.name!r} has {height} x {width} pixels; allowed: at most {self.max_pixels:,} in an image."
+            )
+        try:
+            return measure_cells(read_image(self.store, item), read_labels(self.store, item))
+        except ValueError as error:
+            raise InvalidArgument(f"Item {item.name!r} cannot be sparsified: {error}.", "dataset_id") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseItem:
+    """What became of one item: the item with its sparse label image, and how many candidates it had."""
+
+    item: Item
+    candidates: int
+
+
+def measure_items(reader: Reader, items: Sequence[Item]) -> Iterator[NDArray[np.float64]]:
+    """First pass of total amounts: yields the mean intensities of each item's candidates, in the order of labels."""
+    for item in items:
+        cells = reader.measure(item)
+        yield cells.means[cells.candidate]
+
+
+def sparsify_items(
+    reader: Reader, items: Sequence[Item], settings: Settings, chosen: Sequence[IntArray] | None
+) -> Iterator[SparseItem]:
+    """Sparsifies items and writes their label images to the store, except those that keep no cell.
+
+    Args:
+        reader: reads the items; its store is written to.
+        items: the items, in order.
+        settings: what to keep.
+        chosen: for each item the indices of its chosen candidates; None to choose in each item by itself.
+
+    Yields:
+        The items in order; one that keeps no cell still has no `label_sha256`.
+    """
+    for place, item in enumerate(items):
+        cells = reader.measure(item)
+        candidates = np.flatnonzero(cells.candidate)
+        kept = candidates[_choose(cells, item, settings) if chosen is None else chosen[place]]
+        sparse = keep_cells(cells, kept, settings)
+        result = Item()
+        result.CopyFrom(item)
+        result.label_sha256 = put_blob(reader.store, encode_labels(sparse.label)) if kept.size else ""
+        result.cells = kept.size
+        result.labelled_pixels = int(np.count_nonzero(sparse.label >= 0))
+        yield SparseItem(item=result, candidates=candidates.size)
+
+
+def write_blank_labels(store: ObjectStore, items: Sequence[Item]) -> None:
+    """Gives items that keep no cell a label image of -1 everywhere, one blob for all of the same size."""
+    written: dict[tuple[int, int], str] = {}
+    for item in items:
+        height, width = item.shape[:2]
+        if (height, width) not in written:
+            written[height, width] = put_blob(store, encode_labels(np.full((height, width), -1, np.int32)))
+        item.label_sha256 = written[height, width]
+
+
+def _choose(cells: Cells, item: Item, settings: Settings) -> IntArray:
+    means = cells.means[cells.candidate]
+    return select(means, mode=settings.mode, count=settings.count(means.size), seed=item_seed(settings.seed, item.name))

@@ -1,0 +1,80 @@
+"""The sparsifier's servicer: decodes requests, calls the pure functions, encodes answers."""
+
+import threading
+from collections.abc import Iterator
+
+import grpc
+
+from cellsparse_common.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
+from cellsparse_common.images import decode_image
+from cellsparse_common.labels import decode_labels, encode_labels
+from cellsparse_common.settings import ServerSettings
+from cellsparse_common.storage import ObjectStore
+from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
+from cellsparse_sparsifier.dataset import sparsify_dataset
+from cellsparse_sparsifier.items import Reader
+from cellsparse_sparsifier.requests import read_settings
+from cellsparse_sparsifier.sparsify import Settings, Sparse, sparsify
+
+
+class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
+    """Serves `SparsifierService`; keeps nothing between calls."""
+
+    def __init__(self, settings: ServerSettings, store: ObjectStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._ending = threading.Event()
+
+    def drain(self) -> None:
+        """Ends dataset jobs before their next item; whoever asked may ask again."""
+        self._ending.set()
+
+    def Sparsify(
+        self, request: sparsifier_pb2.SparsifyRequest, context: grpc.ServicerContext
+    ) -> sparsifier_pb2.SparsifyResponse:
+        """Sparsifies one image."""
+        settings = read_settings(request.settings)
+        for field in ("image", "label"):
+            self._check_file(getattr(request, field), field)
+        limit = self._settings.max_pixels
+        image = decode_image(request.image, max_pixels=limit).array
+        label = decode_labels(request.label, shape=(image.shape[0], image.shape[1]), max_pixels=limit)
+        try:
+            sparse = sparsify(image, label, settings)
+        except ValueError as error:
+            raise InvalidArgument(f"The image cannot be sparsified: {error}.", "image") from error
+        return sparsifier_pb2.SparsifyResponse(
+            label=encode_labels(sparse.label),
+            kept=sparse.kept.tolist(),
+            candidates=sparse.candidates,
+            warnings=_warnings(sparse, settings),
+        )
+
+    def SparsifyDataset(
+        self, request: sparsifier_pb2.SparsifyDatasetRequest, context: grpc.ServicerContext
+    ) -> Iterator[sparsifier_pb2.SparsifyDatasetResponse]:
+        """Sparsifies a dataset of the store into a new one."""
+
+        def check() -> None:
+            if not context.is_active():
+                raise Cancelled("The caller went away before the dataset was finished; nothing of it is kept.")
+            if self._ending.is_set():
+                raise Unavailable("The sparsifier is being stopped; ask again in a moment.")
+
+        reader = Reader(store=self._store, max_pixels=self._settings.max_pixels, check=check)
+        yield from sparsify_dataset(reader, request)
+
+    def _check_file(self, data: bytes, field: str) -> None:
+        if len(data) > self._settings.max_file_mib * 2**20:
+            raise ResourceExhausted(
+                f"The {field} file has {len(data):,} bytes; allowed: at most {self._settings.max_file_mib} MiB.", field
+            )
+
+
+def _warnings(sparse: Sparse, settings: Settings) -> list[str]:
+    if not sparse.candidates:
+        return ["No cell was kept: the label image has no cell whose pixels are not all on one line."]
+    asked = settings.count(sparse.candidates)
+    if sparse.kept.size < asked:
+        return [f"{sparse.kept.size} cells were kept of {asked} asked for; {sparse.candidates} could be kept."]
+    return []
