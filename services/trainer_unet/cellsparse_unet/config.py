@@ -1,0 +1,215 @@
+"""Settings of a U-Net training: presets, ranges, JSON."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.plan import Plan
+
+METHODS = ("auto", "ellipse", "watershed")
+_METHOD_NAMES = {
+    trainer_pb2.INSTANCE_METHOD_UNSPECIFIED: "auto",
+    trainer_pb2.INSTANCE_METHOD_AUTO: "auto",
+    trainer_pb2.INSTANCE_METHOD_ELLIPSE: "ellipse",
+    trainer_pb2.INSTANCE_METHOD_WATERSHED: "watershed",
+}
+_DEVICE_NAMES = {
+    trainer_pb2.DEVICE_UNSPECIFIED: "auto",
+    trainer_pb2.DEVICE_AUTO: "auto",
+    trainer_pb2.DEVICE_CPU: "cpu",
+    trainer_pb2.DEVICE_CUDA: "cuda",
+}
+_RANGES = {
+    "base_channels": (4, 128),
+    "centre_scale": (0.1, 0.9),
+    "scale_range": (0, 0.9),
+    "rotation": (0, 180),
+    "contrast": (0, 1),
+    "warm_up": (0, 0.5),
+    "last_rate": (0, 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a U-Net training.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    plan: Plan
+    """What every backend shares."""
+    base_channels: int
+    """Channels of the first level, 4 to 128; 16 is ELEPHANT's network."""
+    centre_scale: float
+    """Size of the centre ellipse relative to the cell's, 0.1 to 0.9."""
+    centre_threshold: float | None
+    """Smallest centre probability, 0.05 to 0.99; None: 0.8 until it is tuned."""
+    instance_method: str
+    """One of `METHODS`; "auto" is watershed until it is tuned."""
+    class_weights: tuple[float, float, float]
+    """Weights of background, outer and centre in the loss, above 0."""
+    loss_shares: tuple[float, float, float]
+    """Weights of NLL, centre Dice and smoothness in the loss, from 0, one of them above."""
+    scale_range: float
+    """Augmentation: sizes change by a factor of 1 - this to 1 + this, 0 to 0.9."""
+    rotation: float
+    """Augmentation: largest turn either way in degrees, 0 to 180."""
+    flip: bool
+    """Augmentation: mirror half of the crops."""
+    contrast: float
+    """Augmentation: contrast changes by a factor of 1 - this to 1 + this, 0 to 1."""
+    spread: bool
+    """True: the labelled pixel a crop is drawn around lies anywhere in it; False: in its middle half."""
+    warm_up: float
+    """Share of the steps in which the learning rate grows linearly from 0, 0 to 0.5."""
+    last_rate: float
+    """Learning rate of the last step relative to the peak, reached along a cosine, 0 to 1; 1 keeps it constant."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
+        if self.centre_threshold is not None and not 0.05 <= self.centre_threshold <= 0.99:
+            raise ValueError(f"centre_threshold is {self.centre_threshold}; allowed: 0.05 to 0.99.")
+        if self.instance_method not in METHODS:
+            raise ValueError(f"instance_method is {self.instance_method!r}; allowed: {', '.join(METHODS)}.")
+        if len(self.class_weights) != 3 or min(self.class_weights) <= 0:
+            raise ValueError(f"class_weights are {self.class_weights}; allowed: three numbers above 0.")
+
+        if len(self.loss_shares) != 3 or min(self.loss_shares) < 0 or not any(self.loss_shares):
+            raise ValueError(f"loss_shares are {self.loss_shares}; allowed: three numbers from 0, one of them above.")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step: a linear rise, then half a cosine down.
+
+        Args:
+            step: Number of the step, from 0.
+
+        Returns:
+            The rate, above 0.
+        """
+        rise = self.warm_up * self.plan.steps
+        if step < rise:
+            return self.plan.learning_rate * min(1.0, (step + 1) / rise)
+        done = (step - rise) / max(1.0, self.plan.steps - rise)
+        fall = (1 + math.cos(math.pi * min(1.0, done))) / 2
+        return self.plan.learning_rate * (self.last_rate + (1 - self.last_rate) * fall)
+
+    def to_json(self) -> str:
+        """Return all settings as a JSON object."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Read what `to_json` wrote.
+
+        Args:
+            text: A JSON object.
+
+        Returns:
+            The settings.
+
+        Raises:
+            ValueError: The text is not JSON, or a value is missing, unknown or outside its range.
+        """
+        values = json.loads(text)
+        try:
+            values["plan"] = Plan(**values["plan"])
+            for name in ("class_weights", "loss_shares"):
+                values[name] = tuple(values[name])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is no U-Net configuration: {error}.") from error
+
+
+def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
+    """Fills a preset with the settings that are given.
+
+    Args:
+        settings: What was asked for.
+        items: Number of training items; PAPER's steps are 100 passes over them.
+
+    Returns:
+        The configuration of the run.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+    paper = settings.preset == trainer_pb2.PRESET_PAPER
+    defaults = _paper(items) if paper else _fast()
+    for name in (*defaults["plan"], "channel"):
+        field = {"validate_every": "validate_every_steps", "checkpoint_every": "checkpoint_every_steps"}.get(name, name)
+        if settings.HasField(field):
+            defaults["plan"][name] = getattr(settings, field)
+    for name in ("base_channels", "centre_scale", "centre_threshold"):
+        if settings.unet.HasField(name):
+            defaults[name] = getattr(settings.unet, name)
+    if settings.unet.instance_method != trainer_pb2.INSTANCE_METHOD_UNSPECIFIED:
+        defaults["instance_method"] = _METHOD_NAMES[settings.unet.instance_method]
+    fixed = {"channel": None, "seed": settings.seed, "device": _DEVICE_NAMES[settings.device]}
+    return Config(**{**defaults, "plan": Plan(**{**fixed, **defaults["plan"]})})
+
+
+def _paper(items: int) -> dict[str, Any]:
+    """Sugawara 2023's protocol: 100 passes over the items, Adam at a constant rate, centres above 0.8."""
+    passes = max(1, -(-items // 8))
+    return {
+        "plan": {
+            "steps": 100 * passes,
+            "batch_size": 8,
+            "crop_size": 224,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.0,
+            "lower_percentile": 0.0,
+            "upper_percentile": 100.0,
+            "validate_every": 10 * passes,
+            "checkpoint_every": 10 * passes,
+        },
+        "base_channels": 16,
+        "centre_scale": 0.5,
+        "centre_threshold": 0.8,
+        "instance_method": "ellipse",
+        "class_weights": (1.0, 10.0, 10.0),
+        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
+        "scale_range": 0.2,
+        "rotation": 45.0,
+        "flip": False,
+        "contrast": 0.5,
+        "spread": True,
+        "warm_up": 0.0,
+        "last_rate": 1.0,
+    }
+
+
+def _fast() -> dict[str, Any]:
+    """Small crops around labelled pixels and a learning rate that rises and falls: useful within minutes on a CPU."""
+    return {
+        "plan": {
+            "steps": 300,
+            "batch_size": 8,
+            "crop_size": 96,
+            "learning_rate": 2e-3,
+            "weight_decay": 1e-2,
+            "lower_percentile": 1.0,
+            "upper_percentile": 99.8,
+            "validate_every": 50,
+            "checkpoint_every": 50,
+        },
+        "base_channels": 16,
+        "centre_scale": 0.5,
+        "centre_threshold": None,
+        "instance_method": "auto",
+        "class_weights": (1.0, 10.0, 10.0),
+        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
+        "scale_range": 0.2,
+        "rotation": 180.0,
+        "flip": True,
+        "contrast": 0.5,
+        "spread": False,
+        "warm_up": 0.1,
+        "last_rate": 0.01,
+    }

@@ -1,0 +1,96 @@
+"""From class probabilities to cells: by watershed from the centres, or by growing each centre's ellipse back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from cellsparse_unet.ellipses import Moments, cell_moments, draw
+
+METHODS = ("ellipse", "watershed")
+RIM = 1.0  # pixels by which a centre is smaller than its ellipse: its rim belongs to the outer class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where probabilities become cells.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    method: str
+    """One of `METHODS`."""
+    centre_threshold: float
+    """Smallest centre probability, 0.05 to 0.99."""
+    cell_threshold: float
+    """Smallest probability of outer or centre for a watershed to enter a pixel, 0.05 to 0.99."""
+    centre_scale: float
+    """Size of the centre ellipse relative to the cell's, 0.1 to 0.9."""
+    smallest_cell: int
+    """Smallest cell kept, in pixels, from 0."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}; allowed: {', '.join(METHODS)}.")
+        for name, low, high in (
+            ("centre_threshold", 0.05, 0.99),
+            ("cell_threshold", 0.05, 0.99),
+            ("centre_scale", 0.1, 0.9),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
+        if self.smallest_cell < 0:
+            raise ValueError(f"smallest_cell is {self.smallest_cell}; allowed: from 0.")
+
+
+def cells(probability: npt.NDArray[np.float32], cut: Cut) -> npt.NDArray[np.int32]:
+    """Finds the cells.
+
+    Args:
+        probability: Probabilities of background, outer and centre, axes (3, Y, X).
+        cut: Method and thresholds.
+
+    Returns:
+        Label image, int32 YX: 0 background, 1 to n cells.
+    """
+    centres, found = ndimage.label(probability[2] >= cut.centre_threshold)
+    if not found:
+        return np.zeros(probability.shape[1:], np.int32)
+    centres = centres.astype(np.int32)
+    labels = _watershed(probability, centres, cut) if cut.method == "watershed" else _ellipses(centres, cut)
+    return without_small(labels, cut.smallest_cell)
+
+
+def _watershed(probability: npt.NDArray[np.float32], centres: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
+    mask = (probability[0] <= 1 - cut.cell_threshold) | (centres > 0)
+    labels: npt.NDArray[np.int32] = watershed(probability[0] - probability[2], centres, mask=mask).astype(np.int32)
+    return labels
+
+
+def _ellipses(centres: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
+    moments = cell_moments(centres)
+    values, vectors = np.linalg.eigh(moments.covariance)
+    grown = ((2 * np.sqrt(values) + RIM) / (2 * cut.centre_scale)) ** 2
+    covariance = np.einsum("nij,nj,nkj->nik", vectors, grown, vectors)
+    bigger = Moments(ids=moments.ids, area=moments.area, centre=moments.centre, covariance=covariance)
+    return draw(bigger, (centres.shape[0], centres.shape[1]))[0]
+
+
+def without_small(labels: npt.NDArray[np.int32], smallest: int) -> npt.NDArray[np.int32]:
+    """Removes small cells and numbers the rest from 1, without gaps.
+
+    Args:
+        labels: Label image, int32 YX, 0 background; not changed.
+        smallest: Smallest cell kept, in pixels.
+
+    Returns:
+        A new label image, int32 YX.
+    """
+    kept = np.bincount(labels.ravel()) >= max(smallest, 1)
+    kept[0] = False
+    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    renumbered: npt.NDArray[np.int32] = number[labels]
+    return renumbered

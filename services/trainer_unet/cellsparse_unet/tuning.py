@@ -1,0 +1,107 @@
+"""Method and thresholds that do best on labelled pixels."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_common.matching import Counts, match_counts, scores
+from cellsparse_unet.config import Config
+from cellsparse_unet.instances import METHODS, Cut, cells
+
+CENTRE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+CELL_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+IOUS = (0.5, 0.6, 0.7, 0.8)
+SMALLEST_SHARE = 0.25  # of a small labelled cell's area: what is smaller is debris
+# Few cells are labelled and false ones between them go unseen, so a choice must pay for leaving the defaults.
+METHOD_PRICE, THRESHOLD_PRICE = 0.02, 0.1
+
+
+def default_cut(config: Config) -> Cut:
+    """Thresholds to use before tuning.
+
+    Args:
+        config: Settings of the training.
+
+    Returns:
+        What the settings fix, and defaults for the rest.
+    """
+    weights = config.class_weights
+    odds = weights[1] / weights[0]
+    return Cut(
+        method="ellipse" if config.instance_method == "ellipse" else "watershed",
+        centre_threshold=0.8 if config.centre_threshold is None else config.centre_threshold,
+        # Weighting a class tilts the odds that the network learns: this is where they were even.
+        cell_threshold=float(np.clip(odds / (1 + odds), 0.05, 0.99)),
+        centre_scale=config.centre_scale,
+        smallest_cell=0,
+    )
+
+
+def best_cut(config: Config, items: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]]) -> Cut:
+    """Tries methods and thresholds on labelled pixels.
+
+    Args:
+        config: Settings of the training; a method or threshold that they fix is not changed.
+        items: Probabilities (float32 (3, Y, X)) and true labels (int32 YX, -1 not labelled) of each image.
+
+    Returns:
+        The defaults, or what scores clearly better in mean F1 over IoU 0.5 to 0.8; cells far smaller than the labelled
+        ones are left out.
+    """
+    start = default_cut(config)
+    choices = _choices(config, start)
+    totals = [[Counts(iou=iou) for iou in IOUS] for _ in choices]
+    areas: list[int] = []
+    for probability, label in items:
+        sizes = np.unique(label[label > 0], return_counts=True)[1]
+        areas += sizes.tolist()
+        if len(sizes):
+            for n, choice in enumerate(choices):
+                found = sparse_counts(label, cells(probability, choice))
+                totals[n] = [a + b for a, b in zip(totals[n], found, strict=True)]
+    if not areas:
+        return start
+    points = [
+        float(np.mean([scores(each).f1 for each in total])) - _price(choice, start)
+        for total, choice in zip(totals, choices, strict=True)
+    ]
+    return replace(choices[int(np.argmax(points))], smallest_cell=int(SMALLEST_SHARE * np.quantile(areas, 0.1)))
+
+
+def sparse_counts(label: npt.NDArray[np.int32], found: npt.NDArray[np.int32]) -> list[Counts]:
+    """Matches found cells to labelled ones by their full outlines.
+
+    A labelled cell is labelled as a whole, so its overlap with a found cell is exact even where that one reaches over
+    unlabelled pixels: a cell found too large scores low. Found cells that lie mostly on unlabelled pixels say nothing.
+
+    Args:
+        label: Label image, axes YX: -1 not labelled, 0 background, n > 0 cell n.
+        found: Label image, axes YX: 0 background, n > 0 cell n.
+
+    Returns:
+        Counts for each of `IOUS`.
+    """
+    pixels = np.bincount(found.ravel())
+    unlabelled = np.bincount(found[label < 0], minlength=len(pixels))
+    judged = np.where(2 * unlabelled[found] > pixels[found], 0, found)
+    return match_counts(np.maximum(label, 0), judged, IOUS)
+
+
+def _choices(config: Config, start: Cut) -> list[Cut]:
+    """All cuts that the settings leave open; the default first, so that it wins a tie."""
+    methods = METHODS if config.instance_method == "auto" else (start.method,)
+    centres = CENTRE_THRESHOLDS if config.centre_threshold is None else (start.centre_threshold,)
+    others = (
+        replace(start, method=method, centre_threshold=centre, cell_threshold=cell)
+        for method in methods
+        for centre in centres
+        for cell in (CELL_THRESHOLDS if method == "watershed" else (start.cell_threshold,))
+    )
+    return [start, *others]
+
+
+def _price(cut: Cut, start: Cut) -> float:
+    moved = abs(cut.centre_threshold - start.centre_threshold) + abs(cut.cell_threshold - start.cell_threshold)
+    return METHOD_PRICE * (cut.method != start.method) + THRESHOLD_PRICE * moved

@@ -1,0 +1,115 @@
+"""The contract: training, exact resume, export, any image size."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.samples import Sample
+from cellsparse_unet import backend
+from cellsparse_unet.tiles import probabilities
+
+
+def state(training):
+    return {name: value.clone() for name, value in training.model()._net.state_dict().items()}
+
+
+def test_resumed_equals_uninterrupted(cell_sample, make_config, tmp_path):
+    config = make_config()
+    whole = backend.create(config, [cell_sample], "cpu")
+    losses = [whole.train_step(step) for step in range(6)]
+    first = backend.create(config, [cell_sample], "cpu")
+    for step in range(3):
+        first.train_step(step)
+    first.save(tmp_path)
+    second = backend.create(config, [cell_sample], "cpu")
+    second.load(tmp_path)
+    assert [second.train_step(step) for step in range(3, 6)] == losses[3:]
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(second)[name]), name
+    assert all(type(value) is float for value in losses[0].values())
+
+
+def test_labels_are_not_changed(cell_sample, make_config):
+    before = cell_sample.label.copy()
+    training = backend.create(make_config(), [cell_sample], "cpu")
+    training.train_step(0)
+    training.model().tune([cell_sample])
+    np.testing.assert_array_equal(cell_sample.label, before)
+
+
+def test_training_learns(cell_sample, make_config):
+    training = backend.create(make_config(steps=25, learning_rate=0.01), [cell_sample], "cpu")
+    losses = [training.train_step(step)["loss"] for step in range(25)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
+
+
+def test_exported_model_predicts_the_same(cell_sample, make_config, tmp_path):
+    training = backend.create(make_config(), [cell_sample], "cpu")
+    for step in range(6):
+        training.train_step(step)
+    model = training.model()
+    model.tune([cell_sample])
+    model.export(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "unet.pt"]
+    opened = backend.open_model(tmp_path, "cpu")
+    assert opened.cut == model.cut
+    np.testing.assert_array_equal(opened.predict(cell_sample.image), model.predict(cell_sample.image))
+    weights = torch.load(tmp_path / "unet.pt", weights_only=True)
+    assert set(weights) == set(state(training))
+
+
+def test_damaged_models_are_refused(cell_sample, make_config, tmp_path):
+    backend.create(make_config(), [cell_sample], "cpu").model().export(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    described["config"]["base_channels"] = 8
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InvalidArgument, match="no U-Net model"):
+        backend.open_model(tmp_path, "cpu")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InvalidArgument, match="no U-Net model"):
+        backend.open_model(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 33), (64, 64), (130, 95)])
+def test_any_size_is_predicted(shape, cell_sample, make_config):
+    model = backend.create(make_config(), [cell_sample], "cpu").model()
+    found = model.predict(np.random.default_rng(0).random(shape, np.float32))
+    assert found.shape == shape
+    assert found.dtype == np.int32
+    assert found.min() == 0
+
+
+def test_tiles_cover_the_image(cell_sample, make_config):
+    net = backend.create(make_config(), [cell_sample], "cpu").model()._net
+    image = np.random.default_rng(0).random((150, 90), np.float32)
+    whole, tiled = probabilities(net, image), probabilities(net, image, tile=64, margin=16)
+    np.testing.assert_allclose(tiled.sum(0), 1, atol=1e-5)
+    assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.9
+    np.testing.assert_array_equal(whole, probabilities(net, image, tile=160))
+
+
+def test_infinite_loss_names_the_step(cell_sample, make_config):
+    broken = Sample(name="b", image=np.full(cell_sample.image.shape, np.nan, np.float32), label=cell_sample.label)
+    training = backend.create(make_config(), [broken], "cpu")
+    before = state(training)
+    with pytest.raises(FloatingPointError, match="step 4"):
+        training.train_step(4)
+    assert all(torch.equal(value, before[name]) for name, value in state(training).items())
+
+
+def test_missing_gpu_is_said(cell_sample, make_config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidArgument, match="no CUDA GPU"):
+        backend.create(make_config(), [cell_sample], "cuda")
+    with pytest.raises(InvalidArgument, match="allowed: auto, cpu, cuda"):
+        backend.create(make_config(), [cell_sample], "tpu")
+    backend.create(make_config(), [cell_sample], "auto")
+
+
+def test_names(make_config):
+    assert backend.NAME == "unet"
+    assert backend.devices()[0] == "cpu"
+    assert set(backend.versions()) >= {"torch", "numpy"}

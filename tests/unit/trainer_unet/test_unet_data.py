@@ -1,0 +1,110 @@
+"""Crops: always a labelled pixel, never supervision from outside the image."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.samples import Sample
+from cellsparse_unet.config import resolve
+from cellsparse_unet.data import Sampler, crop_at, prepare
+from cellsparse_unet.targets import three_classes
+
+
+def preset(name, crop_size=32):
+    return resolve(
+        trainer_pb2.TrainingSettings(preset=name, crop_size=crop_size, batch_size=3, unet=trainer_pb2.UnetSettings()), 1
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    seed=st.integers(0, 2**32),
+    name=st.sampled_from([trainer_pb2.PRESET_FAST, trainer_pb2.PRESET_PAPER]),
+)
+def test_outside_the_image_is_never_supervised(height, width, seed, name):
+    """A crop of an all-labelled image holds no more labelled area than the image has, and its scale allows."""
+    config = preset(name)
+    label = np.ones((height, width), np.int32)
+    item = prepare(Sample(name="a", image=np.ones((height, width), np.float32), label=label), config.centre_scale)
+    rng = np.random.default_rng(seed)
+    # Where the image came from is found again by cropping its pixel numbers the same way.
+    anchor = int(rng.integers(height * width))
+    state = rng.bit_generator.state
+    image, classes = crop_at(item, anchor, config, rng)
+    assert image.shape == classes.shape == (32, 32)
+    assert np.isfinite(image).all()
+    assert (classes >= 0).any()
+    largest = (1 + config.scale_range) ** 2
+    assert (classes >= 0).sum() <= largest * (height + 2) * (width + 2)
+    rng.bit_generator.state = state
+    padded = prepare(
+        Sample(
+            name="b",
+            image=np.ones((height + 200, width + 200), np.float32),
+            label=np.pad(label, 100, constant_values=-1),
+        ),
+        config.centre_scale,
+    )
+    moved = (anchor // width + 100) * (width + 200) + anchor % width + 100
+    inside = np.full(padded.classes.shape, -1, np.int8)
+    inside[100 : 100 + height, 100 : 100 + width] = item.classes
+    object.__setattr__(padded, "classes", inside)
+    _, same = crop_at(padded, moved, config, rng)
+    assert (same == classes).all()  # the border of the image adds nothing that explicit -1 would not
+
+
+@settings(max_examples=40, deadline=None)
+@given(y=st.integers(0, 39), x=st.integers(0, 49), seed=st.integers(0, 2**32))
+def test_one_labelled_pixel_is_always_found(y, x, seed):
+    config = preset(trainer_pb2.PRESET_FAST)
+    label = np.full((40, 50), -1, np.int32)
+    label[y, x] = 0
+    item = prepare(Sample(name="a", image=np.zeros((40, 50), np.float32), label=label), 0.5)
+    _, classes = crop_at(item, y * 50 + x, config, np.random.default_rng(seed))
+    assert (classes == 0).any()
+    assert (classes <= 0).all()
+
+
+def test_anchors_are_cells_then_background(cell_sample):
+    item = prepare(cell_sample, 0.5)
+    flat = cell_sample.label.ravel()
+    assert [np.unique(flat[pixels]).tolist() for pixels in item.anchors] == [[2], [7], [0]]
+    assert sum(map(len, item.anchors)) == (flat >= 0).sum()
+
+
+def test_batch_is_a_function_of_seed_and_step(cell_sample, make_config):
+    first, again = Sampler([cell_sample], make_config()), Sampler([cell_sample], make_config())
+    first.batch(0)
+    for a, b in zip(first.batch(5), again.batch(5), strict=True):
+        np.testing.assert_array_equal(a, b)
+    images, classes = again.batch(6)
+    assert images.shape == (2, 1, 32, 32)
+    assert classes.shape == (2, 32, 32)
+    assert (images.dtype, classes.dtype) == (np.float32, np.int64)
+    assert not np.array_equal(images, first.batch(5)[0])
+    assert not np.array_equal(images, Sampler([cell_sample], make_config(seed=1)).batch(6)[0])
+
+
+def test_items_without_labels_are_left_out(cell_sample, make_config):
+    empty = Sample(name="e", image=np.zeros((40, 40), np.float32), label=np.full((40, 40), -1, np.int32))
+    sampler = Sampler([empty, cell_sample, empty], make_config())
+    for step in range(5):
+        assert (sampler.batch(step)[1] >= 0).any((1, 2)).all()
+    with pytest.raises(InvalidArgument, match="None of the 2 training items"):
+        Sampler([empty, empty], make_config())
+
+
+def test_constant_images_stay_finite(make_config):
+    label = np.full((20, 20), -1, np.int32)
+    label[3:9, 3:9] = 1
+    sampler = Sampler([Sample(name="z", image=np.zeros((20, 20), np.float32), label=label)], make_config())
+    assert np.isfinite(sampler.batch(0)[0]).all()
+
+
+def test_targets_equal_those_of_the_whole_image(cell_sample):
+    np.testing.assert_array_equal(prepare(cell_sample, 0.5).classes, three_classes(cell_sample.label, 0.5))

@@ -1,0 +1,99 @@
+"""From probabilities to cells, and the choice of thresholds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from skimage.segmentation import relabel_sequential
+
+from cellsparse_common.matching import match_counts, scores
+from cellsparse_unet.instances import Cut, cells, without_small
+from cellsparse_unet.targets import three_classes
+from cellsparse_unet.tuning import best_cut, default_cut, sparse_counts
+
+CUT = Cut(method="watershed", centre_threshold=0.8, cell_threshold=0.5, centre_scale=0.5, smallest_cell=0)
+
+
+@pytest.fixture
+def dense():
+    yy, xx = np.indices((90, 120))
+    out = np.zeros((90, 120), np.int32)
+    for n, (y, x, a, b) in enumerate(
+        [(20, 20, 12, 8), (21, 41, 9, 12), (60, 25, 14, 14), (55, 80, 8, 18), (80, 110, 7, 7)]
+    ):
+        out[((yy - y) / a) ** 2 + ((xx - x) / b) ** 2 <= 1] = n + 1
+    return out
+
+
+def one_hot(label, sure=0.9):
+    classes = three_classes(label, 0.5)
+    return np.stack([np.where(classes == n, sure, (1 - sure) / 2) for n in range(3)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", ["ellipse", "watershed"])
+def test_true_classes_give_the_true_cells(dense, method):
+    found = cells(one_hot(dense), replace(CUT, method=method))
+    assert found.dtype == np.int32
+    score = scores(match_counts(dense, found, [0.8])[0])
+    assert (score.tp, score.fp, score.fn) == (5, 0, 0)
+
+
+@pytest.mark.parametrize("method", ["ellipse", "watershed"])
+def test_no_centre_no_cell(method):
+    found = cells(np.full((3, 20, 30), 1 / 3, np.float32), replace(CUT, method=method))
+    assert found.shape == (20, 30)
+    assert not found.any()
+
+
+@pytest.mark.parametrize("method", ["ellipse", "watershed"])
+def test_everything_centre_is_one_cell(method):
+    probability = np.zeros((3, 20, 30), np.float32)
+    probability[2] = 1
+    assert np.unique(cells(probability, replace(CUT, method=method))).tolist() in ([1], [0, 1])
+
+
+def test_small_cells_go_without_their_neighbours():
+    label = np.zeros((12, 12), np.int32)
+    label[0:8, 0] = label[7, 0:8] = 1  # its bounding box holds the small one
+    label[2:4, 3:5] = 4
+    found = without_small(label, 5)
+    np.testing.assert_array_equal(found, (label == 1).astype(np.int32))
+    np.testing.assert_array_equal(without_small(label, 0), relabel_sequential(label)[0])
+    assert not without_small(np.zeros((3, 3), np.int32), 9).any()
+
+
+def test_ranges_are_checked():
+    for change in ({"method": "x"}, {"centre_threshold": 0}, {"cell_threshold": 1}, {"smallest_cell": -1}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            replace(CUT, **change)
+
+
+def test_sparse_counts_see_the_whole_outline(dense):
+    label = np.where(dense == 3, 3, -1).astype(np.int32)
+    too_large = np.zeros_like(dense)
+    too_large[44:78, 9:43] = 1  # 1.9 times the cell, half of it on unlabelled pixels
+    assert sparse_counts(label, dense)[0].tp == 1
+    assert sparse_counts(label, dense)[0].fp == 0
+    found = sparse_counts(label, too_large)
+    assert (found[0].tp, found[-1].tp) == (1, 0)
+
+
+def test_tuning_keeps_defaults_without_evidence(make_config):
+    config = make_config()
+    empty = np.full((20, 20), -1, np.int32)
+    assert best_cut(config, []) == default_cut(config)
+    assert best_cut(config, [(np.full((3, 20, 20), 1 / 3, np.float32), empty)]) == default_cut(config)
+
+
+def test_tuning_finds_a_threshold_that_works(dense, make_config):
+    label = np.where(np.isin(dense, (1, 2, 3)), dense, -1).astype(np.int32)
+    unsure = one_hot(dense, 0.6)
+    chosen = best_cut(make_config(), [(unsure, label)])
+    assert scores(match_counts(dense, cells(unsure, chosen), [0.7])[0]).f1 == 1
+    assert 0 < chosen.smallest_cell < np.bincount(dense.ravel()).min()
+
+
+def test_tuning_leaves_what_is_fixed(dense, make_config):
+    config = make_config(centre_threshold=0.77, instance_method="ellipse")
+    chosen = best_cut(config, [(one_hot(dense), dense)])
+    assert (chosen.method, chosen.centre_threshold) == ("ellipse", 0.77)
