@@ -11,7 +11,7 @@ import numpy.typing as npt
 from google.protobuf import json_format, timestamp_pb2
 
 from cellsparse_common import keys
-from cellsparse_common.errors import CellsparseError, NotFound, StorageError
+from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
 from cellsparse_common.images import decode_image, encode_tiff
 from cellsparse_common.labels import count_cells, encode_labels
 from cellsparse_common.storage import ObjectStore
@@ -45,6 +45,12 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetMan
         )
     if manifest.dataset.id != dataset_id:
         raise StorageError(f"The manifest of dataset {dataset_id} in the store names dataset {manifest.dataset.id!r}.")
+    for item in manifest.items:
+        if item.axes not in ("YX", "YXC") or len(item.shape) != len(item.axes) or min(item.shape) < 1:
+            raise StorageError(
+                f"The manifest of dataset {dataset_id} in the store is damaged: item {item.name!r} has axes "
+                f"{item.axes!r} and shape {tuple(item.shape)}."
+            )
     return manifest
 
 
@@ -185,8 +191,8 @@ def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: 
     """Read and decode one blob after comparing its hash."""
     try:
         data = store.get(keys.blob(sha256))
-    except NotFound as error:
-        raise StorageError(f"The {what} of item {item.name!r} is missing from the store (blob {sha256}).") from error
+    except (NotFound, InvalidArgument) as error:
+        raise StorageError(f"The {what} of item {item.name!r} is missing from the store (blob {sha256!r}).") from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise StorageError(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")

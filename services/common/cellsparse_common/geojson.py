@@ -57,16 +57,16 @@ def _shape(feature: Any, name: str, field: str) -> Shape:
         or feature.get("type") != "Feature"
         or not isinstance(feature.get("geometry"), dict)
     ):
-        raise InvalidArgument(f"The {field} has a {name} that is no GeoJSON Feature with a geometry.", field)
+        raise InvalidArgument(f"In the {field}, {name} is no GeoJSON Feature with a geometry.", field)
     geometry = feature["geometry"]
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon"):
         raise InvalidArgument(
-            f"The {field} has a {name} of type {str(kind)[:50]!r}; allowed: Polygon and MultiPolygon.", field
+            f"In the {field}, {name} is of type {str(kind)[:50]!r}; allowed: Polygon and MultiPolygon.", field
         )
     parts = [coordinates] if kind == "Polygon" else coordinates
     if not isinstance(parts, list) or not parts or not all(isinstance(part, list) and part for part in parts):
-        raise InvalidArgument(f"The {field} has a {name} without coordinates.", field)
+        raise InvalidArgument(f"In the {field}, {name} has no coordinates.", field)
     polygons = [[_ring(ring, name, field) for ring in part] for part in parts]
     return Shape(name=name, background=_classification(feature).casefold() == "background", polygons=polygons)
 
@@ -74,17 +74,18 @@ def _shape(feature: Any, name: str, field: str) -> Shape:
 def _ring(points: Any, name: str, field: str) -> Ring:
     """Return a ring as an array; a last point equal to the first is dropped."""
     try:
-        ring = np.array([(point[0], point[1]) for point in points], dtype=np.float64).reshape(-1, 2)
+        pairs = [(point[0], point[1]) for point in points]
+        if not all(type(x) in (int, float) and type(y) in (int, float) for x, y in pairs):
+            raise TypeError
+        ring = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
-        raise InvalidArgument(f"The {field} has a {name} whose coordinates are not x, y numbers.", field) from error
+        raise InvalidArgument(f"In the {field}, {name} has coordinates that are not x, y numbers.", field) from error
     if not np.isfinite(ring).all() or (np.abs(ring) > 1e9).any():
-        raise InvalidArgument(f"The {field} has a {name} with coordinates that are not finite pixel numbers.", field)
+        raise InvalidArgument(f"In the {field}, {name} has coordinates that are not finite pixel numbers.", field)
     if len(ring) > 1 and (ring[0] == ring[-1]).all():
         ring = ring[:-1]
     if len(ring) < 3:
-        raise InvalidArgument(
-            f"The {field} has a {name} with {len(ring)} vertices; an outline needs at least 3.", field
-        )
+        raise InvalidArgument(f"In the {field}, {name} has {len(ring)} vertices; an outline needs at least 3.", field)
     return ring
 
 

@@ -81,16 +81,14 @@ def _shape(content: bytes, name: str, field: str) -> Shape:
             roi = roifile.ImagejRoi.frombytes(content)
             rings = _rings(roi)
     except Exception as error:  # roifile unpacks bytes and raises whatever that gives
-        raise InvalidArgument(f"The {field} has a truncated or broken {shown}: {error}.", field) from error
+        raise InvalidArgument(f"In the {field}, {shown} is truncated or broken: {error}.", field) from error
     if rings is None:
-        raise InvalidArgument(
-            f"The {field} has {shown} of type {roi.roitype.name}; allowed: polygon, freehand, traced, rectangle, oval.",
-            field,
-        )
+        kind, allowed = roi.roitype.name, "polygon, freehand, traced, rectangle and oval"
+        raise InvalidArgument(f"In the {field}, {shown} is of type {kind}; allowed: {allowed}.", field)
     for ring in rings:
         if len(ring) < 3 or not np.isfinite(ring).all():
             raise InvalidArgument(
-                f"The {field} has {shown} with {len(ring)} vertices; an outline needs at least 3.", field
+                f"In the {field}, {shown} has {len(ring)} vertices; an outline needs at least 3.", field
             )
     background = (roi.name or name).strip().casefold().startswith("background")
     return Shape(name=shown, background=background, polygons=[rings])

@@ -150,7 +150,7 @@ def _why_nothing(each: Shape, shape: tuple[int, int], field: str) -> str:
         points = np.concatenate([ring for polygon in each.polygons for ring in polygon])
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return (
-            f"The {field} has {each.name} outside the image of {size}: it spans x {x0:g} to {x1:g}, "
+            f"In the {field}, {each.name} lies outside the image of {size}: it spans x {x0:g} to {x1:g}, "
             f"y {y0:g} to {y1:g}; coordinates must be pixels of this image."
         )
-    return f"The {field} has {each.name} that covers no pixel, or only pixels of cells before it; remove or enlarge it."
+    return f"In the {field}, {each.name} covers no pixel, or only pixels of cells before it; remove or enlarge it."
