@@ -1,0 +1,110 @@
+"""What every service's server does, asked of a real sparsifier process by plain gRPC clients."""
+
+import json
+import os
+import signal
+import time
+
+import grpc
+import pytest
+from cellsparse_common.channel import open_channel
+from cellsparse_common.errors import Unavailable, from_rpc_error
+from cellsparse_common.images import encode_tiff
+from cellsparse_common.labels import encode_labels
+from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.server_process import ServerProcess
+from support.tiny_dataset import blobs
+
+SPARSIFIER = ["-m", "cellsparse_sparsifier"]
+SERVICE = "cellsparse.v1.SparsifierService"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    with ServerProcess(SPARSIFIER, folder / "store", folder, CELLSPARSE_MAX_MESSAGE_MIB="4") as server:
+        yield server
+
+
+@pytest.fixture
+def channel(server):
+    with open_channel(server.address) as channel:
+        yield channel
+
+
+def request(size: int = 64) -> sparsifier_pb2.SparsifyRequest:
+    image, label = blobs(size)
+    settings = sparsifier_pb2.SparsifySettings(mode=3, k=1, background=2)
+    return sparsifier_pb2.SparsifyRequest(image=encode_tiff(image), label=encode_labels(label), settings=settings)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+def test_health(channel, service):
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_the_service(channel):
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    answer = next(stub.ServerReflectionInfo(iter([asked]), timeout=5))
+    assert SERVICE in [service.name for service in answer.list_services_response.service]
+
+
+def test_a_message_over_the_limit_is_refused(channel):
+    big = sparsifier_pb2.SparsifyRequest(image=b"0" * (5 * 2**20), label=b"x")
+    with pytest.raises(grpc.RpcError) as caught:
+        sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(big, timeout=10)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_logs_are_json_with_the_caller_s_trace(server, channel):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    metadata = [("traceparent", f"00-{trace}-b7ad6b7169203331-01")]
+    sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(request(), timeout=20, metadata=metadata)
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+        found = [line for line in lines if line.get("trace_id") == trace]
+        if found:
+            break
+        time.sleep(0.1)
+    assert "SparsifierService/Sparsify OK" in found[0]["message"]
+    assert found[0]["service"] == "sparsifier"
+
+
+def test_sigterm_finishes_running_calls_and_exits_with_0(tmp_path):
+    with ServerProcess(SPARSIFIER, tmp_path / "store", tmp_path) as server, open_channel(server.address) as channel:
+        stub = sparsifier_pb2_grpc.SparsifierServiceStub(channel)
+        stub.Sparsify(request(), timeout=20)
+        big = request(3000)
+        call = stub.Sparsify.future(big, timeout=30)
+        time.sleep(0.1)
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait(20) == 0
+        assert call.result(5).kept
+
+
+def test_a_killed_server_is_unavailable_within_5_s(tmp_path):
+    with ServerProcess(SPARSIFIER, tmp_path / "store", tmp_path) as server, open_channel(server.address) as channel:
+        stub = sparsifier_pb2_grpc.SparsifierServiceStub(channel)
+        stub.Sparsify(request(), timeout=20)
+        os.kill(server.pid, signal.SIGKILL)
+        start = time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Sparsify(request(), timeout=20)
+        assert time.monotonic() - start < 5
+        assert isinstance(from_rpc_error(caught.value), Unavailable)
+
+
+def test_a_taken_port_is_one_sentence(server, tmp_path):
+    port = server.address.rpartition(":")[2]
+    with pytest.raises(RuntimeError, match="cannot listen on"):
+        ServerProcess(SPARSIFIER, tmp_path / "store", tmp_path, CELLSPARSE_PORT=port).__enter__()
+
+
+def test_a_wrong_setting_is_one_sentence(tmp_path):
+    with pytest.raises(RuntimeError, match="CELLSPARSE_WORKERS is 'many'"):
+        ServerProcess(SPARSIFIER, tmp_path / "store", tmp_path, CELLSPARSE_WORKERS="many").__enter__()

@@ -1,0 +1,134 @@
+"""One contract for all trainers: the same calls against the real process of every backend, with tiny settings."""
+
+import os
+import signal
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from cellsparse_common.channel import open_channel
+from cellsparse_common.errors import from_rpc_error
+from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+from support.server_process import ServerProcess
+from support.tiny_dataset import blobs, write_dataset
+
+BACKENDS = {
+    "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()),
+    "stardist": trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1)),
+    "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
+}
+FINAL = (common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED)
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def store_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    write_dataset(open_store(StoreSettings(store_url=f"file://{folder}")))
+    return folder
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def server(backend, store_folder, tmp_path_factory):
+    work = tmp_path_factory.mktemp(backend)
+    with ServerProcess(["-m", f"cellsparse_{backend}"], store_folder, work) as server:
+        yield server
+
+
+@pytest.fixture
+def stub(server):
+    with open_channel(server.address) as channel:
+        yield trainer_pb2_grpc.TrainerServiceStub(channel)
+
+
+def request(backend, run_id, attempt=1, **fields):
+    settings = trainer_pb2.TrainingSettings(
+        steps=4, batch_size=2, crop_size=32, checkpoint_every_steps=1, validate_every_steps=4
+    )
+    settings.MergeFrom(BACKENDS[backend])
+    settings.MergeFrom(trainer_pb2.TrainingSettings(**fields))
+    return trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=settings)
+
+
+def watch(stub, run_id, attempt=1):
+    asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
+    return [answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS)]
+
+
+def trained(stub, backend, run_id):
+    stub.StartTraining(request(backend, run_id), timeout=30)
+    last = watch(stub, run_id)[-1]
+    assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
+    return run_id
+
+
+def test_describe(stub, backend):
+    answer = stub.Describe(trainer_pb2.DescribeRequest(), timeout=10)
+    assert answer.backend == backend
+    assert "cpu" in answer.devices
+    assert "numpy" in answer.versions
+
+
+def test_train_predict_evaluate(stub, backend):
+    run_id = trained(stub, backend, f"run-{backend}")
+    events = watch(stub, run_id)
+    assert all(np.isfinite(event.losses["loss"]) for event in events if event.losses)
+    assert {event.checkpoint_step for event in events if event.HasField("checkpoint_step")} >= {1, 2, 3, 4}
+    assert "score" in events[-1].validation
+    for size in (64, 33, 150):
+        image, _ = blobs(size=size)
+        asked = trainer_pb2.PredictRequest(model_id=run_id, image=encode_tiff(image))
+        answer = stub.Predict(asked, timeout=SECONDS)
+        label = decode_image(answer.label, max_pixels=2**20).array
+        assert label.shape == image.shape
+        assert set(np.unique(label)) == set(range(answer.cells + 1)) | ({0} if (label == 0).any() else set())
+    asked = trainer_pb2.EvaluateRequest(model_id=run_id, dataset_id="ds-tiny", split=common_pb2.SPLIT_TEST)
+    report = list(stub.Evaluate(asked, timeout=SECONDS))[-1].report
+    assert len(report.scores) == 9
+    assert [item.item for item in report.items] == ["item2"]
+
+
+def test_a_training_killed_in_the_middle_resumes_where_it_was(stub, backend, server, store_folder):
+    run_id = f"run-kill-{backend}"
+    stub.StartTraining(request(backend, run_id, steps=500), timeout=30)
+    asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=1)
+    stream = stub.WatchTraining(asked, timeout=SECONDS)
+    step = next(answer.event.step for answer in stream if answer.event.HasField("checkpoint_step"))
+    worker = next(
+        child for child in psutil.Process(server.pid).children() if "cellsparse_trainer.worker" in child.cmdline()
+    )
+    os.kill(worker.pid, signal.SIGKILL)
+    last = list(stream)[-1].event
+    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_LOST)
+    latest = max(event.step for event in watch(stub, run_id))
+    stub.StartTraining(request(backend, run_id, attempt=2, steps=latest + 3), timeout=30)
+    events = watch(stub, run_id, attempt=2)
+    assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1].message
+    first = min(event.step for event in events if event.losses)
+    assert step <= first <= latest + 3
+
+
+def test_settings_that_cannot_be(stub, backend):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.StartTraining(request(backend, "run-bad", crop_size=100), timeout=30)
+    error = from_rpc_error(caught.value)
+    assert error.status == grpc.StatusCode.INVALID_ARGUMENT
+    assert "100" in error.message
+
+
+def test_a_gpu_that_is_not_there_fails_at_once(stub, backend):
+    if len(stub.Describe(trainer_pb2.DescribeRequest(), timeout=10).devices) > 1:
+        pytest.skip("this machine has a GPU")
+    stub.StartTraining(request(backend, f"run-gpu-{backend}", device=trainer_pb2.DEVICE_CUDA), timeout=30)
+    last = watch(stub, f"run-gpu-{backend}")[-1]
+    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_USER_ERROR)
+    assert "GPU" in last.message
