@@ -6,13 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cellsparse_unet.model import CLASSES, MULTIPLE, UNet
+from torch import nn
 
-TILE, MARGIN = 512, 64
+from cellsparse_unet.model import CLASSES, MULTIPLE
+
+TILE, MARGIN = 1024, 64
 
 
 def probabilities(
-    net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE, margin: int = MARGIN
+    net: nn.Module, image: npt.NDArray[np.float32], *, tile: int = TILE, margin: int = MARGIN
 ) -> npt.NDArray[np.float32]:
     """Runs the network, on the whole image where it fits and on overlapping tiles where it does not.
 
@@ -44,7 +46,7 @@ def _parts(length: int, tile: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _run(net: UNet, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _run(net: nn.Module, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Probabilities of one image, mirrored at its lower and right border up to the network's multiple."""
     height, width = image.shape
     padded = np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE)), mode="reflect")

@@ -82,13 +82,12 @@ def test_any_size_is_predicted(shape, cell_sample, make_config):
     assert found.min() == 0
 
 
-def test_tiles_cover_the_image(cell_sample, make_config):
-    net = backend.create(make_config(), [cell_sample], "cpu").model()._net
+def test_tiles_cover_the_image():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 9, padding=4), torch.nn.LogSoftmax(1))  # sees less than a margin
     image = np.random.default_rng(0).random((150, 90), np.float32)
-    whole, tiled = probabilities(net, image), probabilities(net, image, tile=64, margin=16)
-    np.testing.assert_allclose(tiled.sum(0), 1, atol=1e-5)
-    assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.9
-    np.testing.assert_array_equal(whole, probabilities(net, image, tile=160))
+    whole = probabilities(net, image)
+    assert whole.shape == (3, 150, 90)
+    np.testing.assert_allclose(whole, probabilities(net, image, tile=64, margin=16), atol=1e-6)
 
 
 def test_infinite_loss_names_the_step(cell_sample, make_config):
