@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import torch
-
 from torch import nn
 
 from cellsparse_unet.model import CLASSES, MULTIPLE
