@@ -77,7 +77,7 @@ class Lost:
     def say(self, error: CellsparseError, seconds_left: float) -> None:
         """Report a failed call."""
         if not self._gone:
-            self._console.print(f"{error.message} Trying again for {seconds_left:.0f} s.", markup=False)
+            self._console.print(f"{error.message} Trying again for {seconds_left:.0f} s.", markup=False, soft_wrap=True)
         self._gone = True
 
     def over(self) -> None:

@@ -85,7 +85,7 @@ def outline(axes: Axes, label: Labels, colours: Colours) -> None:
 
 def _show(axes: Axes, image: npt.NDArray[np.float32], title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=10.5)
     axes.set_axis_off()
 
 
@@ -95,15 +95,15 @@ def _show_sparse(axes: Axes, image: npt.NDArray[np.float32], label: Labels) -> N
     shown[label < 0] *= 0.55
     shown[label == 0] = 0.5 * shown[label == 0] + 0.5 * np.array(_rgb(BACKGROUND))
     cells = _cells(label)
-    title = f"a training image: {len(cells)} cells labelled"
-    title += ", background (blue)" if (label == 0).any() else ""
+    title = f"learnt from: {len(cells)} cells labelled"
+    title += ", some background (blue)" if (label == 0).any() else ""
     _show(axes, shown, title)
     outline(axes, label, dict.fromkeys(cells, GIVEN))
 
 
 def _gray(item: ItemArrays) -> npt.NDArray[np.float32]:
-    """Return the image as it is best seen: one grey plane, 0.6 power."""
-    return normalize(to_gray(item.image), 1.0, 99.8) ** np.float32(0.6)
+    """Return the image as it is best seen: one grey plane, dark cells lifted."""
+    return normalize(to_gray(item.image), 1.0, 99.8) ** np.float32(0.75)
 
 
 def _window(shape: tuple[int, ...]) -> tuple[slice, slice]:

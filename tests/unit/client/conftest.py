@@ -1,0 +1,215 @@
+"""A fake orchestrator in this process: a real gRPC server with our interceptor, and canned answers."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import pytest
+
+from cellsparse_common.errors import InvalidArgument, NotFound, Unavailable
+from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.interceptor import CallGuard
+from cellsparse_proto.v1 import (
+    common_pb2,
+    dataset_pb2,
+    dataset_pb2_grpc,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    trainer_pb2,
+)
+
+
+def make_run(run_id, name="run", state=common_pb2.RUN_STATE_RUNNING, message=""):
+    run = orchestrator_pb2.Run(id=run_id, name=name, backend="unet", dataset_id="ds-1", state=state, message=message)
+    run.settings.unet.base_channels = 8
+    return run
+
+
+def make_event(sequence, state=common_pb2.RUN_STATE_RUNNING, step=0, log=()):
+    event = orchestrator_pb2.RunEvent(sequence=sequence, state=state, attempt=1)
+    event.time.FromSeconds(1_700_000_000 + sequence)
+    event.training.step, event.training.total_steps = step, 10
+    event.training.losses["loss"] = 1.0 / sequence
+    event.training.log_lines.extend(log)
+    return event
+
+
+@dataclass
+class State:
+    """What the fake knows, and what it was asked."""
+
+    datasets: list = field(default_factory=list)
+    runs: list = field(default_factory=list)
+    models: list = field(default_factory=list)
+    events: list = field(default_factory=list)
+    uploads: list = field(default_factory=list)
+    """Messages of each upload, and whether it came to its end."""
+    cancelled: list = field(default_factory=list)
+    watches: list = field(default_factory=list)
+    break_after: int | None = None
+    """Sequence after which a watch breaks once with UNAVAILABLE."""
+    endless: bool = False
+    """Watches go on after the last event."""
+    created: list = field(default_factory=list)
+    healthy: bool = True
+
+
+class Datasets(dataset_pb2_grpc.DatasetServiceServicer):
+    def __init__(self, state):
+        self.state = state
+
+    def CreateDataset(self, requests, context):
+        messages: list = []
+        self.state.uploads.append((messages, ended := []))
+        messages.extend(requests)
+        ended.append(True)
+        dataset = dataset_pb2.Dataset(id="ds-new", name=messages[0].header.name)
+        dataset.items = sum(m.HasField("file") for m in messages) // 2
+        return dataset_pb2.CreateDatasetResponse(dataset=dataset)
+
+    def ListDatasets(self, request, context):
+        start = int(request.page.page_token or 0)
+        more = start + 2 < len(self.state.datasets)  # pages of two, whatever was asked
+        return dataset_pb2.ListDatasetsResponse(
+            datasets=self.state.datasets[start : start + 2], next_page_token=str(start + 2) if more else ""
+        )
+
+    def GetDataset(self, request, context):
+        for dataset in self.state.datasets:
+            if dataset.id == request.dataset_id:
+                return dataset_pb2.GetDatasetResponse(dataset=dataset)
+        raise NotFound(f"dataset {request.dataset_id!r} does not exist.")
+
+    def ListDatasetItems(self, request, context):
+        item = dataset_pb2.DatasetItem(name="a", split=common_pb2.SPLIT_TRAIN, shape=[4, 5], axes="YX", dtype="uint8")
+        return dataset_pb2.ListDatasetItemsResponse(items=[item])
+
+    def GetDatasetItem(self, request, context):
+        label = np.full((4, 5), -1, np.int32)
+        label[1, 1] = 7
+        item = dataset_pb2.DatasetItem(name=request.item, split=common_pb2.SPLIT_VAL)
+        return dataset_pb2.GetDatasetItemResponse(
+            item=item, image=encode_tiff(np.ones((4, 5), np.uint16)), label=encode_tiff(label)
+        )
+
+    def DeleteDataset(self, request, context):
+        self.GetDataset(request, context)
+        self.state.datasets[:] = [d for d in self.state.datasets if d.id != request.dataset_id]
+        return dataset_pb2.DeleteDatasetResponse()
+
+    def CreateSparseDataset(self, request, context):
+        self.GetDataset(request, context)
+        for done in (1, 2):
+            yield dataset_pb2.CreateSparseDatasetResponse(items_done=done, items_total=2)
+        made = dataset_pb2.Dataset(id="ds-sparse", name=request.name or "sparse", sparsify=request.settings)
+        yield dataset_pb2.CreateSparseDatasetResponse(
+            items_done=2, items_total=2, dataset=made, warnings=["no cell in b"]
+        )
+
+
+class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
+    def __init__(self, state):
+        self.state = state
+
+    def CreateRun(self, request, context):
+        self.state.created.append(request)
+        return orchestrator_pb2.CreateRunResponse(run=self.state.runs[0])
+
+    def GetRun(self, request, context):
+        for run in self.state.runs:
+            if run.id == request.run_id:
+                return orchestrator_pb2.GetRunResponse(run=run)
+        raise NotFound(f"run {request.run_id!r} does not exist.")
+
+    def ListRuns(self, request, context):
+        runs = [run for run in self.state.runs if not request.states or run.state in request.states]
+        return orchestrator_pb2.ListRunsResponse(runs=runs)
+
+    def WatchRun(self, request, context):
+        self.GetRun(request, context)
+        self.state.watches.append(request.after_sequence)
+        for event in self.state.events:
+            if event.sequence > request.after_sequence:
+                yield orchestrator_pb2.WatchRunResponse(event=event)
+            if self.state.break_after == event.sequence:
+                self.state.break_after = None
+                raise Unavailable("going down.")
+        end = time.monotonic() + 60
+        while self.state.endless and context.is_active() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    def CancelRun(self, request, context):
+        self.state.cancelled.append(request.run_id)
+        return orchestrator_pb2.CancelRunResponse(run=self.GetRun(request, context).run)
+
+    def ListModels(self, request, context):
+        return orchestrator_pb2.ListModelsResponse(models=self.state.models)
+
+    def GetModel(self, request, context):
+        for model in self.state.models:
+            if model.id == request.model_id:
+                return orchestrator_pb2.GetModelResponse(model=model)
+        raise NotFound(f"model {request.model_id!r} does not exist.")
+
+    def Predict(self, request, context):
+        if not request.image.startswith((b"II", b"MM")):
+            raise InvalidArgument("image is neither TIFF nor PNG.", "image")
+        shape = decode_image(request.image, max_pixels=2**20).array.shape
+        label = np.zeros(shape[:2], np.int32)
+        label[0, 0] = 3
+        return trainer_pb2.PredictResponse(label=encode_tiff(label), cells=1)
+
+    def Evaluate(self, request, context):
+        yield trainer_pb2.EvaluateResponse(items_done=1, items_total=1)
+        report = trainer_pb2.EvaluationReport(scores=[common_pb2.MatchingScore(iou=0.5, tp=3, f1=float("nan"))])
+        yield trainer_pb2.EvaluateResponse(items_done=1, items_total=1, report=report)
+
+    def GetStatus(self, request, context):
+        services = [orchestrator_pb2.ServiceStatus(name="orchestrator", healthy=self.state.healthy)]
+        return orchestrator_pb2.GetStatusResponse(services=services, store_url="file:///store")
+
+
+@dataclass
+class Fake:
+    """The running fake."""
+
+    state: State
+    address: str = ""
+    server: object = None
+
+    def start(self, port: int = 0) -> None:
+        self.server = grpc.server(
+            ThreadPoolExecutor(16), interceptors=[CallGuard()], options=[("grpc.so_reuseport", 0)]
+        )
+        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(Datasets(self.state), self.server)
+        orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(Orchestrator(self.state), self.server)
+        self.address = f"127.0.0.1:{self.server.add_insecure_port(f'127.0.0.1:{port}')}"
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop(0).wait(5)
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path) -> Iterator[Fake]:
+    """A fake orchestrator that CELLSPARSE_ADDRESS points to."""
+    running = Fake(State())
+    running.start()
+    monkeypatch.setenv("CELLSPARSE_ADDRESS", running.address)
+    monkeypatch.setenv("CELLSPARSE_HOME", str(tmp_path / "home"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def make():
+    """Builders of messages: `make.run(...)`, `make.event(...)`."""
+
+    class Make:
+        run = staticmethod(make_run)
+        event = staticmethod(make_event)
+
+    return Make

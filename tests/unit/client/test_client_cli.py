@@ -1,0 +1,170 @@
+import json
+
+import numpy as np
+import pytest
+
+from cellsparse.cli.app import run
+from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2
+
+IMAGE = encode_tiff(np.arange(20, dtype=np.uint8).reshape(4, 5))
+
+
+@pytest.fixture
+def known(fake, make):
+    """Two datasets, two runs and a model."""
+    fake.state.datasets = [
+        dataset_pb2.Dataset(id="ds-abc1", name="nuclei"),
+        dataset_pb2.Dataset(id="ds-abd2", name="twin"),
+    ]
+    fake.state.runs = [
+        make.run("run-1", "first", common_pb2.RUN_STATE_SUCCEEDED),
+        make.run("run-2", "second", common_pb2.RUN_STATE_FAILED, "no cell is labelled"),
+    ]
+    fake.state.models = [orchestrator_pb2.Model(id="run-1", name="first", backend="unet")]
+    fake.state.events = [
+        make.event(1, common_pb2.RUN_STATE_STARTING),
+        make.event(2, step=5, log=["one line"]),
+        make.event(3, common_pb2.RUN_STATE_SUCCEEDED, step=10, log=["last line"]),
+    ]
+    return fake
+
+
+def fill(folder):
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+        for name in "abc":
+            (folder / kind / f"{name}.tif").write_bytes(IMAGE)
+    return folder
+
+
+ONE_DOCUMENT = [
+    ["status"],
+    ["dataset", "list"],
+    ["dataset", "show", "nuclei"],
+    ["dataset", "delete", "nuclei"],
+    ["sparsify", "nuclei", "--k", "4"],
+    ["train", "nuclei", "--backend", "unet", "--set", "steps=3", "--detach"],
+    ["runs", "list"],
+    ["runs", "show", "first"],
+    ["runs", "cancel", "first"],
+    ["models", "list"],
+    ["models", "show", "first"],
+    ["evaluate", "first", "nuclei"],
+]
+
+
+@pytest.mark.parametrize("command", ONE_DOCUMENT, ids=" ".join)
+def test_json_is_one_document_and_nothing_else(known, capsys, command):
+    assert run([*command, "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", ONE_DOCUMENT, ids=" ".join)
+def test_text_names_what_it_is_about(known, capsys, command):
+    assert run(command) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_import_and_predict(known, capsys, tmp_path):
+    folder = fill(tmp_path / "data")
+    (folder / "images" / "lonely.tif").write_bytes(IMAGE)
+    assert run(["dataset", "import", str(folder), "--name", "my nuclei", "--json"]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert (document["name"], document["items"]) == ("my nuclei", 3)
+    assert [path.endswith("lonely.tif") for path in document["unmatched"]] == [True]
+    assert "lonely.tif" in printed.err
+
+    command = ["predict", "first", str(folder / "images" / "a.tif"), "--out", str(tmp_path / "out"), "--json"]
+    assert run(command) == 0
+    assert json.loads(capsys.readouterr().out)["predictions"][0]["cells"] == 1
+    label = decode_image((tmp_path / "out" / "a.tif").read_bytes(), max_pixels=100).array
+    assert (label.dtype, label[0, 0]) == (np.uint16, 3)
+    assert run(command) == 2
+    assert "--force" in capsys.readouterr().err
+    assert run([*command, "--force"]) == 0
+    into_itself = ["predict", "first", str(folder / "images" / "a.tif"), "--out", str(folder / "images"), "--force"]
+    assert run(into_itself) == 2
+    assert (folder / "images" / "a.tif").read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize(
+    "command", [["runs", "watch", "first"], ["train", "nuclei", "--backend", "unet"]], ids=" ".join
+)
+def test_streams_are_json_lines(known, capsys, command):
+    assert run([*command, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["sequence"] for line in lines if line["type"] == "event"] == [1, 2, 3]
+    assert lines[-1]["type"] == "run"
+    assert lines[-1]["state"] == "succeeded"
+
+
+def test_watch_prints_plain_lines_without_a_terminal(known, capsys):
+    assert run(["runs", "watch", "first"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert "running  step 5/10  loss 0.5" in lines[1]
+    assert lines[-1] == "run run-1 succeeded"
+
+
+def test_logs(known, capsys):
+    assert run(["runs", "logs", "first"]) == 0
+    assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == ["one line", "last line"]
+
+
+def test_not_a_number_becomes_null(known, capsys):
+    assert run(["evaluate", "first", "nuclei", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"][0]["f1"] is None
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["runs", "watch", "second"], 1, "no cell is labelled"),
+        (["bogus"], 2, "bogus"),
+        (["train", "nuclei", "--set", "steps"], 2, "KEY=VALUE"),
+        (["train", "nuclei", "--set", "speed=9"], 2, "learning_rate: above 0 to 1"),
+        (["train", "nuclei", "--backend", "sam"], 2, "cellpose, stardist, unet"),
+        (["train", "nuclei", "--preset", "huge"], 2, "fast, paper"),
+        (["sparsify", "nuclei"], 2, "exactly one of"),
+        (["sparsify", "nuclei", "--k", "0"], 2, "1 to 65535"),
+        (["dataset", "import", "/nowhere"], 2, "/nowhere is not a folder"),
+        (["dataset", "import"], 2, "folder"),
+        (["predict", "first", "/nowhere.tif", "--out", "/tmp/x"], 2, "/nowhere.tif"),
+        (["dataset", "show", "ds-ab"], 2, "ds-abc1, ds-abd2"),
+        (["dataset", "show", "../../x"], 3, "'../../x'"),
+        (["runs", "show", "nothing"], 3, "cellsparse runs list"),
+        (["status", "--address", "127.0.0.1:1"], 4, "127.0.0.1:1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_exit_codes_and_errors(known, capsys, command, code, said):
+    assert run(command) == code
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert not printed.out or code == 1
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("text", ["ds-abc1", "nuclei", "ds-abc"])
+def test_datasets_by_id_name_or_beginning(known, capsys, text):
+    assert run(["dataset", "show", text, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "ds-abc1"
+
+
+def test_a_name_that_two_share_is_ambiguous(known, capsys):
+    known.state.datasets.append(dataset_pb2.Dataset(id="ds-zzz", name="nuclei"))
+    assert run(["dataset", "show", "nuclei"]) == 2
+    assert "ds-abc1, ds-zzz" in capsys.readouterr().err
+
+
+def test_status_is_unavailable_while_a_service_is_not_healthy(known, capsys):
+    known.state.healthy = False
+    assert run(["status", "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["services"][0]["healthy"] is False
+
+
+def test_help_documents_the_exit_codes(capsys):
+    assert run(["--help"]) == 0
+    assert "130 detached" in capsys.readouterr().out
