@@ -102,7 +102,7 @@ class _Keeper(threading.Thread):
         self.service = Service(name=command.name, message=f"{command.name} is being started.")
 
     def run(self) -> None:
-        if importlib.util.find_spec(self._command.module) is None:
+        if not _is_installed(self._command.module):
             message = f"The package {self._command.module} is not installed."
             self.service = Service(name=self._command.name, message=message, missing=True)
             return
@@ -156,6 +156,13 @@ class _Keeper(threading.Thread):
     def _say(self, message: str) -> None:
         _LOG.warning(message)
         self.service = Service(name=self._command.name, message=message)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package that the module would be in
+        return False
 
 
 def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:

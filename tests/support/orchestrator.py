@@ -1,0 +1,154 @@
+"""A real orchestrator process with a home of its own, and what tests ask of it."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from cellsparse_common.channel import open_channel
+from cellsparse_common.errors import CellsparseError, from_rpc_error
+from cellsparse_common.images import encode_tiff
+from cellsparse_common.labels import encode_labels
+from cellsparse_proto.v1 import (
+    common_pb2,
+    dataset_pb2,
+    dataset_pb2_grpc,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    trainer_pb2,
+)
+
+from support.server_process import ServerProcess
+from support.tiny_dataset import SPLITS, blobs
+
+FAKE_TRAINER = "unet=support.cellsparse_fake"
+SECONDS = 60.0
+
+
+class Orchestrator(ServerProcess):
+    """`with Orchestrator(home) as orchestrator:` gives one that answers; its children end with it, whatever happens.
+
+    Attributes:
+        home: Its home folder.
+        store: Its object store's folder.
+        runs: Stub of OrchestratorService.
+        datasets: Stub of DatasetService.
+    """
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.store = home / "store"
+        home.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "CELLSPARSE_HOME": str(home),
+            "CELLSPARSE_TRAINER_MODULES": FAKE_TRAINER,
+            "CELLSPARSE_RETRY_SECONDS": "0.2",
+            **environment,
+        }
+        super().__init__(["-m", "cellsparse_orchestrator"], self.store, home, **settings)
+
+    def __enter__(self) -> "Orchestrator":
+        super().__enter__()
+        self.channel = open_channel(self.address)
+        self.runs = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
+        self.datasets = dataset_pb2_grpc.DatasetServiceStub(self.channel)
+        return self
+
+    def __exit__(self, *details) -> None:
+        self.channel.close()
+        super().__exit__(*details)
+
+    def kill(self) -> None:
+        """End the orchestrator alone, as a crash would."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait(10)
+
+    def service(self, name: str) -> orchestrator_pb2.ServiceStatus:
+        status = self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=10)
+        return next(service for service in status.services if service.name == name)
+
+    def healthy(self, name: str, but_not: int = 0) -> orchestrator_pb2.ServiceStatus:
+        """Wait until a service is healthy, in another process than `but_not`."""
+        return until(lambda: (found := self.service(name)).healthy and found.pid != but_not and found)
+
+    def upload(self, items: Iterable | None = None, name: str = "tiny") -> dataset_pb2.Dataset:
+        return self.datasets.CreateDataset(messages(items, name), timeout=SECONDS).dataset
+
+    def train(self, dataset_id: str, *, request_id: str = "", **settings) -> orchestrator_pb2.Run:
+        request = orchestrator_pb2.CreateRunRequest(
+            request_id=request_id,
+            dataset_id=dataset_id,
+            settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **settings),
+        )
+        return self.runs.CreateRun(request, timeout=10).run
+
+    def run(self, run_id: str) -> orchestrator_pb2.Run:
+        return self.runs.GetRun(orchestrator_pb2.GetRunRequest(run_id=run_id), timeout=10).run
+
+    def watch(self, run_id: str, after: int = 0) -> Iterator[orchestrator_pb2.RunEvent]:
+        request = orchestrator_pb2.WatchRunRequest(run_id=run_id, after_sequence=after)
+        for answer in self.runs.WatchRun(request, timeout=SECONDS):
+            yield answer.event
+
+
+def until(found: Callable, seconds: float = SECONDS):
+    """Return the first true answer; fail when the time is over."""
+    end = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+    return answer
+
+
+def messages(items: Iterable | None = None, name: str = "tiny") -> Iterator[dataset_pb2.CreateDatasetRequest]:
+    """The stream of an upload; items are (name, split, image file, label file)."""
+    yield dataset_pb2.CreateDatasetRequest(header=dataset_pb2.DatasetHeader(name=name))
+    for item, split, image, label in tiny_items() if items is None else items:
+        for role, data in ((dataset_pb2.FILE_ROLE_IMAGE, image), (dataset_pb2.FILE_ROLE_LABEL, label)):
+            yield dataset_pb2.CreateDatasetRequest(file=dataset_pb2.FileHeader(item=item, split=split, role=role))
+            for begin in range(0, len(data), 2**20):
+                yield dataset_pb2.CreateDatasetRequest(chunk=data[begin : begin + 2**20])
+
+
+def tiny_items(count: int = 3, size: int = 64) -> Iterator[tuple[str, int, bytes, bytes]]:
+    for number in range(count):
+        image, label = blobs(size, seed=number)
+        yield f"item{number}", SPLITS[number % 3], encode_tiff(image), encode_labels(label)
+
+
+def refused(call: Callable, *args, seconds: float = 10.0, **kwargs) -> CellsparseError:
+    """Make a call, unary or streaming, that must fail in time, and return its error."""
+    begin = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        answer = call(*args, timeout=SECONDS, **kwargs)
+        if hasattr(answer, "__next__"):
+            list(answer)
+    assert time.monotonic() - begin < seconds
+    return from_rpc_error(caught.value)
+
+
+def snapshot(orchestrator: Orchestrator) -> tuple[dict[str, int], list[str]]:
+    """All files of store and spool with their sizes, and all rows of the database."""
+    folders = (orchestrator.store, orchestrator.home / "uploads")
+    files = {str(path): path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()}
+    with sqlite3.connect(orchestrator.home / "cellsparse.db") as connection:
+        return files, list(connection.iterdump())
+
+
+def state_names(events: Iterable[orchestrator_pb2.RunEvent]) -> list[str]:
+    """States of events without repetitions."""
+    names: list[str] = []
+    for event in events:
+        name = common_pb2.RunState.Name(event.state).removeprefix("RUN_STATE_")
+        if names[-1:] != [name]:
+            names.append(name)
+    return names
+
+
+def rss_mib(pid: int) -> float:
+    return psutil.Process(pid).memory_info().rss / 2**20
