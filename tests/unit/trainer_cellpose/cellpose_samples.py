@@ -30,4 +30,4 @@ def small_config(**changes: object) -> Config:
     settings = trainer_pb2.TrainingSettings(steps=6, batch_size=2, crop_size=32, seed=5, device=trainer_pb2.DEVICE_CPU)
     settings.cellpose.mean_diameter = 12
     config = resolve(settings, 1)
-    return dataclasses.replace(config, channels=(4, 256), **changes)
+    return dataclasses.replace(config, channels=(4, 4, 4, 256), **changes)

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,15 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 from cellsparse_cellpose import backend
 from cellsparse_cellpose.model import MODEL_FILE
 from cellsparse_common.errors import InvalidArgument
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only lose by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def state(training: backend.CellposeTraining, folder: Path) -> dict[str, torch.Tensor]:
