@@ -42,6 +42,7 @@ def unfinished(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
     path = Path(name)
     try:
+        path.chmod(0o644)  # mkstemp's own 0600 would hide a finished file from its owner's colleagues
         with os.fdopen(descriptor, "w+b") as file:
             yield file, path
     finally:

@@ -48,7 +48,6 @@ class FolderStore:
                     shutil.copyfileobj(source, file, 2**20)
             # The file's bytes must be on disk before its name is; the order of renames is the journal's business.
             settle(file)
-            path.chmod(0o644)
             _move(path, target)
 
     def get(self, key: str) -> bytes:
@@ -134,8 +133,8 @@ class FolderStore:
 def _move(path: Path, target: Path) -> None:
     """Rename into a folder that a concurrent `delete` may remove at any moment while it is empty."""
     for _ in range(MKDIR_ATTEMPTS):
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         except FileNotFoundError:
             continue

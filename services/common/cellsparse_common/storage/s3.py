@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from xml.etree.ElementTree import ParseError
 
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from cellsparse_common.errors import NotFound, StorageError
 from cellsparse_common.keys import check_key, check_prefix, is_key
-from cellsparse_common.storage.files import open_source, replacing
+from cellsparse_common.storage.files import disk_errors, open_source, replacing
 from cellsparse_common.storage.s3_connection import Connection
 from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket
 
@@ -49,7 +50,7 @@ class S3Store:
         """See `ObjectStore.put`."""
         name = self._name(key)
         source = io.BytesIO(data) if isinstance(data, bytes) else open_source(data)
-        with source, self._errors(f"write {key}", key):
+        with source, disk_errors(f"write {key} to {self.url}"), self._errors(f"write {key}", key):
             length = source.seek(0, io.SEEK_END)
             source.seek(0)
             self._client.put_object(self._bucket, name, source, length)
@@ -149,10 +150,10 @@ class S3Store:
         try:
             yield
         except S3Error as error:
-            if error.code in MISSING:
+            if error.code in MISSING and key:
                 raise NotFound(f"There is no object {key} in {self.url}.") from None
             raise StorageError(self._explain(error, action)) from error
-        except (HTTPError, MinioException, ValueError) as error:
+        except (HTTPError, MinioException, ParseError, ValueError) as error:
             raise StorageError(self._explain(error, action)) from error
 
     def _explain(self, error: Exception, action: str) -> str:

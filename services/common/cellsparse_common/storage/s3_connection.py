@@ -43,6 +43,8 @@ def connect(settings: StoreSettings) -> Connection:
     """
     secret = settings.s3_secret_key.get_secret_value()
     try:
+        if any(character.isspace() for character in settings.s3_endpoint):
+            raise ValueError("a space in it")
         client = Minio(
             settings.s3_endpoint,
             access_key=settings.s3_access_key or None,

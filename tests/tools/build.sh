@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Builds the programs that tests run against, each from a folder here, into .tools/bin.
+#
+#   build.sh             all of them
+#   build.sh minio       some of them
+#
+# A folder <name>/ holds go.mod and go.sum: go.mod names one program in a `tool` line and pins the version of its module
+# (with any `replace` lines it needs). An optional file `ldflags` holds linker flags. The program becomes .tools/bin/<name>.
+#
+# What was built is kept outside the tree, in ${CELLSPARSE_CACHE:-~/.cache/cellsparse}/tools/<name>-<version>-<hash>/, the
+# hash taken over the folder: another clone, or a clean one, finds it there and needs neither Go nor a network. Without
+# Go, and without a kept program, nothing is built; the tests that need it say so.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+bin="$(cd "$here/../.." && pwd)/.tools/bin"
+cache="${CELLSPARSE_CACHE:-$HOME/.cache/cellsparse}/tools"
+
+# pinned_version FOLDER: the version of the module that holds the folder's tool, which is the longest required path that
+# the tool's path begins with.
+pinned_version() {
+  awk '
+    $1 == "tool" { tool = $2 }
+    { sub(/^require /, ""); if ($2 ~ /^v[0-9]/) version[$1] = $2 }
+    END {
+      for (module in version)
+        if (index(tool "/", module "/") == 1 && length(module) > length(best)) best = module
+      if (best == "") exit 1
+      print version[best]
+    }' "$1/go.mod"
+}
+
+# content_hash FOLDER: twelve hex digits over what decides the result.
+content_hash() {
+  (cd "$1" && cat go.mod go.sum $([ -f ldflags ] && echo ldflags) | sha256sum | cut -c1-12)
+}
+
+# build NAME: makes sure that .tools/bin/NAME is the pinned program.
+build() {
+  local name=$1 folder="$here/$1" version kept started
+  if [ ! -f "$folder/go.mod" ]; then
+    echo "tools: there is no $folder/go.mod; known are: $(known | tr '\n' ' ')" >&2
+    return 1
+  fi
+  version=$(pinned_version "$folder") || { echo "tools: $folder/go.mod pins no version of its tool" >&2; return 1; }
+  kept="$cache/$name-$version-$(content_hash "$folder")"
+  if [ ! -x "$kept/$name" ]; then
+    if ! command -v go >/dev/null; then
+      echo "tools: $name is not built, since Go is not installed; tests that need it will be skipped" >&2
+      return 0
+    fi
+    echo "tools: building $name $version (several minutes, once)"
+    started=$SECONDS
+    mkdir -p "$kept"
+    (cd "$folder" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false \
+      -ldflags "-s -w $(cat ldflags 2>/dev/null || true)" -o "$kept/$name.$$" tool)
+    mv "$kept/$name.$$" "$kept/$name"
+    echo "tools: built $name in $((SECONDS - started)) s"
+  fi
+  mkdir -p "$bin"
+  ln -sfn "$kept/$name" "$bin/$name"
+  echo "tools: .tools/bin/$name is $version"
+}
+
+known() {
+  local module
+  for module in "$here"/*/go.mod; do basename "$(dirname "$module")"; done
+}
+
+[ $# -gt 0 ] || set -- $(known)
+for name; do build "$name"; done
