@@ -1,0 +1,61 @@
+"""TensorFlow and StarDist, imported in one place: stock StarDist needs Keras 2, chosen before TensorFlow is loaded."""
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from cellsparse_common.errors import InvalidArgument
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+from stardist.geometry import star_dist
+from stardist.models import Config2D, StarDist2D
+from stardist.utils import edt_prob
+
+__all__ = ["Config2D", "StarDist2D", "devices", "edt_prob", "quiet", "star_dist", "tf", "use_device", "versions"]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what csbdeep and stardist print, and their warnings about existing folders."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the numbers, by package."""
+    return {name: version(name) for name in ("csbdeep", "numpy", "stardist", "tensorflow", "tf-keras")}
+
+
+def devices() -> list[str]:
+    """Return the devices TensorFlow finds, such as "cpu" or "cuda:0 NVIDIA A100"."""
+    found = ["cpu"]
+    for i, gpu in enumerate(tf.config.list_physical_devices("GPU")):
+        name = tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+        found.append(f"cuda:{i} {name}")
+    return found
+
+
+def use_device(device: str) -> None:
+    """Make this process compute on the device, with no more GPU memory than it needs.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidArgument: "cuda" was asked for and TensorFlow finds no GPU.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if device == "cuda" and not gpus:
+        raise InvalidArgument("device is cuda, but TensorFlow finds no GPU here; allowed: auto or cpu.", "device")
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        return
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)

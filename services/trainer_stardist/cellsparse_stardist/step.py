@@ -1,0 +1,93 @@
+"""One optimizer step as one TensorFlow graph, and the state that a later step needs."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_stardist.config import Config
+from cellsparse_stardist.data import Batch
+from cellsparse_stardist.framework import tf
+from cellsparse_stardist.loss import dist_loss, prob_loss
+
+BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7
+"""Keras' defaults for Adam."""
+LOSS_WEIGHTS = (1.0, 0.2)
+"""Stock StarDist2D's weights of probability and distance loss."""
+
+
+class Step:
+    """Adam with decoupled weight decay on a StarDist network.
+
+    Keras' own optimizer keeps the step count in a variable and runs a dozen operations per weight; here the step is an
+    argument, so that everything but the weights and their two moments is a function of it.
+    """
+
+    def __init__(self, network: Any, config: Config) -> None:
+        self._network = network
+        self._config = config
+        self._first = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
+        self._second = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
+        maps = [tf.TensorSpec([None, None, None, channels], tf.float32) for channels in (1, 1, config.n_rays)]
+        self._run = tf.function(self._graph, input_signature=[*maps, *[tf.TensorSpec([], tf.float32)] * 3])
+
+    def __call__(self, batch: Batch, step: int) -> dict[str, float]:
+        """Change the weights by step number `step` (from 0).
+
+        Raises:
+            FloatingPointError: The loss is not finite.
+        """
+        powers = BETA_1 ** (step + 1), BETA_2 ** (step + 1)
+        numbers = [np.float32(x) for x in (self._config.learning_rate(step), *powers)]
+        losses = self._run(batch.image, batch.prob, batch.dist, *numbers)
+        named = {name: float(value) for name, value in zip(("loss", "prob", "dist"), losses, strict=True)}
+        if not np.isfinite(named["loss"]):
+            raise FloatingPointError(f"The loss is {named['loss']} at step {step + 1}.")
+        return named
+
+    def state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return weights and moments by name."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
+
+    def set_state(self, state: dict[str, npt.NDArray[np.float32]]) -> None:
+        """Take over what `state` returned.
+
+        Raises:
+            ValueError: Names or shapes are another network's.
+        """
+        variables = self._variables()
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        given = {name: value.shape for name, value in state.items()}
+        if shapes != given:
+            raise ValueError("The checkpoint belongs to a network of another shape.")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, Any]:
+        groups = {"weight": self._network.trainable_variables, "first": self._first, "second": self._second}
+        return {f"{group}_{i:03d}": v for group, variables in groups.items() for i, v in enumerate(variables)}
+
+    def _graph(self, image: Any, prob: Any, dist: Any, rate: Any, power_1: Any, power_2: Any) -> Any:
+        weights = self._network.trainable_variables
+        with tf.GradientTape() as tape:
+            prob_out, dist_out = self._network(image, training=True)
+            losses = prob_loss(prob, prob_out), dist_loss(prob, dist, dist_out)
+            loss = LOSS_WEIGHTS[0] * losses[0] + LOSS_WEIGHTS[1] * losses[1]
+        gradients = tape.gradient(loss, weights)
+        for weight, gradient, first, second in zip(weights, gradients, self._first, self._second, strict=True):
+            if self._config.plan.weight_decay > 0 and "kernel" in weight.name:
+                weight.assign_sub(rate * self._config.plan.weight_decay * weight)
+            own_rate = rate * self._config.dist_rate if weight.name.startswith("dist/") else rate
+            tf.raw_ops.ResourceApplyAdam(
+                var=weight.handle,
+                m=first.handle,
+                v=second.handle,
+                beta1_power=power_1,
+                beta2_power=power_2,
+                lr=own_rate,
+                beta1=BETA_1,
+                beta2=BETA_2,
+                epsilon=ADAM_EPSILON,
+                grad=gradient,
+            )
+        return loss, *losses
