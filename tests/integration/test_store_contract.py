@@ -109,13 +109,18 @@ def test_a_folder_of_keys_is_no_object(store: ObjectStore, tmp_path: Path) -> No
 
 KEYS = [
     "a-b/x", "a.b", "a/b", "a/b.json", "a/bc/d", "a/b c/e=f", "a0", "ab", "A", "Z/z", "_x", "runs/r1/spec.json",
-    "runs/r10/spec.json", "runs/r1/checkpoints/00000002/w", "runs/r1/checkpoints/00000010/w", "runs/r1/checkpoints/LATEST", "x+y",
+    "runs/r10/spec.json", "runs/r1/checkpoints/00000002/w", "runs/r1/checkpoints/00000010/w",
+    "runs/r1/checkpoints/LATEST", "x+y",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", "a", "a/", "a/b", "a/b ", "a/bc", "a/bc/", "a.", "runs/r1", "runs/r1/", "runs/r1/checkpoints/0", "x+", "none", "A/"]
-)  # fmt: skip
+PREFIXES = [
+    "", "a", "a/", "a/b", "a/b ", "a/bc", "a/bc/", "a.", "runs/r1",
+    "runs/r1/", "runs/r1/checkpoints/0", "x+", "none", "A/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
 def test_list_is_sorted_and_prefixes_are_plain_text(store: ObjectStore, prefix: str) -> None:
     for key in reversed(KEYS):
         store.put(key, key.encode())
@@ -162,7 +167,7 @@ def test_a_missing_source_is_the_callers_fault(store: ObjectStore, tmp_path: Pat
 def test_a_target_that_cannot_be_written_is_said(store: ObjectStore, tmp_path: Path) -> None:
     store.put("a", b"1")
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="Cannot write .*file/target: "):
+    with pytest.raises(StorageError, match=r"Cannot write .*file/target: "):
         store.fetch("a", tmp_path / "file" / "target")
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -13,8 +13,9 @@ from cellsparse_proto.v1 import dataset_pb2, rules_pb2
 SHA = "0f" * 32
 
 BAD_KEYS = [
-    "", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../x", "a/../b", "a/..", ".hidden", "a/.hidden", "a\\b", "a\0b", "a\nb",
-    "a\n", "ä", "a/日本", "a*b", "a?b", "a%2e", "a:b", " a", "a/ b", "-a", "a/" + "x" * 256, "a/" * 500 + "a", "x" * 901,
+    "", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../x", "a/../b", "a/..", ".hidden", "a/.hidden", "a\\b",
+    "a\0b", "a\nb", "a\n", "ä", "a/日本", "a*b", "a?b", "a%2e", "a:b", " a", "a/ b", "-a", "a/" + "x" * 256,
+    "a/" * 500 + "a", "x" * 901,
 ]  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_checkpoints_sort_by_step() -> None:
 
 @pytest.mark.parametrize("value", ["", "../../x", "A", "a_b", "-a", "a/b", "a.b", "a\n", "é", "x" * 64])
 def test_bad_ids_are_rejected_with_their_field(value: str) -> None:
-    with pytest.raises(InvalidArgument, match="run_id is .*allowed: 1 to 63") as caught:
+    with pytest.raises(InvalidArgument, match=r"run_id is .*allowed: 1 to 63") as caught:
         keys.run_spec(value)
     assert caught.value.violations[0][0] == "run_id"
 

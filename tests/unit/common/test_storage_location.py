@@ -57,7 +57,7 @@ def test_passwords_in_urls_are_rejected_and_not_shown() -> None:
 
 @pytest.mark.parametrize("endpoint", ["http://host:9000", "host:9000/path", "host:port", "host:99999", " "])
 def test_bad_endpoints_are_named(endpoint: str) -> None:
-    with pytest.raises(InvalidArgument, match="s3_endpoint is .*allowed: host or host:port"):
+    with pytest.raises(InvalidArgument, match=r"s3_endpoint is .*allowed: host or host:port"):
         open_store(settings("s3://bucket", s3_endpoint=endpoint))
 
 

@@ -36,7 +36,7 @@ def serving(answer: Answer) -> Iterator[tuple[ObjectStore, list[str]]]:
             answer(self, len(seen))
             self.close_connection = True
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_one
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_one  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
@@ -88,7 +88,7 @@ def test_a_server_that_is_away_is_named_within_seconds(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_none_is_named() -> None:
-    with pytest.raises(StorageError, match="Cannot reach nowhere.invalid:9000: "):
+    with pytest.raises(StorageError, match=r"Cannot reach nowhere.invalid:9000: "):
         store_at("nowhere.invalid:9000").get("a")
 
 
@@ -110,7 +110,7 @@ def test_a_busy_server_is_asked_again() -> None:
 
 
 def test_a_server_that_stays_busy_is_given_up() -> None:
-    with serving(lambda handler, n: reply(handler, 503, error("SlowDown"))) as (store, seen):
+    with serving(lambda handler, n: reply(handler, 503, error("SlowDown"))) as (store, seen):  # noqa: SIM117
         with pytest.raises(StorageError, match="answered SlowDown: said the server"):
             store.put("a", b"1")
     assert 2 <= len(seen) <= 6
@@ -140,7 +140,7 @@ def test_a_download_that_keeps_breaking_leaves_nothing(tmp_path: Path) -> None:
 def test_denied_access_says_what_to_check(tmp_path: Path, code: str) -> None:
     with serving(lambda handler, n: reply(handler, 403, error(code))) as (store, _):
         for call in calls(store, tmp_path):
-            with pytest.raises(StorageError, match="Access to bucket bucket was denied .*CELLSPARSE_S3_") as caught:
+            with pytest.raises(StorageError, match=r"Access to bucket bucket was denied .*CELLSPARSE_S3_") as caught:
                 call()
             assert "hunter2" not in caught.value.message
 
@@ -148,7 +148,7 @@ def test_denied_access_says_what_to_check(tmp_path: Path, code: str) -> None:
 def test_a_missing_bucket_is_told_from_a_missing_key(tmp_path: Path) -> None:
     with serving(lambda handler, n: reply(handler, 404, error("NoSuchBucket"))) as (store, _):
         for call in calls(store, tmp_path):
-            with pytest.raises(StorageError, match="Bucket bucket does not exist at 127.*; make it first"):
+            with pytest.raises(StorageError, match=r"Bucket bucket does not exist at 127.*; make it first"):
                 call()
 
 
@@ -183,6 +183,6 @@ def test_a_web_server_is_no_s3_server(tmp_path: Path) -> None:
             with pytest.raises(StorageError, match=r"Cannot .* answered ") as caught:
                 call()
             assert len(caught.value.message) < 500
-    with serving(lambda handler, n: reply(handler, 200, b"not xml")) as (store, _):
+    with serving(lambda handler, n: reply(handler, 200, b"not xml")) as (store, _):  # noqa: SIM117
         with pytest.raises(StorageError, match="Cannot list s3://bucket/p: "):
             list(store.list(""))
