@@ -79,10 +79,14 @@ class Sampler:
             dist=np.stack([dist for _, dist in pairs]),
         )
 
-    def _crop(self, position: int, rng: np.random.Generator) -> Crop:
+    def anchor(self, position: int) -> tuple[int, int]:
+        """Return sample and cell (its position in the sample's index; -1 for any) of crop number `position` (from 0)."""
         turn, place = divmod(position, len(self._anchors))
         order = np.random.default_rng([self._config.plan.seed, turn, 1]).permutation(len(self._anchors))
-        item, cell = self._anchors[order[place]]
+        return self._anchors[order[place]]
+
+    def _crop(self, position: int, rng: np.random.Generator) -> Crop:
+        item, cell = self.anchor(position)
         sample, index = self._samples[item], self._index[item]
         pixel = index.draw(sample.label, cell, self._config.background_share, rng)
         size, shape = self._config.plan.crop_size, sample.label.shape

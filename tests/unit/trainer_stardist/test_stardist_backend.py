@@ -1,0 +1,148 @@
+import json
+
+import numpy as np
+import pytest
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_stardist import backend
+from cellsparse_stardist.framework import StarDist2D, tf
+from cellsparse_trainer.samples import Sample
+
+
+def weights(training):
+    return training.model().stock.keras_model.get_weights()
+
+
+def train(training, steps):
+    return [training.train_step(step) for step in steps]
+
+
+def test_resumed_training_equals_uninterrupted(tiny, sparse_samples, tmp_path):
+    config = tiny(weight_decay=0.1)
+    whole = backend.create(config, sparse_samples, "cpu")
+    losses = train(whole, range(6))
+    first = backend.create(config, sparse_samples, "cpu")
+    assert train(first, range(3)) == losses[:3]
+    first.save(tmp_path)
+    second = backend.create(config, sparse_samples, "cpu")
+    second.load(tmp_path)
+    assert train(second, range(3, 6)) == losses[3:]
+    for one, other in zip(weights(whole), weights(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_first_weights_depend_on_the_seed_only(tiny, sparse_samples):
+    one, two = (weights(backend.create(tiny(), sparse_samples, "cpu")) for _ in range(2))
+    other = weights(backend.create(tiny(seed=8), sparse_samples, "cpu"))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+
+
+def test_adam_is_keras_adam(tiny, sparse_samples):
+    config = tiny(cosine=False, warmup_steps=0, dist_rate=1.0)
+    training = backend.create(config, sparse_samples, "cpu")
+    stock = backend.create(config, sparse_samples, "cpu").model().stock
+    stock.config.train_background_reg = 0
+    stock.prepare_for_training(tf.keras.optimizers.Adam(config.plan.learning_rate))
+    for step in range(3):
+        batch = training._sampler.batch(step)
+        target = np.concatenate([batch.dist, np.maximum(batch.prob, 0)], axis=-1)
+        stock.keras_model.train_on_batch(batch.image, (batch.prob, target))
+        training.train_step(step)
+    for ours, theirs in zip(weights(training), stock.keras_model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_an_exported_model_opens_here_and_in_stock_stardist(tiny, sparse_samples, tmp_path):
+    training = backend.create(tiny(), sparse_samples, "cpu")
+    train(training, range(4))
+    model = training.model()
+    model.stock.thresholds = {"prob": 0.45, "nms": 0.3}
+    model.export(tmp_path)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {
+        "config.json",
+        "stardist/config.json",
+        "stardist/weights_best.h5",
+        "stardist/thresholds.json",
+    }
+    opened = backend.open_model(tmp_path, "cpu")
+    stock = StarDist2D(None, name="stardist", basedir=str(tmp_path))
+    assert stock.thresholds._asdict() == json.loads((tmp_path / "stardist/thresholds.json").read_text())
+    assert stock.thresholds._asdict() == {"prob": 0.45, "nms": 0.3}
+    image = sparse_samples[0].image
+    expected = model.predict(image)
+    np.testing.assert_array_equal(opened.predict(image), expected)
+    np.testing.assert_array_equal(stock.predict_instances(image)[0], expected)
+
+
+def test_it_learns_and_predicts_disks(tiny, sparse_samples):
+    training = backend.create(
+        tiny(unet_filters=8, features=16, n_rays=16, batch_size=4, steps=150, learning_rate=5e-3),
+        sparse_samples,
+        "cpu",
+    )
+    losses = train(training, range(150))
+    assert np.mean([loss["loss"] for loss in losses[-10:]]) < 0.7 * np.mean([loss["loss"] for loss in losses[:10]])
+    model = training.model()
+    model.tune(sparse_samples)
+    labels = model.predict(sparse_samples[0].image)
+    assert labels.dtype == np.int32
+    assert labels.shape == sparse_samples[0].image.shape
+    assert labels.max() >= 2
+    assert sorted(np.unique(labels)) == list(range(labels.max() + 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (17, 100), (800, 33)])
+def test_any_image_size_is_segmented(tiny, sparse_samples, shape):
+    model = backend.create(tiny(), sparse_samples, "cpu").model()
+    labels = model.predict(np.zeros(shape, np.float32))
+    assert labels.shape == shape
+    assert labels.dtype == np.int32
+
+
+def test_no_cell_gives_zeros(tiny, sparse_samples):
+    model = backend.create(tiny(), sparse_samples, "cpu").model()
+    model.stock.thresholds = {"prob": 0.999, "nms": 0.4}
+    assert not model.predict(np.zeros((50, 60), np.float32)).any()
+
+
+def test_data_without_cells_is_refused(tiny):
+    empty = Sample(name="empty", image=np.zeros((40, 40), np.float32), label=np.zeros((40, 40), np.int32))
+    with pytest.raises(InvalidArgument, match="None of the 1 training images has a labelled cell"):
+        backend.create(tiny(), [empty], "cpu")
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
+def test_cuda_asked_for_and_missing_is_refused(tiny, sparse_samples, tmp_path):
+    with pytest.raises(InvalidArgument, match="TensorFlow finds no GPU"):
+        backend.create(tiny(), sparse_samples, "cuda")
+    with pytest.raises(InvalidArgument, match="TensorFlow finds no GPU"):
+        backend.open_model(tmp_path, "cuda")
+    assert backend.devices() == ["cpu"]
+
+
+def test_a_loss_that_is_not_finite_names_the_step(tiny, sparse_samples):
+    training = backend.create(tiny(), sparse_samples, "cpu")
+    bias = training.model().stock.keras_model.get_layer("dist").bias
+    bias.assign(np.full(bias.shape, np.nan))
+    with pytest.raises(FloatingPointError, match="The loss is nan at step 5"):
+        training.train_step(4)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tiny, sparse_samples, tmp_path):
+    backend.create(tiny(), sparse_samples, "cpu").save(tmp_path)
+    with pytest.raises(ValueError, match="another shape"):
+        backend.create(tiny(unet_filters=8), sparse_samples, "cpu").load(tmp_path)
+
+
+def test_nothing_is_printed(tiny, sparse_samples, tmp_path, capfd):
+    model = backend.create(tiny(), sparse_samples, "cpu").model()
+    model.export(tmp_path)
+    backend.open_model(tmp_path, "cpu").predict(sparse_samples[0].image)
+    assert capfd.readouterr().out == ""
+
+
+def test_versions_name_what_decides_the_numbers():
+    assert backend.versions()["stardist"] == "0.9.2"
+    assert {"tensorflow", "tf-keras", "csbdeep", "numpy"} <= set(backend.versions())

@@ -1,0 +1,94 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_stardist.config import Config, resolve
+
+
+def settings(**fields):
+    return trainer_pb2.TrainingSettings(**{"stardist": {}, **fields})
+
+
+def test_paper_preset_is_the_paper():
+    config = resolve(settings(preset="PRESET_PAPER"), 441)
+    plan = config.plan
+    assert (config.n_rays, config.grid, config.unet_depth, config.unet_filters, config.features) == (32, 2, 3, 32, 128)
+    assert (plan.crop_size, plan.batch_size, plan.learning_rate, plan.steps) == (224, 8, 3e-4, 100 * (441 // 8 + 1))
+    assert (plan.lower_percentile, plan.upper_percentile, plan.weight_decay) == (0, 100, 0)
+    assert {config.learning_rate(step) for step in (0, 1, plan.steps - 1)} == {3e-4}
+
+
+def test_fast_is_the_default_and_its_rate_rises_and_falls():
+    config = resolve(settings(), 3)
+    assert config == resolve(settings(preset="PRESET_FAST"), 300)
+    rates = [config.learning_rate(step) for step in range(config.plan.steps)]
+    assert max(rates) == pytest.approx(config.plan.learning_rate)
+    assert rates[0] < rates[config.warmup_steps - 1]
+    assert rates[-1] < 0.01 * config.plan.learning_rate
+    assert min(rates) > 0
+
+
+def test_given_settings_replace_the_presets():
+    config = resolve(
+        settings(
+            preset="PRESET_PAPER",
+            seed=2**63,
+            device="DEVICE_CPU",
+            steps=5,
+            channel=0,
+            validate_every_steps=3,
+            weight_decay=0.5,
+            stardist={"n_rays": 16, "grid": 4, "unet_depth": 1, "unet_filters": 8},
+        ),
+        10,
+    )
+    assert (config.n_rays, config.grid, config.unet_depth, config.unet_filters) == (16, 4, 1, 8)
+    plan = config.plan
+    assert (plan.seed, plan.device, plan.steps, plan.channel, plan.validate_every) == (2**63, "cpu", 5, 0, 3)
+    assert plan.weight_decay == 0.5
+    assert resolve(settings(), 1).plan.channel is None
+
+
+def test_json_keeps_everything():
+    config = resolve(settings(seed=5, channel=2), 4)
+    assert Config.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"plan": {}}', '{"plan": 3}'])
+def test_damaged_json_is_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        Config.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_rays", 7),
+        ("n_rays", 129),
+        ("grid", 3),
+        ("unet_depth", 0),
+        ("unet_filters", 3),
+        ("features", 1000),
+        ("warmup_steps", -1),
+        ("dist_rate", 0),
+        ("background_share", 1.5),
+        ("jitter", float("nan")),
+    ],
+)
+def test_values_out_of_range_are_named(field, value):
+    config = resolve(settings(), 4)
+    with pytest.raises(ValueError, match=rf"{field} is {value}; allowed"):
+        dataclasses.replace(config, **{field: value})
+
+
+def test_a_crop_that_does_not_fit_the_network_is_refused():
+    with pytest.raises(ValueError, match="crop_size is 48; grid 4 and unet_depth 3 allow multiples of 32"):
+        resolve(settings(crop_size=48, stardist={"grid": 4, "unet_depth": 3}), 4)
+
+
+def test_neither_config_nor_main_loads_tensorflow():
+    code = "import sys, cellsparse_stardist.config, cellsparse_stardist.__main__; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -1,0 +1,143 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from stardist.models.model2d import StarDistData2D
+
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_stardist.config import resolve
+from cellsparse_stardist.data import OUTSIDE, Sampler, augment, cut, targets
+from cellsparse_stardist.index import index_sample
+from cellsparse_trainer.samples import Sample
+
+
+def stock_targets(image, label, grid, n_rays):
+    data = StarDistData2D(
+        [image], [label], batch_size=1, n_rays=n_rays, length=1, patch_size=label.shape, grid=(grid, grid)
+    )
+    _, (prob, dist_and_mask) = data[0]
+    return prob[0, ..., 0], dist_and_mask[0, ..., :-1], dist_and_mask[0, ..., -1]
+
+
+@pytest.mark.parametrize("grid", [1, 2, 4])
+def test_targets_of_a_whole_image_are_stardists(dense_sample, sparse_samples, grid):
+    square = sparse_samples[0].label[:64, :64]
+    for label in (dense_sample.label, square):
+        prob, dist = targets(label, 0, grid, 16)
+        # Stock code numbers find_objects by label value; ours renumbers first.
+        stock_prob, stock_dist, stock_mask = stock_targets(dense_sample.image, label, grid, 16)
+        np.testing.assert_array_equal(prob, stock_prob)
+        np.testing.assert_array_equal(dist, stock_dist)
+        np.testing.assert_array_equal(np.maximum(prob, 0), stock_mask)
+
+
+@pytest.mark.parametrize("grid", [1, 2, 4])
+def test_a_cell_cut_by_the_crop_keeps_its_real_edge(dense_sample, grid):
+    label = dense_sample.label
+    index = index_sample(label)
+    whole_prob, whole_dist = targets(label, 0, grid, 32)
+    for corner in [(0, 0), (8, 12), (32, 32), (20, 4)]:
+        margin = index.overhang(corner, 32, grid)
+        crop = cut(dense_sample.image, label, corner, 32, margin)
+        prob, dist = targets(crop.label, crop.margin, grid, 32)
+        window = tuple(slice(c // grid, (c + 32) // grid) for c in corner)
+        np.testing.assert_array_equal(prob, whole_prob[window])
+        np.testing.assert_array_equal(dist, whole_dist[window])
+
+
+@given(st.integers(5, 40), st.integers(5, 40), st.integers(0, 2**32), st.sampled_from([1, 2, 4]))
+@limits(max_examples=40, deadline=None)
+def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 3, (height, width)).astype(np.int32)
+    image = rng.random((height, width), np.float32)
+    corner = (min(0, (height - 32) // 2), min(0, (width - 32) // 2))
+    crop = augment(cut(image, label, corner, 32, index_sample(label).overhang(corner, 32, grid)), rng)
+    prob, dist = targets(crop.label, crop.margin, grid, 8)
+    middle = slice(crop.margin, crop.margin + 32)
+    known = crop.label[middle, middle][::grid, ::grid]
+    assert crop.image.shape == (32, 32)
+    assert np.isfinite(crop.image).all()
+    assert ((prob >= 0) == (known >= 0)).all()
+    assert (known == OUTSIDE).sum() >= known.size - (-(-min(height, 32) // grid)) * (-(-min(width, 32) // grid))
+    assert (dist[known <= 0] == 0).all()
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32), st.booleans(), st.sampled_from([0.0, 0.5, 1.0]))
+@limits(max_examples=40, deadline=None)
+def test_every_crop_holds_a_labelled_pixel(height, width, seed, anchor_cells, jitter):
+    rng = np.random.default_rng(seed)
+    label = np.full((height, width), -1, np.int32)
+    for value in (0, 70_000, 4):
+        label[rng.integers(height), rng.integers(width)] = value
+    index = index_sample(label)
+    config = _config(anchor_cells=anchor_cells, jitter=jitter)
+    sampler = Sampler([Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)], config)
+    for position in range(4):
+        crop = sampler._crop(position, rng) if index.labelled else None
+        assert crop is None or crop.label.shape == (32 + 2 * crop.margin,) * 2
+        middle = slice(crop.margin, crop.margin + 32)
+        assert (crop.label[middle, middle] >= 0).any()
+
+
+def _config(**changes):
+    settings = trainer_pb2.TrainingSettings(crop_size=32, stardist={"unet_depth": 1})
+    return dataclasses.replace(resolve(settings, 1), **changes)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(tiny, sparse_samples):
+    one, two = Sampler(sparse_samples, tiny()), Sampler(sparse_samples, tiny())
+    for step in (0, 3):
+        for name in ("image", "prob", "dist"):
+            np.testing.assert_array_equal(getattr(one.batch(step), name), getattr(two.batch(step), name))
+    assert (one.batch(3).image != one.batch(4).image).any()
+    assert (one.batch(3).image != Sampler(sparse_samples, tiny(seed=8)).batch(3).image).any()
+
+
+def test_batches_have_the_networks_shapes_and_leave_the_labels_alone(tiny, sparse_samples):
+    before = [sample.label.copy() for sample in sparse_samples]
+    batch = Sampler(sparse_samples, tiny()).batch(0)
+    assert batch.image.shape == (2, 32, 32, 1)
+    assert batch.prob.shape == (2, 16, 16, 1)
+    assert batch.dist.shape == (2, 16, 16, 8)
+    assert {batch.image.dtype, batch.prob.dtype, batch.dist.dtype} == {np.dtype(np.float32)}
+    for label, sample in zip(before, sparse_samples, strict=True):
+        np.testing.assert_array_equal(label, sample.label)
+
+
+def test_each_pass_visits_every_cell_or_every_image_once(tiny, sparse_samples):
+    sampler = Sampler(sparse_samples, tiny())
+    passes = [[sampler.anchor(turn * sampler.cells + i) for i in range(sampler.cells)] for turn in range(3)]
+    assert sampler.cells == sum(len(np.unique(sample.label[sample.label > 0])) for sample in sparse_samples)
+    assert all(len(set(each)) == sampler.cells for each in passes)
+    assert passes[0] != passes[1]
+    images = Sampler(sparse_samples, tiny(anchor_cells=False))
+    assert {images.anchor(0), images.anchor(1)} == {(0, -1), (1, -1)}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 100), (31, 33)])
+def test_images_smaller_than_the_crop_train(tiny, shape):
+    label = np.zeros(shape, np.int32)
+    label[:, : shape[1] // 2 + 1] = 5
+    batch = Sampler([Sample(name="small", image=np.full(shape, 0.5, np.float32), label=label)], tiny()).batch(0)
+    assert batch.image.shape == (2, 32, 32, 1)
+    assert np.isfinite(batch.image).all()
+    # An image of one pixel may lie off the grid; else something is supervised.
+    assert (batch.prob >= 0).any() or min(shape) == 1
+
+
+def test_index_finds_cells_and_background():
+    label = np.full((6, 7), -1, np.int32)
+    label[1:3, 2:5] = 2_000_000_000
+    label[4, 6] = 3
+    label[5, :2] = 0
+    index = index_sample(label)
+    assert index.cells.tolist() == [[3, 4, 6, 5, 7], [2_000_000_000, 1, 2, 3, 5]]
+    assert index.background.tolist() == [0, 0, 0, 0, 0, 2]
+    rng = np.random.default_rng(0)
+    assert {index.draw(label, -1, 1.0, rng) for _ in range(40)} == {(5, 0), (5, 1)}
+    assert index.draw(label, 0, 0.0, rng) == (4, 6)
+    assert not index_sample(np.full((3, 3), -1, np.int32)).labelled
