@@ -77,7 +77,8 @@ class Training:
         self._optimizer = torch.optim.AdamW(
             self._net.parameters(), lr=config.plan.learning_rate, weight_decay=config.plan.weight_decay
         )
-        self._class_weights = torch.tensor(config.class_weights, device=device)
+        background = config.class_weights[0] * config.likely_background
+        self._weights = torch.tensor([*config.class_weights, background], device=device)
 
     def train_step(self, step: int) -> dict[str, float]:
         """Does one optimizer step.
@@ -97,7 +98,7 @@ class Training:
         losses = segmentation_loss(
             self._net(torch.from_numpy(images).to(self._device)),
             torch.from_numpy(classes).to(self._device),
-            self._class_weights,
+            self._weights,
             self._config.loss_shares,
         )
         if not torch.isfinite(losses["loss"]):

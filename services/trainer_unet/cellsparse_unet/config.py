@@ -24,6 +24,7 @@ _DEVICE_NAMES = {
 _RANGES = {
     "base_channels": (4, 128),
     "centre_scale": (0.1, 0.9),
+    "likely_background": (0, 1),
     "scale_range": (0, 0.9),
     "rotation": (0, 180),
     "contrast": (0, 1),
@@ -54,6 +55,8 @@ class Config:
     """Weights of background, outer and centre in the loss, above 0."""
     loss_shares: tuple[float, float, float]
     """Weights of NLL, centre Dice and smoothness in the loss, from 0, one of them above."""
+    likely_background: float
+    """Weight of unlabelled pixels that are likely background, as if labelled, 0 to 1; 0: they are left out."""
     scale_range: float
     """Augmentation: sizes change by a factor of 1 - this to 1 + this, 0 to 0.9."""
     rotation: float
@@ -175,6 +178,7 @@ def _paper(items: int) -> dict[str, Any]:
         "instance_method": "ellipse",
         "class_weights": (1.0, 10.0, 10.0),
         "loss_shares": (1 / 7, 5 / 7, 1 / 7),
+        "likely_background": 0.0,
         "scale_range": 0.2,
         "rotation": 45.0,
         "flip": False,
@@ -203,8 +207,9 @@ def _fast() -> dict[str, Any]:
         "centre_scale": 0.5,
         "centre_threshold": None,
         "instance_method": "auto",
-        "class_weights": (1.0, 10.0, 10.0),
-        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
+        "class_weights": (1.0, 1.0, 1.0),
+        "loss_shares": (0.5, 0.45, 0.05),
+        "likely_background": 0.3,
         "scale_range": 0.2,
         "rotation": 180.0,
         "flip": True,

@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.samples import Sample
+from cellsparse_unet.background import likely_background
 from cellsparse_unet.config import Config
-from cellsparse_unet.targets import BACKGROUND, IGNORED, three_classes
+from cellsparse_unet.targets import BACKGROUND, IGNORED, LIKELY_BACKGROUND, three_classes
 
 TRIES = 4
 CACHE_BYTES = 2**28
@@ -24,7 +25,7 @@ class Prepared:
     image: npt.NDArray[np.float32]
     """Axes YX, values 0 to 1."""
     classes: npt.NDArray[np.int8]
-    """Axes YX: -1 not labelled, 0 background, 1 outer, 2 centre."""
+    """Axes YX: -1 not labelled, 0 background, 1 outer, 2 centre, 3 not labelled but likely background."""
     anchors: tuple[npt.NDArray[np.int64], ...]
     """Flat pixel indices: one array per labelled cell, then one of labelled background if there is any."""
 
@@ -34,12 +35,12 @@ class Prepared:
         return self.image.nbytes + self.classes.nbytes + sum(a.nbytes for a in self.anchors)
 
 
-def prepare(sample: Sample, centre_scale: float) -> Prepared:
+def prepare(sample: Sample, config: Config) -> Prepared:
     """Makes the targets of one item.
 
     Args:
         sample: The item; not changed.
-        centre_scale: Size of the centre ellipse relative to the cell's.
+        config: Centre size, and whether likely background is looked for.
 
     Returns:
         The item, ready to crop from.
@@ -49,7 +50,10 @@ def prepare(sample: Sample, centre_scale: float) -> Prepared:
     order = order[np.searchsorted(flat[order], 0) :]
     anchors = np.split(order, np.flatnonzero(np.diff(flat[order])) + 1) if len(order) else []
     anchors.sort(key=lambda pixels: bool(flat[pixels[0]] == BACKGROUND))
-    return Prepared(image=sample.image, classes=three_classes(sample.label, centre_scale), anchors=tuple(anchors))
+    classes = three_classes(sample.label, config.centre_scale)
+    if config.likely_background > 0:
+        classes[likely_background(sample.image, sample.label) & (classes == IGNORED)] = LIKELY_BACKGROUND
+    return Prepared(image=sample.image, classes=classes, anchors=tuple(anchors))
 
 
 def crop_at(
@@ -77,7 +81,7 @@ def crop_at(
         mirror = rng.choice([-1.0, 1.0]) if config.flip else 1.0
         matrix = zoom * np.array([[np.cos(turn), -np.sin(turn) * mirror], [np.sin(turn), np.cos(turn) * mirror]])
         classes = _take(item.classes, matrix, pixel, place, size)
-        if (classes != IGNORED).any():
+        if ((classes != IGNORED) & (classes != LIKELY_BACKGROUND)).any():
             break
     else:
         matrix = np.eye(2)  # the anchor itself is then a pixel of the crop
@@ -141,7 +145,7 @@ class Sampler:
             step: Number of the step, from 0.
 
         Returns:
-            Images (float32, (B, 1, Y, X)) and classes (int64, (B, Y, X); -1 not labelled).
+            Images (float32, (B, 1, Y, X)) and classes (int64, (B, Y, X), as in `Prepared`).
         """
         rng = np.random.default_rng([self._config.plan.seed, step])
         crops = [self._crop(rng) for _ in range(self._config.plan.batch_size)]
@@ -159,7 +163,7 @@ class Sampler:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        item = prepare(self._samples[index], self._config.centre_scale)
+        item = prepare(self._samples[index], self._config)
         self._cache[index] = item
         self._cached_bytes += item.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:

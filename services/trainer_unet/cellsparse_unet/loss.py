@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-CENTRE = 2
+CENTRE, LIKELY_BACKGROUND = 2, 3
 SMOOTH_WIDTH, SMOOTH_SIGMA = 5, 8.0
 
 
 def segmentation_loss(
-    log_probability: Tensor, target: Tensor, class_weights: Tensor, shares: tuple[float, float, float]
+    log_probability: Tensor, target: Tensor, weights: Tensor, shares: tuple[float, float, float]
 ) -> dict[str, Tensor]:
     """Weighted NLL and centre Dice on labelled pixels, plus smoothness of the centre map on all pixels.
 
@@ -18,14 +18,14 @@ def segmentation_loss(
 
     Args:
         log_probability: Log-probabilities of background, outer and centre, (B, 3, Y, X).
-        target: Classes 0, 1, 2, or -1 for not labelled, int64 (B, Y, X).
-        class_weights: Weight of each class in the NLL, (3,).
+        target: Classes 0, 1, 2, or 3 for likely background, or -1 for not labelled, int64 (B, Y, X).
+        weights: Weights of background, outer, centre and likely background in the NLL, (4,).
         shares: Weights of NLL, Dice and smoothness in the sum; ELEPHANT's are 1/7, 5/7, 1/7.
 
     Returns:
         Scalars "nll", "dice", "smooth" and their weighted sum "loss".
     """
-    nll = _nll(log_probability, target, class_weights)
+    nll = _nll(log_probability, target, weights)
     centre = log_probability[:, CENTRE].exp()
     dice = _centre_dice(centre, target)
     smooth = (centre - _smoothed(centre)).abs().mean()
@@ -37,19 +37,19 @@ def segmentation_loss(
     }
 
 
-def _nll(log_probability: Tensor, target: Tensor, class_weights: Tensor) -> Tensor:
+def _nll(log_probability: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     labelled = target >= 0
-    classes = target.clamp(min=0)
-    weights = class_weights[classes] * labelled
+    weight = weights[target.clamp(min=0)] * labelled
+    classes = torch.where(target == LIKELY_BACKGROUND, 0, target).clamp(min=0)
     picked = log_probability.gather(1, classes[:, None])[:, 0]
-    # A pixel without a label must not turn an infinite log-probability into NaN: select, do not multiply.
-    picked = torch.where(labelled, picked, torch.zeros_like(picked))
-    per_crop = -(weights * picked).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-6)
+    # A pixel without weight must not turn an infinite log-probability into NaN: select, do not multiply.
+    picked = torch.where(weight > 0, picked, torch.zeros_like(picked))
+    per_crop = -(weight * picked).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
     return _mean_of(per_crop, labelled.any(2).any(1))
 
 
 def _centre_dice(centre: Tensor, target: Tensor) -> Tensor:
-    labelled = (target >= 0).to(centre.dtype)
+    labelled = ((target >= 0) & (target != LIKELY_BACKGROUND)).to(centre.dtype)
     truth = (target == CENTRE).to(centre.dtype)
     found = centre * labelled
     overlap = (found * truth).sum((1, 2))

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from cellsparse_unet.ellipses import cell_moments, draw
 
-IGNORED, BACKGROUND, OUTER, CENTRE = -1, 0, 1, 2
+IGNORED, BACKGROUND, OUTER, CENTRE, LIKELY_BACKGROUND = -1, 0, 1, 2, 3
 
 
 def three_classes(label: npt.NDArray[np.int32], centre_scale: float) -> npt.NDArray[np.int8]:

@@ -27,6 +27,7 @@ def test_paper_follows_the_protocol():
     assert (plan.lower_percentile, plan.upper_percentile, plan.weight_decay) == (0, 100, 0)
     assert (config.base_channels, config.centre_scale, config.centre_threshold) == (16, 0.5, 0.8)
     assert config.class_weights == (1, 10, 10)
+    assert config.likely_background == 0
     assert config.loss_shares == (1 / 7, 5 / 7, 1 / 7)
     assert (config.scale_range, config.rotation, config.contrast, config.flip) == (0.2, 45, 0.5, False)
     assert config.instance_method == "ellipse"

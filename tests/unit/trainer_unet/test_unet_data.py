@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.samples import Sample
+from cellsparse_unet.background import likely_background
 from cellsparse_unet.config import resolve
 from cellsparse_unet.data import Sampler, crop_at, prepare
 from cellsparse_unet.targets import three_classes
@@ -30,7 +31,7 @@ def test_outside_the_image_is_never_supervised(height, width, seed, name):
     """A crop of an all-labelled image holds no more labelled area than the image has, and its scale allows."""
     config = preset(name)
     label = np.ones((height, width), np.int32)
-    item = prepare(Sample(name="a", image=np.ones((height, width), np.float32), label=label), config.centre_scale)
+    item = prepare(Sample(name="a", image=np.ones((height, width), np.float32), label=label), config)
     rng = np.random.default_rng(seed)
     # Where the image came from is found again by cropping its pixel numbers the same way.
     anchor = int(rng.integers(height * width))
@@ -48,7 +49,7 @@ def test_outside_the_image_is_never_supervised(height, width, seed, name):
             image=np.ones((height + 200, width + 200), np.float32),
             label=np.pad(label, 100, constant_values=-1),
         ),
-        config.centre_scale,
+        config,
     )
     moved = (anchor // width + 100) * (width + 200) + anchor % width + 100
     inside = np.full(padded.classes.shape, -1, np.int8)
@@ -64,14 +65,14 @@ def test_one_labelled_pixel_is_always_found(y, x, seed):
     config = preset(trainer_pb2.PRESET_FAST)
     label = np.full((40, 50), -1, np.int32)
     label[y, x] = 0
-    item = prepare(Sample(name="a", image=np.zeros((40, 50), np.float32), label=label), 0.5)
+    item = prepare(Sample(name="a", image=np.zeros((40, 50), np.float32), label=label), config)
     _, classes = crop_at(item, y * 50 + x, config, np.random.default_rng(seed))
     assert (classes == 0).any()
     assert (classes <= 0).all()
 
 
-def test_anchors_are_cells_then_background(cell_sample):
-    item = prepare(cell_sample, 0.5)
+def test_anchors_are_cells_then_background(cell_sample, make_config):
+    item = prepare(cell_sample, make_config())
     flat = cell_sample.label.ravel()
     assert [np.unique(flat[pixels]).tolist() for pixels in item.anchors] == [[2], [7], [0]]
     assert sum(map(len, item.anchors)) == (flat >= 0).sum()
@@ -106,5 +107,25 @@ def test_constant_images_stay_finite(make_config):
     assert np.isfinite(sampler.batch(0)[0]).all()
 
 
-def test_targets_equal_those_of_the_whole_image(cell_sample):
-    np.testing.assert_array_equal(prepare(cell_sample, 0.5).classes, three_classes(cell_sample.label, 0.5))
+def test_targets_add_likely_background_only_where_asked(cell_sample, make_config):
+    plain = three_classes(cell_sample.label, 0.5)
+    np.testing.assert_array_equal(prepare(cell_sample, make_config(likely_background=0.0)).classes, plain)
+    more = prepare(cell_sample, make_config(likely_background=0.5)).classes
+    assert (more == 3).sum() > 1000
+    np.testing.assert_array_equal(np.where(more == 3, -1, more), plain)
+
+
+@pytest.mark.parametrize("bright", [True, False])
+def test_likely_background_spares_every_cell(cell_sample, bright):
+    image = cell_sample.image if bright else 1 - cell_sample.image
+    found = likely_background(image, cell_sample.label)
+    assert found.mean() > 0.2
+    assert (cell_sample.label[found] == -1).all()
+    assert (cell_sample.image[found] < 0.4).all()  # cells are at 0.8
+
+
+def test_likely_background_needs_a_difference_in_brightness(cell_sample):
+    noise = np.random.default_rng(0).random(cell_sample.image.shape, np.float32)
+    assert not likely_background(noise, cell_sample.label).any()
+    assert not likely_background(cell_sample.image, np.where(cell_sample.label == 0, -1, cell_sample.label)).any()
+    assert not likely_background(cell_sample.image, np.minimum(cell_sample.label, 0)).any()

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from cellsparse_unet.loss import segmentation_loss
 
-WEIGHTS = torch.tensor([1.0, 10.0, 10.0])
+WEIGHTS = torch.tensor([1.0, 10.0, 10.0, 0.25])
 SHARES = (1 / 7, 5 / 7, 1 / 7)
 
 
@@ -40,8 +40,19 @@ def test_smoothness_acts_everywhere():
 
 def test_nll_is_torchs_weighted_mean_per_crop():
     x, y = F.log_softmax(logits(), 1), target()
-    expected = torch.stack([F.nll_loss(x[n : n + 1], y[n : n + 1], WEIGHTS, ignore_index=-1) for n in range(2)]).mean()
+    expected = torch.stack(
+        [F.nll_loss(x[n : n + 1], y[n : n + 1], WEIGHTS[:3], ignore_index=-1) for n in range(2)]
+    ).mean()
     torch.testing.assert_close(segmentation_loss(x, y, WEIGHTS, SHARES)["nll"], expected)
+
+
+def test_likely_background_is_background_of_less_weight():
+    x, y = F.log_softmax(logits(), 1), target()
+    likely = torch.where(y == 0, 3, y)
+    quarter = torch.tensor([0.25, 10.0, 10.0, 0.0])
+    torch.testing.assert_close(
+        segmentation_loss(x, likely, WEIGHTS, SHARES)["nll"], segmentation_loss(x, y, quarter, SHARES)["nll"]
+    )
 
 
 def test_dice_counts_crops_with_a_centre_only():
@@ -58,7 +69,7 @@ def test_sum_of_shares():
     torch.testing.assert_close(parts["loss"], expected)
 
 
-@pytest.mark.parametrize("fill", [-1, 0, 1, 2])
+@pytest.mark.parametrize("fill", [-1, 0, 1, 2, 3])
 def test_always_finite(fill):
     x = (logits().detach() * 1e4).requires_grad_()
     loss = segmentation_loss(F.log_softmax(x, 1), torch.full((2, 32, 32), fill), WEIGHTS, SHARES)["loss"]
