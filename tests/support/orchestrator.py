@@ -10,6 +10,9 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from support.server_process import ServerProcess
+from support.tiny_dataset import SPLITS, blobs
+
 from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import CellsparseError, from_rpc_error
 from cellsparse_common.images import encode_tiff
@@ -22,9 +25,6 @@ from cellsparse_proto.v1 import (
     orchestrator_pb2_grpc,
     trainer_pb2,
 )
-
-from support.server_process import ServerProcess
-from support.tiny_dataset import SPLITS, blobs
 
 FAKE_TRAINER = "unet=support.cellsparse_fake"
 SECONDS = 60.0
@@ -125,11 +125,14 @@ def refused(call: Callable, *args, seconds: float = 10.0, **kwargs) -> Cellspars
     """Make a call, unary or streaming, that must fail in time, and return its error."""
     begin = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
-        answer = call(*args, timeout=SECONDS, **kwargs)
-        if hasattr(answer, "__next__"):
-            list(answer)
+        _exhaust(call(*args, timeout=SECONDS, **kwargs))
     assert time.monotonic() - begin < seconds
     return from_rpc_error(caught.value)
+
+
+def _exhaust(answer: object) -> None:
+    if isinstance(answer, Iterator):
+        list(answer)
 
 
 def snapshot(orchestrator: Orchestrator) -> tuple[dict[str, int], list[str]]:
