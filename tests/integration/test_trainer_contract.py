@@ -7,14 +7,15 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from support.server_process import ServerProcess
+from support.tiny_dataset import blobs, write_dataset
+
 from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.images import decode_image, encode_tiff
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
-from support.server_process import ServerProcess
-from support.tiny_dataset import blobs, write_dataset
 
 BACKENDS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()),

@@ -1,6 +1,7 @@
 """Small synthetic datasets, written straight into a store."""
 
 import numpy as np
+
 from cellsparse_common import datasets
 from cellsparse_common.images import encode_tiff
 from cellsparse_common.labels import encode_labels

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from cellsparse_proto.v1 import rules_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+
+from cellsparse_proto.v1 import rules_pb2
 
 _NUMBERS = {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE} | {
     FieldDescriptor.CPPTYPE_INT32,

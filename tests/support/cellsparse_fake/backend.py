@@ -10,8 +10,8 @@ import signal
 import time
 
 import numpy as np
-from support.cellsparse_fake.config import resolve
 from scipy import ndimage
+from support.cellsparse_fake.config import resolve
 
 __all__ = ["resolve"]
 NAME = "unet"

@@ -8,14 +8,15 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from support.server_process import ServerProcess
+from support.tiny_dataset import blobs, write_dataset
+
 from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.images import decode_image, encode_tiff
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
-from support.server_process import ServerProcess
-from support.tiny_dataset import blobs, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +194,9 @@ def test_a_killed_server_takes_its_training_process_along(store_folder, tmp_path
             assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
             assert time.monotonic() - start < 5
         assert psutil.wait_procs(children, timeout=5)[1] == []
-    with ServerProcess(["-m", "support.cellsparse_fake"], store_folder, tmp_path) as server:
-        with open_channel(server.address) as channel:
-            last = watch(trainer_pb2_grpc.TrainerServiceStub(channel), "run-d")[-1]
+    again = ServerProcess(["-m", "support.cellsparse_fake"], store_folder, tmp_path)
+    with again as server, open_channel(server.address) as channel:
+        last = watch(trainer_pb2_grpc.TrainerServiceStub(channel), "run-d")[-1]
     assert last.reason == common_pb2.FAILURE_REASON_LOST
     assert "restarted" in last.message
 
