@@ -11,6 +11,10 @@ from google.protobuf.message import Message
 
 from cellsparse_proto.v1 import rules_pb2
 
+# The stubs type extensions as bare descriptors, which `Extensions[...]` does not take.
+_RULES: Any = rules_pb2.rules
+_REQUIRED_ONEOF: Any = rules_pb2.required_oneof
+
 _NUMBERS = {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE} | {
     FieldDescriptor.CPPTYPE_INT32,
     FieldDescriptor.CPPTYPE_INT64,
@@ -34,14 +38,14 @@ def violations(message: Message) -> list[tuple[str, str]]:
 
 def _message(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
     for oneof in message.DESCRIPTOR.oneofs:
-        if oneof.GetOptions().Extensions[rules_pb2.required_oneof] and message.WhichOneof(oneof.name) is None:
+        if oneof.GetOptions().Extensions[_REQUIRED_ONEOF] and message.WhichOneof(oneof.name) is None:
             names = ", ".join(field.name for field in oneof.fields)
             yield prefix + oneof.name, f"{prefix}{oneof.name} is not set; set one of {names}."
     for field in message.DESCRIPTOR.fields:
         yield from _field(message, field, prefix + field.name)
 
 
-def _field(message: Message, field: FieldDescriptor, path: str) -> Iterator[tuple[str, str]]:
+def _field(message: Message, field: Any, path: str) -> Iterator[tuple[str, str]]:
     rules = _rules(field)
     value: Any = getattr(message, field.name)
     if _is_map(field):
@@ -113,7 +117,7 @@ def _range(rules: rules_pb2.FieldRules) -> str:
     return " ".join(parts) or "finite numbers"
 
 
-def _names(field: FieldDescriptor) -> list[str]:
+def _names(field: Any) -> list[str]:
     return [value.name for value in field.enum_type.values if value.number != 0]
 
 
@@ -122,7 +126,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _rules(field: FieldDescriptor) -> rules_pb2.FieldRules:
-    rules: rules_pb2.FieldRules = field.GetOptions().Extensions[rules_pb2.rules]
+    rules: rules_pb2.FieldRules = field.GetOptions().Extensions[_RULES]
     return rules
 
 
