@@ -12,6 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Update = Callable[[int, int], None]
 
 
+WIDE = 250
+
+
+def stdout_console() -> Console:
+    """Return a console on stdout that never folds lines for a reader that is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
 class Output:
     """What one command prints.
 
@@ -21,7 +30,7 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False)
+        self.console = stdout_console()
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, document: Any, text: RenderableType) -> None:

@@ -10,6 +10,7 @@ from cellsparse import settings, stack, words
 from cellsparse.cli import render
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.follow import RunView
+from cellsparse.cli.output import stdout_console
 from cellsparse.client import Client
 from cellsparse.demo.results import GOOD_F1, Result, table, write_report
 from cellsparse.demo.source import demo_items
@@ -40,7 +41,7 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
         CellsparseError: The stack did not start, or a call failed.
     """
     begun = time.monotonic()
-    console = Console(highlight=False)
+    console = stdout_console()
     items = demo_items(data)
     home = _fresh_home(out)
     try:

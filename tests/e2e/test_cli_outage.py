@@ -1,0 +1,50 @@
+"""What the command says when the orchestrator is killed, and what is left after `cellsparse down`."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+SLOW = ["--set", "steps=100000", "--set", "crop_size=32", "--set", "batch_size=1", "--set", "device=cpu"]
+
+
+def test_a_killed_orchestrator_is_noticed_and_after_up_the_watch_goes_on(stack, folder):
+    stack.json("dataset", "import", str(folder), "--name", "discs")
+    watching = stack.start(["train", "discs", "--backend", "unet", *SLOW, "--name", "long"])
+    lines: list[tuple[float, str]] = []
+
+    def read() -> None:
+        lines.extend((time.monotonic(), line) for line in watching.stdout)
+
+    threading.Thread(target=read, daemon=True).start()
+    wait_for(lambda: any("step" in line for _, line in lines), 90)
+    killed = time.monotonic()
+    os.kill(json.loads((stack.home / "orchestrator.json").read_text())["pid"], signal.SIGKILL)
+    wait_for(lambda: any("Trying again" in line for _, line in lines), 5)
+    assert stack.json("up")["started"] is True
+    wait_for(lambda: any("answers again" in line for at, line in lines if at > killed), 30)
+    stack.json("runs", "cancel", "long")
+    assert watching.wait(60) == 1
+    assert stack.json("runs", "show", "long")["state"] == "cancelled"
+
+
+def test_down_leaves_nothing_behind(stack):
+    status = stack.json("status")
+    pids = [service["pid"] for service in status["services"]]
+    children = [child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True)]
+    stack.run("down")
+    assert not [pid for pid in {*pids, *children} if psutil.pid_exists(pid)]
+    assert "nothing runs" in stack.run("down").stdout
+    assert "cellsparse up" in stack.run("status", code=4).stderr
+
+
+def wait_for(true, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
