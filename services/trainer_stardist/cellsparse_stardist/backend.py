@@ -63,8 +63,9 @@ def create(config: Config, train: Sequence[Sample], device: str) -> StardistTrai
     Raises:
         InvalidArgument: No cell is labelled, or the device is missing.
     """
-    use_device(device)
-    tf.config.experimental.enable_op_determinism()
+    if use_device(device) == "cpu":
+        # Not on a GPU: there some operations of the network have no deterministic form and would fail.
+        tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(config.plan.seed % 2**31)  # determinism demands one; the weights come from `build`
     sampler = Sampler(train, config)
     if sampler.cells == 0:

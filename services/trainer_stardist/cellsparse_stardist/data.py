@@ -56,6 +56,7 @@ class Sampler:
         self._samples = samples
         self._config = config
         self._index: list[SampleIndex] = [index_sample(sample.label) for sample in samples]
+        self._anchors: list[tuple[int, int]]
         if config.anchor_cells:
             self._anchors = [(i, c) for i, index in enumerate(self._index) for c in range(len(index.cells))]
         else:
@@ -80,10 +81,10 @@ class Sampler:
         )
 
     def anchor(self, position: int) -> tuple[int, int]:
-        """Return sample and cell (its position in the sample's index; -1 for any) of crop number `position` (from 0)."""
+        """Return sample and cell of crop number `position` (from 0): positions in samples and index; -1 is any."""
         turn, place = divmod(position, len(self._anchors))
         order = np.random.default_rng([self._config.plan.seed, turn, 1]).permutation(len(self._anchors))
-        return self._anchors[order[place]]
+        return self._anchors[int(order[place])]
 
     def _crop(self, position: int, rng: np.random.Generator) -> Crop:
         item, cell = self.anchor(position)

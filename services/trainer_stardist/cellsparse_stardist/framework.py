@@ -42,11 +42,14 @@ def devices() -> list[str]:
     return found
 
 
-def use_device(device: str) -> None:
+def use_device(device: str) -> str:
     """Make this process compute on the device, with no more GPU memory than it needs.
 
     Args:
         device: "auto", "cpu" or "cuda".
+
+    Returns:
+        "cpu" or "cuda": what it will compute on.
 
     Raises:
         InvalidArgument: "cuda" was asked for and TensorFlow finds no GPU.
@@ -54,8 +57,9 @@ def use_device(device: str) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     if device == "cuda" and not gpus:
         raise InvalidArgument("device is cuda, but TensorFlow finds no GPU here; allowed: auto or cpu.", "device")
-    if device == "cpu":
+    if device == "cpu" or not gpus:
         tf.config.set_visible_devices([], "GPU")
-        return
+        return "cpu"
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    return "cuda"
