@@ -107,7 +107,7 @@ class Reconciler(threading.Thread):
             self._care_safely(run, place_free=True)
         known = {run.run_id for run in active}
         for run_id in [run_id for run_id in self._followers if run_id not in known]:
-            if not self._followers[run_id].is_alive():
+            if self._followers[run_id].finished:
                 del self._followers[run_id]
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
         return max(0.0, min([_LONGEST_WAIT, *pauses]))
@@ -132,9 +132,9 @@ class Reconciler(threading.Thread):
             cancel_requested=run.cancel_requested,
             place_free=place_free,
             pause_over=run.retry_at is None or run.retry_at <= now(),
-            followed=follower is not None and follower.is_alive(),
+            followed=follower is not None and not follower.finished,
             stopping=follower is not None and follower.stopping,
-            outcome=None if follower is None or follower.is_alive() else follower.outcome,
+            outcome=follower.outcome if follower is not None and follower.finished else None,
         )
         self._act(run, facts, decide(facts))
 

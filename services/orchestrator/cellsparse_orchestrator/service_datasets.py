@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,14 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                 max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_file_mib * 2**20
             )
             upload = Upload(spool, limits)
-            upload.read(request_iterator)
+            # Reading has no time limit of its own: a client that keeps the stream open and silent would stay for ever.
+            limit = threading.Timer(self._settings.upload_seconds, context.cancel)
+            limit.daemon = True
+            limit.start()
+            try:
+                upload.read(request_iterator)
+            finally:
+                limit.cancel()
             summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
             self._publish(spool, Path(name))
             write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))

@@ -50,6 +50,8 @@ class OrchestratorSettings(ServerSettings):
     """How long a broken event stream may stay broken before the attempt counts as lost."""
     stop_seconds: float = Field(default=30.0, gt=0.0, le=3600.0)
     """How long a trainer may take to end an attempt that is being cancelled."""
+    upload_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
+    """Longest time of an upload without a shorter deadline of its own."""
     predict_seconds: float = Field(default=300.0, gt=0.0, le=86_400.0)
     """Longest time of a Predict call without a shorter deadline of its own."""
     evaluate_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)

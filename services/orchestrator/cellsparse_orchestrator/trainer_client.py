@@ -49,7 +49,8 @@ class Follower(threading.Thread):
     """Drives one attempt.
 
     It ends with an `outcome`; or without one, when it was told to let go or could not store what it heard: then the
-    attempt goes on at its trainer, and another follower takes it up where the stored events end.
+    attempt goes on at its trainer, and another follower takes it up where the stored events end. `finished` says that
+    there is nothing more to come, shortly before the thread is gone.
 
     Args:
         attempt: What to follow.
@@ -73,6 +74,7 @@ class Follower(threading.Thread):
         super().__init__(name=f"follow-{attempt.run_id}", daemon=True)
         self.attempt = attempt
         self.outcome: Outcome | None = None
+        self.finished = False
         self._launcher = launcher
         self._patience = patience
         self._store = store
@@ -112,6 +114,7 @@ class Follower(threading.Thread):
                 # Whatever it is, the attempt goes on at its trainer: the reconciler sends the next follower.
                 _LOG.exception("attempt %d cannot be followed now", self.attempt.number)
             finally:
+                self.finished = True
                 self._ended()
 
     def _drive(self) -> Outcome | None:

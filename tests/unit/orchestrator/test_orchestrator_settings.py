@@ -1,0 +1,47 @@
+"""The orchestrator's settings from the environment."""
+
+import pytest
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.settings import load
+from cellsparse_orchestrator.settings import OrchestratorSettings
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in OrchestratorSettings.model_fields:
+        monkeypatch.delenv(f"CELLSPARSE_{name.upper()}", raising=False)
+    return monkeypatch
+
+
+def test_all_state_is_in_the_home_folder(environment, tmp_path):
+    environment.setenv("CELLSPARSE_HOME", str(tmp_path / "here"))
+    settings = load(OrchestratorSettings)
+    assert settings.home == tmp_path / "here"
+    assert settings.store_url == f"file://{tmp_path}/here/store"
+    assert settings.database_url == f"sqlite:///{tmp_path}/here/cellsparse.db"
+    assert list(settings.trainer_modules) == ["cellpose", "stardist", "unet"]
+
+
+def test_given_urls_win(environment):
+    environment.setenv("CELLSPARSE_STORE_URL", "s3://bucket/prefix")
+    environment.setenv("CELLSPARSE_DATABASE_URL", "postgresql://host/name")
+    settings = load(OrchestratorSettings)
+    assert (settings.store_url, settings.database_url) == ("s3://bucket/prefix", "postgresql://host/name")
+
+
+def test_a_fourth_backend_is_configuration(environment):
+    environment.setenv("CELLSPARSE_TRAINER_MODULES", "unet=cellsparse_unet, other=other_package.server")
+    environment.setenv("CELLSPARSE_TRAINERS", "unet=10.0.0.1:5000,other=[::1]:6000")
+    settings = load(OrchestratorSettings)
+    assert settings.trainer_modules == {"unet": "cellsparse_unet", "other": "other_package.server"}
+    assert settings.trainers == {"unet": "10.0.0.1:5000", "other": "[::1]:6000"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TRAINERS", "unet"), ("TRAINER_MODULES", "=x"), ("SLOTS", "0"), ("LAUNCHER", "magic")]
+)
+def test_wrong_values_are_named(environment, name, value):
+    environment.setenv(f"CELLSPARSE_{name}", value)
+    with pytest.raises(InvalidArgument, match=f"CELLSPARSE_{name}"):
+        load(OrchestratorSettings)
