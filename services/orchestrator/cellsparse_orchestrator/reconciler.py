@@ -102,15 +102,18 @@ class Reconciler(threading.Thread):
         active = self._progress.active()
         for run in active:
             self._care_safely(run, place_free=False)
+        self._forget_all_but({run.run_id for run in active})
         held = sum(run.state in states.ACTIVE for run in active)
         for run in self._progress.next_in_line(self._limits.slots - held):
             self._care_safely(run, place_free=True)
-        known = {run.run_id for run in active}
-        for run_id in [run_id for run_id in self._followers if run_id not in known]:
-            if self._followers[run_id].finished:
-                del self._followers[run_id]
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
         return max(0.0, min([_LONGEST_WAIT, *pauses]))
+
+    def _forget_all_but(self, run_ids: set[str]) -> None:
+        """Drop what is left of runs that have ended."""
+        for run_id in [run_id for run_id in self._followers if run_id not in run_ids]:
+            self._followers.pop(run_id).let_go()
+            self._not_before.pop(run_id, None)
 
     def _care_safely(self, run: Unfinished, *, place_free: bool) -> None:
         try:
