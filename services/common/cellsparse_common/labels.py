@@ -88,26 +88,26 @@ def _plane(data: bytes, shape: tuple[int, int], max_pixels: int, field: str) -> 
     return image.array
 
 
-def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.int64]:
-    """Return whole numbers as int64.
+def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinteger[Any]]:
+    """Return whole numbers as int32, or int64 where they may not fit yet.
 
-    Signed before anything is compared or masked: -1 written into a uint16 array silently becomes 65535.
+    Signed before anything is subtracted or masked: -1 written into a uint16 array silently becomes 65535.
     """
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
         _refuse(values, values != np.floor(values), "labels are whole numbers; save them as an integer TIFF", field)
     _refuse(values, values > _LARGEST + 1, f"the largest label is {_LARGEST}", field)
     _refuse(values, values < -1, "-1 means not labelled, 0 background, n > 0 cell n", field)
-    return values.astype(np.int64)
+    return values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
 
 
-def _by_kind(values: npt.NDArray[np.int64], kind: LabelKind, field: str) -> npt.NDArray[np.int32]:
+def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str) -> npt.NDArray[np.int32]:
     """Return labels from values as `kind` says."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
         values = values - 1
     _refuse(values, values > _LARGEST, f"the largest label is {_LARGEST}", field)
-    label = values.astype(np.int32)
+    label = values.astype(np.int32, copy=False)
     if kind == LabelKind.LABEL_KIND_BINARY:
         cells, _ = ndimage.label(label > 0, structure=_EIGHT_NEIGHBOURS)
         return np.where(label > 0, cells.astype(np.int32), label)

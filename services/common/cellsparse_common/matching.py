@@ -174,7 +174,7 @@ def _overlap(true: Labels, pred: Labels) -> _Overlap:
     area_true = np.bincount(t, minlength=n_true + 1)
     area_pred = np.bincount(p, minlength=n_pred + 1)
     both = (t > 0) & (p > 0)
-    pairs, shared = np.unique(t[both] * (n_pred + 1) + p[both], return_counts=True)
+    pairs, shared = np.unique(t[both].astype(np.int64) * (n_pred + 1) + p[both], return_counts=True)
     at_true, at_pred = np.divmod(pairs, n_pred + 1)
     union = area_true[at_true] + area_pred[at_pred] - shared
     return _Overlap(
@@ -182,18 +182,19 @@ def _overlap(true: Labels, pred: Labels) -> _Overlap:
     )
 
 
-def _sequential(label: Labels) -> tuple[npt.NDArray[np.int64], int]:
+def _sequential(label: Labels) -> tuple[npt.NDArray[np.int32], int]:
     """Return labels (0 or more) renumbered 1..n in their order, 0 staying 0, and n."""
     if label.size == 0:
-        return np.zeros(0, np.int64), 0
+        return np.zeros(0, np.int32), 0
     highest = int(label.max())
     if highest > 4 * label.size:
         values, inverse = np.unique(label, return_inverse=True)
         offset = 0 if values[0] == 0 else 1
-        return inverse.astype(np.int64) + offset, len(values) - 1 + offset
+        return inverse.astype(np.int32) + np.int32(offset), len(values) - 1 + offset
     present = np.bincount(label, minlength=highest + 1) > 0
     present[0] = False
-    return np.cumsum(present)[label] * present[label], int(present.sum())
+    lookup = np.where(present, np.cumsum(present), 0).astype(np.int32)
+    return lookup[label], int(present.sum())
 
 
 def _count(overlap: _Overlap, iou: float) -> Counts:

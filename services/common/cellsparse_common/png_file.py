@@ -3,13 +3,13 @@
 import struct
 from io import BytesIO
 
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from PIL import PngImagePlugin
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.image_layout import Header
+from cellsparse_common.png_deep_colour import decode_deep_colour
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
@@ -43,10 +43,10 @@ def decode(data: bytes, field: str, *, indices: bool) -> npt.NDArray[np.generic]
     Raises:
         InvalidArgument: The file is truncated, broken or animated.
     """
-    _, _, bits, colour = _ihdr(data, field)
+    width, height, bits, colour = _ihdr(data, field)
     try:
         if bits == 16 and colour != _GRAY:  # Pillow would cut 16 bits of colour down to 8
-            return np.asarray(imagecodecs.png_decode(data))
+            return decode_deep_colour(data, (height, width, _CHANNELS[colour]))
         with PngImagePlugin.PngImageFile(BytesIO(data)) as file:
             if getattr(file, "is_animated", False):
                 raise InvalidArgument(f"The {field} is an animated PNG; export one frame.", field)

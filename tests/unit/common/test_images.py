@@ -1,9 +1,12 @@
 """Uploaded images: every flavour that is accepted, and every way to be refused before anything is decoded."""
 
+import contextlib
+import gc
 import io
 import logging
 import random
 import struct
+import sys
 import time
 import tracemalloc
 import zlib
@@ -181,8 +184,33 @@ def test_png_kinds():
     assert np.array_equal(decode(png(rgba, "LA")).array[:, :, 1], gray)
     assert decode(png(PLANE)).array.dtype == np.uint16
     assert np.array_equal(decode(png(PLANE)).array, PLANE)
-    deep = np.dstack([PLANE, PLANE // 2, PLANE // 3])
-    assert np.array_equal(decode(imagecodecs.png_encode(deep)).array, deep)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_with_16_bits_of_colour_keeps_them(channels):
+    y, x = np.mgrid[:40, :30]
+    smooth = (np.sin(x / 9 + y / 7) * 30_000 + 30_000).astype(np.uint16)  # lets the encoder use every filter
+    noisy = RNG.integers(0, 2**16, smooth.shape).astype(np.uint16)
+    for parts in ([smooth, smooth // 2, y.astype(np.uint16), 257 * x.astype(np.uint16)], [noisy] * 4):
+        deep = np.dstack(parts[:channels])
+        image = decode(imagecodecs.png_encode(deep))
+        assert image.array.dtype == np.uint16
+        assert np.array_equal(image.array, deep)
+
+
+def test_broken_files_release_no_reference_too_many():
+    """A decoder that does ends the process: None is not immortal in Python 3.11."""
+    broken = [bytearray(data) for data in VALID]
+    for data in broken:
+        data[len(data) * 2 // 3] ^= 0xFF
+    gc.collect()
+    before = sys.getrefcount(None)
+    for _ in range(100):
+        for data in broken:
+            with contextlib.suppress(InvalidArgument):
+                decode(bytes(data))
+    gc.collect()
+    assert sys.getrefcount(None) > before - 60
 
 
 def test_palette_png_gives_colours_or_indices():
@@ -230,6 +258,7 @@ def test_read_header_decodes_nothing():
         (tiff(PLANE, tile=(16, 16))[:2000], "truncated"),
         (png(PLANE)[:-500], "truncated"),
         (png(COLOUR)[:40], "truncated"),
+        (imagecodecs.png_encode(np.dstack([PLANE] * 3))[:-500], "truncated"),
         (tiff(RNG.random((5, 30, 40)).astype("f4")), r"has 5 channels \(shape \(5, 30, 40\)\); allowed: 1 to 4"),
         (tiff(RNG.random((30, 40, 5)).astype("f4")), r"has 5 channels \(shape \(30, 40, 5\)\); allowed: 1 to 4"),
         (tiff(RNG.random((5, 30, 40)).astype("f4"), ome=True, metadata={"axes": "CYX"}), "has 5 channels"),
