@@ -16,6 +16,7 @@ from cellsparse.demo.results import GOOD_F1, Result, table, write_report
 from cellsparse.demo.source import demo_items
 from cellsparse.errors import CellsparseError, InvalidArgument
 from cellsparse.items import Item
+from cellsparse.runs import Run
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 
 K = 4
@@ -60,10 +61,15 @@ def _work(client: Client, items: list[Item], out: Path, console: Console, begun:
     dense = client.create_dataset("demo", items)
     sparse = client.sparsify(dense.id, mode="minmax", k=K, background="shifted", distance=DISTANCE)
     console.print(render.dataset_table([sparse, dense]))
+    # All are queued at once and train one after the other; a model is scored while the next one's trainer starts.
+    queue = {
+        backend: client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
+        for backend in settings.backends()
+    }
     results, failed = [], False
-    for backend in settings.backends():
+    for backend, handle in queue.items():
         try:
-            result = _train(client, backend, sparse, dense, console)
+            result = _follow(client, backend, handle, dense, console)
         except CellsparseError as error:
             console.print(f"error: {backend}: {error.message}", style="red", markup=False)
             failed = True
@@ -85,11 +91,8 @@ def _work(client: Client, items: list[Item], out: Path, console: Console, begun:
     return Exit.RUN_FAILED if failed else Exit.OK
 
 
-def _train(
-    client: Client, backend: str, sparse: dataset_pb2.Dataset, dense: dataset_pb2.Dataset, console: Console
-) -> Result:
-    """Train one backend on the sparse labels and score it on the dense test split."""
-    handle = client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
+def _follow(client: Client, backend: str, handle: Run, dense: dataset_pb2.Dataset, console: Console) -> Result:
+    """Show one run until it has ended, and score its model on the dense test split."""
     events: list[trainer_pb2.TrainingEvent] = []
     with RunView(console, handle.info(), backend).shown() as view:
         for event in client.watch(handle.id, on_lost=view.lost.say):
