@@ -95,7 +95,7 @@ def _show_sparse(axes: Axes, image: npt.NDArray[np.float32], label: Labels) -> N
     shown[label < 0] *= 0.55
     shown[label == 0] = 0.5 * shown[label == 0] + 0.5 * np.array(_rgb(BACKGROUND))
     cells = _cells(label)
-    title = f"learnt from: {len(cells)} cells labelled"
+    title = f"trained on: {len(cells)} cells"
     title += ", some background (blue)" if (label == 0).any() else ""
     _show(axes, shown, title)
     outline(axes, label, dict.fromkeys(cells, GIVEN))
