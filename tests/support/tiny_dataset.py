@@ -3,8 +3,6 @@
 import numpy as np
 
 from cellsparse_common import datasets
-from cellsparse_common.images import encode_tiff
-from cellsparse_common.labels import encode_labels
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 SPLITS = (common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST)
@@ -39,16 +37,6 @@ def write_dataset(store, dataset_id: str = "ds-tiny", size: int = 64) -> dataset
     for number, split in enumerate(SPLITS):
         image, dense = blobs(size, seed=number)
         label = dense if split == common_pb2.SPLIT_TEST else sparse(dense)
-        manifest.items.add(
-            name=f"item{number}",
-            split=split,
-            image_sha256=datasets.put_blob(store, encode_tiff(image)),
-            label_sha256=datasets.put_blob(store, encode_labels(label)),
-            shape=image.shape,
-            axes="YX",
-            dtype="uint8",
-            cells=len(np.unique(label[label > 0])),
-            labelled_pixels=int((label >= 0).sum()),
-        )
+        manifest.items.append(datasets.put_item(store, name=f"item{number}", split=split, image=image, label=label))
     datasets.write_manifest(store, manifest)
     return manifest

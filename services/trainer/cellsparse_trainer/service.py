@@ -13,7 +13,7 @@ import grpc
 
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.matching import Counts, Score, scores
+from cellsparse_common.matching import DEFAULT_IOUS, Counts, scores
 from cellsparse_common.server import time_left
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
@@ -23,7 +23,6 @@ from cellsparse_trainer.model_store import read_card
 from cellsparse_trainer.samples import trainable_items
 from cellsparse_trainer.settings import TrainerSettings
 
-_IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9]
 _PACKAGES = ("torch", "tensorflow", "tf-keras", "stardist", "cellpose", "numpy")
 _EVALUATE_SECONDS = 86400.0
 
@@ -104,7 +103,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         read_card(self._store, request.model_id)
         split = request.split or common_pb2.SPLIT_TEST
         items = self._items(request.dataset_id, split)
-        ious = list(request.ious) or _IOUS
+        ious = list(request.ious) or list(DEFAULT_IOUS)
         yield trainer_pb2.EvaluateResponse(items_done=0, items_total=len(items))
         report = trainer_pb2.EvaluationReport()
         total: list[Counts] | None = None
@@ -114,12 +113,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 evaluate_item, self._place, request.model_id, item.SerializeToString(), ious, seconds=seconds
             )
             total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
-            report.items.add(item=item.name, scores=[_message(scores(count)) for count in counts])
+            report.items.add(item=item.name, scores=[scores(count).to_message() for count in counts])
             report.sparse = report.sparse or sparse
             if not context.is_active():
                 return
             yield trainer_pb2.EvaluateResponse(items_done=done, items_total=len(items))
-        report.scores.extend(_message(scores(count)) for count in total or ())
+        report.scores.extend(scores(count).to_message() for count in total or ())
         yield trainer_pb2.EvaluateResponse(items_done=len(items), items_total=len(items), report=report)
 
     def busy(self) -> bool:
@@ -142,11 +141,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             name = common_pb2.Split.Name(split)
             raise InvalidArgument(f"Dataset {dataset_id} has no item of {name}.", "split")
         return items
-
-
-def _message(score: Score) -> common_pb2.MatchingScore:
-    names = [field.name for field in common_pb2.MatchingScore.DESCRIPTOR.fields]
-    return common_pb2.MatchingScore(**{name: getattr(score, name) for name in names})
 
 
 def _versions() -> dict[str, str]:
