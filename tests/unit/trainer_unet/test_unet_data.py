@@ -116,16 +116,30 @@ def test_targets_add_likely_background_only_where_asked(cell_sample, make_config
 
 
 @pytest.mark.parametrize("bright", [True, False])
-def test_likely_background_spares_every_cell(cell_sample, bright):
+@pytest.mark.parametrize("background", [True, False])
+def test_likely_background_spares_every_cell(cell_sample, bright, background):
     image = cell_sample.image if bright else 1 - cell_sample.image
-    found = likely_background(image, cell_sample.label)
+    label = cell_sample.label if background else np.where(cell_sample.label == 0, -1, cell_sample.label)
+    found = likely_background(image, label)
     assert found.mean() > 0.2
-    assert (cell_sample.label[found] == -1).all()
+    assert (label[found] == -1).all()
     assert (cell_sample.image[found] < 0.4).all()  # cells are at 0.8
+
+
+def test_likely_background_reaches_the_outline_but_not_into_a_neighbour():
+    label = np.full((40, 60), -1, np.int32)
+    label[10:30, 10:30] = 1
+    image = np.where(label == 1, 0.8, 0.1).astype(np.float32)
+    image[10:30, 30:50] = 0.8  # touches the labelled cell
+    found = likely_background(image, label)
+    assert found[12:28, 8].all()
+    assert found[8, 12:28].all()
+    assert not found[14:26, 30:48].any()
 
 
 def test_likely_background_needs_a_difference_in_brightness(cell_sample):
     noise = np.random.default_rng(0).random(cell_sample.image.shape, np.float32)
     assert not likely_background(noise, cell_sample.label).any()
-    assert not likely_background(cell_sample.image, np.where(cell_sample.label == 0, -1, cell_sample.label)).any()
+    assert not likely_background(np.zeros_like(noise), cell_sample.label).any()
     assert not likely_background(cell_sample.image, np.minimum(cell_sample.label, 0)).any()
+    assert not likely_background(cell_sample.image, np.ones_like(cell_sample.label)).any()
