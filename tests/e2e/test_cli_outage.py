@@ -3,11 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import psutil
 import pytest
+
+from cellsparse import stack as stack_processes
 
 pytestmark = pytest.mark.timeout(300)
 SLOW = ["--set", "steps=100000", "--set", "crop_size=32", "--set", "batch_size=1", "--set", "device=cpu"]
@@ -41,6 +45,22 @@ def test_down_leaves_nothing_behind(stack):
     assert not [pid for pid in {*pids, *children} if psutil.pid_exists(pid)]
     assert "nothing runs" in stack.run("down").stdout
     assert "cellsparse up" in stack.run("status", code=4).stderr
+
+
+def test_ctrl_c_in_the_demo_stops_all_that_it_started(tmp_path):
+    command = [sys.executable, "-u", "-m", "cellsparse.demo", "--out", str(tmp_path / "demo")]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        for line in demo.stdout:
+            if "starting" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        _, err = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130
+    assert "Traceback" not in err
+    assert stack_processes.down(tmp_path / "demo" / "home") == 0
 
 
 def wait_for(true, seconds: float) -> None:

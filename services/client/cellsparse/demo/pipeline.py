@@ -1,6 +1,7 @@
 """The demo from start to end: stack, dataset, sparse labels, three runs, scores, pictures."""
 
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
         with Client(record.address) as client:
             return _work(client, items, out, console, begun)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
         if keep_running:
             console.print(f"the stack goes on; CELLSPARSE_HOME={home} cellsparse down stops it")
         else:
