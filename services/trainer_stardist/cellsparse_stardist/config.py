@@ -176,14 +176,14 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "jitter": 0.5,
     }
     plan = {
-        "steps": 300,
+        "steps": 500,
         "batch_size": 8,
         "crop_size": 64,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "weight_decay": 0.0,
         "lower_percentile": 1.0,
         "upper_percentile": 99.8,
-        "validate_every": 50,
-        "checkpoint_every": 50,
+        "validate_every": 100,
+        "checkpoint_every": 100,
     }
     return own, plan
