@@ -11,6 +11,7 @@ import grpc
 import psutil
 import pytest
 from support.orchestrator import SECONDS, Orchestrator, refused, snapshot, state_names, tiny_items, until
+from support.server_process import ServerProcess
 from support.tiny_dataset import blobs
 
 from cellsparse_common.images import encode_tiff
@@ -202,6 +203,17 @@ def test_what_is_not_installed_is_said_and_not_fatal(home):
             orchestrator.train(orchestrator.upload().id)
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
         assert "not_installed_at_all" in caught.value.details()
+
+
+def test_given_trainers_go_on_without_the_orchestrator(home, tmp_path):
+    (tmp_path / "trainer").mkdir()
+    with ServerProcess(["-m", "support.cellsparse_fake"], home / "store", tmp_path / "trainer") as trainer:
+        settings = {"CELLSPARSE_LAUNCHER": "static", "CELLSPARSE_TRAINERS": f"unet={trainer.address}"}
+        with Orchestrator(home, **settings) as first:
+            run = started(first, steps=150)
+        with Orchestrator(home, **settings) as second:
+            assert state_names(second.watch(run.id)) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
+            assert second.run(run.id).attempts == 1
 
 
 def test_a_home_has_one_orchestrator(home):

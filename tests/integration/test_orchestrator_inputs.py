@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import tifffile
-from support.orchestrator import Orchestrator, messages, refused, snapshot, tiny_items
+from support.orchestrator import Orchestrator, messages, refused, snapshot, tiny_items, until
 from support.tiny_dataset import blobs
 
 from cellsparse_common.images import encode_tiff
@@ -159,6 +159,8 @@ def test_an_upload_that_breaks_off(orchestrator):
 
     with pytest.raises(grpc.RpcError):
         orchestrator.datasets.CreateDataset(stream(), timeout=10)
+    # The client does not wait for the server, which cleans up a moment later.
+    until(lambda: not any((orchestrator.home / "uploads").iterdir()))
 
 
 def sparsify(dataset_id, **settings):

@@ -74,7 +74,7 @@ class Orchestrator(ServerProcess):
 
     def healthy(self, name: str, but_not: int = 0) -> orchestrator_pb2.ServiceStatus:
         """Wait until a service is healthy, in another process than `but_not`."""
-        return until(lambda: (found := self.service(name)).healthy and found.pid != but_not and found)
+        return until(lambda: (found := self.service(name)).healthy and (not but_not or found.pid != but_not) and found)
 
     def upload(self, items: Iterable | None = None, name: str = "tiny") -> dataset_pb2.Dataset:
         return self.datasets.CreateDataset(messages(items, name), timeout=SECONDS).dataset

@@ -10,6 +10,9 @@ from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error
 from cellsparse_common.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.launchers.probe import probe
+
+_PROBE_SECONDS = 4.0
 
 
 def call_service(
@@ -74,6 +77,11 @@ def find_address(launcher: Launcher, name: str) -> str:
         raise Unavailable(f"No {name} service is configured.")
     if not service.address:
         raise Unavailable(f"The {name} service is not running now: {service.message}")
+    if not service.healthy:
+        # One slow answer on a busy machine is no reason to refuse a call: ask again.
+        health = probe(name, service.address, _PROBE_SECONDS)
+        if not health.healthy:
+            raise Unavailable(f"The {name} service does not answer now: {health.message}")
     return service.address
 
 

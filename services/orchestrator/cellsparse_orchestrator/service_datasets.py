@@ -10,7 +10,7 @@ import grpc
 
 from cellsparse_common import keys
 from cellsparse_common.datasets import read_manifest, summarize, write_manifest
-from cellsparse_common.errors import CellsparseError, NotFound, ResourceExhausted
+from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore
 from cellsparse_common.storage.files import disk_errors
 from cellsparse_orchestrator.clock import new_id, now, timestamp
@@ -71,6 +71,8 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             limit.start()
             try:
                 upload.read(request_iterator)
+            except grpc.RpcError as error:
+                raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
             finally:
                 limit.cancel()
             summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))

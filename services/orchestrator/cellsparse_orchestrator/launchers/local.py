@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
 _PROBE_SECONDS = 4.0
 _BETWEEN_PROBES = 5.0
-_DEAF_SECONDS = 60.0
+_DEAF_SECONDS = 120.0
 """A service that runs but does not answer for so long is killed and restarted."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _SETTLED_SECONDS = 60.0
@@ -110,7 +110,10 @@ class _Keeper(threading.Thread):
         while not self._end.is_set():
             began = time.monotonic()
             try:
-                self.child = adopt(self._command, self._stop_seconds) or start(self._command)
+                self.child = adopt(self._command, self._stop_seconds)
+                if self._end.is_set():
+                    return
+                self.child = self.child or start(self._command)
                 self._attend(self.child)
             except OSError as error:
                 self._say(f"{self._command.name} cannot be started: {error.strerror or error}.")
@@ -126,9 +129,9 @@ class _Keeper(threading.Thread):
             if not child.alive():
                 self._say(f"{name} {child.how_it_ended()}; it is being restarted. Its log: {self._command.log_file}")
                 return
-            if time.monotonic() >= next_probe and self._look(child):
-                answered = time.monotonic()
             if time.monotonic() >= next_probe:
+                if self._look(child):
+                    answered = time.monotonic()
                 next_probe = time.monotonic() + (_BETWEEN_PROBES if self.service.healthy else 0.2)
             if time.monotonic() - answered > _DEAF_SECONDS:
                 self._say(f"{name} did not answer for {_DEAF_SECONDS:g} s; it is being restarted.")
