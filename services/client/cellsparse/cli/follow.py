@@ -16,6 +16,9 @@ from cellsparse.errors import CellsparseError, RunFailedError
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 
+QUIET_SECONDS = 5
+
+
 def follow(client: Client, run: orchestrator_pb2.Run, output: Output, *, after: int = 0) -> orchestrator_pb2.Run:
     """Show a run until it has ended.
 
@@ -88,7 +91,7 @@ class Lost:
 
 
 class RunView:
-    """A run on a terminal (one bar that moves) or in a file (a line per event that tells something)."""
+    """A run on a terminal (one bar that moves) or in a file (a line for what is new, and for progress every few seconds)."""
 
     def __init__(self, console: Console, run: orchestrator_pb2.Run, label: str = "") -> None:
         self._console = console
@@ -107,6 +110,7 @@ class RunView:
         self._task = TaskID(0)
         self._facts: dict[str, str] = {}
         self._state = -1
+        self._printed = 0
         self.lost = Lost(self._progress.console)
 
     @contextmanager
@@ -122,8 +126,11 @@ class RunView:
         message = event.message or event.training.message
         training = event.training if event.HasField("training") else None
         if not self._live:
-            if event.state != self._state or message or (training and (training.losses or training.validation)):
+            tells = event.state != self._state or message or (training is not None and training.validation)
+            due = event.time.seconds >= self._printed + QUIET_SECONDS
+            if tells or (due and training is not None and training.losses):
                 self._console.print(render.event_text(event), markup=False, soft_wrap=True)
+                self._printed = event.time.seconds
             self._state = event.state
             return
         if message:
