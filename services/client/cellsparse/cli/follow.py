@@ -15,7 +15,6 @@ from cellsparse.client import Client
 from cellsparse.errors import CellsparseError, RunFailedError
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
-
 QUIET_SECONDS = 5
 
 
@@ -91,7 +90,7 @@ class Lost:
 
 
 class RunView:
-    """A run on a terminal (one bar that moves) or in a file (a line for what is new, and for progress every few seconds)."""
+    """A run as one bar on a terminal, elsewhere as a line for what is new, and for progress every few seconds."""
 
     def __init__(self, console: Console, run: orchestrator_pb2.Run, label: str = "") -> None:
         self._console = console
