@@ -81,7 +81,7 @@ class CellposeTraining:
         image = torch.from_numpy(batch.image).to(self._device, memory_format=torch.channels_last)
         label = torch.from_numpy(batch.label).to(self._device)
         flow = torch.from_numpy(batch.flow).to(self._device)
-        losses = masked_loss(self._network(image)[0], label, flow)
+        losses = masked_loss(self._network(image)[0], label, flow, self._sampler.background_weight)
         values = {name: value.item() for name, value in losses.items()}
         if not isfinite(values["loss"]):
             raise FloatingPointError(f"The loss is {values['loss']} at step {step}; try a lower learning rate.")

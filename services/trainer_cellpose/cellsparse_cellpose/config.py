@@ -14,10 +14,11 @@ from cellsparse_trainer.plan import Plan
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "cosine")
 SAMPLINGS = ("image", "cell")
+RESCALES = ("image", "dataset")
 
 PAPER_EPOCHS = 100
 FAST_STEPS = 240
-FAST_BATCH = 4
+FAST_BATCH = 8
 
 _DEVICES = {
     trainer_pb2.DEVICE_UNSPECIFIED: "auto",
@@ -49,6 +50,11 @@ class Config:
     """Epochs ("steps") or steps ("cosine") until the learning rate is at its peak, from 0."""
     sampling: str
     """One of `SAMPLINGS`: "image" takes every image once per epoch and crops anywhere, "cell" crops around cells."""
+    rescale: str
+    """One of `RESCALES`: bring each image's own labelled cells to the mean diameter, or those of the whole dataset."""
+    background_share: float
+    """Share of the pixels that is taken to be background, 0 to 0.95. Labelled background weighs more in the cell
+    probability's loss until it has this share of the labelled pixels; 0 leaves it as it is."""
     flow_threshold: float
     """Mask recovery: largest flow error kept, 0 to 10; 0 keeps all."""
     cellprob_threshold: float
@@ -64,10 +70,12 @@ class Config:
         _within("flow_threshold", self.flow_threshold, 0, 10)
         _within("cellprob_threshold", self.cellprob_threshold, -6, 6)
         _within("min_size", self.min_size, 0, 100_000)
+        _within("background_share", self.background_share, 0, 0.95)
         _within("warmup", self.warmup, 0, 1_000_000)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("sampling", self.sampling, SAMPLINGS)
+        _one_of("rescale", self.rescale, RESCALES)
         # Cellpose's tiling holds style vectors of 256 values, one per channel of the last level.
         if len(self.channels) < 2 or min(self.channels) < 1 or self.channels[-1] != 256:
             raise ValueError(f"channels is {self.channels}; allowed: two levels or more, the last of 256 channels.")
@@ -111,7 +119,7 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
     plan = Plan(
         steps=_given(settings, "steps", steps),
         batch_size=batch_size,
-        crop_size=_given(settings, "crop_size", 224 if paper else 96),
+        crop_size=_given(settings, "crop_size", 224 if paper else 64),
         learning_rate=_given(settings, "learning_rate", 1e-3 if paper else 2e-3),
         weight_decay=_given(settings, "weight_decay", 1e-4 if paper else 1e-2),
         lower_percentile=_given(settings, "lower_percentile", 0.0 if paper else 1.0),
@@ -124,12 +132,14 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
     )
     return Config(
         plan=plan,
-        mean_diameter=_given(own, "mean_diameter", 30.0),
+        mean_diameter=_given(own, "mean_diameter", 30.0 if paper else 20.0),
         scale_range=_given(own, "scale_range", 0.5),
         optimizer="sgd" if paper else "adamw",
         schedule="steps" if paper else "cosine",
         warmup=10 if paper else 20,
         sampling="image" if paper else "cell",
+        rescale="image" if paper else "dataset",
+        background_share=_given(own, "background_share", 0.0 if paper else 0.8),
         flow_threshold=_given(own, "flow_threshold", 0.4),
         cellprob_threshold=_given(own, "cellprob_threshold", 0.0),
         min_size=_given(own, "min_size", 15),

@@ -31,8 +31,8 @@ class Targets:
     """One pixel (y, x) of each labelled cell, the nearest to its centroid, shape (cells, 2)."""
     diameter: float
     """Median diameter of the labelled cells in pixels; 0 without one."""
-    background: bool
-    """Whether a pixel is labelled as background."""
+    background: int
+    """Number of pixels labelled as background."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def make_targets(label: NDArray[np.int32]) -> Targets:
     """
     cells = _renumber(label)
     inside = np.flatnonzero(cells)
-    background = bool((label == 0).any())
+    background = int(np.count_nonzero(label == 0))
     if not inside.size:
         nothing = np.zeros((2, 0), np.float32)
         return Targets(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellsparse_cellpose.config import Config
-from cellsparse_cellpose.data import Crop, cut, make_targets, place
+from cellsparse_cellpose.data import Crop, Targets, cut, make_targets, place
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.samples import Sample
 
@@ -17,6 +17,12 @@ UNIFORM_TRIES = 50
 
 BACKGROUND_SHARE = 0.25
 """Share of the crops around a cell's image that look at labelled background instead, where there is some."""
+
+MOST_WEIGHT = 20.0
+"""Largest weight of a background pixel, so that a handful of them cannot rule the loss."""
+
+MARGIN = 0.15
+"""Smallest distance of the pixel a crop is placed around from the crop's border, relative to its side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,7 @@ class Sampler:
 
     Attributes:
         diameter: Mean over the images of the median diameter of their labelled cells, in pixels.
+        background_weight: Weight of a background pixel relative to a cell's that gives the background its share.
         steps_per_epoch: Batches that show every image once.
     """
 
@@ -55,6 +62,7 @@ class Sampler:
         if not self._cells:
             raise InvalidArgument(f"None of the {len(samples)} training images has a labelled cell.")
         self.diameter = float(np.mean([one.diameter for one in self._targets if len(one.centers)]))
+        self.background_weight = _background_weight(self._targets, config.background_share)
         self.steps_per_epoch = -(-len(self._usable) // config.plan.batch_size)
 
     def batch(self, step: int) -> Batch:
@@ -76,7 +84,8 @@ class Sampler:
     def _turn(self, step: int) -> list[int]:
         """Returns the images of a step: every epoch shows each image once, the last batch may be smaller."""
         epoch, part = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self._config.plan.seed, epoch, 0]).permutation(self._usable)
+        # A third number that is not 0 keeps this stream apart from those of the crops.
+        order = np.random.default_rng([self._config.plan.seed, epoch, 1]).permutation(self._usable)
         size = self._config.plan.batch_size
         return [int(index) for index in order[part * size : (part + 1) * size]]
 
@@ -102,7 +111,9 @@ class Sampler:
 
     def _at(self, rng: np.random.Generator, index: int, pixel: NDArray[np.int64]) -> Crop:
         """Cuts a crop that shows a given pixel. It falls on a whole crop pixel, so no rounding can lose it."""
-        target = rng.integers(0, self._config.plan.crop_size, 2)
+        size = self._config.plan.crop_size
+        margin = int(MARGIN * size)
+        target = rng.integers(margin, size - margin, 2)
         return self._crop(rng, index, pixel, target, self._scale(rng, index))
 
     def _pixel(self, rng: np.random.Generator, index: int, *, background: bool) -> NDArray[np.int64]:
@@ -114,10 +125,24 @@ class Sampler:
     def _scale(self, rng: np.random.Generator, index: int) -> float:
         """Returns crop pixels per image pixel: cells come to the mean diameter, give or take the scale range."""
         spread = 1 + self._config.scale_range * (rng.random() - 0.5)
-        return self._config.mean_diameter / (self._targets[index].diameter or self.diameter) * spread
+        own = self._targets[index].diameter if self._config.rescale == "image" else 0.0
+        return self._config.mean_diameter / (own or self.diameter) * spread
 
     def _crop(
         self, rng: np.random.Generator, index: int, anchor: NDArray[Any], target: NDArray[Any], scale: float
     ) -> Crop:
         matrix = place(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
         return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
+
+
+def _background_weight(targets: Sequence[Targets], share: float) -> float:
+    """Returns the weight (from 1) with which background makes up `share` of the labelled pixels.
+
+    People label cells and little around them. A network taught with such a mixture finds cells likely everywhere: its
+    logits are off by the logarithm of this weight, its cells too fat, and noise becomes cells.
+    """
+    cells = sum(one.inside.size for one in targets)
+    background = sum(one.background for one in targets)
+    if not background:
+        return 1.0
+    return min(MOST_WEIGHT, max(1.0, share / (1 - share) * cells / background))

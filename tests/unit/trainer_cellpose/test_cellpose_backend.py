@@ -96,7 +96,7 @@ def test_an_exported_model_predicts_the_same_from_its_folder_alone(tmp_path: Pat
     np.testing.assert_array_equal(backend.open_model(tmp_path, "cpu").predict(image), model.predict(image))
 
 
-def test_stock_cellpose_opens_the_exported_file_without_a_download(
+def test_stock_cellpose_opens_the_exported_file_without_a_download_and_computes_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -113,3 +113,7 @@ def test_stock_cellpose_opens_the_exported_file_without_a_download(
     written = torch.load(tmp_path / MODEL_FILE, weights_only=True)
     assert written.keys() == stock.net.state_dict().keys()
     assert all(torch.equal(value, written[name]) for name, value in stock.net.state_dict().items())
+    image = disc_sample().image
+    _, (_, flow, cellprob), _ = stock.eval(image, channels=[0, 0], normalize=False, compute_masks=False)
+    ours = backend.open_model(tmp_path, "cpu")._outputs(image, stock.diam_mean / stock.diam_labels)
+    np.testing.assert_allclose(ours, np.concatenate([flow, cellprob[np.newaxis]]), atol=1e-3)

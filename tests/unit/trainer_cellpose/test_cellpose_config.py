@@ -16,7 +16,8 @@ def test_the_paper_preset_is_the_papers_protocol() -> None:
     assert (plan.steps, plan.batch_size, plan.crop_size) == (300, 8, 224)  # 100 epochs of 3 batches
     assert (plan.learning_rate, plan.weight_decay, config.optimizer) == (1e-3, 1e-4, "sgd")
     assert (config.schedule, config.warmup, config.sampling) == ("steps", 10, "image")
-    assert (config.mean_diameter, config.scale_range) == (30, 0.5)
+    assert (config.mean_diameter, config.scale_range, config.rescale) == (30, 0.5, "image")
+    assert config.background_share == 0
     assert (plan.lower_percentile, plan.upper_percentile) == (0, 100)
 
 
@@ -58,6 +59,8 @@ def test_other_json_is_refused(text: str) -> None:
         ("optimizer", "adam"),
         ("schedule", "linear"),
         ("sampling", "pixel"),
+        ("rescale", "cell"),
+        ("background_share", 1.0),
         ("channels", (256,)),
         ("channels", (32, 64)),
     ],

@@ -45,3 +45,13 @@ def test_nothing_labelled_is_zero_not_nan() -> None:
     losses["loss"].backward()
     assert losses["loss"].item() == 0
     assert (output.grad == 0).all()
+
+
+def test_weighted_background_counts_as_that_many_pixels() -> None:
+    output, label, flow = tensors()
+    cells = masked_loss(output, torch.where(label > 0, label, -1), flow)["cellprob"] * (label > 0).sum()
+    background = masked_loss(output, torch.where(label > 0, -1, label), flow)["cellprob"] * (label == 0).sum()
+    expected = (cells + 3 * background) / ((label > 0).sum() + 3 * (label == 0).sum())
+    losses = masked_loss(output, label, flow, background_weight=3.0)
+    torch.testing.assert_close(losses["cellprob"], expected)
+    torch.testing.assert_close(losses["flow"], masked_loss(output, label, flow)["flow"])

@@ -77,3 +77,18 @@ def test_images_without_a_labelled_cell_cannot_be_trained_on() -> None:
     sample = Sample(name="bg", image=np.zeros((40, 40), np.float32), label=np.zeros((40, 40), np.int32))
     with pytest.raises(InvalidArgument, match="None of the 2 training images has a labelled cell"):
         Sampler(small_config(), [sample, sample])
+
+
+def test_labelled_background_gets_its_share() -> None:
+    label = disc_sample().label
+    cells, background = (label > 0).sum(), (label == 0).sum()
+    weight = Sampler(small_config(background_share=0.8), [disc_sample()]).background_weight
+    assert weight * background / (weight * background + cells) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("share", "background"), [(0.0, True), (0.8, False), (0.1, True)])
+def test_background_is_left_as_it_is_without_a_share_without_labels_or_where_it_has_more(
+    share: float, background: bool
+) -> None:
+    sampler = Sampler(small_config(background_share=share), [disc_sample(background=background)])
+    assert sampler.background_weight == 1
