@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.minio import DOMAIN, MinioServer, running_minio
+from support.minio import DOMAIN, REGION, MinioServer, running_minio
 
 from cellsparse_common.errors import StorageError
 from cellsparse_common.storage import open_store
@@ -80,10 +80,10 @@ def test_virtual_hosts(minio: MinioServer, monkeypatch: pytest.MonkeyPatch, tmp_
     assert f"bucket.{DOMAIN}" in asked
 
 
-def test_other_regions_are_signed_for(minio: MinioServer) -> None:
-    store = open_store(minio.settings("s3://bucket", s3_region="eu-central-1"))
-    with pytest.raises(StorageError, match="region"):
-        store.put("a", b"1")
+def test_the_region_is_signed_for(minio: MinioServer) -> None:
+    open_store(minio.settings("s3://bucket")).put("region", REGION.encode())
+    with pytest.raises(StorageError, match=f"region.*{REGION}"):
+        open_store(minio.settings("s3://bucket", s3_region="us-east-1")).put("region", b"1")
 
 
 def test_foreign_objects_in_the_bucket_are_not_listed(minio: MinioServer) -> None:

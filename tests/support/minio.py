@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ PROGRAM = Path(__file__).parents[2] / ".tools" / "bin" / "minio"
 DOMAIN = "store.test"
 ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret-key"
+REGION = "eu-central-1"
 START_SECONDS = 60.0
+PROBE_SECONDS = 2.0
 STOP_SECONDS = 20.0
 PORT_ATTEMPTS = 3
 
@@ -41,6 +44,7 @@ class MinioServer:
             "store_url": store_url,
             "s3_endpoint": self.endpoint,
             "s3_secure": self.ca_bundle is not None,
+            "s3_region": REGION,
             "s3_access_key": ACCESS_KEY,
             "s3_secret_key": SECRET_KEY,
             "s3_ca_bundle": self.ca_bundle,
@@ -102,6 +106,7 @@ def _start(program: Path, folder: Path, endpoint: str, certificates: Path) -> su
         "MINIO_ROOT_USER": ACCESS_KEY,
         "MINIO_ROOT_PASSWORD": SECRET_KEY,
         "MINIO_DOMAIN": DOMAIN,
+        "MINIO_SITE_REGION": REGION,
         "MINIO_BROWSER": "off",
         "MINIO_UPDATE": "off",
         "GOMAXPROCS": "2",
@@ -112,7 +117,11 @@ def _start(program: Path, folder: Path, endpoint: str, certificates: Path) -> su
 
 
 def _answers(server: MinioServer, process: subprocess.Popen[bytes]) -> bool:
-    client = server.client()
+    # Short patience: a request that comes too early may never be answered, the next one is.
+    trust = ssl.create_default_context(cafile=server.ca_bundle)
+    http = urllib3.PoolManager(timeout=PROBE_SECONDS, retries=False, ssl_context=trust)
+    secure = server.ca_bundle is not None
+    client = Minio(server.endpoint, ACCESS_KEY, SECRET_KEY, secure=secure, region=REGION, http_client=http)
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:

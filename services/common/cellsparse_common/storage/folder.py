@@ -136,7 +136,7 @@ def _move(path: Path, target: Path) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the latter if it goes while mkdir looks at what is in its way
             continue
         return
     path.replace(target)

@@ -1,6 +1,7 @@
 """Objects in a bucket of any S3 server."""
 
 import io
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket
 
 DOWNLOAD_ATTEMPTS = 3
 CHUNK = 2**20
+PUT_PAUSES = (0.05, 0.1, 0.2)
+"""Seconds before a denied write is tried again: a server that keeps objects as files may answer "denied" for a moment
+while another client deletes the last object beside the new one."""
+
 MISSING = frozenset({"NoSuchKey", "NotFound"})
 
 
@@ -52,8 +57,16 @@ class S3Store:
         source = io.BytesIO(data) if isinstance(data, bytes) else open_source(data)
         with source, disk_errors(f"write {key} to {self.url}"), self._errors(f"write {key}", key):
             length = source.seek(0, io.SEEK_END)
-            source.seek(0)
-            self._client.put_object(self._bucket, name, source, length)
+            for pause in (*PUT_PAUSES, None):
+                source.seek(0)
+                try:
+                    self._client.put_object(self._bucket, name, source, length)
+                except S3Error as error:
+                    if error.code != "AccessDenied" or pause is None:
+                        raise
+                    time.sleep(pause)
+                else:
+                    return
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""
