@@ -1,4 +1,4 @@
-"""A database with a dataset, and a reconciler around a trainer that does what a test says."""
+"""Lets the tests of this folder import their fakes."""
 
 import sys
 from pathlib import Path
