@@ -51,6 +51,8 @@ class Config:
     """True: crops visit the labelled cells in turn; False: the images in turn, at a random labelled pixel."""
     background_share: float
     """Share of crops around a background pixel, 0 to 1."""
+    dark_share: float
+    """Share of the dark unlabelled pixels in a crop that count as background, 0 to 1; needs labelled background."""
     jitter: float
     """How far the crop's middle may lie from its labelled pixel, 0 to 1; at 1 the pixel may be at the crop's edge."""
 
@@ -62,6 +64,7 @@ class Config:
             "features": (4, 512),
             "warmup_steps": (0, 1_000_000),
             "background_share": (0, 1),
+            "dark_share": (0, 1),
             "jitter": (0, 1),
         }
         for name, (low, high) in ranges.items():
@@ -122,7 +125,7 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
         field = _PROTO_NAMES.get(name, name)
         if settings.HasField(field):
             plan[name] = getattr(settings, field)
-    for name in ("n_rays", "grid", "unet_depth", "unet_filters"):
+    for name in ("n_rays", "grid", "unet_depth", "unet_filters", "dark_share"):
         if settings.stardist.HasField(name):
             own[name] = getattr(settings.stardist, name)
     return Config(plan=Plan(**plan, seed=settings.seed, device=_DEVICES[settings.device]), **own)
@@ -143,6 +146,7 @@ def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": False,
         "anchor_cells": False,
         "background_share": 0.1,  # stock StarDist takes 9 of 10 patches around foreground
+        "dark_share": 0.0,
         "jitter": 1.0,
     }
     plan = {
@@ -173,6 +177,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": True,
         "anchor_cells": True,
         "background_share": 0.3,
+        "dark_share": 0.2,
         "jitter": 0.5,
     }
     plan = {

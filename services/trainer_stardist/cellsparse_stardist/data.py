@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import edt_prob, star_dist
-from cellsparse_stardist.index import SampleIndex, index_sample
+from cellsparse_stardist.index import SampleIndex, blur, index_sample
 from cellsparse_trainer.samples import Sample
 
 OUTSIDE = -2
@@ -55,7 +55,7 @@ class Sampler:
     def __init__(self, samples: Sequence[Sample], config: Config) -> None:
         self._samples = samples
         self._config = config
-        self._index: list[SampleIndex] = [index_sample(sample.label) for sample in samples]
+        self._index: list[SampleIndex] = [index_sample(sample.image, sample.label) for sample in samples]
         self._anchors: list[tuple[int, int]]
         if config.anchor_cells:
             self._anchors = [(i, c) for i, index in enumerate(self._index) for c in range(len(index.cells))]
@@ -93,7 +93,8 @@ class Sampler:
         size, shape = self._config.plan.crop_size, sample.label.shape
         corner = [_corner(pixel[axis], size, shape[axis], self._config.jitter, rng) for axis in range(2)]
         margin = index.overhang(corner, size, self._config.grid)
-        return cut(sample.image, sample.label, (corner[0], corner[1]), size, margin)
+        crop = cut(sample.image, sample.label, (corner[0], corner[1]), size, margin)
+        return assume_dark(crop, index.dark, self._config.dark_share, rng)
 
 
 def cut(image: Floats, label: Labels, corner: tuple[int, int], size: int, margin: int) -> Crop:
@@ -111,6 +112,26 @@ def cut(image: Floats, label: Labels, corner: tuple[int, int], size: int, margin
     wide = _window((corner[0] - margin, corner[1] - margin), size + 2 * margin, label.shape)
     context = np.pad(label[wide.inside].astype(np.int32), wide.padding, constant_values=OUTSIDE)
     return Crop(image=pixels, label=context, margin=margin)
+
+
+def assume_dark(crop: Crop, dark: float, share: float, rng: np.random.Generator) -> Crop:
+    """Label a random share of the dark unlabelled pixels of a window as background.
+
+    A person labels background next to cells at most; without this the network invents cells where it was never told.
+    A share instead of all, so that assumed background does not outnumber what was labelled.
+
+    Args:
+        crop: Before augmentation.
+        dark: `SampleIndex.dark`.
+        share: Share of the dark pixels, 0 to 1.
+        rng: Random numbers.
+    """
+    if share == 0 or dark == -np.inf:
+        return crop
+    label = crop.label.copy()
+    middle = label[crop.margin : label.shape[0] - crop.margin, crop.margin : label.shape[1] - crop.margin]
+    middle[(middle == -1) & (blur(crop.image) < dark) & (rng.random(middle.shape) < share)] = 0
+    return Crop(image=crop.image, label=label, margin=crop.margin)
 
 
 def augment(crop: Crop, rng: np.random.Generator) -> Crop:

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects
+from scipy.ndimage import find_objects, gaussian_filter
 
+Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
+
+SMOOTHING = 2.0
+"""Pixels; sigma of the blur that separates dark ground from dark noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +22,8 @@ class SampleIndex:
     """Shape (cells, 5): cell number, first row, first column, end row, end column of its bounding box."""
     background: npt.NDArray[np.int64]
     """Shape (rows,): background pixels up to and including each row."""
+    dark: float
+    """Blurred intensity below which an unlabelled pixel is most likely background; -inf where nobody can tell."""
 
     @property
     def labelled(self) -> bool:
@@ -57,12 +63,33 @@ class SampleIndex:
         return -(-max(furthest, 0) // grid) * grid
 
 
-def index_sample(label: Labels) -> SampleIndex:
-    """Find cells and background of a label image (axes YX, -1 not labelled, 0 background, n > 0 cell n)."""
+def index_sample(image: Floats, label: Labels) -> SampleIndex:
+    """Find the labelled pixels of an image.
+
+    Args:
+        image: Axes YX, normalised.
+        label: Axes YX, -1 not labelled, 0 background, n > 0 cell n.
+    """
     positive = label > 0
     numbers, inverse = np.unique(label[positive], return_inverse=True)
     dense = np.zeros(label.shape, np.int32)
     dense[positive] = inverse + 1
     boxes = [(s[0].start, s[1].start, s[0].stop, s[1].stop) for s in find_objects(dense)]
     cells = np.column_stack([numbers, np.array(boxes, np.int64).reshape(-1, 4)]).astype(np.int64)
-    return SampleIndex(cells=cells, background=np.cumsum((label == 0).sum(axis=1)))
+    return SampleIndex(cells=cells, background=np.cumsum((label == 0).sum(axis=1)), dark=_dark(image, label))
+
+
+def blur(image: Floats) -> Floats:
+    """Smooth the noise of an image (axes YX) before its intensity is compared with `SampleIndex.dark`."""
+    return np.asarray(gaussian_filter(image, SMOOTHING), np.float32)
+
+
+def _dark(image: Floats, label: Labels) -> float:
+    """Darker than half of the labelled background and than nearly all labelled cell pixels; only for bright cells."""
+    background, cells = label == 0, label > 0
+    if not background.any() or not cells.any() or not (label < 0).any():
+        return -np.inf
+    smooth = blur(image)
+    if np.median(smooth[cells]) <= np.median(smooth[background]):
+        return -np.inf
+    return float(min(np.median(smooth[background]), np.percentile(smooth[cells], 5)))

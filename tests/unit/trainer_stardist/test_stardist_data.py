@@ -9,7 +9,7 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.data import OUTSIDE, Sampler, augment, cut, targets
+from cellsparse_stardist.data import OUTSIDE, Sampler, assume_dark, augment, cut, targets
 from cellsparse_stardist.index import index_sample
 from cellsparse_trainer.samples import Sample
 
@@ -37,7 +37,7 @@ def test_targets_of_a_whole_image_are_stardists(dense_sample, sparse_samples, gr
 @pytest.mark.parametrize("grid", [1, 2, 4])
 def test_a_cell_cut_by_the_crop_keeps_its_real_edge(dense_sample, grid):
     label = dense_sample.label
-    index = index_sample(label)
+    index = index_sample(dense_sample.image, label)
     whole_prob, whole_dist = targets(label, 0, grid, 32)
     for corner in [(0, 0), (8, 12), (32, 32), (20, 4)]:
         margin = index.overhang(corner, 32, grid)
@@ -55,7 +55,7 @@ def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
     label = rng.integers(0, 3, (height, width)).astype(np.int32)
     image = rng.random((height, width), np.float32)
     corner = (min(0, (height - 32) // 2), min(0, (width - 32) // 2))
-    crop = augment(cut(image, label, corner, 32, index_sample(label).overhang(corner, 32, grid)), rng)
+    crop = augment(cut(image, label, corner, 32, index_sample(image, label).overhang(corner, 32, grid)), rng)
     prob, dist = targets(crop.label, crop.margin, grid, 8)
     middle = slice(crop.margin, crop.margin + 32)
     known = crop.label[middle, middle][::grid, ::grid]
@@ -73,7 +73,7 @@ def test_every_crop_holds_a_labelled_pixel(height, width, seed, anchor_cells, ji
     label = np.full((height, width), -1, np.int32)
     for value in (0, 70_000, 4):
         label[rng.integers(height), rng.integers(width)] = value
-    index = index_sample(label)
+    index = index_sample(np.zeros(label.shape, np.float32), label)
     config = _config(anchor_cells=anchor_cells, jitter=jitter)
     sampler = Sampler([Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)], config)
     for position in range(4):
@@ -134,10 +134,50 @@ def test_index_finds_cells_and_background():
     label[1:3, 2:5] = 2_000_000_000
     label[4, 6] = 3
     label[5, :2] = 0
-    index = index_sample(label)
+    index = index_sample(np.zeros(label.shape, np.float32), label)
     assert index.cells.tolist() == [[3, 4, 6, 5, 7], [2_000_000_000, 1, 2, 3, 5]]
     assert index.background.tolist() == [0, 0, 0, 0, 0, 2]
     rng = np.random.default_rng(0)
     assert {index.draw(label, -1, 1.0, rng) for _ in range(40)} == {(5, 0), (5, 1)}
     assert index.draw(label, 0, 0.0, rng) == (4, 6)
-    assert not index_sample(np.full((3, 3), -1, np.int32)).labelled
+    assert not index_sample(np.zeros((3, 3), np.float32), np.full((3, 3), -1, np.int32)).labelled
+
+
+def test_dark_unlabelled_pixels_count_as_background():
+    image = np.full((32, 32), 0.5, np.float32)
+    image[:, :10] = 0.1
+    image[:, 22:] = 0.9
+    label = np.full((32, 32), -1, np.int32)
+    label[:4, 4:14] = 0
+    label[:, 26:] = 1
+    dark = index_sample(image, label).dark
+    assert 0.1 < dark < 0.9
+    crop = cut(image, label, (-2, 0), 32, 4)
+    rng = np.random.default_rng(0)
+    whole = assume_dark(crop, dark, 1.0, rng).label
+    changed = np.argwhere(whole != crop.label) - 4
+    assert (whole[whole != crop.label] == 0).all()
+    assert (crop.label[whole != crop.label] == -1).all()
+    assert len(changed) > 100
+    assert changed[:, 1].max() < 16
+    assert changed[:, 0].min() >= 2
+    tenth = (assume_dark(crop, dark, 0.1, rng).label != crop.label).sum()
+    assert 0 < tenth < 0.2 * len(changed)
+    assert assume_dark(crop, dark, 0.0, rng) is crop
+
+
+def test_nothing_is_assumed_without_background_or_where_cells_are_dark():
+    image = np.random.default_rng(0).random((20, 20), np.float32)
+    label = np.full((20, 20), -1, np.int32)
+    label[3:6, 3:6] = 1
+    assert index_sample(image, label).dark == -np.inf
+    label[:] = 0
+    label[3:6, 3:6] = 1
+    assert index_sample(image, label).dark == -np.inf
+    image[:] = 0.9
+    image[8:12] = 0.1
+    label[:] = -1
+    label[9:11, 3:6] = 1
+    label[0] = 0
+    assert index_sample(image, label).dark == -np.inf
+    assert np.isfinite(index_sample(1 - image, label).dark)
