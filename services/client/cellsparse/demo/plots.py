@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cellsparse.demo.results import Result
+from cellsparse_proto.v1 import common_pb2
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
@@ -32,8 +33,10 @@ def _scores(path: Path, results: Sequence[Result]) -> Path:
 def _curves(path: Path, results: Sequence[Result]) -> Path:
     figure, (left, right) = _figure()
     for colour, result in zip(COLOURS, results, strict=False):
-        losses = [(event.step, event.losses["loss"]) for event in result.events if "loss" in event.losses]
-        scores = [(event.step, event.validation["score"]) for event in result.events if "score" in event.validation]
+        # The last event names the score of the best step, which need not be the last one.
+        events = [event for event in result.events if event.state != common_pb2.RUN_STATE_SUCCEEDED]
+        losses = [(event.step, event.losses["loss"]) for event in events if "loss" in event.losses]
+        scores = [(event.step, event.validation["score"]) for event in events if "score" in event.validation]
         for axes, points, style in ((left, losses, "-"), (right, scores, "o-")):
             if points:
                 steps, values = zip(*points, strict=True)
