@@ -17,8 +17,8 @@ SAMPLINGS = ("image", "cell")
 RESCALES = ("image", "dataset")
 
 PAPER_EPOCHS = 100
-FAST_STEPS = 240
-FAST_BATCH = 8
+FAST_STEPS = 360
+FAST_BATCH = 4
 
 _DEVICES = {
     trainer_pb2.DEVICE_UNSPECIFIED: "auto",
@@ -125,15 +125,15 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
         lower_percentile=_given(settings, "lower_percentile", 0.0 if paper else 1.0),
         upper_percentile=_given(settings, "upper_percentile", 100.0 if paper else 99.8),
         channel=_given(settings, "channel", None),
-        validate_every=_given(settings, "validate_every_steps", max(1, steps // PAPER_EPOCHS * 5 if paper else 60)),
-        checkpoint_every=_given(settings, "checkpoint_every_steps", 100 if paper else 60),
+        validate_every=_given(settings, "validate_every_steps", max(1, steps // PAPER_EPOCHS * 5 if paper else 90)),
+        checkpoint_every=_given(settings, "checkpoint_every_steps", 100 if paper else 90),
         seed=settings.seed,
         device=_DEVICES[settings.device],
     )
     return Config(
         plan=plan,
-        mean_diameter=_given(own, "mean_diameter", 30.0 if paper else 20.0),
-        scale_range=_given(own, "scale_range", 0.5),
+        mean_diameter=_given(own, "mean_diameter", 30.0 if paper else 24.0),
+        scale_range=_given(own, "scale_range", 0.5 if paper else 0.8),
         optimizer="sgd" if paper else "adamw",
         schedule="steps" if paper else "cosine",
         warmup=10 if paper else 20,
