@@ -49,7 +49,14 @@ def test_down_leaves_nothing_behind(stack):
 
 def test_ctrl_c_in_the_demo_stops_all_that_it_started(tmp_path):
     command = [sys.executable, "-u", "-m", "cellsparse.demo", "--out", str(tmp_path / "demo")]
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    demo = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         for line in demo.stdout:
             if "starting" in line:
@@ -58,9 +65,10 @@ def test_ctrl_c_in_the_demo_stops_all_that_it_started(tmp_path):
         _, err = demo.communicate(timeout=60)
     finally:
         demo.kill()
+        left = stack_processes.down(tmp_path / "demo" / "home")
     assert demo.returncode == 130
     assert "Traceback" not in err
-    assert stack_processes.down(tmp_path / "demo" / "home") == 0
+    assert left == 0
 
 
 def wait_for(true, seconds: float) -> None:

@@ -183,10 +183,15 @@ class Client:
         return self.connection.pages("ListRuns", request, "runs")
 
     def watch(
-        self, run_id: str, after: int = 0, *, on_lost: OnLost | None = None
+        self,
+        run_id: str,
+        after: int = 0,
+        *,
+        on_lost: OnLost = lambda *_: None,
+        on_back: Callable[[], None] = lambda: None,
     ) -> Iterator[orchestrator_pb2.RunEvent]:
         """Yield a run's events until it has ended; outages of up to 30 s are bridged (see `cellsparse.runs.watch`)."""
-        return runs.watch(self.connection, run_id, after, on_lost=on_lost)
+        return runs.watch(self.connection, run_id, after, on_lost=on_lost, on_back=on_back)
 
     def cancel(self, run_id: str) -> orchestrator_pb2.Run:
         """Ask to cancel a run; one that has ended stays as it is."""

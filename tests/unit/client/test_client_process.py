@@ -25,6 +25,8 @@ def watching(fake, make):
         text=True,
         env=os.environ,
         start_new_session=True,
+        # A test run in the background of a shell ignores SIGINT, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "step 0/10" in process.stdout.readline()
     yield process

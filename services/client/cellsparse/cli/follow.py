@@ -34,12 +34,11 @@ def follow(client: Client, run: orchestrator_pb2.Run, output: Output, *, after: 
     try:
         if output.as_json:
             lost = Lost(output.errors)
-            for event in client.watch(run.id, after, on_lost=lost.say):
-                lost.over()
+            for event in client.watch(run.id, after, on_lost=lost.say, on_back=lost.over):
                 output.line({"type": "event", **words.plain(event)}, "")
         else:
             with RunView(output.console, run).shown() as view:
-                for event in client.watch(run.id, after, on_lost=view.lost.say):
+                for event in client.watch(run.id, after, on_lost=view.lost.say, on_back=view.lost.over):
                     view.show(event)
     except KeyboardInterrupt:
         detach(run.id, output)
@@ -121,7 +120,6 @@ class RunView:
 
     def show(self, event: orchestrator_pb2.RunEvent) -> None:
         """Show one event."""
-        self.lost.over()
         message = event.message or event.training.message
         training = event.training if event.HasField("training") else None
         if not self._live:

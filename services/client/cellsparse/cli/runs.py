@@ -77,8 +77,7 @@ def logs(run: options.RunName, json: options.Json = False, address: options.Addr
         found = find_run(client, run)
         lost = Lost(output.errors)
         try:
-            for event in client.watch(found.id, on_lost=lost.say):
-                lost.over()
+            for event in client.watch(found.id, on_lost=lost.say, on_back=lost.over):
                 for line in [*event.training.log_lines, *([event.message] if event.message else [])]:
                     time = event.time.ToJsonString()
                     entry = {"time": time, "attempt": event.attempt, "line": line}

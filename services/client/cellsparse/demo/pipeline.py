@@ -98,7 +98,7 @@ def _follow(client: Client, backend: str, handle: Run, dense: dataset_pb2.Datase
     """Show one run until it has ended, and score its model on the dense test split."""
     events: list[trainer_pb2.TrainingEvent] = []
     with RunView(console, handle.info(), backend).shown() as view:
-        for event in client.watch(handle.id, on_lost=view.lost.say):
+        for event in client.watch(handle.id, on_lost=view.lost.say, on_back=view.lost.over):
             view.show(event)
             if event.HasField("training"):
                 events.append(event.training)
