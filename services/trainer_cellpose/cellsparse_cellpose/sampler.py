@@ -15,8 +15,8 @@ from cellsparse_trainer.samples import Sample
 UNIFORM_TRIES = 50
 """Crops placed anywhere in an image before one is placed on a labelled pixel instead."""
 
-BACKGROUND_SHARE = 0.25
-"""Share of the crops around a cell's image that look at labelled background instead, where there is some."""
+BACKGROUND_CROPS = 0.25
+"""Share of the crops placed around a background pixel instead of a cell, where some background is labelled."""
 
 MOST_WEIGHT = 20.0
 """Largest weight of a background pixel, so that a handful of them cannot rule the loss."""
@@ -103,7 +103,7 @@ class Sampler:
 
     def _around_label(self, rng: np.random.Generator) -> Crop:
         """Places a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
-        if self._background and rng.random() < BACKGROUND_SHARE:
+        if self._background and rng.random() < BACKGROUND_CROPS:
             index = self._background[rng.integers(len(self._background))]
             return self._at(rng, index, self._pixel(rng, index, background=True))
         index, cell = self._cells[rng.integers(len(self._cells))]
