@@ -24,6 +24,7 @@ _DEVICE_NAMES = {
 _RANGES = {
     "base_channels": (4, 128),
     "centre_scale": (0.1, 0.9),
+    "centre_smoothing": (0, 5),
     "likely_background": (0, 1),
     "scale_range": (0, 0.9),
     "rotation": (0, 180),
@@ -48,7 +49,9 @@ class Config:
     centre_scale: float
     """Size of the centre ellipse relative to the cell's, 0.1 to 0.9."""
     centre_threshold: float | None
-    """Smallest centre probability, 0.05 to 0.99; None: 0.8 until it is tuned."""
+    """Smallest centre probability, 0.05 to 0.99; None: 0.4 until it is tuned."""
+    centre_smoothing: float
+    """Sigma in pixels by which centre probabilities are smoothed before the threshold, 0 to 5."""
     instance_method: str
     """One of `METHODS`; "auto" is watershed until it is tuned."""
     class_weights: tuple[float, float, float]
@@ -175,6 +178,7 @@ def _paper(items: int) -> dict[str, Any]:
         "base_channels": 16,
         "centre_scale": 0.5,
         "centre_threshold": 0.8,
+        "centre_smoothing": 0.0,
         "instance_method": "ellipse",
         "class_weights": (1.0, 10.0, 10.0),
         "loss_shares": (1 / 7, 5 / 7, 1 / 7),
@@ -206,6 +210,7 @@ def _fast() -> dict[str, Any]:
         "base_channels": 16,
         "centre_scale": 0.5,
         "centre_threshold": None,
+        "centre_smoothing": 1.0,
         "instance_method": "auto",
         "class_weights": (1.0, 1.0, 1.0),
         "loss_shares": (1 / 7, 5 / 7, 1 / 7),

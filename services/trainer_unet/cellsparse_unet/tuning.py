@@ -10,14 +10,15 @@ from cellsparse_common.matching import Counts, match_counts, scores
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import METHODS, Cut, cells
 
-CENTRE_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+DEFAULT_CENTRE = 0.4
+CENTRE_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 CELL_THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-IOUS = (0.5, 0.6, 0.7, 0.8)
+IOUS = (0.5, 0.6, 0.7)
 SMALLEST_SHARE = 0.25  # of a small labelled cell's area: what is smaller is debris
 # A labelled cell is outlined all around, the background beside it on one side only: even odds give outlines too wide.
 CELL_ODDS = 2.0
 # Few cells are labelled and false ones between them go unseen, so a choice must pay for leaving the defaults.
-METHOD_PRICE, THRESHOLD_PRICE = 0.02, 0.1
+METHOD_PRICE, THRESHOLD_PRICE = 0.05, 0.3
 
 
 def default_cut(config: Config) -> Cut:
@@ -34,9 +35,10 @@ def default_cut(config: Config) -> Cut:
     odds = CELL_ODDS * weights[1] / weights[0]
     return Cut(
         method="ellipse" if config.instance_method == "ellipse" else "watershed",
-        centre_threshold=0.8 if config.centre_threshold is None else config.centre_threshold,
+        centre_threshold=DEFAULT_CENTRE if config.centre_threshold is None else config.centre_threshold,
         cell_threshold=float(np.clip(odds / (1 + odds), 0.05, 0.99)),
         centre_scale=config.centre_scale,
+        centre_smoothing=config.centre_smoothing,
         smallest_cell=0,
     )
 
@@ -49,7 +51,7 @@ def best_cut(config: Config, items: Iterable[tuple[npt.NDArray[np.float32], npt.
         items: Probabilities (float32 (3, Y, X)) and true labels (int32 YX, -1 not labelled) of each image.
 
     Returns:
-        The defaults, or what scores clearly better in mean F1 over IoU 0.5 to 0.8; cells far smaller than the labelled
+        The defaults, or what scores clearly better in mean F1 over IoU 0.5 to 0.7; cells far smaller than the labelled
         ones are left out.
     """
     start = default_cut(config)

@@ -27,7 +27,7 @@ def test_paper_follows_the_protocol():
     assert (plan.lower_percentile, plan.upper_percentile, plan.weight_decay) == (0, 100, 0)
     assert (config.base_channels, config.centre_scale, config.centre_threshold) == (16, 0.5, 0.8)
     assert config.class_weights == (1, 10, 10)
-    assert config.likely_background == 0
+    assert config.likely_background == config.centre_smoothing == 0
     assert config.loss_shares == (1 / 7, 5 / 7, 1 / 7)
     assert (config.scale_range, config.rotation, config.contrast, config.flip) == (0.2, 45, 0.5, False)
     assert config.instance_method == "ellipse"
@@ -84,6 +84,8 @@ def test_zero_is_a_value():
         {"class_weights": (1.0, 0.0, 1.0)},
         {"loss_shares": (0.0, 0.0, 0.0)},
         {"scale_range": 1.0},
+        {"likely_background": 2.0},
+        {"centre_smoothing": -1.0},
         {"rotation": 181.0},
         {"contrast": -0.1},
         {"warm_up": 0.6},

@@ -11,7 +11,9 @@ from cellsparse_unet.instances import Cut, cells, without_small
 from cellsparse_unet.targets import three_classes
 from cellsparse_unet.tuning import best_cut, default_cut, sparse_counts
 
-CUT = Cut(method="watershed", centre_threshold=0.8, cell_threshold=0.5, centre_scale=0.5, smallest_cell=0)
+CUT = Cut(
+    method="watershed", centre_threshold=0.8, cell_threshold=0.5, centre_scale=0.5, centre_smoothing=0, smallest_cell=0
+)
 
 
 @pytest.fixture
@@ -36,6 +38,13 @@ def test_true_classes_give_the_true_cells(dense, method):
     assert found.dtype == np.int32
     score = scores(match_counts(dense, found, [0.8])[0])
     assert (score.tp, score.fp, score.fn) == (5, 0, 0)
+
+
+def test_smoothing_closes_a_broken_centre(dense):
+    probability = one_hot(dense)
+    probability[:, 60] = probability[(0, 2, 1), 60]  # a line through the largest cell's centre
+    broken, whole = (cells(probability, replace(CUT, centre_threshold=0.4, centre_smoothing=s)) for s in (0, 1))
+    assert broken.max() > whole.max() == 5
 
 
 @pytest.mark.parametrize("method", ["ellipse", "watershed"])
@@ -63,7 +72,13 @@ def test_small_cells_go_without_their_neighbours():
 
 
 def test_ranges_are_checked():
-    for change in ({"method": "x"}, {"centre_threshold": 0}, {"cell_threshold": 1}, {"smallest_cell": -1}):
+    for change in (
+        {"method": "x"},
+        {"centre_threshold": 0},
+        {"cell_threshold": 1},
+        {"smallest_cell": -1},
+        {"centre_smoothing": 6},
+    ):
         with pytest.raises(ValueError, match=next(iter(change))):
             replace(CUT, **change)
 
