@@ -42,7 +42,10 @@ class Connection:
 
     def refresh(self) -> None:
         """Look again where the orchestrator is: a restarted one may listen on another port."""
-        address = find_address(self._given)
+        try:
+            address = find_address(self._given)
+        except Unavailable:
+            return  # it is just being started, and has not said yet where it will be
         if address != self.address:
             self.close()
             self._open(address)

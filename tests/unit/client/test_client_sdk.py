@@ -155,6 +155,34 @@ def test_watch_gives_up_after_its_patience(fake, make):
     assert time.monotonic() - begun < 5
 
 
+def test_watch_finds_an_orchestrator_that_restarts_elsewhere(fake, make, monkeypatch, tmp_path):
+    monkeypatch.delenv("CELLSPARSE_ADDRESS")
+    record = tmp_path / "home" / "orchestrator.json"
+    record.parent.mkdir()
+    record.write_text(f'{{"address": "{fake.address}", "pid": 1}}')
+    fake.state.runs = [make.run("run-1")]
+    fake.state.events = [make.event(1)]
+    fake.state.endless = True
+    told = []
+    with cellsparse.Client() as client:
+        events = client.watch("run-1", on_lost=lambda *_: told.append("lost"), on_back=lambda: told.append("back"))
+        assert next(events).sequence == 1
+        fake.stop()
+        record.unlink()
+
+        def restart():
+            time.sleep(1)
+            fake.start()
+            fake.state.events.append(make.event(2))
+            record.write_text(f'{{"address": "{fake.address}", "pid": 2}}')
+
+        threading.Thread(target=restart).start()
+        assert next(events).sequence == 2
+        events.close()
+    assert told[0] == "lost"
+    assert told[-1] == "back"
+
+
 def test_watching_an_unknown_run_is_not_repeated(fake):
     with cellsparse.Client() as client, pytest.raises(errors.NotFound):
         list(client.watch("run-9"))
