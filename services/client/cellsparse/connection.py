@@ -1,7 +1,6 @@
 """One channel to the orchestrator: deadlines, errors as exceptions, and a fresh look for the address after a loss."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import grpc
@@ -71,12 +70,7 @@ class Connection:
         """
         source = _Source(requests)
         with _Errors(self, source):
-            call = self._method(method).future(source, timeout=timeout)
-            source.cancel.set_result(call.cancel)
-            try:
-                return call.result()
-            finally:
-                call.cancel()
+            return self._method(method)(source, timeout=timeout)
 
     def stream(self, method: str, request: Message, *, timeout: float) -> Iterator[Any]:
         """Make a call with a stream of answers; leaving the iterator cancels the call.
@@ -112,29 +106,33 @@ class Connection:
 
 
 class _Source:
-    """Cancels the call when its request iterator raises, and keeps the exception for the caller's thread.
+    """Makes the server refuse an upload whose iterator raises, and keeps the exception for the caller's thread.
 
-    Left to itself, gRPC would log a traceback and say no more than that the call was cancelled.
+    Raising in here would make gRPC log a traceback and cancel the call, and to the server a cancelled stream can look
+    like one that ended in order: it would keep half a dataset. An empty message breaks the rules of every request.
     """
 
     def __init__(self, requests: Iterator[Message]) -> None:
         self._requests = requests
-        self.cancel: Future[Callable[[], object]] = Future()
+        self._last: Message | None = None
         self.failure: Exception | None = None
 
     def __iter__(self) -> "_Source":
         return self
 
     def __next__(self) -> Message:
+        if self.failure is not None:
+            raise StopIteration
         try:
-            return next(self._requests)
+            self._last = next(self._requests)
         except StopIteration:
             raise
         except Exception as error:
             self.failure = error
-            # Cancelled first: an orderly end of the stream would make the server keep half a dataset.
-            self.cancel.result(timeout=10)()
-            raise StopIteration from error
+            if self._last is None:
+                raise StopIteration from error  # a stream without its first message is refused too
+            return type(self._last)()
+        return self._last
 
 
 class _Errors:

@@ -65,6 +65,8 @@ class Datasets(dataset_pb2_grpc.DatasetServiceServicer):
         messages: list = []
         self.state.uploads.append((messages, ended := []))
         messages.extend(requests)
+        if not messages:
+            raise InvalidArgument("the stream is empty.")
         ended.append(True)
         dataset = dataset_pb2.Dataset(id="ds-new", name=messages[0].header.name)
         dataset.items = sum(m.HasField("file") for m in messages) // 2
