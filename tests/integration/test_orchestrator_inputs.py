@@ -113,18 +113,26 @@ def chunk(data):
     return dataset_pb2.CreateDatasetRequest(chunk=data)
 
 
+def end(items):
+    return dataset_pb2.CreateDatasetRequest(end=dataset_pb2.UploadEnd(items=items))
+
+
 def good(item, split=TRAIN):
     return [file(item, 1, split), chunk(IMAGE_FILE), file(item, 2, split), chunk(LABEL_FILE)]
 
 
 BAD_STREAMS = {
-    "nothing": ([], "no item"),
-    "no item": ([header()], "no item"),
+    "nothing": ([], "end message"),
+    "no item": ([header(), end(0)], "end.items"),
+    "no end": ([header(), *good("a")], "end message"),
+    "another number of items": ([header(), *good("a"), end(2)], "names 2 items, but 1 came"),
+    "more after the end": ([header(), *good("a"), end(1), *good("b")], "end comes last"),
+    "half an item at the end": ([header(), file("a", 1), chunk(IMAGE_FILE), end(1)], "'a'"),
     "no header": (good("a"), "header"),
     "two headers": ([header(), *good("a"), header()], "second header"),
     "chunk before file": ([header(), chunk(b"x")], "chunk"),
     "image without label": ([header(), file("a", 1), chunk(IMAGE_FILE), *good("b")], "'a'"),
-    "label without image": ([header(), *good("b"), file("a", 2), chunk(LABEL_FILE)], "'a'"),
+    "label without image": ([header(), *good("b"), file("a", 2), chunk(LABEL_FILE), end(2)], "'a'"),
     "two images": ([header(), file("a", 1), chunk(IMAGE_FILE), file("a", 1)], "two image files"),
     "same item twice": ([header(), *good("a"), *good("a")], "'a'"),
     "two splits": ([header(), file("a", 1), chunk(IMAGE_FILE), file("a", 2, TEST)], "SPLIT_TEST"),

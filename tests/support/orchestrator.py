@@ -108,11 +108,14 @@ def until(found: Callable, seconds: float = SECONDS):
 def messages(items: Iterable | None = None, name: str = "tiny") -> Iterator[dataset_pb2.CreateDatasetRequest]:
     """The stream of an upload; items are (name, split, image file, label file)."""
     yield dataset_pb2.CreateDatasetRequest(header=dataset_pb2.DatasetHeader(name=name))
+    count = 0
     for item, split, image, label in tiny_items() if items is None else items:
+        count += 1
         for role, data in ((dataset_pb2.FILE_ROLE_IMAGE, image), (dataset_pb2.FILE_ROLE_LABEL, label)):
             yield dataset_pb2.CreateDatasetRequest(file=dataset_pb2.FileHeader(item=item, split=split, role=role))
             for begin in range(0, len(data), 2**20):
                 yield dataset_pb2.CreateDatasetRequest(chunk=data[begin : begin + 2**20])
+    yield dataset_pb2.CreateDatasetRequest(end=dataset_pb2.UploadEnd(items=count))
 
 
 def tiny_items(count: int = 3, size: int = 64) -> Iterator[tuple[str, int, bytes, bytes]]:

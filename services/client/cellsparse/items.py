@@ -44,7 +44,8 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
     request = dataset_pb2.CreateDatasetRequest
     kind = words.number(dataset_pb2.LabelKind.DESCRIPTOR, label_kind, "label_kind")
     yield request(header=dataset_pb2.DatasetHeader(name=name, label_kind=kind))
-    for entry in items:
+    count = 0
+    for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
         item = entry if isinstance(entry, Item) else _item(*entry)
         split = words.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
         for role, content in (
@@ -57,6 +58,9 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
             yield request(file=dataset_pb2.FileHeader(item=item.name, split=split, role=role))
             for chunk in _chunks(content):
                 yield request(chunk=chunk)
+    if not count:
+        raise InvalidArgument("There is no item to upload; give at least one image with its labels.", "items")
+    yield request(end=dataset_pb2.UploadEnd(items=count))
 
 
 def image_bytes(image: Content) -> bytes:

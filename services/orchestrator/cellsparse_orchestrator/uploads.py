@@ -39,6 +39,7 @@ class Upload:
         self._limits = limits
         self._kind = dataset_pb2.LABEL_KIND_INSTANCES
         self._begun = False
+        self._ended = False
         self._names: set[str] = set()
         self._file: dataset_pb2.FileHeader | None = None
         self._chunks: list[bytes] = []
@@ -60,16 +61,17 @@ class Upload:
                 self._take_header(request.header)
             elif not self._begun:
                 raise InvalidArgument("The first message of an upload must be its header.", "header")
+            elif self._ended:
+                raise InvalidArgument(f"The upload goes on with a {part} after its end; end comes last.", "end")
             elif part == "file":
                 self._end_file()
                 self._begin_file(request.file)
-            else:
+            elif part == "chunk":
                 self._take_chunk(request.chunk)
-        self._end_file()
-        if self._first is not None:
-            self._refuse_half(self._first)
-        if not self.items:
-            raise InvalidArgument("The upload has no item; send at least one image file with its label file.", "file")
+            else:
+                self._take_end(request.end.items)
+        if not self._ended:
+            raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
 
     def _take_header(self, header: dataset_pb2.DatasetHeader) -> None:
         if self._begun:
@@ -77,6 +79,14 @@ class Upload:
         self._begun = True
         self.name = header.name
         self._kind = header.label_kind or dataset_pb2.LABEL_KIND_INSTANCES
+
+    def _take_end(self, items: int) -> None:
+        self._end_file()
+        if self._first is not None:
+            self._refuse_half(self._first)
+        if items != len(self.items):
+            raise InvalidArgument(f"The end names {items} items, but {len(self.items)} came.", "end.items")
+        self._ended = True
 
     def _begin_file(self, file: dataset_pb2.FileHeader) -> None:
         first = self._first

@@ -1,6 +1,7 @@
 """Starts a trainer: what the three backends' `__main__` call."""
 
 import fcntl
+import os
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,9 @@ def run_trainer(*, backend: str, module: str, default_port: int) -> None:
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": default_port})
         configure_logging(f"trainer-{backend}", settings.log_level)
+        # Child processes inherit it. OpenMP's threads otherwise spin while they wait, and torch on a machine with other
+        # work becomes ten times slower; this long a spin costs nothing on an idle one.
+        os.environ.setdefault("GOMP_SPINCOUNT", "100000")
         work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{backend}-"))
         lock = _own(work_dir)
         servicer = TrainerServicer(backend, module, settings, open_store(settings), work_dir)

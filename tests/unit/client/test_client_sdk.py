@@ -22,7 +22,8 @@ def test_upload_streams_small_chunks_item_by_item(fake, tmp_path):
     assert (made.name, made.items) == ("nuclei", 2)
     messages, ended = fake.state.uploads[0]
     assert ended
-    assert [m.WhichOneof("part") for m in messages] == ["header", "file", *["chunk"] * 3, *["file", "chunk"] * 3]
+    assert [m.WhichOneof("part") for m in messages] == ["header", "file", *["chunk"] * 3, *["file", "chunk"] * 3, "end"]
+    assert messages[-1].end.items == 2
     assert max(len(m.chunk) for m in messages) == 2**20
     assert b"".join(m.chunk for m in messages[2:5]) == big.read_bytes()
     files = [(m.file.item, m.file.split, m.file.role) for m in messages if m.HasField("file")]
