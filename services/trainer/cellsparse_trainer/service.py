@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import uuid
@@ -23,7 +24,7 @@ from cellsparse_trainer.model_store import read_card
 from cellsparse_trainer.samples import trainable_items
 from cellsparse_trainer.settings import TrainerSettings
 
-_PACKAGES = ("torch", "tensorflow", "tf-keras", "stardist", "cellpose", "numpy")
+_PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _EVALUATE_SECONDS = 86400.0
 
 
@@ -43,6 +44,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._inference = InferenceProcess(settings.idle_seconds)
         self._instance_id = uuid.uuid4().hex
         self._devices = _devices()
+        self._versions = _versions(module)
         self._draining = False
 
     def Describe(
@@ -51,7 +53,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         """Say what this trainer is."""
         return trainer_pb2.DescribeResponse(
             backend=self._backend,
-            versions=_versions(),
+            versions=self._versions,
             devices=self._devices,
             instance_id=self._instance_id,
             active=list(self._attempts.active()),
@@ -143,14 +145,15 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         return items
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+def _versions(module: str) -> dict[str, str]:
+    """Return the versions of numpy and of what the backend's package asks for, without loading any of it."""
+    distribution = module.partition(".")[0].replace("_", "-")
+    try:
+        required = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        required = []
+    names = sorted({"numpy", *(_PACKAGE.match(entry).group() for entry in required)})  # type: ignore[union-attr]
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _devices() -> list[str]:
