@@ -124,3 +124,16 @@ def test_options_out_of_range_are_named(stub):
         predict(stub, np.zeros((20, 30), np.uint8), min_pixels=2**26 + 1, format=9)
     fields = [field for field, _ in from_rpc_error(caught.value).violations]
     assert fields == ["min_pixels", "format"]
+
+
+def test_evaluate_says_whether_the_labels_are_sparse(stub):
+    reports = {}
+    for split in (common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST):
+        asked = trainer_pb2.EvaluateRequest(model_id="run-mean", dataset_id="ds-tiny", split=split, ious=[0.5])
+        reports[split] = list(stub.Evaluate(asked, timeout=60))[-1].report
+    sparse, dense = reports[common_pb2.SPLIT_VAL], reports[common_pb2.SPLIT_TEST]
+    assert (sparse.sparse, dense.sparse) == (True, False)
+    # Two of four cells are labelled; the two found on unlabelled pixels are neither right nor wrong.
+    assert (sparse.scores[0].tp, sparse.scores[0].fp, sparse.scores[0].fn) == (2, 0, 0)
+    assert (dense.scores[0].tp, dense.scores[0].fp, dense.scores[0].fn) == (4, 0, 0)
+    assert sparse.items[0].scores[0] == sparse.scores[0]
