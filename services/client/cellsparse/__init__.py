@@ -14,6 +14,7 @@ Example:
 from cellsparse import errors
 from cellsparse.client import Client
 from cellsparse.datasets import Item, ItemArrays
+from cellsparse.models import Prediction
 from cellsparse.runs import Run
 
-__all__ = ["Client", "Item", "ItemArrays", "Run", "errors"]
+__all__ = ["Client", "Item", "ItemArrays", "Prediction", "Run", "errors"]

@@ -1,8 +1,8 @@
 """The SDK's front door."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,9 @@ import numpy.typing as npt
 from cellsparse import datasets, models, runs, words
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
+from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
+from cellsparse.models import Prediction
 from cellsparse.runs import OnLost, Run
 from cellsparse.settings import sparsify_settings, training_settings
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
@@ -211,17 +213,83 @@ class Client:
         answer: orchestrator_pb2.GetModelResponse = self.connection.call("GetModel", request)
         return answer.model
 
-    def predict(self, model: str, image: Content) -> npt.NDArray[np.int32]:
+    @overload
+    def predict(
+        self,
+        model: str,
+        image: Content,
+        *,
+        channel: int | None = None,
+        min_pixels: int = 0,
+        format: Literal["tiff"] = "tiff",
+    ) -> npt.NDArray[np.int32]: ...
+
+    @overload
+    def predict(
+        self,
+        model: str,
+        image: Content,
+        *,
+        channel: int | None = None,
+        min_pixels: int = 0,
+        format: Literal["geojson", "roi"],
+    ) -> bytes: ...
+
+    def predict(
+        self,
+        model: str,
+        image: Content,
+        *,
+        channel: int | None = None,
+        min_pixels: int = 0,
+        format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+    ) -> npt.NDArray[np.int32] | bytes:
         """Segment one image.
 
         Args:
             model: Model id, which is the id of its run.
             image: Path, file content, or array of axes YX or YXC.
+            channel: Channel of the image to use, from 0; not given: as the model was trained.
+            min_pixels: Cells of fewer pixels are removed.
+            format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
+                ImageJ.
 
         Returns:
-            Labels of axes YX, the size of the image: 0 background, n > 0 cell n.
+            Labels of axes YX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
         """
-        return models.predict(self.connection, model, image)
+        found = models.predict(
+            self.connection, model, image, channel=channel, min_pixels=min_pixels, format=format
+        ).output
+        if found is None:
+            raise Internal("The orchestrator answered without a segmentation.")
+        return found
+
+    def predict_many(
+        self,
+        model: str,
+        images: Iterable[Content],
+        *,
+        channel: int | None = None,
+        min_pixels: int = 0,
+        format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+    ) -> Iterator[Prediction]:
+        """Segment images one after the other, as they are asked for.
+
+        An image that fails does not end the others: its `Prediction` holds the error.
+
+        Args:
+            model: Model id.
+            images: As for `predict`; an iterator may be as long as it likes.
+            channel: As for `predict`.
+            min_pixels: As for `predict`.
+            format: As for `predict`.
+
+        Yields:
+            One `Prediction` per image, in their order: `image`, `cells`, and `output` or `error`.
+        """
+        return models.predict_many(
+            self.connection, model, images, channel=channel, min_pixels=min_pixels, format=format
+        )
 
     def evaluate(
         self,

@@ -1,13 +1,14 @@
 """Models: predict and evaluate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cellsparse import words
 from cellsparse.connection import Connection
-from cellsparse.errors import Internal
+from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.items import Content, image_bytes
 from cellsparse_common.images import decode_image
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
@@ -17,11 +18,89 @@ EVALUATE_SECONDS = 6 * 3600.0
 MAX_PIXELS = 2**26
 
 
-def predict(connection: Connection, model_id: str, image: Content) -> npt.NDArray[np.int32]:
-    """Segment one image (see `cellsparse.Client.predict`)."""
-    request = trainer_pb2.PredictRequest(model_id=model_id, image=image_bytes(image))
+FORMATS = {
+    "tiff": trainer_pb2.OUTPUT_FORMAT_LABEL_TIFF,
+    "geojson": trainer_pb2.OUTPUT_FORMAT_GEOJSON,
+    "roi": trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI,
+}
+"""Short words for output formats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What became of one image."""
+
+    image: Content
+    """The image as it was given."""
+    cells: int = 0
+    """Number of cells found."""
+    output: npt.NDArray[np.int32] | bytes | None = None
+    """Labels of axes YX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
+    error: CellsparseError | None = None
+    """Why it failed; None if it did not."""
+
+
+def predict(
+    connection: Connection,
+    model_id: str,
+    image: Content,
+    *,
+    channel: int | None = None,
+    min_pixels: int = 0,
+    format: str = "tiff",  # noqa: A002
+) -> Prediction:
+    """Segment one image (see `cellsparse.Client.predict`).
+
+    Raises:
+        CellsparseError: An option is out of range, or the image or the service failed.
+    """
+    _check(channel, min_pixels, format)
+    request = trainer_pb2.PredictRequest(
+        model_id=model_id,
+        image=image_bytes(image),
+        channel=channel,
+        min_pixels=min_pixels,
+        format=FORMATS[format],
+    )
     answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
-    return decode_image(answer.label, max_pixels=MAX_PIXELS, field="label").array.astype(np.int32)
+    output = answer.output
+    if format == "tiff":
+        output = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label").array.astype(np.int32)
+    return Prediction(image=image, cells=answer.cells, output=output)
+
+
+def predict_many(
+    connection: Connection,
+    model_id: str,
+    images: Iterable[Content],
+    *,
+    channel: int | None = None,
+    min_pixels: int = 0,
+    format: str = "tiff",  # noqa: A002
+) -> Iterator[Prediction]:
+    """Segment images one after the other (see `cellsparse.Client.predict_many`).
+
+    Raises:
+        InvalidArgument: An option is out of range; at once, not for every image.
+    """
+    _check(channel, min_pixels, format)
+
+    def one(image: Content) -> Prediction:
+        try:
+            return predict(connection, model_id, image, channel=channel, min_pixels=min_pixels, format=format)
+        except CellsparseError as error:
+            return Prediction(image=image, error=error)
+
+    return map(one, images)
+
+
+def _check(channel: int | None, min_pixels: int, form: str) -> None:
+    """Refuse what a request cannot hold or no server takes."""
+    if form not in FORMATS:
+        raise InvalidArgument(f"format is {form!r}; allowed: {', '.join(FORMATS)}.", "format")
+    for name, value, largest in (("channel", channel or 0, 3), ("min_pixels", min_pixels, MAX_PIXELS)):
+        if not 0 <= value <= largest:
+            raise InvalidArgument(f"{name} is {value}; allowed: 0 to {largest:,}.", name)
 
 
 def evaluate(

@@ -73,6 +73,25 @@ def count_cells(label: npt.NDArray[np.integer[Any]]) -> int:
     return int(np.unique(label[label > 0]).size)
 
 
+def without_small(label: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[np.int32]:
+    """Remove cells of few pixels and number the rest 1, 2, ... in their order.
+
+    Pixels are counted by label, all parts of a cell together, whatever its bounding box.
+
+    Args:
+        label: Axes YX, 0 background, n > 0 cell n; numbers about as small as there are cells. Not changed.
+        min_pixels: Fewest pixels of a cell that stays.
+
+    Returns:
+        int32, axes YX.
+    """
+    kept = np.bincount(label.ravel()) >= max(min_pixels, 1)
+    kept[0] = False
+    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    renumbered: npt.NDArray[np.int32] = number[label]
+    return renumbered
+
+
 def _plane(data: bytes, shape: tuple[int, int], max_pixels: int, field: str) -> npt.NDArray[np.generic]:
     """Decode the file and compare its size with the image's."""
     image = decode_image(data, max_pixels=max_pixels, field=field, indices=True)

@@ -16,11 +16,12 @@ from typing import Any, TypeVar, cast
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from cellsparse_common.images import decode_image, normalize, to_gray
-from cellsparse_common.labels import count_cells, encode_labels
+from cellsparse_common.labels import count_cells, encode_labels, without_small
 from cellsparse_common.matching import Counts, match_counts
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
-from cellsparse_proto.v1 import dataset_pb2
+from cellsparse_common.vector_output import encode_geojson, encode_rois
+from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.backend import Backend, Labels, Model
 from cellsparse_trainer.model_store import fetch_model
 
@@ -108,21 +109,29 @@ class InferenceProcess:
                     self._turn.release()
 
 
-def predict_file(place: Place, model_id: str, content: bytes, max_pixels: int) -> tuple[bytes, int, float]:
-    """Segment an image file. Runs in the inference process.
-
-    Returns:
-        Label image (int32 TIFF), number of cells, seconds of computing.
+def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> bytes:
+    """Answer a serialized `PredictRequest` with a serialized `PredictResponse`. Runs in the inference process.
 
     Raises:
         NotFound: There is no such model.
-        InvalidArgument: The file is no 2D image with the model's channel.
-        ResourceExhausted: The image has more than `max_pixels` pixels.
+        InvalidArgument: The file is no 2D image, or has not the channel asked for or, if none is, the model's.
+        ResourceExhausted: The image has more than `max_pixels` pixels, or its cells' outlines are too long.
     """
-    pixels = decode_image(content, max_pixels=max_pixels).array
+    request = trainer_pb2.PredictRequest.FromString(serialized_request)
+    pixels = decode_image(request.image, max_pixels=max_pixels).array
     start = time.monotonic()
-    label = _predict(place, model_id, pixels)
-    return encode_labels(label), count_cells(label), time.monotonic() - start
+    label = _predict(place, request.model_id, pixels, request.channel if request.HasField("channel") else None)
+    if request.min_pixels:
+        label = without_small(label, request.min_pixels)
+    answer = trainer_pb2.PredictResponse(cells=count_cells(label))
+    if request.format == trainer_pb2.OUTPUT_FORMAT_GEOJSON:
+        answer.output = encode_geojson(label)
+    elif request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
+        answer.output = encode_rois(label)
+    else:
+        answer.label = encode_labels(label)
+    answer.seconds = time.monotonic() - start
+    return answer.SerializeToString()
 
 
 def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: list[float]) -> tuple[list[Counts], bool]:
@@ -141,10 +150,11 @@ def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: lis
 _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
-def _predict(place: Place, model_id: str, pixels: Any) -> Labels:
+def _predict(place: Place, model_id: str, pixels: Any, channel: int | None = None) -> Labels:
     model, card = _open(place, model_id)
     how = card["preprocessing"]
-    image = normalize(to_gray(pixels, how["channel"]), how["lower_percentile"], how["upper_percentile"])
+    gray = to_gray(pixels, how["channel"] if channel is None else channel)
+    image = normalize(gray, how["lower_percentile"], how["upper_percentile"])
     return model.predict(image)
 
 

@@ -93,10 +93,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         """Segment one image."""
         read_card(self._store, request.model_id)
         seconds = time_left(context, self._settings.predict_seconds)
-        label, cells, used = self._inference.call(
-            predict_file, self._place, request.model_id, request.image, self._settings.max_pixels, seconds=seconds
+        answer = self._inference.call(
+            predict_file, self._place, request.SerializeToString(), self._settings.max_pixels, seconds=seconds
         )
-        return trainer_pb2.PredictResponse(label=label, cells=cells, seconds=used)
+        return trainer_pb2.PredictResponse.FromString(answer)
 
     def Evaluate(
         self, request: trainer_pb2.EvaluateRequest, context: grpc.ServicerContext

@@ -8,19 +8,18 @@ from pathlib import Path
 import fastremap
 import numpy as np
 import torch
-from cellpose import core, dynamics, utils
+from cellpose import dynamics, utils
 from cellpose.resnet_torch import CPnet
 from cellpose.transforms import resize_image
 from numpy.typing import NDArray
 
 from cellsparse_cellpose.config import Config
+from cellsparse_cellpose.tiles import run
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.samples import Sample
 
 MODEL_FILE = "cellpose_model"
 CONFIG_FILE = "config.json"
-TILE = 224
-"""Side in pixels of the tiles that large images are segmented in."""
 
 
 def versions() -> dict[str, str]:
@@ -95,7 +94,7 @@ class CellposeModel:
         planes = np.stack([image, np.zeros_like(image)], axis=-1)
         if scale != 1:
             planes = resize_image(planes, Ly=max(1, int(height * scale)), Lx=max(1, int(width * scale)))
-        output = core.run_net(self._network, planes[np.newaxis], bsize=TILE)[0][0]
+        output = run(self._network, planes)
         if scale != 1:
             output = resize_image(output, Ly=height, Lx=width)
         return np.ascontiguousarray(output.transpose(2, 0, 1))

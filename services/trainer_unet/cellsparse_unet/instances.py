@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from cellsparse_common.labels import without_small
 from cellsparse_unet.ellipses import Moments, cell_moments, draw
 
 METHODS = ("ellipse", "watershed")
@@ -81,20 +82,3 @@ def _ellipses(centres: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]
     covariance = np.einsum("nij,nj,nkj->nik", vectors, grown, vectors)
     bigger = Moments(ids=moments.ids, area=moments.area, centre=moments.centre, covariance=covariance)
     return draw(bigger, (centres.shape[0], centres.shape[1]))[0]
-
-
-def without_small(labels: npt.NDArray[np.int32], smallest: int) -> npt.NDArray[np.int32]:
-    """Removes small cells and numbers the rest from 1, without gaps.
-
-    Args:
-        labels: Label image, int32 YX, 0 background; not changed.
-        smallest: Smallest cell kept, in pixels.
-
-    Returns:
-        A new label image, int32 YX.
-    """
-    kept = np.bincount(labels.ravel()) >= max(smallest, 1)
-    kept[0] = False
-    number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    renumbered: npt.NDArray[np.int32] = number[labels]
-    return renumbered

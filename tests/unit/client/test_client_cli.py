@@ -90,6 +90,50 @@ def test_import_and_predict(known, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "suffix", "content"), [("geojson", ".geojson", b"{}"), ("roi", ".zip", b"PK")], ids=["geojson", "roi"]
+)
+def test_predict_formats_and_options(known, capsys, tmp_path, kind, suffix, content):
+    images = [str(path) for path in sorted((fill(tmp_path / "data") / "images").iterdir())]
+    out = tmp_path / "out"
+    command = ["predict", "first", *images, "--out", str(out), "--format", kind, "--channel", "1", "--min-pixels", "7"]
+    assert run(command) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{out / name}{suffix}  1 cells" for name in "abc"]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {f"{name}{suffix}": content for name in "abc"}
+    assert {(request.channel, request.min_pixels) for request in known.state.predicted} == {(1, 7)}
+    (out / f"b{suffix}").write_bytes(b"mine")
+    (out / f"a{suffix}").unlink()
+    assert run(command) == 2
+    assert [path.name for path in sorted(out.iterdir())] == [f"b{suffix}", f"c{suffix}"]
+    assert (out / f"b{suffix}").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("options", [["--format", "svg"], ["--channel", "4"], ["--min-pixels", "-1"]], ids=" ".join)
+def test_predict_options_that_cannot_be(known, capsys, tmp_path, options):
+    image = tmp_path / "a.tif"
+    image.write_bytes(IMAGE)
+    assert run(["predict", "first", str(image), "--out", str(tmp_path / "out"), *options]) == 2
+    assert options[0] in capsys.readouterr().err
+    assert not known.state.predicted
+
+
+def test_one_bad_image_does_not_lose_the_others(known, capsys, tmp_path):
+    folder = fill(tmp_path / "data") / "images"
+    (folder / "b.tif").write_bytes(b"no image")
+    images = [str(folder / f"{name}.tif") for name in ("a", "b", "missing", "c")]
+    command = ["predict", "first", *images, "--out", str(tmp_path / "out"), "--force"]
+    assert run(command) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert f"{folder / 'b.tif'}: image is neither TIFF nor PNG" in printed.err
+    assert "missing.tif" in printed.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "c.tif"]
+    assert run([*command, "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["cells"] for entry in document["predictions"]] == [1, 1]
+    assert [entry["image"] for entry in document["failures"]] == images[1:3]
+
+
+@pytest.mark.parametrize(
     "command", [["runs", "watch", "first"], ["train", "nuclei", "--backend", "unet"]], ids=" ".join
 )
 def test_streams_are_json_lines(known, capsys, command):

@@ -8,7 +8,7 @@ import pytest
 
 import cellsparse
 from cellsparse import errors, runs
-from cellsparse_proto.v1 import common_pb2, dataset_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 
 IMAGE = np.arange(20, dtype=np.uint8).reshape(4, 5)
 LABEL = np.eye(4, 5, dtype=np.int64)
@@ -88,6 +88,43 @@ def test_predict_takes_arrays_and_paths(fake, tmp_path):
             assert (label.shape, label.dtype, label[0, 0]) == ((4, 5), np.int32, 3)
         with pytest.raises(errors.InvalidArgument, match="cannot be read"):
             client.predict("m-1", tmp_path / "no.tif")
+
+
+def test_predict_options_reach_the_server(fake):
+    with cellsparse.Client() as client:
+        assert client.predict("m-1", IMAGE, channel=0, min_pixels=9, format="geojson") == b"{}"
+        assert client.predict("m-1", IMAGE, format="roi") == b"PK"
+        client.predict("m-1", IMAGE)
+        full, roi, plain = fake.state.predicted
+        assert (full.HasField("channel"), full.channel, full.min_pixels) == (True, 0, 9)
+        assert not roi.HasField("channel")
+        assert plain.format == trainer_pb2.OUTPUT_FORMAT_LABEL_TIFF
+        for options, said in (
+            ({"format": "svg"}, "'svg'; allowed: tiff, geojson, roi"),
+            ({"channel": 4}, "channel is 4; allowed: 0 to 3"),
+            ({"channel": -1}, "channel is -1"),
+            ({"min_pixels": -1}, "min_pixels is -1"),
+            ({"min_pixels": 2**70}, "allowed: 0 to 67,108,864"),
+        ):
+            with pytest.raises(errors.InvalidArgument, match=said):
+                client.predict("m-1", IMAGE, **options)
+            with pytest.raises(errors.InvalidArgument, match=said):
+                client.predict_many("m-1", [], **options)
+
+
+def test_predict_many_keeps_what_is_good(fake, tmp_path):
+    images = iter([IMAGE, b"no image", tmp_path / "no.tif", IMAGE])
+    with cellsparse.Client() as client:
+        predictions = client.predict_many("m-1", images, min_pixels=2)
+        first = next(predictions)
+        assert first.image is IMAGE
+        assert (first.cells, first.output[0, 0], first.error) == (1, 3, None)
+        assert len(fake.state.predicted) == 1  # one at a time
+        bad, missing, last = predictions
+    assert bad.output is None
+    assert "neither TIFF nor PNG" in bad.error.message
+    assert "no.tif cannot be read" in missing.error.message
+    assert last.error is None
 
 
 def test_errors_are_one_sentence_of_the_server(fake):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.labels import LabelKind, count_cells, decode_labels, encode_labels
+from cellsparse_common.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
 
 LABEL = np.zeros((20, 30), np.int32)
 LABEL[2:6, 2:6] = 1
@@ -164,6 +164,19 @@ def test_count_cells():
     assert count_cells(SPARSE) == 2
     assert count_cells(LABEL.astype(np.uint16)) == 3
     assert count_cells(np.full((3, 3), -1, np.int32)) == 0
+
+
+def test_small_cells_go_without_their_neighbours():
+    label = np.zeros((12, 12), np.int32)
+    label[0:8, 0] = label[7, 0:8] = 1  # its bounding box holds the small one
+    label[2:4, 3:5] = 4
+    label[10, 0:3] = label[10, 5:8] = 6  # two parts count together
+    before = label.copy()
+    np.testing.assert_array_equal(without_small(label, 5), np.where(label == 6, 2, label == 1))
+    np.testing.assert_array_equal(without_small(label, 0), np.searchsorted([0, 1, 4, 6], label))
+    np.testing.assert_array_equal(label, before)
+    assert not without_small(np.zeros((3, 3), np.int32), 9).any()
+    assert not without_small(label, 10**9).any()
 
 
 FILES = [tiff(LABEL), tiff(SPARSE, compression="zlib"), png(LABEL.astype(np.uint16)), tiff(LABEL.astype("f4"))]

@@ -9,7 +9,6 @@ import torch
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.samples import Sample
 from cellsparse_unet import backend
-from cellsparse_unet.tiles import probabilities
 
 
 def state(training):
@@ -80,14 +79,6 @@ def test_any_size_is_predicted(shape, cell_sample, make_config):
     assert found.shape == shape
     assert found.dtype == np.int32
     assert found.min() == 0
-
-
-def test_tiles_cover_the_image():
-    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 9, padding=4), torch.nn.LogSoftmax(1))  # sees less than a margin
-    image = np.random.default_rng(0).random((150, 90), np.float32)
-    whole = probabilities(net, image)
-    assert whole.shape == (3, 150, 90)
-    np.testing.assert_allclose(whole, probabilities(net, image, tile=64, margin=16), atol=1e-6)
 
 
 def test_infinite_loss_names_the_step(cell_sample, make_config):

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from skimage.segmentation import relabel_sequential
 
 from cellsparse_common.matching import match_counts, scores
-from cellsparse_unet.instances import Cut, cells, without_small
+from cellsparse_unet.instances import Cut, cells
 from cellsparse_unet.targets import three_classes
 from cellsparse_unet.tuning import best_cut, default_cut, sparse_counts
 
@@ -59,16 +58,6 @@ def test_everything_centre_is_one_cell(method):
     probability = np.zeros((3, 20, 30), np.float32)
     probability[2] = 1
     assert np.unique(cells(probability, replace(CUT, method=method))).tolist() in ([1], [0, 1])
-
-
-def test_small_cells_go_without_their_neighbours():
-    label = np.zeros((12, 12), np.int32)
-    label[0:8, 0] = label[7, 0:8] = 1  # its bounding box holds the small one
-    label[2:4, 3:5] = 4
-    found = without_small(label, 5)
-    np.testing.assert_array_equal(found, (label == 1).astype(np.int32))
-    np.testing.assert_array_equal(without_small(label, 0), relabel_sequential(label)[0])
-    assert not without_small(np.zeros((3, 3), np.int32), 9).any()
 
 
 def test_ranges_are_checked():

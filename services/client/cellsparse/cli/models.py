@@ -1,6 +1,7 @@
 """`cellsparse models ...`, `predict` and `evaluate`."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,12 @@ import typer
 
 from cellsparse import words
 from cellsparse.cli import options, render
+from cellsparse.cli.exits import code_of
 from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
-from cellsparse.errors import AlreadyExists, InvalidArgument
+from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
+from cellsparse.models import MAX_PIXELS
 from cellsparse_common.images import encode_tiff
 
 app = typer.Typer(help="Trained models.", no_args_is_help=True)
@@ -39,30 +42,63 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
     Output(json).result(words.plain(found), render.model_table([found]))
 
 
+class Format(StrEnum):
+    """What predictions are written as."""
+
+    TIFF = "tiff"
+    GEOJSON = "geojson"
+    ROI = "roi"
+
+
+_SUFFIXES: dict[Format, str] = {Format.TIFF: ".tif", Format.GEOJSON: ".geojson", Format.ROI: ".zip"}
+
+
 def predict(
     model: options.ModelName,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the label images; made if missing.")],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite label images that are there.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; made if missing.")],
+    kind: Annotated[
+        Format, typer.Option("--format", help="tiff: label images; geojson: for QuPath; roi: zips for ImageJ.")
+    ] = Format.TIFF,
+    channel: Annotated[
+        int | None,
+        typer.Option(min=0, max=3, help="Image channel to use, from 0. [default: as the model was trained]"),
+    ] = None,
+    min_pixels: Annotated[
+        int, typer.Option(min=0, max=MAX_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
+    ] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
     """Segment images with a model.
 
-    Writes DIR/NAME.tif for each: 0 background, n cell n.
+    Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson or NAME.zip for each. An image that fails does not stop
+    the others; the exit code is then that of the first failure.
     """
     output = Output(json)
-    targets = _targets(images, out, force)
+    targets = _targets(images, out, _SUFFIXES[kind], force)
     done: list[dict[str, object]] = []
+    failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
-        for image, target in targets.items():
-            update(len(done), len(targets))
-            label = client.predict(found.id, image)
-            _write(target, label)
-            done.append({"image": str(image), "label": str(target), "cells": int(np.unique(label[label > 0]).size)})
-    text = "\n".join(f"{entry['label']}  {entry['cells']} cells" for entry in done)
-    output.result({"model": found.id, "predictions": done}, text)
+        update(0, len(targets))
+        predictions = client.predict_many(found.id, targets, channel=channel, min_pixels=min_pixels, format=kind.value)
+        for number, ((image, target), prediction) in enumerate(zip(targets.items(), predictions, strict=True), 1):
+            if prediction.output is None or prediction.error is not None:
+                failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
+            else:
+                _write(target, prediction.output)
+                done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
+            update(number, len(targets))
+    failures = [{"image": str(image), "error": error.message} for image, error in failed]
+    if done or json:
+        text = "\n".join(f"{entry['label']}  {entry['cells']} cells" for entry in done)
+        output.result({"model": found.id, "predictions": done, "failures": failures}, text)
+    for image, error in failed:
+        output.error(f"{image}: {error.message}")
+    if failed:
+        raise typer.Exit(code_of(failed[0][1]))
 
 
 def evaluate(
@@ -92,14 +128,12 @@ def evaluate(
         output.note("scored on labelled pixels only: the labels are sparse")
 
 
-def _targets(images: list[Path], out: Path, force: bool) -> dict[Path, Path]:
-    """Return where each image's labels go; checked before anything is computed."""
+def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Path, Path]:
+    """Return where each image's result goes; checked before anything is computed."""
     targets: dict[Path, Path] = {}
     sources = {image.resolve() for image in images}
     for image in images:
-        target = out / f"{image.stem}.tif"
-        if not image.is_file():
-            raise InvalidArgument(f"{image} is not a file.")
+        target = out / f"{image.stem}{suffix}"
         if target in targets.values():
             raise InvalidArgument(f"Two images would be written to {target}; predict them into different folders.")
         if target.resolve() in sources:
@@ -110,9 +144,11 @@ def _targets(images: list[Path], out: Path, force: bool) -> dict[Path, Path]:
     return targets
 
 
-def _write(target: Path, label: npt.NDArray[np.int32]) -> None:
-    """Write a label image whole or not at all; uint16 where it fits, as most tools expect."""
+def _write(target: Path, result: npt.NDArray[np.int32] | bytes) -> None:
+    """Write a result whole or not at all; label images as uint16 where they fit, as most tools expect."""
+    if not isinstance(result, bytes):
+        result = encode_tiff(result.astype(np.uint16) if result.max(initial=0) < 2**16 else result)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}.{os.getpid()}")
-    staging.write_bytes(encode_tiff(label.astype(np.uint16) if label.max(initial=0) < 2**16 else label))
+    staging.write_bytes(result)
     staging.replace(target)

@@ -57,6 +57,11 @@ class Output:
         self.errors.print("[yellow]warning:[/]", end=" ")
         self.errors.print(text, markup=False)
 
+    def error(self, text: str) -> None:
+        """Say what failed."""
+        self.errors.print("[bold red]error:[/]", end=" ")
+        self.errors.print(text, markup=False)
+
     @contextmanager
     def bar(self, label: str) -> Iterator[Update]:
         """Show a progress bar on stderr, if that is a terminal, and give a function (done, total) that moves it."""

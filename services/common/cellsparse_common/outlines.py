@@ -1,0 +1,155 @@
+"""Tracing the outlines of a label image along pixel edges, so that painting them gives the same pixels back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from cellsparse_common.errors import ResourceExhausted
+
+Corner: TypeAlias = tuple[int, int]
+"""x, y of a pixel's corner; the first pixel's upper left corner is 0, 0."""
+Loop: TypeAlias = list[Corner]
+"""Corners of a closed line in their order, without repetition and without points on straight lines."""
+
+MAX_SIDES = 8_000_000
+"""Most sides of pixels that all outlines together may follow: about 65,000 round cells of 30 pixels across."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """The outlines of one cell."""
+
+    number: int
+    """The cell's label."""
+    polygons: list[list[Loop]]
+    """Per part the outline and then its holes. Parts are 4-connected, in the order of their first pixels. No loop
+    touches itself; outlines run counterclockwise in x, y and holes clockwise, as GeoJSON asks."""
+
+
+def label_outlines(label: npt.NDArray[np.integer[Any]]) -> Iterator[Outline]:
+    """Yield the outlines of all cells, by rising number.
+
+    Args:
+        label: Axes YX; cells are the values above 0.
+
+    Raises:
+        ResourceExhausted: The outlines are longer than `MAX_SIDES`.
+    """
+    loops: dict[int, list[Loop]] = {}
+    for number, walk in _walks(label):
+        loops.setdefault(number, []).extend(_simple(walk))
+    for number in sorted(loops):
+        yield Outline(number=number, polygons=_polygons(label, number, loops[number]))
+
+
+def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
+    """Yield every boundary of every cell once, as its label and its corners, in the order of their first pixels.
+
+    A boundary is made of the sides of pixels, each walked so that the cell is on its right hand on screen: side 0 goes
+    right along the top of a pixel, 1 down, 2 left, 3 up. Where two pixels of a cell meet only at a corner the walk
+    stays with its pixel, which makes parts 4-connected.
+    """
+    padded = np.pad(label, 1)
+    steps = ((0, 1), (1, 0), (0, -1), (-1, 0))  # y, x of the directions
+    width = padded.shape[1]
+    flat = padded.ravel()
+    offsets = np.array([y * width + x for y, x in steps])
+    inside = np.flatnonzero(flat > 0)
+    sides = []
+    for side in range(4):
+        outward = offsets[side - 1]  # left of the direction of walking
+        sides.append(inside[flat[inside] != flat[inside + outward]] * 4 + side)
+    edges = np.sort(np.concatenate(sides))
+    if len(edges) > MAX_SIDES:
+        raise ResourceExhausted(
+            f"The outlines of the cells follow {len(edges):,} sides of pixels; allowed: at most {MAX_SIDES:,}. Ask for "
+            "a label image, or leave out small cells with min_pixels.",
+            "format",
+        )
+    pixel, direction = edges // 4, edges % 4
+    ahead = pixel + offsets[direction]
+    beside = ahead + offsets[direction - 1]
+    straight = flat[ahead] == flat[pixel]
+    left = straight & (flat[beside] == flat[pixel])
+    following = np.where(
+        left,
+        beside * 4 + (direction - 1) % 4,
+        np.where(straight, ahead * 4 + direction, pixel * 4 + (direction + 1) % 4),
+    )
+    successor = np.searchsorted(edges, following).tolist()
+    turns = (left | ~straight).tolist()
+    # The corner at the end of each side, in coordinates of the image without its padding.
+    end_x = (pixel % width - 1 + np.isin(direction, (0, 1))).tolist()
+    end_y = (pixel // width - 1 + np.isin(direction, (1, 2))).tolist()
+    numbers = flat[pixel].tolist()
+    seen = bytearray(len(numbers))
+    for first in range(len(numbers)):
+        if seen[first]:
+            continue
+        corners: Loop = []
+        edge = first
+        while not seen[edge]:
+            seen[edge] = 1
+            if turns[edge]:
+                corners.append((end_x[edge], end_y[edge]))
+            edge = successor[edge]
+        yield numbers[first], corners
+
+
+def _simple(walk: Loop) -> list[Loop]:
+    """Split a boundary where it comes back to a corner: loops that touch themselves are no valid polygons."""
+    if len(set(walk)) == len(walk):
+        return [walk]
+    loops: list[Loop] = []
+    path: Loop = []
+    place: dict[Corner, int] = {}
+    for corner in walk:
+        if corner in place:
+            start = place[corner]
+            loops.append(path[start:])
+            for passed in path[start:]:
+                del place[passed]
+            del path[start:]
+        place[corner] = len(path)
+        path.append(corner)
+    return [*loops, path]
+
+
+def _polygons(label: npt.NDArray[np.integer[Any]], number: int, loops: list[Loop]) -> list[list[Loop]]:
+    """Sort a cell's loops into parts, each with its holes."""
+    outer = [loop for loop in loops if _area(loop) > 0]
+    holes = [loop for loop in loops if _area(loop) < 0]
+    polygons = [[loop] for loop in outer]
+    if len(outer) == 1 or not holes:
+        return [[*polygon, *holes] for polygon in polygons]
+    corners = np.array([corner for loop in outer for corner in loop])
+    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    parts, _ = ndimage.label(label[top:bottom, left:right] == number)
+    owner = {_part(parts, loop, left, top): polygon for loop, polygon in zip(outer, polygons, strict=True)}
+    for hole in holes:
+        owner[_part(parts, hole, left, top)].append(hole)
+    return polygons
+
+
+def _area(loop: Loop) -> int:
+    """Return twice the area, positive for outlines and negative for holes."""
+    return sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(loop, [*loop[1:], loop[0]], strict=True))
+
+
+def _part(parts: npt.NDArray[np.integer[Any]], loop: Loop, left: int, top: int) -> int:
+    """Return the part that a loop bounds: that of the pixel to the right of its first line."""
+    (x0, y0), (x1, y1) = loop[0], loop[1]
+    x, y = x0, y0
+    if x1 > x0:
+        x, y = x0, y0
+    elif y1 > y0:
+        x, y = x0 - 1, y0
+    elif x1 < x0:
+        x, y = x0 - 1, y0 - 1
+    else:
+        x, y = x0, y0 - 1
+    return int(parts[y - top, x - left])

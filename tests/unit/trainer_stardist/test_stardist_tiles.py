@@ -1,0 +1,59 @@
+"""Large images: tiled, StarDist finds what it finds on the whole."""
+
+import numpy as np
+import pytest
+from unit.trainer_stardist.conftest import disks
+
+from cellsparse_stardist import model
+
+NETWORKS = [
+    {"unet_depth": 3, "grid": 2},
+    {"unet_depth": 1, "grid": 4},
+    {"unet_depth": 2, "grid": 1},
+]
+
+
+@pytest.fixture
+def image():
+    noise = np.random.default_rng(0).random((230, 301), np.float32)
+    return disks((230, 301), 3, sparse=False).image + 0.3 * noise
+
+
+@pytest.fixture(params=NETWORKS, ids=str)
+def network(request, tiny, image):
+    config = tiny(**request.param)
+    made = model.StardistModel(config, model.build(config, 8.0))
+    prob, _ = made.stock.predict(image, show_tile_progress=False)
+    made.stock.thresholds = {"prob": float(np.quantile(prob, 0.9)), "nms": 0.3}
+    return made
+
+
+def test_tiles_equal_the_whole(network, image, monkeypatch):
+    whole = network.predict(image)
+    maps = network.stock.predict(image, n_tiles=(1, 1), show_tile_progress=False)
+    monkeypatch.setattr(model, "TILE", 80)
+    assert model._tiles(image.shape) == (3, 4)
+    tiled = network.stock.predict(image, n_tiles=(3, 4), show_tile_progress=False)
+    for one, other in zip(maps, tiled, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert whole.max() > 1
+    np.testing.assert_array_equal(network.predict(image), whole)
+
+
+def test_tiles_overlap_by_all_the_network_sees(network):
+    # Measured from the middle of what is pooled together, not from its border.
+    pooled = network.stock.config.grid[0] * 2**network.stock.config.unet_n_depth
+    measured = max(max(sides) for sides in network.stock._compute_receptive_field())
+    assert measured - pooled < model._reach(network.stock.config) <= measured + 2
+
+
+def test_an_untiled_image_gives_what_stock_gives(network, image):
+    labels, _ = network.stock.predict_instances(image, show_tile_progress=False)
+    np.testing.assert_array_equal(network.predict(image), labels)
+
+
+def test_equal_probabilities_compete_in_the_order_of_pixels(network, image, monkeypatch):
+    flat = np.full(image.shape, 0.5, np.float32)
+    whole = network.predict(flat)
+    monkeypatch.setattr(model, "TILE", 80)
+    np.testing.assert_array_equal(network.predict(flat), whole)

@@ -1,0 +1,55 @@
+"""Large images: by parts, the network gives what it gives on the whole."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cellsparse_unet import backend, predictor
+from cellsparse_unet.model import UNet, initialise
+from cellsparse_unet.tiles import probabilities
+
+
+def bright_on_one_side(shape):
+    """Noise that brightens from left to right: parts differ in mean and contrast, so their statistics do too."""
+    noise = np.random.default_rng(0).random(shape, np.float32)
+    return np.asarray(noise * np.linspace(0.1, 1, shape[1], dtype=np.float32), np.float32)
+
+
+@pytest.mark.parametrize("shape", [(150, 90), (33, 260), (200, 1)])
+@pytest.mark.parametrize("tile", [32, 64])
+def test_parts_equal_the_whole(shape, tile):
+    net = UNet(base_channels=4)
+    initialise(net, 3)
+    image = bright_on_one_side(shape)
+    whole = probabilities(net, image)
+    found = probabilities(net, image, tile=tile)
+    assert found.shape == whole.shape == (3, *shape)
+    np.testing.assert_allclose(found, whole, atol=1e-4)
+    assert net.training
+
+
+def test_what_differs_is_rounding_only():
+    net = UNet(base_channels=4)
+    initialise(net, 3)
+    image = bright_on_one_side((96, 160))
+    with torch.inference_mode():
+        exact = net.double()(torch.from_numpy(image)[None, None].double())[0].exp().numpy()
+    error = np.abs(probabilities(net.float(), image, tile=64) - exact).max()
+    assert error < 2 * np.abs(probabilities(net, image) - exact).max() + 1e-6
+
+
+def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkeypatch):
+    training = backend.create(make_config(), [cell_sample], "cpu")
+    for step in range(6):
+        training.train_step(step)
+    model = training.model()
+    image = np.tile(cell_sample.image, (2, 2))
+    for method in ("watershed", "ellipse"):
+        model.cut = replace(model.cut, method=method, centre_threshold=0.35, cell_threshold=0.35)
+        whole = model.predict(image)
+        assert whole.max() > 1
+        monkeypatch.setattr(predictor, "probabilities", lambda net, pixels: probabilities(net, pixels, tile=64))
+        np.testing.assert_array_equal(model.predict(image), whole)
+        monkeypatch.undo()
