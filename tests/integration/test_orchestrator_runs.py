@@ -96,6 +96,7 @@ def test_what_does_not_exist_is_not_found(orchestrator, dataset, model):
         (runs.CancelRun, orchestrator_pb2.CancelRunRequest(run_id="run-x")),
         (runs.GetModel, orchestrator_pb2.GetModelRequest(model_id="run-x")),
         (runs.Predict, trainer_pb2.PredictRequest(model_id="run-x", image=image)),
+        (runs.Export, trainer_pb2.ExportRequest(model_id="run-x", format=trainer_pb2.EXPORT_FORMAT_NATIVE)),
         (runs.Evaluate, trainer_pb2.EvaluateRequest(model_id="run-x", dataset_id=dataset.id)),
         (runs.Evaluate, trainer_pb2.EvaluateRequest(model_id=model, dataset_id="ds-x")),
         (datasets.GetDataset, dataset_pb2.GetDatasetRequest(dataset_id="ds-x")),
