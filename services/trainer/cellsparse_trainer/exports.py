@@ -3,8 +3,10 @@
 import hashlib
 import shutil
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument
@@ -41,7 +43,8 @@ def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
         raise InvalidArgument(f"format is {name}; allowed for a {backend.NAME} model: {allowed}.", "format")
     files = folder / "files"
     files.mkdir()
-    backend.EXPORTS[name](source, files, card)
+    with _temporary_files_in(folder):
+        backend.EXPORTS[name](source, files, card)
     target = folder / (model_id + _SUFFIXES[name])
     if target.suffix == ".zip":
         write_zip(files, target)
@@ -49,6 +52,16 @@ def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
         (only,) = files.iterdir()
         only.replace(target)
     return target
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let what frameworks leave behind when they are killed go with the folder."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def write_zip(folder: Path, target: Path) -> None:
