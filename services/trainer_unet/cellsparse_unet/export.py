@@ -118,7 +118,8 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 
 def _trace(network: nn.Module) -> Any:
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # group normalisation asks whether it has one value
         return torch.jit.trace(network, _example())  # type: ignore[no-untyped-call]
 
 
