@@ -76,7 +76,7 @@ def test_a_run_from_queue_to_model(orchestrator, dataset):
         assert word in spec
 
 
-def test_predict_and_evaluate_go_to_the_trainer(orchestrator, dataset, model):
+def test_predict_evaluate_and_export_go_to_the_trainer(orchestrator, dataset, model):
     image, _ = blobs(80, seed=9)
     request = trainer_pb2.PredictRequest(model_id=model, image=encode_tiff(image))
     answer = orchestrator.runs.Predict(request, timeout=SECONDS)
@@ -85,6 +85,11 @@ def test_predict_and_evaluate_go_to_the_trainer(orchestrator, dataset, model):
     answers = list(orchestrator.runs.Evaluate(request, timeout=SECONDS))
     assert len(answers[-1].report.scores) == 9
     assert not answers[0].HasField("report")
+    request = trainer_pb2.ExportRequest(model_id=model, format=trainer_pb2.EXPORT_FORMAT_NATIVE)
+    first, *rest = orchestrator.runs.Export(request, timeout=SECONDS)
+    assert first.header.size == sum(len(message.chunk) for message in rest) > 2**20
+    request = trainer_pb2.ExportRequest(model_id=model, format=trainer_pb2.EXPORT_FORMAT_SAVED_MODEL)
+    assert refused(orchestrator.runs.Export, request).status == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_what_does_not_exist_is_not_found(orchestrator, dataset, model):
@@ -96,6 +101,7 @@ def test_what_does_not_exist_is_not_found(orchestrator, dataset, model):
         (runs.CancelRun, orchestrator_pb2.CancelRunRequest(run_id="run-x")),
         (runs.GetModel, orchestrator_pb2.GetModelRequest(model_id="run-x")),
         (runs.Predict, trainer_pb2.PredictRequest(model_id="run-x", image=image)),
+        (runs.Export, trainer_pb2.ExportRequest(model_id="run-x", format=trainer_pb2.EXPORT_FORMAT_NATIVE)),
         (runs.Evaluate, trainer_pb2.EvaluateRequest(model_id="run-x", dataset_id=dataset.id)),
         (runs.Evaluate, trainer_pb2.EvaluateRequest(model_id=model, dataset_id="ds-x")),
         (datasets.GetDataset, dataset_pb2.GetDatasetRequest(dataset_id="ds-x")),

@@ -1,13 +1,14 @@
 """The SDK's front door."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse import datasets, models, runs, words
+from cellsparse import datasets, exports, models, runs, words
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
@@ -310,3 +311,28 @@ class Client:
             on_progress: Called with every answer: `items_done`, `items_total`.
         """
         return models.evaluate(self.connection, model, dataset, split=split, ious=ious, on_progress=on_progress)
+
+    def export(
+        self,
+        model: str,
+        format: str,  # noqa: A002 - the field's name
+        path: str | Path,
+        *,
+        force: bool = False,
+    ) -> trainer_pb2.ExportHeader:
+        """Write a model as a file for other tools.
+
+        Args:
+            model: Model id.
+            format: "native" (the stock tool's own files), "saved_model", "torchscript", "onnx" or "bioimageio"; each
+                backend has some of them (see `ExportFormat` in trainer.proto).
+            path: File to write, whole or not at all.
+            force: True: a file that is there is overwritten.
+
+        Returns:
+            The file's usual name, its size in bytes and its SHA-256.
+
+        Raises:
+            AlreadyExists: The file is there and `force` is False.
+        """
+        return exports.export(self.connection, model, format, path, force=force)

@@ -170,6 +170,19 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(request, timeout=seconds),
         )
 
+    def Export(
+        self, request: trainer_pb2.ExportRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.ExportResponse]:
+        """Write a model as a file for other tools on a trainer of its backend."""
+        backend = self._models.get(request.model_id).backend
+        yield from stream_service(
+            self._launcher,
+            backend,
+            context,
+            self._settings.export_seconds,
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Export(request, timeout=seconds),
+        )
+
     def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetStatusResponse:

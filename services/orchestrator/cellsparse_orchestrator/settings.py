@@ -56,6 +56,8 @@ class OrchestratorSettings(ServerSettings):
     """Longest time of a Predict call without a shorter deadline of its own."""
     evaluate_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
     """Longest time of an Evaluate or CreateSparseDataset call without a shorter deadline of its own."""
+    export_seconds: float = Field(default=1800.0, gt=0.0, le=86_400.0)
+    """Longest time of an Export call, download included, without a shorter deadline of its own."""
 
     @field_validator("trainer_modules", "trainers", mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 A backend package has a module `backend` that offers the functions of `Backend`; the worker process imports it by name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,9 @@ from cellsparse_trainer.samples import Sample
 
 Labels = npt.NDArray[np.int32]
 """Label image, axes YX: -1 not labelled (true labels only), 0 background, n > 0 cell n."""
+
+Exporter = Callable[[Path, Path, Mapping[str, Any]], None]
+"""Writes a model for other tools: from the folder that `Model.export` wrote, into an empty folder, given its card."""
 
 
 class Config(Protocol):
@@ -68,6 +71,8 @@ class Backend(Protocol):
     """The functions of a backend module."""
 
     NAME: str
+    EXPORTS: Mapping[str, Exporter]
+    """What files a model can be written as: exporters by short name, such as "native" (see `ExportFormat`)."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that matter, by name."""

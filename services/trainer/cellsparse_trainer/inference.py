@@ -26,6 +26,7 @@ from cellsparse_trainer.backend import Backend, Labels, Model
 from cellsparse_trainer.model_store import fetch_model
 
 T = TypeVar("T")
+_KILL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,14 @@ class InferenceProcess:
         self._reaper = threading.Thread(target=self._reap, name="inference-reaper", daemon=True)
         self._reaper.start()
 
-    def call(self, work: Callable[..., T], *args: Any, seconds: float) -> T:
+    def call(self, work: Callable[..., T], *args: Any, seconds: float, what: str = "prediction") -> T:
         """Run `work(*args)` in the process.
 
         Args:
             work: A function of a module.
             args: Its arguments; they travel pickled, between our own processes only.
             seconds: Most seconds for waiting and working; then the process is killed.
+            what: What the work is called in errors.
 
         Raises:
             DeadlineExceeded: It took longer.
@@ -66,7 +68,7 @@ class InferenceProcess:
         """
         end = time.monotonic() + seconds
         if not self._turn.acquire(timeout=max(seconds, 0)):
-            raise DeadlineExceeded(f"No free turn for a prediction within {seconds:.0f} s.")
+            raise DeadlineExceeded(f"No free turn for the {what} within {seconds:.0f} s.")
         try:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
@@ -76,11 +78,11 @@ class InferenceProcess:
             return future.result(max(end - time.monotonic(), 0.1))
         except TimeoutError as error:
             self._kill()
-            raise DeadlineExceeded(f"The prediction took longer than {seconds:.0f} s.") from error
+            raise DeadlineExceeded(f"The {what} took longer than {seconds:.0f} s.") from error
         except BrokenProcessPool as error:
             self._kill()
             raise Unavailable(
-                "The prediction process died: killed, or out of memory; try again, or with a smaller image."
+                f"The process of the {what} died: killed, or out of memory; try again, or with a smaller image."
             ) from error
         finally:
             self._used = time.monotonic()
@@ -98,6 +100,8 @@ class InferenceProcess:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
                 process.kill()
+            for process in processes:
+                process.join(_KILL_SECONDS)  # what it was writing can be removed from now on
 
     def _reap(self) -> None:
         while not self._closed.wait(min(self._idle_seconds, 5.0)):
@@ -162,13 +166,24 @@ def _open(place: Place, model_id: str) -> tuple[Model, dict[str, Any]]:
     """Return a model and its card; the newest one stays open."""
     key = (place.module, model_id)
     if key not in _OPENED:
-        backend = cast(Backend, importlib.import_module(place.module))
-        folder, card = fetch_model(open_store(StoreSettings()), model_id, place.cache)
-        if card["backend"] != backend.NAME:
-            raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {backend.NAME}.")
+        backend, folder, card = find_model(place, model_id)
         _OPENED.clear()
         _OPENED[key] = (backend.open_model(folder, place.device), card)
     return _OPENED[key]
+
+
+def find_model(place: Place, model_id: str) -> tuple[Backend, Path, dict[str, Any]]:
+    """Return the backend, and a model's local folder and card. Runs in the inference process.
+
+    Raises:
+        NotFound: There is no such model.
+        FailedPrecondition: It belongs to another backend.
+    """
+    backend = cast(Backend, importlib.import_module(place.module))
+    folder, card = fetch_model(open_store(StoreSettings()), model_id, place.cache)
+    if card["backend"] != backend.NAME:
+        raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {backend.NAME}.")
+    return backend, folder, card
 
 
 def _end_with(parent: int) -> None:

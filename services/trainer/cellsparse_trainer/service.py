@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from cellsparse_common.server import time_left
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.attempts import Attempts
+from cellsparse_trainer.exports import build_export, format_name, read_messages
 from cellsparse_trainer.inference import InferenceProcess, Place, evaluate_item, predict_file
 from cellsparse_trainer.model_store import read_card
 from cellsparse_trainer.samples import trainable_items
@@ -42,6 +44,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._attempts = Attempts(module, work_dir / "attempts", store, settings.stop_seconds)
         self._place = Place(module=module, cache=work_dir / "models", device="auto")
         self._inference = InferenceProcess(settings.idle_seconds)
+        self._exports = work_dir / "exports"
+        shutil.rmtree(self._exports, ignore_errors=True)  # a server that was killed may have left some
+        self._exports.mkdir(parents=True)
         self._instance_id = uuid.uuid4().hex
         self._devices = _devices()
         self._versions = _versions(module)
@@ -122,6 +127,22 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             yield trainer_pb2.EvaluateResponse(items_done=done, items_total=len(items))
         report.scores.extend(scores(count).to_message() for count in total or ())
         yield trainer_pb2.EvaluateResponse(items_done=len(items), items_total=len(items), report=report)
+
+    def Export(
+        self, request: trainer_pb2.ExportRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.ExportResponse]:
+        """Write a model as a file for other tools and send it."""
+        read_card(self._store, request.model_id)
+        seconds = time_left(context, self._settings.export_seconds)
+        name = format_name(request.format)
+        with tempfile.TemporaryDirectory(dir=self._exports) as folder:
+            path = self._inference.call(
+                build_export, self._place, request.model_id, name, Path(folder), seconds=seconds, what="export"
+            )
+            for message in read_messages(path):
+                if not context.is_active():
+                    return
+                yield message
 
     def busy(self) -> bool:
         """Whether an attempt is training."""

@@ -17,5 +17,7 @@ class TrainerSettings(ServerSettings):
     """Seconds that a training process gets to write a checkpoint and end, above 0 to 600."""
     predict_seconds: float = Field(default=600.0, gt=0, le=86400)
     """Most seconds for one prediction, above 0 to 86400."""
+    export_seconds: float = Field(default=600.0, gt=0, le=86400)
+    """Most seconds for writing one model as a file for other tools, above 0 to 86400."""
     idle_seconds: float = Field(default=300.0, gt=0, le=86400)
     """Seconds without a prediction after which the prediction process ends and frees its memory."""

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 
 from cellsparse_cellpose.config import Config, resolve
+from cellsparse_cellpose.export import EXPORTS
 from cellsparse_cellpose.loss import masked_loss
 from cellsparse_cellpose.model import CellposeModel, build_network, find_device, open_model, versions
 from cellsparse_cellpose.sampler import Sampler
 from cellsparse_trainer.samples import Sample
 
-__all__ = ["NAME", "CellposeTraining", "create", "devices", "open_model", "resolve", "versions"]
+__all__ = ["EXPORTS", "NAME", "CellposeTraining", "create", "devices", "open_model", "resolve", "versions"]
 
 NAME = "cellpose"
 STATE_FILE = "training.pt"

@@ -114,9 +114,19 @@ def open_model(folder: Path, device: str) -> CellposeModel:
     record = json.loads((folder / CONFIG_FILE).read_text())
     config = Config.from_json(json.dumps(record["config"]))
     target = find_device(device)
-    network = build_network(config)
+    return CellposeModel(open_network(folder).to(target), config, float(record["diameter"]))
+
+
+def open_network(folder: Path) -> CPnet:
+    """Open the network of what `CellposeModel.export` wrote, on the CPU.
+
+    Raises:
+        ValueError: The files do not belong together.
+    """
+    record = json.loads((folder / CONFIG_FILE).read_text())
+    network = build_network(Config.from_json(json.dumps(record["config"])))
     network.load_state_dict(torch.load(folder / MODEL_FILE, map_location="cpu", weights_only=True))
-    return CellposeModel(network.to(target), config, float(record["diameter"]))
+    return network
 
 
 def _tidy(masks: NDArray[np.generic], min_size: int) -> NDArray[np.int32]:

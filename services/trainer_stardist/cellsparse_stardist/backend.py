@@ -8,12 +8,13 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist.config import Config, resolve
 from cellsparse_stardist.data import Sampler
+from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import devices, tf, use_device, versions
 from cellsparse_stardist.model import StardistModel, build, open_stock
 from cellsparse_stardist.step import Step
 from cellsparse_trainer.samples import Sample
 
-__all__ = ["NAME", "StardistTraining", "create", "devices", "open_model", "resolve", "versions"]
+__all__ = ["EXPORTS", "NAME", "StardistTraining", "create", "devices", "open_model", "resolve", "versions"]
 
 NAME = "stardist"
 STATE_FILE = "state.npz"

@@ -10,11 +10,12 @@ from cellsparse_trainer.samples import Sample
 from cellsparse_unet import devices as device_list
 from cellsparse_unet.config import Config, resolve
 from cellsparse_unet.data import Sampler
+from cellsparse_unet.export import EXPORTS
 from cellsparse_unet.loss import segmentation_loss
 from cellsparse_unet.model import UNet, initialise
 from cellsparse_unet.predictor import Predictor, open_predictor
 
-__all__ = ["NAME", "Config", "Training", "create", "devices", "open_model", "resolve", "versions"]
+__all__ = ["EXPORTS", "NAME", "Config", "Training", "create", "devices", "open_model", "resolve", "versions"]
 
 NAME = "unet"
 STATE = "training.pt"

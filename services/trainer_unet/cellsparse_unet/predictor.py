@@ -80,11 +80,33 @@ def open_predictor(folder: Path, device: torch.device) -> Predictor:
         InvalidArgument: The files do not make a model.
         FileNotFoundError: A file is missing.
     """
+    net, config, cut = _read(folder)
+    return Predictor(net.to(device), config, cut)
+
+
+def open_network(folder: Path) -> tuple[UNet, Config]:
+    """Opens what `Predictor.export` wrote, without its thresholds.
+
+    Args:
+        folder: Holds `unet.pt` and `config.json`.
+
+    Returns:
+        The network, on the CPU and in evaluation mode, and its settings.
+
+    Raises:
+        InvalidArgument: The files do not make a model.
+        FileNotFoundError: A file is missing.
+    """
+    net, config, _ = _read(folder)
+    return net.eval(), config
+
+
+def _read(folder: Path) -> tuple[UNet, Config, Cut]:
     try:
         described = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = Config.from_json(json.dumps(described["config"]))
         net = UNet(base_channels=config.base_channels)
         net.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
-        return Predictor(net.to(device), config, Cut(**described["cut"]))
+        return net, config, Cut(**described["cut"])
     except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise InvalidArgument(f"{folder.name} holds no U-Net model: {error}") from error

@@ -2,10 +2,13 @@
 
 `learning_rate` chooses what happens: 0.5 raises at step 10, 0.6 is not finite at step 10, 0.7 runs out of memory,
 0.8 kills its own process, 0.9 sleeps in every step.
+
+Its exports: "native" copies the model, "torchscript" kills its own process in the middle, "onnx" takes a minute.
 """
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -77,3 +80,21 @@ def create(config, train, device):
 
 def open_model(folder, device):
     return FakeModel(json.loads((folder / "sub" / "threshold.json").read_text()))
+
+
+def native(source, target, card):
+    shutil.copytree(source / "sub", target / "sub")
+    (target / "large.bin").write_bytes(np.random.default_rng(0).bytes(3 * 2**20))
+
+
+def killed(source, target, card):
+    (target / "half").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def slow(source, target, card):
+    (target / "half").write_bytes(b"half")
+    time.sleep(60)
+
+
+EXPORTS = {"native": native, "torchscript": killed, "onnx": slow}

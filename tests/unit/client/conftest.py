@@ -1,5 +1,6 @@
 """A fake orchestrator in this process: a real gRPC server with our interceptor, and canned answers."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,8 @@ class State:
     created: list = field(default_factory=list)
     predicted: list = field(default_factory=list)
     healthy: bool = True
+    damaged: bool = False
+    """Exports lack their last bytes."""
 
 
 class Datasets(dataset_pb2_grpc.DatasetServiceServicer):
@@ -174,6 +177,12 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         yield trainer_pb2.EvaluateResponse(items_done=1, items_total=1)
         report = trainer_pb2.EvaluationReport(scores=[common_pb2.MatchingScore(iou=0.5, tp=3, f1=float("nan"))])
         yield trainer_pb2.EvaluateResponse(items_done=1, items_total=1, report=report)
+
+    def Export(self, request, context):
+        digest = hashlib.sha256(b"whole file").hexdigest()
+        yield trainer_pb2.ExportResponse(header=trainer_pb2.ExportHeader(file_name="m.zip", size=10, sha256=digest))
+        yield trainer_pb2.ExportResponse(chunk=b"whole")
+        yield trainer_pb2.ExportResponse(chunk=b" file" if not self.state.damaged else b" fi")
 
     def GetStatus(self, request, context):
         services = [orchestrator_pb2.ServiceStatus(name="orchestrator", healthy=self.state.healthy)]

@@ -89,6 +89,20 @@ def test_import_and_predict(known, capsys, tmp_path):
     assert (folder / "images" / "a.tif").read_bytes() == IMAGE
 
 
+def test_export_never_overwrites_unasked(known, capsys, tmp_path):
+    target = tmp_path / "model.zip"
+    command = ["export", "first", "--out", str(target), "--json"]
+    assert run(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["format"], document["file"], document["size"]) == ("native", str(target), 10)
+    target.write_bytes(b"mine")
+    assert run(command) == 2
+    assert "--force" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine"
+    assert run([*command, "--force", "--format", "saved-model"]) == 0
+    assert target.read_bytes() == b"whole file"
+
+
 @pytest.mark.parametrize(
     ("kind", "suffix", "content"), [("geojson", ".geojson", b"{}"), ("roi", ".zip", b"PK")], ids=["geojson", "roi"]
 )
@@ -179,6 +193,7 @@ def test_not_a_number_becomes_null(known, capsys):
         (["dataset", "show", "ds-ab"], 2, "ds-abc1, ds-abd2"),
         (["dataset", "show", "../../x"], 3, "'../../x'"),
         (["runs", "show", "nothing"], 3, "cellsparse runs list"),
+        (["export", "first", "--out", "/tmp/x", "--format", "keras"], 2, "torchscript"),
         (["status", "--address", "127.0.0.1:1"], 4, "127.0.0.1:1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

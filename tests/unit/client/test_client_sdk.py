@@ -127,6 +127,28 @@ def test_predict_many_keeps_what_is_good(fake, tmp_path):
     assert last.error is None
 
 
+def test_exports_are_written_whole_or_not_at_all(fake, tmp_path):
+    target = tmp_path / "new" / "model.zip"
+    with cellsparse.Client() as client:
+        assert client.export("m-1", "native", target).file_name == "m.zip"
+        assert target.read_bytes() == b"whole file"
+        target.write_bytes(b"mine")
+        with pytest.raises(errors.AlreadyExists, match="is there already"):
+            client.export("m-1", "native", target)
+        with pytest.raises(errors.InvalidArgument, match="is a folder"):
+            client.export("m-1", "native", tmp_path, force=True)
+        with pytest.raises(errors.InvalidArgument, match="native, saved_model, torchscript, onnx, bioimageio"):
+            client.export("m-1", "keras", tmp_path / "other")
+        fake.state.damaged = True
+        with pytest.raises(errors.Internal, match="export it again"):
+            client.export("m-1", "onnx", target, force=True)
+        assert target.read_bytes() == b"mine"
+        fake.state.damaged = False
+        client.export("m-1", "onnx", target, force=True)
+    assert target.read_bytes() == b"whole file"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["model.zip"]
+
+
 def test_errors_are_one_sentence_of_the_server(fake):
     with cellsparse.Client() as client:
         with pytest.raises(errors.NotFound, match="'ds-9' does not exist"):

@@ -29,6 +29,7 @@ def build() -> typer.Typer:
     app.add_typer(models.app, name="models")
     app.command()(models.predict)
     app.command()(models.evaluate)
+    app.command()(models.export)
     return app
 
 

@@ -1,4 +1,4 @@
-"""`cellsparse models ...`, `predict` and `evaluate`."""
+"""`cellsparse models ...`, `predict`, `evaluate` and `export`."""
 
 import os
 from enum import StrEnum
@@ -16,8 +16,12 @@ from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
+from cellsparse.exports import check_target
 from cellsparse.models import MAX_PIXELS
 from cellsparse_common.images import encode_tiff
+from cellsparse_proto.v1 import trainer_pb2
+
+FORMATS = words.words(trainer_pb2.ExportFormat.DESCRIPTOR)
 
 app = typer.Typer(help="Trained models.", no_args_is_help=True)
 
@@ -126,6 +130,36 @@ def evaluate(
     output.result(document, render.score_table(report.scores))
     if report.sparse:
         output.note("scored on labelled pixels only: the labels are sparse")
+
+
+def export(
+    model: options.ModelName,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help=f"{', '.join(FORMATS)}; each backend has some of them."),
+    ] = "native",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Write a model as a file for other tools.
+
+    native is a zip of the stock tool's own files, saved_model a zip for StarDist in Fiji and QuPath, bioimageio a
+    BioImage.IO package; torchscript and onnx hold the network.
+    """
+    check_target(out, force)
+    with Client(address) as client:
+        found = find_model(client, model)
+        header = client.export(found.id, format_, out, force=force)
+    document = {
+        "model": found.id,
+        "format": format_.lower(),
+        "file": str(out),
+        "size": header.size,
+        "sha256": header.sha256,
+    }
+    Output(json).result(document, f"{out}  {header.size} bytes  sha256 {header.sha256}")
 
 
 def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Path, Path]:

@@ -1,0 +1,58 @@
+"""Models as files for other tools."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from cellsparse import words
+from cellsparse.connection import Connection
+from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
+from cellsparse_proto.v1 import trainer_pb2
+
+EXPORT_SECONDS = 1800.0
+
+
+def export(
+    connection: Connection, model_id: str, format_: str, path: str | Path, *, force: bool = False
+) -> trainer_pb2.ExportHeader:
+    """Write a model as a file, whole or not at all (see `cellsparse.Client.export`)."""
+    number = words.number(trainer_pb2.ExportFormat.DESCRIPTOR, format_, "format")
+    target = Path(path)
+    check_target(target, force)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        header = _fetch(connection, trainer_pb2.ExportRequest(model_id=model_id, format=number), staging)
+        check_target(target, force)
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)
+    return header
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Check that a file may be written.
+
+    Raises:
+        InvalidArgument: It is a folder.
+        AlreadyExists: It is there, and must not be overwritten.
+    """
+    if target.is_dir():
+        raise InvalidArgument(f"{target} is a folder; give the name of a file.")
+    if target.exists() and not force:
+        raise AlreadyExists(f"{target} is there already; --force (force=True) overwrites it.")
+
+
+def _fetch(connection: Connection, request: trainer_pb2.ExportRequest, target: Path) -> trainer_pb2.ExportHeader:
+    header: trainer_pb2.ExportHeader | None = None
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for answer in connection.stream("Export", request, timeout=EXPORT_SECONDS):
+            if header is None:
+                header = answer.header
+            else:
+                digest.update(answer.chunk)
+                file.write(answer.chunk)
+    if header is None or target.stat().st_size != header.size or digest.hexdigest() != header.sha256:
+        raise Internal("The file did not arrive as it was sent; export it again.")
+    return header

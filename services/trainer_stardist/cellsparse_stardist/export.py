@@ -1,0 +1,100 @@
+"""StarDist models as files for other tools."""
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_stardist.framework import StarDist2D, quiet, tf, versions
+from cellsparse_stardist.model import FOLDER
+from cellsparse_trainer.backend import Exporter
+from cellsparse_trainer.bioimage import Network, write_package
+from cellsparse_trainer.exports import write_zip
+
+_README = """# A StarDist model
+
+Opens in stock StarDist with its thresholds, here from this file's folder:
+
+    from csbdeep.utils import normalize
+    from stardist.models import StarDist2D
+
+    model = StarDist2D(None, name="{name}", basedir=".")
+    labels, details = model.predict_instances(normalize(image, {lower:g}, {upper:g}, clip=True))
+"""
+
+_OUTPUTS = """# A StarDist model
+
+The first output channel is the probability that a pixel lies in a cell, the others are the distances in pixels from it
+to the cell's border along {rays} directions. StarDist's non-maximum suppression makes cells of them, with probability
+threshold {prob:g} and overlap threshold {nms:g}.
+"""
+_CITE = {
+    "text": "Schmidt, U., Weigert, M., Broaddus, C. & Myers, G. Cell Detection with Star-Convex Polygons. "
+    "MICCAI (2018).",
+    "doi": "10.1007/978-3-030-00934-2_30",
+}
+
+
+def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
+    """Write the folder that `StarDist2D(None, name="stardist", basedir=...)` opens, and how."""
+    how = card["preprocessing"]
+    shutil.copytree(source / FOLDER, target / FOLDER)
+    text = _README.format(name=FOLDER, lower=how["lower_percentile"], upper=how["upper_percentile"])
+    (target / "README.md").write_text(text)
+
+
+def saved_model(source: Path, target: Path, card: Mapping[str, Any]) -> None:
+    """Write what stock `export_TF` writes: a SavedModel with one output of the input's height and width."""
+    _export_tf(_open(source), target)
+
+
+def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
+    """Write the content of a BioImage.IO package around the SavedModel."""
+    stock = _open(source)
+    bundle = target / "bundle"
+    bundle.mkdir()
+    _export_tf(stock, bundle)
+    write_zip(bundle, target / "saved_model.zip")
+    network = tf.saved_model.load(str(bundle)).signatures["serving_default"]
+
+    def run(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        output: npt.NDArray[np.float32] = network(tf.constant(image))["output"].numpy()
+        return output
+
+    rays, found = stock.config.n_rays, stock.thresholds
+    described = Network(
+        title="StarDist",
+        weights="tensorflow_saved_model_bundle",
+        file="saved_model.zip",
+        framework={"tensorflow_version": versions()["tensorflow"]},
+        inputs=("gray",),
+        outputs=("prob", *(f"dist{ray}" for ray in range(rays))),
+        channels_last=True,
+        multiple=stock.config.grid[0] * 2**stock.config.unet_n_depth,
+        cite=_CITE,
+        documentation=_OUTPUTS.format(rays=rays, prob=found.prob, nms=found.nms),
+        config={"stardist": {"thresholds": {"prob": float(found.prob), "nms": float(found.nms)}}},
+    )
+    write_package(target, card, described, run)
+    shutil.rmtree(bundle)
+
+
+def _open(source: Path) -> Any:
+    with quiet():
+        return StarDist2D(None, name=FOLDER, basedir=str(source))
+
+
+def _export_tf(stock: Any, target: Path) -> None:
+    packed = target / "stock.zip"
+    with quiet():
+        stock.export_TF(str(packed))
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(target)
+    packed.unlink()
+
+
+EXPORTS: dict[str, Exporter] = {"native": native, "saved_model": saved_model, "bioimageio": bioimageio}

@@ -1,0 +1,65 @@
+"""U-Net exports: the network in other formats gives the network's own output."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from support.bioimageio_package import CARD, validated
+
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_unet.config import resolve
+from cellsparse_unet.export import EXPORTS
+from cellsparse_unet.model import UNet, initialise
+from cellsparse_unet.predictor import Predictor, open_network
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = empty(tmp_path / "model")
+    config = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)), 1)
+    net = UNet(base_channels=4)
+    initialise(net, 3)
+    Predictor(net, config).export(folder)
+    return folder
+
+
+def empty(folder):
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def image():
+    return torch.rand(1, 1, 96, 112, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def expected(source, image):
+    with torch.no_grad():
+        return open_network(source)[0](image).numpy()
+
+
+def test_torchscript(source, image, expected, tmp_path):
+    EXPORTS["torchscript"](source, empty(tmp_path / "out"), CARD)
+    (path,) = (tmp_path / "out").iterdir()
+    with torch.no_grad():
+        np.testing.assert_allclose(torch.jit.load(path)(image).numpy(), expected, atol=1e-5)
+
+
+def test_onnx(source, image, expected, tmp_path):
+    EXPORTS["onnx"](source, empty(tmp_path / "out"), CARD)
+    (path,) = (tmp_path / "out").iterdir()
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"image": image.numpy()})
+    # onnxruntime's normalisation is less exact where an untrained network's features hardly vary.
+    np.testing.assert_allclose(output, expected, atol=1e-2)
+    assert np.abs(output - expected).mean() < 1e-3
+
+
+def test_the_package_is_valid_and_reproduces_its_test_output(source, tmp_path):
+    EXPORTS["bioimageio"](source, empty(tmp_path / "package"), CARD)
+    weights, image, expected = validated(tmp_path / "package", tmp_path / "unpacked")
+    with torch.no_grad():
+        np.testing.assert_allclose(torch.jit.load(weights)(torch.from_numpy(image)).numpy(), expected, atol=1e-3)
