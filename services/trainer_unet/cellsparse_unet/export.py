@@ -119,7 +119,8 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def _trace(network: nn.Module) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # group normalisation asks whether it has one value
+        # Group normalisation asks whether it has a single value; the tracer remarks that the answer is fixed.
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
         return torch.jit.trace(network, _example())  # type: ignore[no-untyped-call]
 
 
