@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cellsparse_common.matching import match_counts
 from cellsparse_unet import backend, predictor
 from cellsparse_unet.model import UNet, initialise
 from cellsparse_unet.tiles import probabilities
@@ -42,7 +43,7 @@ def test_what_differs_is_rounding_only():
 
 def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkeypatch):
     training = backend.create(make_config(), [cell_sample], "cpu")
-    for step in range(6):
+    for step in range(40):
         training.train_step(step)
     model = training.model()
     image = np.tile(cell_sample.image, (2, 2))
@@ -51,5 +52,7 @@ def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkey
         whole = model.predict(image)
         assert whole.max() > 1
         monkeypatch.setattr(predictor, "probabilities", lambda net, pixels: probabilities(net, pixels, tile=64))
-        np.testing.assert_array_equal(model.predict(image), whole)
+        # Rounding differs between the two ways, so a pixel within 1e-4 of a threshold may go to either side.
+        [counts] = match_counts(whole, model.predict(image), [0.95])
+        assert (counts.fp, counts.fn) == (0, 0)
         monkeypatch.undo()
