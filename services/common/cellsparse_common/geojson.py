@@ -9,7 +9,7 @@ from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.polygons import MAX_VERTICES, Ring, Shape
 
 MAX_BYTES = 32 * 2**20
-"""Longest text read; parsed JSON takes about twenty times as much memory."""
+"""Longest text read; parsed JSON takes many times as much memory."""
 
 
 def read_shapes(data: bytes, field: str) -> list[Shape]:

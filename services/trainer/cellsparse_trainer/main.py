@@ -31,8 +31,8 @@ def run_trainer(*, backend: str, module: str, default_port: int) -> None:
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": default_port})
         configure_logging(f"trainer-{backend}", settings.log_level)
-        # Child processes inherit it. OpenMP's threads otherwise spin while they wait, and torch on a machine with other
-        # work becomes ten times slower; this long a spin costs nothing on an idle one.
+        # Child processes inherit it. OpenMP's threads otherwise spin for as long as they wait, and take the cores
+        # from the threads they wait for as soon as the machine has other work.
         os.environ.setdefault("GOMP_SPINCOUNT", "100000")
         work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{backend}-"))
         lock = _own(work_dir)
