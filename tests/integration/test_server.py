@@ -1,5 +1,6 @@
 """What every service's server does, asked of a real sparsifier process by plain gRPC clients."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from cellsparse_common.errors import Unavailable, from_rpc_error
 from cellsparse_common.images import encode_tiff
 from cellsparse_common.labels import encode_labels
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
+
+pytestmark = pytest.mark.alone
 
 SPARSIFIER = ["-m", "cellsparse_sparsifier"]
 SERVICE = "cellsparse.v1.SparsifierService"
@@ -109,3 +112,18 @@ def test_a_taken_port_is_one_sentence(server, tmp_path):
 def test_a_wrong_setting_is_one_sentence(tmp_path):
     with pytest.raises(RuntimeError, match="CELLSPARSE_WORKERS is 'many'"):
         ServerProcess(SPARSIFIER, tmp_path / "store", tmp_path, CELLSPARSE_WORKERS="many").__enter__()
+
+
+def test_a_server_that_nobody_uses_ends_although_it_is_probed(tmp_path):
+    with (
+        ServerProcess(SPARSIFIER, tmp_path / "store", tmp_path, CELLSPARSE_EXIT_UNUSED_SECONDS="3") as server,
+        open_channel(server.address) as channel,
+    ):
+        sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(request(), timeout=20)
+        called = time.monotonic()
+        while time.monotonic() < called + 30 and server.running():
+            with contextlib.suppress(grpc.RpcError):
+                health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            time.sleep(0.2)
+        assert time.monotonic() - called > 2.5
+        assert server.wait(10) == 0

@@ -4,7 +4,8 @@ Blobs are immutable and shared between datasets; a dataset exists once its manif
 """
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,39 @@ from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 VERSION = 1
 """Layout of the manifest."""
+AXES = ("YX", "YXC", "ZYX", "ZYXC")
+"""What an item's image may be: one plane or a stack, with one channel or several."""
+
+
+def is_stack(item: dataset_pb2.DatasetItem) -> bool:
+    """Tell whether an item is a stack of planes rather than one plane."""
+    return item.axes.startswith("Z")
+
+
+def label_shape(item: dataset_pb2.DatasetItem) -> tuple[int, ...]:
+    """Return the shape of an item's label image: (height, width), of a stack (planes, height, width)."""
+    return tuple(item.shape)[: len(item.axes.rstrip("C"))]
+
+
+def refuse_mixture(items: Iterable[dataset_pb2.DatasetItem], field: str) -> None:
+    """Refuse items of which some are 2D and others stacks.
+
+    Args:
+        items: What shall be trained on, or uploaded, together.
+        field: Name of the request's field.
+
+    Raises:
+        InvalidArgument: They are; names one of each.
+    """
+    first: dict[bool, str] = {}
+    for item in items:
+        first.setdefault(is_stack(item), item.name)
+    if len(first) == 2:
+        raise InvalidArgument(
+            f"Item {first[True]!r} is a stack and item {first[False]!r} is 2D; a dataset to train on holds "
+            "either stacks or 2D images: make two of it.",
+            field,
+        )
 
 
 def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetManifest:
@@ -46,7 +80,7 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetMan
     if manifest.dataset.id != dataset_id:
         raise StorageError(f"The manifest of dataset {dataset_id} in the store names dataset {manifest.dataset.id!r}.")
     for item in manifest.items:
-        if item.axes not in ("YX", "YXC") or len(item.shape) != len(item.axes) or min(item.shape) < 1:
+        if item.axes not in AXES or len(item.shape) != len(item.axes) or min(item.shape) < 1:
             raise StorageError(
                 f"The manifest of dataset {dataset_id} in the store is damaged: item {item.name!r} has axes "
                 f"{item.axes!r} and shape {tuple(item.shape)}."
@@ -95,6 +129,7 @@ def put_item(
     split: common_pb2.Split,
     image: npt.NDArray[np.generic],
     label: npt.NDArray[np.int32],
+    spacing: Sequence[float] = (),
 ) -> dataset_pb2.DatasetItem:
     """Keep an image with its label image and return the item that refers to them.
 
@@ -102,24 +137,27 @@ def put_item(
         store: Where.
         name: Unique in its dataset.
         split: The item's split.
-        image: Axes YX or YXC.
-        label: Axes YX, of the same height and width; -1 not labelled, 0 background, n > 0 cell n.
+        image: Axes YX or YXC, of a stack (at least 2 planes) ZYX or ZYXC.
+        label: Axes YX or ZYX, of the same size; -1 not labelled, 0 background, n > 0 cell n.
+        spacing: Micrometres per pixel along each axis of the label; empty if not known.
 
     Raises:
         StorageError: The store failed.
     """
-    if label.shape != image.shape[:2]:
+    stack = label.ndim == 3
+    if label.shape != image.shape[: label.ndim] or image.ndim - label.ndim not in (0, 1):
         raise ValueError(f"A label image of {label.shape} does not belong to an image of {image.shape}.")
     return dataset_pb2.DatasetItem(
         name=name,
         split=split,
-        image_sha256=put_blob(store, encode_tiff(image)),
-        label_sha256=put_blob(store, encode_labels(label)),
+        image_sha256=put_blob(store, encode_tiff(image, stack=stack, spacing=spacing if stack else ())),
+        label_sha256=put_blob(store, encode_labels(label, spacing)),
         shape=image.shape,
-        axes="YX" if image.ndim == 2 else "YXC",
+        axes=("ZYX" if stack else "YX") + ("C" if image.ndim > label.ndim else ""),
         dtype=image.dtype.name,
         cells=count_cells(label),
         labelled_pixels=int(np.count_nonzero(label >= 0)),
+        spacing=spacing,
     )
 
 
@@ -136,16 +174,16 @@ def read_image(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray
 
 
 def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray[np.int32]:
-    """Read an item's label image: int32, axes YX, -1 not labelled, 0 background, n > 0 cell n.
+    """Read an item's label image: int32, axes YX or ZYX, -1 not labelled, 0 background, n > 0 cell n.
 
     Raises:
         StorageError: It is missing or damaged, or the store failed.
     """
     label = _read(store, item, item.label_sha256, "label image")
-    if label.shape != tuple(item.shape[:2]) or label.dtype != np.int32:
+    if label.shape != label_shape(item) or label.dtype != np.int32:
         raise StorageError(
             f"The label image of item {item.name!r} is {label.dtype} {label.shape}; "
-            f"int32 {tuple(item.shape[:2])} belongs there."
+            f"int32 {label_shape(item)} belongs there."
         )
     return label.astype(np.int32, copy=False)
 
@@ -175,7 +213,7 @@ def summarize(
     for item in items:
         summary.items += 1
         summary.cells += item.cells
-        summary.pixels += item.shape[0] * item.shape[1]
+        summary.pixels += math.prod(label_shape(item))
         summary.labelled_pixels += item.labelled_pixels
         if item.split == common_pb2.SPLIT_TRAIN:
             summary.train_items += 1
@@ -197,6 +235,7 @@ def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: 
     if found != sha256:
         raise StorageError(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
     try:
-        return decode_image(data, max_pixels=item.shape[0] * item.shape[1], field=what).array
+        size = math.prod(label_shape(item))
+        return decode_image(data, max_pixels=size, field=what, stacks=is_stack(item)).array
     except CellsparseError as error:
         raise StorageError(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error

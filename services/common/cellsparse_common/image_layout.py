@@ -1,4 +1,4 @@
-"""Which axis of a decoded array is which: the one rule for images that come as (Y, X), (Y, X, C) or (C, Y, X)."""
+"""Which axis of a decoded array is which: a 2D plane or a stack of planes, of 1 to 4 channels, in any usual order."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 
 MAX_CHANNELS = 4
+FEWEST_UNNAMED_PLANES = 10
+"""Length from which an axis without a name is taken for planes rather than channels (see `name_axes`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,51 +19,88 @@ class Header:
     shape: tuple[int, ...]
     """Length of each axis, without axes of length 1 other than Y and X."""
     axes: str
-    """One letter per axis as in tifffile: Y, X, C or S (samples) channels, Z depth, T time, others unknown."""
+    """One letter per axis as in tifffile: Y, X, C or S (samples) channels, Z planes, T time, others unknown."""
     dtype: np.dtype[np.generic]
     """Type of a pixel's value."""
+    spacing: tuple[float, ...] = ()
+    """Micrometres per pixel along z, y and x; empty if the file does not say."""
 
 
-def channel_axis(header: Header, field: str) -> int | None:
-    """Return the position of the channel axis, None for a plain (Y, X) plane.
+def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = False) -> str:
+    """Return what each axis of a file is.
 
-    A file that names its axes (ImageJ, OME, RGB samples) is believed. Where it does not, the smaller one of the first
-    and last axis holds the channels, the last one if they are equal: (3, 256, 256) and (256, 256, 3) are both three
-    channels of 256 x 256 pixels.
+    What the caller says holds; else a file that names its axes (ImageJ, OME, RGB samples) is believed. Where it does
+    not, the shorter one of the first and last axis holds the channels, the last one if they are equal: (3, 256, 256)
+    and (256, 256, 3) are both three channels of 256 x 256 pixels. From `FEWEST_UNNAMED_PLANES` on nobody has as many
+    channels: (30, 256, 256) is a stack of 30 planes. Between that and `MAX_CHANNELS` it could be either and is refused.
 
     Args:
         header: Shape and axes of the file.
         field: Name of the request's field, for messages.
+        given: The axes as the caller names them, of the letters Z, Y, X and C; "" if not.
+        stacks: Whether a stack of planes is allowed.
+
+    Returns:
+        One letter per axis of `header.shape`: Y and X, and Z and C where there are planes and channels.
 
     Raises:
-        InvalidArgument: It is not one 2D plane of 1 to 4 channels, or it has no pixel.
+        InvalidArgument: It is not one 2D plane (or stack) of 1 to 4 channels, or it has no pixel.
     """
     shape = header.shape
     if 0 in shape:
         raise InvalidArgument(f"The {field} has no pixels (shape {shape}); at least 1 x 1 is needed.", field)
-    if len(shape) == 2:
-        return None
-    if len(shape) != 3:
+    if given and len(given) != len(shape):
         raise InvalidArgument(
-            f"The {field} has {len(shape)} axes (shape {shape}, axes {header.axes}); one 2D plane is allowed: "
-            "(Y, X), (Y, X, C) or (C, Y, X).",
+            f"The {field} has {len(shape)} axes longer than 1 (shape {shape}, axes {header.axes}), which cannot be "
+            f"{given}.",
             field,
         )
-    for position, axis in enumerate(header.axes):
-        if axis in "ZT":
-            kind = "3D stack" if axis == "Z" else "time series"
-            raise InvalidArgument(
-                f"The {field} is a {kind} of {shape[position]} planes (shape {shape}, axes {header.axes}); "
-                "export one 2D plane.",
-                field,
-            )
-    named = [position for position, axis in enumerate(header.axes) if axis in "CS"]
-    position = named[0] if len(named) == 1 else (2 if shape[2] <= shape[0] else 0)
-    if shape[position] > MAX_CHANNELS:
+    axes = given or _own_names(header, field, stacks)
+    if "Z" in axes and not stacks:
+        planes = shape[axes.index("Z")]
         raise InvalidArgument(
-            f"The {field} has {shape[position]} channels (shape {shape}); allowed: 1 to {MAX_CHANNELS}.", field
+            f"The {field} is a 3D stack of {planes} planes (shape {shape}, axes {header.axes}); export one 2D plane.",
+            field,
         )
-    return position
+    if "C" in axes and shape[axes.index("C")] > MAX_CHANNELS:
+        hint = "" if given or not stacks else " If they are the planes of a stack, give its axes, such as ZYX."
+        raise InvalidArgument(
+            f"The {field} has {shape[axes.index('C')]} channels (shape {shape}); allowed: 1 to {MAX_CHANNELS}.{hint}",
+            field,
+        )
+    return axes
+
+
+def _own_names(header: Header, field: str, stacks: bool) -> str:
+    """Return what the file says, or what its shape suggests."""
+    shape, axes = header.shape, header.axes.replace("S", "C")
+    if len(shape) == 2:
+        return "YX"
+    if "T" in axes:
+        hint = ", or give the axes if they are planes, such as ZYX" if stacks else ""
+        raise InvalidArgument(
+            f"The {field} is a time series of {shape[axes.index('T')]} planes (shape {shape}, axes {header.axes}); "
+            f"export one 2D plane{hint}.",
+            field,
+        )
+    if len(shape) == 3:
+        if sorted(axes) in (sorted("ZYX"), sorted("CYX")):
+            return axes
+        position = 2 if shape[2] <= shape[0] else 0
+        if shape[position] >= FEWEST_UNNAMED_PLANES:
+            return "ZYX"
+        return "YXC" if position == 2 else "CYX"
+    if len(shape) == 4 and sorted(axes) == sorted("ZCYX"):
+        return axes
+    if len(shape) == 4 and axes[1:] == "YXC":  # pages of RGB samples: the pages are no channels, so they are planes
+        return "ZYXC"
+    allowed = "one 2D plane is allowed: (Y, X), (Y, X, C) or (C, Y, X)"
+    if stacks:
+        allowed = "allowed: (Y, X), (Y, X, C), (C, Y, X), (Z, Y, X), and with axes given (Z, Y, X, C) and (Z, C, Y, X)"
+    raise InvalidArgument(
+        f"The {field} has {len(shape)} axes (shape {shape}, axes {header.axes}); {allowed}.",
+        field,
+    )
 
 
 def check_size(header: Header, max_pixels: int, field: str) -> None:
@@ -69,19 +108,42 @@ def check_size(header: Header, max_pixels: int, field: str) -> None:
 
     Args:
         header: Shape and axes of the file.
-        max_pixels: Most pixels (height x width) allowed.
+        max_pixels: Most pixels allowed: height x width, of a stack x planes.
         field: Name of the request's field, for messages.
 
     Raises:
-        ResourceExhausted: The two longest axes span more than `max_pixels`, or all axes more than 4 times as many.
+        ResourceExhausted: The two longest axes span more than `max_pixels`, or all axes more than 4 times as many,
+            which is too much for any number of channels.
     """
-    largest = sorted(header.shape)[-2:]
-    if math.prod(largest) > max_pixels:
-        spelled = " x ".join(str(length) for length in header.shape)
+    spelled = " x ".join(str(length) for length in header.shape)
+    plane, whole = math.prod(sorted(header.shape)[-2:]), math.prod(header.shape)
+    if plane > max_pixels:
         raise ResourceExhausted(
-            f"The {field} has {spelled} pixels = {math.prod(largest):,} in a plane; allowed: at most {max_pixels:,}.",
-            field,
+            f"The {field} has {spelled} pixels = {plane:,} in a plane; allowed: at most {max_pixels:,}.", field
         )
+    if whole > MAX_CHANNELS * max_pixels:
+        raise _too_many(spelled, whole, max_pixels, field)
+
+
+def check_voxels(header: Header, axes: str, max_pixels: int, field: str) -> None:
+    """Refuse a stack that is too large, once its axes are known.
+
+    Args:
+        header: Shape of the file.
+        axes: What `name_axes` found.
+        max_pixels: Most voxels (planes x height x width) allowed.
+        field: Name of the request's field, for messages.
+
+    Raises:
+        ResourceExhausted: It has more.
+    """
+    sides = [length for length, axis in zip(header.shape, axes, strict=True) if axis != "C"]
+    if math.prod(sides) > max_pixels:
+        raise _too_many(" x ".join(map(str, sides)), math.prod(sides), max_pixels, field)
+
+
+def _too_many(spelled: str, voxels: int, max_pixels: int, field: str) -> ResourceExhausted:
+    return ResourceExhausted(f"The {field} has {spelled} = {voxels:,} values; allowed: at most {max_pixels:,}.", field)
 
 
 def check_dtype(header: Header, field: str) -> None:

@@ -8,26 +8,38 @@ from typing import Any, NoReturn
 
 import grpc
 from grpc_status import rpc_status
+from prometheus_client import CollectorRegistry
 
 from cellsparse_common.errors import CellsparseError, Internal, InvalidArgument, to_status
 from cellsparse_common.logs import log_context
+from cellsparse_common.metrics import CallMetrics
 from cellsparse_common.rules import violations
 
 _LOG = logging.getLogger(__name__)
 
 
 class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Checks every request of our services and answers every exception as a status with details."""
+    """Checks every request of our services and answers every exception as a status with details.
 
-    def __init__(self) -> None:
+    Args:
+        metrics: Counts the calls.
+    """
+
+    def __init__(self, metrics: CallMetrics | None = None) -> None:
+        self._metrics = metrics or CallMetrics(CollectorRegistry())
         self._lock = threading.Lock()
-        self._last_call = time.monotonic()
-        self._running = 0
+        self._last_call = self._last_use = time.monotonic()
+        self._running = self._in_use = 0
 
     def seconds_idle(self) -> float:
         """Return the seconds since the last call ended; 0 while one is running."""
         with self._lock:
             return 0.0 if self._running else time.monotonic() - self._last_call
+
+    def seconds_unused(self) -> float:
+        """Return the same, but for calls of our own services: a probe of the health is no use."""
+        with self._lock:
+            return 0.0 if self._in_use else time.monotonic() - self._last_use
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Wrap the handler of a call (see `grpc.ServerInterceptor`)."""
@@ -59,14 +71,23 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     def _watched(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_Watched":
         return _Watched(self, details, context)
 
-    def _begin(self) -> None:
+    def _begin(self, method: str) -> None:
+        if _is_ours(method):
+            self._metrics.begin(method)
         with self._lock:
             self._running += 1
+            self._in_use += _is_ours(method)
 
-    def _end(self) -> None:
+    def _end(self, method: str, code: str, seconds: float) -> None:
         with self._lock:
             self._running -= 1
             self._last_call = time.monotonic()
+            if _is_ours(method):
+                self._in_use -= 1
+                self._last_use = self._last_call
+        if _is_ours(method):
+            self._metrics.end(method, code, seconds)
+            _LOG.info("%s %s in %.0f ms", method, code, seconds * 1000)
 
 
 class _Watched:
@@ -82,7 +103,7 @@ class _Watched:
 
     def __enter__(self) -> None:
         self._logs.__enter__()
-        self._guard._begin()
+        self._guard._begin(self._method)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         try:
@@ -90,11 +111,9 @@ class _Watched:
             if isinstance(error, Exception) and self._context.code() is None:
                 self._abort(error)
         finally:
-            self._guard._end()
-            if self._method.startswith("/cellsparse."):
-                code = self._context.code() or (grpc.StatusCode.CANCELLED if error else grpc.StatusCode.OK)
-                name = code.name if isinstance(code, grpc.StatusCode) else str(code)
-                _LOG.info("%s %s in %.0f ms", self._method, name, (time.monotonic() - self._start) * 1000)
+            code = self._context.code() or (grpc.StatusCode.CANCELLED if error else grpc.StatusCode.OK)
+            name = code.name if isinstance(code, grpc.StatusCode) else str(code)
+            self._guard._end(self._method, name, time.monotonic() - self._start)
             self._logs.__exit__(None, None, None)
 
     def _abort(self, error: Exception) -> NoReturn:
@@ -107,9 +126,14 @@ class _Watched:
         raise AssertionError("abort_with_status always raises")
 
 
+def _is_ours(method: str) -> bool:
+    """Whether a call is for one of our services, rather than for health or reflection."""
+    return method.startswith("/cellsparse.")
+
+
 def _checked(request: Any, method: str) -> Any:
     """Return the request, or an iterator that checks each of its messages; raises InvalidArgument."""
-    if not method.startswith("/cellsparse."):
+    if not _is_ours(method):
         return request
     if hasattr(request, "DESCRIPTOR"):
         _check(request)

@@ -11,11 +11,13 @@ from typing import Literal
 from cellsparse_common.errors import InvalidArgument
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""What datasets, runs and models may be called; the protos state the same pattern."""
+"""What datasets, runs, models and studies may be called; the protos state the same pattern."""
 
 DATASETS = "datasets/"
 BLOBS = "blobs/"
 RUNS = "runs/"
+UPLOADS = "uploads/"
+STUDIES = "studies/"
 
 # File systems end at 255 bytes per name; S3 ends at 1,024 per key, of which a prefix in the bucket needs some.
 MAX_COMPONENT = 255
@@ -32,7 +34,7 @@ def check_id(value: str, field: str = "id") -> str:
     """Return an id as it is, if it may become part of a key.
 
     Args:
-        value: The id of a dataset, run or model.
+        value: The id of a dataset, run, model or study.
         field: Path of the request field it came from.
 
     Raises:
@@ -152,6 +154,11 @@ def model_file(run_id: str, name: str) -> str:
     return f"{model_prefix(run_id)}{check_key(name)}"
 
 
+def upload(model_id: str) -> str:
+    """The uploaded file of a model that is being imported; gone when the import has ended."""
+    return f"{UPLOADS}{check_id(model_id, 'model_id')}"
+
+
 def predictions_prefix(run_id: str) -> str:
     """All label images that a run's model predicted."""
     return f"{run_prefix(run_id)}predictions/"
@@ -165,6 +172,16 @@ def prediction(run_id: str, name: str) -> str:
 def report_file(run_id: str, name: str) -> str:
     """One file of a run's report."""
     return f"{run_prefix(run_id)}report/{check_key(name)}"
+
+
+def study_prefix(study_id: str) -> str:
+    """All objects that belong to one study alone (its runs, models and label sets stand for themselves)."""
+    return f"{STUDIES}{check_id(study_id, 'study_id')}/"
+
+
+def study_report_file(study_id: str, name: str) -> str:
+    """One file of a study's report; written when the study ends."""
+    return f"{study_prefix(study_id)}report/{check_key(name)}"
 
 
 def _attempt(run_id: str, attempt: int) -> str:

@@ -1,5 +1,6 @@
-"""Label images: -1 not labelled, 0 background, n > 0 cell n; int32, axes YX, the size of their image."""
+"""Label images: -1 not labelled, 0 background, n > 0 cell n; int32, axes YX or ZYX, the size of their image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,18 @@ from scipy import ndimage
 
 from cellsparse_common import vector_labels
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.images import decode_image, encode_tiff, read_header
 from cellsparse_proto.v1 import dataset_pb2
 
 LabelKind = dataset_pb2.LabelKind
 
 _LARGEST = 2**31 - 1
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def decode_labels(
     data: bytes,
     *,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     max_pixels: int,
     kind: LabelKind = LabelKind.LABEL_KIND_INSTANCES,
     field: str = "label",
@@ -28,15 +28,15 @@ def decode_labels(
     """Decode an uploaded label file.
 
     Args:
-        data: An integer TIFF or PNG file, GeoJSON polygons, or a zip of ImageJ ROIs. The last two say by themselves
-            what their shapes mean, whatever `kind`.
-        shape: (height, width) of the image the labels belong to.
-        max_pixels: Most pixels (height x width) allowed.
+        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. The last two say
+            by themselves what their shapes mean, whatever `kind`.
+        shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
         field: Name of the request's field, for messages.
 
     Returns:
-        int32, axes YX.
+        int32, axes YX or ZYX.
 
     Raises:
         InvalidArgument: Another size than the image, values that are no labels, a binary mask given as instances, or
@@ -44,9 +44,15 @@ def decode_labels(
         ResourceExhausted: More than `max_pixels`.
     """
     if vector_labels.is_vector(data):
-        label = vector_labels.decode_vector_labels(data, shape=shape, field=field)
+        if len(shape) != 2:
+            raise InvalidArgument(
+                f"The {field} holds outlines, but its image is a stack of {shape[0]} planes; allowed: an integer TIFF "
+                "of the same planes.",
+                field,
+            )
+        label = vector_labels.decode_vector_labels(data, shape=(shape[0], shape[1]), field=field)
     else:
-        values = _integers(_plane(data, shape, max_pixels, field), field)
+        values = _integers(_values(data, shape, max_pixels, field), field)
         label = _by_kind(values, kind, field)
     if not (label > 0).any():
         raise InvalidArgument(
@@ -55,20 +61,22 @@ def decode_labels(
     return label
 
 
-def encode_labels(label: npt.NDArray[np.integer[Any]]) -> bytes:
+def encode_labels(label: npt.NDArray[np.integer[Any]], spacing: Sequence[float] = ()) -> bytes:
     """Return a label image as a deterministic int32 TIFF file.
 
     Args:
-        label: Axes YX, values from -1 to 2**31 - 1.
+        label: Axes YX, or ZYX with at least 2 planes; values from -1 to 2**31 - 1.
+        spacing: Micrometres per pixel along each axis; empty if not known.
     """
-    return encode_tiff(label.astype(np.int32, copy=False))
+    stack = label.ndim == 3
+    return encode_tiff(label.astype(np.int32, copy=False), stack=stack, spacing=spacing if stack else ())
 
 
 def count_cells(label: npt.NDArray[np.integer[Any]]) -> int:
     """Return the number of different labels above 0.
 
     Args:
-        label: Axes YX.
+        label: Axes YX or ZYX.
     """
     return int(np.unique(label[label > 0]).size)
 
@@ -79,11 +87,11 @@ def without_small(label: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[
     Pixels are counted by label, all parts of a cell together, whatever its bounding box.
 
     Args:
-        label: Axes YX, 0 background, n > 0 cell n; numbers about as small as there are cells. Not changed.
-        min_pixels: Fewest pixels of a cell that stays.
+        label: Axes YX or ZYX, 0 background, n > 0 cell n; numbers about as small as there are cells. Not changed.
+        min_pixels: Fewest pixels (voxels) of a cell that stays.
 
     Returns:
-        int32, axes YX.
+        int32, axes as given.
     """
     kept = np.bincount(label.ravel()) >= max(min_pixels, 1)
     kept[0] = False
@@ -92,17 +100,20 @@ def without_small(label: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[
     return renumbered
 
 
-def _plane(data: bytes, shape: tuple[int, int], max_pixels: int, field: str) -> npt.NDArray[np.generic]:
-    """Decode the file and compare its size with the image's."""
-    image = decode_image(data, max_pixels=max_pixels, field=field, indices=True)
-    if image.axes != "YX":
+def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) -> npt.NDArray[np.generic]:
+    """Decode the file and compare its size with the image's; a file of three axes has the planes of its stack."""
+    stack = len(shape) == 3
+    found, _ = read_header(data, field)
+    axes = "ZYX" if stack and len(found) == 3 else ""
+    image = decode_image(data, max_pixels=max_pixels, field=field, indices=True, stacks=stack, axes=axes)
+    if "C" in image.axes:
         raise InvalidArgument(
-            f"The {field} has {image.array.shape[2]} channels (shape {image.array.shape}); allowed: one. Save the "
+            f"The {field} has {image.array.shape[-1]} channels (shape {image.array.shape}); allowed: one. Save the "
             "label numbers as a single-channel integer TIFF, not as colours.",
             field,
         )
     if image.array.shape != tuple(shape):
-        has, wants = (f"{height} x {width}" for height, width in (image.array.shape, shape))
+        has, wants = (" x ".join(map(str, size)) for size in (image.array.shape, shape))
         raise InvalidArgument(f"The {field} is {has} pixels, its image {wants}; both must have the same size.", field)
     return image.array
 
@@ -128,7 +139,7 @@ def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field:
     _refuse(values, values > _LARGEST, f"the largest label is {_LARGEST}", field)
     label = values.astype(np.int32, copy=False)
     if kind == LabelKind.LABEL_KIND_BINARY:
-        cells, _ = ndimage.label(label > 0, structure=_EIGHT_NEIGHBOURS)
+        cells, _ = ndimage.label(label > 0, structure=_neighbours(label))
         return np.where(label > 0, cells.astype(np.int32), label)
     if kind != LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse_mask(label, field)
@@ -140,7 +151,7 @@ def _refuse_mask(label: npt.NDArray[np.int32], field: str) -> None:
     cells = label[label > 0]
     if cells.size == 0 or (cells != cells[0]).any():
         return
-    _, parts = ndimage.label(label > 0, structure=_EIGHT_NEIGHBOURS)
+    _, parts = ndimage.label(label > 0, structure=_neighbours(label))
     if parts > 1:
         raise InvalidArgument(
             f"The {field} has one cell, {int(cells[0])}, in {parts} separate parts: it looks like a binary mask. Give "
@@ -149,8 +160,14 @@ def _refuse_mask(label: npt.NDArray[np.int32], field: str) -> None:
         )
 
 
+def _neighbours(label: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Return what counts as connected: all pixels around one, 8 or 26."""
+    return np.ones((3,) * label.ndim, dtype=bool)
+
+
 def _refuse(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_], allowed: str, field: str) -> None:
     """Raise naming the first bad value and where it is."""
     if bad.any():
-        y, x = (int(at) for at in np.unravel_index(int(bad.argmax()), bad.shape))
-        raise InvalidArgument(f"The {field} holds {values[y, x]} at y={y}, x={x}; {allowed}.", field)
+        place = tuple(int(at) for at in np.unravel_index(int(bad.argmax()), bad.shape))
+        spelled = ", ".join(f"{axis}={at}" for axis, at in zip("zyx"[-bad.ndim :], place, strict=True))
+        raise InvalidArgument(f"The {field} holds {values[place]} at {spelled}; {allowed}.", field)

@@ -30,8 +30,25 @@ class Outline:
     touches itself; outlines run counterclockwise in x, y and holes clockwise, as GeoJSON asks."""
 
 
+def plane_outlines(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int | None, Outline]]:
+    """Yield the outlines of an image with None, or of each plane of a stack with its index, by rising number.
+
+    Args:
+        label: Axes YX or ZYX; cells are the values above 0. A cell of a stack has an outline in each of its planes.
+
+    Raises:
+        ResourceExhausted: The outlines are longer than `MAX_SIDES` together.
+    """
+    if label.ndim == 2:
+        yield from ((None, outline) for outline in label_outlines(label))
+        return
+    _check_sides(sum(int(np.count_nonzero(_beginnings(plane))) for plane in label))
+    for z, plane in enumerate(label):
+        yield from ((z, outline) for outline in label_outlines(plane))
+
+
 def label_outlines(label: npt.NDArray[np.integer[Any]]) -> Iterator[Outline]:
-    """Yield the outlines of all cells, by rising number.
+    """Yield the outlines of all cells of an image, by rising number.
 
     Args:
         label: Axes YX; cells are the values above 0.
@@ -64,12 +81,7 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
         outward = offsets[side - 1]  # left of the direction of walking
         sides.append(inside[flat[inside] != flat[inside + outward]] * 4 + side)
     edges = np.sort(np.concatenate(sides))
-    if len(edges) > MAX_SIDES:
-        raise ResourceExhausted(
-            f"The outlines of the cells follow {len(edges):,} sides of pixels; allowed: at most {MAX_SIDES:,}. Ask for "
-            "a label image, or leave out small cells with min_pixels.",
-            "format",
-        )
+    _check_sides(len(edges))
     pixel, direction = edges // 4, edges % 4
     ahead = pixel + offsets[direction]
     beside = ahead + offsets[direction - 1]
@@ -98,6 +110,22 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
                 corners.append((end_x[edge], end_y[edge]))
             edge = successor[edge]
         yield numbers[first], corners
+
+
+def _beginnings(plane: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+    """Return, for the four neighbours of each pixel, whether a side of a cell lies between, shape (4, Y, X)."""
+    padded = np.pad(plane, 1)
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return np.stack([(plane > 0) & (plane != neighbour) for neighbour in around])
+
+
+def _check_sides(sides: int) -> None:
+    if sides > MAX_SIDES:
+        raise ResourceExhausted(
+            f"The outlines of the cells follow {sides:,} sides of pixels; allowed: at most {MAX_SIDES:,}. Ask for "
+            "a label image, or leave out small cells with min_pixels.",
+            "format",
+        )
 
 
 def _simple(walk: Loop) -> list[Loop]:

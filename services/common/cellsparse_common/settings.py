@@ -1,12 +1,14 @@
-"""What a process is told by its environment: variables CELLSPARSE_<FIELD>, checked before anything starts."""
+"""What a process is told: variables CELLSPARSE_<FIELD>, or files of that name, checked before anything starts."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.secret_files import secret_files
+from cellsparse_common.tls import ClientTls, ServerTls
 
 ENV_PREFIX = "CELLSPARSE_"
 
@@ -29,6 +31,9 @@ class StoreSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, use_attribute_docstrings=True
     )
+
+    secrets_dir: Path | None = None
+    """Folder whose files are settings by name, such as `cellsparse_s3_secret_key`; a variable that is set wins."""
 
     store_url: str = Field(default_factory=default_store_url)
     """``file:///absolute/folder``, or ``s3://bucket`` or ``s3://bucket/prefix``."""
@@ -54,11 +59,29 @@ class StoreSettings(BaseSettings):
     s3_ca_bundle: Path | None = None
     """PEM file of the certificate authorities to trust for the S3 server; without it the system's."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the hook's signature is given
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read given values, then variables, then the folder of secrets (see `BaseSettings`)."""
+        return init_settings, env_settings, *secret_files(settings_cls, init_settings, env_settings)
+
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Self:
-        if bool(self.s3_access_key) != bool(self.s3_secret_key.get_secret_value()):
+        given = {
+            "s3_access_key": bool(self.s3_access_key),
+            "s3_secret_key": bool(self.s3_secret_key.get_secret_value()),
+        }
+        missing = [f"{ENV_PREFIX}{name}" for name, there in given.items() if not there]
+        if len(missing) == 1:
+            files = f" {self.secrets_dir} has no file {missing[0].lower()}." if self.secrets_dir else ""
             raise ValueError(
-                f"{ENV_PREFIX}S3_ACCESS_KEY and {ENV_PREFIX}S3_SECRET_KEY must be given together, or neither."
+                f"{ENV_PREFIX}S3_ACCESS_KEY and {ENV_PREFIX}S3_SECRET_KEY must be given together, or neither.{files}"
             )
         return self
 
@@ -74,6 +97,27 @@ class ServerSettings(StoreSettings):
 
     address_file: Path | None = None
     """File to write the bound host:port to once the server answers; for whoever started it with port 0."""
+
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """TCP port that answers Prometheus on /metrics, 0 to 65535; 0 is off. Without TLS, on the same host address."""
+
+    tls_cert: Path | None = None
+    """PEM file with the certificate that this server shows, and those between it and the authority. Given together with
+    the key, it makes the server speak TLS only; read again when it changes."""
+
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+
+    tls_client_ca: Path | None = None
+    """PEM file of authorities; only clients with a certificate of theirs are let in. Not set: all are."""
+
+    tls_ca: str = ""
+    """PEM file of the authorities that sign the other services' certificates, or `system` for public ones; set, other
+    services are called with TLS, and are shown this server's own certificate where they ask for one."""
+
+    tls_server_name: str = ""
+    """The name in the certificates of services that are called by IP address, as pods of training Jobs are; not set:
+    the address itself."""
 
     max_message_mib: int = Field(default=128, ge=1, le=2047)
     """Largest gRPC message to receive or send, MiB, 1 to 2047."""
@@ -96,9 +140,33 @@ class ServerSettings(StoreSettings):
     owner_pid: int | None = Field(default=None, ge=1)
     """Process whose end stops this server, too; for servers that another one started."""
 
+    exit_unused_seconds: float | None = Field(default=None, gt=0, le=604_800)
+    """End this server when nobody has called it, and nothing was under way, for so long, seconds, above 0 to 604,800;
+    for servers that were made for one piece of work. Not set: never."""
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_in_pairs(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"{ENV_PREFIX}TLS_CERT and {ENV_PREFIX}TLS_KEY must be given together, or neither.")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError(f"{ENV_PREFIX}TLS_CLIENT_CA needs {ENV_PREFIX}TLS_CERT and {ENV_PREFIX}TLS_KEY.")
+        return self
+
+    def server_tls(self) -> ServerTls | None:
+        """Return what this server shows to clients, None for a server without TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return ServerTls(cert=self.tls_cert, key=self.tls_key, client_ca=self.tls_client_ca)
+
+    def client_tls(self) -> ClientTls | None:
+        """Return how this server calls other services, None for calls without TLS."""
+        if not self.tls_ca:
+            return None
+        return ClientTls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key, server_name=self.tls_server_name)
+
 
 def load(cls: type[S], **values: Any) -> S:
-    """Read settings from the environment.
+    """Read settings from the environment, and from the folder that it may name for secrets.
 
     Args:
         cls: The settings to read.
@@ -113,7 +181,7 @@ def load(cls: type[S], **values: Any) -> S:
         problems = [_sentence(cls, problem) for problem in error.errors(include_url=False)]
         raise InvalidArgument(" ".join(problems)) from None
     except SettingsError as error:
-        raise InvalidArgument(f"The environment cannot be read: {error}.") from None
+        raise InvalidArgument(f"The settings cannot be read: {error}.") from None
 
 
 def _sentence(cls: type[BaseSettings], problem: Any) -> str:
@@ -123,5 +191,6 @@ def _sentence(cls: type[BaseSettings], problem: Any) -> str:
         return str(message)
     field = cls.model_fields.get(str(location[0]))
     variable = str(cls.model_config.get("env_prefix", "")) + str(location[0]).upper()
-    value = "set" if field is not None and field.annotation is SecretStr else repr(problem["input"])
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    value = "set" if secret else repr(problem["input"])
     return f"{variable} is {value}: {message[:1].lower()}{message[1:]}."

@@ -18,6 +18,7 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.image_layout import Header
 from cellsparse_common.jpeg_header import jpeg_pixels
 from cellsparse_common.quiet import quiet
+from cellsparse_common.tiff_spacing import Spacing, read_spacing
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -47,7 +48,7 @@ def read_header(data: bytes, field: str) -> Header:
     Raises:
         InvalidArgument: Not a readable TIFF file, or it holds several images.
     """
-    return _with_series(data, field, lambda series: _header(series, field))
+    return _with_series(data, field, lambda series, spacing: _header(series, spacing, field))
 
 
 def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[npt.NDArray[np.generic], Header]:
@@ -62,8 +63,8 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
         InvalidArgument: Truncated, broken, or compressed in a way that is not read.
     """
 
-    def read(series: Any) -> tuple[npt.NDArray[np.generic], Header]:
-        header = _header(series, field)
+    def read(series: Any, spacing: Spacing) -> tuple[npt.NDArray[np.generic], Header]:
+        header = _header(series, spacing, field)
         check(header)
         _check_segments(series, data, field)
         array = np.asarray(series.asarray(maxworkers=1))
@@ -72,8 +73,8 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
     return _with_series(data, field, read)
 
 
-def _with_series(data: bytes, field: str, use: Callable[[Any], T]) -> T:
-    """Open a file, check that it holds one series, and apply `use` to it."""
+def _with_series(data: bytes, field: str, use: Callable[[Any, Spacing], T]) -> T:
+    """Open a file, check that it holds one series, and apply `use` to it and its spacing."""
     _count_pages(data, field)
     try:
         with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
@@ -81,7 +82,7 @@ def _with_series(data: bytes, field: str, use: Callable[[Any], T]) -> T:
                 raise InvalidArgument(
                     f"The {field} holds {len(file.series)} images of different kinds; export one 2D plane.", field
                 )
-            return use(file.series[0])
+            return use(file.series[0], read_spacing(file))
     except CellsparseError:
         raise
     except Exception as error:
@@ -89,7 +90,7 @@ def _with_series(data: bytes, field: str, use: Callable[[Any], T]) -> T:
         raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {reason}.", field) from error
 
 
-def _header(series: Any, field: str) -> Header:
+def _header(series: Any, spacing: Spacing, field: str) -> Header:
     """Return a series' header without its axes of length 1, after checking that its pixels can be read."""
     page = series.keyframe
     if series.dtype is None or page.dtype is None:
@@ -106,6 +107,7 @@ def _header(series: Any, field: str) -> Header:
         shape=tuple(sizes[at] for at in kept),
         axes="".join(series.axes[at] for at in kept),
         dtype=np.dtype(series.dtype),
+        spacing=spacing,
     )
 
 

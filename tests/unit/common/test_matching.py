@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellsparse_common.matching import DEFAULT_IOUS, Counts, Score, match_counts, matching_scores, scores
+from cellsparse_common.matching import (
+    DEFAULT_IOUS,
+    Counts,
+    Score,
+    match_counts,
+    match_outlines,
+    matching_scores,
+    scores,
+)
 
 NUCLEI = Path(__file__).resolve().parents[4] / "shared" / "data" / "dsb2018"
 FIELDS = {
@@ -179,6 +187,31 @@ def test_programming_errors_are_named(true, pred, ious, words):
         match_counts(true, pred, ious)
 
 
+def test_outlines_of_sparse_labels_are_seen_as_a_whole():
+    dense = _grid()
+    label = np.where(dense == 6, 6, -1).astype(np.int32)
+    assert match_outlines(label, dense, [0.9])[0] == Counts(iou=0.9, tp=1, sum_matched_score=1.0)
+    too_large = np.zeros_like(dense)
+    too_large[19:37, 19:37] = 7  # 1.9 times the cell, less than half of it on unlabelled pixels
+    assert match_counts(label, too_large, [0.9])[0].tp == 1
+    half, most = match_outlines(label, too_large, [0.5, 0.7])
+    assert (half.tp, most.tp) == (1, 0)
+    too_large[19:45, 19:45] = 7  # more than half
+    found = match_outlines(label, too_large, [0.5])[0]
+    assert (found.tp, found.fp, found.fn) == (0, 0, 1)
+
+
+def test_outlines_of_dense_labels_are_all_there_is():
+    true = _grid()
+    pred = np.roll(true, 2)
+    assert match_outlines(true, pred) == match_counts(true, pred)
+    assert match_outlines(true, 2**30 + true) == match_counts(true, 2**30 + true)
+    with pytest.raises(ValueError, match="shape"):
+        match_outlines(true, pred[1:])
+    with pytest.raises(ValueError, match="-1"):
+        match_outlines(true, pred - 1)
+
+
 def test_inputs_are_not_changed():
     true, pred = _grid(), np.roll(_grid(), 2)
     true[:3] = -1
@@ -186,6 +219,7 @@ def test_inputs_are_not_changed():
     for array in (true, pred):
         array.flags.writeable = False
     match_counts(true, pred)
+    match_outlines(true, pred)
     assert (true == before[0]).all()
     assert (pred == before[1]).all()
 

@@ -1,0 +1,92 @@
+"""What a service tells Prometheus, on /metrics of the port CELLSPARSE_METRICS_PORT; without it nothing listens.
+
+The names, all of them; a test compares this table with what the services answer. Histograms end in `_bucket`, `_sum`
+and `_count`. A method is written as "TrainerService/Predict", a state or reason as in the protos, without its prefix.
+
+| Name | Kind | Labels | Service | What |
+|---|---|---|---|---|
+| cellsparse_call_seconds | histogram | method, code | all | time that gRPC calls took, by their status |
+| cellsparse_calls_running | gauge | method | all | gRPC calls and streams that are being answered now |
+| cellsparse_runs | gauge | state | orchestrator | runs in the database |
+| cellsparse_queue_length | gauge | | orchestrator | runs that wait for their first attempt |
+| cellsparse_queue_seconds | histogram | | orchestrator | time from a run's creation to its first attempt |
+| cellsparse_attempts_total | counter | backend, reason | orchestrator | attempts ended: SUCCEEDED, CANCELLED, or why |
+| cellsparse_reconcile_seconds | histogram | | orchestrator | time of one look at all runs |
+| cellsparse_training_steps_total | counter | | trainer | optimizer steps done |
+| cellsparse_training_step_seconds | gauge | | trainer | mean seconds per step between the newest two reports |
+| cellsparse_training_loss | gauge | | trainer | training loss, as in the newest report |
+| cellsparse_training_score | gauge | | trainer | newest validation score, 0 to 1 |
+| cellsparse_sparsified_images_total | counter | | sparsifier | images and stacks sparsified |
+| cellsparse_sparsified_pixels_total | counter | | sparsifier | pixels of these |
+
+Besides there are the usual `process_*` of the process.
+"""
+
+import threading
+from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, start_http_server
+
+from cellsparse_common.errors import Unavailable
+
+CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+"""Upper bounds in seconds: from a look into the database to an evaluation of a whole dataset."""
+
+
+def new_registry() -> CollectorRegistry:
+    """Return what collects the metrics of one service, with those of its process."""
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class CallMetrics:
+    """Metrics of gRPC calls."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "cellsparse_call_seconds",
+            "Time that gRPC calls took.",
+            ["method", "code"],
+            buckets=CALL_BUCKETS,
+            registry=registry,
+        )
+        self._running = Gauge(
+            "cellsparse_calls_running", "gRPC calls that are being answered.", ["method"], registry=registry
+        )
+
+    def begin(self, method: str) -> None:
+        """Count a call that begins; `method` is the full path."""
+        self._running.labels(_short(method)).inc()
+
+    def end(self, method: str, code: str, seconds: float) -> None:
+        """Count a call that ended with the status `code`."""
+        self._running.labels(_short(method)).dec()
+        self._seconds.labels(_short(method), code).observe(seconds)
+
+
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Callable[[], None]:
+    """Answer Prometheus in a thread of its own; return what ends that. A port of 0 serves nothing.
+
+    Raises:
+        Unavailable: The address cannot be bound.
+    """
+    if not port:
+        return lambda: None
+    try:
+        server, thread = start_http_server(port, addr=host.strip("[]"), registry=registry)
+    except OSError as error:
+        raise Unavailable(f"Metrics cannot be served on {host}:{port}: {error.strerror or error}.") from error
+    return lambda: _end(server, thread)
+
+
+def _end(server: WSGIServer, thread: threading.Thread) -> None:
+    server.shutdown()
+    server.server_close()
+    thread.join(5.0)
+
+
+def _short(method: str) -> str:
+    """Return "TrainerService/Predict" for "/cellsparse.v1.TrainerService/Predict"."""
+    return method.lstrip("/").rpartition("/")[0].rpartition(".")[2] + "/" + method.rpartition("/")[2]

@@ -1,0 +1,130 @@
+"""TLS of gRPC servers and channels, from PEM files that may be replaced at any time (cert-manager does so).
+
+A server reads its files again for every new connection, a client for every new channel; connections that are open stay
+as they are.
+"""
+
+import ipaddress
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from cellsparse_common.errors import InvalidArgument
+
+_LOG = logging.getLogger(__name__)
+SYSTEM = "system"
+"""In place of a file: the authorities that gRPC itself trusts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerTls:
+    """What a server shows, and asks for."""
+
+    cert: Path
+    """Its certificate, followed by those between it and the authority."""
+    key: Path
+    """The certificate's private key, not encrypted."""
+    client_ca: Path | None = None
+    """Authorities: only clients with a certificate of theirs are let in; None lets all in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientTls:
+    """What a client trusts, and shows."""
+
+    ca: str
+    """File of the authorities whose certificates are trusted, or `SYSTEM`."""
+    cert: Path | None = None
+    """The client's own certificate, for servers that ask for one; with `key`."""
+    key: Path | None = None
+    server_name: str = ""
+    """The name that a certificate must be for where a server is called by its IP address; empty: that address."""
+
+
+def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    """Return credentials that follow their files.
+
+    Raises:
+        InvalidArgument: A file is missing, or certificate and key do not belong together.
+    """
+    certificates = _Certificates(tls)
+    return grpc.dynamic_ssl_server_credentials(
+        certificates.current, certificates.fetch, require_client_authentication=tls.client_ca is not None
+    )
+
+
+def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
+    """Return a channel's credentials.
+
+    Raises:
+        InvalidArgument: A file is missing or cannot be read.
+    """
+    roots = None if tls.ca == SYSTEM else _read(Path(tls.ca), "authorities")
+    if tls.cert is None or tls.key is None:
+        return grpc.ssl_channel_credentials(roots)
+    return grpc.ssl_channel_credentials(
+        roots, private_key=_read(tls.key, "key"), certificate_chain=_read(tls.cert, "certificate")
+    )
+
+
+def expected_name(tls: ClientTls, address: str) -> str:
+    """Return the name that the certificate of the server at host:port must be for; empty for the host itself."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return ""
+    return tls.server_name
+
+
+class _Certificates:
+    """The files as they were when they were last good."""
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+        self._files = self._load()
+        self.current = _configuration(*self._files)
+
+    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what new connections are served with, None for no change; called by gRPC for each of them."""
+        try:
+            found = self._load()
+        except InvalidArgument as error:
+            # Files are replaced one after the other: certificate and key of different days are refused for a moment.
+            _LOG.warning("the certificate was changed and cannot be used; the one before stays: %s", error.message)
+            return None
+        if found == self._files:
+            return None
+        self._files = found
+        _LOG.info("the certificate %s was changed and is used from now on", self._tls.cert)
+        return _configuration(*found)
+
+    def _load(self) -> tuple[bytes, bytes, bytes | None]:
+        cert, key = _read(self._tls.cert, "certificate"), _read(self._tls.key, "key")
+        roots = None if self._tls.client_ca is None else _read(self._tls.client_ca, "authorities of clients")
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._tls.cert, self._tls.key, password=lambda: "")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise InvalidArgument(
+                f"The certificate {self._tls.cert} and the key {self._tls.key} cannot be used together: {reason}."
+            ) from None
+        return cert, key, roots
+
+
+def _configuration(cert: bytes, key: bytes, roots: bytes | None) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=roots)
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"The file of the {what}, {path}, cannot be read: {error.strerror}.") from None
+    if b"-----BEGIN " not in content:
+        raise InvalidArgument(f"The file of the {what}, {path}, is not in PEM format.")
+    return content
