@@ -1,52 +1,94 @@
 """The trainer's attempts: each a training process with an event log."""
 
+import contextlib
 import logging
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from google.protobuf import json_format
+from prometheus_client import CollectorRegistry
 
 from cellsparse_common import keys
-from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
+from cellsparse_common.errors import AlreadyExists, CellsparseError, InvalidArgument, NotFound
 from cellsparse_common.logs import log_context
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from cellsparse_trainer import launch
 from cellsparse_trainer.events import EventLog
+from cellsparse_trainer.failures import explain
 from cellsparse_trainer.job import Job
+from cellsparse_trainer.launch import Placement
+from cellsparse_trainer.memory_kills import memory_kills
+from cellsparse_trainer.metrics import TrainingMetrics
+from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.warm import Nursery
 
 _LOG = logging.getLogger(__name__)
+Launcher = Callable[[Path, Placement], list[str]]
+"""Makes the command that starts a node's processes, from the job's file and where all are."""
 _REQUEST = "request.json"
 _TAIL_LINES = 30
+_REAP_SECONDS = 5.0
+"""After one of several processes failed, how long the others have to end by themselves."""
+_NO_MEMORY = "std::bad_alloc"
+"""What C++ prints before it aborts a process where an allocation fails outside of Python's reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How an attempt is started."""
+
+    plan: Plan | None = None
+    """What its settings resolve to; names batch and crop where the kernel ends it for its memory."""
+    placement: Placement | None = None
+    """Where its processes are; None: one process trains alone."""
+    launcher: Launcher = launch.one_per_rank
+    """Makes the command for more than one process."""
+
+    def command(self, job: Path) -> list[str]:
+        """Return the command to run."""
+        return launch.alone(job) if self.placement is None else self.launcher(job, self.placement)
+
+    def environment(self) -> dict[str, str]:
+        """Return what it needs besides this process' environment."""
+        return {} if self.placement is None else launch.threads(self.placement.processes)
 
 
 class Attempt:
-    """One training process, from its start to its final event."""
+    """One training process, or a launcher and the processes below it, from its start to its final event."""
 
-    def __init__(self, job: Job, store: ObjectStore, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        start: Start,
+        store: ObjectStore,
+        stop_seconds: float,
+        metrics: TrainingMetrics,
+        nursery: Nursery,
+    ) -> None:
         self.job = job
+        self._metrics = metrics.follow(job.request.attempt)
+        self._world = start.placement.world if start.placement else 1
+        self._plan = start.plan
+        self._memory_kills = memory_kills()
         self.log = EventLog(job.folder / "events.jsonl")
         self._store = store
         self._stop_seconds = stop_seconds
         self._stop_state: trainer_pb2.TrainingEvent | None = None
+        self._reaper: threading.Timer | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         (job.folder / _REQUEST).write_text(json_format.MessageToJson(job.request))
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "cellsparse_trainer.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        environment = {**os.environ, **start.environment(), "PYTHONUNBUFFERED": "1"}
+        self._process = nursery.start(start.command(job.write()), environment)
         self._owner = threading.Thread(target=self._attend, name=f"attempt-{job.request.run_id}")
         self._owner.start()
 
@@ -67,8 +109,16 @@ class Attempt:
         try:
             self._process.wait(self._stop_seconds)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
         self._owner.join(self._stop_seconds)
+
+    def _kill(self) -> None:
+        """End the process and all below it at once."""
+        with contextlib.suppress(psutil.Error):
+            first = psutil.Process(self._process.pid)
+            for process in [*first.children(recursive=True), first]:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
     def _attend(self) -> None:
         """Own the process: feed it, read it, wait for it, and see that the log gets a final event."""
@@ -76,24 +126,17 @@ class Attempt:
             reader = threading.Thread(target=self._read_stderr, name="attempt-stderr")
             reader.start()
             try:
-                self._send_job()
                 self._read_events()
             finally:
                 code = self._process.wait()
+                if self._reaper is not None:
+                    self._reaper.cancel()
                 reader.join(5)
                 final = self._stop_state if self._stop_state is not None else self._explain_exit(code)
                 self.log.append(final)
                 self._archive()
                 if self._process.stdin:
                     self._process.stdin.close()
-
-    def _send_job(self) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(self.job.to_line())
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            _LOG.warning("the training process ended before it took its job")
 
     def _read_events(self) -> None:
         assert self._process.stdout is not None
@@ -105,6 +148,11 @@ class Attempt:
                 continue
             if self._stop_state is None or event.state == common_pb2.RUN_STATE_SUCCEEDED:
                 self.log.append(event)
+                self._metrics.take(event)
+            if self._world > 1 and event.state == common_pb2.RUN_STATE_FAILED and self._reaper is None:
+                # The processes that are left may wait for one that hangs.
+                self._reaper = threading.Timer(_REAP_SECONDS, self._kill)
+                self._reaper.start()
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -116,12 +164,19 @@ class Attempt:
 
     def _explain_exit(self, code: int) -> trainer_pb2.TrainingEvent:
         event = trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_FAILED)
-        if code == -9:
+        by_kernel = code == -signal.SIGKILL and memory_kills() > self._memory_kills
+        if by_kernel or (code == -signal.SIGABRT and any(_NO_MEMORY in line for line in self._tail)):
+            event.reason, event.message = explain(MemoryError(), self._plan)
+        elif code == -signal.SIGKILL:
             event.reason = common_pb2.FAILURE_REASON_LOST
-            event.message = "The training process was killed (signal 9): by someone, or by the system short of memory."
+            event.message = "The training process was killed (signal 9)."
         elif code < 0:
             event.reason = common_pb2.FAILURE_REASON_LOST
             event.message = f"The training process was ended by signal {-code}."
+        elif self._world > 1:
+            event.reason = common_pb2.FAILURE_REASON_LOST
+            event.message = f"One of the {self._world} training processes ended without a result; the log has more."
+            event.log_lines.extend(self._tail)
         else:
             event.reason = common_pb2.FAILURE_REASON_INTERNAL
             event.message = f"The training process ended with code {code} and no result; its log has more."
@@ -143,22 +198,42 @@ class Attempt:
 class Attempts:
     """All attempts of this server, and those a server before it left on disk."""
 
-    def __init__(self, module: str, folder: Path, store: ObjectStore, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        module: str,
+        folder: Path,
+        store: ObjectStore,
+        stop_seconds: float,
+        metrics: TrainingMetrics | None = None,
+        warm_seconds: float = 0.0,
+        *,
+        launcher: Launcher = launch.one_per_rank,
+        start_seconds: float = 120.0,
+    ) -> None:
+        self._metrics = metrics or TrainingMetrics(CollectorRegistry())
         self._module = module
+        self._nursery = Nursery(module, warm_seconds)
+        self._launcher = launcher
+        self._start_seconds = start_seconds
         self._folder = folder
         self._store = store
         self._stop_seconds = stop_seconds
         self._lock = threading.Lock()
         self._attempts: dict[tuple[str, int], Attempt] = {}
 
-    def start(self, request: trainer_pb2.StartTrainingRequest) -> bool:
+    def start(self, request: trainer_pb2.StartTrainingRequest, plan: Plan | None = None) -> bool:
         """Start an attempt unless it is known; end earlier attempts of the same run.
+
+        Args:
+            request: What to train, and as which attempt of which run.
+            plan: The plan that its settings resolve to; names batch and crop where the kernel ends it for its memory.
 
         Returns:
             True if this call started it.
 
         Raises:
             AlreadyExists: The attempt is known with another dataset or other settings.
+            InvalidArgument: Its placement is not one for its settings.
         """
         key = (request.run_id, request.attempt)
         with self._lock:
@@ -175,8 +250,16 @@ class Attempts:
                     attempt.stop(_lost("A later attempt of this run was started."))
             folder = self._attempt_folder(*key)
             folder.mkdir(parents=True, exist_ok=True)
-            job = Job(module=self._module, request=request, folder=folder)
-            self._attempts[key] = Attempt(job, self._store, self._stop_seconds)
+            placement = find_placement(request)
+            job = Job(
+                module=self._module,
+                request=request,
+                folder=folder,
+                crew=placement.crew if placement else "",
+                start_seconds=self._start_seconds,
+            )
+            start = Start(plan=plan, placement=placement, launcher=self._launcher)
+            self._attempts[key] = Attempt(job, start, self._store, self._stop_seconds, self._metrics, self._nursery)
             return True
 
     def log(self, run_id: str, attempt: int) -> EventLog:
@@ -218,6 +301,10 @@ class Attempts:
         for thread in threads:
             thread.join()
 
+    def close(self) -> None:
+        """End what was kept ready for later attempts."""
+        self._nursery.close()
+
     def active(self) -> Iterator[str]:
         """Yield the attempts that have not ended, as "run_id/attempt"."""
         with self._lock:
@@ -232,6 +319,29 @@ class Attempts:
         except FileNotFoundError:
             return None
         return json_format.Parse(text, trainer_pb2.StartTrainingRequest())
+
+
+def find_placement(request: trainer_pb2.StartTrainingRequest) -> Placement | None:
+    """Return where an attempt's processes are; None if there is one only.
+
+    Raises:
+        InvalidArgument: The given placement has another number of nodes than the settings, or not that node.
+    """
+    nodes, each = (max(1, n) for n in (request.settings.nodes, request.settings.processes_per_node))
+    given = request.placement
+    if request.HasField("placement"):
+        if len(given.hosts) != nodes:
+            raise InvalidArgument(
+                f"placement names {len(given.hosts)} hosts, but settings.nodes is {nodes}; allowed: as many.",
+                "placement.hosts",
+            )
+        if given.node >= nodes:
+            raise InvalidArgument(f"placement.node is {given.node}; allowed: 0 to {nodes - 1}.", "placement.node")
+    if nodes * each == 1:
+        return None
+    if not request.HasField("placement"):
+        return launch.here(nodes * each)
+    return Placement(hosts=tuple(given.hosts), node=given.node, processes=each, port=given.port)
 
 
 def _lost(sentence: str) -> trainer_pb2.TrainingEvent:

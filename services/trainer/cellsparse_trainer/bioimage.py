@@ -14,6 +14,8 @@ from cellsparse_common.images import normalize
 
 _SIDE = 128
 """Height and width of the test image in pixels; a multiple of every network's step."""
+_STACK_SIDE, _STACK_DEPTH = 64, 16
+"""The least height and width of the test stack, and the fewest planes it has."""
 _PAPER = {
     "text": "Sugawara, K. Training deep learning models for cell image segmentation with sparse annotations. "
     "bioRxiv 2023.06.13.544786 (2023).",
@@ -38,7 +40,7 @@ class Network:
     outputs: tuple[str, ...]
     """Names of the output's channels; its height and width are the input's."""
     channels_last: bool
-    """True: axes of input and output are BYXC; False: BCYX."""
+    """True: axes of input and output are BYXC or BZYXC; False: BCYX or BCZYX."""
     multiple: int
     """Heights and widths must be multiples of this, pixels."""
     cite: Mapping[str, str]
@@ -47,6 +49,13 @@ class Network:
     """README.md: how outputs become cells."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the tool, under its own name."""
+    depth_multiple: int | None = None
+    """Numbers of planes must be multiples of this; None: the network takes images, not stacks."""
+
+    @property
+    def space(self) -> str:
+        """Axes of an image: "yx", or "zyx" for stacks."""
+        return "yx" if self.depth_multiple is None else "zyx"
 
 
 def write_package(
@@ -64,7 +73,7 @@ def write_package(
         run: The network: float32 to float32, in the axes of `network`.
     """
     how = card["preprocessing"]
-    gray = _test_image()
+    gray = _test_image() if network.depth_multiple is None else _test_stack(network)
     seen = normalize(gray, how["lower_percentile"], how["upper_percentile"])
     np.save(folder / "test_input.npy", _tensor(gray, network))
     output = np.asarray(run(_tensor(seen, network)), np.float32)
@@ -79,7 +88,9 @@ def _description(
 ) -> dict[str, Any]:
     # The format allows a tolerance of up to 1 % of the largest value.
     tolerance = {"relative_tolerance": 1e-3, "absolute_tolerance": float(np.clip(0.005 * output.max(), 0, 1e-3))}
-    size = {"min": network.multiple, "step": network.multiple}
+    steps = {"z": network.depth_multiple, "y": network.multiple, "x": network.multiple}
+    sizes = {axis: {"min": steps[axis], "step": steps[axis]} for axis in network.space}
+    same = {axis: {"tensor_id": "image", "axis_id": axis} for axis in network.space}
     return {
         "format_version": "0.5.4",
         "type": "model",
@@ -89,24 +100,26 @@ def _description(
         "license": "BSD-3-Clause",
         "cite": [_PAPER, dict(network.cite)],
         "documentation": "README.md",
-        "tags": ["2d", "cells", "instance-segmentation", "sparse-annotations", network.title.lower()],
+        "tags": [
+            f"{len(network.space)}d",
+            "cells",
+            "instance-segmentation",
+            "sparse-annotations",
+            network.title.lower(),
+        ],
         "inputs": [
             {
                 "id": "image",
-                "axes": _axes(network.inputs, {"y": size, "x": size}, network.channels_last),
+                "axes": _axes(network.inputs, sizes, network.channels_last),
                 "data": {"type": "float32"},
                 "test_tensor": _file(folder, "test_input.npy"),
-                "preprocessing": _preprocessing(card["preprocessing"]),
+                "preprocessing": _preprocessing(card["preprocessing"], network.space),
             }
         ],
         "outputs": [
             {
                 "id": "output",
-                "axes": _axes(
-                    network.outputs,
-                    {axis: {"tensor_id": "image", "axis_id": axis} for axis in "yx"},
-                    network.channels_last,
-                ),
+                "axes": _axes(network.outputs, same, network.channels_last),
                 "data": {"type": "float32"},
                 "test_tensor": _file(folder, "test_output.npy"),
             }
@@ -126,15 +139,15 @@ def _validation(scores: Mapping[str, float]) -> str:
 
 
 def _axes(channels: tuple[str, ...], sizes: Mapping[str, Any], channels_last: bool) -> list[dict[str, Any]]:
-    space = [{"type": "space", "id": axis, "size": sizes[axis]} for axis in "yx"]
+    space = [{"type": "space", "id": axis, "size": size} for axis, size in sizes.items()]
     channel = {"type": "channel", "channel_names": list(channels)}
     return [{"type": "batch"}, *([*space, channel] if channels_last else [channel, *space])]
 
 
-def _preprocessing(how: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _preprocessing(how: Mapping[str, Any], space: str) -> list[dict[str, Any]]:
     percentiles = {"min_percentile": how["lower_percentile"], "max_percentile": how["upper_percentile"]}
     return [
-        {"id": "scale_range", "kwargs": {"axes": ["y", "x"], **percentiles}},
+        {"id": "scale_range", "kwargs": {"axes": list(space), **percentiles}},
         {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
     ]
 
@@ -152,6 +165,19 @@ def _test_image() -> npt.NDArray[np.float32]:
     for y, x in np.mgrid[16:_SIDE:32, 16:_SIDE:32].reshape(2, -1).T:
         image[(ys - y) ** 2 + (xs - x) ** 2 < rng.integers(6, 12) ** 2] += rng.uniform(60, 200)
     return image.astype(np.float32)
+
+
+def _test_stack(network: Network) -> npt.NDArray[np.float32]:
+    """Bright balls on a dark, noisy ground: float32, axes ZYX, of a size that the network takes."""
+    rng = np.random.default_rng(0)
+    depth, side = network.depth_multiple or 1, network.multiple
+    shape = tuple(-(-n // step) * step for n, step in ((_STACK_DEPTH, depth), (_STACK_SIDE, side), (_STACK_SIDE, side)))
+    zs, ys, xs = np.indices(shape)
+    stack = rng.uniform(10, 30, shape)
+    for y, x in np.mgrid[16:_STACK_SIDE:32, 16:_STACK_SIDE:32].reshape(2, -1).T:
+        z, radius = rng.integers(4, shape[0] - 4), rng.integers(4, 10)
+        stack[(zs - z) ** 2 + (ys - y) ** 2 + (xs - x) ** 2 < radius**2] += rng.uniform(60, 200)
+    return stack.astype(np.float32)
 
 
 def _tensor(gray: npt.NDArray[np.float32], network: Network) -> npt.NDArray[np.float32]:

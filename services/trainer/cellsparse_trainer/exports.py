@@ -1,20 +1,25 @@
 """Models as files for other tools: built by the inference process in a folder that goes away, then sent in chunks."""
 
 import hashlib
+import json
 import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.backend import CONFIG_FILE
 from cellsparse_trainer.inference import Place, find_model
 
 CHUNK = 2**20
 """Largest part of a file in one message, bytes."""
+RECORD_FILE = "cellsparse.json"
+"""What an export of the stock tool's own files has besides, so that it can be imported again as it was."""
 _SUFFIXES = {"native": ".zip", "saved_model": ".zip", "torchscript": ".pt", "onnx": ".onnx", "bioimageio": ".zip"}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -45,6 +50,8 @@ def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
     files.mkdir()
     with _temporary_files_in(folder):
         backend.EXPORTS[name](source, files, card)
+    if name == "native":
+        (files / RECORD_FILE).write_text(_record(source, card))
     target = folder / (model_id + _SUFFIXES[name])
     if target.suffix == ".zip":
         write_zip(files, target)
@@ -52,6 +59,17 @@ def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
         (only,) = files.iterdir()
         only.replace(target)
     return target
+
+
+def _record(source: Path, card: Mapping[str, Any]) -> str:
+    found = {
+        "backend": card["backend"],
+        "preprocessing": card["preprocessing"],
+        "axes": card.get("axes", "YX"),
+        "spacing": card.get("spacing", []),
+        "config": json.loads((source / CONFIG_FILE).read_text()) if (source / CONFIG_FILE).is_file() else {},
+    }
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
 @contextmanager

@@ -1,12 +1,44 @@
 """Turns the exception that ended a training into a reason and a sentence."""
 
-from cellsparse_common.errors import CellsparseError, Internal, StorageError
+import errno
+from math import isfinite
+
+from cellsparse_common.errors import CellsparseError, Internal, StorageError, Unavailable
 from cellsparse_proto.v1 import common_pb2
 from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.ranks import Ranks
 
 # Names, not classes: this package imports no framework.
 _OUT_OF_MEMORY_CLASSES = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError", "_ArrayMemoryError"}
-_OUT_OF_MEMORY_TEXTS = ("DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "OOM when allocating")
+_OUT_OF_MEMORY_TEXTS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDA out of memory",
+    "OOM when allocating",
+    "Insufficient memory",  # OpenCV's
+    "std::bad_alloc",
+)
+
+_DESERTED_CLASSES = {
+    "DistBackendError",
+    "DistNetworkError",
+    "DistStoreError",
+    "UnavailableError",
+    "AbortedError",
+    "CancelledError",
+}
+_DESERTED_TEXTS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL error")
+
+
+def not_finite(loss: float, step: int) -> FloatingPointError:
+    """Return what a backend raises where a loss or gradient is not finite.
+
+    Args:
+        loss: The loss.
+        step: Number of the step, from 0. The sentence counts from 1, as events and checkpoints count the steps done.
+    """
+    what = f"The loss is {loss}" if not isfinite(loss) else "The gradient is not finite"
+    return FloatingPointError(f"{what} at step {step + 1}.")
 
 
 def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.FailureReason", str]:
@@ -29,5 +61,21 @@ def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.Failur
     return common_pb2.FAILURE_REASON_INTERNAL, f"{type(error).__name__}: {error}"
 
 
+def explain_of_several(error: BaseException, plan: Plan | None, ranks: Ranks) -> tuple["common_pb2.FailureReason", str]:
+    """Return why one of several processes failed; arguments as `explain`, and its rank.
+
+    What the frameworks raise where another process is gone is no fault of this one, and worth another attempt; so is
+    another that did not come in time.
+    """
+    if isinstance(error, Unavailable) and not isinstance(error, StorageError):
+        return common_pb2.FAILURE_REASON_LOST, error.message
+    if type(error).__name__ in _DESERTED_CLASSES or any(text in str(error) for text in _DESERTED_TEXTS):
+        sentence = f"Rank {ranks.rank} of {ranks.world} lost the others: {str(error).splitlines()[0]}"
+        return common_pb2.FAILURE_REASON_LOST, sentence
+    return explain(error, plan)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     return type(error).__name__ in _OUT_OF_MEMORY_CLASSES or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cellsparse_common.datasets import read_image, read_labels
-from cellsparse_common.errors import DeadlineExceeded, FailedPrecondition, Unavailable
-from cellsparse_common.images import decode_image, normalize, to_gray
+from cellsparse_common.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse_common.images import Image, decode_image, normalize, to_gray
 from cellsparse_common.labels import count_cells, encode_labels, without_small
 from cellsparse_common.matching import Counts, match_counts
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_common.vector_output import encode_geojson, encode_rois
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
-from cellsparse_trainer.backend import Backend, Labels, Model
+from cellsparse_trainer.backend import Backend, Labels, Model, StackModel
 from cellsparse_trainer.model_store import fetch_model
 
 T = TypeVar("T")
@@ -118,13 +118,14 @@ def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> by
 
     Raises:
         NotFound: There is no such model.
-        InvalidArgument: The file is no 2D image, or has not the channel asked for or, if none is, the model's.
+        InvalidArgument: The file is no 2D image or stack as the model takes it, or has not the channel asked for or, if
+            none is, the model's.
         ResourceExhausted: The image has more than `max_pixels` pixels, or its cells' outlines are too long.
     """
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
-    pixels = decode_image(request.image, max_pixels=max_pixels).array
+    image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
     start = time.monotonic()
-    label = _predict(place, request.model_id, pixels, request.channel if request.HasField("channel") else None)
+    label = _predict(place, request.model_id, image, request.channel if request.HasField("channel") else None)
     if request.min_pixels:
         label = without_small(label, request.min_pixels)
     answer = trainer_pb2.PredictResponse(cells=count_cells(label))
@@ -133,7 +134,7 @@ def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> by
     elif request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
         answer.output = encode_rois(label)
     else:
-        answer.label = encode_labels(label)
+        answer.label = encode_labels(label, image.spacing)
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
 
@@ -143,23 +144,40 @@ def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: lis
 
     Returns:
         Counts per IoU threshold, and whether the item has unlabelled pixels.
+
+    Raises:
+        InvalidArgument: The model does not take such items: 2D or stacks, or their channels.
     """
     item = dataset_pb2.DatasetItem.FromString(serialized_item)
     store = open_store(StoreSettings())
     true = read_labels(store, item)
-    label = _predict(place, model_id, read_image(store, item))
+    image = Image(array=read_image(store, item), axes=item.axes)
+    try:
+        label = _predict(place, model_id, image)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"Item {item.name!r}: {error.message}", "dataset_id") from error
     return match_counts(true, label, ious), bool((true < 0).any())
 
 
 _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
-def _predict(place: Place, model_id: str, pixels: Any, channel: int | None = None) -> Labels:
+def _predict(place: Place, model_id: str, image: Image, channel: int | None = None) -> Labels:
     model, card = _open(place, model_id)
     how = card["preprocessing"]
-    gray = to_gray(pixels, how["channel"] if channel is None else channel)
-    image = normalize(gray, how["lower_percentile"], how["upper_percentile"])
-    return model.predict(image)
+    stack = image.axes.startswith("Z")
+    takes_stacks = card.get("axes", "YX") == "ZYX"
+    predict = model.predict
+    if stack and not takes_stacks and isinstance(model, StackModel):
+        predict = model.predict_stack
+    elif stack != takes_stacks:
+        kinds = {False: "2D images (axes YX)", True: "stacks (axes ZYX)"}
+        raise InvalidArgument(
+            f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}.",
+            "image",
+        )
+    gray = to_gray(image.array, how["channel"] if channel is None else channel, stack=stack)
+    return predict(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
 
 
 def _open(place: Place, model_id: str) -> tuple[Model, dict[str, Any]]:
@@ -172,6 +190,11 @@ def _open(place: Place, model_id: str) -> tuple[Model, dict[str, Any]]:
     return _OPENED[key]
 
 
+def load_backend(place: Place) -> Backend:
+    """Return the backend, its framework loaded. Runs in the inference process."""
+    return cast(Backend, importlib.import_module(place.module))
+
+
 def find_model(place: Place, model_id: str) -> tuple[Backend, Path, dict[str, Any]]:
     """Return the backend, and a model's local folder and card. Runs in the inference process.
 
@@ -179,7 +202,7 @@ def find_model(place: Place, model_id: str) -> tuple[Backend, Path, dict[str, An
         NotFound: There is no such model.
         FailedPrecondition: It belongs to another backend.
     """
-    backend = cast(Backend, importlib.import_module(place.module))
+    backend = load_backend(place)
     folder, card = fetch_model(open_store(StoreSettings()), model_id, place.cache)
     if card["backend"] != backend.NAME:
         raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {backend.NAME}.")

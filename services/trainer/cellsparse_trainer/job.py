@@ -1,4 +1,4 @@
-"""What the server tells a training process: one JSON line on its standard input."""
+"""What the server tells a training process: a file whose name is the process' argument."""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from cellsparse_proto.v1 import trainer_pb2
+
+FILE = "job.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +21,28 @@ class Job:
     """What was asked for."""
     folder: Path
     """The attempt's local folder."""
+    crew: str = ""
+    """Where rank 0 listens for the others, as host:port; empty where a process trains alone."""
+    start_seconds: float = 120.0
+    """Seconds that all processes have to be there."""
 
-    def to_line(self) -> str:
-        """Return the job as one line of JSON."""
+    def write(self) -> Path:
+        """Write the job into its folder and return the file."""
+        path = self.folder / FILE
         request = json_format.MessageToDict(self.request)
-        return json.dumps({"module": self.module, "request": request, "folder": str(self.folder)}) + "\n"
+        record = {
+            "module": self.module,
+            "request": request,
+            "folder": str(self.folder),
+            "crew": self.crew,
+            "start_seconds": self.start_seconds,
+        }
+        path.write_text(json.dumps(record))
+        return path
 
     @classmethod
-    def from_line(cls, line: str) -> "Job":
-        """Read what `to_line` wrote."""
-        found = json.loads(line)
-        request = json_format.ParseDict(found["request"], trainer_pb2.StartTrainingRequest())
-        return cls(module=found["module"], request=request, folder=Path(found["folder"]))
+    def read(cls, path: Path) -> "Job":
+        """Read what `write` wrote."""
+        found = json.loads(path.read_text())
+        found["request"] = json_format.ParseDict(found["request"], trainer_pb2.StartTrainingRequest())
+        return cls(**{**found, "folder": Path(found["folder"])})

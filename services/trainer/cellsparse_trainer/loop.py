@@ -1,15 +1,15 @@
 """The training loop that all backends share: steps, validation, checkpoints, the final model."""
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellsparse_common.errors import StorageError
 from cellsparse_trainer.backend import Model, Training
 from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints, Name
+from cellsparse_trainer.crew import Follower, Leader
 from cellsparse_trainer.plan import Plan
 from cellsparse_trainer.samples import Sample
 from cellsparse_trainer.scoring import validation_scores
@@ -47,6 +47,32 @@ class Outcome:
     """Their validation scores; empty if they were not validated."""
     finished: bool
     """False if it was asked to stop before the last step."""
+    steps: int
+    """Optimizer steps done in all; fewer than planned where the scores stopped rising."""
+
+
+@dataclass(kw_only=True)
+class Record:
+    """The best validation score so far, and for how long it has not been beaten."""
+
+    best: float | None = None
+    """Best score, 0 to 1; None before the first validation."""
+    stale: int = 0
+    """Validations since a score beat all before it; none while there was no score above 0."""
+
+    def add(self, score: float) -> bool:
+        """Take a score and return whether these weights are the best ones.
+
+        Ties go to the later weights, which have seen more at a learning rate that has decayed, but are no progress.
+        """
+        self.stale = self.stale + 1 if self.best and score <= self.best else 0
+        chosen = self.best is None or score >= self.best
+        self.best = score if chosen else self.best
+        return chosen
+
+    def exhausted(self, patience: int) -> bool:
+        """Whether that many validations in a row brought no better score; never with a patience of 0."""
+        return 0 < patience <= self.stale
 
 
 class Stopwatch:
@@ -78,10 +104,10 @@ class Stopwatch:
         rate = self._steps / seconds
         progress = Progress(
             step=step,
-            epoch=step * self._plan.batch_size / max(self._items, 1),
+            epoch=step * self._plan.crops_per_step / max(self._items, 1),
             losses={name: value / self._steps for name, value in self._sums.items()} if self._steps else {},
             validation=validation,
-            images_per_second=rate * self._plan.batch_size,
+            images_per_second=rate * self._plan.crops_per_step,
             eta_seconds=(self._plan.steps - step) / rate if rate else 0.0,
             checkpoint_step=checkpoint_step,
         )
@@ -103,6 +129,10 @@ class Setup:
     """Items to validate on; not empty."""
     checkpoints: Checkpoints
     """The run's checkpoints."""
+    start: Mapping[str, float] = field(default_factory=dict)
+    """Validation scores before the first step, where training starts from a given model: it may stay the best."""
+    crew: Leader | None = None
+    """The other processes, where several train this model."""
 
 
 def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
@@ -129,31 +159,61 @@ def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], boo
 
 def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
     training, plan, checkpoints = setup.training, setup.plan, setup.checkpoints
-    step = _resume(training, checkpoints)
-    best = checkpoints.pointer(BEST)
-    best_score = -math.inf if best is None or best.score is None else best.score
+    step, record = _resume(training, checkpoints)
     watch = Stopwatch(plan, setup.items)
     scores: dict[str, float] = {}
-    while step < plan.steps:
+    written, stopping = time.monotonic(), False
+    if setup.start and record.best is None:
+        record.add(setup.start["score"])
+        checkpoints.write(0, record.best, {LATEST, BEST}, training.save, best=record.best, stale=record.stale)
+        report(watch.report(0, dict(setup.start), 0))
+    if setup.crew is not None:
+        setup.crew.begin(step)
+    while step < plan.steps and not record.exhausted(plan.patience) and not stopping:
+        if setup.crew is not None:
+            setup.crew.go()
         watch.add(training.train_step(step))
         step += 1
         stopping = stop()
         scores = {}
         if step == plan.steps or (step % plan.validate_every == 0 and not stopping):
             scores = validation_scores(training.model(), setup.validation)
-        # Ties go to the later weights: they have seen more, and the learning rate has decayed.
-        improved = bool(scores) and scores["score"] >= best_score
-        saved = improved or stopping or step == plan.steps or step % plan.checkpoint_every == 0
-        if improved:
-            best_score = scores["score"]
+        improved = bool(scores) and record.add(scores["score"])
+        due = step % plan.checkpoint_every == 0 or time.monotonic() - written >= plan.checkpoint_seconds
+        saved = due or improved or stopping or step == plan.steps or record.exhausted(plan.patience)
         if saved:
             names: set[Name] = {LATEST, BEST} if improved else {LATEST}
-            checkpoints.write(step, scores.get("score"), names, training.save)
+            score = scores.get("score")
+            checkpoints.write(step, score, names, training.save, best=record.best, stale=record.stale)
+            written = time.monotonic()
         if saved or scores or watch.due():
             report(watch.report(step, scores, step if saved else None))
-        if stopping:
-            break
-    return Outcome(step=step, validation=scores, finished=step == plan.steps)
+    if setup.crew is not None:
+        setup.crew.end()
+    # A checkpoint may lie beyond the last step: a later attempt can ask for fewer steps.
+    finished = step >= plan.steps or record.exhausted(plan.patience)
+    return Outcome(step=step, validation=scores, finished=finished, steps=step)
+
+
+def follow(training: Training, checkpoints: Checkpoints, crew: Follower) -> int:
+    """Train beside rank 0, which decides where to begin and when to end; return the steps done in all.
+
+    Raises:
+        FloatingPointError: The loss of all ranks together is not finite.
+        StorageError: The checkpoint to begin with could not be read.
+    """
+    first = crew.begin()
+    if first > 0:
+        latest = checkpoints.pointer(LATEST)
+        if latest is None or latest.step != first:
+            found = "none" if latest is None else f"step {latest.step}"
+            raise StorageError(f"Rank 0 resumes from the checkpoint of step {first}, but the newest here is {found}.")
+        training.load(checkpoints.fetch(latest))
+    step = first
+    while crew.next():
+        training.train_step(step)
+        step += 1
+    return step
 
 
 def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
@@ -162,13 +222,13 @@ def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
     model.export(folder)
 
 
-def _resume(training: Training, checkpoints: Checkpoints) -> int:
-    """Load the newest checkpoint, if there is one, and return the steps done."""
+def _resume(training: Training, checkpoints: Checkpoints) -> tuple[int, Record]:
+    """Load the newest checkpoint, if there is one, and return the steps done and what their scores were."""
     latest = checkpoints.pointer(LATEST)
     if latest is None:
-        return 0
+        return 0, Record()
     training.load(checkpoints.fetch(latest))
-    return latest.step
+    return latest.step, Record(best=latest.best, stale=latest.stale)
 
 
 def _best(setup: Setup, last: Outcome) -> Outcome:
@@ -176,8 +236,8 @@ def _best(setup: Setup, last: Outcome) -> Outcome:
     best = setup.checkpoints.pointer(BEST)
     if best is not None and best.step != last.step:
         setup.training.load(setup.checkpoints.fetch(best))
-        last = Outcome(step=best.step, validation={}, finished=True)
+        last = replace(last, step=best.step, validation={})
     if last.validation:
         return last
     scores = validation_scores(setup.training.model(), setup.validation)
-    return Outcome(step=last.step, validation=scores, finished=True)
+    return replace(last, validation=scores)

@@ -10,33 +10,38 @@ from typing import IO
 
 from cellsparse_common.errors import CellsparseError, FailedPrecondition
 from cellsparse_common.logs import configure_logging
+from cellsparse_common.metrics import new_registry
 from cellsparse_common.server import serve
 from cellsparse_common.settings import load
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
+from cellsparse_trainer import processes
+from cellsparse_trainer.attempts import Launcher
+from cellsparse_trainer.metrics import TrainingMetrics
 from cellsparse_trainer.service import TrainerServicer
 from cellsparse_trainer.settings import TrainerSettings
 
 
-def run_trainer(*, backend: str, module: str, default_port: int) -> None:
+def run_trainer(*, backend: str, module: str, default_port: int, launcher: Launcher) -> None:
     """Serve one backend until SIGTERM, then exit.
 
     Args:
         backend: The name of the backend's field in `TrainingSettings`.
         module: Import name of the backend module; loaded in child processes only.
         default_port: Port to listen on unless CELLSPARSE_PORT says otherwise.
+        launcher: Starts the processes of a training that needs more than one.
     """
     try:
         settings = load(TrainerSettings)
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": default_port})
         configure_logging(f"trainer-{backend}", settings.log_level)
-        # Child processes inherit it. OpenMP's threads otherwise spin for as long as they wait, and take the cores
-        # from the threads they wait for as soon as the machine has other work.
-        os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+        processes.prepare(os.environ)
         work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{backend}-"))
         lock = _own(work_dir)
-        servicer = TrainerServicer(backend, module, settings, open_store(settings), work_dir)
+        registry = new_registry()
+        metrics = TrainingMetrics(registry)
+        servicer = TrainerServicer(backend, module, settings, open_store(settings), work_dir, metrics, launcher)
 
         def add(server: object) -> list[str]:
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
@@ -49,6 +54,7 @@ def run_trainer(*, backend: str, module: str, default_port: int) -> None:
             drain=servicer.drain,
             stop=servicer.close,
             busy=servicer.busy,
+            registry=registry,
         )
         lock.close()
         if settings.work_dir is None:

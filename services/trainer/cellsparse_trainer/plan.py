@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32", "bfloat16")
+GRADIENT_FORMATS = ("float32", "float16")
+RATE_SCALINGS = ("none", "square_root", "linear")
+SCHEDULES = ("constant", "cosine", "stairs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +20,11 @@ class Plan:
     steps: int
     """Optimizer steps in all, from 1."""
     batch_size: int
-    """Crops per step, from 1."""
+    """Crops per step and process, from 1."""
     crop_size: int
     """Crop height and width in pixels, a multiple of 16, from 32."""
     learning_rate: float
-    """Peak learning rate, above 0."""
+    """Peak learning rate of one process, above 0."""
     weight_decay: float
     """Weight decay, from 0."""
     lower_percentile: float
@@ -37,11 +41,48 @@ class Plan:
     """Seed of weights, crops and augmentation."""
     device: str
     """One of `DEVICES`."""
+    crop_depth: int | None = None
+    """Planes per crop where the training items are stacks (axes ZYX), from 1; None: they are 2D (axes YX)."""
+    schedule: str = "constant"
+    """One of `SCHEDULES`: how the learning rate changes, see `schedule.learning_rate`."""
+    warmup_steps: int = 0
+    """Steps until the learning rate is at its peak, from 0."""
+    last_rate: float = 0.0
+    """Learning rate at the end relative to the peak, 0 to 1; for "cosine" only."""
+    checkpoint_seconds: float = 300.0
+    """Seconds after which a checkpoint is written in any case, above 0."""
+    num_workers: int | None = None
+    """Processes that make batches ahead of the network, from 0; None: by device."""
+    patience: int = 0
+    """Validations in a row without a better score after which the training ends, from 0; 0: never before its time."""
+    precision: str = "auto"
+    """One of `PRECISIONS`: number format of the network's arithmetic; "auto" is what the device gains from."""
+    nodes: int = 1
+    """Nodes that train together, from 1."""
+    processes_per_node: int = 1
+    """Processes on each of them, from 1."""
+    rate_scaling: str = "square_root"
+    """One of `RATE_SCALINGS`: how the learning rate grows with the number of processes."""
+    gradient_format: str = "float32"
+    """One of `GRADIENT_FORMATS`: how gradients travel between processes."""
+
+    @property
+    def world(self) -> int:
+        """Processes that train together."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def crops_per_step(self) -> int:
+        """Crops of all processes per step."""
+        return self.batch_size * self.world
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
+        positive = ("steps", "batch_size", "validate_every", "checkpoint_every", "nodes", "processes_per_node")
+        for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 1.")
+        if self.crop_depth is not None and self.crop_depth < 1:
+            raise ValueError(f"crop_depth is {self.crop_depth}; allowed: from 1.")
         if self.crop_size < 32 or self.crop_size % 16:
             raise ValueError(f"crop_size is {self.crop_size}; allowed: multiples of 16 from 32.")
         if self.learning_rate <= 0:
@@ -53,5 +94,20 @@ class Plan:
                 f"the percentiles are {self.lower_percentile} and {self.upper_percentile}; "
                 "allowed: 0 to 50 and 50 to 100."
             )
-        if self.device not in DEVICES:
-            raise ValueError(f"device is {self.device!r}; allowed: {', '.join(DEVICES)}.")
+        for name in ("warmup_steps", "num_workers", "patience"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0.")
+        if not self.checkpoint_seconds > 0:
+            raise ValueError(f"checkpoint_seconds is {self.checkpoint_seconds}; allowed: above 0.")
+        if not 0 <= self.last_rate <= 1:
+            raise ValueError(f"last_rate is {self.last_rate}; allowed: 0 to 1.")
+        choices = {
+            "device": DEVICES,
+            "schedule": SCHEDULES,
+            "precision": PRECISIONS,
+            "rate_scaling": RATE_SCALINGS,
+            "gradient_format": GRADIENT_FORMATS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}.")

@@ -3,15 +3,17 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.datasets import read_image, read_labels
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.datasets import is_stack, read_image, read_labels
+from cellsparse_common.errors import InvalidArgument, StorageError
 from cellsparse_common.images import normalize, to_gray
-from cellsparse_common.storage import ObjectStore
+from cellsparse_common.labels import count_cells
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.plan import Plan
 
@@ -25,9 +27,11 @@ class Sample:
     name: str
     """Name of the item in its dataset."""
     image: npt.NDArray[np.float32]
-    """Axes YX, one channel, normalised over the whole image to [0, 1]; read-only."""
+    """Axes YX or ZYX, one channel, normalised over the whole image to [0, 1]; read-only."""
     label: npt.NDArray[np.int32]
-    """Axes YX: -1 not labelled, 0 background, n > 0 cell n; read-only."""
+    """Axes as the image's: -1 not labelled, 0 background, n > 0 cell n; read-only."""
+    spacing: tuple[float, ...] = ()
+    """Size of a pixel along each axis in micrometres; all 1 where nobody knows; empty means the same."""
 
 
 def labelled_items(manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
@@ -62,7 +66,17 @@ class StoredSamples(Sequence[Sample]):
         self._items = list(items)
         self._plan = plan
         self._cache: OrderedDict[int, Sample] = OrderedDict()
-        self._free = cache_bytes
+        self._cache_bytes = self._free = cache_bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it opens the store that its environment names, with a cache of its own."""
+        items = [item.SerializeToString() for item in self._items]
+        return {"items": items, "plan": self._plan, "cache_bytes": self._cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        items = [dataset_pb2.DatasetItem.FromString(item) for item in state["items"]]
+        store = open_store(StoreSettings())
+        self.__init__(store, items, state["plan"], cache_bytes=state["cache_bytes"])  # type: ignore[misc]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -88,7 +102,7 @@ class StoredSamples(Sequence[Sample]):
     def _read(self, item: dataset_pb2.DatasetItem) -> Sample:
         pixels = read_image(self._store, item)
         try:
-            gray = to_gray(pixels, self._plan.channel)
+            gray = to_gray(pixels, self._plan.channel, stack=is_stack(item))
         except InvalidArgument as error:
             raise InvalidArgument(f"Item {item.name!r}: {error.message}", "channel") from error
         image = normalize(gray, self._plan.lower_percentile, self._plan.upper_percentile)
@@ -97,7 +111,24 @@ class StoredSamples(Sequence[Sample]):
             raise InvalidArgument(f"Item {item.name!r}: image {image.shape} and label {label.shape} differ in size.")
         image.setflags(write=False)
         label.setflags(write=False)
-        return Sample(name=item.name, image=image, label=label)
+        return Sample(name=item.name, image=image, label=label, spacing=tuple(item.spacing))
+
+
+def check_items(store: ObjectStore, items: Sequence[dataset_pb2.DatasetItem], plan: Plan) -> None:
+    """Read every item as a training will, one at a time, so that a bad one ends a run before it costs anything.
+
+    Raises:
+        StorageError: An image or a label image is missing, damaged, or not the one that the manifest tells about.
+        InvalidArgument: An item does not have the channel.
+    """
+    samples = StoredSamples(store, items, plan, cache_bytes=0)
+    for item, sample in zip(items, samples, strict=True):
+        labelled, cells = int(np.count_nonzero(sample.label >= 0)), count_cells(sample.label)
+        if (labelled, cells) != (item.labelled_pixels, item.cells):
+            raise StorageError(
+                f"The label image of item {item.name!r} has {cells} cells and {labelled} labelled pixels; "
+                f"its manifest says {item.cells} and {item.labelled_pixels}."
+            )
 
 
 def _bytes(sample: Sample) -> int:

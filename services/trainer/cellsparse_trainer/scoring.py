@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cellsparse_common.matching import match_counts, scores
+from cellsparse_common.matching import match_outlines, scores
 from cellsparse_trainer.backend import Model
 from cellsparse_trainer.samples import Sample
 
@@ -13,7 +13,8 @@ MAX_SAMPLES = 16
 def validation_scores(model: Model, samples: Sequence[Sample]) -> dict[str, float]:
     """Score a model on labelled pixels only.
 
-    Unlabelled pixels are ignored, as are predicted cells that lie mostly on them (see `cellsparse_common.matching`).
+    Predicted cells that lie mostly on unlabelled pixels are ignored; the others are compared by their full outlines, so
+    that cells predicted too large do not score as well as true ones (see `cellsparse_common.matching.match_outlines`).
 
     Args:
         model: The current weights.
@@ -24,10 +25,10 @@ def validation_scores(model: Model, samples: Sequence[Sample]) -> dict[str, floa
         "score", the mean of "f1" and "mean_true_score": with a handful of labelled cells F1 alone moves in large steps
         and says nothing of the boundaries.
     """
-    total = match_counts(samples[0].label, model.predict(samples[0].image), [IOU])
+    total = match_outlines(samples[0].label, model.predict(samples[0].image), [IOU])
     for index in range(1, min(len(samples), MAX_SAMPLES)):
         sample = samples[index]
-        counts = match_counts(sample.label, model.predict(sample.image), [IOU])
+        counts = match_outlines(sample.label, model.predict(sample.image), [IOU])
         total = [a + b for a, b in zip(total, counts, strict=True)]
     found = scores(total[0])
     return {

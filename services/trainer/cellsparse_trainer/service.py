@@ -19,12 +19,17 @@ from cellsparse_common.matching import DEFAULT_IOUS, Counts, scores
 from cellsparse_common.server import time_left
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
-from cellsparse_trainer.attempts import Attempts
+from cellsparse_trainer.attempts import Attempts, Launcher
 from cellsparse_trainer.exports import build_export, format_name, read_messages
+from cellsparse_trainer.imports import publish_upload
 from cellsparse_trainer.inference import InferenceProcess, Place, evaluate_item, predict_file
+from cellsparse_trainer.launch import one_per_rank
+from cellsparse_trainer.metrics import TrainingMetrics
 from cellsparse_trainer.model_store import read_card
 from cellsparse_trainer.samples import trainable_items
 from cellsparse_trainer.settings import TrainerSettings
+from cellsparse_trainer.stacks import find_axes, resolve
+from cellsparse_trainer.start import follow_start
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _EVALUATE_SECONDS = 86400.0
@@ -34,19 +39,37 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """Answers for one backend; frameworks are loaded in child processes only."""
 
     def __init__(
-        self, backend: str, module: str, settings: TrainerSettings, store: ObjectStore, work_dir: Path
+        self,
+        backend: str,
+        module: str,
+        settings: TrainerSettings,
+        store: ObjectStore,
+        work_dir: Path,
+        metrics: TrainingMetrics,
+        launcher: Launcher = one_per_rank,
     ) -> None:
         self._backend = backend
         self._settings = settings
         self._store = store
         # `config` needs no framework, so ranges are checked here, before a process is started.
         self._config: Any = importlib.import_module(module.rpartition(".")[0] + ".config")
-        self._attempts = Attempts(module, work_dir / "attempts", store, settings.stop_seconds)
+        self._start: Any = importlib.import_module(module.rpartition(".")[0] + ".start")
+        self._attempts = Attempts(
+            module,
+            work_dir / "attempts",
+            store,
+            settings.stop_seconds,
+            metrics,
+            settings.warm_seconds,
+            launcher=launcher,
+            start_seconds=settings.start_seconds,
+        )
         self._place = Place(module=module, cache=work_dir / "models", device="auto")
         self._inference = InferenceProcess(settings.idle_seconds)
-        self._exports = work_dir / "exports"
-        shutil.rmtree(self._exports, ignore_errors=True)  # a server that was killed may have left some
-        self._exports.mkdir(parents=True)
+        self._exports, self._imports = work_dir / "exports", work_dir / "imports"
+        for folder in (self._exports, self._imports):
+            shutil.rmtree(folder, ignore_errors=True)  # a server that was killed may have left some
+            folder.mkdir(parents=True)
         self._instance_id = uuid.uuid4().hex
         self._devices = _devices()
         self._versions = _versions(module)
@@ -71,12 +94,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         named = request.settings.WhichOneof("backend")
         if named != self._backend:
             raise InvalidArgument(f"The settings are for {named}; this trainer is {self._backend}.", "settings.backend")
-        items = trainable_items(read_manifest(self._store, request.dataset_id))
-        try:
-            self._config.resolve(request.settings, len(items))
-        except ValueError as error:
-            raise InvalidArgument(str(error), "settings") from error
-        return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request))
+        manifest = read_manifest(self._store, request.dataset_id)
+        config = resolve(self._config, request.settings, len(trainable_items(manifest)), find_axes(manifest))
+        config = follow_start(config, request.settings, self._store, self._start.adopt)
+        return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request, config.plan))
 
     def WatchTraining(
         self, request: trainer_pb2.WatchTrainingRequest, context: grpc.ServicerContext
@@ -144,6 +165,20 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                     return
                 yield message
 
+    def PublishModel(
+        self, request: trainer_pb2.PublishModelRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.PublishModelResponse:
+        """Check an uploaded model file and publish it."""
+        named = request.settings.backend
+        if named != self._backend:
+            raise InvalidArgument(f"The file is for {named}; this trainer is {self._backend}.", "settings.backend")
+        seconds = time_left(context, self._settings.import_seconds)
+        with tempfile.TemporaryDirectory(dir=self._imports) as folder:
+            self._inference.call(
+                publish_upload, self._place, request.SerializeToString(), Path(folder), seconds=seconds, what="import"
+            )
+        return trainer_pb2.PublishModelResponse()
+
     def busy(self) -> bool:
         """Whether an attempt is training."""
         return any(True for _ in self._attempts.active())
@@ -154,8 +189,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._draining = True
 
     def close(self) -> None:
-        """End the inference process."""
+        """End the processes that wait for work."""
         self._inference.close()
+        self._attempts.close()
 
     def _items(self, dataset_id: str, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
         manifest = read_manifest(self._store, dataset_id)

@@ -1,7 +1,10 @@
+import threading
+import time
+
 import pytest
 
 from cellsparse_common import keys
-from cellsparse_common.errors import StorageError
+from cellsparse_common.errors import FailedPrecondition, StorageError
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
@@ -45,6 +48,60 @@ def test_nothing_there_is_none(store, tmp_path):
     assert Checkpoints(store, "run-1", tmp_path).pointer(LATEST) is None
 
 
+class Slow:
+    """A store whose uploads wait until they may go on."""
+
+    def __init__(self, store):
+        self._store = store
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.put_keys = []
+
+    def put(self, key, data):
+        self.begun.set()
+        assert self.go_on.wait(30)
+        self.put_keys.append(key)
+        self._store.put(key, data)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+def test_a_slow_upload_blocks_nothing_and_loses_neither_the_best_nor_the_newest(store, tmp_path):
+    slow = Slow(store)
+    checkpoints = Checkpoints(slow, "run-1", tmp_path / "local")
+    began = time.monotonic()
+    checkpoints.write(1, None, {LATEST}, saver("one"))
+    assert slow.begun.wait(30)
+    for step, score in ((2, 0.5), (3, None), (4, 0.7), (5, None), (6, None)):
+        names = {LATEST} if score is None else {LATEST, BEST}
+        checkpoints.write(step, score, names, saver(str(step)), best=score, stale=step)
+    assert time.monotonic() - began < 30
+    assert slow.put_keys == []
+    assert sorted(path.name for path in (tmp_path / "local").iterdir()) == ["000000001", "000000004", "000000006"]
+    slow.go_on.set()
+    checkpoints.wait()
+    uploaded = [int(key.split("/")[-2]) for key in slow.put_keys if key.endswith("state")]
+    assert uploaded == [1, 4, 6]
+    assert (checkpoints.pointer(BEST).step, checkpoints.pointer(LATEST).step) == (4, 6)
+    assert checkpoints.pointer(LATEST).stale == 6
+    assert steps(store) == [4, 6]
+    assert (checkpoints.fetch(checkpoints.pointer(BEST)) / "state").read_text() == "4"
+
+
+def test_an_error_of_an_upload_reaches_the_next_write(store, tmp_path):
+    class Broken(Slow):
+        def put(self, key, data):
+            raise StorageError("The disk is full.")
+
+    checkpoints = Checkpoints(Broken(store), "run-1", tmp_path / "local")
+    checkpoints.write(1, None, {LATEST}, saver("one"))
+    while checkpoints._uploader is not None:
+        time.sleep(0.01)
+    with pytest.raises(StorageError, match="full"):
+        checkpoints.write(2, None, {LATEST}, saver("two"))
+    checkpoints.wait()
+
+
 def test_a_damaged_file_is_noticed(store, tmp_path):
     first = Checkpoints(store, "run-1", tmp_path / "a")
     first.write(5, 0.5, {LATEST}, saver("five"))
@@ -78,5 +135,30 @@ def test_a_pointer_is_written_after_its_files_and_an_error_reaches_the_training(
     checkpoints.write(5, 0.5, {LATEST}, save)
     with pytest.raises(StorageError, match="full"):
         checkpoints.wait()
-    assert len(full.keys) == 2
+    assert [key.rpartition("/")[2] for key in full.keys] == ["a", "b"]
     assert checkpoints.pointer(LATEST) is None
+
+
+def test_the_checkpoint_of_another_training_is_refused(store, tmp_path):
+    first = Checkpoints(store, "run-1", tmp_path / "a", {"dataset": "ds-a", "seed": "1"})
+    first.write(5, 0.5, {LATEST}, saver("five"))
+    first.wait()
+    same = Checkpoints(store, "run-1", tmp_path / "b", {"dataset": "ds-a", "seed": "1", "new": "x"})
+    assert (same.fetch(same.pointer(LATEST)) / "state").read_text() == "five"
+    for folder in ("a", "c"):  # with the files here, and without
+        other = Checkpoints(store, "run-1", tmp_path / folder, {"dataset": "ds-b", "seed": "1"})
+        with pytest.raises(FailedPrecondition, match=r"run-1 .* dataset was ds-a, now it is ds-b; start a new run"):
+            other.fetch(other.pointer(LATEST))
+
+
+def test_a_file_of_another_run_or_of_nobody_is_never_taken(store, tmp_path):
+    """The reference goes on from whatever file has the name it is about to write."""
+    foreign = Checkpoints(store, "run-2", tmp_path / "a")
+    foreign.write(5, 0.5, {LATEST, BEST}, saver("foreign"))
+    foreign.wait()
+    assert Checkpoints(store, "run-1", tmp_path / "a").pointer(LATEST) is None
+    own = Checkpoints(store, "run-1", tmp_path / "b")
+    own.write(5, 0.5, {LATEST}, saver("own"))
+    own.wait()
+    left = Checkpoints(store, "run-1", tmp_path / "a")  # a folder that holds the other run's file of the same step
+    assert (left.fetch(left.pointer(LATEST)) / "state").read_text() == "own"

@@ -97,7 +97,11 @@ def test_an_export_arrives_whole_and_twice_the_same(exported, work):
     content = b"".join(message.chunk for message in rest)
     assert first.header.file_name == "run-x.zip"
     assert (len(content), hashlib.sha256(content).hexdigest()) == (first.header.size, first.header.sha256)
-    assert zipfile.ZipFile(io.BytesIO(content)).namelist() == ["large.bin", "sub/threshold.json"]
+    assert zipfile.ZipFile(io.BytesIO(content)).namelist() == [
+        "cellsparse.json",
+        "large.bin",
+        "sub/threshold.json",
+    ]
     assert next(exported("native")) == first
     assert left(work) == []
 

@@ -1,15 +1,20 @@
+import dataclasses
+import hashlib
 import json
 
 import pytest
 from support.cellsparse_fake import backend
 from support.tiny_dataset import blobs, sparse
 
+from cellsparse_common import keys
+from cellsparse_common.errors import StorageError
 from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer import loop
-from cellsparse_trainer.checkpoints import LATEST, Checkpoints
+from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
 from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.scoring import validation_scores
 
 
 @pytest.fixture
@@ -17,16 +22,23 @@ def store(tmp_path):
     return open_store(StoreSettings(store_url=f"file://{tmp_path}/store"))
 
 
-def run(store, folder, *, steps=20, stop=lambda: False, learning_rate=0.1):
-    settings = trainer_pb2.TrainingSettings(steps=steps, learning_rate=learning_rate)
+def run(store, folder, *, steps=20, stop=lambda: False, samples=None, settle=False, **given):
+    """With `settle` every checkpoint is in the store before the next step; else some may be left out."""
+    settings = trainer_pb2.TrainingSettings(steps=steps, **given)
     config = backend.resolve(settings, 1)
     training = backend.create(config, [], "cpu")
     image, label = blobs()
-    samples = [Sample(name="a", image=(image / 255).astype("float32"), label=sparse(label))]
+    samples = samples or [Sample(name="a", image=(image / 255).astype("float32"), label=sparse(label))]
     reports = []
     checkpoints = Checkpoints(store, "run-1", folder)
     setup = loop.Setup(training=training, plan=config.plan, items=1, validation=samples, checkpoints=checkpoints)
-    outcome = loop.run(setup, reports.append, stop)
+
+    def report(progress):
+        reports.append(progress)
+        if settle:
+            checkpoints.wait()
+
+    outcome = loop.run(setup, report, stop)
     return training, outcome, reports
 
 
@@ -59,6 +71,140 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(store, tmp_path):
     assert pointer.step == 10
 
 
+def test_seconds_without_a_checkpoint_bring_one_between_two(store, tmp_path):
+    settings = {"checkpoint_every_steps": 1000, "checkpoint_every_seconds": 0.3, "learning_rate": 0.9}
+    _, _, reports = run(store, tmp_path / "a", validate_every_steps=1000, **settings)
+    saved = [report.checkpoint_step for report in reports if report.checkpoint_step]
+    assert saved[-1] == 20
+    assert 2 <= len(saved) <= 5  # 20 steps of 0.05 s, on a busy machine longer ones
+    assert saved != [5, 10, 15, 20]
+
+
+FLAT = {"validate_every_steps": 2, "learning_rate": 0.4}  # the fake's scores do not rise then
+
+
+def test_a_training_whose_scores_stay_ends_early_with_the_best_weights(store, tmp_path):
+    _, outcome, _ = run(store, tmp_path / "a", patience=3, **FLAT)
+    assert (outcome.finished, outcome.steps) == (True, 8)
+    assert outcome.step == 8  # ties go to the later weights
+    other = open_store(StoreSettings(store_url=f"file://{tmp_path}/other"))
+    _, outcome, _ = run(other, tmp_path / "b", patience=0, **FLAT)
+    assert outcome.steps == 20
+
+
+@pytest.mark.parametrize("stopped_at", [1, 3, 4, 5, 6, 7])
+def test_early_stopping_counts_on_after_a_break(store, tmp_path, stopped_at):
+    calls = iter(range(1, 100))
+    _, outcome, _ = run(store, tmp_path / "a", patience=3, stop=lambda: next(calls) == stopped_at, **FLAT)
+    assert (outcome.finished, outcome.steps) == (False, stopped_at)
+    _, outcome, _ = run(store, tmp_path / "b", patience=3, **FLAT)
+    # A stop skips the validation of its own step.
+    assert outcome.steps == (8 if stopped_at % 2 else 10)
+    _, again, reports = run(store, tmp_path / "c", patience=3, **FLAT)
+    assert again.steps == outcome.steps
+    assert reports == []
+
+
+def test_scores_of_zero_are_no_reason_to_end():
+    record = loop.Record()
+    assert all(record.add(0.0) for _ in range(5))
+    assert not record.exhausted(1)
+    assert record.add(0.3)
+    assert not record.add(0.2)
+    assert record.add(0.3)
+    assert (record.best, record.stale) == (0.3, 2)
+    assert record.exhausted(2)
+    assert not record.exhausted(0)
+
+
 def test_the_final_model_is_tuned_and_written(tmp_path):
     loop.finish(backend.FakeModel(0.1), [], tmp_path)
     assert json.loads((tmp_path / "sub" / "threshold.json").read_text()) == 0.5
+
+
+class DyingStore:
+    """A store whose process is dead after so many writes and deletions: what it did stays, nothing else happens."""
+
+    def __init__(self, store, left):
+        self._store = store
+        self.left = left
+
+    def _change(self):
+        self.left -= 1
+        if self.left < 0:
+            raise StorageError("The process is dead.")
+
+    def put(self, key, data):
+        self._change()
+        self._store.put(key, data)
+
+    def delete(self, key):
+        self._change()
+        self._store.delete(key)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+def assert_whole(store, folder):
+    """Every pointer there is points at whole files."""
+    checkpoints = Checkpoints(store, "run-1", folder)
+    for name in (LATEST, BEST):
+        pointer = checkpoints.pointer(name)
+        for file, digest in pointer.files.items() if pointer else ():
+            assert hashlib.sha256(store.get(keys.checkpoint("run-1", pointer.step, file))).hexdigest() == digest
+
+
+def test_killed_after_any_write_and_resumed_equals_uninterrupted(store, tmp_path):
+    counted = DyingStore(store, 10**6)
+    whole, outcome, _ = run(counted, tmp_path / "whole", settle=True)
+    changes = 10**6 - counted.left
+    assert changes > 20
+    for left in range(changes):
+        place = tmp_path / str(left)
+        place.mkdir()
+        other = open_store(StoreSettings(store_url=f"file://{place}/store"))
+        with pytest.raises(StorageError, match="dead"):
+            run(DyingStore(other, left), place / "a", settle=True)
+        assert_whole(other, place / "look")
+        resumed, again, _ = run(other, place / "b")
+        assert_whole(other, place / "look")
+        assert (resumed.sum, again) == (whole.sum, outcome)
+
+
+def test_the_best_checkpoint_is_what_is_published(store, tmp_path, monkeypatch):
+    """Validations give 0.2, 0.9 and 0.4: the run ends with the weights of the second one."""
+    scores = iter([0.2, 0.9, 0.4, 0.9])
+    monkeypatch.setattr(loop, "validation_scores", lambda *_: {"score": next(scores)})
+    training, outcome, reports = run(store, tmp_path / "a")
+    assert (outcome.step, outcome.validation) == (14, {"score": 0.9})
+    expected = sum(float(backend.np.random.default_rng([0, step]).random()) for step in range(14))
+    assert training.sum == pytest.approx(expected)
+    assert [report.validation["score"] for report in reports if report.validation] == [0.2, 0.9, 0.4]
+    assert Checkpoints(store, "run-1", tmp_path / "b").pointer(BEST).step == 14
+
+
+def test_the_validation_scores_are_those_of_the_validation_items(store, tmp_path):
+    image, label = blobs()
+    given = Sample(name="v", image=(image / 255).astype("float32"), label=sparse(label))
+    other = dataclasses.replace(given, image=given.image * 0)
+    _, outcome, reports = run(store, tmp_path / "a", samples=[given])
+    assert outcome.validation == validation_scores(backend.FakeModel(outcome_sum(outcome) / 20), [given])
+    nothing = open_store(StoreSettings(store_url=f"file://{tmp_path}/nothing"))
+    _, blank, _ = run(nothing, tmp_path / "b", samples=[other])
+    assert outcome.validation["f1"] > blank.validation["f1"] == 0
+    for report in reports:
+        assert report.losses.keys() <= {"loss"}
+        assert "loss" not in report.validation
+
+
+def outcome_sum(outcome):
+    return sum(float(backend.np.random.default_rng([0, step]).random()) for step in range(outcome.step))
+
+
+def test_fewer_steps_than_are_done_already_end_at_once(store, tmp_path):
+    whole, _, _ = run(store, tmp_path / "a", steps=20)
+    again, outcome, reports = run(store, tmp_path / "b", steps=12)
+    assert outcome.finished
+    assert reports == []
+    assert again.sum == whole.sum

@@ -103,7 +103,7 @@ def test_the_same_attempt_with_other_settings_is_refused(stub):
     ("learning_rate", "reason", "words"),
     [
         (0.5, common_pb2.FAILURE_REASON_INTERNAL, "the fake broke"),
-        (0.6, common_pb2.FAILURE_REASON_USER_ERROR, "step 10"),
+        (0.6, common_pb2.FAILURE_REASON_USER_ERROR, "step 11"),
         (0.7, common_pb2.FAILURE_REASON_OUT_OF_MEMORY, "batch 2 and crop 32"),
         (0.8, common_pb2.FAILURE_REASON_LOST, "signal 9"),
     ],

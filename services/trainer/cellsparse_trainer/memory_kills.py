@@ -1,0 +1,47 @@
+"""How often the kernel has killed processes for want of memory: tells that kill from one by hand."""
+
+from pathlib import Path
+
+_CGROUP = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
+_HOST = Path("/proc/vmstat")
+
+
+def memory_kills(cgroup: Path = _CGROUP, mount: Path = _MOUNT, host: Path = _HOST) -> int:
+    """Count the kernel's kills for want of memory so far; only the difference between two counts says something.
+
+    Counted are kills in this process's own memory group (a container, a service), where the kernel tells; else kills on
+    the whole machine.
+
+    Args:
+        cgroup: Names this process's groups, one "hierarchy:controllers:/path" a line.
+        mount: Where the groups are mounted; inside a container its own group is the root.
+        host: The machine's counters, one "name number" a line.
+
+    Returns:
+        The count; 0 where nothing tells.
+    """
+    for path in (*_group_files(cgroup, mount), host):
+        try:
+            counts = dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if " " in line)
+            return int(counts["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return 0
+
+
+def _group_files(cgroup: Path, mount: Path) -> list[Path]:
+    try:
+        lines = cgroup.read_text().splitlines()
+    except OSError:
+        return []
+    files = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        own = path.lstrip("/")
+        if controllers == "":  # version 2
+            files += [mount / own / "memory.events", mount / "memory.events"]
+        elif "memory" in controllers.split(","):
+            files += [mount / "memory" / own / "memory.oom_control", mount / "memory" / "memory.oom_control"]
+    return files

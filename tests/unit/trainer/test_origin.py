@@ -1,0 +1,44 @@
+"""Which attempts are the same training."""
+
+import pytest
+
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.origin import origin
+
+
+def request(dataset="ds-a", **settings):
+    settings.setdefault("unet", trainer_pb2.UnetSettings())
+    return trainer_pb2.StartTrainingRequest(
+        run_id="run-1", attempt=1, dataset_id=dataset, settings=trainer_pb2.TrainingSettings(**settings)
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 9},
+        {"learning_rate": 0.001},
+        {"batch_size": 1},
+        {"crop_size": 32},
+        {"checkpoint_every_steps": 3},
+        {"device": trainer_pb2.DEVICE_CPU},
+    ],
+)
+def test_what_may_change(settings):
+    assert origin(request(**settings)) == origin(request())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request("ds-b"),
+        request(seed=1),
+        request(channel=0),
+        request(lower_percentile=0),
+        request(preset=trainer_pb2.PRESET_PAPER),
+        request(unet=trainer_pb2.UnetSettings(base_channels=8)),
+        request(unet=None, stardist=trainer_pb2.StardistSettings()),
+    ],
+)
+def test_what_may_not(other):
+    assert origin(other) != origin(request())

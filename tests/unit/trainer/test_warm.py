@@ -1,0 +1,126 @@
+"""Training processes that are forked: equal to those that start from nothing, and as well looked after."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from support.tiny_dataset import write_dataset
+
+from cellsparse_common import keys
+from cellsparse_common.storage import FolderStore
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from cellsparse_trainer.attempts import Attempts
+from cellsparse_trainer.warm import WORKER, Forked
+
+SECONDS = 120.0
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path / "store")
+    write_dataset(store)
+    monkeypatch.setenv("CELLSPARSE_STORE_URL", store.url)
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(os.path.dirname(__file__))))  # noqa: PTH120
+    attempts = Attempts("support.cellsparse_fake.backend", tmp_path / "work", store, 5.0, warm_seconds=60.0)
+    attempts.store = store
+    yield attempts
+    attempts.stop_all()
+    attempts.close()
+
+
+def begin(attempts, run_id, **settings):
+    training = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **{"steps": 12, **settings})
+    attempts.start(trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id="ds-tiny", settings=training))
+    return attempts._attempts[run_id, 1]
+
+
+def ended(attempt):
+    until(lambda: attempt.log.ended)
+    return list(attempt.log.follow(0, lambda: True))[-1]
+
+
+def until(condition):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def warm_up(attempts):
+    """Begin attempts until one is forked."""
+    first = begin(attempts, "run-first")
+    assert isinstance(first._process, subprocess.Popen)
+    assert attempts._nursery._process is None  # whoever trains once only pays for no nursery
+    assert ended(first).state == common_pb2.RUN_STATE_SUCCEEDED
+    begin(attempts, "run-second", learning_rate=0.9, steps=2000)
+    with attempts._nursery._lock:
+        assert attempts._nursery._process is not None
+    until(lambda: _ready(attempts._nursery))
+    attempts.stop("run-second", 1)
+
+
+def _ready(nursery):
+    with nursery._lock:
+        return nursery._is_ready()
+
+
+def files(attempts, run_id):
+    prefix = keys.model_prefix(run_id)
+    return {key.removeprefix(prefix): attempts.store.get(key) for key in attempts.store.list(prefix)}
+
+
+def test_forked_attempts_are_equal_and_end_like_others(here):
+    warm_up(here)
+    forked = begin(here, "run-forked")
+    assert isinstance(forked._process, Forked)
+    last = ended(forked)
+    assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
+    assert forked._process.wait(5) == 0
+    plain, own = files(here, "run-first"), files(here, "run-forked")
+    for name in ("config.json", "sub/threshold.json"):
+        assert own[name] == plain[name]
+    until(lambda: here.store.exists(keys.attempt_log("run-forked", 1)))
+
+    killed = begin(here, "run-killed", learning_rate=0.8)  # kills its own process
+    assert "signal 9" in ended(killed).message
+    stopped = begin(here, "run-stopped", learning_rate=0.9, steps=2000)
+    until(lambda: '"step"' in (stopped.job.folder / "events.jsonl").read_text())
+    assert os.getsid(stopped._process.pid) == stopped._process.pid
+    here.stop("run-stopped", 1)
+    assert ended(stopped).state == common_pb2.RUN_STATE_CANCELLED
+    assert stopped._process.poll() == 0
+    refused = begin(here, "run-broken", learning_rate=0.5)
+    assert ended(refused).reason == common_pb2.FAILURE_REASON_INTERNAL
+
+
+def test_a_killed_nursery_loses_its_attempts_and_is_replaced(here):
+    warm_up(here)
+    going = begin(here, "run-going", learning_rate=0.9, steps=2000)
+    assert isinstance(going._process, Forked)
+    os.kill(here._nursery._process.pid, signal.SIGKILL)
+    assert ended(going).reason == common_pb2.FAILURE_REASON_LOST
+    until(lambda: not os.path.exists(f"/proc/{going._process.pid}"))  # noqa: PTH110
+    assert ended(begin(here, "run-next")).state == common_pb2.RUN_STATE_SUCCEEDED
+    until(lambda: _ready(here._nursery))
+    again = begin(here, "run-again")
+    assert isinstance(again._process, Forked)
+    assert ended(again).state == common_pb2.RUN_STATE_SUCCEEDED
+
+
+def test_processes_end_with_their_server_and_when_idle(here):
+    warm_up(here)
+    nursery = here._nursery
+    process = nursery._process
+    forked = nursery.start(WORKER, dict(os.environ))
+    assert isinstance(forked, Forked)
+    assert forked.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.wait(0.05)
+    nursery._idle_seconds = 0.0
+    time.sleep(0.1)
+    assert process.poll() is None  # not while a process that it must tell of goes on
+    forked.stdin.close()  # what a killed server leaves: nothing to read any more
+    assert forked.wait(20) != 0
+    until(lambda: process.poll() is not None)
