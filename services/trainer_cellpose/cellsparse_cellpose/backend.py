@@ -1,19 +1,47 @@
 """Cellpose as a backend: what the trainer's worker process calls."""
 
 from collections.abc import Sequence
-from math import cos, isfinite, pi
+from math import isfinite
 from pathlib import Path
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from cellsparse_cellpose.config import Config, resolve
 from cellsparse_cellpose.export import EXPORTS
+from cellsparse_cellpose.importing import STOCK_PERCENTILES, import_model
 from cellsparse_cellpose.loss import masked_loss
-from cellsparse_cellpose.model import CellposeModel, build_network, find_device, open_model, versions
+from cellsparse_cellpose.model import (
+    CellposeModel,
+    build_network,
+    find_device,
+    half_precision,
+    open_model,
+    open_network,
+    versions,
+)
 from cellsparse_cellpose.sampler import Sampler
+from cellsparse_cellpose.start import adopt
+from cellsparse_torch.together import Together, own_gpu
+from cellsparse_trainer.failures import not_finite
+from cellsparse_trainer.prefetch import Batches
+from cellsparse_trainer.ranks import ALONE, Ranks
 from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.schedule import learning_rate
 
-__all__ = ["EXPORTS", "NAME", "CellposeTraining", "create", "devices", "open_model", "resolve", "versions"]
+__all__ = [
+    "EXPORTS",
+    "NAME",
+    "STOCK_PERCENTILES",
+    "CellposeTraining",
+    "adopt",
+    "create",
+    "devices",
+    "import_model",
+    "open_model",
+    "resolve",
+    "versions",
+]
 
 NAME = "cellpose"
 STATE_FILE = "training.pt"
@@ -24,47 +52,51 @@ def devices() -> list[str]:
     return ["cpu"] + [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
 
 
-def create(config: Config, train: Sequence[Sample], device: str) -> "CellposeTraining":
-    """Build network, optimizer and sampler.
+def create(
+    config: Config, train: Sequence[Sample], device: str, start: Path | None = None, ranks: Ranks = ALONE
+) -> "CellposeTraining":
+    """Build network, optimizer and sampler; with the weights of a model's folder, if one is given.
 
     Raises:
         InvalidArgument: No image has a labelled cell, or the device is missing.
     """
-    return CellposeTraining(config, Sampler(config, train), find_device(device))
-
-
-def learning_rate(config: Config, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of a step (from 0).
-
-    "steps" is Cellpose's own: 0 in the first epoch, equal rises to the peak in epoch `warmup`, then constant.
-    "cosine" rises with every step and falls to nearly 0 at the last one.
-    """
-    peak = config.plan.learning_rate
-    if config.schedule == "steps":
-        return peak * min(1.0, step // steps_per_epoch / max(1, config.warmup - 1))
-    warmup = min(config.warmup, config.plan.steps // 4)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    return peak * (1 + cos(pi * (step - warmup) / max(1, config.plan.steps - warmup))) / 2
+    place = own_gpu(find_device(device), ranks)  # first: what is missing is said before any image is read
+    return CellposeTraining(
+        config, Sampler(config, train, ranks), Together(ranks, place, config.plan.gradient_format), place, start
+    )
 
 
 class CellposeTraining:
     """A training in progress."""
 
-    def __init__(self, config: Config, sampler: Sampler, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sampler: Sampler,
+        together: Together,
+        device: torch.device,
+        start: Path | None = None,
+    ) -> None:
         self._config = config
+        self._together = together
         self._sampler = sampler
+        self.batches: Batches = sampler
         self._device = device
-        self._network = build_network(config)
+        self._half = half_precision(config.plan.precision, device)
+        self._network = build_network(config) if start is None else open_network(start)
+        self._network.diam_mean.data.fill_(config.mean_diameter)
         self._network.diam_labels.data.fill_(sampler.diameter)
         self._network.to(device)
+        self._joined = together.joined(self._network)
         plan = config.plan
         weights = self._network.parameters()
         self._optimizer: torch.optim.Optimizer
         if config.optimizer == "sgd":
-            self._optimizer = torch.optim.SGD(weights, plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay)
+            self._optimizer = torch.optim.SGD(
+                weights, plan.learning_rate, momentum=0.9, weight_decay=plan.weight_decay, fused=True
+            )
         else:
-            self._optimizer = torch.optim.AdamW(weights, plan.learning_rate, weight_decay=plan.weight_decay)
+            self._optimizer = torch.optim.AdamW(weights, plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
     def train_step(self, step: int) -> dict[str, float]:
         """Do one optimizer step on batch `step` (from 0).
@@ -73,21 +105,27 @@ class CellposeTraining:
             "loss", and its parts "flow" and "cellprob".
 
         Raises:
-            FloatingPointError: The loss is not finite.
+            FloatingPointError: The loss or its gradient is not finite; the weights are as they were before the step.
         """
-        batch = self._sampler.batch(step)
+        batch = self.batches.batch(step)
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._config, step, self._sampler.steps_per_epoch)
+            group["lr"] = learning_rate(self._config.plan, step)
         self._network.train()
         image = torch.from_numpy(batch.image).to(self._device, memory_format=torch.channels_last)
         label = torch.from_numpy(batch.label).to(self._device)
         flow = torch.from_numpy(batch.flow).to(self._device)
-        losses = masked_loss(self._network(image)[0], label, flow, self._sampler.background_weight)
-        values = {name: value.item() for name, value in losses.items()}
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            output = self._joined(image)[0]
+        weights = self._sampler.background_weight, self._config.likely_background
+        losses = masked_loss(output.float(), label, flow, *weights, total=self._together.total)
+        values = self._together.sums(losses)
         if not isfinite(values["loss"]):
-            raise FloatingPointError(f"The loss is {values['loss']} at step {step}; try a lower learning rate.")
+            raise not_finite(values["loss"], step)
         self._optimizer.zero_grad()
-        torch.autograd.backward(losses["loss"])
+        self._together.backward(losses["loss"])
+        gradients = [weight.grad for weight in self._network.parameters() if weight.grad is not None]
+        if not isfinite(get_total_norm(gradients)):
+            raise not_finite(values["loss"], step)
         self._optimizer.step()
         return values
 

@@ -6,26 +6,21 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Self
 
-from google.protobuf.message import Message
-
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.presets import make_plan, overlay
 
 OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("steps", "cosine")
 SAMPLINGS = ("image", "cell")
 RESCALES = ("image", "dataset")
 
+CHANNELS = (32, 64, 128, 256)
+"""Stock Cellpose's feature channels per level."""
+
 PAPER_EPOCHS = 100
+PAPER_BATCH = 8
 FAST_STEPS = 360
 FAST_BATCH = 4
-
-_DEVICES = {
-    trainer_pb2.DEVICE_UNSPECIFIED: "auto",
-    trainer_pb2.DEVICE_AUTO: "auto",
-    trainer_pb2.DEVICE_CPU: "cpu",
-    trainer_pb2.DEVICE_CUDA: "cuda",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +39,24 @@ class Config:
     """Width of the augmentation's scale range around 1, 0 to 1.5."""
     optimizer: str
     """One of `OPTIMIZERS`: SGD with momentum 0.9, or AdamW."""
-    schedule: str
-    """One of `SCHEDULES`: "steps" rises epoch by epoch and stays, "cosine" rises step by step and falls to 0."""
-    warmup: int
-    """Epochs ("steps") or steps ("cosine") until the learning rate is at its peak, from 0."""
     sampling: str
     """One of `SAMPLINGS`: "image" takes every image once per epoch and crops anywhere, "cell" crops around cells."""
     rescale: str
     """One of `RESCALES`: bring each image's own labelled cells to the mean diameter, or those of the whole dataset."""
     background_share: float
     """Share of the pixels that is taken to be background, 0 to 0.95. Labelled background weighs more in the cell
-    probability's loss until it has this share of the labelled pixels; 0 leaves it as it is."""
+    probability's loss until it and likely background have this share of what counts; 0 leaves it as it is."""
     flow_threshold: float
     """Mask recovery: largest flow error kept, 0 to 10; 0 keeps all."""
     cellprob_threshold: float
     """Mask recovery: smallest cell probability logit, -6 to 6."""
     min_size: int
     """Mask recovery: cells of fewer pixels are dropped, 0 to 100,000."""
-    channels: tuple[int, ...] = (32, 64, 128, 256)
+    likely_background: float = 0.0
+    """Weight of unlabelled pixels that are likely background in the cell probability's loss, 0 to 1."""
+    stitch_threshold: float = 0.25
+    """Stacks: smallest intersection over union that makes cells of neighbouring planes one cell, above 0 to 1."""
+    channels: tuple[int, ...] = CHANNELS
     """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
     def __post_init__(self) -> None:
@@ -71,9 +66,10 @@ class Config:
         _within("cellprob_threshold", self.cellprob_threshold, -6, 6)
         _within("min_size", self.min_size, 0, 100_000)
         _within("background_share", self.background_share, 0, 0.95)
-        _within("warmup", self.warmup, 0, 1_000_000)
+        _within("likely_background", self.likely_background, 0, 1)
+        if not 0 < self.stitch_threshold <= 1:
+            raise ValueError(f"stitch_threshold is {self.stitch_threshold}; allowed: above 0 to 1.")
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("sampling", self.sampling, SAMPLINGS)
         _one_of("rescale", self.rescale, RESCALES)
         # Cellpose's tiling holds style vectors of 256 values, one per channel of the last level.
@@ -99,12 +95,13 @@ class Config:
             raise ValueError(f"This is not a Cellpose configuration: {error}.") from error
 
 
-def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
+def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Config:
     """Applies the preset, then every setting that is given.
 
     Args:
         settings: What the user asked for.
-        items: Number of training images, from 1.
+        items: Number of training images, from 1; of stacks the planes that are trained on.
+        stacks: Whether the items are stacks (axes ZYX): Cellpose trains on their planes, so no `crop_depth` fits.
 
     Returns:
         The complete configuration.
@@ -112,42 +109,79 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
     Raises:
         ValueError: A combination of settings is not allowed.
     """
+    if stacks and settings.HasField("crop_depth"):
+        raise ValueError(f"crop_depth is {settings.crop_depth}; allowed: not set, Cellpose trains on single planes.")
     paper = settings.preset == trainer_pb2.PRESET_PAPER
-    own = settings.cellpose
-    batch_size = settings.batch_size if settings.HasField("batch_size") else (8 if paper else FAST_BATCH)
-    steps = PAPER_EPOCHS * ceil(max(1, items) / batch_size) if paper else FAST_STEPS
-    plan = Plan(
-        steps=_given(settings, "steps", steps),
-        batch_size=batch_size,
-        crop_size=_given(settings, "crop_size", 224 if paper else 64),
-        learning_rate=_given(settings, "learning_rate", 1e-3 if paper else 2e-3),
-        weight_decay=_given(settings, "weight_decay", 1e-4 if paper else 1e-2),
-        lower_percentile=_given(settings, "lower_percentile", 0.0 if paper else 1.0),
-        upper_percentile=_given(settings, "upper_percentile", 100.0 if paper else 99.8),
-        channel=_given(settings, "channel", None),
-        validate_every=_given(settings, "validate_every_steps", max(1, steps // PAPER_EPOCHS * 5 if paper else 90)),
-        checkpoint_every=_given(settings, "checkpoint_every_steps", 100 if paper else 90),
-        seed=settings.seed,
-        device=_DEVICES[settings.device],
-    )
-    return Config(
-        plan=plan,
-        mean_diameter=_given(own, "mean_diameter", 30.0 if paper else 24.0),
-        scale_range=_given(own, "scale_range", 0.5 if paper else 0.8),
-        optimizer="sgd" if paper else "adamw",
-        schedule="steps" if paper else "cosine",
-        warmup=10 if paper else 20,
-        sampling="image" if paper else "cell",
-        rescale="image" if paper else "dataset",
-        background_share=_given(own, "background_share", 0.0 if paper else 0.8),
-        flow_threshold=_given(own, "flow_threshold", 0.4),
-        cellprob_threshold=_given(own, "cellprob_threshold", 0.0),
-        min_size=_given(own, "min_size", 15),
-    )
+    batch_size = settings.batch_size if settings.HasField("batch_size") else (PAPER_BATCH if paper else FAST_BATCH)
+    epoch = ceil(max(1, items) / batch_size)
+    plan, own = _paper(epoch) if paper else _fast()
+    return Config(plan=make_plan(settings, plan), **overlay(own, settings.cellpose))
 
 
-def _given(message: Message, field: str, default: Any) -> Any:
-    return getattr(message, field) if message.HasField(field) else default
+def _paper(epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sugawara 2023's protocol with stock Cellpose's training; an epoch has `epoch` steps."""
+    plan = {
+        "steps": PAPER_EPOCHS * epoch,
+        "batch_size": PAPER_BATCH,
+        "crop_size": 224,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-4,
+        "lower_percentile": 0.0,
+        "upper_percentile": 100.0,
+        "validate_every": 5 * epoch,
+        "checkpoint_every": 100,
+        "schedule": "stairs",
+        "warmup_steps": 10 * epoch,
+        "last_rate": 0.0,
+    }
+    own = {
+        "mean_diameter": 30.0,
+        "scale_range": 0.5,
+        "optimizer": "sgd",
+        "sampling": "image",
+        "rescale": "image",
+        "background_share": 0.0,
+        "likely_background": 0.0,
+        "flow_threshold": 0.4,
+        "cellprob_threshold": 0.0,
+        "min_size": 15,
+        "stitch_threshold": 0.25,
+        "channels": CHANNELS,
+    }
+    return plan, own
+
+
+def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Small crops around labelled cells and a learning rate that rises and falls."""
+    plan = {
+        "steps": FAST_STEPS,
+        "batch_size": FAST_BATCH,
+        "crop_size": 64,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-2,
+        "lower_percentile": 1.0,
+        "upper_percentile": 99.8,
+        "validate_every": 90,
+        "checkpoint_every": 90,
+        "schedule": "cosine",
+        "warmup_steps": 20,
+        "last_rate": 0.0,
+    }
+    own = {
+        "mean_diameter": 24.0,
+        "scale_range": 0.8,
+        "optimizer": "adamw",
+        "sampling": "cell",
+        "rescale": "dataset",
+        "background_share": 0.8,
+        "likely_background": 1.0,
+        "flow_threshold": 0.4,
+        "cellprob_threshold": 0.0,
+        "min_size": 15,
+        "stitch_threshold": 0.25,
+        "channels": CHANNELS,
+    }
+    return plan, own
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from cellpose import dynamics
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from cellsparse_trainer.samples import Sample
+
+LIKELY = -2
+"""Marks pixels of a crop that nobody labelled and that are most likely background."""
 
 SMALLEST_DIAMETER = 5.0
 """Diameter in pixels that smaller cells count as (as in Cellpose), so that no image is blown up without bound."""
@@ -33,6 +35,14 @@ class Targets:
     """Median diameter of the labelled cells in pixels; 0 without one."""
     background: int
     """Number of pixels labelled as background."""
+    likely: NDArray[np.uint8] | None = None
+    """Unlabelled pixels that are most likely background, each row packed into bits, shape (Y, X / 8 rounded up)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes, in bytes."""
+        likely = 0 if self.likely is None else self.likely.nbytes
+        return self.inside.nbytes + self.flow.nbytes + self.centers.nbytes + likely
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,27 +52,36 @@ class Crop:
     image: NDArray[np.float32]
     """Shape (S, S); 0 outside the image."""
     label: NDArray[np.int16]
-    """Shape (S, S): -1 not labelled or outside the image, 0 background, 1 cell."""
+    """Shape (S, S): -1 not labelled or outside the image, 0 background, 1 cell, `LIKELY`."""
     flow: NDArray[np.float32]
     """Flows (y, x), zero outside labelled cells, shape (2, S, S)."""
 
 
-def make_targets(label: NDArray[np.int32]) -> Targets:
+def make_targets(label: NDArray[np.int32], likely: NDArray[np.bool_] | None = None) -> Targets:
     """Runs Cellpose's heat diffusion on the labelled cells.
 
     Args:
         label: Label image, shape (Y, X): -1 not labelled, 0 background, n > 0 cell n. It is not changed.
+        likely: Unlabelled pixels that are most likely background, shape (Y, X); None for none.
 
     Returns:
         The targets of the image.
     """
+    from cellpose import dynamics  # loads torch, which the processes that only cut crops do without
+
+    packed = None if likely is None else np.packbits(likely, axis=1)
     cells = _renumber(label)
     inside = np.flatnonzero(cells)
     background = int(np.count_nonzero(label == 0))
     if not inside.size:
         nothing = np.zeros((2, 0), np.float32)
         return Targets(
-            inside=inside, flow=nothing, centers=np.zeros((0, 2), np.int64), diameter=0.0, background=background
+            inside=inside,
+            flow=nothing,
+            centers=np.zeros((0, 2), np.int64),
+            diameter=0.0,
+            background=background,
+            likely=packed,
         )
     flow, centers = dynamics.masks_to_flows_cpu(cells)
     corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]
@@ -73,6 +92,7 @@ def make_targets(label: NDArray[np.int32]) -> Targets:
         centers=np.array(centers, np.int64) + np.array(corners, np.int64),
         diameter=max(SMALLEST_DIAMETER, float(np.median(np.sqrt(areas))) * 2 / np.pi**0.5),
         background=background,
+        likely=packed,
     )
 
 
@@ -92,6 +112,8 @@ def cut(sample: Sample, targets: Targets, matrix: NDArray[np.float64], size: int
     local = matrix.copy()
     local[:, 2] += matrix[:, :2] @ (x0, y0)
     label = np.sign(sample.label[y0:y1, x0:x1]).astype(np.int16)
+    if targets.likely is not None:
+        label[np.unpackbits(targets.likely[y0:y1], axis=1)[:, x0:x1].astype(bool)] = LIKELY
     turn = matrix[:, :2] / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     flow_x, flow_y = np.einsum("ij,jyx->iyx", turn, _dense_flow(targets, sample.label.shape, (y0, y1, x0, x1))[::-1])
 

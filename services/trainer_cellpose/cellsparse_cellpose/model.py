@@ -1,7 +1,7 @@
 """Cellpose's network, and segmenting with it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from cellpose.transforms import resize_image
 from numpy.typing import NDArray
 
 from cellsparse_cellpose.config import Config
-from cellsparse_cellpose.tiles import run
+from cellsparse_cellpose.planes import join_planes
+from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.labels import without_small
+from cellsparse_trainer.precision import BFLOAT16, choose
 from cellsparse_trainer.samples import Sample
 
 MODEL_FILE = "cellpose_model"
@@ -39,6 +42,20 @@ def find_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InvalidArgument("The device is 'cuda' but this trainer sees no CUDA GPU; use 'auto' or 'cpu'.", "device")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def half_precision(precision: str, device: torch.device) -> bool:
+    """Say whether a training on this device computes in bfloat16.
+
+    Args:
+        precision: "auto", "float32" or "bfloat16".
+        device: Where it computes.
+
+    Raises:
+        InvalidArgument: It is "bfloat16" and the device has none.
+    """
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return choose(precision, device.type, capable=capable) == BFLOAT16
 
 
 def build_network(config: Config) -> CPnet:
@@ -66,17 +83,26 @@ class CellposeModel:
         Returns:
             Label image of the same shape: 0 background, 1 to n the cells.
         """
-        scale = self._config.mean_diameter / self._diameter
-        output = self._outputs(image, scale)
-        masks = dynamics.compute_masks(
-            output[:2],
-            output[2],
-            niter=max(1, int(200 / scale)),
-            cellprob_threshold=self._config.cellprob_threshold,
-            flow_threshold=self._config.flow_threshold,
-            device=self._network.device,
-        )
-        return _tidy(masks, self._config.min_size)
+        return self._masks(self._outputs(image[np.newaxis])[0], self._config.min_size)
+
+    def predict_stack(self, image: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Segment a stack plane by plane and join the cells of neighbouring planes (see `planes.join_planes`).
+
+        Args:
+            image: Values in [0, 1], shape (Z, Y, X), any size.
+
+        Returns:
+            Label image of the same shape: 0 background, 1 to n the cells, each of `min_size` voxels or more.
+        """
+        size = images_per_batch(*self._scaled(image.shape[1:]))
+
+        def planes() -> Iterator[NDArray[np.int32]]:
+            for start in range(0, len(image), size):
+                for output in self._outputs(image[start : start + size]):
+                    yield self._masks(output, min_size=0)
+
+        stack = join_planes(planes(), image.shape, self._config.stitch_threshold)
+        return without_small(stack, self._config.min_size)
 
     def tune(self, samples: Sequence[Sample]) -> None:
         """Keep the thresholds of the settings."""
@@ -88,16 +114,38 @@ class CellposeModel:
         record = {"config": json.loads(self._config.to_json()), "diameter": self._diameter, "versions": versions()}
         (folder / CONFIG_FILE).write_text(json.dumps(record, indent=1) + "\n")
 
-    def _outputs(self, image: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-        """Return flows (y, x) times 5 and the logit of the cell probability, shape (3, Y, X)."""
-        height, width = image.shape
-        planes = np.stack([image, np.zeros_like(image)], axis=-1)
-        if scale != 1:
-            planes = resize_image(planes, Ly=max(1, int(height * scale)), Lx=max(1, int(width * scale)))
-        output = run(self._network, planes)
-        if scale != 1:
-            output = resize_image(output, Ly=height, Lx=width)
-        return np.ascontiguousarray(output.transpose(2, 0, 1))
+    @property
+    def _scale(self) -> float:
+        return self._config.mean_diameter / self._diameter
+
+    def _scaled(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the height and width that the network sees of an image's."""
+        return max(1, int(shape[0] * self._scale)), max(1, int(shape[1] * self._scale))
+
+    def _outputs(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return flows (y, x) times 5 and the logit of the cell probability of images (N, Y, X), shape (N, 3, Y, X)."""
+        height, width = images.shape[1:]
+        planes = np.stack([images, np.zeros_like(images)], axis=-1)
+        if self._scale != 1:
+            scaled_height, scaled_width = self._scaled((height, width))
+            planes = np.stack([resize_image(each, Ly=scaled_height, Lx=scaled_width) for each in planes])
+        one = len(planes) == 1
+        output = run(self._network, planes[0])[np.newaxis] if one else run_many(self._network, planes)
+        if self._scale != 1:
+            output = np.stack([resize_image(each, Ly=height, Lx=width) for each in output])
+        return np.ascontiguousarray(output.transpose(0, 3, 1, 2))
+
+    def _masks(self, output: NDArray[np.float32], min_size: int) -> NDArray[np.int32]:
+        """Return the cells of one image's outputs, shape (3, Y, X)."""
+        masks = dynamics.compute_masks(
+            output[:2],
+            output[2],
+            niter=max(1, int(200 / self._scale)),
+            cellprob_threshold=self._config.cellprob_threshold,
+            flow_threshold=self._config.flow_threshold,
+            device=self._network.device,
+        )
+        return _tidy(masks, min_size)
 
 
 def open_model(folder: Path, device: str) -> CellposeModel:
@@ -136,9 +184,5 @@ def _tidy(masks: NDArray[np.generic], min_size: int) -> NDArray[np.int32]:
     small cell; labels are therefore made consecutive first, and sizes are counted here.
     """
     masks, _ = fastremap.renumber(masks, in_place=False)
-    masks = utils.fill_holes_and_remove_small_masks(masks, min_size=-1).astype(np.int32)
-    sizes = np.bincount(masks.ravel())
-    keep = sizes >= max(1, min_size)
-    keep[0] = False
-    numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return np.asarray(numbers[masks], np.int32)
+    filled: NDArray[np.int32] = utils.fill_holes_and_remove_small_masks(masks, min_size=-1).astype(np.int32)
+    return without_small(filled, min_size)

@@ -1,7 +1,7 @@
 """Which crops a step trains on: a pure function of the seed and the step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Crop, Targets, cut, make_targets, place
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.background import likely_background
+from cellsparse_trainer.cache import Recent
+from cellsparse_trainer.ranks import ALONE, Ranks, crop_random
 from cellsparse_trainer.samples import Sample
 
 UNIFORM_TRIES = 50
@@ -20,6 +23,9 @@ BACKGROUND_CROPS = 0.25
 
 MOST_WEIGHT = 20.0
 """Largest weight of a background pixel, so that a handful of them cannot rule the loss."""
+
+TARGET_BYTES = 2**28
+"""Memory for the targets of images that were used last."""
 
 MARGIN = 0.15
 """Smallest distance of the pixel a crop is placed around from the crop's border, relative to its side."""
@@ -32,9 +38,22 @@ class Batch:
     image: NDArray[np.float32]
     """Shape (B, 2, S, S); the second channel is zero, as Cellpose has it for one grey channel."""
     label: NDArray[np.int16]
-    """Shape (B, S, S): -1 not labelled, 0 background, 1 cell."""
+    """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, -2 likely background."""
     flow: NDArray[np.float32]
     """Flows (y, x), zero outside labelled cells, shape (B, 2, S, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What stays in memory of the targets of every image: fields as in `Targets`."""
+
+    cell_pixels: int
+    """Number of pixels of labelled cells."""
+    centers: NDArray[np.int64]
+    diameter: float
+    background: int
+    likely_pixels: int
+    """Number of pixels of likely background."""
 
 
 class Sampler:
@@ -46,33 +65,47 @@ class Sampler:
         steps_per_epoch: Batches that show every image once.
     """
 
-    def __init__(self, config: Config, samples: Sequence[Sample]) -> None:
-        """Makes the targets of all images.
+    def __init__(self, config: Config, samples: Sequence[Sample], ranks: Ranks = ALONE) -> None:
+        """Makes the targets of all images once; the newest of them and a summary of each stay in memory.
+
+        Batches hold the crops that are the share of `ranks`.
 
         Raises:
             InvalidArgument: No image has a labelled cell.
         """
         self._config = config
+        self._ranks = ranks
         self._samples = samples
-        self._targets = [make_targets(sample.label) for sample in samples]
-        found = list(enumerate(self._targets))
+        self._targets = Recent(self._make, TARGET_BYTES)
+        self._about = [_summary(self._targets[index]) for index in range(len(samples))]
+        found = list(enumerate(self._about))
         self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
         self._background = [index for index, one in found if one.background]
         self._usable = [index for index, one in found if one.background or len(one.centers)]
         if not self._cells:
             raise InvalidArgument(f"None of the {len(samples)} training images has a labelled cell.")
-        self.diameter = float(np.mean([one.diameter for one in self._targets if len(one.centers)]))
-        self.background_weight = _background_weight(self._targets, config.background_share)
-        self.steps_per_epoch = -(-len(self._usable) // config.plan.batch_size)
+        self.diameter = float(np.mean([one.diameter for one in self._about if len(one.centers)]))
+        self.background_weight = _background_weight(self._about, config)
+        self.steps_per_epoch = -(-len(self._usable) // config.plan.crops_per_step)
+
+    def _make(self, index: int) -> Targets:
+        sample = self._samples[index]
+        if self._config.likely_background == 0:
+            return make_targets(sample.label)
+        return make_targets(sample.label, likely_background(sample.image, sample.label))
 
     def batch(self, step: int) -> Batch:
         """Draws the batch of a step (from 0)."""
         plan = self._config.plan
-        rng = np.random.default_rng([plan.seed, step])
         if self._config.sampling == "cell":
-            crops = [self._around_label(rng) for _ in range(plan.batch_size)]
+            share = self._ranks.share(plan.crops_per_step)
+            crops = [self._around_label(crop_random(plan.seed, step, place)) for place in share]
         else:
-            crops = [self._anywhere(rng, index) for index in self._turn(step)]
+            indices = self._turn(step)
+            share = self._ranks.share(len(indices))
+            crops = [self._anywhere(crop_random(plan.seed, step, place), indices[place]) for place in share]
+            if not crops:  # an epoch's last batch may have fewer crops than there are processes
+                crops = [_silenced(self._anywhere(crop_random(plan.seed, step, 0), indices[0]))]
         image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
         image[:, 0] = [crop.image for crop in crops]
         return Batch(
@@ -86,7 +119,7 @@ class Sampler:
         epoch, part = divmod(step, self.steps_per_epoch)
         # A third number that is not 0 keeps this stream apart from those of the crops.
         order = np.random.default_rng([self._config.plan.seed, epoch, 1]).permutation(self._usable)
-        size = self._config.plan.batch_size
+        size = self._config.plan.crops_per_step
         return [int(index) for index in order[part * size : (part + 1) * size]]
 
     def _anywhere(self, rng: np.random.Generator, index: int) -> Crop:
@@ -99,7 +132,7 @@ class Sampler:
             crop = self._crop(rng, index, sides / 2, target, scale)
             if (crop.label >= 0).any():
                 return crop
-        return self._at(rng, index, self._pixel(rng, index, background=not len(self._targets[index].centers)))
+        return self._at(rng, index, self._pixel(rng, index, background=not len(self._about[index].centers)))
 
     def _around_label(self, rng: np.random.Generator) -> Crop:
         """Places a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
@@ -107,7 +140,7 @@ class Sampler:
             index = self._background[rng.integers(len(self._background))]
             return self._at(rng, index, self._pixel(rng, index, background=True))
         index, cell = self._cells[rng.integers(len(self._cells))]
-        return self._at(rng, index, self._targets[index].centers[cell])
+        return self._at(rng, index, self._about[index].centers[cell])
 
     def _at(self, rng: np.random.Generator, index: int, pixel: NDArray[np.int64]) -> Crop:
         """Cuts a crop that shows a given pixel. It falls on a whole crop pixel, so no rounding can lose it."""
@@ -125,7 +158,7 @@ class Sampler:
     def _scale(self, rng: np.random.Generator, index: int) -> float:
         """Returns crop pixels per image pixel: cells come to the mean diameter, give or take the scale range."""
         spread = 1 + self._config.scale_range * (rng.random() - 0.5)
-        own = self._targets[index].diameter if self._config.rescale == "image" else 0.0
+        own = self._about[index].diameter if self._config.rescale == "image" else 0.0
         return self._config.mean_diameter / (own or self.diameter) * spread
 
     def _crop(
@@ -135,14 +168,31 @@ class Sampler:
         return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
 
 
-def _background_weight(targets: Sequence[Targets], share: float) -> float:
-    """Returns the weight (from 1) with which background makes up `share` of the labelled pixels.
+def _silenced(crop: Crop) -> Crop:
+    """Returns a crop without a label: it teaches nothing."""
+    return replace(crop, label=np.full_like(crop.label, -1), flow=np.zeros_like(crop.flow))
+
+
+def _summary(targets: Targets) -> Summary:
+    return Summary(
+        cell_pixels=targets.inside.size,
+        centers=targets.centers,
+        diameter=targets.diameter,
+        background=targets.background,
+        likely_pixels=0 if targets.likely is None else int(np.bitwise_count(targets.likely).sum()),
+    )
+
+
+def _background_weight(about: Sequence[Summary], config: Config) -> float:
+    """Returns the weight (from 1) with which background, labelled and likely, has its share of the pixels.
 
     People label cells and little around them. A network taught with such a mixture finds cells likely everywhere: its
     logits are off by the logarithm of this weight, its cells too fat, and noise becomes cells.
     """
-    cells = sum(one.inside.size for one in targets)
-    background = sum(one.background for one in targets)
+    cells = sum(one.cell_pixels for one in about)
+    background: float = sum(one.background for one in about)
     if not background:
         return 1.0
+    background += config.likely_background * sum(one.likely_pixels for one in about)
+    share = config.background_share
     return min(MOST_WEIGHT, max(1.0, share / (1 - share) * cells / background))

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 TILE = 768
 """Side in pixels of the largest square that goes through the network as a whole."""
+MOST_IMAGES = 8
+"""Most images that go through the network at once: a GPU is busy with them, a CPU gains nothing from more."""
 MULTIPLE = 16
 """Tiles begin at multiples of this, so that pooling agrees."""
 
@@ -58,6 +60,30 @@ def run(network: CPnet, planes: NDArray[np.float32], *, tile: int = TILE) -> NDA
             found = network.output(network.upsample(style, features, False))
             output[:, box[0] : box[1], box[2] : box[3]] = _cut(found, seen, box, 1)[0].float().cpu().numpy()
     return output[:, above : above + height, left : left + width].transpose(1, 2, 0)
+
+
+def run_many(network: CPnet, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run the network on images of one size in one batch.
+
+    Args:
+        network: The network, on the device it is on.
+        images: Shape (N, Y, X, channels), at most `images_per_batch` of them.
+
+    Returns:
+        As `run`, shape (N, Y, X, 3).
+    """
+    height, width = images.shape[1:3]
+    above, below, left, right = get_pad_yx(height, width)
+    side = max(height + above + below, width + left + right)
+    together: NDArray[np.float32] = core.run_net(network, images, batch_size=len(images), bsize=side)[0]
+    return together
+
+
+def images_per_batch(height: int, width: int, *, tile: int = TILE) -> int:
+    """Return how many images of a size go through the network at once, from 1: together no more than one tile."""
+    above, below, left, right = get_pad_yx(height, width)
+    pixels = int((height + above + below) * (width + left + right))
+    return max(1, min(MOST_IMAGES, tile * tile // pixels))
 
 
 def _style(network: CPnet, padded: NDArray[np.float32], side: int) -> torch.Tensor:

@@ -9,8 +9,11 @@ from cellpose.models import CellposeModel as StockModel
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import backend
+from cellsparse_cellpose.config import resolve
 from cellsparse_cellpose.model import MODEL_FILE
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.schedule import learning_rate
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ def test_weights_depend_on_the_seed_and_the_global_generator_is_left_alone(tmp_p
 def test_a_loss_that_is_not_finite_names_the_step() -> None:
     sample = disc_sample()
     broken = dataclasses.replace(sample, image=np.full_like(sample.image, np.nan))
-    with pytest.raises(FloatingPointError, match="step 4"):
+    with pytest.raises(FloatingPointError, match="step 5"):
         backend.create(small_config(), [broken], "cpu").train_step(4)
 
 
@@ -69,21 +72,28 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error() -> None:
         backend.create(small_config(), [disc_sample()], "cuda")
 
 
+def test_bfloat16_is_refused_on_a_cpu() -> None:
+    config = small_config()
+    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, precision="bfloat16"))
+    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but the run is on a CPU"):
+        backend.create(config, [disc_sample()], "cpu")
+
+
 def test_the_papers_learning_rate_rises_over_ten_epochs_and_stays() -> None:
-    config = small_config(schedule="steps", warmup=10, optimizer="sgd")
-    peak = config.plan.learning_rate
-    rates = [backend.learning_rate(config, step, 2) for step in range(40)]
+    paper = trainer_pb2.TrainingSettings(preset=trainer_pb2.PRESET_PAPER, cellpose={})
+    plan = resolve(paper, 16).plan  # 2 steps an epoch
+    peak = plan.learning_rate
+    rates = [learning_rate(plan, step) for step in range(40)]
     np.testing.assert_allclose(rates[:20], np.repeat(np.linspace(0, peak, 10), 2))  # cellpose.train.train_seg
     assert set(rates[20:]) == {peak}
 
 
 def test_the_fast_learning_rate_rises_and_falls_to_nearly_zero() -> None:
-    config = small_config(schedule="cosine", warmup=10)
-    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, steps=100))
-    rates = [backend.learning_rate(config, step, 1) for step in range(100)]
+    plan = resolve(trainer_pb2.TrainingSettings(steps=100, warmup_steps=10, cellpose={}), 1).plan
+    rates = [learning_rate(plan, step) for step in range(100)]
     assert np.argmax(rates) == 10
-    assert rates[10] == config.plan.learning_rate
-    assert 0 < rates[-1] < 0.001 * config.plan.learning_rate
+    assert rates[10] == plan.learning_rate
+    assert 0 < rates[-1] < 0.001 * plan.learning_rate
 
 
 def test_an_exported_model_predicts_the_same_from_its_folder_alone(tmp_path: Path) -> None:
@@ -115,5 +125,5 @@ def test_stock_cellpose_opens_the_exported_file_without_a_download_and_computes_
     assert all(torch.equal(value, written[name]) for name, value in stock.net.state_dict().items())
     image = disc_sample().image
     _, (_, flow, cellprob), _ = stock.eval(image, channels=[0, 0], normalize=False, compute_masks=False)
-    ours = backend.open_model(tmp_path, "cpu")._outputs(image, stock.diam_mean / stock.diam_labels)
+    ours = backend.open_model(tmp_path, "cpu")._outputs(image[np.newaxis])[0]
     np.testing.assert_allclose(ours, np.concatenate([flow, cellprob[np.newaxis]]), atol=1e-3)

@@ -15,7 +15,7 @@ def test_the_paper_preset_is_the_papers_protocol() -> None:
     plan = config.plan
     assert (plan.steps, plan.batch_size, plan.crop_size) == (300, 8, 224)  # 100 epochs of 3 batches
     assert (plan.learning_rate, plan.weight_decay, config.optimizer) == (1e-3, 1e-4, "sgd")
-    assert (config.schedule, config.warmup, config.sampling) == ("steps", 10, "image")
+    assert (plan.schedule, plan.warmup_steps, config.sampling) == ("stairs", 30, "image")  # 10 epochs
     assert (config.mean_diameter, config.scale_range, config.rescale) == (30, 0.5, "image")
     assert config.background_share == 0
     assert (plan.lower_percentile, plan.upper_percentile) == (0, 100)
@@ -57,7 +57,6 @@ def test_other_json_is_refused(text: str) -> None:
         ("cellprob_threshold", 7),
         ("min_size", -1),
         ("optimizer", "adam"),
-        ("schedule", "linear"),
         ("sampling", "pixel"),
         ("rescale", "cell"),
         ("background_share", 1.0),

@@ -55,3 +55,14 @@ def test_weighted_background_counts_as_that_many_pixels() -> None:
     losses = masked_loss(output, label, flow, background_weight=3.0)
     torch.testing.assert_close(losses["cellprob"], expected)
     torch.testing.assert_close(losses["flow"], masked_loss(output, label, flow)["flow"])
+
+
+def test_likely_background_is_background_in_the_cell_probability_only() -> None:
+    output, label, flow = tensors()
+    likely = torch.where(label == 0, -2, label)
+    losses = masked_loss(output, likely, flow, background_weight=3.0, likely_weight=0.5)
+    expected = masked_loss(output, label, flow, background_weight=0.5)
+    torch.testing.assert_close(losses["cellprob"], expected["cellprob"])
+    unlabelled = masked_loss(output, torch.where(label == 0, -1, label), flow)
+    torch.testing.assert_close(losses["flow"], unlabelled["flow"])
+    torch.testing.assert_close(masked_loss(output, likely, flow)["loss"], unlabelled["loss"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
+from cellsparse_cellpose.data import LIKELY
 from cellsparse_cellpose.sampler import Sampler
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.samples import Sample
@@ -82,7 +83,7 @@ def test_images_without_a_labelled_cell_cannot_be_trained_on() -> None:
 def test_labelled_background_gets_its_share() -> None:
     label = disc_sample().label
     cells, background = (label > 0).sum(), (label == 0).sum()
-    weight = Sampler(small_config(background_share=0.8), [disc_sample()]).background_weight
+    weight = Sampler(small_config(background_share=0.8, likely_background=0.0), [disc_sample()]).background_weight
     assert weight * background / (weight * background + cells) == pytest.approx(0.8)
 
 
@@ -92,3 +93,20 @@ def test_background_is_left_as_it_is_without_a_share_without_labels_or_where_it_
 ) -> None:
     sampler = Sampler(small_config(background_share=share), [disc_sample(background=background)])
     assert sampler.background_weight == 1
+
+
+def test_likely_background_is_in_the_crops_and_takes_weight_off_the_labelled_one() -> None:
+    sample = disc_sample()
+    sampler = Sampler(small_config(background_share=0.8, likely_background=1.0), [sample])
+    assert sampler.background_weight == 1
+    assert any((sampler.batch(step).label == LIKELY).mean() > 0.2 for step in range(4))
+    nothing = Sampler(small_config(likely_background=0.0), [sample])
+    assert all((nothing.batch(step).label >= -1).all() for step in range(4))
+
+
+def test_without_labelled_background_crops_still_hold_a_labelled_pixel_and_padding_stays_unlabelled() -> None:
+    sampler = Sampler(small_config(scale_range=0.0), [disc_sample((34, 52), background=False)])
+    for step in range(20):
+        batch = sampler.batch(step)
+        assert (batch.label >= 0).any(axis=(1, 2)).all()
+        assert (batch.label[batch.image[:, 0] == 0] == -1).all()  # the image is 0.1 or brighter, padding is 0
