@@ -1,11 +1,12 @@
 """Serves StarDist; TensorFlow is imported in child processes only."""
 
+from cellsparse_trainer.launch import one_per_rank
 from cellsparse_trainer.main import run_trainer
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    run_trainer(backend="stardist", module="cellsparse_stardist.backend", default_port=50053)
+    run_trainer(backend="stardist", module="cellsparse_stardist.backend", default_port=50053, launcher=one_per_rank)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,28 @@ from cellsparse_stardist.config import Config, resolve
 from cellsparse_stardist.data import Sampler
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import devices, tf, use_device, versions
+from cellsparse_stardist.importing import STOCK_PERCENTILES, import_model
 from cellsparse_stardist.model import StardistModel, build, open_stock
+from cellsparse_stardist.start import adopt
 from cellsparse_stardist.step import Step
+from cellsparse_stardist.together import Together, own_gpu
+from cellsparse_trainer.prefetch import Batches
+from cellsparse_trainer.ranks import ALONE, Ranks
 from cellsparse_trainer.samples import Sample
 
-__all__ = ["EXPORTS", "NAME", "StardistTraining", "create", "devices", "open_model", "resolve", "versions"]
+__all__ = [
+    "EXPORTS",
+    "NAME",
+    "STOCK_PERCENTILES",
+    "StardistTraining",
+    "adopt",
+    "create",
+    "devices",
+    "import_model",
+    "open_model",
+    "resolve",
+    "versions",
+]
 
 NAME = "stardist"
 STATE_FILE = "state.npz"
@@ -25,11 +42,16 @@ PROBES = 4
 class StardistTraining:
     """A StarDist training in progress."""
 
-    def __init__(self, config: Config, sampler: Sampler) -> None:
-        self._sampler = sampler
-        start = _mean_ray(sampler, config.plan.steps) if config.dist_start else 0.0
-        stock = build(config, start)
-        self._step = Step(stock.keras_model, config)
+    def __init__(self, sampler: Sampler, start: Path | None = None, together: Together | None = None) -> None:
+        self.batches: Batches = sampler
+        config = sampler.config
+        ray = _mean_ray(sampler, config.plan.steps) if config.dist_start and start is None else 0.0
+        stock = build(config, ray)
+        if start is not None:
+            given = open_stock(start).stock
+            stock.keras_model.set_weights(given.keras_model.get_weights())
+            stock.thresholds = given.thresholds._asdict()
+        self._step = Step(stock.keras_model, config, together)
         self._model = StardistModel(config, stock)
 
     def train_step(self, step: int) -> dict[str, float]:
@@ -38,7 +60,7 @@ class StardistTraining:
         Raises:
             FloatingPointError: The loss is not finite.
         """
-        return self._step(self._sampler.batch(step), step)
+        return self._step(self.batches.batch(step), step)
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer moments, all arrays in one file."""
@@ -58,8 +80,10 @@ class StardistTraining:
         return self._model
 
 
-def create(config: Config, train: Sequence[Sample], device: str) -> StardistTraining:
-    """Build network, optimizer and sampler.
+def create(
+    config: Config, train: Sequence[Sample], device: str, start: Path | None = None, ranks: Ranks = ALONE
+) -> StardistTraining:
+    """Build network, optimizer and sampler; with weights and thresholds of a model's folder, if one is given.
 
     Raises:
         InvalidArgument: No cell is labelled, or the device is missing.
@@ -67,11 +91,15 @@ def create(config: Config, train: Sequence[Sample], device: str) -> StardistTrai
     if use_device(device) == "cpu":
         # Not on a GPU: there some operations of the network have no deterministic form and would fail.
         tf.config.experimental.enable_op_determinism()
+    together = None
+    if not ranks.alone:
+        own_gpu(ranks)
+        together = Together(config.plan.gradient_format)
     tf.random.set_seed(config.plan.seed % 2**31)  # determinism demands one; the weights come from `build`
-    sampler = Sampler(train, config)
+    sampler = Sampler(train, config, ranks)
     if sampler.cells == 0:
         raise InvalidArgument(f"None of the {len(train)} training images has a labelled cell; label at least one.")
-    return StardistTraining(config, sampler)
+    return StardistTraining(sampler, start, together)
 
 
 def open_model(folder: Path, device: str) -> StardistModel:
@@ -87,6 +115,7 @@ def open_model(folder: Path, device: str) -> StardistModel:
 
 def _mean_ray(sampler: Sampler, first_step: int) -> float:
     """Return the mean ray length in pixels in batches that no step draws."""
-    batches = [sampler.batch(first_step + i) for i in range(PROBES)]
+    every = range(sampler.config.plan.crops_per_step)  # so that all ranks find the same
+    batches = [sampler.part(first_step + i, every) for i in range(PROBES)]
     rays = np.concatenate([batch.dist[batch.prob[..., 0] > 0] for batch in batches])
     return float(rays.mean()) if rays.size else 0.0

@@ -2,21 +2,15 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_stardist import volume
 from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.presets import make_plan, overlay
 
 GRIDS = (1, 2, 4)
-_DEVICES = {
-    trainer_pb2.DEVICE_UNSPECIFIED: "auto",
-    trainer_pb2.DEVICE_AUTO: "auto",
-    trainer_pb2.DEVICE_CPU: "cpu",
-    trainer_pb2.DEVICE_CUDA: "cuda",
-}
-_PROTO_NAMES = {"validate_every": "validate_every_steps", "checkpoint_every": "checkpoint_every_steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +26,13 @@ class Config:
     n_rays: int
     """Rays per cell, 8 to 128."""
     grid: int
-    """Pixels per grid point and axis: 1, 2 or 4."""
+    """Pixels per grid point and axis: 1, 2 or 4; of stacks: along Y and X."""
     unet_depth: int
     """Times the U-Net halves the image after the grid, 1 to 5."""
     unet_filters: int
     """Channels of the U-Net's first level, 4 to 128; each level below has twice as many."""
     features: int
     """Channels of the convolution before the outputs, 4 to 512."""
-    warmup_steps: int
-    """Steps over which the learning rate rises linearly, 0 to 1,000,000; 0: none."""
-    cosine: bool
-    """True: after the warm-up the learning rate falls to 0 by a cosine over the rest of the steps."""
     dist_rate: float
     """Learning rate of the distance layer relative to the others, above 0 to 100."""
     dist_start: bool
@@ -52,17 +42,22 @@ class Config:
     background_share: float
     """Share of crops around a background pixel, 0 to 1."""
     dark_share: float
-    """Share of the dark unlabelled pixels in a crop that count as background, 0 to 1; needs labelled background."""
+    """Share of the unlabelled pixels of likely background in a crop that count as background, 0 to 1."""
     jitter: float
     """How far the crop's middle may lie from its labelled pixel, 0 to 1; at 1 the pixel may be at the crop's edge."""
+    grid_z: int | None = None
+    """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `volume.fitted`)."""
+    anisotropy: tuple[float, float, float] | None = None
+    """How much shorter than the longest a cell is along Z, Y and X in pixels, each from 1; None as for `grid_z`."""
 
     def __post_init__(self) -> None:
+        if self.plan.precision == "bfloat16":
+            raise ValueError("precision is BFLOAT16; StarDist allows AUTO and FLOAT32, and trains in float32.")
         ranges = {
             "n_rays": (8, 128),
             "unet_depth": (1, 5),
             "unet_filters": (4, 128),
             "features": (4, 512),
-            "warmup_steps": (0, 1_000_000),
             "background_share": (0, 1),
             "dark_share": (0, 1),
             "jitter": (0, 1),
@@ -72,6 +67,10 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
         if self.grid not in GRIDS:
             raise ValueError(f"grid is {self.grid}; allowed: 1, 2 or 4.")
+        if self.grid_z not in (None, *GRIDS):
+            raise ValueError(f"grid_z is {self.grid_z}; allowed: 1, 2 or 4.")
+        if self.anisotropy is not None and (len(self.anisotropy) != 3 or not min(self.anisotropy) >= 1):
+            raise ValueError(f"anisotropy is {self.anisotropy}; allowed: three numbers, each from 1.")
         if not 0 < self.dist_rate <= 100:
             raise ValueError(f"dist_rate is {self.dist_rate}; allowed: above 0 to 100.")
         unit = self.grid * 2**self.unet_depth
@@ -80,16 +79,23 @@ class Config:
                 f"crop_size is {self.plan.crop_size}; grid {self.grid} and unet_depth {self.unet_depth} "
                 f"allow multiples of {unit}."
             )
+        unit = (self.grid_z or 1) * 2**self.unet_depth
+        if self.plan.crop_depth is not None and self.plan.crop_depth % unit:
+            raise ValueError(
+                f"crop_depth is {self.plan.crop_depth}; grid {self.grid_z or 1} along z and unet_depth "
+                f"{self.unet_depth} allow multiples of {unit}."
+            )
 
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step (from 0)."""
-        peak = self.plan.learning_rate
-        if step < self.warmup_steps:
-            return peak * (step + 1) / self.warmup_steps
-        if not self.cosine:
-            return peak
-        done = (step - self.warmup_steps) / max(self.plan.steps - self.warmup_steps, 1)
-        return peak * 0.5 * (1 + math.cos(math.pi * done))
+    @property
+    def crop(self) -> tuple[int, ...]:
+        """Pixels of a crop along each axis, YX or ZYX."""
+        size, depth = self.plan.crop_size, self.plan.crop_depth
+        return (size, size) if depth is None else (depth, size, size)
+
+    @property
+    def grids(self) -> tuple[int, ...]:
+        """Pixels per grid point along each axis, YX or ZYX."""
+        return (self.grid, self.grid) if self.plan.crop_depth is None else (self.grid_z or 1, self.grid, self.grid)
 
     def to_json(self) -> str:
         """Return all settings as a JSON object."""
@@ -104,31 +110,30 @@ class Config:
         """
         try:
             values = json.loads(text)
+            if values.get("anisotropy") is not None:
+                values["anisotropy"] = tuple(values["anisotropy"])
             return Config(**{**values, "plan": Plan(**values["plan"])})
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"This is no StarDist configuration: {error}.") from error
 
 
-def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
+def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Config:
     """Fill a preset with the settings that are given.
 
     Args:
         settings: What was asked for.
         items: Number of training items; decides the steps of PAPER.
+        stacks: Whether the items are stacks (axes ZYX).
 
     Raises:
         ValueError: A value is outside its range.
     """
-    own, plan = _paper(items) if settings.preset == trainer_pb2.PRESET_PAPER else _fast()
-    plan["channel"] = None
-    for name in plan:
-        field = _PROTO_NAMES.get(name, name)
-        if settings.HasField(field):
-            plan[name] = getattr(settings, field)
-    for name in ("n_rays", "grid", "unet_depth", "unet_filters", "dark_share"):
-        if settings.stardist.HasField(name):
-            own[name] = getattr(settings.stardist, name)
-    return Config(plan=Plan(**plan, seed=settings.seed, device=_DEVICES[settings.device]), **own)
+    paper = settings.preset == trainer_pb2.PRESET_PAPER
+    plan, own = _paper(items) if paper else _fast()
+    if stacks:
+        plan |= volume.PAPER_PLAN if paper else volume.FAST_PLAN
+        own |= volume.PAPER_OWN if paper else volume.FAST_OWN
+    return Config(plan=make_plan(settings, plan), **overlay(own, settings.stardist))
 
 
 def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -140,8 +145,6 @@ def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "unet_depth": 3,
         "unet_filters": 32,
         "features": 128,
-        "warmup_steps": 0,
-        "cosine": False,
         "dist_rate": 1.0,
         "dist_start": False,
         "anchor_cells": False,
@@ -159,8 +162,11 @@ def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "upper_percentile": 100.0,
         "validate_every": 10 * epoch,
         "checkpoint_every": 10 * epoch,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "last_rate": 0.0,
     }
-    return own, plan
+    return plan, own
 
 
 def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -171,8 +177,6 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "unet_depth": 3,
         "unet_filters": 32,
         "features": 128,
-        "warmup_steps": 20,
-        "cosine": True,
         "dist_rate": 10.0,
         "dist_start": True,
         "anchor_cells": True,
@@ -190,5 +194,8 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "upper_percentile": 99.8,
         "validate_every": 100,
         "checkpoint_every": 100,
+        "schedule": "cosine",
+        "warmup_steps": 20,
+        "last_rate": 0.0,
     }
-    return own, plan
+    return plan, own

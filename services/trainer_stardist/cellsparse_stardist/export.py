@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_stardist.framework import StarDist2D, quiet, tf, versions
-from cellsparse_stardist.model import FOLDER
+from cellsparse_stardist.config import Config
+from cellsparse_stardist.framework import quiet, tf, versions
+from cellsparse_stardist.model import CONFIG_FILE, FOLDER, stock_class
 from cellsparse_trainer.backend import Exporter
 from cellsparse_trainer.bioimage import Network, write_package
 from cellsparse_trainer.exports import write_zip
@@ -20,9 +21,9 @@ _README = """# A StarDist model
 Opens in stock StarDist with its thresholds, here from this file's folder:
 
     from csbdeep.utils import normalize
-    from stardist.models import StarDist2D
+    from stardist.models import {kind}
 
-    model = StarDist2D(None, name="{name}", basedir=".")
+    model = {kind}(None, name="{name}", basedir=".")
     labels, details = model.predict_instances(normalize(image, {lower:g}, {upper:g}, clip=True))
 """
 
@@ -33,22 +34,30 @@ to the cell's border along {rays} directions. StarDist's non-maximum suppression
 threshold {prob:g} and overlap threshold {nms:g}.
 """
 _CITE = {
-    "text": "Schmidt, U., Weigert, M., Broaddus, C. & Myers, G. Cell Detection with Star-Convex Polygons. "
-    "MICCAI (2018).",
-    "doi": "10.1007/978-3-030-00934-2_30",
+    2: {
+        "text": "Schmidt, U., Weigert, M., Broaddus, C. & Myers, G. Cell Detection with Star-Convex Polygons. "
+        "MICCAI (2018).",
+        "doi": "10.1007/978-3-030-00934-2_30",
+    },
+    3: {
+        "text": "Weigert, M., Schmidt, U., Haase, R., Sugawara, K. & Myers, G. Star-convex Polyhedra for 3D Object "
+        "Detection and Segmentation in Microscopy. WACV (2020).",
+        "doi": "10.1109/WACV45572.2020.9093435",
+    },
 }
+"""Publications of the tool, by the number of axes."""
 
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
-    """Write the folder that `StarDist2D(None, name="stardist", basedir=...)` opens, and how."""
-    how = card["preprocessing"]
+    """Write the folder that stock StarDist opens, and how."""
+    how, kind = card["preprocessing"], stock_class(_config(source)).__name__
     shutil.copytree(source / FOLDER, target / FOLDER)
-    text = _README.format(name=FOLDER, lower=how["lower_percentile"], upper=how["upper_percentile"])
+    text = _README.format(kind=kind, name=FOLDER, lower=how["lower_percentile"], upper=how["upper_percentile"])
     (target / "README.md").write_text(text)
 
 
 def saved_model(source: Path, target: Path, card: Mapping[str, Any]) -> None:
-    """Write what stock `export_TF` writes: a SavedModel with one output of the input's height and width."""
+    """Write what stock `export_TF` writes: a SavedModel with one output of the input's size."""
     _export_tf(_open(source), target)
 
 
@@ -66,6 +75,7 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         return output
 
     rays, found = stock.config.n_rays, stock.thresholds
+    *depth, _, side = (step * 2**stock.config.unet_n_depth for step in stock.config.grid)
     described = Network(
         title="StarDist",
         weights="tensorflow_saved_model_bundle",
@@ -74,8 +84,9 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         inputs=("gray",),
         outputs=("prob", *(f"dist{ray}" for ray in range(rays))),
         channels_last=True,
-        multiple=stock.config.grid[0] * 2**stock.config.unet_n_depth,
-        cite=_CITE,
+        multiple=side,
+        depth_multiple=depth[0] if depth else None,
+        cite=_CITE[len(stock.config.grid)],
         documentation=_OUTPUTS.format(rays=rays, prob=found.prob, nms=found.nms),
         config={"stardist": {"thresholds": {"prob": float(found.prob), "nms": float(found.nms)}}},
     )
@@ -85,7 +96,11 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def _open(source: Path) -> Any:
     with quiet():
-        return StarDist2D(None, name=FOLDER, basedir=str(source))
+        return stock_class(_config(source))(None, name=FOLDER, basedir=str(source))
+
+
+def _config(source: Path) -> Config:
+    return Config.from_json((source / CONFIG_FILE).read_text())
 
 
 def _export_tf(stock: Any, target: Path) -> None:

@@ -13,11 +13,26 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from stardist.geometry import star_dist
-from stardist.models import Config2D, StarDist2D
+from stardist import Rays_GoldenSpiral
+from stardist.geometry import star_dist, star_dist3D
+from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
 from stardist.utils import edt_prob
 
-__all__ = ["Config2D", "StarDist2D", "devices", "edt_prob", "quiet", "star_dist", "tf", "use_device", "versions"]
+__all__ = [
+    "Config2D",
+    "Config3D",
+    "Rays_GoldenSpiral",
+    "StarDist2D",
+    "StarDist3D",
+    "devices",
+    "edt_prob",
+    "quiet",
+    "star_dist",
+    "star_dist3D",
+    "tf",
+    "use_device",
+    "versions",
+]
 
 
 @contextlib.contextmanager

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects, gaussian_filter
+from scipy.ndimage import find_objects
+
+from cellsparse_trainer.background import Ground, find_ground
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 
-SMOOTHING = 2.0
-"""Pixels; sigma of the blur that separates dark ground from dark noise."""
+PLANE_DISTANCE = 2.0
+"""Distance of a stack's planes in pixels that the ground is looked for with: planes mostly lie further apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +21,28 @@ class SampleIndex:
     """Summary of one label image."""
 
     cells: npt.NDArray[np.int64]
-    """Shape (cells, 5): cell number, first row, first column, end row, end column of its bounding box."""
+    """Shape (cells, 1 + 2 * axes): cell number, start of its bounding box along each axis, then the ends."""
     background: npt.NDArray[np.int64]
-    """Shape (rows,): background pixels up to and including each row."""
-    dark: float
-    """Blurred intensity below which an unlabelled pixel is most likely background; -inf where nobody can tell."""
+    """Background pixels up to and including each row (each plane of a stack)."""
+    ground: Ground | None
+    """Which unlabelled pixels are likely background; None where nobody can tell."""
 
     @property
     def labelled(self) -> bool:
         """True if there is a cell or a background pixel."""
         return len(self.cells) > 0 or self.background[-1] > 0
 
-    def draw(self, label: Labels, cell: int, background_share: float, rng: np.random.Generator) -> tuple[int, int]:
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Shape (cells, axes): where the bounding boxes start."""
+        return self.cells[:, 1 : 1 + self.cells.shape[1] // 2]
+
+    @property
+    def stops(self) -> npt.NDArray[np.int64]:
+        """Shape (cells, axes): where the bounding boxes end."""
+        return self.cells[:, 1 + self.cells.shape[1] // 2 :]
+
+    def draw(self, label: Labels, cell: int, background_share: float, rng: np.random.Generator) -> tuple[int, ...]:
         """Draw a labelled pixel.
 
         Args:
@@ -40,56 +52,53 @@ class SampleIndex:
             rng: Random numbers.
 
         Returns:
-            Row and column.
+            Its place along each axis.
         """
         if self.background[-1] > 0 and (len(self.cells) == 0 or rng.uniform() < background_share):
             row = int(np.searchsorted(self.background, rng.integers(self.background[-1]), side="right"))
-            return row, int(rng.choice(np.flatnonzero(label[row] == 0)))
-        number, y0, x0, y1, x1 = self.cells[cell if cell >= 0 else rng.integers(len(self.cells))]
-        rows, columns = np.nonzero(label[y0:y1, x0:x1] == number)
-        pixel = rng.integers(len(rows))
-        return int(y0 + rows[pixel]), int(x0 + columns[pixel])
+            within = int(rng.choice(np.flatnonzero(label[row] == 0)))
+            return row, *(int(i) for i in np.unravel_index(within, label.shape[1:]))
+        position = cell if cell >= 0 else rng.integers(len(self.cells))
+        start = self.starts[position]
+        box = tuple(slice(a, b) for a, b in zip(start, self.stops[position], strict=True))
+        places = np.nonzero(label[box] == self.cells[position, 0])
+        pixel = rng.integers(len(places[0]))
+        return tuple(int(a + place[pixel]) for a, place in zip(start, places, strict=True))
 
-    def overhang(self, corner: Sequence[int], size: int, grid: int) -> int:
-        """Return how far the bounding boxes that touch a window reach out of it, rounded up to a multiple of grid."""
-        y, x = corner
-        _, y0, x0, y1, x1 = self.cells.T
-        touching = (y0 < y + size) & (y1 > y) & (x0 < x + size) & (x1 > x)
+    def overhang(self, corner: Sequence[int], size: Sequence[int], grid: Sequence[int]) -> tuple[int, ...]:
+        """Return how far the bounding boxes that touch a window reach out of it.
+
+        Args:
+            corner: Where the window starts along each axis.
+            size: Pixels of the window along each axis.
+            grid: Pixels per grid point along each axis.
+
+        Returns:
+            Pixels along each axis, multiples of grid; the last two axes, which crops are turned in, have the same.
+        """
+        starts, stops = self.starts, self.stops
+        first, last = np.asarray(corner), np.add(corner, size)
+        touching = ((starts < last) & (stops > first)).all(axis=1)
         if not touching.any():
-            return 0
-        reach = [y - y0, x - x0, y1 - y - size, x1 - x - size]
-        # One pixel more shows the distance transform that the cell ends there.
-        furthest = max(int(r[touching].max()) for r in reach) + grid
-        return -(-max(furthest, 0) // grid) * grid
+            return (0,) * len(size)
+        # One grid point more shows the distance transform that the cell ends there.
+        reach = np.maximum(first - starts[touching], stops[touching] - last).max(axis=0) + grid
+        reach[-2:] = reach[-2:].max()
+        return tuple(-(-max(int(r), 0) // g) * g for r, g in zip(reach, grid, strict=True))
 
 
 def index_sample(image: Floats, label: Labels) -> SampleIndex:
     """Find the labelled pixels of an image.
 
     Args:
-        image: Axes YX, normalised.
-        label: Axes YX, -1 not labelled, 0 background, n > 0 cell n.
+        image: Axes YX or ZYX, normalised.
+        label: Axes as the image's, -1 not labelled, 0 background, n > 0 cell n.
     """
     positive = label > 0
     numbers, inverse = np.unique(label[positive], return_inverse=True)
     dense = np.zeros(label.shape, np.int32)
     dense[positive] = inverse + 1
-    boxes = [(s[0].start, s[1].start, s[0].stop, s[1].stop) for s in find_objects(dense)]
-    cells = np.column_stack([numbers, np.array(boxes, np.int64).reshape(-1, 4)]).astype(np.int64)
-    return SampleIndex(cells=cells, background=np.cumsum((label == 0).sum(axis=1)), dark=_dark(image, label))
-
-
-def blur(image: Floats) -> Floats:
-    """Smooth the noise of an image (axes YX) before its intensity is compared with `SampleIndex.dark`."""
-    return np.asarray(gaussian_filter(image, SMOOTHING), np.float32)
-
-
-def _dark(image: Floats, label: Labels) -> float:
-    """Darker than half of the labelled background and than nearly all labelled cell pixels; only for bright cells."""
-    background, cells = label == 0, label > 0
-    if not background.any() or not cells.any() or not (label < 0).any():
-        return -np.inf
-    smooth = blur(image)
-    if np.median(smooth[cells]) <= np.median(smooth[background]):
-        return -np.inf
-    return float(min(np.median(smooth[background]), np.percentile(smooth[cells], 5)))
+    boxes = [(*(s.start for s in box), *(s.stop for s in box)) for box in find_objects(dense)]
+    cells = np.column_stack([numbers, np.array(boxes, np.int64).reshape(-1, 2 * label.ndim)]).astype(np.int64)
+    background = np.cumsum((label == 0).sum(axis=tuple(range(1, label.ndim))))
+    return SampleIndex(cells=cells, background=background, ground=find_ground(image, label, PLANE_DISTANCE))

@@ -2,42 +2,56 @@
 
 The stock losses (stardist 0.9.2, `models/base.py`) leave two things to wish for with sparse labels: a batch without a
 labelled pixel gives NaN, and the distance regulariser also acts on pixels that nobody labelled. Where all pixels are
-labelled both are equal.
+labelled both are equal. Grid points are G x G here; those of stacks have an axis more, which changes nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from cellsparse_stardist.framework import tf
 
+Total = Callable[[Any], Any]
+"""Adds a value up over all processes that train together."""
 EPSILON = 1e-7
 """What Keras adds to denominators."""
 BACKGROUND_REG = 1e-4
-"""Weight of the absolute distance on labelled pixels off the cells, as stock StarDist2D."""
+"""Weight of the absolute distance on labelled pixels off the cells, as stock StarDist."""
 
 
-def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0) -> Any:
+def own(value: Any) -> Any:
+    """Return the value: the total of a process that trains alone."""
+    return value
+
+
+def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0, total: Total = own) -> Any:
     """Mean binary cross entropy over labelled pixels.
 
     Args:
         prob: Target, shape (B, G, G, 1), -1 where not labelled.
         predicted: Probability, same shape.
         background_weight: Weight of background pixels relative to cell pixels.
+        total: Adds up weights over all processes that train together; the loss is then these crops' share.
     """
     labelled = tf.cast(prob >= 0, tf.float32)
     weight = labelled * tf.where(prob > 0, 1.0, background_weight)
     entropy = tf.keras.backend.binary_crossentropy(tf.maximum(prob, 0.0), predicted)
-    return tf.reduce_sum(weight * entropy) / tf.maximum(tf.reduce_sum(weight), EPSILON)
+    return tf.reduce_sum(weight * entropy) / tf.maximum(total(tf.reduce_sum(weight)), EPSILON)
 
 
-def dist_loss(prob: Any, dist: Any, predicted: Any) -> Any:
+def dist_loss(prob: Any, dist: Any, predicted: Any, total: Total = own) -> Any:
     """Mean absolute error of the ray lengths, weighted by the target probability, plus the background regulariser.
 
     Args:
         prob: Target probability, shape (B, G, G, 1), -1 where not labelled.
         dist: Target ray lengths in pixels, shape (B, G, G, R).
         predicted: Ray lengths in pixels, shape (B, G, G, R).
+        total: As for `prob_loss`.
     """
     labelled = tf.cast(prob >= 0, tf.float32)
     mask = labelled * prob
-    error = tf.reduce_mean(mask * tf.abs(dist - predicted)) / (tf.reduce_mean(mask) + EPSILON)
-    return error + BACKGROUND_REG * tf.reduce_mean(labelled * (1 - mask) * tf.abs(predicted))
+    # Means over all crops, those of other processes included: sums here over counts of all.
+    points = total(tf.cast(tf.size(mask), tf.float32))
+    reach = tf.cast(tf.shape(dist)[-1], tf.float32)
+    weight = total(tf.reduce_sum(mask)) / points
+    error = tf.reduce_sum(mask * tf.abs(dist - predicted)) / (reach * points) / (weight + EPSILON)
+    return error + BACKGROUND_REG * tf.reduce_sum(labelled * (1 - mask) * tf.abs(predicted)) / (reach * points)

@@ -8,12 +8,15 @@ import numpy.typing as npt
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.data import Batch
 from cellsparse_stardist.framework import tf
-from cellsparse_stardist.loss import dist_loss, prob_loss
+from cellsparse_stardist.loss import dist_loss, own, prob_loss
+from cellsparse_stardist.together import Together
+from cellsparse_trainer.failures import not_finite
+from cellsparse_trainer.schedule import learning_rate
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7
 """Keras' defaults for Adam."""
 LOSS_WEIGHTS = (1.0, 0.2)
-"""Stock StarDist2D's weights of probability and distance loss."""
+"""Stock StarDist's weights of probability and distance loss."""
 
 
 class Step:
@@ -21,28 +24,37 @@ class Step:
 
     Keras' own optimizer keeps the step count in a variable and runs a dozen operations per weight; here the step is an
     argument, so that everything but the weights and their two moments is a function of it.
+
+    Args:
+        network: StarDist's Keras model.
+        config: Rates and weights.
+        together: The processes that train this network; None: one trains alone.
     """
 
-    def __init__(self, network: Any, config: Config) -> None:
+    def __init__(self, network: Any, config: Config, together: Together | None = None) -> None:
         self._network = network
+        self._total = own if together is None else together.total
+        self._sum = own if together is None else together.gradients
         self._config = config
         self._first = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
         self._second = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
-        maps = [tf.TensorSpec([None, None, None, channels], tf.float32) for channels in (1, 1, config.n_rays)]
-        self._run = tf.function(self._graph, input_signature=[*maps, *[tf.TensorSpec([], tf.float32)] * 3])
+        unknown = [None] * (1 + len(config.crop))
+        maps = [tf.TensorSpec([*unknown, channels], tf.float32) for channels in (1, 1, config.n_rays)]
+        run = self._graph if together is None else together.on_replica(self._graph)
+        self._run = tf.function(run, input_signature=[*maps, *[tf.TensorSpec([], tf.float32)] * 3])
 
     def __call__(self, batch: Batch, step: int) -> dict[str, float]:
         """Change the weights by step number `step` (from 0).
 
         Raises:
-            FloatingPointError: The loss is not finite.
+            FloatingPointError: The loss or its gradient is not finite; the weights are of no use any more.
         """
         powers = BETA_1 ** (step + 1), BETA_2 ** (step + 1)
-        numbers = [np.float32(x) for x in (self._config.learning_rate(step), *powers)]
+        numbers = [np.float32(x) for x in (learning_rate(self._config.plan, step), *powers)]
         losses = self._run(batch.image, batch.prob, batch.dist, *numbers)
-        named = {name: float(value) for name, value in zip(("loss", "prob", "dist"), losses, strict=True)}
-        if not np.isfinite(named["loss"]):
-            raise FloatingPointError(f"The loss is {named['loss']} at step {step + 1}.")
+        named = {name: float(value) for name, value in zip(("loss", "prob", "dist", "slope"), losses, strict=True)}
+        if not (np.isfinite(named["loss"]) and np.isfinite(named.pop("slope"))):
+            raise not_finite(named["loss"], step)
         return named
 
     def state(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -68,12 +80,12 @@ class Step:
         return {f"{group}_{i:03d}": v for group, variables in groups.items() for i, v in enumerate(variables)}
 
     def _graph(self, image: Any, prob: Any, dist: Any, rate: Any, power_1: Any, power_2: Any) -> Any:
-        weights = self._network.trainable_variables
+        weights, total = self._network.trainable_variables, self._total
         with tf.GradientTape() as tape:
             prob_out, dist_out = self._network(image, training=True)
-            losses = prob_loss(prob, prob_out), dist_loss(prob, dist, dist_out)
+            losses = prob_loss(prob, prob_out, total=total), dist_loss(prob, dist, dist_out, total)
             loss = LOSS_WEIGHTS[0] * losses[0] + LOSS_WEIGHTS[1] * losses[1]
-        gradients = tape.gradient(loss, weights)
+        gradients = self._sum(tape.gradient(loss, weights))
         for weight, gradient, first, second in zip(weights, gradients, self._first, self._second, strict=True):
             if self._config.plan.weight_decay > 0 and "kernel" in weight.name:
                 weight.assign_sub(rate * self._config.plan.weight_decay * weight)
@@ -90,4 +102,4 @@ class Step:
                 epsilon=ADAM_EPSILON,
                 grad=gradient,
             )
-        return loss, *losses
+        return *total([loss, *losses]), tf.linalg.global_norm(gradients)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.matching import Counts, match_counts, scores
+from cellsparse_common.matching import Counts, match_outlines, scores
 from cellsparse_trainer.samples import Sample
 
 
@@ -52,7 +52,7 @@ def best_thresholds(samples: Sequence[Sample], predict: Predict) -> Thresholds:
     for i in range(min(len(samples), MAX_SAMPLES)):
         sample = samples[i]
         for j, found in enumerate(predict(sample.image, CHOICES)):
-            counts = match_counts(sample.label, found, IOUS)
+            counts = match_outlines(sample.label, found, IOUS)
             totals[j] = [a + b for a, b in zip(totals[j], counts, strict=True)]
     if not any(total.tp for row in totals for total in row):
         return DEFAULT

@@ -39,13 +39,13 @@ def test_the_first_weights_depend_on_the_seed_only(tiny, sparse_samples):
 
 
 def test_adam_is_keras_adam(tiny, sparse_samples):
-    config = tiny(cosine=False, warmup_steps=0, dist_rate=1.0)
+    config = tiny(schedule="constant", warmup_steps=0, dist_rate=1.0)
     training = backend.create(config, sparse_samples, "cpu")
     stock = backend.create(config, sparse_samples, "cpu").model().stock
     stock.config.train_background_reg = 0
     stock.prepare_for_training(tf.keras.optimizers.Adam(config.plan.learning_rate))
     for step in range(3):
-        batch = training._sampler.batch(step)
+        batch = training.batches.batch(step)
         target = np.concatenate([batch.dist, np.maximum(batch.prob, 0)], axis=-1)
         stock.keras_model.train_on_batch(batch.image, (batch.prob, target))
         training.train_step(step)

@@ -6,6 +6,7 @@ import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
+from cellsparse_trainer.schedule import learning_rate
 
 
 def settings(**fields):
@@ -19,15 +20,15 @@ def test_paper_preset_is_the_paper():
     assert (plan.crop_size, plan.batch_size, plan.learning_rate, plan.steps) == (224, 8, 3e-4, 100 * (441 // 8 + 1))
     assert (plan.lower_percentile, plan.upper_percentile, plan.weight_decay) == (0, 100, 0)
     assert config.dark_share == 0
-    assert {config.learning_rate(step) for step in (0, 1, plan.steps - 1)} == {3e-4}
+    assert {learning_rate(plan, step) for step in (0, 1, plan.steps - 1)} == {3e-4}
 
 
 def test_fast_is_the_default_and_its_rate_rises_and_falls():
     config = resolve(settings(), 3)
     assert config == resolve(settings(preset="PRESET_FAST"), 300)
-    rates = [config.learning_rate(step) for step in range(config.plan.steps)]
+    rates = [learning_rate(config.plan, step) for step in range(config.plan.steps)]
     assert max(rates) == pytest.approx(config.plan.learning_rate)
-    assert rates[0] < rates[config.warmup_steps - 1]
+    assert rates[0] < rates[config.plan.warmup_steps - 1]
     assert rates[-1] < 0.01 * config.plan.learning_rate
     assert min(rates) > 0
 
@@ -73,7 +74,6 @@ def test_damaged_json_is_refused(text):
         ("unet_depth", 0),
         ("unet_filters", 3),
         ("features", 1000),
-        ("warmup_steps", -1),
         ("dist_rate", 0),
         ("background_share", 1.5),
         ("dark_share", -0.1),
@@ -94,3 +94,9 @@ def test_a_crop_that_does_not_fit_the_network_is_refused():
 def test_neither_config_nor_main_loads_tensorflow():
     code = "import sys, cellsparse_stardist.config, cellsparse_stardist.__main__; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_bfloat16_is_refused():
+    settings = trainer_pb2.TrainingSettings(precision=trainer_pb2.PRECISION_BFLOAT16)
+    with pytest.raises(ValueError, match="precision is BFLOAT16; StarDist allows AUTO and FLOAT32"):
+        resolve(settings, 1)

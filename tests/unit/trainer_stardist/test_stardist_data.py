@@ -9,8 +9,9 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.data import OUTSIDE, Sampler, assume_dark, augment, cut, targets
+from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, assume_ground, augment, cut, onto_grid, targets
 from cellsparse_stardist.index import index_sample
+from cellsparse_stardist.stars import Stars
 from cellsparse_trainer.samples import Sample
 
 
@@ -26,7 +27,7 @@ def stock_targets(image, label, grid, n_rays):
 def test_targets_of_a_whole_image_are_stardists(dense_sample, sparse_samples, grid):
     square = sparse_samples[0].label[:64, :64]
     for label in (dense_sample.label, square):
-        prob, dist = targets(label, 0, grid, 16)
+        prob, dist = targets(label, (0, 0), Stars(grid=(grid, grid), n_rays=16))
         # Stock code numbers find_objects by label value; ours renumbers first.
         stock_prob, stock_dist, stock_mask = stock_targets(dense_sample.image, label, grid, 16)
         np.testing.assert_array_equal(prob, stock_prob)
@@ -38,11 +39,12 @@ def test_targets_of_a_whole_image_are_stardists(dense_sample, sparse_samples, gr
 def test_a_cell_cut_by_the_crop_keeps_its_real_edge(dense_sample, grid):
     label = dense_sample.label
     index = index_sample(dense_sample.image, label)
-    whole_prob, whole_dist = targets(label, 0, grid, 32)
+    stars = Stars(grid=(grid, grid), n_rays=32)
+    whole_prob, whole_dist = targets(label, (0, 0), stars)
     for corner in [(0, 0), (8, 12), (32, 32), (20, 4)]:
-        margin = index.overhang(corner, 32, grid)
-        crop = cut(dense_sample.image, label, corner, 32, margin)
-        prob, dist = targets(crop.label, crop.margin, grid, 32)
+        margin = index.overhang(corner, (32, 32), stars.grid)
+        crop = cut(dense_sample.image, label, corner, (32, 32), margin)
+        prob, dist = targets(crop.label, crop.margin, stars)
         window = tuple(slice(c // grid, (c + 32) // grid) for c in corner)
         np.testing.assert_array_equal(prob, whole_prob[window])
         np.testing.assert_array_equal(dist, whole_dist[window])
@@ -55,9 +57,10 @@ def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
     label = rng.integers(0, 3, (height, width)).astype(np.int32)
     image = rng.random((height, width), np.float32)
     corner = (min(0, (height - 32) // 2), min(0, (width - 32) // 2))
-    crop = augment(cut(image, label, corner, 32, index_sample(image, label).overhang(corner, 32, grid)), rng)
-    prob, dist = targets(crop.label, crop.margin, grid, 8)
-    middle = slice(crop.margin, crop.margin + 32)
+    margin = index_sample(image, label).overhang(corner, (32, 32), (grid, grid))
+    crop = augment(cut(image, label, corner, (32, 32), margin), rng)
+    prob, dist = targets(crop.label, crop.margin, Stars(grid=(grid, grid), n_rays=8))
+    middle = slice(crop.margin[0], crop.margin[0] + 32)
     known = crop.label[middle, middle][::grid, ::grid]
     assert crop.image.shape == (32, 32)
     assert np.isfinite(crop.image).all()
@@ -78,8 +81,8 @@ def test_every_crop_holds_a_labelled_pixel(height, width, seed, anchor_cells, ji
     sampler = Sampler([Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)], config)
     for position in range(4):
         crop = sampler._crop(position, rng) if index.labelled else None
-        assert crop is None or crop.label.shape == (32 + 2 * crop.margin,) * 2
-        middle = slice(crop.margin, crop.margin + 32)
+        assert crop is None or crop.label.shape == tuple(32 + 2 * margin for margin in crop.margin)
+        middle = slice(crop.margin[0], crop.margin[0] + 32)
         assert (crop.label[middle, middle] >= 0).any()
 
 
@@ -150,34 +153,72 @@ def test_dark_unlabelled_pixels_count_as_background():
     label = np.full((32, 32), -1, np.int32)
     label[:4, 4:14] = 0
     label[:, 26:] = 1
-    dark = index_sample(image, label).dark
-    assert 0.1 < dark < 0.9
-    crop = cut(image, label, (-2, 0), 32, 4)
+    ground = index_sample(image, label).ground
+    assert ground is not None
+    assert 0.1 < ground.limit < 0.9
+    crop = cut(image, label, (-2, 0), (32, 32), (4, 4))
     rng = np.random.default_rng(0)
-    whole = assume_dark(crop, dark, 1.0, rng).label
+    whole = assume_ground(crop, ground, 1.0, rng).label
     changed = np.argwhere(whole != crop.label) - 4
-    assert (whole[whole != crop.label] == 0).all()
+    assert (whole[whole != crop.label] == LIKELY).all()
     assert (crop.label[whole != crop.label] == -1).all()
     assert len(changed) > 100
     assert changed[:, 1].max() < 16
     assert changed[:, 0].min() >= 2
-    tenth = (assume_dark(crop, dark, 0.1, rng).label != crop.label).sum()
+    tenth = (assume_ground(crop, ground, 0.1, rng).label != crop.label).sum()
     assert 0 < tenth < 0.2 * len(changed)
-    assert assume_dark(crop, dark, 0.0, rng) is crop
+    assert assume_ground(crop, ground, 0.0, rng) is crop
 
 
-def test_nothing_is_assumed_without_background_or_where_cells_are_dark():
+def test_nothing_is_assumed_where_cells_are_as_bright_as_the_ground():
     image = np.random.default_rng(0).random((20, 20), np.float32)
     label = np.full((20, 20), -1, np.int32)
-    label[3:6, 3:6] = 1
-    assert index_sample(image, label).dark == -np.inf
-    label[:] = 0
-    label[3:6, 3:6] = 1
-    assert index_sample(image, label).dark == -np.inf
-    image[:] = 0.9
-    image[8:12] = 0.1
-    label[:] = -1
-    label[9:11, 3:6] = 1
-    label[0] = 0
-    assert index_sample(image, label).dark == -np.inf
-    assert np.isfinite(index_sample(1 - image, label).dark)
+    label[3:9, 3:9] = 1
+    assert index_sample(image, label).ground is None
+    label[12] = 0
+    assert index_sample(image, label).ground is None
+    label[label < 0] = 0
+    assert index_sample(image, label).ground is None  # nothing left to assume
+
+
+@pytest.mark.parametrize("bright", [True, False])
+def test_ground_is_assumed_without_labelled_background(bright, tiny):
+    image = np.full((40, 40), 0.1, np.float32)
+    image[10:20, 10:20] = image[26:36, 26:36] = 0.9
+    image = image if bright else 1 - image
+    label = np.full((40, 40), -1, np.int32)
+    label[10:20, 10:20] = 1
+    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(dark_share=1.0)).batch(0)
+    assert (batch.prob == 0).mean() > 0.2
+    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(dark_share=0.0)).batch(0)
+    assert not (batch.prob == 0).any()
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32), st.sampled_from([1, 2, 4]), st.booleans())
+@limits(max_examples=60, deadline=None)
+def test_one_labelled_pixel_is_supervised_wherever_it_lies_on_the_grid(height, width, seed, grid, anchor_cells):
+    rng = np.random.default_rng(seed)
+    label = np.full((height, width), -1, np.int32)
+    label[rng.integers(height), rng.integers(width)] = 3
+    sample = Sample(name="one", image=rng.random(label.shape, np.float32), label=label)
+    config = _config(anchor_cells=anchor_cells, grid=grid, n_rays=8)
+    batch = Sampler([sample], config).batch(seed % 1000)
+    assert ((batch.prob > 0).sum(axis=(1, 2, 3)) == 1).all()
+    assert np.isfinite(batch.image).all()
+
+
+def test_a_crop_with_supervision_is_not_moved(dense_sample):
+    crop = cut(dense_sample.image, dense_sample.label, (3, 5), (32, 32), (4, 4))
+    assert onto_grid(crop, (4, 4)) is crop
+
+
+def test_a_crop_moved_onto_the_grid_is_the_same_image_elsewhere():
+    label = np.full((40, 40), -1, np.int32)
+    label[15, 17] = 6
+    image = np.random.default_rng(0).random(label.shape, np.float32)
+    crop = onto_grid(cut(image, label, (4, 4), (32, 32), (4, 4)), (4, 4))
+    assert crop.label.shape == (40, 40)
+    np.testing.assert_array_equal(crop.image[:29, :31], image[7:36, 5:36])
+    np.testing.assert_array_equal(crop.label[:37, :39], label[3:40, 1:40])
+    assert crop.label[12, 16] == 6
+    assert (crop.label[37:] == OUTSIDE).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from unit.trainer_stardist.conftest import disks
 
-from cellsparse_stardist import model
+from cellsparse_stardist import model, tiles
 
 NETWORKS = [
     {"unet_depth": 3, "grid": 2},
@@ -31,8 +31,8 @@ def network(request, tiny, image):
 def test_tiles_equal_the_whole(network, image, monkeypatch):
     whole = network.predict(image)
     maps = network.stock.predict(image, n_tiles=(1, 1), show_tile_progress=False)
-    monkeypatch.setattr(model, "TILE", 80)
-    assert model._tiles(image.shape) == (3, 4)
+    monkeypatch.setattr(tiles, "TILE", 80)
+    assert tiles.tiles(image.shape, (1, 1)) == (3, 4)
     tiled = network.stock.predict(image, n_tiles=(3, 4), show_tile_progress=False)
     for one, other in zip(maps, tiled, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -44,7 +44,7 @@ def test_tiles_overlap_by_all_the_network_sees(network):
     # Measured from the middle of what is pooled together, not from its border.
     pooled = network.stock.config.grid[0] * 2**network.stock.config.unet_n_depth
     measured = max(max(sides) for sides in network.stock._compute_receptive_field())
-    assert measured - pooled < model._reach(network.stock.config) <= measured + 2
+    assert measured - pooled < tiles.reach(network.stock.config)[0] <= measured + 2
 
 
 def test_an_untiled_image_gives_what_stock_gives(network, image):
@@ -55,5 +55,5 @@ def test_an_untiled_image_gives_what_stock_gives(network, image):
 def test_equal_probabilities_compete_in_the_order_of_pixels(network, image, monkeypatch):
     flat = np.full(image.shape, 0.5, np.float32)
     whole = network.predict(flat)
-    monkeypatch.setattr(model, "TILE", 80)
+    monkeypatch.setattr(tiles, "TILE", 80)
     np.testing.assert_array_equal(network.predict(flat), whole)
