@@ -1,11 +1,12 @@
 """Starts the U-Net trainer service."""
 
+from cellsparse_trainer.launch import torchrun
 from cellsparse_trainer.main import run_trainer
 
 
 def main() -> None:
     """Serves until told to stop."""
-    run_trainer(backend="unet", module="cellsparse_unet.backend", default_port=50054)
+    run_trainer(backend="unet", module="cellsparse_unet.backend", default_port=50054, launcher=torchrun)
 
 
 if __name__ == "__main__":

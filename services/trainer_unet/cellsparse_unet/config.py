@@ -1,26 +1,14 @@
 """Settings of a U-Net training: presets, ranges, JSON."""
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
-_METHOD_NAMES = {
-    trainer_pb2.INSTANCE_METHOD_UNSPECIFIED: "auto",
-    trainer_pb2.INSTANCE_METHOD_AUTO: "auto",
-    trainer_pb2.INSTANCE_METHOD_ELLIPSE: "ellipse",
-    trainer_pb2.INSTANCE_METHOD_WATERSHED: "watershed",
-}
-_DEVICE_NAMES = {
-    trainer_pb2.DEVICE_UNSPECIFIED: "auto",
-    trainer_pb2.DEVICE_AUTO: "auto",
-    trainer_pb2.DEVICE_CPU: "cpu",
-    trainer_pb2.DEVICE_CUDA: "cuda",
-}
 _RANGES = {
     "base_channels": (4, 128),
     "centre_scale": (0.1, 0.9),
@@ -29,8 +17,8 @@ _RANGES = {
     "scale_range": (0, 0.9),
     "rotation": (0, 180),
     "contrast": (0, 1),
-    "warm_up": (0, 0.5),
-    "last_rate": (0, 1),
+    "plane_distance": (0.1, 100),
+    "flat_levels": (0, 4),
 }
 
 
@@ -70,10 +58,10 @@ class Config:
     """Augmentation: contrast changes by a factor of 1 - this to 1 + this, 0 to 1."""
     spread: bool
     """True: the labelled pixel a crop is drawn around lies anywhere in it; False: in its middle half."""
-    warm_up: float
-    """Share of the steps in which the learning rate grows linearly from 0, 0 to 0.5."""
-    last_rate: float
-    """Learning rate of the last step relative to the peak, reached along a cosine, 0 to 1; 1 keeps it constant."""
+    plane_distance: float = 1.0
+    """Distance of planes over the distance of pixels in a plane, 0.1 to 100; stacks only, from the training items."""
+    flat_levels: int = 0
+    """Levels of the network, from the first, that keep the number of planes, 0 to 4; stacks only, from the above."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -89,21 +77,10 @@ class Config:
         if len(self.loss_shares) != 3 or min(self.loss_shares) < 0 or not any(self.loss_shares):
             raise ValueError(f"loss_shares are {self.loss_shares}; allowed: three numbers from 0, one of them above.")
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step: a linear rise, then half a cosine down.
-
-        Args:
-            step: Number of the step, from 0.
-
-        Returns:
-            The rate, above 0.
-        """
-        rise = self.warm_up * self.plan.steps
-        if step < rise:
-            return self.plan.learning_rate * min(1.0, (step + 1) / rise)
-        done = (step - rise) / max(1.0, self.plan.steps - rise)
-        fall = (1 + math.cos(math.pi * min(1.0, done))) / 2
-        return self.plan.learning_rate * (self.last_rate + (1 - self.last_rate) * fall)
+    @property
+    def dims(self) -> int:
+        """Number of axes of an image: 2 (YX) or 3 (ZYX)."""
+        return 2 if self.plan.crop_depth is None else 3
 
     def to_json(self) -> str:
         """Return all settings as a JSON object."""
@@ -132,12 +109,13 @@ class Config:
             raise ValueError(f"this is no U-Net configuration: {error}.") from error
 
 
-def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
+def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Config:
     """Fills a preset with the settings that are given.
 
     Args:
         settings: What was asked for.
         items: Number of training items; PAPER's steps are 100 passes over them.
+        stacks: Whether the items are stacks (axes ZYX).
 
     Returns:
         The configuration of the run.
@@ -145,36 +123,31 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int) -> Config:
     Raises:
         ValueError: A value is outside its range.
     """
-    paper = settings.preset == trainer_pb2.PRESET_PAPER
-    defaults = _paper(items) if paper else _fast()
-    for name in (*defaults["plan"], "channel"):
-        field = {"validate_every": "validate_every_steps", "checkpoint_every": "checkpoint_every_steps"}.get(name, name)
-        if settings.HasField(field):
-            defaults["plan"][name] = getattr(settings, field)
-    for name in ("base_channels", "centre_scale", "centre_threshold"):
-        if settings.unet.HasField(name):
-            defaults[name] = getattr(settings.unet, name)
-    if settings.unet.instance_method != trainer_pb2.INSTANCE_METHOD_UNSPECIFIED:
-        defaults["instance_method"] = _METHOD_NAMES[settings.unet.instance_method]
-    fixed = {"channel": None, "seed": settings.seed, "device": _DEVICE_NAMES[settings.device]}
-    return Config(**{**defaults, "plan": Plan(**{**fixed, **defaults["plan"]})})
+    plan, own = _paper(items, stacks) if settings.preset == trainer_pb2.PRESET_PAPER else _fast(stacks)
+    return Config(plan=make_plan(settings, plan), **overlay(own, settings.unet))
 
 
-def _paper(items: int) -> dict[str, Any]:
-    """Sugawara 2023's protocol: 100 passes over the items, Adam at a constant rate, centres above 0.8."""
-    passes = max(1, -(-items // 8))
-    return {
-        "plan": {
-            "steps": 100 * passes,
-            "batch_size": 8,
-            "crop_size": 224,
-            "learning_rate": 1e-3,
-            "weight_decay": 0.0,
-            "lower_percentile": 0.0,
-            "upper_percentile": 100.0,
-            "validate_every": 10 * passes,
-            "checkpoint_every": 10 * passes,
-        },
+def _paper(items: int, stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sugawara 2023's protocol: 100 passes over the items, Adam at a constant rate, centres above 0.8.
+
+    The protocol is for images. Batch and crops of stacks are the defaults of ELEPHANT (elephant-server, config.py).
+    """
+    sizes = {"batch_size": 1, "crop_size": 384, "crop_depth": 16} if stacks else {"batch_size": 8, "crop_size": 224}
+    passes = max(1, -(-items // sizes["batch_size"]))
+    plan = {
+        **sizes,
+        "steps": 100 * passes,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "lower_percentile": 0.0,
+        "upper_percentile": 100.0,
+        "validate_every": 10 * passes,
+        "checkpoint_every": 10 * passes,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "last_rate": 0.0,
+    }
+    own = {
         "base_channels": 16,
         "centre_scale": 0.5,
         "centre_threshold": 0.8,
@@ -188,28 +161,37 @@ def _paper(items: int) -> dict[str, Any]:
         "flip": False,
         "contrast": 0.5,
         "spread": True,
-        "warm_up": 0.0,
-        "last_rate": 1.0,
     }
+    return plan, own
 
 
-def _fast() -> dict[str, Any]:
-    """Small crops around labelled pixels and a learning rate that rises and falls: useful within minutes on a CPU."""
-    return {
-        "plan": {
-            "steps": 250,
-            "batch_size": 8,
-            "crop_size": 96,
-            "learning_rate": 2e-3,
-            "weight_decay": 1e-2,
-            "lower_percentile": 1.0,
-            "upper_percentile": 99.8,
-            "validate_every": 100,
-            "checkpoint_every": 50,
-        },
+def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Small crops around labelled pixels and a learning rate that rises and falls: useful within minutes on a CPU.
+
+    Centres of stacks have about the share of a cell's volume that centres of images have of its area. Their threshold
+    is fixed: the few labelled cells of a stack or two say less about it than it is likely to lose by following them.
+    """
+    sizes = (
+        {"steps": 150, "batch_size": 2, "crop_size": 64, "crop_depth": 16}
+        if stacks
+        else {"steps": 250, "batch_size": 8, "crop_size": 96}
+    )
+    plan = {
+        **sizes,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-2,
+        "lower_percentile": 1.0,
+        "upper_percentile": 99.8,
+        "validate_every": 100,
+        "checkpoint_every": 50,
+        "schedule": "cosine",
+        "warmup_steps": 25,
+        "last_rate": 0.01,
+    }
+    own = {
         "base_channels": 16,
-        "centre_scale": 0.5,
-        "centre_threshold": None,
+        "centre_scale": 0.65 if stacks else 0.5,
+        "centre_threshold": 0.5 if stacks else None,
         "centre_smoothing": 1.0,
         "instance_method": "auto",
         "class_weights": (1.0, 1.0, 1.0),
@@ -220,6 +202,5 @@ def _fast() -> dict[str, Any]:
         "flip": True,
         "contrast": 0.5,
         "spread": False,
-        "warm_up": 0.1,
-        "last_rate": 0.01,
     }
+    return plan, own

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.background import likely_background
+from cellsparse_trainer.ranks import ALONE, Ranks, crop_random
 from cellsparse_trainer.samples import Sample
-from cellsparse_unet.background import likely_background
 from cellsparse_unet.config import Config
 from cellsparse_unet.targets import BACKGROUND, IGNORED, LIKELY_BACKGROUND, three_classes
 
@@ -23,9 +24,9 @@ class Prepared:
     """One training item with its targets and the pixels that crops are drawn around."""
 
     image: npt.NDArray[np.float32]
-    """Axes YX, values 0 to 1."""
+    """Axes YX or ZYX, values 0 to 1."""
     classes: npt.NDArray[np.int8]
-    """Axes YX: -1 not labelled, 0 background, 1 outer, 2 centre, 3 not labelled but likely background."""
+    """Axes as the image's: -1 not labelled, 0 background, 1 outer, 2 centre, 3 not labelled but likely background."""
     anchors: tuple[npt.NDArray[np.int64], ...]
     """Flat pixel indices: one array per labelled cell, then one of labelled background if there is any."""
 
@@ -40,19 +41,20 @@ def prepare(sample: Sample, config: Config) -> Prepared:
 
     Args:
         sample: The item; not changed.
-        config: Centre size, and whether likely background is looked for.
+        config: Centre size, distance of planes, and whether likely background is looked for.
 
     Returns:
         The item, ready to crop from.
     """
     flat = sample.label.ravel()
-    order = np.argsort(flat, kind="stable")
-    order = order[np.searchsorted(flat[order], 0) :]
+    labelled = np.flatnonzero(flat >= 0)
+    order = labelled[np.argsort(flat[labelled], kind="stable")]
     anchors = np.split(order, np.flatnonzero(np.diff(flat[order])) + 1) if len(order) else []
     anchors.sort(key=lambda pixels: bool(flat[pixels[0]] == BACKGROUND))
-    classes = three_classes(sample.label, config.centre_scale)
+    classes = three_classes(sample.label, config.centre_scale, config.plane_distance)
     if config.likely_background > 0:
-        classes[likely_background(sample.image, sample.label) & (classes == IGNORED)] = LIKELY_BACKGROUND
+        likely = likely_background(sample.image, sample.label, config.plane_distance)
+        classes[likely & (classes == IGNORED)] = LIKELY_BACKGROUND
     return Prepared(image=sample.image, classes=classes, anchors=tuple(anchors))
 
 
@@ -61,7 +63,8 @@ def crop_at(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
     """Draws one augmented crop that holds a labelled pixel.
 
-    Pixels from outside the image are mirrored in the image and -1 in the classes.
+    Pixels from outside the image are mirrored in the image and -1 in the classes. Stacks are turned in their planes;
+    their depth changes as much less than their width as planes are further apart than pixels.
 
     Args:
         item: What to crop from; may be smaller than the crop.
@@ -70,24 +73,40 @@ def crop_at(
         rng: Where random numbers come from.
 
     Returns:
-        Image (float32 YX) and classes (int8 YX), both of the crop's size.
+        Image (float32 YX or ZYX) and classes (int8), both of the crop's size.
     """
-    size = config.plan.crop_size
+    size, depth = config.plan.crop_size, config.plan.crop_depth
+    shape = (size, size) if depth is None else (depth, size, size)
     pixel = np.array(np.unravel_index(anchor, item.image.shape), float)
     place = rng.integers(0, size, 2) if config.spread else rng.integers(size // 4, size - size // 4, 2)
+    if depth is not None:
+        plane = rng.integers(0, depth) if config.spread else rng.integers(depth // 4, depth - depth // 4)
+        place = np.array([plane, *place])
     for _ in range(TRIES):
-        turn = np.deg2rad(rng.uniform(-config.rotation, config.rotation))
-        zoom = 1 / rng.uniform(1 - config.scale_range, 1 + config.scale_range)
-        mirror = rng.choice([-1.0, 1.0]) if config.flip else 1.0
-        matrix = zoom * np.array([[np.cos(turn), -np.sin(turn) * mirror], [np.sin(turn), np.cos(turn) * mirror]])
-        classes = _take(item.classes, matrix, pixel, place, size)
+        matrix = _augmentation(config, rng)
+        classes = _take(item.classes, matrix, pixel, place, shape)
         if ((classes != IGNORED) & (classes != LIKELY_BACKGROUND)).any():
             break
     else:
-        matrix = np.eye(2)  # the anchor itself is then a pixel of the crop
-        classes = _take(item.classes, matrix, pixel, place, size)
-    image = ndimage.affine_transform(item.image, matrix, pixel - matrix @ place, (size, size), order=1, mode="reflect")
+        matrix = np.eye(config.dims)  # the anchor itself is then a pixel of the crop
+        classes = _take(item.classes, matrix, pixel, place, shape)
+    image = ndimage.affine_transform(item.image, matrix, pixel - matrix @ place, shape, order=1, mode="reflect")
     return _contrasted(image, config.contrast, rng), classes
+
+
+def _augmentation(config: Config, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Where a crop's pixels come from, relative to its anchor: turned, scaled and mirrored."""
+    turn = np.deg2rad(rng.uniform(-config.rotation, config.rotation))
+    zoom = 1 / rng.uniform(1 - config.scale_range, 1 + config.scale_range)
+    mirror = rng.choice([-1.0, 1.0]) if config.flip else 1.0
+    matrix = zoom * np.array([[np.cos(turn), -np.sin(turn) * mirror], [np.sin(turn), np.cos(turn) * mirror]])
+    if config.dims == 2:
+        return matrix
+    scale = config.scale_range / max(1.0, config.plane_distance)
+    deep = np.zeros((3, 3))
+    deep[0, 0] = 1 / rng.uniform(1 - scale, 1 + scale) * (rng.choice([-1.0, 1.0]) if config.flip else 1.0)
+    deep[1:, 1:] = matrix
+    return deep
 
 
 def _take(
@@ -95,15 +114,15 @@ def _take(
     matrix: npt.NDArray[np.float64],
     pixel: npt.NDArray[np.float64],
     place: npt.NDArray[np.int64],
-    size: int,
+    shape: tuple[int, ...],
 ) -> npt.NDArray[np.int8]:
     """Nearest-neighbour crop in which the image's `pixel` lies at `place`; -1 outside the image."""
-    at = np.indices((size, size)).reshape(2, -1)
-    ys, xs = np.rint(matrix @ (at - place[:, None]) + pixel[:, None]).astype(int)
-    inside = (ys >= 0) & (ys < classes.shape[0]) & (xs >= 0) & (xs < classes.shape[1])
-    out = np.full(size * size, IGNORED, np.int8)
-    out[inside] = classes[ys[inside], xs[inside]]
-    return out.reshape(size, size)
+    at = np.indices(shape).reshape(len(shape), -1)
+    source = np.rint(matrix @ (at - place[:, None]) + pixel[:, None]).astype(int)
+    inside = ((source >= 0) & (source < np.reshape(classes.shape, (-1, 1)))).all(axis=0)
+    out = np.full(at.shape[1], IGNORED, np.int8)
+    out[inside] = classes[tuple(source[:, inside])]
+    return out.reshape(shape)
 
 
 def _contrasted(image: npt.NDArray[np.float32], strength: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -116,19 +135,21 @@ def _contrasted(image: npt.NDArray[np.float32], strength: float, rng: np.random.
 
 
 class Sampler:
-    """Batches as a pure function of seed and step, from a bounded cache of prepared items.
+    """Batches as a pure function of seed, step and rank, from a bounded cache of prepared items.
 
     Args:
         samples: Training items, read when asked for; the ones without a labelled pixel are left out.
         config: Sizes and strengths.
+        ranks: Whose share of the crops batches hold.
 
     Raises:
         InvalidArgument: No item has a labelled cell.
     """
 
-    def __init__(self, samples: Sequence[Sample], config: Config) -> None:
+    def __init__(self, samples: Sequence[Sample], config: Config, ranks: Ranks = ALONE) -> None:
         self._samples = samples
         self._config = config
+        self._ranks = ranks
         self._cache: OrderedDict[int, Prepared] = OrderedDict()
         self._cached_bytes = 0
         labels = [(bool((s.label >= 0).any()), bool((s.label > 0).any())) for s in samples]
@@ -145,10 +166,10 @@ class Sampler:
             step: Number of the step, from 0.
 
         Returns:
-            Images (float32, (B, 1, Y, X)) and classes (int64, (B, Y, X), as in `Prepared`).
+            Images (float32, (B, 1, Y, X) or (B, 1, Z, Y, X)) and classes (int64, without the 1, as in `Prepared`).
         """
-        rng = np.random.default_rng([self._config.plan.seed, step])
-        crops = [self._crop(rng) for _ in range(self._config.plan.batch_size)]
+        plan = self._config.plan
+        crops = [self._crop(crop_random(plan.seed, step, place)) for place in self._ranks.share(plan.crops_per_step)]
         return (
             np.stack([image for image, _ in crops])[:, None],
             np.stack([classes for _, classes in crops]).astype(np.int64),

@@ -3,6 +3,7 @@
 import torch
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer import precision as formats
 
 
 def found() -> list[str]:
@@ -34,3 +35,20 @@ def choose(device: str) -> torch.device:
             "device is CUDA, but this trainer finds no CUDA GPU; ask for AUTO or CPU.", "settings.device"
         )
     return torch.device("cuda" if there and device != "cpu" else "cpu")
+
+
+def half_precision(precision: str, device: torch.device) -> bool:
+    """Says whether a training on this device computes in bfloat16.
+
+    Args:
+        precision: "auto", "float32" or "bfloat16".
+        device: Where it computes.
+
+    Returns:
+        True for bfloat16, False for float32.
+
+    Raises:
+        InvalidArgument: It is "bfloat16" and the device has none.
+    """
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return formats.choose(precision, device.type, capable=capable) == formats.BFLOAT16

@@ -13,22 +13,24 @@ from torch import Tensor, nn
 
 from cellsparse_trainer.backend import Exporter
 from cellsparse_trainer.bioimage import Network, write_package
-from cellsparse_unet.model import MULTIPLE
+from cellsparse_unet.model import LEVELS, MULTIPLE, UNet
 from cellsparse_unet.predictor import WEIGHTS, open_network, open_predictor
 
 ELEPHANT_CHANNELS = 16
 """Base channels of ELEPHANT's network."""
 _README = """# A U-Net after ELEPHANT
 
-`{file}` is the state dict of ELEPHANT's `UNet.three_class_segmentation` for 2D images{width}:
+`{file}` is the state dict of ELEPHANT's `UNet.three_class_segmentation` for {images}{width}:
 
     import torch
 
     state = torch.load("{file}", weights_only=True)
-    network = UNet.three_class_segmentation(is_eval=True, state_dict=state, is_3d=False)
-
+    network = UNet.three_class_segmentation(is_eval=True, state_dict=state, is_3d={stacks})
+{call}
 Input: one channel, percentiles {lower:g} and {upper:g} of the image scaled to 0 and 1 and values beyond them clipped,
-height and width multiples of 16. Output: log-probabilities of background, outer and centre.
+{lengths}. Output: log-probabilities of background, outer and centre.
+"""
+_KEEP_AXIALS = """    output = network(image, torch.tensor([{keep}]))  # image: (1, 1, Z, Y, X)
 """
 
 _OUTPUTS = """# A U-Net after ELEPHANT
@@ -42,6 +44,8 @@ _CITE = {
     "doi": "10.7554/eLife.69380",
 }
 _OPSET = 17
+_FIXED_ANSWER = "Converting a tensor to a Python boolean"
+"""What the tracer remarks where group normalisation asks whether it has a single value."""
 
 
 class _Exponential(nn.Module):
@@ -54,10 +58,17 @@ class _Exponential(nn.Module):
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the state dict that ELEPHANT's `UNet.three_class_segmentation` takes, and how."""
-    base = open_network(source)[1].base_channels
+    network, config = open_network(source)
+    base, stacks = config.base_channels, config.dims == 3
     how = card["preprocessing"]
+    keep = [level < config.flat_levels for level in range(LEVELS)]
+    lengths = f"height and width multiples of {MULTIPLE}"
     text = _README.format(
         file=WEIGHTS,
+        images="stacks" if stacks else "2D images",
+        stacks=stacks,
+        call=_KEEP_AXIALS.format(keep=keep) if stacks else "",
+        lengths=f"depth a multiple of {network.multiples[0]}, {lengths}" if stacks else lengths,
         width=""
         if base == ELEPHANT_CHANNELS
         else f",\nbut with {base} in place of its {ELEPHANT_CHANNELS} base channels",
@@ -70,18 +81,21 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def torchscript(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the network as TorchScript."""
-    torch.jit.save(_trace(open_network(source)[0]), target / "network.pt")  # type: ignore[no-untyped-call]
+    network = open_network(source)[0]
+    torch.jit.save(_trace(network, _example(network)), target / "network.pt")  # type: ignore[no-untyped-call]
 
 
 def onnx(source: Path, target: Path, card: Mapping[str, Any]) -> None:
-    """Write the network as ONNX, with any batch, height and width."""
-    free = {0: "batch", 2: "y", 3: "x"}
+    """Write the network as ONNX, with any batch, height and width, and depth of stacks."""
+    network = open_network(source)[0]
+    free = {0: "batch", **dict(enumerate("zyx"[-len(network.multiples) :], 2))}
     with warnings.catch_warnings():
         # PyTorch's newer exporter fixes sizes that this one leaves open.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", _FIXED_ANSWER)
         torch.onnx.export(
-            open_network(source)[0],
-            (_example(),),
+            network,
+            (_example(network),),
             target / "network.onnx",
             input_names=["image"],
             output_names=["output"],
@@ -93,7 +107,8 @@ def onnx(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the content of a BioImage.IO package around the TorchScript network."""
-    network = _trace(nn.Sequential(open_network(source)[0], _Exponential()))
+    bare = open_network(source)[0]
+    network = _trace(nn.Sequential(bare, _Exponential()), _example(bare))
     torch.jit.save(network, target / "network.pt")  # type: ignore[no-untyped-call]
 
     def run(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -113,20 +128,21 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         multiple=MULTIPLE,
         cite=_CITE,
         documentation=_OUTPUTS.format(threshold=cut.centre_threshold, method=cut.method),
+        depth_multiple=bare.multiples[0] if len(bare.multiples) == 3 else None,
     )
     write_package(target, card, described, run)
 
 
-def _trace(network: nn.Module) -> Any:
+def _trace(network: nn.Module, example: Tensor) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
-        # Group normalisation asks whether it has a single value; the tracer remarks that the answer is fixed.
-        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
-        return torch.jit.trace(network, _example())  # type: ignore[no-untyped-call]
+        warnings.filterwarnings("ignore", _FIXED_ANSWER)
+        return torch.jit.trace(network, example)  # type: ignore[no-untyped-call]
 
 
-def _example() -> Tensor:
+def _example(network: UNet) -> Tensor:
     """Two images of other height than width: what the trace must not take for fixed."""
-    return torch.rand(2, 1, 64, 48, generator=torch.Generator().manual_seed(0))
+    depth = [2 * steps for steps in network.multiples[:-2]]
+    return torch.rand(2, 1, *depth, 64, 48, generator=torch.Generator().manual_seed(0))
 
 
 EXPORTS: dict[str, Exporter] = {"native": native, "torchscript": torchscript, "onnx": onnx, "bioimageio": bioimageio}

@@ -8,7 +8,8 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from cellsparse_common.labels import without_small
-from cellsparse_unet.ellipses import Moments, cell_moments, draw
+from cellsparse_unet.ellipses import Moments, cell_moments, draw, reach_of
+from cellsparse_unet.targets import rim_axes
 
 METHODS = ("ellipse", "watershed")
 RIM = 1.0  # pixels by which a centre is smaller than its ellipse: its rim belongs to the outer class
@@ -34,6 +35,8 @@ class Cut:
     """Sigma in pixels by which centre probabilities are smoothed first, 0 to 5; small nets leave holes in centres."""
     smallest_cell: int
     """Smallest cell kept, in pixels, from 0."""
+    plane_distance: float = 1.0
+    """Distance of planes over the distance of pixels in a plane, above 0; stacks only."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -46,6 +49,8 @@ class Cut:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
+        if self.plane_distance <= 0:
+            raise ValueError(f"plane_distance is {self.plane_distance}; allowed: above 0.")
         if self.smallest_cell < 0:
             raise ValueError(f"smallest_cell is {self.smallest_cell}; allowed: from 0.")
 
@@ -54,13 +59,14 @@ def cells(probability: npt.NDArray[np.float32], cut: Cut) -> npt.NDArray[np.int3
     """Finds the cells.
 
     Args:
-        probability: Probabilities of background, outer and centre, axes (3, Y, X).
+        probability: Probabilities of background, outer and centre, axes (3, Y, X) or (3, Z, Y, X).
         cut: Method and thresholds.
 
     Returns:
-        Label image, int32 YX: 0 background, 1 to n cells.
+        Label image, int32 YX or ZYX: 0 background, 1 to n cells.
     """
-    smooth = ndimage.gaussian_filter(probability[2], cut.centre_smoothing)
+    sigma = [cut.centre_smoothing / cut.plane_distance, cut.centre_smoothing, cut.centre_smoothing]
+    smooth = ndimage.gaussian_filter(probability[2], sigma[1 - probability.ndim :])
     centres, found = ndimage.label(smooth >= cut.centre_threshold)
     if not found:
         return np.zeros(probability.shape[1:], np.int32)
@@ -78,7 +84,10 @@ def _watershed(probability: npt.NDArray[np.float32], centres: npt.NDArray[np.int
 def _ellipses(centres: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
     moments = cell_moments(centres)
     values, vectors = np.linalg.eigh(moments.covariance)
-    grown = ((2 * np.sqrt(values) + RIM) / (2 * cut.centre_scale)) ** 2
+    reach = reach_of(centres.ndim)
+    axes = rim_axes(centres.ndim, cut.plane_distance)
+    rim = RIM if len(axes) == centres.ndim else RIM * np.linalg.norm(vectors[:, axes], axis=1)
+    grown = ((reach * np.sqrt(values) + rim) / (reach * cut.centre_scale)) ** 2
     covariance = np.einsum("nij,nj,nkj->nik", vectors, grown, vectors)
     bigger = Moments(ids=moments.ids, area=moments.area, centre=moments.centre, covariance=covariance)
-    return draw(bigger, (centres.shape[0], centres.shape[1]))[0]
+    return draw(bigger, centres.shape)[0]

@@ -4,31 +4,46 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cellsparse_torch.together import Total, own
+
 CENTRE, LIKELY_BACKGROUND = 2, 3
-SMOOTH_WIDTH, SMOOTH_SIGMA = 5, 8.0
+SMOOTHING = ((3, 1.0), (5, 8.0), (5, 8.0))
+"""Width and sigma of the smoothing along Z, Y and X in pixels; images have the last two."""
 
 
 def segmentation_loss(
-    log_probability: Tensor, target: Tensor, weights: Tensor, shares: tuple[float, float, float]
+    log_probability: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    shares: tuple[float, float, float],
+    *,
+    total: Total = own,
 ) -> dict[str, Tensor]:
     """Weighted NLL and centre Dice on labelled pixels, plus smoothness of the centre map on all pixels.
+
+    Axes "..." are YX for images and ZYX for stacks.
 
     Each crop counts the same, however many of its pixels are labelled. A crop without a labelled pixel adds smoothness
     only and one without a centre has no Dice term, so every value is finite for every target.
 
     Args:
-        log_probability: Log-probabilities of background, outer and centre, (B, 3, Y, X).
-        target: Classes 0, 1, 2, or 3 for likely background, or -1 for not labelled, int64 (B, Y, X).
+        log_probability: Log-probabilities of background, outer and centre, (B, 3, ...).
+        target: Classes 0, 1, 2, or 3 for likely background, or -1 for not labelled, int64 (B, ...).
         weights: Weights of background, outer, centre and likely background in the NLL, (4,).
         shares: Weights of NLL, Dice and smoothness in the sum; ELEPHANT's are 1/7, 5/7, 1/7.
+        total: Adds up counts of crops over all processes that train together; the values are then these crops' shares.
 
     Returns:
         Scalars "nll", "dice", "smooth" and their weighted sum "loss".
     """
-    nll = _nll(log_probability, target, weights)
+    labelled, centred = (target >= 0).flatten(1).any(1), (target == CENTRE).flatten(1).any(1)
+    every = torch.ones_like(labelled)
+    chosen = torch.stack([labelled, centred, every]).to(log_probability.dtype)
+    counts = total(chosen.sum(1)).clamp(min=1)
     centre = log_probability[:, CENTRE].exp()
-    dice = _centre_dice(centre, target)
-    smooth = (centre - _smoothed(centre)).abs().mean()
+    rough = (centre - _smoothed(centre)).abs().flatten(1).mean(1)
+    terms = torch.stack([_nll(log_probability, target, weights), _centre_dice(centre, target), rough])
+    nll, dice, smooth = (terms * chosen).sum(1) / counts
     return {
         "loss": shares[0] * nll + shares[1] * dice + shares[2] * smooth,
         "nll": nll,
@@ -38,37 +53,43 @@ def segmentation_loss(
 
 
 def _nll(log_probability: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted NLL of each crop, (B,)."""
     labelled = target >= 0
     weight = weights[target.clamp(min=0)] * labelled
     classes = torch.where(target == LIKELY_BACKGROUND, 0, target).clamp(min=0)
     picked = log_probability.gather(1, classes[:, None])[:, 0]
     # A pixel without weight must not turn an infinite log-probability into NaN: select, do not multiply.
     picked = torch.where(weight > 0, picked, torch.zeros_like(picked))
-    per_crop = -(weight * picked).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
-    return _mean_of(per_crop, labelled.any(2).any(1))
+    space = _space(target)
+    return -(weight * picked).sum(space) / weight.sum(space).clamp(min=1e-6)
 
 
 def _centre_dice(centre: Tensor, target: Tensor) -> Tensor:
+    """Dice loss of each crop's centres, (B,)."""
     labelled = ((target >= 0) & (target != LIKELY_BACKGROUND)).to(centre.dtype)
     truth = (target == CENTRE).to(centre.dtype)
     found = centre * labelled
-    overlap = (found * truth).sum((1, 2))
-    total = (found * found).sum((1, 2)) + truth.sum((1, 2))
-    return _mean_of(1 - 2 * overlap / total.clamp(min=1e-6), truth.any(2).any(1))
+    space = _space(target)
+    overlap = (found * truth).sum(space)
+    both = (found * found).sum(space) + truth.sum(space)
+    return 1 - 2 * overlap / both.clamp(min=1e-6)
 
 
-def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values; 0 where none is chosen."""
-    weight = chosen.to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+def _space(target: Tensor) -> tuple[int, ...]:
+    """Axes of a tensor (B, ...) that are not the batch's."""
+    return tuple(range(1, target.ndim))
 
 
 def _smoothed(centre: Tensor) -> Tensor:
-    """The centre map after half-resolution Gaussian smoothing, (B, Y, X)."""
-    offset = torch.arange(SMOOTH_WIDTH, dtype=centre.dtype, device=centre.device) - SMOOTH_WIDTH // 2
-    line = torch.exp(-((offset / SMOOTH_SIGMA) ** 2) / 2)
-    kernel = torch.outer(line, line)
+    """The centre map after half-resolution Gaussian smoothing, (B, ...)."""
+    dims = centre.ndim - 1
+    convolve = F.conv2d if dims == 2 else F.conv3d
+    kernel = torch.ones((), dtype=centre.dtype, device=centre.device)
+    for width, sigma in SMOOTHING[-dims:]:
+        offset = torch.arange(width, dtype=centre.dtype, device=centre.device) - width // 2
+        kernel = kernel[..., None] * torch.exp(-((offset / sigma) ** 2) / 2)
     kernel = (kernel / kernel.sum())[None, None]
-    half = F.conv2d(centre[:, None], kernel, stride=2, padding=SMOOTH_WIDTH // 2)
-    full = F.interpolate(half, size=centre.shape[-2:], mode="nearest")
-    return F.conv2d(full, kernel, padding=SMOOTH_WIDTH // 2)[:, 0]
+    padding = [width // 2 for width, _ in SMOOTHING[-dims:]]
+    half = convolve(centre[:, None], kernel, stride=2, padding=padding)
+    full = F.interpolate(half, size=centre.shape[1:], mode="nearest")
+    return convolve(full, kernel, padding=padding)[:, 0]

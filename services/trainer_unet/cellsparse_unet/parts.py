@@ -5,11 +5,14 @@ be normalised differently. Here every block of the network goes over all parts o
 first to collect its statistics, then to compute with them. A part needs only two pixels around it. Between blocks only
 the small maps are kept: the inputs of the encoder's blocks and the output of the block before; what the skip
 connections carry is computed again.
+
+Images have axes YX and stacks ZYX; what is said of pixels holds for voxels.
 """
 
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TypeAlias
 
 import numpy as np
@@ -18,33 +21,39 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cellsparse_unet.model import CLASSES, UNet
+from cellsparse_unet.model import CLASSES, UNet, enlarged
 
 SMALLEST = 16
 HALO = 2  # pixels that a block's two convolutions see around one
 
-Box: TypeAlias = tuple[int, int, int, int]
-"""top, bottom, left, right in pixels of a level."""
+Box: TypeAlias = tuple[tuple[int, int], ...]
+"""First pixel and end along each axis, in pixels of a level."""
 Read: TypeAlias = Callable[[Box], Tensor]
-"""Gives the features (1, C, Y, X) of a box."""
+"""Gives the features (1, C, ...) of a box."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Level:
     """One resolution of the image."""
 
-    shape: tuple[int, int]
-    part: int
-    """Side of a part in pixels, even."""
+    shape: tuple[int, ...]
+    part: tuple[int, ...]
+    """Lengths of a part in pixels, even."""
 
     def boxes(self) -> Iterator[Box]:
-        edges = ([*range(0, length, self.part), length] for length in self.shape)
-        for (top, bottom), (left, right) in itertools.product(*(itertools.pairwise(each) for each in edges)):
-            yield top, bottom, left, right
+        edges = ([*range(0, length, part), length] for length, part in zip(self.shape, self.part, strict=True))
+        return itertools.product(*(itertools.pairwise(each) for each in edges))
 
     def grown(self, box: Box, by: int) -> Box:
-        (height, width), (top, bottom, left, right) = self.shape, box
-        return max(0, top - by), min(height, bottom + by), max(0, left - by), min(width, right + by)
+        return tuple(
+            (max(0, start - by), min(length, end + by)) for (start, end), length in zip(box, self.shape, strict=True)
+        )
+
+    def below(self, step: tuple[int, ...]) -> "_Level":
+        return _Level(
+            shape=tuple(length // by for length, by in zip(self.shape, step, strict=True)),
+            part=tuple(max(part // by, SMALLEST) for part, by in zip(self.part, step, strict=True)),
+        )
 
 
 class _Block:
@@ -65,7 +74,7 @@ class _Block:
             self._stages.append(_normalised(norm, (self._compute(box, halo) for box in level.boxes())))
 
     def __call__(self, box: Box) -> Tensor:
-        """Return the block's output in a box, (1, C, Y, X)."""
+        """Return the block's output in a box, (1, C, ...)."""
         return self._compute(box, HALO)
 
     def _compute(self, box: Box, halo: int) -> Tensor:
@@ -82,69 +91,84 @@ def probabilities_by_parts(net: UNet, image: npt.NDArray[np.float32], part: int)
 
     Args:
         net: The network.
-        image: Axes YX, lengths that are multiples of 16.
+        image: Axes YX or ZYX, lengths as the network's `multiples` say.
         part: Side of a part in pixels at full resolution, a multiple of 16; parts of lower levels are smaller.
 
     Returns:
-        Probabilities of background, outer and centre, float32 (3, Y, X).
+        Probabilities of background, outer and centre, float32 (3, ...).
     """
     device = next(net.parameters()).device
-    height, width = image.shape
-    levels = [
-        _Level(shape=(height >> n, width >> n), part=max(part >> n, SMALLEST)) for n in range(len(net.encoder) + 1)
-    ]
+    levels = [_Level(shape=image.shape, part=(part,) * image.ndim)]
+    for step in net.steps:
+        levels.append(levels[-1].below(step))
     x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     skips: list[Read] = []
-    for layers, level in zip(net.encoder, levels, strict=False):
+    for layers, level, step in zip(net.encoder, levels, net.steps, strict=False):
         block = _Block(layers, _reader(x, device), level)
         skips.append(block)
-        x = _whole(block, level, pooled=True)
+        x = _pooled(net, block, level, step)
     x = _whole(_Block(net.base, _reader(x, device), levels[-1]), levels[-1])
-    for layers, level, skip in zip(net.decoder, levels[-2::-1], reversed(skips), strict=True):
-        block = _Block(layers, _joined(skip, x, device), level)
+    upwards = zip(net.decoder, levels[-2::-1], reversed(skips), reversed(net.steps), strict=True)
+    for layers, level, skip, step in upwards:
+        block = _Block(layers, _joined(skip, x, step, device), level)
         if level is not levels[0]:
             x = _whole(block, level)
-    out = np.empty((CLASSES, height, width), np.float32)
-    for top, bottom, left, right in levels[0].boxes():
-        found = F.softmax(net.out_conv(block((top, bottom, left, right))), dim=1)[0]
-        out[:, top:bottom, left:right] = found.float().cpu().numpy()
+    out = np.empty((CLASSES, *image.shape), np.float32)
+    for box in levels[0].boxes():
+        found = F.softmax(net.out_conv(block(box)), dim=1)[0]
+        out[_at(box)] = found.float().cpu().numpy()
     return out
 
 
-def _whole(block: _Block, level: _Level, *, pooled: bool = False) -> Tensor:
-    """Return a block's output for the whole image, in main memory; halved by max pooling if asked for."""
+def _whole(read: Read, level: _Level) -> Tensor:
+    """Return what is read of all the level's boxes as one tensor in main memory."""
     result: Tensor | None = None
-    scale = 2 if pooled else 1
     for box in level.boxes():
-        found = block(box)
-        found = F.max_pool2d(found, 2) if pooled else found
+        found = read(box)
         if result is None:
-            result = torch.empty((1, found.shape[1], level.shape[0] // scale, level.shape[1] // scale))
-        top, bottom, left, right = (at // scale for at in box)
-        result[..., top:bottom, left:right] = found.cpu()
+            result = torch.empty((1, found.shape[1], *level.shape))
+        result[_at(box)] = found.cpu()
     assert result is not None
     return result
 
 
+def _pooled(net: UNet, block: _Block, level: _Level, step: tuple[int, ...]) -> Tensor:
+    """Return a block's output for the whole image, reduced to the level below, in main memory."""
+    below = _Level(
+        shape=tuple(length // by for length, by in zip(level.shape, step, strict=True)),
+        part=tuple(part // by for part, by in zip(level.part, step, strict=True)),
+    )
+    return _whole(lambda box: net.pool(block(_scaled(box, step)), step), below)
+
+
 def _reader(features: Tensor, device: torch.device) -> Read:
-    return lambda box: features[..., box[0] : box[1], box[2] : box[3]].to(device)
+    return lambda box: features[_at(box)].to(device)
 
 
-def _joined(skip: Read, below: Tensor, device: torch.device) -> Read:
-    """Return a reader of skip connection and level below, doubled, side by side."""
+def _joined(skip: Read, below: Tensor, step: tuple[int, ...], device: torch.device) -> Read:
+    """Return a reader of skip connection and level below, enlarged, side by side."""
 
     def read(box: Box) -> Tensor:
-        top, bottom, left, right = box
-        source = below[..., top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)].to(device)
-        doubled = F.interpolate(source, scale_factor=2.0, mode="nearest")
-        up = _cut(doubled, (top // 2 * 2, -(-bottom // 2) * 2, left // 2 * 2, -(-right // 2) * 2), box)
-        return torch.cat((skip(box), up), dim=1)
+        source = tuple((start // by, -(-end // by)) for (start, end), by in zip(box, step, strict=True))
+        doubled = enlarged(below[_at(source)].to(device), step)
+        return torch.cat((skip(box), _cut(doubled, _scaled(source, step), box)), dim=1)
 
     return read
 
 
+def _scaled(box: Box, step: tuple[int, ...]) -> Box:
+    """Return the box of a level in pixels of the level above."""
+    return tuple((start * by, end * by) for (start, end), by in zip(box, step, strict=True))
+
+
+def _at(box: Box) -> tuple[EllipsisType | slice, ...]:
+    """Return the index of a box in features (1, C, ...)."""
+    return ..., *(slice(start, end) for start, end in box)
+
+
 def _cut(x: Tensor, has: Box, wanted: Box) -> Tensor:
-    return x[..., wanted[0] - has[0] : wanted[1] - has[0], wanted[2] - has[2] : wanted[3] - has[2]]
+    """Return the wanted part of the features of a box."""
+    return x[_at(tuple((start - first, end - first) for (first, _), (start, end) in zip(has, wanted, strict=True)))]
 
 
 def _activated(convolution: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -165,5 +189,6 @@ def _normalised(norm: nn.Module, outputs: Iterator[Tensor]) -> Callable[[Tensor]
     each = norm.num_channels // norm.num_groups
     scale = norm.weight / deviation.repeat_interleave(each)
     shift = norm.bias - mean.repeat_interleave(each) * scale
-    a, b = (value.float()[None, :, None, None] for value in (scale, shift))
+    space = [1] * (x.ndim - 2)
+    a, b = (value.float().reshape(1, -1, *space) for value in (scale, shift))
     return lambda x: x * a + b

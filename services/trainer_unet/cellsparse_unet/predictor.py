@@ -39,11 +39,19 @@ class Predictor:
         """Segments one image.
 
         Args:
-            image: Axes YX, any size, normalised to [0, 1].
+            image: Axes that the network was trained on, YX or ZYX, any size, normalised to [0, 1].
 
         Returns:
-            Label image, int32 YX: 0 background, 1 to n cells.
+            Label image, int32, axes as the image's: 0 background, 1 to n cells.
+
+        Raises:
+            InvalidArgument: The image has other axes.
         """
+        dims = self._config.dims
+        if image.ndim != dims:
+            raise InvalidArgument(
+                f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
+            )
         return cells(probabilities(self._net, image), self.cut)
 
     def tune(self, samples: Sequence[Sample]) -> None:
@@ -105,7 +113,7 @@ def _read(folder: Path) -> tuple[UNet, Config, Cut]:
     try:
         described = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         config = Config.from_json(json.dumps(described["config"]))
-        net = UNet(base_channels=config.base_channels)
+        net = UNet(base_channels=config.base_channels, dims=config.dims, flat_levels=config.flat_levels)
         net.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
         return net, config, Cut(**described["cut"])
     except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:

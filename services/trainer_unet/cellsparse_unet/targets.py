@@ -6,31 +6,35 @@ import numpy.typing as npt
 from cellsparse_unet.ellipses import cell_moments, draw
 
 IGNORED, BACKGROUND, OUTER, CENTRE, LIKELY_BACKGROUND = -1, 0, 1, 2, 3
+THICK = 2.0
+"""Distance of planes in pixels from which centres have no rim across them."""
 
 
-def three_classes(label: npt.NDArray[np.int32], centre_scale: float) -> npt.NDArray[np.int8]:
-    """Draws labelled cells as ellipses with smaller ellipses as centres.
+def three_classes(
+    label: npt.NDArray[np.int32], centre_scale: float, plane_distance: float = 1.0
+) -> npt.NDArray[np.int8]:
+    """Draws labelled cells as ellipses, in stacks ellipsoids, with smaller ones as centres.
 
     The ellipse of a cell may reach over unlabelled pixels, which become labelled, never over labelled background or
     another labelled cell. A cell's own pixels outside its ellipse are outer: they were marked as cell.
 
     Args:
-        label: Label image, axes YX: -1 not labelled, 0 background, n > 0 cell n; not changed.
+        label: Label image, axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n; not changed.
         centre_scale: Size of the centre ellipse relative to the cell's, above 0, below 1.
+        plane_distance: Distance of planes over the distance of pixels in a plane, above 0; stacks only.
 
     Returns:
-        Class of each pixel, axes YX: -1 not labelled, 0 background, 1 outer, 2 centre. The centre's rim is outer, but
-        every cell keeps at least one centre pixel if its centroid lies on a pixel it may draw on.
+        Class of each pixel, axes as the label's: -1 not labelled, 0 background, 1 outer, 2 centre. The centre's rim is
+        outer, but every cell keeps at least one centre pixel if its centroid lies on a pixel it may draw on.
     """
-    shape = (label.shape[0], label.shape[1])
+    shape = label.shape
     moments = cell_moments(label)
     owner, radius = draw(moments, shape, label)
     centre = np.where(radius <= centre_scale, owner, 0)
-    inner = centre * ~_rim(centre)
+    inner = centre * ~_rim(centre, rim_axes(label.ndim, plane_distance))
     middle = np.clip(np.rint(moments.centre).astype(int), 0, np.array(shape) - 1)
-    ys, xs = middle[:, 0], middle[:, 1]
-    own = owner[ys, xs] == moments.ids
-    inner[ys[own], xs[own]] = moments.ids[own]
+    own = owner[tuple(middle.T)] == moments.ids
+    inner[tuple(middle[own].T)] = moments.ids[own]
     classes = np.full(shape, IGNORED, np.int8)
     classes[label == 0] = BACKGROUND
     classes[(owner > 0) | (label > 0)] = OUTER
@@ -38,13 +42,25 @@ def three_classes(label: npt.NDArray[np.int32], centre_scale: float) -> npt.NDAr
     return classes
 
 
-def _rim(region: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Pixels that have one of four neighbours in another region; the image border is no neighbour."""
+def rim_axes(dims: int, plane_distance: float) -> tuple[int, ...]:
+    """Says along which axes a centre has a rim: not across planes so far apart that one of them is more than a rim.
+
+    Args:
+        dims: Number of axes of the image.
+        plane_distance: Distance of planes over the distance of pixels in a plane; stacks only.
+
+    Returns:
+        Numbers of the axes.
+    """
+    return tuple(range(dims)) if dims == 2 or plane_distance < THICK else tuple(range(1, dims))
+
+
+def _rim(region: npt.NDArray[np.int32], axes: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Pixels with a neighbour along one of the axes in another region; the image border is no neighbour."""
     rim = np.zeros(region.shape, bool)
-    down = region[1:] != region[:-1]
-    right = region[:, 1:] != region[:, :-1]
-    rim[1:] |= down
-    rim[:-1] |= down
-    rim[:, 1:] |= right
-    rim[:, :-1] |= right
+    for axis in axes:
+        here, there = np.moveaxis(rim, axis, 0), np.moveaxis(region, axis, 0)
+        step = there[1:] != there[:-1]
+        here[1:] |= step
+        here[:-1] |= step
     return rim

@@ -1,4 +1,4 @@
-"""Class probabilities of images of any size, within bounded memory."""
+"""Class probabilities of images and stacks of any size, within bounded memory."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +17,31 @@ def probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE
 
     Args:
         net: The network; used in evaluation mode, on the device it is on.
-        image: Axes YX, any size, normalised to [0, 1]; mirrored at its lower and right border up to the network's
-            multiple.
-        tile: Side in pixels of the largest square that goes through the network as a whole, a multiple of 32.
+        image: Axes YX or ZYX as the network's, any size, normalised to [0, 1]; mirrored at its far borders up to the
+            network's multiples.
+        tile: Side in pixels of the largest square that goes through the network as a whole, a multiple of 32; stacks
+            may have as many voxels.
 
     Returns:
-        Probabilities of background, outer and centre, float32 (3, Y, X).
+        Probabilities of background, outer and centre, float32 (3, Y, X) or (3, Z, Y, X).
     """
-    height, width = image.shape
-    padded = np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE)), mode="reflect")
+    missing = [(0, -length % multiple) for length, multiple in zip(image.shape, net.multiples, strict=True)]
+    padded = np.pad(image, missing, mode="reflect")
     was_training = net.training
     net.eval()
     with torch.inference_mode():
         fits = padded.size <= tile * tile
-        found = _run(net, padded) if fits else probabilities_by_parts(net, padded, tile // 2)
+        found = _run(net, padded) if fits else probabilities_by_parts(net, padded, _part(tile, image.ndim))
     net.train(was_training)
-    return found[:, :height, :width]
+    return found[:, *(slice(length) for length in image.shape)]
+
+
+def _part(tile: int, dims: int) -> int:
+    """Side of a part with a quarter of the pixels that go through as a whole, a multiple of the network's."""
+    if dims == 2:
+        return tile // 2
+    side = int(np.cbrt(tile * tile / 4) + 1e-6)  # the cube root of a cube may come out just below its side
+    return max(MULTIPLE, side // MULTIPLE * MULTIPLE)
 
 
 def _run(net: UNet, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

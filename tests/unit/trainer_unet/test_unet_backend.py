@@ -85,7 +85,7 @@ def test_infinite_loss_names_the_step(cell_sample, make_config):
     broken = Sample(name="b", image=np.full(cell_sample.image.shape, np.nan, np.float32), label=cell_sample.label)
     training = backend.create(make_config(), [broken], "cpu")
     before = state(training)
-    with pytest.raises(FloatingPointError, match="step 4"):
+    with pytest.raises(FloatingPointError, match="step 5"):
         training.train_step(4)
     assert all(torch.equal(value, before[name]) for name, value in state(training).items())
 
@@ -103,3 +103,8 @@ def test_names(make_config):
     assert backend.NAME == "unet"
     assert backend.devices()[0] == "cpu"
     assert set(backend.versions()) >= {"torch", "numpy"}
+
+
+def test_bfloat16_is_refused_on_a_cpu(make_config, cell_sample):
+    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but the run is on a CPU"):
+        backend.create(make_config(precision="bfloat16"), [cell_sample], "cpu")

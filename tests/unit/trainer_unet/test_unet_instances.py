@@ -8,7 +8,7 @@ import pytest
 from cellsparse_common.matching import match_counts, scores
 from cellsparse_unet.instances import Cut, cells
 from cellsparse_unet.targets import three_classes
-from cellsparse_unet.tuning import best_cut, default_cut, sparse_counts
+from cellsparse_unet.tuning import best_cut, default_cut
 
 CUT = Cut(
     method="watershed", centre_threshold=0.8, cell_threshold=0.5, centre_scale=0.5, centre_smoothing=0, smallest_cell=0
@@ -70,16 +70,6 @@ def test_ranges_are_checked():
     ):
         with pytest.raises(ValueError, match=next(iter(change))):
             replace(CUT, **change)
-
-
-def test_sparse_counts_see_the_whole_outline(dense):
-    label = np.where(dense == 3, 3, -1).astype(np.int32)
-    too_large = np.zeros_like(dense)
-    too_large[44:78, 9:43] = 1  # 1.9 times the cell, half of it on unlabelled pixels
-    assert sparse_counts(label, dense)[0].tp == 1
-    assert sparse_counts(label, dense)[0].fp == 0
-    found = sparse_counts(label, too_large)
-    assert (found[0].tp, found[-1].tp) == (1, 0)
 
 
 def test_tuning_keeps_defaults_without_evidence(make_config):

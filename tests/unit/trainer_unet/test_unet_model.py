@@ -66,3 +66,16 @@ def test_first_weights_depend_on_the_seed_alone():
 
     assert torch.equal(weights(2**64 - 1, 0), weights(2**64 - 1, 1))
     assert not torch.equal(weights(0, 0), weights(1, 0))
+
+
+def test_training_computes_the_same_function_in_fewer_operations():
+    net = UNet(base_channels=4).double()
+    initialise(net, 0)
+    image = torch.rand(2, 1, *net.multiples, dtype=torch.float64)
+    found = {}
+    for mode in (True, False):
+        out = net.train(mode)(image)
+        gradients = torch.autograd.grad(out[:, 2].exp().sum(), list(net.parameters()))
+        found[mode] = (out, *gradients)
+    for trained, plain in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(trained, plain)
