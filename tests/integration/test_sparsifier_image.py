@@ -108,6 +108,22 @@ def test_colour_images_work(server):
     assert list(sparsify(server, request(tiff(colour, photometric="rgb")))[1].kept) == [1, 4]
 
 
+def test_a_stack_is_one_image(server):
+    """Its planes are not sparsified one by one, and few planes are no channels where the axes are given."""
+    image, label = np.stack([IMAGE] * 3), np.stack([LABEL] * 3)
+    label[0, 0, 0] = 9  # flat
+    asked = request(tiff(image), tiff(label), background_distance=3)
+    asked.axes = "ZYX"
+    answer = server.stub.Sparsify(asked, timeout=60)
+    sparse = decode_image(answer.label, max_pixels=2**20, stacks=True)
+    assert (sparse.axes, list(answer.kept), answer.candidates) == ("ZYX", [1, 4], 4)
+    np.testing.assert_array_equal(sparse.array, np.stack([sparsify(server, request(background_distance=3))[0]] * 3))
+    asked.axes = ""
+    with pytest.raises(grpc.RpcError, match="label has 3 channels") as refused:
+        server.stub.Sparsify(asked, timeout=60)
+    assert refused.value.code() == CODES.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64, np.float32])
 def test_unsigned_labels_are_signed_before_they_are_masked(server, dtype):
     """With numpy 2, -1 written into a uint16 array silently becomes 65535."""
@@ -149,7 +165,11 @@ BAD = {
     "a cut file": (request(tiff(IMAGE, compression="zlib")[:700]), CODES.INVALID_ARGUMENT, "image"),
     "a cut label file": (request(label=tiff(LABEL)[:-5000]), CODES.INVALID_ARGUMENT, "label"),
     "five channels": (request(tiff(np.zeros((64, 64, 5), np.uint8))), CODES.INVALID_ARGUMENT, "5 channels"),
-    "a stack": (request(tiff(np.zeros((9, 64, 64), np.uint8), metadata={"axes": "ZYX"})), CODES.INVALID_ARGUMENT, "3D"),
+    "a stack with labels of one plane": (
+        request(tiff(np.zeros((9, 64, 64), np.uint8), metadata={"axes": "ZYX"})),
+        CODES.INVALID_ARGUMENT,
+        "is 64 x 64 pixels, its image 9 x 64 x 64",
+    ),
     "3D labels": (
         request(label=tiff(np.ones((9, 64, 64), np.uint8), metadata={"axes": "ZYX"})),
         CODES.INVALID_ARGUMENT,

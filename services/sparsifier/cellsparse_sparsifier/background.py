@@ -33,29 +33,62 @@ def mark_background(
     *,
     rule: Background,
     distance: int,
+    plane_step: float = 1.0,
 ) -> None:
     """Sets the kept background pixels of a sparse label image to 0, in place.
 
     Only pixels that the dense label image calls background (0) become background: cells and unlabelled pixels stay.
 
     Args:
-        sparse: int32 YX, C order, kept cells set and all else -1; written.
-        label: the dense label image, integer YX.
+        sparse: int32 YX or ZYX, C order, kept cells set and all else -1; written.
+        label: the dense label image, integer, the same axes.
         starts: first pixel of each run of kept cells' pixels, index into the flattened image.
         lengths: pixels of each of these runs.
         rule: which background.
-        distance: pixels, for SHIFTED and RING.
+        distance: pixels, for SHIFTED (which stays in its plane) and RING.
+        plane_step: distance of a stack's planes in pixels, for RING.
     """
     # Where the dense label image is 0 the sparse one is still -1, and adding 1 sets it to 0: far faster than a mask.
     if rule is Background.ALL:
         sparse += label == 0
     elif rule is Background.SHIFTED:
-        y, x = np.divmod(run_pixels(starts, lengths), label.shape[1])
-        y, x = np.maximum(y - distance, 0), np.maximum(x - distance, 0)
-        empty = label[y, x] == 0
-        sparse[y[empty], x[empty]] = 0
+        pixels = run_pixels(starts, lengths)
+        y, x = np.divmod(pixels % (label.shape[-2] * label.shape[-1]), label.shape[-1])
+        moved = pixels - np.minimum(y, distance) * label.shape[-1] - np.minimum(x, distance)
+        sparse.reshape(-1)[moved[label.reshape(-1)[moved] == 0]] = 0
+    elif rule is Background.RING and label.ndim == 3:
+        mark_ring_of_stack(sparse, label, starts, lengths, distance=distance, plane_step=plane_step)
     elif rule is Background.RING:
         sparse += _near_runs(starts, lengths, label.shape, distance) & (label == 0)
+
+
+def mark_ring_of_stack(
+    sparse: NDArray[np.int32],
+    label: NDArray[np.integer[Any]],
+    starts: IntArray,
+    lengths: IntArray,
+    *,
+    distance: int,
+    plane_step: float,
+) -> None:
+    """Sets all background of a stack within `distance` of a kept cell to 0, in place.
+
+    The squared distance to a cell of another plane is that within the plane plus that between the planes, so one 2D
+    distance transform per plane that holds cells tells all; memory beyond the stack is that of a few planes.
+    """
+    size = label.shape[1] * label.shape[2]
+    of_plane = starts // size
+    begins = np.searchsorted(of_plane, np.arange(label.shape[0] + 1))
+    reach = min(int(distance / plane_step), label.shape[0])
+    for z in np.unique(of_plane).tolist():
+        runs = slice(begins[z], begins[z + 1])
+        away = np.ones(label.shape[1:], bool)
+        away.reshape(-1)[run_pixels(starts[runs] - z * size, lengths[runs])] = False
+        squared = np.square(distance_transform_edt(away))
+        for other in range(max(0, z - reach), min(label.shape[0], z + reach + 1)):
+            # Squared distances within a plane are whole numbers: the margin only absorbs rounding.
+            left = distance * distance - (plane_step * (other - z)) ** 2 + 1e-6
+            sparse[other][(squared <= left) & (label[other] == 0)] = 0
 
 
 def run_pixels(starts: IntArray, lengths: IntArray) -> IntArray:

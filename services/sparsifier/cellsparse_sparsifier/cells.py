@@ -1,7 +1,11 @@
-"""Cells of a label image as runs: one pass over the pixels, then everything else on a few numbers per row of a cell."""
+"""Cells of a label image as runs: one pass over the pixels, then everything else on a few numbers per row of a cell.
+
+Stacks take the same way: their runs lie along the rows of all planes, so a cell is one cell in all its planes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +14,21 @@ from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
 
+RUNS_AT_ONCE = 2**18
+"""Runs whose places in space are in memory together."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """The cells of one label image and the runs (pieces of rows) they are made of.
 
     Attributes:
-        label: the label image, integer YX: below 0 not labelled, 0 background, n > 0 cell n.
+        label: the label image, integer YX or ZYX: below 0 not labelled, 0 background, n > 0 cell n.
         numbers: the cells' labels, int64, ascending.
         sizes: pixels of each cell, int64.
         means: mean over each cell of the channel mean, float64, in the image's intensity units.
-        candidate: True for cells that may be kept: those whose pixels do not all lie on one line.
+        candidate: True for cells that may be kept: those whose pixels do not all lie on one line (2D) or in one plane
+            (stacks).
         run_starts: first pixel of each run of cell pixels, index into the flattened label image, ascending.
         run_lengths: pixels of each run.
         run_cells: index of each run's cell in `numbers`.
@@ -42,20 +50,21 @@ def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer[Any]]) -
     Sums of integer images are exact integers, so that equal means are equal floats and tie.
 
     Args:
-        image: intensities, YX or YXC, real numbers; channels count equally.
-        label: integer YX, the image's height and width: below 0 not labelled, 0 background, n > 0 cell n.
+        image: intensities, YX or YXC, of a stack ZYX or ZYXC, real numbers; channels count equally.
+        label: integer YX or ZYX, the image's size: below 0 not labelled, 0 background, n > 0 cell n.
 
     Returns:
         The measured cells.
 
     Raises:
-        ValueError: the image is not 2D with optional channels, the sizes differ or an intensity inside a cell is NaN or
-            infinite.
+        ValueError: the image is no plane or stack with optional channels, the sizes differ or an intensity inside a
+            cell is NaN or infinite.
     """
-    if label.ndim != 2 or image.ndim not in (2, 3) or image.shape[:2] != label.shape:
+    if label.ndim not in (2, 3) or image.ndim - label.ndim not in (0, 1) or image.shape[: label.ndim] != label.shape:
         raise ValueError(f"an image of shape {image.shape} and a label image of shape {label.shape} do not match")
     starts, lengths, values = _runs(label)
-    sums = _run_sums(image, starts)
+    channels = image.shape[-1] if image.ndim > label.ndim else 1
+    sums = _run_sums(image, starts, channels)
     of_cells = values > 0
     starts, lengths, values, sums = starts[of_cells], lengths[of_cells], values[of_cells], sums[of_cells]
 
@@ -67,13 +76,13 @@ def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer[Any]]) -
     if not np.isfinite(totals).all():
         bad = int(numbers[np.flatnonzero(~np.isfinite(totals))[0]])
         raise ValueError(f"the image holds NaN or infinite intensities in cell {bad}; replace them by numbers")
-    channels = image.shape[2] if image.ndim == 3 else 1
+    spread = _spread if label.ndim == 2 else _spread_in_space
     return Cells(
         label=label,
         numbers=numbers,
         sizes=sizes,
         means=np.asarray(totals / (sizes * channels), np.float64),
-        candidate=_spread(starts, lengths, run_cells, numbers.size, label.shape[1]),
+        candidate=spread(starts, lengths, run_cells, numbers.size, label.shape),
         run_starts=starts,
         run_lengths=lengths,
         run_cells=run_cells,
@@ -83,16 +92,15 @@ def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer[Any]]) -
 def _runs(label: NDArray[np.integer[Any]]) -> tuple[IntArray, IntArray, IntArray]:
     """Starts, lengths and values of all runs of equal labels along the rows, in raster order."""
     begins = np.ones(label.shape, bool)
-    np.not_equal(label[:, 1:], label[:, :-1], out=begins[:, 1:])
+    np.not_equal(label[..., 1:], label[..., :-1], out=begins[..., 1:])
     starts = np.flatnonzero(begins)
     return starts, np.diff(starts, append=label.size), label.reshape(-1)[starts].astype(np.int64)
 
 
-def _run_sums(image: NDArray[np.generic], starts: IntArray) -> NDArray[np.int64] | NDArray[np.float64]:
+def _run_sums(image: NDArray[np.generic], starts: IntArray, channels: int) -> NDArray[np.int64] | NDArray[np.float64]:
     """Sum of all channels over each run of the flattened image: int64 up to 32 bit integers, else float64."""
     if starts.size == 0:
         return np.zeros(0, np.int64)
-    channels = image.shape[2] if image.ndim == 3 else 1
     whole = image.dtype.kind in "bui" and image.dtype.itemsize <= 4
     flat = image.reshape(-1)
     return np.add.reduceat(flat, starts * channels, dtype=np.int64 if whole else np.float64)
@@ -116,13 +124,15 @@ def _compact(values: IntArray, pixels: int) -> tuple[IntArray, IntArray]:
     return numbers, table[values]
 
 
-def _spread(starts: IntArray, lengths: IntArray, run_cells: IntArray, cells: int, width: int) -> NDArray[np.bool_]:
+def _spread(
+    starts: IntArray, lengths: IntArray, run_cells: IntArray, cells: int, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
     """Which cells have pixels off the line through their first and their last pixel: exact, in integers.
 
     This is "minor axis length above zero" without its rounding: for a line, floating-point moments give 0 or 1e-6. The
     products are at most height x width, so int64 never overflows. A run lies on a line if both its ends do.
     """
-    y, x = np.divmod(starts, width)
+    y, x = np.divmod(starts, shape[1])
     end = x + lengths - 1
     first, last = np.empty(cells, np.int64), np.empty(cells, np.int64)
     first[run_cells[::-1]] = np.arange(starts.size)[::-1]  # of repeated indices the last assignment stays
@@ -133,3 +143,42 @@ def _spread(starts: IntArray, lengths: IntArray, run_cells: IntArray, cells: int
     spread = np.zeros(cells, bool)
     spread[run_cells[off]] = True
     return spread
+
+
+def _spread_in_space(
+    starts: IntArray, lengths: IntArray, run_cells: IntArray, cells: int, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Which cells have pixels off every plane: exact, in integers.
+
+    As in 2D this is "minor axis length above zero", which in 3D is 2 sqrt(5) times the root of the smallest variance
+    along any direction (skimage.measure.regionprops): a cell that lies in one plane, however turned, has no volume to
+    speak of, and no ellipsoid or star can be fitted to it. The products are at most a few times the stack's voxels.
+    """
+    ends = starts + lengths - 1
+    first, last = np.empty(cells, np.int64), np.empty(cells, np.int64)
+    first[run_cells[::-1]] = starts[::-1]  # of repeated indices the last assignment stays
+    last[run_cells] = ends
+    origin = np.stack(np.unravel_index(first, shape), axis=-1)
+    line = np.stack(np.unravel_index(last, shape), axis=-1) - origin
+    normals = np.zeros((cells, 3), np.int64)
+    for owner, place in _seen_from(origin, starts, ends, run_cells, shape):
+        normal = np.cross(line[owner], place)
+        off_line = np.flatnonzero(normal.any(axis=1))
+        normals[owner[off_line]] = normal[off_line]  # any one of them spans the cell's plane, if it has one
+    spread = np.zeros(cells, bool)
+    for owner, place in _seen_from(origin, starts, ends, run_cells, shape):
+        spread[owner[(place * normals[owner]).sum(axis=1) != 0]] = True
+    return spread
+
+
+def _seen_from(
+    origin: IntArray, starts: IntArray, ends: IntArray, run_cells: IntArray, shape: tuple[int, ...]
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yields cells and places (z, y, x) of both ends of their runs from their first pixel, a part at a time.
+
+    A run lies in a plane if both its ends do.
+    """
+    for begin in range(0, starts.size, RUNS_AT_ONCE):
+        part = slice(begin, begin + RUNS_AT_ONCE)
+        for pixels in (starts[part], ends[part]):
+            yield run_cells[part], np.stack(np.unravel_index(pixels, shape), axis=-1) - origin[run_cells[part]]

@@ -87,7 +87,7 @@ def sparsify_dataset(reader: Reader, request: Request) -> Iterator[Response]:
 def _nothing_kept(request: Request, items: int) -> InvalidArgument:
     return InvalidArgument(
         f"No cell of dataset {request.dataset_id} can be kept: none of the {items} items to sparsify has a cell whose "
-        "pixels are not all on one line.",
+        "pixels are not all on one line (in a stack: in one plane).",
         "dataset_id",
     )
 
@@ -105,7 +105,10 @@ def _warnings(results: list[SparseItem]) -> list[str]:
     """Sentences about items that kept no cell, at most `MAX_WARNINGS`."""
     barren = [result.item.name for result in results if not result.candidates]
     spared = sum(1 for result in results if result.candidates and not result.item.cells)
-    sentences = [f"Item {name!r} keeps no cell: it has none whose pixels are not all on one line." for name in barren]
+    sentences = [
+        f"Item {name!r} keeps no cell: it has none whose pixels are not all on one line (in one plane)."
+        for name in barren
+    ]
     if spared:
         sentences.insert(0, f"{spared} item(s) keep no cell: the cells chosen over all items are elsewhere.")
     if len(sentences) > MAX_WARNINGS:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellsparse_common.datasets import put_blob, read_image, read_labels
+from cellsparse_common.datasets import label_shape, put_blob, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.labels import encode_labels
 from cellsparse_common.storage import ObjectStore
@@ -27,13 +28,15 @@ class Reader:
 
     Attributes:
         store: where the images and label images are.
-        max_pixels: largest image to read, height x width.
+        max_pixels: largest image to read, height x width, of a stack x planes.
         check: called before each item; raises what ends the work early.
+        count: called with the number of pixels of each item that was sparsified.
     """
 
     store: ObjectStore
     max_pixels: int
     check: Callable[[], None]
+    count: Callable[[int], None] = lambda _: None
 
     def measure(self, item: Item) -> Cells:
         """Measures one item's cells.
@@ -44,10 +47,11 @@ class Reader:
             StorageError: the item cannot be read.
         """
         self.check()
-        height, width = item.shape[:2]
-        if height * width > self.max_pixels:
+        shape = label_shape(item)
+        if math.prod(shape) > self.max_pixels:
+            spelled = " x ".join(map(str, shape))
             raise ResourceExhausted(
-                f"Item {item.name!r} has {height} x {width} pixels; allowed: at most {self.max_pixels:,} in an image."
+                f"Item {item.name!r} has {spelled} pixels; allowed: at most {self.max_pixels:,} in an image."
             )
         try:
             return measure_cells(read_image(self.store, item), read_labels(self.store, item))
@@ -88,10 +92,11 @@ def sparsify_items(
         cells = reader.measure(item)
         candidates = np.flatnonzero(cells.candidate)
         kept = candidates[_choose(cells, item, settings) if chosen is None else chosen[place]]
-        sparse = keep_cells(cells, kept, settings)
+        sparse = keep_cells(cells, kept, settings, spacing=item.spacing)
+        reader.count(math.prod(label_shape(item)))
         result = Item()
         result.CopyFrom(item)
-        result.label_sha256 = put_blob(reader.store, encode_labels(sparse.label)) if kept.size else ""
+        result.label_sha256 = put_blob(reader.store, encode_labels(sparse.label, item.spacing)) if kept.size else ""
         result.cells = kept.size
         result.labelled_pixels = int(np.count_nonzero(sparse.label >= 0))
         yield SparseItem(item=result, candidates=candidates.size)
@@ -99,12 +104,12 @@ def sparsify_items(
 
 def write_blank_labels(store: ObjectStore, items: Sequence[Item]) -> None:
     """Gives items that keep no cell a label image of -1 everywhere, one blob for all of the same size."""
-    written: dict[tuple[int, int], str] = {}
+    written: dict[tuple[tuple[int, ...], tuple[float, ...]], str] = {}
     for item in items:
-        height, width = item.shape[:2]
-        if (height, width) not in written:
-            written[height, width] = put_blob(store, encode_labels(np.full((height, width), -1, np.int32)))
-        item.label_sha256 = written[height, width]
+        shape, spacing = label_shape(item), tuple(item.spacing)
+        if (shape, spacing) not in written:
+            written[shape, spacing] = put_blob(store, encode_labels(np.full(shape, -1, np.int32), spacing))
+        item.label_sha256 = written[shape, spacing]
 
 
 def _choose(cells: Cells, item: Item, settings: Settings) -> IntArray:

@@ -13,6 +13,7 @@ from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 from cellsparse_sparsifier.dataset import sparsify_dataset
 from cellsparse_sparsifier.items import Reader
+from cellsparse_sparsifier.metrics import SparsifyMetrics
 from cellsparse_sparsifier.requests import read_settings
 from cellsparse_sparsifier.sparsify import Settings, Sparse, sparsify
 
@@ -20,7 +21,8 @@ from cellsparse_sparsifier.sparsify import Settings, Sparse, sparsify
 class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
     """Serves `SparsifierService`; keeps nothing between calls."""
 
-    def __init__(self, settings: ServerSettings, store: ObjectStore) -> None:
+    def __init__(self, settings: ServerSettings, store: ObjectStore, metrics: SparsifyMetrics) -> None:
+        self._metrics = metrics
         self._settings = settings
         self._store = store
         self._ending = threading.Event()
@@ -37,14 +39,16 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
         for field in ("image", "label"):
             self._check_file(getattr(request, field), field)
         limit = self._settings.max_pixels
-        image = decode_image(request.image, max_pixels=limit).array
-        label = decode_labels(request.label, shape=(image.shape[0], image.shape[1]), max_pixels=limit)
+        image = decode_image(request.image, max_pixels=limit, stacks=True, axes=request.axes)
+        shape = image.array.shape[: len(image.axes.rstrip("C"))]
+        label = decode_labels(request.label, shape=shape, max_pixels=limit)
         try:
-            sparse = sparsify(image, label, settings)
+            sparse = sparsify(image.array, label, settings, spacing=image.spacing)
         except ValueError as error:
             raise InvalidArgument(f"The image cannot be sparsified: {error}.", "image") from error
+        self._metrics.count(label.size)
         return sparsifier_pb2.SparsifyResponse(
-            label=encode_labels(sparse.label),
+            label=encode_labels(sparse.label, image.spacing),
             kept=sparse.kept.tolist(),
             candidates=sparse.candidates,
             warnings=_warnings(sparse, settings),
@@ -61,7 +65,7 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
             if self._ending.is_set():
                 raise Unavailable("The sparsifier is being stopped; ask again in a moment.")
 
-        reader = Reader(store=self._store, max_pixels=self._settings.max_pixels, check=check)
+        reader = Reader(store=self._store, max_pixels=self._settings.max_pixels, check=check, count=self._metrics.count)
         yield from sparsify_dataset(reader, request)
 
     def _check_file(self, data: bytes, field: str) -> None:
@@ -73,7 +77,7 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
 
 def _warnings(sparse: Sparse, settings: Settings) -> list[str]:
     if not sparse.candidates:
-        return ["No cell was kept: the label image has no cell whose pixels are not all on one line."]
+        return ["No cell was kept: the label image has no cell whose pixels are not all on one line (in one plane)."]
     asked = settings.count(sparse.candidates)
     if sparse.kept.size < asked:
         return [f"{sparse.kept.size} cells were kept of {asked} asked for; {sparse.candidates} could be kept."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ class Sparse:
     """A sparsified label image.
 
     Attributes:
-        label: int32 YX: -1 not labelled, 0 background, n > 0 cell n, numbered as in the dense label image.
+        label: int32 YX or ZYX: -1 not labelled, 0 background, n > 0 cell n, numbered as in the dense label image.
         kept: labels of the kept cells, int64, ascending.
         candidates: number of candidate cells in the dense label image.
     """
@@ -74,14 +75,16 @@ def sparsify(
     settings: Settings,
     *,
     seed: int | list[int] | None = None,
+    spacing: Sequence[float] = (),
 ) -> Sparse:
     """Sparsifies one image, in time linear in its pixels. The inputs are not changed.
 
     Args:
-        image: intensities, YX or YXC.
-        label: dense label image, integer YX, values up to 2**31 - 1; below 0 is not labelled and stays so.
+        image: intensities, YX or YXC, of a stack ZYX or ZYXC.
+        label: dense label image, integer YX or ZYX, values up to 2**31 - 1; below 0 is not labelled and stays so.
         settings: what to keep; total amounts are over this image.
         seed: overrides the settings' seed.
+        spacing: size of a pixel along each axis of the label image, in any unit; empty if not known.
 
     Returns:
         The sparse label image; without any candidate it is -1 everywhere.
@@ -97,16 +100,17 @@ def sparsify(
         count=settings.count(candidates.size),
         seed=settings.seed if seed is None else seed,
     )
-    return keep_cells(cells, candidates[chosen], settings)
+    return keep_cells(cells, candidates[chosen], settings, spacing=spacing)
 
 
-def keep_cells(cells: Cells, kept: IntArray, settings: Settings) -> Sparse:
+def keep_cells(cells: Cells, kept: IntArray, settings: Settings, *, spacing: Sequence[float] = ()) -> Sparse:
     """Draws the sparse label image of the chosen cells.
 
     Args:
         cells: the measured cells of one image.
         kept: indices of the cells to keep in `cells.numbers`, ascending.
         settings: which background; an image without a kept cell keeps none, whatever the rule.
+        spacing: size of a pixel along each axis of the label image, in any unit; empty if not known.
     """
     sparse = np.full(cells.label.shape, -1, np.int32)
     if kept.size:
@@ -116,5 +120,13 @@ def keep_cells(cells: Cells, kept: IntArray, settings: Settings) -> Sparse:
         starts, lengths = cells.run_starts[runs], cells.run_lengths[runs]
         numbers = cells.numbers[cells.run_cells[runs]].astype(np.int32)
         sparse.reshape(-1)[run_pixels(starts, lengths)] = np.repeat(numbers, lengths)
-        mark_background(sparse, cells.label, starts, lengths, rule=settings.background, distance=settings.distance)
+        mark_background(
+            sparse,
+            cells.label,
+            starts,
+            lengths,
+            rule=settings.background,
+            distance=settings.distance,
+            plane_step=spacing[0] / spacing[2] if len(spacing) == 3 else 1.0,
+        )
     return Sparse(label=sparse, kept=cells.numbers[kept], candidates=int(cells.candidate.sum()))
