@@ -5,12 +5,13 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from cellsparse_common.settings import ENV_PREFIX, StoreSettings
-from cellsparse_orchestrator.launchers.base import SPARSIFIER, Service
+from cellsparse_orchestrator.launchers.base import ONE, SPARSIFIER, Service, Size
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -79,14 +80,25 @@ class LocalLauncher:
         keeper = self._keepers.get(name)
         return None if keeper is None else keeper.service
 
-    def place(self, backend: str, run_id: str, attempt: int) -> Service:
+    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.service(backend) or Service(
             name=backend, missing=True, message=f"No {backend} trainer is configured."
         )
 
+    def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+        """Return the backend's trainer (see `Launcher`)."""
+        return self.place(backend, run_id, attempt, size)
+
     def release(self, run_id: str, attempt: int) -> None:
         """Do nothing: the trainer stays (see `Launcher`)."""
+
+    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+        """Do nothing: no answer here says `waiting` (see `Launcher`)."""
+
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
+        """Do nothing: nothing is made for an attempt (see `Launcher`)."""
+        return True
 
 
 class _Keeper(threading.Thread):

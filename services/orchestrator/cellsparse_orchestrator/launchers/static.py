@@ -1,8 +1,9 @@
 """Services that somebody else runs, at given addresses."""
 
 import threading
+from collections.abc import Callable
 
-from cellsparse_orchestrator.launchers.base import SPARSIFIER, Service
+from cellsparse_orchestrator.launchers.base import ONE, SPARSIFIER, Service, Size
 from cellsparse_orchestrator.launchers.probe import probe
 
 _PROBE_SECONDS = 4.0
@@ -50,14 +51,25 @@ class StaticLauncher:
         with self._lock:
             return self._services.get(name)
 
-    def place(self, backend: str, run_id: str, attempt: int) -> Service:
+    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.service(backend) or Service(
             name=backend, missing=True, message=f"No address of a {backend} trainer is configured."
         )
 
+    def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+        """Return the backend's trainer (see `Launcher`)."""
+        return self.place(backend, run_id, attempt, size)
+
     def release(self, run_id: str, attempt: int) -> None:
         """Do nothing: the trainer stays (see `Launcher`)."""
+
+    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+        """Do nothing: no answer here says `waiting` (see `Launcher`)."""
+
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
+        """Do nothing: nothing is made for an attempt (see `Launcher`)."""
+        return True
 
     def _watch(self, name: str, address: str) -> None:
         while True:

@@ -1,0 +1,1 @@
+"""Runs every training attempt as a Kubernetes Job."""

@@ -1,0 +1,53 @@
+"""What the launcher remembers of Jobs and pods: only what it decides by, so that thousands stay small."""
+
+from cellsparse_orchestrator.launchers.kubernetes.settings import Object
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""Label of a pod: which of its Job's pods it is, from 0."""
+
+
+def job_digest(job: Object) -> Object:
+    """Return the parts of a Job that `judge` and the launcher read."""
+    metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
+    return {
+        "metadata": {"name": metadata["name"], "uid": metadata["uid"], "labels": _labels(metadata)},
+        "spec": {key: spec[key] for key in ("suspend", "activeDeadlineSeconds", "completions") if key in spec},
+        "status": {"conditions": [_condition(condition) for condition in status.get("conditions", [])]},
+    }
+
+
+def pod_digest(pod: Object) -> Object:
+    """Return the parts of a pod that `judge` and the launcher read."""
+    metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    kept = {"name": metadata["name"], "created": metadata["creationTimestamp"], "labels": _labels(metadata)}
+    if metadata.get("deletionTimestamp"):
+        kept["deletionTimestamp"] = metadata["deletionTimestamp"]
+    limits = [{"resources": {"limits": c.get("resources", {}).get("limits", {})}} for c in spec.get("containers", [])]
+    return {
+        "metadata": kept,
+        "spec": {"nodeName": spec.get("nodeName", ""), "containers": limits},
+        "status": {
+            **{key: status[key] for key in ("phase", "reason", "message", "podIP") if key in status},
+            "conditions": [_condition(condition) for condition in status.get("conditions", [])],
+            "containerStatuses": [
+                {"image": container.get("image", ""), "state": container.get("state", {})}
+                for container in status.get("containerStatuses", [])
+            ],
+        },
+    }
+
+
+def _labels(metadata: Object) -> Object:
+    labels = metadata.get("labels", {})
+    return {key: labels[key] for key in ("cellsparse.dev/run", "cellsparse.dev/attempt", INDEX) if key in labels}
+
+
+def _condition(condition: Object) -> Object:
+    return {key: condition[key] for key in ("type", "status", "reason", "message") if key in condition}
+
+
+def place_name(found: Object) -> str:
+    """Return the name of the place (`manifests.Place`) that a Job or pod belongs to; "" if it is nobody's."""
+    labels = found["metadata"]["labels"]
+    run, attempt = labels.get("cellsparse.dev/run", ""), labels.get("cellsparse.dev/attempt", "")
+    return f"{run}-a{attempt}" if run and attempt else ""

@@ -1,0 +1,58 @@
+"""Sees to it that a training on several nodes gets all its places or holds none."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict
+
+
+class Gangs:
+    """Gives back what attempts hold in part for too long, and knows when they may try again.
+
+    Kubernetes places pods one by one: of two trainings that need all of the same nodes each may get a part.
+
+    Args:
+        seconds: How long a part may be held. The pause before the next try is up to half of it, by chance, so that two
+            do not meet again.
+        remove: Deletes a Job by name, soon.
+    """
+
+    def __init__(self, seconds: float, remove: Callable[[str], None]) -> None:
+        self._seconds = seconds
+        self._remove = remove
+        self._since: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+
+    def look(self, name: str, verdict: Verdict) -> Verdict:
+        """Return the verdict on an attempt's pods; one that has held a part for too long loses its Job."""
+        if not verdict.in_part:
+            self._since.pop(name, None)
+            return verdict
+        since = self._since.setdefault(name, time.monotonic())
+        if time.monotonic() - since < self._seconds:
+            return verdict
+        del self._since[name]
+        self._not_before[name] = time.monotonic() + random.uniform(0.0, self._seconds / 2)
+        self._remove(name)
+        return replace(verdict, message=f"{verdict.message.removesuffix('.')}; places were given back.", in_part=False)
+
+    def waits(self, name: str, *, left: bool) -> Verdict | None:
+        """Return what an attempt that gave its places back waits for; None if its Job may be made.
+
+        Args:
+            name: Of the Job.
+            left: Whether the Job, or a pod of it, is still there.
+        """
+        if name not in self._not_before:
+            return None
+        if left or time.monotonic() < self._not_before[name]:
+            return Verdict(waiting=True, no_room=True, message="Waiting until all its nodes have room at once.")
+        del self._not_before[name]
+        return None
+
+    def forget(self, name: str) -> None:
+        """Forget an attempt that has ended."""
+        self._since.pop(name, None)
+        self._not_before.pop(name, None)

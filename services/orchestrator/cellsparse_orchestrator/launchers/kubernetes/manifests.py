@@ -1,0 +1,240 @@
+"""From an attempt to the Kubernetes objects that run it: a pure function, so that tests compare whole objects."""
+
+from dataclasses import dataclass
+
+from cellsparse_orchestrator.launchers.base import ONE, Size
+from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object, TrainerTemplate
+
+MANAGER = "cellsparse-orchestrator"
+CREDENTIALS = "/run/cellsparse/credentials"
+CA_FOLDER = "/run/cellsparse/ca"
+TLS_FOLDER = "/run/cellsparse/tls"
+SCRATCH = "/tmp"  # noqa: S108 - of a container of its own, on a volume of its own
+_USER = 10001
+_LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What needs a place to train in."""
+
+    run_id: str
+    backend: str
+    attempt: int
+    """From 1."""
+    size: Size = ONE
+    """Its nodes are pods, and each process of a pod has GPUs of its own."""
+
+    @property
+    def name(self) -> str:
+        """Name of the Job and its Service: the same for the same attempt, so that nothing is made twice."""
+        return f"{self.run_id}-a{self.attempt}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """The Service that Jobs belong to."""
+
+    name: str
+    uid: str
+
+
+def selector(instance: str) -> str:
+    """Return the label selector of all that an installation makes here."""
+    return f"app.kubernetes.io/managed-by={MANAGER},app.kubernetes.io/instance={instance}"
+
+
+def labels(place: Place, cluster: ClusterSettings) -> dict[str, str]:
+    """Return the labels of an attempt's objects."""
+    return {
+        "app.kubernetes.io/name": f"trainer-{place.backend}",
+        "app.kubernetes.io/component": "trainer",
+        "app.kubernetes.io/part-of": "cellsparse",
+        "app.kubernetes.io/instance": cluster.instance,
+        "app.kubernetes.io/managed-by": MANAGER,
+        "cellsparse.dev/run": place.run_id,
+        "cellsparse.dev/attempt": str(place.attempt),
+    }
+
+
+def job(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, owner: Owner | None) -> Object:
+    """Return the Job of an attempt: one pod for each node, one try.
+
+    Retries are the orchestrator's: it knows which failures another attempt may overcome.
+    """
+    kueue = {"kueue.x-k8s.io/queue-name": trainer.queue} if trainer.queue else {}
+    metadata: Object = {
+        "name": place.name,
+        "namespace": cluster.namespace,
+        "labels": {**labels(place, cluster), **kueue},
+    }
+    if owner is not None:
+        metadata["ownerReferences"] = [
+            {"apiVersion": "v1", "kind": "Service", "name": owner.name, "uid": owner.uid, "controller": False}
+        ]
+    spec: Object = {
+        "completionMode": "Indexed",
+        "completions": place.size.nodes,
+        "parallelism": place.size.nodes,
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": trainer.deadline_seconds,
+        "ttlSecondsAfterFinished": trainer.ttl_seconds,
+        "template": {
+            "metadata": {
+                "labels": {**trainer.labels, **labels(place, cluster)},
+                "annotations": dict(trainer.annotations),
+            },
+            "spec": _pod(place, trainer, cluster),
+        },
+    }
+    if trainer.queue:
+        spec["suspend"] = True  # Kueue starts it
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def service(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, job_uid: str) -> Object:
+    """Return the headless Service that gives an attempt's pods stable names; it goes with the Job."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": place.name,
+            "namespace": cluster.namespace,
+            "labels": labels(place, cluster),
+            "ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": place.name, "uid": job_uid, "controller": False}
+            ],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": place.name},
+            "ports": [
+                {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+                for name, port in _ports(trainer, cluster).items()
+            ],
+        },
+    }
+
+
+def _pod(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+    pod: Object = {
+        "restartPolicy": "Never",
+        "subdomain": place.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": trainer.grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(place, trainer, cluster)],
+        "volumes": _volumes(trainer, cluster),
+    }
+    given: Object = {
+        "serviceAccountName": cluster.service_account,
+        "nodeSelector": trainer.node_selector,
+        "tolerations": _tolerations(trainer),
+        "affinity": trainer.affinity,
+        "runtimeClassName": trainer.runtime_class,
+        "priorityClassName": trainer.priority_class,
+        "imagePullSecrets": [{"name": name} for name in trainer.image_pull_secrets],
+    }
+    return {**pod, **{key: value for key, value in given.items() if value}}
+
+
+def _tolerations(trainer: TrainerTemplate) -> list[Object]:
+    """Return what the pod bears: what was asked for, and a lost node only for as long as the settings say."""
+    named = {toleration.get("key") for toleration in trainer.tolerations}
+    lost = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": trainer.node_lost_seconds}
+    given = [dict(toleration) for toleration in trainer.tolerations]
+    return given + [{"key": key, **lost} for key in _LOST_NODE if key not in named]
+
+
+def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+    limits, requests = (dict(trainer.resources.get(part, {})) for part in ("limits", "requests"))
+    if trainer.gpu.count:
+        limits[trainer.gpu.resource] = str(trainer.gpu.count * place.size.processes)
+    own = {"PORT": str(trainer.port), "EXIT_UNUSED_SECONDS": str(trainer.unused_seconds)}
+    variables = {
+        **cluster.environment,
+        **trainer.environment,
+        **{f"CELLSPARSE_{name}": value for name, value in own.items()},
+    }
+    if cluster.credentials_secret:
+        variables["CELLSPARSE_SECRETS_DIR"] = CREDENTIALS
+    if cluster.ca_secret:
+        variables["CELLSPARSE_S3_CA_BUNDLE"] = f"{CA_FOLDER}/ca.crt"
+    if cluster.tls_secret:
+        variables["CELLSPARSE_TLS_CERT"] = f"{TLS_FOLDER}/tls.crt"
+        variables["CELLSPARSE_TLS_KEY"] = f"{TLS_FOLDER}/tls.key"
+    if cluster.metrics_port:
+        variables["CELLSPARSE_METRICS_PORT"] = str(cluster.metrics_port)
+    # The kubelet's gRPC probe speaks no TLS: there it only sees whether the port is open.
+    probe: Object = {"tcpSocket": {"port": "grpc"}} if cluster.tls_secret else {"grpc": {"port": trainer.port}}
+    container: Object = {
+        "name": "trainer",
+        "image": trainer.image,
+        "imagePullPolicy": trainer.image_pull_policy,
+        "env": [
+            # The pod's own address, not all of them: what shares the node's network cannot be reached by accident.
+            {"name": "CELLSPARSE_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            *({"name": name, "value": value} for name, value in sorted(variables.items())),
+        ],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in _ports(trainer, cluster).items()
+        ],
+        "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 120},
+        "readinessProbe": {**probe, "periodSeconds": 5},
+        "resources": {key: value for key, value in (("limits", limits), ("requests", requests)) if value},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": _mounts(cluster),
+    }
+    if trainer.command:
+        container["command"] = list(trainer.command)
+    return container
+
+
+def _ports(trainer: TrainerTemplate, cluster: ClusterSettings) -> dict[str, int]:
+    return {"grpc": trainer.port, **({"metrics": cluster.metrics_port} if cluster.metrics_port else {})}
+
+
+def _mounts(cluster: ClusterSettings) -> list[Object]:
+    mounts: list[Object] = [
+        {"name": "scratch", "mountPath": SCRATCH},
+        {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - a volume of the pod's own
+    ]
+    secrets = {
+        "credentials": (cluster.credentials_secret, CREDENTIALS),
+        "ca": (cluster.ca_secret, CA_FOLDER),
+        "tls": (cluster.tls_secret, TLS_FOLDER),
+    }
+    given = [(name, path) for name, (secret, path) in secrets.items() if secret]
+    return mounts + [{"name": name, "mountPath": path, "readOnly": True} for name, path in given]
+
+
+def _volumes(trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
+    volumes: list[Object] = [
+        {"name": "scratch", "emptyDir": {"sizeLimit": trainer.scratch}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.shared_memory}},
+    ]
+    if cluster.credentials_secret:
+        items = [{"key": key, "path": path} for key, path in sorted(cluster.credentials_keys.items())]
+        source = {"secret": {"name": cluster.credentials_secret, "items": items}}
+        volumes.append({"name": "credentials", "projected": {"defaultMode": 0o440, "sources": [source]}})
+    if cluster.ca_secret:
+        secret = {"secretName": cluster.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        volumes.append({"name": "ca", "secret": secret})
+    if cluster.tls_secret:
+        pair = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
+        volumes.append(
+            {"name": "tls", "secret": {"secretName": cluster.tls_secret, "defaultMode": 0o440, "items": pair}}
+        )
+    return volumes

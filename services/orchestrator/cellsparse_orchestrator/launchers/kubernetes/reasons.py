@@ -1,0 +1,219 @@
+"""From what Kubernetes says about a pod to what a person understands: pure functions of API objects."""
+
+import re
+from dataclasses import dataclass, replace
+
+from cellsparse_orchestrator.launchers.kubernetes.digests import INDEX
+from cellsparse_orchestrator.launchers.kubernetes.settings import Object
+from cellsparse_proto.v1 import common_pb2
+
+_NEVER_PULLED = {"InvalidImageName", "ErrImageNeverPull"}
+_NOT_PULLED = {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"}
+_NOT_MADE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+_NODE_GONE = {"DeletionByTaintManager", "DeletionByPodGC", "NodeLost"}
+_TAKEN_AWAY = {"PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet"}
+_AVAILABLE = re.compile(r"^(\d+)/(\d+) nodes are available: (.*)$", re.DOTALL)
+_ASIDES = re.compile(r" (no new claims to deallocate|preemption:).*$", re.DOTALL)
+_INSUFFICIENT = re.compile(r"(\d+) Insufficient ([^\s,.]+(?:\.[^\s,.]+)*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How the place of an attempt is."""
+
+    address: str = ""
+    """IP address of the first pod; empty until all run."""
+    addresses: tuple[str, ...] = ()
+    """IP addresses of all pods, in their order, if there are more than one."""
+    message: str = ""
+    """What it waits for, or why it ended; a sentence for people."""
+    waiting: bool = False
+    """It waits for the cluster: patience, nothing is wrong with the trainer."""
+    no_room: bool = False
+    """What it waits for is room: the scheduler has found no node."""
+    in_part: bool = False
+    """Some of its pods hold places while others find none."""
+    stuck: bool = False
+    """It will not run unless a person changes something, but the cluster still tries."""
+    ended: bool = False
+    """It will never run again."""
+    about: str = ""
+    """Name of the object whose events may say more than `message`."""
+    reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
+    """Why, where it is stuck or has ended (proto `FailureReason`)."""
+
+
+def judge(job: Object | None, pods: list[Object]) -> Verdict:
+    """Return how the place of an attempt is.
+
+    Args:
+        job: Its Job; None if there is none any more.
+        pods: The Job's pods, oldest first.
+    """
+    newest = list({pod["metadata"]["labels"].get(INDEX, "0"): pod for pod in pods}.items())
+    newest.sort(key=lambda one: int(one[0]))
+    there = [pod for _, pod in newest]
+    ended = _first_ended(there)
+    failed = _ended_job(job) if job is not None else None
+    # The pod knows why it ended; the Job alone knows that it was its deadline.
+    if failed is not None and failed.reason == common_pb2.FAILURE_REASON_USER_ERROR:
+        return failed
+    if ended is not None:
+        return ended
+    if failed is not None:
+        return failed
+    if job is None:
+        return _lost("Its Job is gone: somebody deleted it.")
+    wanted = job["spec"].get("completions", 1)
+    if len(there) < wanted:
+        if job["spec"].get("suspend"):
+            return Verdict(waiting=True, message="Waiting for the queue to admit it.")
+        what = "its pod" if wanted == 1 else f"its {wanted} pods"
+        return Verdict(waiting=True, message=f"Waiting for {what}.", about=job["metadata"]["name"])
+    return _living_pod(there[0]) if wanted == 1 else _living_pods(there)
+
+
+def may_run(pod: Object) -> bool:
+    """Return whether the pod's trainer may still be training; not that of a lost node, as far as the cluster knows."""
+    return _ended_pod(pod) is None
+
+
+def _first_ended(pods: list[Object]) -> Verdict | None:
+    """Return why one of the pods ended; rather what happened to one than that others lost it."""
+    ended = [verdict for verdict in map(_ended_pod, pods) if verdict is not None]
+    ended.sort(key=lambda verdict: verdict.reason == common_pb2.FAILURE_REASON_LOST)
+    return ended[0] if ended else None
+
+
+def _living_pods(pods: list[Object]) -> Verdict:
+    """Return how a training on several nodes is: it has its places when all of them have."""
+    each = [_living_pod(pod) for pod in pods]
+    for verdict in each:
+        if verdict.ended or verdict.stuck:
+            return verdict
+    placed = sum(bool(pod.get("spec", {}).get("nodeName")) for pod in pods)
+    slow = next((verdict for verdict in each if verdict.no_room), next((v for v in each if not v.address), None))
+    if slow is None:
+        addresses = tuple(verdict.address for verdict in each)
+        return Verdict(address=addresses[0], addresses=addresses, message=f"It runs on {len(pods)} nodes.")
+    message = f"{placed} of {len(pods)} pods have a node. {slow.message}"
+    return replace(slow, message=message, in_part=slow.no_room and placed > 0)
+
+
+def _ended_job(job: Object) -> Verdict | None:
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition.get("status") != "True" or condition["type"] not in ("Failed", "FailureTarget"):
+            continue
+        if condition.get("reason") == "DeadlineExceeded":
+            seconds = job["spec"].get("activeDeadlineSeconds", 0)
+            return Verdict(
+                ended=True,
+                reason=common_pb2.FAILURE_REASON_USER_ERROR,
+                message=f"The attempt took longer than the {seconds:,} s that one may take on this cluster, "
+                "the wait for a node included.",
+            )
+        if condition.get("reason") == "BackoffLimitExceeded":
+            return _lost("Its pod is gone: somebody deleted it, or its node is no more.")
+        return _lost(f"Its Job failed: {condition.get('message') or condition.get('reason', 'no reason given')}")
+    return None
+
+
+def _ended_pod(pod: Object) -> Verdict | None:
+    status = pod.get("status", {})
+    node = pod.get("spec", {}).get("nodeName", "")
+    disruption = _condition(pod, "DisruptionTarget")
+    if disruption.get("status") == "True":
+        why = disruption.get("reason", "")
+        if why in _NODE_GONE:
+            return _lost(f"The node {node} was lost.")
+        if why in _TAKEN_AWAY:
+            return _evicted(f"The cluster took the place on {node} away: {disruption.get('message', why)}")
+    if status.get("reason") in _NODE_GONE or status.get("phase") == "Unknown":
+        return _lost(f"The node {node} was lost.")
+    if status.get("reason") == "Evicted":
+        return _evicted(f"The pod was evicted from {node}: {status.get('message', 'no message')}")
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated")
+        if ended is None:
+            continue
+        if ended.get("reason") == "OOMKilled":
+            limit = _memory_limit(pod)
+            return Verdict(
+                ended=True,
+                reason=common_pb2.FAILURE_REASON_OUT_OF_MEMORY,
+                message=f"The trainer needed more memory than its limit{f' of {limit}' if limit else ''}: "
+                "try a smaller batch_size or crop_size, or a larger limit.",
+            )
+        return _lost(f"The trainer ended with code {ended.get('exitCode')} ({ended.get('reason', 'no reason given')}).")
+    if status.get("phase") in ("Failed", "Succeeded"):
+        return _lost(f"The pod ended: {status.get('message') or status.get('reason') or status['phase']}")
+    return None
+
+
+def _living_pod(pod: Object) -> Verdict:
+    status = pod.get("status", {})
+    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
+    if pod["metadata"].get("deletionTimestamp"):
+        # Why is about to be written into the Job.
+        return Verdict(waiting=True, message="Its pod is being deleted.")
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        message = f"Waiting for a node: {_unschedulable(scheduled.get('message', ''))}"
+        return Verdict(waiting=True, no_room=True, message=message)
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting is None:
+            continue
+        verdict = _waiting_container(container.get("image", ""), waiting)
+        if verdict is not None:
+            return verdict
+    if status.get("phase") == "Running" and status.get("podIP"):
+        return Verdict(address=status["podIP"], message=f"It runs on {node}.")
+    return Verdict(waiting=True, message=f"Starting on {node}." if node else "Waiting for a node.", about=name)
+
+
+def _waiting_container(image: str, waiting: Object) -> Verdict | None:
+    why, what = waiting.get("reason", ""), waiting.get("message", "")
+    if why in _NEVER_PULLED | _NOT_PULLED:
+        message = f"The image {image} cannot be pulled: {what or why}"
+        return Verdict(
+            stuck=why in _NOT_PULLED,
+            ended=why in _NEVER_PULLED,
+            reason=common_pb2.FAILURE_REASON_UNSCHEDULABLE,
+            message=message,
+        )
+    if why in _NOT_MADE:
+        message = f"The trainer's container cannot be made: {what or why}"
+        return Verdict(stuck=True, reason=common_pb2.FAILURE_REASON_UNSCHEDULABLE, message=message)
+    return None
+
+
+def _unschedulable(message: str) -> str:
+    """Shorten the scheduler's sentence: "0/3 nodes have nvidia.com/gpu free." where that is what is missing."""
+    found = _AVAILABLE.match(message)
+    if found is None:
+        return message or "the scheduler has not found one yet."
+    fitting, nodes, why = found.groups()
+    short = _INSUFFICIENT.findall(why)
+    resources = " and ".join(dict.fromkeys(name for _, name in short))
+    if short and sum(int(count) for count, _ in short) >= int(nodes):
+        return f"{fitting}/{nodes} nodes have {resources} free."
+    return f"{fitting}/{nodes} nodes fit: {_ASIDES.sub('', why).strip()}"
+
+
+def _condition(pod: Object, kind: str) -> Object:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {})
+
+
+def _memory_limit(pod: Object) -> str:
+    containers = pod.get("spec", {}).get("containers", [])
+    return str(containers[0].get("resources", {}).get("limits", {}).get("memory", "")) if containers else ""
+
+
+def _lost(message: str) -> Verdict:
+    return Verdict(ended=True, reason=common_pb2.FAILURE_REASON_LOST, message=message)
+
+
+def _evicted(message: str) -> Verdict:
+    return Verdict(ended=True, reason=common_pb2.FAILURE_REASON_EVICTED, message=message)

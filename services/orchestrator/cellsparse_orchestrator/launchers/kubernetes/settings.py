@@ -1,0 +1,135 @@
+"""How training attempts become Kubernetes Jobs: the file that the chart writes from its values."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cellsparse_common.errors import InvalidArgument
+
+Object = dict[str, Any]
+"""A Kubernetes API object, or a part of one, as JSON."""
+
+_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Gpu(_Strict):
+    """The accelerator that one training process takes."""
+
+    resource: str = "nvidia.com/gpu"
+    """The extended resource's name; a MIG slice has its own, such as nvidia.com/mig-1g.10gb."""
+    count: int = Field(default=1, ge=0, le=64)
+    """How many; 0 trains on the CPU."""
+
+
+class TrainerTemplate(_Strict):
+    """How the pods of one backend look."""
+
+    backend: str = Field(pattern=_NAME)
+    """The name of the backend's field in TrainingSettings."""
+    image: str = Field(min_length=1)
+    """Image with tag or digest."""
+    image_pull_policy: str = Field(default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$")
+    """When the kubelet pulls the image."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets with registry credentials."""
+    command: tuple[str, ...] = ()
+    """Replaces the image's entry point; empty keeps it."""
+    port: int = Field(ge=1, le=65535)
+    """TCP port that the trainer listens on."""
+    resources: Object = Field(default_factory=dict)
+    """The container's requests and limits, without the GPU."""
+    gpu: Gpu = Gpu()
+    """The GPU."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels that the node must have."""
+    tolerations: tuple[Object, ...] = ()
+    """Taints that the pods bear."""
+    affinity: Object = Field(default_factory=dict)
+    """Where pods go, or do not, beside others."""
+    runtime_class: str = ""
+    """RuntimeClass, such as nvidia; empty for the cluster's default."""
+    priority_class: str = ""
+    """PriorityClass; empty for the cluster's default."""
+    queue: str = ""
+    """Kueue LocalQueue that admits the Job; empty without Kueue."""
+    shared_memory: str = Field(default="1Gi", pattern=r"^[0-9]+(Mi|Gi)$")
+    """Size of /dev/shm."""
+    scratch: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi)$")
+    """Largest size of the folder for checkpoints in the making."""
+    deadline_seconds: int = Field(default=7 * 24 * 3600, ge=1)
+    """Longest time of an attempt, the wait for a node included."""
+    ttl_seconds: int = Field(default=600, ge=0)
+    """How long an ended Job is kept if nobody deletes it."""
+    grace_seconds: int = Field(default=60, ge=1)
+    """How long a pod that is told to end may take to write a checkpoint."""
+    unused_seconds: int = Field(default=600, ge=1, le=604_800)
+    """How long a trainer that does not train waits for a call before it ends and gives its node back: nobody may be
+    left who would take its result."""
+    node_lost_seconds: int = Field(default=30, ge=0)
+    """How long a node may be away before its pod is given up."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """More labels of the pods."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """More annotations of the pods."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """More variables of the container."""
+
+
+class ClusterSettings(_Strict):
+    """Where Jobs are made, and what all of them share."""
+
+    namespace: str = Field(pattern=_NAME)
+    """Namespace of Jobs, pods and Services."""
+    instance: str = Field(pattern=_NAME)
+    """Name of this installation: its objects carry it as a label, and only they are looked at."""
+    owner_service: str = ""
+    """Service whose deletion removes all Jobs: the orchestrator's own; empty without an owner."""
+    service_account: str = ""
+    """ServiceAccount of the trainers' pods; its token is never mounted."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Variables of all trainers: where the object store is, limits, log level."""
+    credentials_secret: str = ""
+    """Secret with the object store's keys; empty for anonymous access or keys from elsewhere."""
+    credentials_keys: dict[str, str] = Field(
+        default={"accessKey": "cellsparse_s3_access_key", "secretKey": "cellsparse_s3_secret_key"}
+    )
+    """File name by key of the Secret."""
+    ca_secret: str = ""
+    """Secret whose `ca.crt` signs the object store's certificate; empty for the system's authorities."""
+    tls_secret: str = ""
+    """Secret with the certificate `tls.crt` and the key `tls.key` that trainers show; empty for servers without TLS."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """TCP port that answers Prometheus; 0 is off."""
+    stuck_seconds: float = Field(default=120.0, ge=0.0)
+    """How long the cluster may try what only a person can mend, such as an image that cannot be pulled."""
+    gang_seconds: float = Field(default=60.0, ge=0.0)
+    """How long some of a training's nodes may hold their places while others find none. Then all are given back, and
+    tried again a little later: two trainings that each hold a part of what both need would wait for ever."""
+    trainers: tuple[TrainerTemplate, ...]
+    """The backends."""
+
+    def trainer(self, backend: str) -> TrainerTemplate | None:
+        """Return the template of a backend; None if it is not configured."""
+        return next((trainer for trainer in self.trainers if trainer.backend == backend), None)
+
+
+def read_settings(path: Path) -> ClusterSettings:
+    """Read the file that the chart writes.
+
+    Raises:
+        InvalidArgument: It cannot be read, or a value is missing, unknown or not allowed.
+    """
+    try:
+        return ClusterSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidArgument(f"The cluster settings {path} cannot be read: {error}.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidArgument(f"The cluster settings {path} are wrong at {place}: {first['msg']}.") from error

@@ -1,0 +1,54 @@
+"""An attempt waits for the ones before it."""
+
+from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest, place_name, pod_digest
+from cellsparse_orchestrator.launchers.kubernetes.earlier import Earlier
+from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
+from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+
+THIRD = Place(run_id="run-1", backend="unet", attempt=3)
+
+
+def metadata(name, attempt, run="run-1"):
+    labels = {"cellsparse.dev/run": run, "cellsparse.dev/attempt": str(attempt)}
+    return {"name": name, "uid": name, "labels": labels, "creationTimestamp": "2026-11-22T10:00:00Z"}
+
+
+def pod(attempt, phase, **status):
+    return pod_digest({"metadata": metadata(f"pod-{attempt}", attempt), "status": {"phase": phase, **status}})
+
+
+def mirrors():
+    return tuple(Mirror(place_name, lambda name: None) for _ in range(2))
+
+
+def test_what_is_left_is_removed_and_waited_for():
+    jobs, pods = mirrors()
+    removed = []
+    earlier = Earlier(jobs, pods, removed.append)
+    assert earlier.holds(THIRD, 60) == 0
+    jobs.put(job_digest({"metadata": metadata("run-1-a2", 2)}))
+    pods.put(pod(2, "Running"))
+    assert earlier.holds(THIRD, 60) == 2
+    assert removed == ["run-1-a2"]
+    jobs.drop("run-1-a2")
+    assert earlier.holds(THIRD, 60) == 2
+    pods.put(pod(2, "Failed", reason="Evicted"))
+    assert earlier.holds(THIRD, 60) == 0
+
+
+def test_a_pod_of_a_lost_node_is_not_waited_for():
+    jobs, pods = mirrors()
+    gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    pods.put(pod(1, "Running", conditions=[gone]))
+    assert Earlier(jobs, pods, print).holds(THIRD, 60) == 0
+
+
+def test_patience_ends_and_other_runs_do_not_matter():
+    jobs, pods = mirrors()
+    pods.put(pod(1, "Running"))
+    pods.put(pod_digest({"metadata": metadata("other", 1, run="run-2"), "status": {"phase": "Running"}}))
+    earlier = Earlier(jobs, pods, print)
+    assert earlier.holds(THIRD, 0) == 0
+    assert earlier.holds(Place(run_id="run-3", backend="unet", attempt=2), 60) == 0
+    assert earlier.holds(Place(run_id="run-1", backend="unet", attempt=1), 60) == 0
+    assert earlier.holds(Place(run_id="run-1", backend="unet", attempt=2), 60) == 1

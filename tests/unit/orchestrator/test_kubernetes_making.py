@@ -1,0 +1,121 @@
+"""What is made for an attempt is made once; what is there already is taken as it is; few are made at the same time."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from cellsparse_common.errors import FailedPrecondition, Unavailable
+from cellsparse_orchestrator.launchers.kubernetes import making
+from cellsparse_orchestrator.launchers.kubernetes.making import Maker
+from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
+from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
+
+SETTINGS = ClusterSettings.model_validate(
+    {"namespace": "ns", "instance": "one", "trainers": [{"backend": "unet", "image": "unet:1", "port": 50054}]}
+)
+PLACE = Place(run_id="run-1", backend="unet", attempt=2)
+
+
+class Cluster:
+    """Stands in for both of the client's classes."""
+
+    def __init__(self):
+        self.made = []
+        self.there = {}
+        self.refuse = None
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        self.slow = 0.0
+
+    def _create(self, kind, body):
+        with self.lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(self.slow)
+        with self.lock:
+            self.at_once -= 1
+        if self.refuse is not None:
+            raise self.refuse
+        key = (kind, body["metadata"]["name"])
+        if key in self.there:
+            raise ApiException(status=409, reason="Conflict")
+        self.made.append(key)
+        self.there[key] = SimpleNamespace(metadata=SimpleNamespace(uid=f"uid-{len(self.made)}"), body=body)
+        return self.there[key]
+
+    def _read(self, kind, name):
+        if (kind, name) not in self.there:
+            raise ApiException(status=404, reason="Not Found")
+        return self.there[kind, name]
+
+    def create_namespaced_job(self, namespace, body, **options):
+        return self._create("job", body)
+
+    def read_namespaced_job(self, name, namespace, **options):
+        return self._read("job", name)
+
+    def create_namespaced_service(self, namespace, body, **options):
+        return self._create("service", body)
+
+    def read_namespaced_service(self, name, namespace, **options):
+        return self._read("service", name)
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+def maker(cluster, **settings):
+    return Maker(SETTINGS.model_copy(update=settings), cluster, cluster)
+
+
+def test_the_service_belongs_to_the_job(cluster):
+    maker(cluster).make(PLACE)
+    assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2")]
+    owners = cluster.there["service", "run-1-a2"].body["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == ["uid-1"]
+
+
+def test_what_another_orchestrator_has_made_is_completed(cluster):
+    maker(cluster).make(PLACE)
+    del cluster.there["service", "run-1-a2"]
+    maker(cluster).make(PLACE)
+    assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2"), ("service", "run-1-a2")]
+
+
+def test_a_refusal_that_is_no_conflict_is_told(cluster):
+    cluster.refuse = ApiException(status=403, reason="Forbidden")
+    cluster.refuse.body = '{"message": "exceeded quota: gpus"}'
+    with pytest.raises(FailedPrecondition, match="exceeded quota: gpus"):
+        maker(cluster).make(PLACE)
+
+
+def test_an_owner_that_is_missing_is_told(cluster):
+    with pytest.raises(FailedPrecondition, match="The Service nobody that Jobs should belong to does not exist"):
+        maker(cluster, owner_service="nobody").make(PLACE)
+    assert cluster.made == []
+
+
+def test_few_are_made_at_once(cluster):
+    cluster.slow = 0.01
+    made = maker(cluster)
+    places = [Place(run_id=f"run-{number}", backend="unet", attempt=1) for number in range(40)]
+    with ThreadPoolExecutor(40) as threads:
+        list(threads.map(made.make, places))
+    assert len(cluster.made) == 80
+    assert 1 < cluster.most_at_once <= 8
+
+
+def test_who_waits_too_long_for_a_turn_is_told(cluster, monkeypatch):
+    monkeypatch.setattr(making, "_TURN_SECONDS", 0.05)
+    cluster.slow = 1.0
+    made = maker(cluster)
+    with ThreadPoolExecutor(9) as threads:
+        asked = [threads.submit(made.make, Place(run_id=f"r{n}", backend="unet", attempt=1)) for n in range(9)]
+        failed = [one.exception() for one in asked if one.exception() is not None]
+    assert [type(error) for error in failed] == [Unavailable]

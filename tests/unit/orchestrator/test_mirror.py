@@ -1,0 +1,64 @@
+"""The mirror's groups agree with its objects, whatever comes in which order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+
+NAMES, GROUPS = st.sampled_from("abcd"), st.sampled_from("xyz")
+
+
+def pod(name, group, created="2026-01-01T00:00:00Z", **more):
+    return {"metadata": {"name": name, "created": created}, "group": group, **more}
+
+
+def group_of(found):
+    return found["group"]
+
+
+PODS = st.builds(pod, NAMES, GROUPS)
+STEPS = st.one_of(
+    st.tuples(st.just("put"), PODS),
+    st.tuples(st.just("drop"), NAMES),
+    st.tuples(st.just("replace"), st.lists(PODS)),
+)
+
+
+@given(st.lists(STEPS, max_size=20))
+def test_groups_hold_exactly_the_objects(steps):
+    told = []
+    mirror, wanted = Mirror(group_of, told.append), {}
+    for kind, what in steps:
+        before = dict(wanted)
+        if kind == "put":
+            wanted[what["metadata"]["name"]] = what
+            mirror.put(what)
+        elif kind == "drop":
+            wanted.pop(what, None)
+            mirror.drop(what)
+        else:
+            wanted = {one["metadata"]["name"]: one for one in what}
+            mirror.replace(wanted)
+        assert {one["metadata"]["name"]: one for one in mirror.all()} == wanted
+        for group in "xyz":
+            names = [one["metadata"]["name"] for one in mirror.group(group)]
+            assert names == sorted(name for name, one in wanted.items() if one["group"] == group)
+        names = before.keys() | wanted.keys()
+        touched = {
+            one["group"]
+            for name in names
+            if before.get(name) != wanted.get(name)
+            for one in (before.get(name), wanted.get(name))
+            if one is not None
+        }
+        assert set(told) == touched
+        told.clear()
+
+
+def test_a_group_is_sorted_by_age():
+    mirror = Mirror(group_of, lambda _: None)
+    mirror.put(pod("a", "x", "2026-01-01T00:00:09Z"))
+    mirror.put(pod("b", "x", "2026-01-01T00:00:01Z"))
+    assert [one["metadata"]["name"] for one in mirror.group("x")] == ["b", "a"]
+    assert mirror.group("y") == []
+    assert mirror.get("a") == pod("a", "x", "2026-01-01T00:00:09Z")
