@@ -1,34 +1,76 @@
-"""Starts the orchestrator: `python -m cellsparse_orchestrator`."""
+"""Starts the orchestrator: `python -m cellsparse_orchestrator`.
 
+`python -m cellsparse_orchestrator migrate` only brings the database to the newest layout and ends. A starting
+orchestrator does that, too; a cluster's upgrade may want it done, or refused, before anything is replaced.
+"""
+
+import argparse
 import sys
 
+from cellsparse_common.channel import use_tls
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
-from cellsparse_common.server import serve
 from cellsparse_common.settings import load
-from cellsparse_orchestrator.application import Application
+from cellsparse_common.storage.files import disk_errors
+from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import own_home
 from cellsparse_orchestrator.settings import OrchestratorSettings
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT, then exit with code 0; 1 and a sentence if it cannot start."""
+    """Do what the command line says; exit with code 0, or with 1 and a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m cellsparse_orchestrator", description="The orchestrator.")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("serve", "migrate"),
+        default="serve",
+        help="serve (default) until SIGTERM or SIGINT, or migrate the database and end",
+    )
+    command = parser.parse_args().command
     try:
         settings = load(OrchestratorSettings)
         configure_logging("orchestrator", settings.log_level)
-        with own_home(settings.home):
-            application = Application(settings)
-            code = serve(
-                name="orchestrator",
-                settings=settings,
-                add=application.add,
-                started=application.start,
-                drain=application.drain,
-                stop=application.stop,
-            )
+        code = _migrate(settings) if command == "migrate" else _serve(settings)
     except CellsparseError as error:
         sys.exit(error.message)
     sys.exit(code)
+
+
+def _serve(settings: OrchestratorSettings) -> int:
+    # Not needed to migrate, and slow to load.
+    from cellsparse_common.server import serve
+    from cellsparse_orchestrator.application import Application
+
+    if settings.launcher != "local":  # child processes listen on loopback, without certificates
+        use_tls(settings.client_tls())
+    with own_home(settings.home):
+        application = Application(settings)
+        return serve(
+            name="orchestrator",
+            settings=settings,
+            add=application.add,
+            started=application.start,
+            drain=application.drain,
+            stop=application.stop,
+            registry=application.registry,
+        )
+
+
+def _migrate(settings: OrchestratorSettings) -> int:
+    url = settings.database_url.get_secret_value()
+    if url.startswith("sqlite"):
+        with disk_errors(f"use the home folder {settings.home}"):
+            settings.home.mkdir(parents=True, exist_ok=True)
+    database = Database(url, seconds=settings.database_seconds)
+    done = database.migration
+    if done.before == done.after:
+        what = f"has layout {done.after} already"
+    else:
+        what = f"went from {f'layout {done.before}' if done.before else 'no tables'} to layout {done.after}"
+    sys.stdout.write(f"The database {database.name} {what}.\n")
+    database.close()
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import grpc
 
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import CellsparseError
+from cellsparse_common.metrics import new_registry
 from cellsparse_common.storage import open_store
 from cellsparse_orchestrator.datasets import Datasets
 from cellsparse_orchestrator.db.session import Database
@@ -14,16 +15,29 @@ from cellsparse_orchestrator.home import spool_folder, tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
+from cellsparse_orchestrator.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.models import Models
 from cellsparse_orchestrator.progress import Attempt, Progress
 from cellsparse_orchestrator.reconciler import Limits, Reconciler
 from cellsparse_orchestrator.runs import Runs
 from cellsparse_orchestrator.service_datasets import DatasetServicer
 from cellsparse_orchestrator.service_orchestrator import OrchestratorServicer
+from cellsparse_orchestrator.service_studies import StudyServicer
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_orchestrator.spec import write_spec
+from cellsparse_orchestrator.studies.loop import StudyLoop
+from cellsparse_orchestrator.studies.progress import StudyProgress
+from cellsparse_orchestrator.studies.table import Studies
+from cellsparse_orchestrator.studies.work import Work
 from cellsparse_orchestrator.trainer_client import Patience
-from cellsparse_proto.v1 import dataset_pb2, dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc
+from cellsparse_proto.v1 import (
+    dataset_pb2,
+    dataset_pb2_grpc,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    study_pb2,
+    study_pb2_grpc,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,20 +45,33 @@ _LOG = logging.getLogger(__name__)
 class Application:
     """Builds everything from the settings; nothing runs before `start`.
 
+    Args:
+        settings: What to build.
+        launcher: Runs the other services; None: the one that the settings name.
+
+    Attributes:
+        registry: The metrics.
+
     Raises:
         Unavailable: The database cannot be opened.
-        InvalidArgument: The store's URL is not understood.
+        FailedPrecondition: There is no way to the cluster, a newer version has used the database, or another
+            orchestrator works with it.
+        InvalidArgument: The store's URL or the cluster's file is not understood.
     """
 
-    def __init__(self, settings: OrchestratorSettings) -> None:
+    def __init__(self, settings: OrchestratorSettings, launcher: Launcher | None = None) -> None:
         self._settings = settings
         self._store = open_store(settings)
-        self._database = Database(settings.database_url)
+        self._database = Database(settings.database_url.get_secret_value(), seconds=settings.database_seconds)
+        self._database.own(settings.database_seconds)
         self._bell = Bell()
-        self._launcher = _launcher(settings)
-        datasets = Datasets(self._database)
+        self._launcher = launcher or _launcher(settings)
+        datasets, runs = Datasets(self._database), Runs(self._database, self._bell)
+        studies, progress = Studies(self._database, self._bell), StudyProgress(self._database, self._bell)
+        self.registry = new_registry()
+        self.registry.register(RunCounts(runs.count_states))
         self._reconciler = Reconciler(
-            Progress(self._database, self._bell),
+            Progress(self._database, self._bell, RunMetrics(self.registry)),
             self._launcher,
             self._bell,
             limits=Limits(
@@ -57,22 +84,37 @@ class Application:
             settings,
             self._store,
             datasets=datasets,
-            runs=Runs(self._database, self._bell),
+            runs=runs,
             models=Models(self._database),
             launcher=self._launcher,
             bell=self._bell,
+            spool=spool_folder(settings.home),
         )
         self._dataset_servicer = DatasetServicer(
             settings, self._store, datasets, self._launcher, spool_folder(settings.home)
         )
+        self._study_servicer = StudyServicer(
+            self._store, studies=studies, datasets=datasets, launcher=self._launcher, bell=self._bell
+        )
+        work = Work(
+            progress,
+            datasets=datasets,
+            runs=runs,
+            store=self._store,
+            launcher=self._launcher,
+            seconds=settings.evaluate_seconds,
+        )
+        self._studies = StudyLoop(progress, studies, work, self._bell, slots=settings.slots)
 
     def add(self, server: grpc.Server) -> list[str]:
         """Register the servicers; return their full names."""
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(self._dataset_servicer, server)
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(self._orchestrator, server)
+        study_pb2_grpc.add_StudyServiceServicer_to_server(self._study_servicer, server)
         return [
             dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
             orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name,
+            study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
         ]
 
     def start(self, address: str) -> None:
@@ -80,11 +122,13 @@ class Application:
         self._orchestrator.address = address
         self._launcher.start()
         self._reconciler.start()
+        self._studies.start()
         tell_clients(self._settings.home, address)
 
     def drain(self) -> None:
         """Let go of runs and watchers; other calls may still finish."""
         self._bell.close()
+        self._studies.stop()
         try:
             self._reconciler.stop()
         except CellsparseError as error:
@@ -107,4 +151,13 @@ class Application:
 def _launcher(settings: OrchestratorSettings) -> Launcher:
     if settings.launcher == "local":
         return LocalLauncher(settings)
-    return static_launcher(settings.trainers, settings.sparsifier)
+    given = static_launcher(settings.trainers, settings.sparsifier)
+    if settings.launcher == "static":
+        return given
+    # Only here: the client of the Kubernetes API takes long to import, and a laptop has no use for it.
+    from cellsparse_orchestrator.launchers.kubernetes.cluster import connect
+    from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
+    from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
+
+    assert settings.cluster_file is not None  # the settings see to it
+    return KubernetesLauncher(read_settings(settings.cluster_file), connect(str(settings.kubeconfig or "")), given)

@@ -1,13 +1,15 @@
 """The datasets that clients can see: one row each, made after everything else of the dataset is in the store."""
 
+from datetime import UTC
+
 from google.protobuf import json_format
-from sqlalchemy import select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import FailedPrecondition, NotFound
 from cellsparse_orchestrator import states
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import DatasetRow, RunRow
+from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
@@ -23,7 +25,7 @@ class Datasets:
         row = DatasetRow(
             id=dataset.id,
             name=dataset.name,
-            created_at=dataset.created_at.ToDatetime(),
+            created_at=dataset.created_at.ToDatetime(tzinfo=UTC),
             parent_id=dataset.parent_id,
             summary=json_format.MessageToJson(dataset, indent=None),
         )
@@ -52,18 +54,18 @@ class Datasets:
 
         Raises:
             NotFound: There is none.
-            FailedPrecondition: A run that has not ended needs it.
+            FailedPrecondition: A run or a study that has not ended needs it.
         """
         with self._database.write() as session:
             row = find_dataset(session, dataset_id, lock=True)
-            final = [states.state_name(state) for state in states.FINAL]
-            users = select(RunRow.id).where(RunRow.dataset_id == dataset_id, RunRow.state.not_in(final)).limit(6)
-            found = list(session.scalars(users))
-            if found:
-                named = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-                raise FailedPrecondition(
-                    f"Dataset {dataset_id} is needed by runs that have not ended ({named}); wait or cancel them first."
-                )
+            for kind, users in _users(dataset_id):
+                found = list(session.scalars(users.limit(6)))
+                if found:
+                    named = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+                    raise FailedPrecondition(
+                        f"Dataset {dataset_id} is needed by {kind} that have not ended ({named}); wait or cancel them "
+                        "first."
+                    )
             session.delete(row)
 
 
@@ -74,6 +76,20 @@ def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> Da
     if row is None:
         raise NotFound(f"There is no dataset {dataset_id!r}.")
     return row
+
+
+def _users(dataset_id: str) -> list[tuple[str, Select[str]]]:
+    """Return what they are called, and the query for the ids of those that have not ended and need a dataset."""
+    final = [states.state_name(state) for state in states.FINAL]
+    runs = select(RunRow.id).where(RunRow.dataset_id == dataset_id, RunRow.state.not_in(final))
+    # The names of a run's final states are those of a study and of a member, too.
+    members = select(StudyMemberRow.study_id).where(
+        StudyMemberRow.dataset_id == dataset_id, StudyMemberRow.state.not_in(final)
+    )
+    studies = select(StudyRow.id).where(
+        StudyRow.state.not_in(final), or_(StudyRow.dataset_id == dataset_id, StudyRow.id.in_(members))
+    )
+    return [("runs", runs), ("studies", studies)]
 
 
 def _to_proto(row: DatasetRow) -> dataset_pb2.Dataset:

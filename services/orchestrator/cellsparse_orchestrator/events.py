@@ -29,10 +29,11 @@ class Bell:
         with self._condition:
             return self._rings.get(topic, 0)
 
-    def ring(self, topic: str) -> None:
-        """Say that there is news on a topic (a run id, or any other name)."""
+    def ring(self, *topics: str) -> None:
+        """Say that there is news on topics (run ids, or any other names)."""
         with self._condition:
-            self._rings[topic] = self._rings.get(topic, 0) + 1
+            for topic in topics:
+                self._rings[topic] = self._rings.get(topic, 0) + 1
             self._condition.notify_all()
 
     def wait(self, topic: str, seen: int, seconds: float) -> None:

@@ -1,7 +1,8 @@
-"""The models: one row each, made when the run that trained it has succeeded."""
+"""The models: one row each, made when the run that trained it has succeeded, or when an import is complete."""
 
 import json
 
+from google.protobuf import json_format
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -24,7 +25,9 @@ class Models:
         with self._database.read() as session:
             row = session.scalar(select(ModelRow).where(ModelRow.id == model_id))
             if row is None:
-                raise NotFound(f"There is no model {model_id!r}; a model has the id of a run that has succeeded.")
+                raise NotFound(
+                    f"There is no model {model_id!r}; a model has the id of a run that has succeeded, or of its import."
+                )
             return _to_proto(row)
 
     def page(self, page: common_pb2.PageRequest, backend: str) -> tuple[list[orchestrator_pb2.Model], str]:
@@ -41,6 +44,24 @@ class Models:
         token = encode_token("models", shown[-1].number) if len(rows) > len(shown) else ""
         return [_to_proto(row) for row in shown], token
 
+    def add_imported(self, model_id: str, name: str, backend: str) -> orchestrator_pb2.Model:
+        """Register a model that is complete in the store and that no run has trained."""
+        row = ModelRow(
+            id=model_id,
+            name=name,
+            backend=backend,
+            dataset_id="",
+            created_at=now(),
+            step=0,
+            validation="{}",
+            initial_model="",
+            start_validation="{}",
+        )
+        with self._database.write() as session:
+            session.add(row)
+            session.flush()
+            return _to_proto(row)
+
 
 def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | None) -> None:
     """Register the model of a run that has just succeeded.
@@ -53,6 +74,10 @@ def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | N
     scored = trainer_pb2.TrainingEvent.FromString(run.validation)
     source = last if last is not None and last.validation else scored
     progress = trainer_pb2.TrainingEvent.FromString(run.progress)
+    step = (last.step if last is not None else 0) or source.step or progress.step
+    if last is not None and last.HasField("model_step"):
+        step = last.model_step
+    settings = json_format.Parse(run.settings, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
     session.add(
         ModelRow(
             id=run.id,
@@ -60,8 +85,10 @@ def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | N
             backend=run.backend,
             dataset_id=run.dataset_id,
             created_at=now(),
-            step=(last.step if last is not None else 0) or source.step or progress.step,
+            step=step,
             validation=json.dumps(dict(source.validation)),
+            initial_model=settings.initial_model,
+            start_validation=json.dumps(dict(last.start_validation) if last is not None else {}),
         )
     )
 
@@ -75,4 +102,6 @@ def _to_proto(row: ModelRow) -> orchestrator_pb2.Model:
         created_at=timestamp(row.created_at),
         step=row.step,
         validation=json.loads(row.validation),
+        initial_model=row.initial_model,
+        start_validation=json.loads(row.start_validation),
     )

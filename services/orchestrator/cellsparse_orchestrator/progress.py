@@ -1,24 +1,52 @@
 """The runs as the reconciler sees and moves them; every change and its event are one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
+from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
 from cellsparse_orchestrator.decisions import Action, Decision, Outcome
 from cellsparse_orchestrator.events import Bell, add_event
+from cellsparse_orchestrator.metrics import RunMetrics
 from cellsparse_orchestrator.models import add_model
-from cellsparse_orchestrator.runs import RECONCILER, find_run, parse_settings
+from cellsparse_orchestrator.runs import RECONCILER, STUDIES, find_run, parse_settings
+from cellsparse_orchestrator.together import Together
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 _QUEUED = states.state_name(states.QUEUED)
 _ACTIVE = [states.state_name(state) for state in states.ACTIVE]
+# Not whole rows: settings and progress are large, and thousands of runs are looked at every second.
+_LOOK = select(
+    RunRow.id,
+    RunRow.state,
+    RunRow.attempts,
+    RunRow.max_attempts,
+    RunRow.interruptions,
+    RunRow.cancel_requested,
+    RunRow.retry_at,
+)
+
+# A run to be moved, without what is large and not read for that; its row is locked, in one order for all.
+_MOVED = (
+    select(RunRow)
+    .options(*(defer(column, raiseload=True) for column in (RunRow.settings, RunRow.progress, RunRow.validation)))
+    .order_by(RunRow.id)
+    .with_for_update()
+)
+_NEWEST = select(AttemptRow).join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempts == AttemptRow.number))
+_STORE_SECONDS = 60.0
+"""Longest wait of an event for those before it."""
+_MOST_EVENTS = 200
+"""Stored in one transaction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +60,9 @@ class Attempt:
     settings: trainer_pb2.TrainingSettings
     last_sequence: int = 0
     """Sequence number of the trainer's newest event that is stored."""
+
+
+Told = tuple[Attempt, trainer_pb2.TrainingEvent]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,29 +79,52 @@ class Unfinished:
 
 
 class Progress:
-    """Moves runs from state to state."""
+    """Moves runs from state to state.
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    Attributes:
+        metrics: What is counted of that.
+    """
+
+    def __init__(self, database: Database, bell: Bell, metrics: RunMetrics | None = None) -> None:
         self._database = database
         self._bell = bell
+        self._events = Together(self._store_events, _MOST_EVENTS)
+        self.metrics = metrics or RunMetrics(CollectorRegistry())
+
+    def confirm_owner(self) -> None:
+        """Make sure that no other orchestrator moves these runs.
+
+        Raises:
+            FailedPrecondition: Another one does.
+            Unavailable: The database does not answer.
+        """
+        self._database.confirm_owner()
 
     def active(self) -> list[Unfinished]:
         """Return the runs that hold a place."""
         with self._database.read() as session:
-            return _unfinished(session.scalars(select(RunRow).where(RunRow.state.in_(_ACTIVE))).all())
+            return _unfinished(session.execute(_LOOK.where(RunRow.state.in_(_ACTIVE))))
 
-    def next_in_line(self, places: int) -> list[Unfinished]:
-        """Return the queued runs whose turn it is, at most `places`."""
+    def under_way(self) -> set[tuple[str, int]]:
+        """Return the attempts that have begun and not ended, as (run id, number)."""
+        going = [states.state_name(state) for state in (states.STARTING, states.RUNNING)]
+        with self._database.read() as session:
+            rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(going)))
+            return {(run_id, number) for run_id, number in rows}
+
+    def next_in_line(self, places: int, but_not: Collection[str] = ()) -> list[Unfinished]:
+        """Return the queued runs whose turn it is, at most `places`, without those of some backends."""
         if places <= 0:
             return []
         order = (RunRow.priority.desc(), RunRow.number)
-        query = select(RunRow).where(RunRow.state == _QUEUED).order_by(*order).limit(places)
+        waits = (RunRow.state == _QUEUED, RunRow.backend.not_in(but_not))
+        query = _LOOK.where(*waits).order_by(*order).limit(places)
         with self._database.read() as session:
-            return _unfinished(session.scalars(query).all())
+            return _unfinished(session.execute(query))
 
     def begin_attempt(self, run_id: str) -> Attempt | None:
         """Write down a run's next attempt before any trainer hears of it; None if the run has ended meanwhile."""
-        with self._database.write() as session:
+        with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
             if row.state not in (_QUEUED, states.state_name(states.RETRYING)):
                 return None
@@ -82,6 +136,9 @@ class Progress:
             session.add(attempt)
             add_event(session, row)
             found = _attempt(row, attempt)
+            waited = (now() - row.created_at).total_seconds()
+        if found.number == 1:
+            self.metrics.queue.observe(waited)
         self._bell.ring(run_id)
         return found
 
@@ -91,21 +148,32 @@ class Progress:
             row = find_run(session, run_id)
             return _attempt(row, _find_attempt(session, row))
 
-    def store_event(self, attempt: Attempt, event: trainer_pb2.TrainingEvent) -> None:
-        """Store an event of a trainer that does not end the attempt; one that is stored already changes nothing."""
+    def waits(self, attempt: Attempt, message: str) -> None:
+        """Say what an attempt that has not begun to train waits for; the same sentence twice changes nothing."""
         with self._database.write() as session:
             row = find_run(session, attempt.run_id, lock=True)
-            found = _find_attempt(session, row)
-            if found.number != attempt.number or found.ended_at is not None or event.sequence <= found.last_sequence:
+            if row.state != states.state_name(states.STARTING) or row.cancel_requested or row.message == message:
                 return
-            _take(row, found, event)
-            if event.state == states.RUNNING:
-                _move(row, states.RUNNING)
-                found.state = row.state
-                row.started_at = row.started_at or now()
-                row.message = "" if not row.cancel_requested else row.message
-            add_event(session, row, event)
+            row.message = message
+            add_event(session, row)
         self._bell.ring(attempt.run_id)
+
+    def store_event(self, attempt: Attempt, event: trainer_pb2.TrainingEvent) -> None:
+        """Store an event of a trainer that does not end the attempt; one that is stored already changes nothing."""
+        self._events.hand_in((attempt, event), _STORE_SECONDS)
+
+    def _store_events(self, told: Sequence[Told]) -> None:
+        """Store events of several attempts in one transaction."""
+        run_ids = sorted({attempt.run_id for attempt, _ in told})
+        with self._database.write() as session:
+            runs = {row.id: row for row in session.scalars(_MOVED.where(RunRow.id.in_(run_ids)))}
+            found = {row.run_id: row for row in session.scalars(_NEWEST.where(RunRow.id.in_(run_ids)))}
+            for attempt, event in told:
+                row = runs.get(attempt.run_id)
+                if row is None:
+                    raise NotFound(f"There is no run {attempt.run_id!r}.")
+                _store_event(session, row, found[attempt.run_id], attempt, event)
+        self._bell.ring(*run_ids)
 
     def end_attempt(self, run_id: str, outcome: Outcome, decision: Decision, pause_seconds: float) -> None:
         """Store how the newest attempt ended and what becomes of the run.
@@ -116,7 +184,7 @@ class Progress:
             decision: RETRY or END, with the run's next state.
             pause_seconds: Pause before the next attempt, for RETRY.
         """
-        with self._database.write() as session:
+        with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
             attempt = _find_attempt(session, row)
             if attempt.ended_at is None:
@@ -129,16 +197,22 @@ class Progress:
             add_event(session, row, outcome.event)
             if decision.state == states.SUCCEEDED:
                 add_model(session, row, outcome.event)
+            backend = row.backend
+        self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
         self._bell.ring(run_id)
         self._bell.ring(RECONCILER)
+        self._bell.ring(STUDIES)
 
     def end_run(self, run_id: str, decision: Decision) -> None:
-        """End a run that has no attempt going on."""
-        with self._database.write() as session:
+        """End a run that has no attempt going on, unless it has ended meanwhile."""
+        with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
+            if states.state_number(row.state) in states.FINAL:
+                return
             _conclude(row, decision, 0.0)
             add_event(session, row)
         self._bell.ring(run_id)
+        self._bell.ring(STUDIES)
 
     def interrupt(self, run_id: str, message: str) -> None:
         """End a run's newest attempt because the system stops in good order; it does not count as a failure."""
@@ -156,7 +230,23 @@ class Progress:
             )
             _conclude(row, retry, 0.0)
             add_event(session, row)
+            backend = row.backend
+        self.metrics.attempt_ended(backend, states.FAILED, common_pb2.FAILURE_REASON_EVICTED)
         self._bell.ring(run_id)
+
+
+def _store_event(
+    session: Session, row: RunRow, newest: AttemptRow, attempt: Attempt, event: trainer_pb2.TrainingEvent
+) -> None:
+    if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
+        return
+    _take(row, newest, event)
+    if event.state == states.RUNNING:
+        _move(row, states.RUNNING)
+        newest.state = row.state
+        row.started_at = row.started_at or now()
+        row.message = "" if not row.cancel_requested else row.message
+    add_event(session, row, event)
 
 
 def _move(row: RunRow, state: int) -> None:
@@ -204,7 +294,7 @@ def _attempt(row: RunRow, attempt: AttemptRow) -> Attempt:
     )
 
 
-def _unfinished(rows: Sequence[RunRow]) -> list[Unfinished]:
+def _unfinished(rows: Iterable[Any]) -> list[Unfinished]:
     return [
         Unfinished(
             run_id=row.id,

@@ -18,8 +18,11 @@ from cellsparse_orchestrator.trainer_client import Follower, Patience
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
+_REST_SHARE, _LONGEST_REST = 50.0, 5.0
+"""With very many runs a look takes long; without news, the loop then rests this many times as long, to a limit."""
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
+_SWEEP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class Reconciler(threading.Thread):
         self._accepted = accepted
         self._followers: dict[str, Follower] = {}
         self._not_before: dict[str, float] = {}
+        self._next_sweep = 0.0
         self._end = threading.Event()
 
     def run(self) -> None:
@@ -73,7 +77,8 @@ class Reconciler(threading.Thread):
             seen = self._bell.count(RECONCILER)
             wait = _LONGEST_WAIT
             try:
-                wait = self.step()
+                with self._progress.metrics.reconcile.time():
+                    wait = self.step()
             except CellsparseError as error:
                 _LOG.warning("the runs cannot be looked after now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
@@ -99,15 +104,26 @@ class Reconciler(threading.Thread):
 
     def step(self) -> float:
         """Look at every run that may need something; return how long the next look may wait, seconds."""
+        began = time.monotonic()
+        self._progress.confirm_owner()
+        self._sweep()
         active = self._progress.active()
         for run in active:
             self._care_safely(run, place_free=False)
         self._forget_all_but({run.run_id for run in active})
         held = sum(run.state in states.ACTIVE for run in active)
-        for run in self._progress.next_in_line(self._limits.slots - held):
+        # A GPU that becomes free is for those who wait for one: a younger run's pod might be quicker to take it.
+        crowded = {one.attempt.backend for one in self._followers.values() if one.no_room}
+        for run in self._progress.next_in_line(self._limits.slots - held, crowded):
             self._care_safely(run, place_free=True)
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
-        return max(0.0, min([_LONGEST_WAIT, *pauses]))
+        rest = min(_REST_SHARE * (time.monotonic() - began), _LONGEST_REST)
+        return max(0.0, min([max(rest, _LONGEST_WAIT), *pauses]))
+
+    def _sweep(self) -> None:
+        """Now and then, let the launcher take back what belongs to no attempt under way."""
+        if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._progress.under_way):
+            self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _forget_all_but(self, run_ids: set[str]) -> None:
         """Drop what is left of runs that have ended."""
@@ -175,7 +191,8 @@ class Reconciler(threading.Thread):
             self._patience,
             store=self._progress.store_event,
             accepted=self._accepted,
-            ended=lambda: self._bell.ring(RECONCILER),
+            waits=self._progress.waits,
+            news=lambda: self._bell.ring(RECONCILER),
         )
         self._followers[attempt.run_id] = follower
         follower.start()

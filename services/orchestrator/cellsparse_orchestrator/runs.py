@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 from sqlalchemy import func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import AlreadyExists, NotFound
@@ -21,6 +22,8 @@ from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 DEFAULT_ATTEMPTS = 3
 RECONCILER = "reconciler"
 """The bell's topic that wakes the reconciler."""
+STUDIES = "studies"
+"""The bell's topic that wakes the loop of the studies: rung when a run has ended, too."""
 _QUEUED = states.state_name(states.QUEUED)
 _FINAL = [states.state_name(state) for state in states.FINAL]
 _ACTIVE = [states.state_name(state) for state in states.ACTIVE]
@@ -63,8 +66,24 @@ class Runs:
             return _Line(session).to_proto(row)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
-        """Queue a run; raises NotFound if its dataset was deleted meanwhile."""
-        row = RunRow(
+        """Queue a run, or return the one that another call with its `request_id` has queued meanwhile.
+
+        Raises:
+            NotFound: Its dataset was deleted meanwhile.
+            AlreadyExists: The other call asked for something else.
+        """
+        try:
+            run = self._insert(self._row(run_id, name, request))
+        except IntegrityError:
+            known = self.find_request(request)
+            if known is None:
+                raise
+            return known
+        self._bell.ring(RECONCILER)
+        return run
+
+    def _row(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> RunRow:
+        return RunRow(
             id=run_id,
             request_id=request.request_id or None,
             request_sha256=_digest(request),
@@ -85,16 +104,16 @@ class Runs:
             progress=b"",
             validation=b"",
         )
+
+    def _insert(self, row: RunRow) -> orchestrator_pb2.Run:
         with self._database.write() as session:
-            find_dataset(session, request.dataset_id, lock=True)
+            find_dataset(session, row.dataset_id, lock=True)
             session.add(row)
             session.flush()
             line = _Line(session)
             row.message = line.message(row)
             add_event(session, row)
-            run = line.to_proto(row)
-        self._bell.ring(RECONCILER)
-        return run
+            return line.to_proto(row)
 
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
@@ -141,7 +160,14 @@ class Runs:
             run = _Line(session).to_proto(row)
         self._bell.ring(run_id)
         self._bell.ring(RECONCILER)
+        self._bell.ring(STUDIES)
         return run
+
+    def count_states(self) -> dict[str, int]:
+        """Return how many runs are in each state, by the state's name; states without runs are left out."""
+        with self._database.read() as session:
+            counts = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
+            return dict(counts.tuples().all())
 
     def count_active(self) -> int:
         """Return the number of runs that have not ended."""
@@ -164,9 +190,15 @@ class _Line:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._active: int | None = None
+        self._positions: dict[int, int] = {}
 
     def position(self, row: RunRow) -> int:
-        """Return the place of a queued run, from 1."""
+        """Return the place of a queued run, from 1; counted once, as that takes long in a long queue."""
+        if row.number not in self._positions:
+            self._positions[row.number] = self._count_position(row)
+        return self._positions[row.number]
+
+    def _count_position(self, row: RunRow) -> int:
         earlier = or_(
             RunRow.priority > row.priority,
             (RunRow.priority == row.priority) & (RunRow.number < row.number),

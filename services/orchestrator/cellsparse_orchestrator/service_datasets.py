@@ -1,8 +1,6 @@
 """DatasetService: uploads, lists, deletion and sparse copies."""
 
 import logging
-import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,6 @@ from cellsparse_common import keys
 from cellsparse_common.datasets import read_manifest, summarize, write_manifest
 from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore
-from cellsparse_common.storage.files import disk_errors
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.datasets import Datasets
 from cellsparse_orchestrator.forward import stream_service
@@ -20,6 +17,7 @@ from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_orchestrator.sparse_names import sparse_name
+from cellsparse_orchestrator.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.uploads import Upload, UploadLimits
 from cellsparse_proto.v1 import dataset_pb2, dataset_pb2_grpc, sparsifier_pb2, sparsifier_pb2_grpc
 
@@ -56,27 +54,19 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         self, request_iterator: Iterator[dataset_pb2.CreateDatasetRequest], context: grpc.ServicerContext
     ) -> dataset_pb2.CreateDatasetResponse:
         """Make a dataset; the store and the database stay as they are unless the whole stream is good."""
-        with disk_errors(f"write {self._spool}"):
-            self._spool.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(dir=self._spool)
-        with folder as name:
-            spool = FolderStore(Path(name))
+        with upload_folder(self._spool) as folder:
+            spool = FolderStore(folder)
             limits = UploadLimits(
                 max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_file_mib * 2**20
             )
             upload = Upload(spool, limits)
-            # Reading has no time limit of its own: a client that keeps the stream open and silent would stay for ever.
-            limit = threading.Timer(self._settings.upload_seconds, context.cancel)
-            limit.daemon = True
-            limit.start()
-            try:
-                upload.read(request_iterator)
-            except grpc.RpcError as error:
-                raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
-            finally:
-                limit.cancel()
+            with time_limit(context, self._settings.upload_seconds):
+                try:
+                    upload.read(request_iterator)
+                except grpc.RpcError as error:
+                    raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
             summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
-            self._publish(spool, Path(name))
+            self._publish(spool, folder)
             write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
         self._datasets.add(summary)
         return dataset_pb2.CreateDatasetResponse(dataset=summary)

@@ -2,26 +2,35 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 
 from cellsparse_common import keys
 from cellsparse_common.datasets import read_manifest
-from cellsparse_common.errors import CellsparseError, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse_common.errors import (
+    Cancelled,
+    CellsparseError,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+)
 from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.datasets import Datasets
 from cellsparse_orchestrator.events import Bell
 from cellsparse_orchestrator.forward import call_service, stream_service
-from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
+from cellsparse_orchestrator.imports import Imports
+from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.model_uploads import receive_model
 from cellsparse_orchestrator.models import Models
 from cellsparse_orchestrator.runs import Filter, Runs
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_orchestrator.spec import write_spec
+from cellsparse_orchestrator.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.status import read_status
+from cellsparse_orchestrator.trainable import check_backend, check_trainable
 from cellsparse_proto.v1 import (
-    common_pb2,
-    dataset_pb2,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
     trainer_pb2,
@@ -43,6 +52,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         models: The table of models.
         launcher: Knows the trainers.
         bell: Rings for every event of a run.
+        spool: Folder for uploads that are not complete yet.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         models: Models,
         launcher: Launcher,
         bell: Bell,
+        spool: Path,
     ) -> None:
         self.address = ""
         """host:port, once it is known."""
@@ -65,6 +76,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._models = models
         self._launcher = launcher
         self._bell = bell
+        self._spool = spool
+        self._imports = Imports(store, models)
 
     def CreateRun(
         self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
@@ -74,19 +87,20 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
         backend = request.settings.WhichOneof("backend")
-        self._check_backend(backend)
+        check_backend(self._launcher, backend)
+        self._check_start(request.settings.initial_model, backend)
         dataset = self._datasets.get(request.dataset_id)
         manifest = read_manifest(self._store, request.dataset_id)
-        _check_trainable(manifest)
+        check_trainable(manifest)
         run_id = new_id("run")
         write_spec(self._store, run_id, request.settings, manifest, {})
         try:
             run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
         except BaseException:
-            # Without its row the run does not exist, and its specification must not stay behind.
-            with contextlib.suppress(CellsparseError):
-                self._store.delete(keys.run_spec(run_id))
+            self._forget_spec(run_id)
             raise
+        if run.id != run_id:
+            self._forget_spec(run_id)
         return orchestrator_pb2.CreateRunResponse(run=run)
 
     def GetRun(
@@ -183,27 +197,54 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Export(request, timeout=seconds),
         )
 
+    def ImportModel(
+        self, request_iterator: Iterator[orchestrator_pb2.ImportModelRequest], context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ImportModelResponse:
+        """Make a model of an uploaded file; store and database stay as they are unless all of it is good."""
+        with upload_folder(self._spool) as folder, time_limit(context, self._settings.upload_seconds):
+            try:
+                upload = receive_model(request_iterator, folder / "model", self._settings.max_model_mib * 2**20)
+            except grpc.RpcError as error:
+                raise Cancelled("The import broke off before it was complete; nothing of it is kept.") from error
+            backend = upload.header.settings.backend
+            check_backend(self._launcher, backend)
+
+            def publish(order: trainer_pb2.PublishModelRequest) -> None:
+                call_service(
+                    self._launcher,
+                    backend,
+                    context,
+                    self._settings.import_seconds,
+                    lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).PublishModel.future(
+                        order, timeout=seconds
+                    ),
+                )
+
+            return orchestrator_pb2.ImportModelResponse(model=self._imports.add(upload, publish))
+
     def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetStatusResponse:
         """Say which services there are and how they are."""
         return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
 
-    def _check_backend(self, backend: str) -> None:
-        service = self._launcher.service(backend)
-        if service is None:
-            names = ", ".join(found.name for found in self._launcher.services() if found.name != SPARSIFIER)
-            raise FailedPrecondition(f"No {backend} trainer is configured; configured are: {names or 'none'}.")
-        if service.missing:
-            raise FailedPrecondition(f"The {backend} trainer cannot be started: {service.message}")
+    def _forget_spec(self, run_id: str) -> None:
+        """Delete the specification of a run that does not exist, because it has no row."""
+        with contextlib.suppress(CellsparseError):
+            self._store.delete(keys.run_spec(run_id))
 
-
-def _check_trainable(manifest: dataset_pb2.DatasetManifest) -> None:
-    if not any(item.split == common_pb2.SPLIT_TRAIN and item.cells for item in manifest.items):
-        raise InvalidArgument(
-            f"Dataset {manifest.dataset.id} has no labelled cell in an item of split TRAIN: there is nothing to learn.",
-            "dataset_id",
-        )
+    def _check_start(self, model_id: str, backend: str) -> None:
+        if not model_id:
+            return
+        try:
+            start = self._models.get(model_id)
+        except NotFound as error:
+            raise NotFound(error.message, "settings.initial_model") from error
+        if start.backend != backend:
+            raise FailedPrecondition(
+                f"initial_model {model_id} is a {start.backend} model; this run trains {backend}.",
+                "settings.initial_model",
+            )
 
 
 def _default_name(backend: str, dataset: str) -> str:

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from cellsparse_common.settings import ServerSettings
+from cellsparse_common.settings import ENV_PREFIX, ServerSettings
 
 DEFAULT_PORT = 50050
 DEFAULT_HOME = Path("~/.cellsparse")
+CLUSTER_LOST_SECONDS = 30.0
 NamedText = Annotated[dict[str, str], NoDecode]
 
 
@@ -24,10 +25,16 @@ class OrchestratorSettings(ServerSettings):
     """Folder of database, logs, process records and (unless `store_url` is given) the object store."""
     store_url: str = ""
     """The object store; empty: the folder `store` in `home`."""
-    database_url: str = ""
-    """SQLAlchemy URL; empty: the SQLite file `cellsparse.db` in `home`."""
-    launcher: Literal["local", "static"] = "local"
-    """`local` starts the other services as child processes, `static` uses the given addresses."""
+    database_url: SecretStr = SecretStr("")
+    """SQLAlchemy URL, postgresql+psycopg://user:password@host/database; empty: the SQLite file `cellsparse.db` in
+    `home`. Never logged: it may hold a password. A pooler in between must keep sessions apart: one orchestrator at a
+    time holds the database by a lock of its session."""
+    database_seconds: float = Field(default=30.0, ge=0.0, le=3600.0)
+    """At start: how long to wait for a PostgreSQL server that does not answer yet, and for an orchestrator before this
+    one to let go of its database."""
+    launcher: Literal["local", "static", "kubernetes"] = "local"
+    """`local` starts the other services as child processes, `static` uses the given addresses, `kubernetes` makes a Job
+    for every attempt and uses the given addresses for all that is not training."""
     trainer_modules: NamedText = Field(
         default={"cellpose": "cellsparse_cellpose", "stardist": "cellsparse_stardist", "unet": "cellsparse_unet"}
     )
@@ -35,9 +42,13 @@ class OrchestratorSettings(ServerSettings):
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
     trainers: NamedText = Field(default={})
-    """`static`: host:port by backend, as "name=host:port,name=host:port"."""
+    """`static` and `kubernetes`: host:port by backend, as "name=host:port,name=host:port"."""
     sparsifier: str = ""
-    """`static`: host:port of the sparsifier."""
+    """`static` and `kubernetes`: host:port of the sparsifier."""
+    cluster_file: Path | None = None
+    """`kubernetes`: YAML file that says where and how Jobs are made; needed there."""
+    kubeconfig: Path | None = None
+    """`kubernetes`: how to reach the cluster from outside; not set: as the pod's own service account."""
     slots: int = Field(default=1, ge=1, le=10_000)
     """Runs that train at the same time."""
     retry_seconds: float = Field(default=1.0, ge=0.0, le=3600.0)
@@ -47,7 +58,8 @@ class OrchestratorSettings(ServerSettings):
     start_seconds: float = Field(default=120.0, gt=0.0, le=3600.0)
     """How long an attempt waits for its trainer to come up and accept it."""
     lost_seconds: float = Field(default=3.0, gt=0.0, le=3600.0)
-    """How long a broken event stream may stay broken before the attempt counts as lost."""
+    """How long a broken event stream may stay broken before the attempt counts as lost; 30 with `kubernetes`, unless
+    given: a cluster's network breaks for longer, and says only after a while why a pod ended."""
     stop_seconds: float = Field(default=30.0, gt=0.0, le=3600.0)
     """How long a trainer may take to end an attempt that is being cancelled."""
     upload_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
@@ -58,6 +70,11 @@ class OrchestratorSettings(ServerSettings):
     """Longest time of an Evaluate or CreateSparseDataset call without a shorter deadline of its own."""
     export_seconds: float = Field(default=1800.0, gt=0.0, le=86_400.0)
     """Longest time of an Export call, download included, without a shorter deadline of its own."""
+
+    import_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
+    """Longest time for checking and publishing an uploaded model."""
+    max_model_mib: int = Field(default=1024, ge=1, le=65_536)
+    """Largest model file of an import, MiB."""
 
     @field_validator("trainer_modules", "trainers", mode="before")
     @classmethod
@@ -76,3 +93,12 @@ class OrchestratorSettings(ServerSettings):
         home = Path(values.get("home") or DEFAULT_HOME).expanduser().absolute()
         ours = {"store_url": (home / "store").as_uri(), "database_url": f"sqlite:///{home / 'cellsparse.db'}"}
         return {**values, "home": home, **{key: url for key, url in ours.items() if not values.get(key)}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suit_cluster(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("launcher") != "kubernetes":
+            return values
+        if not values.get("cluster_file"):
+            raise ValueError(f"{ENV_PREFIX}CLUSTER_FILE must be given with {ENV_PREFIX}LAUNCHER=kubernetes.")
+        return {"lost_seconds": CLUSTER_LOST_SECONDS, **values}

@@ -22,13 +22,17 @@ from cellsparse_common.errors import (
 from cellsparse_common.logs import log_context
 from cellsparse_orchestrator import states
 from cellsparse_orchestrator.decisions import Outcome
-from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
 from cellsparse_orchestrator.progress import Attempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
 _CALL_SECONDS = 15.0
 _PAUSE_SECONDS = 0.2
+_NEWS_SECONDS = 15.0
+"""How often a launcher that tells of news is asked without any: it may know of times that are over."""
+_RANKS_PORT = 29400
+"""First port on which the processes of several nodes speak to each other: torchrun's own default."""
 _GONE = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
 """What a trainer that is away, starting, ending or overrun answers, or the transport in its place."""
 
@@ -50,7 +54,7 @@ class Follower(threading.Thread):
 
     It ends with an `outcome`; or without one, when it was told to let go or could not store what it heard: then the
     attempt goes on at its trainer, and another follower takes it up where the stored events end. `finished` says that
-    there is nothing more to come, shortly before the thread is gone.
+    there is nothing more to come, shortly before the thread is gone; `no_room`, that the attempt waits for room.
 
     Args:
         attempt: What to follow.
@@ -58,7 +62,8 @@ class Follower(threading.Thread):
         patience: How long to wait.
         store: Keeps an event that does not end the attempt; an event may come twice. Raises CellsparseError.
         accepted: Called with the trainer's versions when it has accepted the attempt. Raises CellsparseError.
-        ended: Called when the thread is about to end.
+        waits: Called with a sentence when what the attempt waits for has changed. Raises CellsparseError.
+        news: Called when the thread is about to end, and when `no_room` has changed.
     """
 
     def __init__(
@@ -69,22 +74,27 @@ class Follower(threading.Thread):
         *,
         store: Callable[[Attempt, trainer_pb2.TrainingEvent], None],
         accepted: Callable[[Attempt, dict[str, str]], None],
-        ended: Callable[[], None],
+        waits: Callable[[Attempt, str], None],
+        news: Callable[[], None],
     ) -> None:
         super().__init__(name=f"follow-{attempt.run_id}", daemon=True)
         self.attempt = attempt
         self.outcome: Outcome | None = None
         self.finished = False
+        self.no_room = False
         self._launcher = launcher
         self._patience = patience
         self._store = store
         self._accepted = accepted
-        self._ended = ended
+        self._waits = waits
+        self._tell = news
+        self._size = Size(nodes=max(1, attempt.settings.nodes), processes=max(1, attempt.settings.processes_per_node))
         self._after = attempt.last_sequence
         self._heard = 0
         self._asked_to_end = False
         self._lock = threading.Lock()
         self._call: grpc.Future | None = None
+        self._news = threading.Event()
         self._stopping = threading.Event()
         self._letting_go = threading.Event()
 
@@ -96,11 +106,13 @@ class Follower(threading.Thread):
     def end_attempt(self) -> None:
         """Ask the trainer to end the attempt; returns at once, the outcome comes in bounded time."""
         self._stopping.set()
+        self._news.set()
         self._interrupt_stream()
 
     def let_go(self) -> None:
         """End this thread soon and leave the attempt as it is."""
         self._letting_go.set()
+        self._news.set()
         self._interrupt_stream()
 
     def run(self) -> None:
@@ -115,9 +127,11 @@ class Follower(threading.Thread):
                 _LOG.exception("attempt %d cannot be followed now", self.attempt.number)
             finally:
                 self.finished = True
-                self._ended()
+                self.no_room = False
+                self._tell()
 
     def _drive(self) -> Outcome | None:
+        self._launcher.notify(self.attempt.run_id, self.attempt.number, self._news.set)
         # An attempt with stored events was accepted before; asking again would be right, too, but slower.
         if not self._after:
             refused = self._start_attempt()
@@ -127,28 +141,27 @@ class Follower(threading.Thread):
 
     def _start_attempt(self) -> Outcome | None:
         """Ask the trainer to start, until it has accepted; return an outcome if that will not happen."""
-        request = trainer_pb2.StartTrainingRequest(
-            run_id=self.attempt.run_id,
-            attempt=self.attempt.number,
-            dataset_id=self.attempt.dataset_id,
-            settings=self.attempt.settings,
-        )
         deadline = time.monotonic() + self._patience.start
         problem = f"The {self.attempt.backend} trainer did not come up."
-        asked = False
-        while not self._letting_go.is_set():
+        asked, said = False, ""
+        while self._look_again():
             if self._stopping.is_set():
                 return self._listen() if asked else Outcome(state=states.CANCELLED)
-            place = self._launcher.place(self.attempt.backend, self.attempt.run_id, self.attempt.number)
+            place = self._launcher.place(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
             if place.missing:
-                return _failed(common_pb2.FAILURE_REASON_UNSCHEDULABLE, place.message)
+                return _failed(place.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, place.message)
+            if place.no_room != self.no_room:
+                self.no_room = place.no_room
+                self._tell()
+            if place.waiting:
+                deadline = time.monotonic() + self._patience.start
+                if place.message != said:
+                    said = place.message
+                    self._waits(self.attempt, said)
             if place.address:
                 asked = True
                 try:
-                    with open_channel(place.address) as channel:
-                        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-                        stub.StartTraining(request, timeout=_CALL_SECONDS)
-                    self._accepted(self.attempt, place.versions)
+                    self._accepted(self.attempt, self._ask_to_start(place))
                     return None
                 except grpc.RpcError as rpc_error:
                     error = from_rpc_error(rpc_error)
@@ -159,32 +172,64 @@ class Follower(threading.Thread):
                 problem = place.message
             if time.monotonic() > deadline:
                 return _failed(common_pb2.FAILURE_REASON_LOST, problem)
-            self._stopping.wait(_PAUSE_SECONDS)
+            self._pause(place)
         return None
+
+    def _ask_to_start(self, place: Service) -> dict[str, str]:
+        """Ask the trainers of all nodes to start, the first one last; return its versions.
+
+        What was asked for twice is started once. A node whose first one never starts gives up by itself.
+        """
+        hosts = place.hosts or (place.address,)
+        versions = place.versions
+        for node in reversed(range(len(hosts))):
+            request = trainer_pb2.StartTrainingRequest(
+                run_id=self.attempt.run_id,
+                attempt=self.attempt.number,
+                dataset_id=self.attempt.dataset_id,
+                settings=self.attempt.settings,
+            )
+            if place.hosts:
+                names = [host.rpartition(":")[0] for host in hosts]
+                request.placement.CopyFrom(trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT))
+            with open_channel(hosts[node]) as channel:
+                stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+                stub.StartTraining(request, timeout=_CALL_SECONDS)
+                versions = versions or dict(_describe(stub).versions)
+        return versions
 
     def _listen(self) -> Outcome | None:
         """Store the attempt's events until its last one, through short breaks of the stream."""
         broken_since = time.monotonic()
-        while not self._letting_go.is_set():
-            place = self._launcher.place(self.attempt.backend, self.attempt.run_id, self.attempt.number)
+        while self._look_again():
+            place = self._launcher.find(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
             if self._stopping.is_set() and not self._asked_to_end:
                 self._ask_to_end(place.address)
             if place.missing:
-                return self._lost(place.message)
+                return _failed(place.reason, place.message) if place.reason else self._lost(place.message)
             heard = self._heard
             outcome = self._stream(place.address) if place.address else None
             if outcome is not None:
                 return outcome
             if self._stopping.is_set() and not self._asked_to_end:
                 continue
-            if self._heard > heard:
+            if self._heard > heard or (place.waiting and not self._asked_to_end):
                 broken_since = time.monotonic()
             # A service that only comes up, seen for the first time by this follower, may still know the attempt.
             starting = not self._heard and not place.address
             if time.monotonic() - broken_since > (self._patience.start if starting else self._patience.lost):
                 return self._lost("it does not answer any more" if place.address else place.message)
-            self._letting_go.wait(_PAUSE_SECONDS)
+            self._pause(place)
         return None
+
+    def _look_again(self) -> bool:
+        """Forget old news, before anything is looked at; return whether there is anything to look at still."""
+        self._news.clear()
+        return not self._letting_go.is_set()
+
+    def _pause(self, place: Service) -> None:
+        """Wait until asking again makes sense."""
+        self._news.wait(_NEWS_SECONDS if place.waiting else _PAUSE_SECONDS)
 
     def _stream(self, address: str) -> Outcome | None:
         """Store events as they come; return the outcome, None if the stream breaks before the last event."""
@@ -235,6 +280,11 @@ class Follower(threading.Thread):
     def _lost(self, what: str) -> Outcome:
         sentence = f"The {self.attempt.backend} trainer was lost during attempt {self.attempt.number}: {what}"
         return _failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")
+
+
+def _describe(stub: trainer_pb2_grpc.TrainerServiceStub) -> trainer_pb2.DescribeResponse:
+    answer: trainer_pb2.DescribeResponse = stub.Describe(trainer_pb2.DescribeRequest(), timeout=_CALL_SECONDS)
+    return answer
 
 
 def _failed(reason: int, message: str) -> Outcome:

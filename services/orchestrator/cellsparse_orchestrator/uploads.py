@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cellsparse_common.datasets import put_item
+from cellsparse_common.datasets import put_item, refuse_mixture
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.images import decode_image
 from cellsparse_common.labels import decode_labels
@@ -20,7 +20,7 @@ class UploadLimits:
     """How large an upload's files may be."""
 
     max_pixels: int
-    """Height x width."""
+    """Height x width, of a stack x planes."""
     max_file_bytes: int
 
 
@@ -44,7 +44,7 @@ class Upload:
         self._file: dataset_pb2.FileHeader | None = None
         self._chunks: list[bytes] = []
         self._size = 0
-        self._pair: dict[int, bytes] = {}
+        self._pair: dict[int, tuple[dataset_pb2.FileHeader, bytes]] = {}
         self._first: dataset_pb2.FileHeader | None = None
 
     def read(self, requests: Iterable[dataset_pb2.CreateDatasetRequest]) -> None:
@@ -103,6 +103,11 @@ class Upload:
                 f"{common_pb2.Split.Name(file.split)} by its {_NOUN[file.role]}; give one split.",
                 "file.split",
             )
+        if file.role == _LABEL and (file.axes or file.spacing):
+            raise InvalidArgument(
+                f"The label file of item {file.item!r} is given axes or spacing; give them with the image only.",
+                "file.axes" if file.axes else "file.spacing",
+            )
         self._file = file
 
     def _take_chunk(self, chunk: bytes) -> None:
@@ -124,23 +129,40 @@ class Upload:
         self._file, self._chunks, self._size = None, [], 0
         if not data:
             raise InvalidArgument(f"The {_NOUN[file.role]} file of item {file.item!r} is empty.", "chunk")
-        self._pair[file.role] = data
+        self._pair[file.role] = (file, data)
         if self._first is None:
             self._first = file
             return
-        image, label = self._pair.pop(_IMAGE), self._pair.pop(_LABEL)
+        (header, image), (_, label) = self._pair.pop(_IMAGE), self._pair.pop(_LABEL)
         self._first = None
         self._names.add(file.item)
-        self.items.append(self._keep(file, image, label))
+        item = self._keep(header, image, label)
+        refuse_mixture([*self.items[:1], item], "file.item")
+        self.items.append(item)
 
-    def _keep(self, file: dataset_pb2.FileHeader, image: bytes, label: bytes) -> dataset_pb2.DatasetItem:
-        field = f"label of item {file.item!r}"
-        pixels = decode_image(image, max_pixels=self._limits.max_pixels, field=f"image of item {file.item!r}")
-        height, width = pixels.array.shape[:2]
-        numbers = decode_labels(
-            label, shape=(height, width), max_pixels=self._limits.max_pixels, kind=self._kind, field=field
+    def _keep(self, header: dataset_pb2.FileHeader, image: bytes, label: bytes) -> dataset_pb2.DatasetItem:
+        """Read an item's files; `header` is the image's."""
+        field = f"label of item {header.item!r}"
+        limit = self._limits.max_pixels
+        pixels = decode_image(
+            image, max_pixels=limit, field=f"image of item {header.item!r}", stacks=True, axes=header.axes
         )
-        return put_item(self._spool, name=file.item, split=file.split, image=pixels.array, label=numbers)
+        shape = pixels.array.shape[: len(pixels.axes.rstrip("C"))]
+        if header.spacing and len(header.spacing) != len(shape):
+            raise InvalidArgument(
+                f"Item {header.item!r} is given a spacing of {len(header.spacing)} numbers; its label image has "
+                f"{len(shape)} axes.",
+                "file.spacing",
+            )
+        numbers = decode_labels(label, shape=shape, max_pixels=limit, kind=self._kind, field=field)
+        return put_item(
+            self._spool,
+            name=header.item,
+            split=header.split,
+            image=pixels.array,
+            label=numbers,
+            spacing=header.spacing or pixels.spacing,
+        )
 
     def _refuse_half(self, first: dataset_pb2.FileHeader) -> None:
         other = _LABEL if first.role == _IMAGE else _IMAGE

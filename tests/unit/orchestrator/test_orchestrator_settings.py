@@ -19,7 +19,7 @@ def test_all_state_is_in_the_home_folder(environment, tmp_path):
     settings = load(OrchestratorSettings)
     assert settings.home == tmp_path / "here"
     assert settings.store_url == f"file://{tmp_path}/here/store"
-    assert settings.database_url == f"sqlite:///{tmp_path}/here/cellsparse.db"
+    assert settings.database_url.get_secret_value() == f"sqlite:///{tmp_path}/here/cellsparse.db"
     assert list(settings.trainer_modules) == ["cellpose", "stardist", "unet"]
 
 
@@ -27,7 +27,20 @@ def test_given_urls_win(environment):
     environment.setenv("CELLSPARSE_STORE_URL", "s3://bucket/prefix")
     environment.setenv("CELLSPARSE_DATABASE_URL", "postgresql://host/name")
     settings = load(OrchestratorSettings)
-    assert (settings.store_url, settings.database_url) == ("s3://bucket/prefix", "postgresql://host/name")
+    assert settings.store_url == "s3://bucket/prefix"
+    assert settings.database_url.get_secret_value() == "postgresql://host/name"
+
+
+def test_the_database_is_not_shown(environment, tmp_path):
+    (tmp_path / "cellsparse_database_url").write_text("postgresql+psycopg://me:hunter2@host/name\n")
+    environment.setenv("CELLSPARSE_SECRETS_DIR", str(tmp_path))
+    settings = load(OrchestratorSettings)
+    assert settings.database_url.get_secret_value() == "postgresql+psycopg://me:hunter2@host/name"
+    assert "hunter2" not in repr(settings) + settings.model_dump_json()
+    environment.setenv("CELLSPARSE_SLOTS", "none")
+    with pytest.raises(InvalidArgument) as caught:
+        load(OrchestratorSettings)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_fourth_backend_is_configuration(environment):
@@ -45,3 +58,13 @@ def test_wrong_values_are_named(environment, name, value):
     environment.setenv(f"CELLSPARSE_{name}", value)
     with pytest.raises(InvalidArgument, match=f"CELLSPARSE_{name}"):
         load(OrchestratorSettings)
+
+
+def test_the_cluster_needs_a_file_and_more_patience(environment):
+    environment.setenv("CELLSPARSE_LAUNCHER", "kubernetes")
+    with pytest.raises(InvalidArgument, match="CELLSPARSE_CLUSTER_FILE"):
+        load(OrchestratorSettings)
+    environment.setenv("CELLSPARSE_CLUSTER_FILE", "/etc/cellsparse/cluster.yaml")
+    assert load(OrchestratorSettings).lost_seconds == 30
+    environment.setenv("CELLSPARSE_LOST_SECONDS", "5")
+    assert load(OrchestratorSettings).lost_seconds == 5

@@ -1,23 +1,25 @@
-"""Opens the database: migrations first, then short transactions whose failures are one clear status."""
+"""The database: migrated when it is opened, then short transactions whose failures are one clear status.
+
+Writers lock the row that they change (`SELECT ... FOR UPDATE`) before they read what the change depends on: SQLite has
+one writer at a time anyway, PostgreSQL has many. Locks are taken in one order, a dataset's before its runs'.
+"""
 
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import Unavailable
+from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
+from cellsparse_orchestrator.db.migrate import Migration, migrate
+from cellsparse_orchestrator.db.owner import Owner
+from cellsparse_orchestrator.db.turns import Turns
 
 _LOG = logging.getLogger(__name__)
-_BUSY_SECONDS = 15
-# Any constant will do: it only has to be the same in every orchestrator that shares the database.
-_MIGRATION_LOCK = 7_205_001
+_PAUSE_SECONDS = 0.5
 
 
 class Database:
@@ -25,31 +27,50 @@ class Database:
 
     Args:
         url: SQLAlchemy URL.
+        seconds: How long a PostgreSQL server that does not answer yet is waited for.
+
+    Attributes:
+        name: The URL without its password.
+        migration: What opening it has changed.
 
     Raises:
         Unavailable: It cannot be opened or brought to the newest layout.
+        FailedPrecondition: A newer version has used it.
+        InvalidArgument: The URL is not understood.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        with _clear_errors(), self._engine.connect() as connection:
-            _migrate(connection)
+    def __init__(self, url: str, *, seconds: float = 0.0) -> None:
+        self._engine = open_engine(url)
+        self.name = shown(url)
+        self._owner = Owner(self._engine, self.name)
+        # SQLite's own writers wait asleep, for longer and longer, and whoever wakes at the right time is next.
+        self._turns = Turns() if is_sqlite(self._engine) else None
+        with _clear_errors():
+            self.migration = self._migrate(seconds)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads and sees one state of the database; raises Unavailable."""
         with _clear_errors(), Session(self._engine) as session:
+            if not is_sqlite(self._engine):
+                options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                session.connection(execution_options=options)
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, urgent: bool = False) -> Iterator[Session]:
         """A transaction that is committed at the end of the `with` block, or rolled back by an exception.
+
+        Args:
+            urgent: Where there is one writer at a time: before all others that wait. For the reconciler alone, as
+                GPUs stand idle meanwhile.
 
         Raises:
             Unavailable: The database is locked, full or unreachable.
         """
         with (
             _clear_errors(),
+            nullcontext() if self._turns is None else self._turns.turn(BUSY_SECONDS, urgent=urgent),
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
             Session(connection) as session,
@@ -57,48 +78,37 @@ class Database:
             yield session
             session.flush()
 
+    def own(self, seconds: float) -> None:
+        """Become the one orchestrator that works with it, within some seconds.
+
+        Raises:
+            FailedPrecondition: Another one does, and stays.
+            Unavailable: The database does not answer.
+        """
+        with _clear_errors():
+            self._owner.take(seconds)
+
+    def confirm_owner(self) -> None:
+        """Make sure that no other orchestrator works with it; raises as `own` does."""
+        with _clear_errors():
+            self._owner.confirm()
+
     def close(self) -> None:
         """Close all connections."""
+        self._owner.release()
         self._engine.dispose()
 
-
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, pool_timeout=_BUSY_SECONDS)
-    engine = create_engine(
-        url,
-        pool_size=10,
-        max_overflow=200,
-        pool_timeout=_BUSY_SECONDS,
-        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver begins transactions late, in a way that makes readers who turn writers fail: we say BEGIN ourselves.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={_BUSY_SECONDS * 1000}"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _migrate(connection: Connection) -> None:
-    """Bring the database to the newest layout, one orchestrator at a time."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    locked = connection.execution_options(writes=True)
-    with locked.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        config.attributes["connection"] = locked
-        command.upgrade(config, "head")
+    def _migrate(self, seconds: float) -> Migration:
+        end = time.monotonic() + (0.0 if is_sqlite(self._engine) else seconds)
+        while True:
+            try:
+                with self._engine.connect() as connection:
+                    return migrate(connection)
+            except OperationalError as error:
+                if time.monotonic() >= end:
+                    raise
+                _LOG.warning("the database %s does not answer yet: %s", self.name, _cause(error))
+                time.sleep(_PAUSE_SECONDS)
 
 
 @contextmanager
@@ -107,7 +117,11 @@ def _clear_errors() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except (DBAPIError, SQLAlchemyError) as error:
-        _LOG.exception("the database failed")
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise Unavailable(f"The database does not answer ({cause}); try again.") from error
+    except SQLAlchemyError as error:
+        # During an outage every call comes through here: what it says is enough, where it was is always the same.
+        _LOG.error("the database failed: %s", _cause(error), exc_info=not isinstance(error, OperationalError))
+        raise Unavailable(f"The database does not answer ({_cause(error)}); try again.") from error
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

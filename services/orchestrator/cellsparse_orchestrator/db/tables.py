@@ -22,6 +22,17 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Sentence(TypeDecorator[str]):
+    """Text for people that others wrote: PostgreSQL keeps no NUL characters."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Replace what cannot be kept."""
+        return value if value is None else value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 class Base(DeclarativeBase):
     """All tables."""
 
@@ -57,7 +68,7 @@ class RunRow(Base):
     max_attempts: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(String(16), default="")
-    message: Mapped[str] = mapped_column(Text, default="")
+    message: Mapped[str] = mapped_column(Sentence, default="")
     attempts: Mapped[int] = mapped_column(default=0)
     """Attempts begun; the newest one's number."""
     interruptions: Mapped[int] = mapped_column(default=0)
@@ -87,7 +98,7 @@ class AttemptRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(String(16), default="")
-    message: Mapped[str] = mapped_column(Text, default="")
+    message: Mapped[str] = mapped_column(Sentence, default="")
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
     """Sequence number of the newest event of the trainer that is stored; smaller ones are repetitions."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
@@ -104,21 +115,74 @@ class EventRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str] = mapped_column(String(16), default="")
-    message: Mapped[str] = mapped_column(Text, default="")
+    message: Mapped[str] = mapped_column(Sentence, default="")
     training: Mapped[bytes | None] = mapped_column(LargeBinary)
     """What the trainer reported: the proto `TrainingEvent`."""
 
 
 class ModelRow(Base):
-    """A model in the store, with the id of the run that trained it."""
+    """A model in the store: trained, with the id of its run, or imported, with an id of its own."""
 
     __tablename__ = "models"
     number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), unique=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
     name: Mapped[str] = mapped_column(String(100))
     backend: Mapped[str] = mapped_column(String(32))
     dataset_id: Mapped[str] = mapped_column(String(63))
+    """Empty if it was imported."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     step: Mapped[int] = mapped_column(default=0)
     validation: Mapped[str] = mapped_column(Text, default="{}")
     """Validation scores by name, JSON."""
+    initial_model: Mapped[str] = mapped_column(String(63), default="")
+    """The model that its training started from; empty if there was none."""
+    start_validation: Mapped[str] = mapped_column(Text, default="{}")
+    """Validation scores of that model by name, JSON."""
+
+
+class StudyRow(Base):
+    """A study: what is wanted of it and where it stands."""
+
+    __tablename__ = "studies"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    request_id: Mapped[str | None] = mapped_column(String(64), unique=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(100))
+    dataset_id: Mapped[str] = mapped_column(String(63))
+    """No foreign key: a dataset may be deleted when the studies of it have ended."""
+    grid: Mapped[str] = mapped_column(Text)
+    """The proto `StudyGrid`, filled, as JSON."""
+    split: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    message: Mapped[str] = mapped_column(Text, default="")
+    sequence: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Grows with every change of the study or one of its members."""
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class StudyMemberRow(Base):
+    """A member of a study, with the id of its run from the start: so no restart makes a second one."""
+
+    __tablename__ = "study_members"
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(63), unique=True)
+    """The run it has or will have; no foreign key, as the run is made later."""
+    dataset_id: Mapped[str] = mapped_column(String(63))
+    """Its label set, which may not exist yet."""
+    settings: Mapped[str] = mapped_column(Text)
+    """The proto `TrainingSettings` as JSON."""
+    state: Mapped[str] = mapped_column(String(16))
+    sequence: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The study's sequence number at this member's last change."""
+    summary: Mapped[str] = mapped_column(Text)
+    """The proto `StudyMember` as JSON; `state` above is the one that counts."""
+    __table_args__ = (
+        Index("members_by_state", "study_id", "state", "number"),
+        Index("members_by_change", "study_id", "sequence"),
+        Index("members_of_label_set", "dataset_id", "state"),
+    )

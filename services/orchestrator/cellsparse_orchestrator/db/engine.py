@@ -1,0 +1,117 @@
+"""The connection pool: SQLite for one machine, PostgreSQL for a cluster."""
+
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from cellsparse_common.errors import InvalidArgument
+
+BUSY_SECONDS = 15
+"""Longest wait for a lock or a free connection."""
+_STATEMENT_SECONDS = 60
+_CONNECT_SECONDS = 5
+_POSTGRESQL = ("postgresql+psycopg", "postgresql", "postgres")
+_ALLOWED = "allowed are sqlite:////folder/file and postgresql+psycopg://user:password@host/database"
+
+
+def open_engine(url: str) -> Engine:
+    """Return the pool of connections to a database; nothing is connected yet.
+
+    Raises:
+        InvalidArgument: The URL is not understood, or is one of another kind of database.
+    """
+    parsed = _parse(url)
+    if parsed.drivername in _POSTGRESQL:
+        return _postgresql(parsed)
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        return _sqlite(parsed)
+    raise InvalidArgument(f"The database URL begins with {parsed.drivername!r}; {_ALLOWED}.")
+
+
+def shown(url: str) -> str:
+    """Return a database's URL without its password, for people."""
+    parsed = _parse(url)
+    return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def is_sqlite(engine: Engine) -> bool:
+    """Return whether an engine's database is SQLite."""
+    return bool(engine.dialect.name == "sqlite")
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # Never quoted: what cannot be parsed may well be the password.
+        raise InvalidArgument(
+            f"The database URL cannot be read; {_ALLOWED}, with special characters of the password percent-encoded."
+        ) from None
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=200,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver begins transactions late, in a way that makes readers who turn writers fail: we say BEGIN ourselves.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(url: URL) -> Engine:
+    # A server that vanished without a word is noticed within seconds, not after the two hours of the system's default.
+    waits = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": BUSY_SECONDS * 1000,
+        "application_name": "cellsparse-orchestrator",
+    }
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={name: value for name, value in waits.items() if name not in url.query},
+    )
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    settings = {
+        "timezone": "UTC",
+        "lock_timeout": f"{BUSY_SECONDS}s",
+        "statement_timeout": f"{_STATEMENT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{_STATEMENT_SECONDS}s",
+        # The server, too, must notice a client that vanished: it holds the lock of ownership.
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
+    with connection.cursor() as cursor:
+        for name, value in settings.items():
+            cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+    connection.commit()

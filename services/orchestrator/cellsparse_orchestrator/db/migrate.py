@@ -1,0 +1,57 @@
+"""Brings a database to the newest layout, one process at a time."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from cellsparse_common.errors import FailedPrecondition
+
+# Any constant will do: it only has to be the same for all who share the database.
+_LOCK = 7_205_001
+_WAIT_SECONDS = 600
+"""For another process that migrates, and for one statement of a migration of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migration:
+    """What was done."""
+
+    before: str
+    """The layout that was found; empty for a database without tables."""
+    after: str
+    """The newest layout, which it has now."""
+
+
+def migrate(connection: Connection) -> Migration:
+    """Bring a database to the newest layout; nothing is changed unless all of it succeeds.
+
+    Raises:
+        FailedPrecondition: A newer version of the orchestrator has used it.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    newest = scripts.get_current_head() or ""
+    locked = connection.execution_options(writes=True)
+    with locked.begin():
+        if connection.dialect.name == "postgresql":
+            for name in ("lock_timeout", "statement_timeout"):
+                setting = {"name": name, "value": f"{_WAIT_SECONDS}s"}
+                connection.execute(text("SELECT set_config(:name, :value, true)"), setting)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        before = MigrationContext.configure(connection).get_current_revision() or ""
+        known = [script.revision for script in scripts.walk_revisions()]
+        if before and before not in known:
+            raise FailedPrecondition(
+                f"The database has layout {before}, but this version of the orchestrator knows layouts up to {newest}: "
+                "a newer version has used it; run that one."
+            )
+        if before != newest:
+            config.attributes["connection"] = locked
+            command.upgrade(config, "head")
+    return Migration(before=before, after=newest)

@@ -1,0 +1,62 @@
+"""What the orchestrator tells Prometheus; `cellsparse_common.metrics` lists the names."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from cellsparse_common.errors import CellsparseError
+from cellsparse_orchestrator import states
+from cellsparse_proto.v1 import common_pb2
+
+_QUEUE_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+_STATES = [states.state_name(number) for number in common_pb2.RunState.values() if number]
+
+
+class RunMetrics:
+    """Counts what happens to runs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.queue = Histogram(
+            "cellsparse_queue_seconds",
+            "Time from a run's creation to its first attempt.",
+            buckets=_QUEUE_BUCKETS,
+            registry=registry,
+        )
+        self.attempts = Counter("cellsparse_attempts", "Attempts that ended.", ["backend", "reason"], registry=registry)
+        self.reconcile = Histogram("cellsparse_reconcile_seconds", "Time of one look at all runs.", registry=registry)
+
+    def attempt_ended(self, backend: str, state: int, reason: int) -> None:
+        """Count an attempt by its failure reason, or by its final state where there is none."""
+        self.attempts.labels(backend, states.reason_name(reason) or states.state_name(state)).inc()
+
+
+class RunCounts(Collector):
+    """Reads from the database, whenever Prometheus asks, how many runs there are in which state.
+
+    Args:
+        count: Returns runs by name of state; raises CellsparseError.
+    """
+
+    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics; without samples while the database does not answer."""
+        runs = GaugeMetricFamily("cellsparse_runs", "Runs in the database.", labels=["state"])
+        queue = GaugeMetricFamily("cellsparse_queue_length", "Runs that wait for their first attempt.")
+        try:
+            found = self._count()
+        except CellsparseError:
+            found = None
+        if found is not None:
+            for state in _STATES:
+                runs.add_metric([state], found.get(state, 0))
+            queue.add_metric([], found.get(states.state_name(states.QUEUED), 0))
+        yield runs
+        yield queue
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Return nothing, so that the database is not asked when the collector is registered."""
+        return []

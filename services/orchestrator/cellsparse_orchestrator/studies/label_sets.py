@@ -1,0 +1,61 @@
+"""Label sets: which sparsified dataset a member trains on. The same sparsification has the same id, in every study."""
+
+import hashlib
+from dataclasses import dataclass
+
+from cellsparse_orchestrator.sparse_names import sparse_name
+from cellsparse_proto.v1 import sparsifier_pb2
+
+MOST_K = 65535
+"""Keeps every cell: no selection is larger."""
+_LONGEST_NAME = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Which labels are kept."""
+
+    mode: "sparsifier_pb2.SelectionMode"
+    """Which cells."""
+    background: "sparsifier_pb2.BackgroundRule"
+    """Which background."""
+    k: int
+    """Cells per image of the mode; 0 keeps all."""
+    distance: int | None
+    """Pixels, for the backgrounds that have one; None: the sparsifier's default."""
+
+
+def sparsify_settings(labels: Labels, seed: int) -> sparsifier_pb2.SparsifySettings:
+    """Return what the sparsifier is asked for; equal where the kept labels are equal.
+
+    Where all cells are kept the mode chooses nothing, and outside of RANDOM the seed does not: they are left out, so
+    that members with equal labels share one label set.
+
+    Args:
+        labels: Which labels.
+        seed: The member's seed.
+    """
+    mode = labels.mode if labels.k else sparsifier_pb2.SELECTION_MODE_MINMAX
+    settings = sparsifier_pb2.SparsifySettings(mode=mode, k=labels.k or MOST_K, background=labels.background)
+    if labels.distance is not None and labels.background in (
+        sparsifier_pb2.BACKGROUND_RULE_SHIFTED,
+        sparsifier_pb2.BACKGROUND_RULE_RING,
+    ):
+        settings.background_distance = labels.distance
+    if mode == sparsifier_pb2.SELECTION_MODE_RANDOM:
+        settings.seed = seed
+    return settings
+
+
+def label_set_id(dataset_id: str, settings: sparsifier_pb2.SparsifySettings) -> str:
+    """Return the id of the dataset that holds a label set: a digest of its source and its settings."""
+    asked = dataset_id.encode() + b"\0" + settings.SerializeToString(deterministic=True)
+    return f"ds-{hashlib.sha256(asked).hexdigest()[:20]}"
+
+
+def label_set_name(source: str, settings: sparsifier_pb2.SparsifySettings) -> str:
+    """Return the name of a label set's dataset, such as "nuclei MINMAX k4 SHIFTED" or "nuclei all cells SHIFTED"."""
+    if settings.k < MOST_K:
+        return sparse_name(source, settings)
+    suffix = f" all cells {sparsifier_pb2.BackgroundRule.Name(settings.background).removeprefix('BACKGROUND_RULE_')}"
+    return source[: _LONGEST_NAME - len(suffix)] + suffix

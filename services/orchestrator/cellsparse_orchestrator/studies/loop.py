@@ -1,0 +1,163 @@
+"""The loop that brings studies nearer to their end: reads them from SQL, decides, acts."""
+
+import logging
+import threading
+
+from cellsparse_common.errors import (
+    CellsparseError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    StorageError,
+    Unavailable,
+)
+from cellsparse_orchestrator.events import Bell
+from cellsparse_orchestrator.runs import STUDIES
+from cellsparse_orchestrator.studies import states
+from cellsparse_orchestrator.studies.decisions import Action, Step, decide
+from cellsparse_orchestrator.studies.errands import Errands
+from cellsparse_orchestrator.studies.progress import StudyProgress
+from cellsparse_orchestrator.studies.table import Studies
+from cellsparse_orchestrator.studies.work import Work
+from cellsparse_proto.v1 import common_pb2, study_pb2
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_WAIT = 0.5
+_REPEAT_SECONDS = 1.0
+_END_SECONDS = 10.0
+_AHEAD = 16
+"""Members beyond the next ones whose label sets are made while others train."""
+_MOST_EVALUATIONS = 4
+
+
+class StudyLoop(threading.Thread):
+    """Owns all that is done for studies.
+
+    Args:
+        progress: The studies, as they are moved.
+        studies: The studies, as clients see them.
+        work: What is done for members.
+        bell: Wakes the loop.
+        slots: Runs that train at the same time.
+    """
+
+    def __init__(self, progress: StudyProgress, studies: Studies, work: Work, bell: Bell, *, slots: int) -> None:
+        super().__init__(name="studies", daemon=True)
+        self._progress = progress
+        self._studies = studies
+        self._work = work
+        self._bell = bell
+        self._slots = slots
+        self._end = threading.Event()
+
+        def wake() -> None:
+            bell.ring(STUDIES)
+
+        # One sparsification at a time: it reads whole datasets. Starts have a thread of their own, so as not to wait
+        # for it. Every trainer scores one model at a time.
+        self._sparsifying = Errands("sparsify", 1, wake)
+        self._starting = Errands("start", 1, wake)
+        self._scoring = Errands("score", min(slots, _MOST_EVALUATIONS), wake)
+        self._finishing = Errands("finish", 1, wake)
+
+    def run(self) -> None:
+        """Loop until `stop`."""
+        while not self._end.is_set():
+            seen = self._bell.count(STUDIES)
+            try:
+                self.step()
+            except CellsparseError as error:
+                _LOG.warning("the studies cannot be looked after now: %s", error.message)
+                self._end.wait(_REPEAT_SECONDS)
+            self._bell.wait(STUDIES, seen, _LONGEST_WAIT)
+
+    def stop(self) -> None:
+        """End the loop and what goes on for studies; a later orchestrator takes up from the database. Idempotent."""
+        if self._end.is_set():
+            return
+        self._end.set()
+        self._bell.ring(STUDIES)
+        for errands in (self._sparsifying, self._starting, self._scoring, self._finishing):
+            errands.stop()
+        self._work.end_calls()
+        self.join(_END_SECONDS)
+
+    def step(self) -> None:
+        """Look at every study that has not ended."""
+        for study_id in self._progress.unfinished():
+            try:
+                facts = self._progress.facts(study_id, self._slots + _AHEAD)
+                for step in decide(facts, self._slots):
+                    self._act(study_id, step)
+            except CellsparseError:
+                raise  # the database is away: for this study as for all others
+            except Exception:  # noqa: BLE001 - logged whole; one study that cannot be handled must not end the care for others
+                _LOG.exception("study %s cannot be looked after", study_id)
+
+    def _act(self, study_id: str, step: Step) -> None:
+        if step.action is Action.CONCLUDE:
+            self._progress.conclude_run(study_id, step.number)
+        elif step.action is Action.CANCEL_RUN:
+            self._work.cancel_run(self._progress.order(study_id, step.number).member.run_id)
+        elif step.action is Action.CANCEL_MEMBERS:
+            self._progress.cancel_members(study_id)
+            self._work.end_calls(study_id)
+        elif step.action is Action.FINISH:
+            self._finishing.begin((study_id, 0), lambda: self._finish(study_id))
+        else:
+            self._begin(study_id, step)
+
+    def _begin(self, study_id: str, step: Step) -> None:
+        """Have a member's next piece of work done; the member has failed if that was given up."""
+        errands, work = {
+            Action.SPARSIFY: (self._sparsifying, self._work.sparsify),
+            Action.START: (self._starting, self._work.start),
+            Action.EVALUATE: (self._scoring, self._work.evaluate),
+        }[step.action]
+        given_up = errands.begin((study_id, step.number), lambda: work(self._progress.order(study_id, step.number)))
+        if given_up is None:
+            return
+        if step.action is Action.SPARSIFY:
+            label_set = self._progress.order(study_id, step.number).member.dataset_id
+            message = f"Its labels could not be made: {given_up.message}"
+            self._progress.fail_label_set(study_id, label_set, _reason(given_up), message)
+        else:
+            what = "Its run could not be queued" if step.action is Action.START else "Its model could not be scored"
+            self._progress.fail(study_id, step.number, _reason(given_up), f"{what}: {given_up.message}")
+
+    def _finish(self, study_id: str) -> None:
+        """Write the report and end the study, in this order: a study that has ended has a report."""
+        study, members = self._studies.get(study_id), self._studies.members(study_id)
+        state, message = _ending(study)
+        study.state, study.message = state, message
+        self._work.write_report(study, members)
+        self._progress.finish(study_id, state, message)
+        self._forget(study_id)
+        _LOG.info("study %s is %s: %s", study_id, states.study_name(state), message)
+
+    def _forget(self, study_id: str) -> None:
+        for errands in (self._sparsifying, self._starting, self._scoring):
+            errands.forget(study_id)
+
+
+def _ending(study: study_pb2.Study) -> tuple["study_pb2.StudyState", str]:
+    """Return the state that a study without unfinished members ends in, and a sentence about it."""
+    counts = f"{study.succeeded} of {study.members} members have scores"
+    more = [
+        f"{count} {word}" for count, word in ((study.failed, "failed"), (study.cancelled, "were cancelled")) if count
+    ]
+    message = ", ".join([counts, *more]) + "."
+    if study.state == states.CANCELLING:
+        return states.CANCELLED, message
+    return (states.SUCCEEDED if study.succeeded else states.FAILED), message
+
+
+def _reason(error: CellsparseError) -> "common_pb2.FailureReason":
+    """Return what an error means for a member."""
+    if isinstance(error, StorageError):
+        return common_pb2.FAILURE_REASON_STORAGE
+    if isinstance(error, Unavailable):
+        return common_pb2.FAILURE_REASON_LOST
+    if isinstance(error, (InvalidArgument, NotFound, FailedPrecondition)):
+        return common_pb2.FAILURE_REASON_USER_ERROR
+    return common_pb2.FAILURE_REASON_INTERNAL

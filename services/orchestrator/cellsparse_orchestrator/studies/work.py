@@ -1,0 +1,190 @@
+"""What is done for a member: make its label set, queue its run, score its model. Doing it twice does no harm."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from cellsparse_common import keys
+from cellsparse_common.channel import open_channel
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import Internal, NotFound, from_rpc_error
+from cellsparse_common.storage import ObjectStore
+from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.forward import find_address
+from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
+from cellsparse_orchestrator.runs import Runs
+from cellsparse_orchestrator.spec import write_spec
+from cellsparse_orchestrator.studies import report
+from cellsparse_orchestrator.studies.label_sets import Labels, label_set_name, sparsify_settings
+from cellsparse_orchestrator.studies.progress import Order, StudyProgress
+from cellsparse_orchestrator.trainable import check_trainable
+from cellsparse_proto.v1 import (
+    common_pb2,
+    dataset_pb2,
+    orchestrator_pb2,
+    sparsifier_pb2,
+    sparsifier_pb2_grpc,
+    study_pb2,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
+
+REPORT_JSON, MEMBERS_CSV = "report.json", "members.csv"
+"""Names of a report's files in the store."""
+_NAME_LENGTH = 100
+
+
+class Work:
+    """Does it, in the threads of whoever calls.
+
+    Args:
+        progress: The studies.
+        datasets: The table of datasets.
+        runs: The table of runs.
+        store: The object store.
+        launcher: Knows sparsifier and trainers.
+        seconds: Longest time of one sparsification or evaluation.
+    """
+
+    def __init__(
+        self,
+        progress: StudyProgress,
+        *,
+        datasets: Datasets,
+        runs: Runs,
+        store: ObjectStore,
+        launcher: Launcher,
+        seconds: float,
+    ) -> None:
+        self._progress = progress
+        self._datasets = datasets
+        self._runs = runs
+        self._store = store
+        self._launcher = launcher
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._calls: dict[tuple[str, int], Any] = {}
+        self._ending = False
+
+    def sparsify(self, order: Order) -> None:
+        """Make a member's label set, unless it is there.
+
+        Raises:
+            CellsparseError: The sparsifier is away or refuses, or store or database failed.
+        """
+        try:
+            self._datasets.get(order.member.dataset_id)
+            return
+        except NotFound:
+            source = self._datasets.get(order.study.dataset_id)
+        grid, member = order.study.grid, order.member
+        labels = Labels(
+            mode=member.mode,
+            background=member.background,
+            k=member.k,
+            distance=grid.background_distance if grid.HasField("background_distance") else None,
+        )
+        settings = sparsify_settings(labels, member.seed)
+        request = sparsifier_pb2.SparsifyDatasetRequest(
+            dataset_id=source.id,
+            target_dataset_id=member.dataset_id,
+            target_name=label_set_name(source.name, settings),
+            settings=settings,
+        )
+
+        def call(channel: grpc.Channel) -> Any:
+            return sparsifier_pb2_grpc.SparsifierServiceStub(channel).SparsifyDataset(request, timeout=self._seconds)
+
+        with self._stream(order, SPARSIFIER, call) as answers:
+            done = any(answer.done for answer in answers)
+        if not done:
+            raise Internal("The sparsifier ended without the dataset.")
+        self._datasets.add(read_manifest(self._store, member.dataset_id).dataset)
+
+    def start(self, order: Order) -> None:
+        """Queue a member's run, unless it is there, and write down that the member trains.
+
+        Raises:
+            InvalidArgument: Its label set has nothing to learn from.
+            CellsparseError: Store or database failed.
+        """
+        member = order.member
+        manifest = read_manifest(self._store, member.dataset_id)
+        check_trainable(manifest)
+        try:
+            self._runs.get(member.run_id)
+        except NotFound:
+            name = f"{order.study.name[: _NAME_LENGTH - 8]} {member.number}"
+            write_spec(self._store, member.run_id, order.settings, manifest, {})
+            request = orchestrator_pb2.CreateRunRequest(
+                dataset_id=member.dataset_id,
+                settings=order.settings,
+                max_attempts=order.study.max_attempts,
+                priority=order.study.priority,
+            )
+            self._runs.add(member.run_id, name, request)
+        self._progress.begin(order.study.id, member.number, _annotated_cells(manifest))
+
+    def evaluate(self, order: Order) -> None:
+        """Score a member's model with the dense labels of the study's dataset.
+
+        Raises:
+            CellsparseError: The trainer is away or refuses, or store or database failed.
+        """
+        request = trainer_pb2.EvaluateRequest(
+            model_id=order.member.run_id, dataset_id=order.study.dataset_id, split=order.study.split
+        )
+
+        def call(channel: grpc.Channel) -> Any:
+            return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(request, timeout=self._seconds)
+
+        found: trainer_pb2.EvaluationReport | None = None
+        with self._stream(order, order.member.backend, call) as answers:
+            for answer in answers:
+                found = answer.report if answer.HasField("report") else found
+        if found is None:
+            raise Internal(f"The {order.member.backend} trainer ended without scores.")
+        self._progress.score(order.study.id, order.member.number, found.scores)
+
+    def cancel_run(self, run_id: str) -> None:
+        """Ask to cancel a member's run."""
+        self._runs.cancel(run_id)
+
+    def write_report(self, study: study_pb2.Study, members: Sequence[study_pb2.StudyMember]) -> None:
+        """Keep the report of a study whose members have all ended; raises StorageError."""
+        built = report.build(study, members)
+        self._store.put(keys.study_report_file(study.id, MEMBERS_CSV), report.to_csv(built))
+        self._store.put(keys.study_report_file(study.id, REPORT_JSON), report.to_json(built))
+
+    def end_calls(self, study_id: str = "") -> None:
+        """Cancel the calls to other services of one study, or of all for good."""
+        with self._lock:
+            self._ending = self._ending or not study_id
+            for (owner, _), call in self._calls.items():
+                if study_id in ("", owner):
+                    call.cancel()
+
+    @contextmanager
+    def _stream(self, order: Order, service: str, call: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
+        """Give the answers of a call to a service; raises its CellsparseError."""
+        key = (order.study.id, order.member.number)
+        try:
+            with open_channel(find_address(self._launcher, service)) as channel:
+                stream = call(channel)
+                with self._lock:
+                    self._calls[key] = stream
+                    if self._ending:
+                        stream.cancel()
+                yield stream
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            with self._lock:
+                self._calls.pop(key, None)
+
+
+def _annotated_cells(manifest: dataset_pb2.DatasetManifest) -> int:
+    return sum(item.cells for item in manifest.items if item.split != common_pb2.SPLIT_TEST)
