@@ -16,5 +16,6 @@ from cellsparse.client import Client
 from cellsparse.datasets import Item, ItemArrays
 from cellsparse.models import Prediction
 from cellsparse.runs import Run
+from cellsparse.studies import StudyHandle, StudyReport
 
-__all__ = ["Client", "Item", "ItemArrays", "Prediction", "Run", "errors"]
+__all__ = ["Client", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "errors"]

@@ -1,6 +1,6 @@
 """The SDK's front door."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -8,15 +8,17 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse import datasets, exports, models, runs, words
+from cellsparse import datasets, exports, imports, models, runs, studies, words
+from cellsparse.bridge import OnLost
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
 from cellsparse.models import Prediction
-from cellsparse.runs import OnLost, Run
+from cellsparse.runs import Run
 from cellsparse.settings import sparsify_settings, training_settings
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
+from cellsparse.studies import StudyHandle, StudyReport
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, study_pb2, trainer_pb2
 
 
 class Client:
@@ -25,13 +27,17 @@ class Client:
     Args:
         address: host:port; not given: CELLSPARSE_ADDRESS, or what `cellsparse up` started.
         timeout: Deadline of an ordinary call, seconds.
+        ca: PEM file of the authorities that sign the orchestrator's certificate, or "system" for public ones; not
+            given: CELLSPARSE_TLS_CA, else a connection without TLS. An orchestrator that asks for a certificate is
+            shown that in CELLSPARSE_TLS_CERT, with the key in CELLSPARSE_TLS_KEY.
 
     Raises:
         Unavailable: No address is known.
+        InvalidArgument: A certificate's file cannot be read.
     """
 
-    def __init__(self, address: str | None = None, timeout: float = 30.0) -> None:
-        self.connection = Connection(address, timeout)
+    def __init__(self, address: str | None = None, timeout: float = 30.0, *, ca: str | None = None) -> None:
+        self.connection = Connection(address, timeout, ca)
 
     def __enter__(self) -> "Client":
         return self
@@ -57,7 +63,8 @@ class Client:
         Args:
             name: Name for people.
             items: `Item`s or (name, split, image, label) tuples, taken one at a time: an iterator may be as long as
-                it likes. Image and label are paths, file contents or arrays.
+                it likes. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes;
+                `Item` takes `axes` and `spacing`, too.
             label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
         """
         return datasets.create(self.connection, name, items, label_kind)
@@ -144,7 +151,8 @@ class Client:
             max_attempts: 1 to 10; not given: 3.
             priority: Larger starts earlier, -100 to 100.
             **settings: Fields of TrainingSettings and of the backend's own settings: preset="fast", steps=100,
-                n_rays=32. An unknown one raises, with a list of those there are and their ranges.
+                n_rays=32, initial_model="model-..." to start from its weights. An unknown one raises, with a list of
+                those there are and their ranges.
 
         Returns:
             A handle: `run.wait()`, `run.watch()`, `run.cancel()`.
@@ -200,6 +208,110 @@ class Client:
         """Ask to cancel a run; one that has ended stays as it is."""
         return runs.cancel(self.connection, run_id)
 
+    def study(
+        self,
+        dataset: str,
+        *,
+        preset: str = "",
+        modes: Sequence[str] = (),
+        backgrounds: Sequence[str] = (),
+        k: Sequence[int | str] = (),
+        backends: Sequence[str] = (),
+        seeds: Sequence[int | str] = (),
+        distance: int | None = None,
+        settings: Mapping[str, Sequence[Any]] | None = None,
+        split: str = "test",
+        name: str = "",
+        request_id: str = "",
+        max_attempts: int | None = None,
+        priority: int = 0,
+    ) -> StudyHandle:
+        """Begin a study: one run for every combination of the given values.
+
+        Args:
+            dataset: Id of a dataset with dense labels; each combination of mode, background and k makes it sparse once.
+            preset: "paper" gives axes that are left empty the paper's values: 108 members.
+            modes: Of "min", "max", "minmax", "random"; modes, backgrounds and k all empty: the dataset's own labels.
+            backgrounds: Of "none", "shifted", "ring", "all".
+            k: Cells per image of the mode, 1 to 65,535; "all": every cell.
+            backends: Of "cellpose", "stardist", "unet".
+            seeds: Seeds of training, and of mode random; empty: 0.
+            distance: Pixels, for shifted and ring; not given: 10.
+            settings: Values by name of a training setting: {"preset": "paper", "steps": [100, 200]}; "unet.steps" holds
+                for that backend alone. One value holds for all members.
+            split: Scores the models with the dataset's dense labels: "test" or "val".
+            name: Name for people; empty: made from the dataset's.
+            request_id: Repeated calls with the same one make one study.
+            max_attempts: Of each run, 1 to 10; not given: 3.
+            priority: Of the runs, -100 to 100; larger starts earlier.
+
+        Returns:
+            A handle: `study.wait()`, `study.pause()`, `study.report().write(folder)`.
+        """
+        grid = studies.make_grid(
+            preset=preset,
+            modes=modes,
+            backgrounds=backgrounds,
+            k=k,
+            backends=backends,
+            seeds=seeds,
+            distance=distance,
+            settings=settings,
+        )
+        request = study_pb2.CreateStudyRequest(
+            request_id=request_id,
+            name=name,
+            dataset_id=dataset,
+            grid=grid,
+            split=studies.split_number(split),
+            priority=priority,
+            max_attempts=max_attempts,
+        )
+        return studies.create(self.connection, request)
+
+    def study_info(self, study_id: str) -> study_pb2.Study:
+        """Return one study."""
+        return studies.get(self.connection, study_id)
+
+    def studies(self) -> Iterator[study_pb2.Study]:
+        """Yield studies, newest first."""
+        return studies.listed(self.connection)
+
+    def study_members(self, study_id: str) -> Iterator[study_pb2.StudyMember]:
+        """Yield a study's members in their order."""
+        return studies.members(self.connection, study_id)
+
+    def watch_study(
+        self,
+        study_id: str,
+        after: int = 0,
+        *,
+        on_lost: OnLost = lambda *_: None,
+        on_back: Callable[[], None] = lambda: None,
+    ) -> Iterator[study_pb2.WatchStudyResponse]:
+        """Yield a study with the members that changed until it has ended; outages of up to 30 s are bridged."""
+        return studies.watch(self.connection, study_id, after, on_lost=on_lost, on_back=on_back)
+
+    def pause_study(self, study_id: str) -> study_pb2.Study:
+        """Let no new member start; those that train go on."""
+        return studies.change(self.connection, study_id, "Pause")
+
+    def resume_study(self, study_id: str) -> study_pb2.Study:
+        """Go on with a paused study."""
+        return studies.change(self.connection, study_id, "Resume")
+
+    def cancel_study(self, study_id: str) -> study_pb2.Study:
+        """Cancel all members that have not ended; a study that has ended stays as it is."""
+        return studies.change(self.connection, study_id, "Cancel")
+
+    def delete_study(self, study_id: str) -> None:
+        """Forget a study that has ended; its runs, models and label sets stay."""
+        studies.delete(self.connection, study_id)
+
+    def study_report(self, study_id: str) -> StudyReport:
+        """Return a study's report; of one that goes on, of what there is so far."""
+        return studies.report(self.connection, study_id)
+
     def models(self, *, backend: str = "") -> Iterator[orchestrator_pb2.Model]:
         """Yield models, newest first."""
 
@@ -214,6 +326,40 @@ class Client:
         answer: orchestrator_pb2.GetModelResponse = self.connection.call("GetModel", request)
         return answer.model
 
+    def import_model(
+        self,
+        path: str | Path,
+        backend: str,
+        *,
+        name: str = "",
+        channel: int | None = None,
+        lower_percentile: float | None = None,
+        upper_percentile: float | None = None,
+        diameter: float | None = None,
+    ) -> orchestrator_pb2.Model:
+        """Make a model of a stock tool's file; nothing is kept unless the backend's trainer can open it.
+
+        Args:
+            path: A Cellpose 3 model file, a StarDist model folder or a zip of one, a state dict of ELEPHANT's U-Net,
+                or what `export` wrote as "native".
+            backend: "cellpose", "stardist" or "unet".
+            name: Name for people; empty: the file's.
+            channel: Image channel to use, from 0; not given: the mean of all.
+            lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
+            upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
+            diameter: Cellpose only: mean diameter of your cells in pixels; not given: what the file says.
+
+        Returns:
+            The model; its id is good for `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
+        """
+        values = {
+            "channel": channel,
+            "lower_percentile": lower_percentile,
+            "upper_percentile": upper_percentile,
+            "diameter": diameter,
+        }
+        return imports.import_model(self.connection, path, backend, name, values)
+
     @overload
     def predict(
         self,
@@ -223,6 +369,7 @@ class Client:
         channel: int | None = None,
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
+        axes: str = "",
     ) -> npt.NDArray[np.int32]: ...
 
     @overload
@@ -234,6 +381,7 @@ class Client:
         channel: int | None = None,
         min_pixels: int = 0,
         format: Literal["geojson", "roi"],
+        axes: str = "",
     ) -> bytes: ...
 
     def predict(
@@ -244,22 +392,24 @@ class Client:
         channel: int | None = None,
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+        axes: str = "",
     ) -> npt.NDArray[np.int32] | bytes:
         """Segment one image.
 
         Args:
             model: Model id, which is the id of its run.
-            image: Path, file content, or array of axes YX or YXC.
+            image: Path, file content, or array of axes YX, YXC, ZYX or ZYXC.
             channel: Channel of the image to use, from 0; not given: as the model was trained.
             min_pixels: Cells of fewer pixels are removed.
             format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
-                ImageJ.
+                ImageJ; of stacks, outlines of each plane.
+            axes: Axes of the image, such as "ZCYX", where its file does not say (see `cellsparse.items.Item.axes`).
 
         Returns:
-            Labels of axes YX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
+            Labels of axes YX or ZYX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
         """
         found = models.predict(
-            self.connection, model, image, channel=channel, min_pixels=min_pixels, format=format
+            self.connection, model, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
         ).output
         if found is None:
             raise Internal("The orchestrator answered without a segmentation.")
@@ -273,6 +423,7 @@ class Client:
         channel: int | None = None,
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+        axes: str = "",
     ) -> Iterator[Prediction]:
         """Segment images one after the other, as they are asked for.
 
@@ -284,12 +435,13 @@ class Client:
             channel: As for `predict`.
             min_pixels: As for `predict`.
             format: As for `predict`.
+            axes: As for `predict`, of all images.
 
         Yields:
             One `Prediction` per image, in their order: `image`, `cells`, and `output` or `error`.
         """
         return models.predict_many(
-            self.connection, model, images, channel=channel, min_pixels=min_pixels, format=format
+            self.connection, model, images, channel=channel, min_pixels=min_pixels, format=format, axes=axes
         )
 
     def evaluate(

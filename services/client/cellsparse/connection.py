@@ -9,48 +9,72 @@ from grpc_status import rpc_status
 
 from cellsparse.errors import CellsparseError, Unavailable
 from cellsparse.home import find_address
+from cellsparse.security import describe_refusal, find_tls
 from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc
+from cellsparse_common.tls import ClientTls
+from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc, study_pb2_grpc
 
 
 class Connection:
-    """Calls the orchestrator's two services.
+    """Calls the orchestrator's services.
 
     Args:
         address: host:port; None finds it (see `cellsparse.home.find_address`).
         timeout: Deadline of an ordinary call, seconds.
+        ca: File of the authorities that sign the orchestrator's certificate, or "system" for public ones; None: what
+            the environment says, else a connection without TLS.
 
     Raises:
         Unavailable: No address is known.
+        InvalidArgument: A certificate's file cannot be read.
     """
 
-    def __init__(self, address: str | None, timeout: float) -> None:
+    def __init__(self, address: str | None, timeout: float, ca: str | None = None) -> None:
         self.timeout = timeout
+        self._tls = find_tls(ca)
         self._given = address
+        self._ca = ca
+        self._closed = False
         self._open(find_address(address))
 
     def _open(self, address: str) -> None:
         self.address = address
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, tls=self._tls)
         # The generated stubs carry no types; `_method` is the only place that looks inside them.
         self._stubs: list[Any] = [
             stub(self._channel)
-            for stub in (dataset_pb2_grpc.DatasetServiceStub, orchestrator_pb2_grpc.OrchestratorServiceStub)
+            for stub in (
+                dataset_pb2_grpc.DatasetServiceStub,
+                orchestrator_pb2_grpc.OrchestratorServiceStub,
+                study_pb2_grpc.StudyServiceStub,
+            )
         ]
+
+    @property
+    def tls(self) -> ClientTls | None:
+        """How the orchestrator is called; None is without TLS."""
+        return self._tls
 
     def refresh(self) -> None:
         """Look again where the orchestrator is: a restarted one may listen on another port."""
+        if self._closed:
+            return  # by another thread: calls are to fail, not to begin anew
         try:
             address = find_address(self._given)
         except Unavailable:
             return  # it is just being started, and has not said yet where it will be
         if address != self.address:
-            self.close()
+            self._channel.close()
             self._open(address)
 
+    def another(self) -> "Connection":
+        """Return a new connection to the same orchestrator, for another thread: `refresh` is for one thread only."""
+        return Connection(self._given, self.timeout, self._ca)
+
     def close(self) -> None:
-        """Close the channel."""
+        """Close the channel; calls under way fail."""
+        self._closed = True
         self._channel.close()
 
     def call(self, method: str, request: Message, *, timeout: float | None = None) -> Any:
@@ -148,13 +172,22 @@ class _Errors:
         if self._source is not None and self._source.failure is not None:
             raise self._source.failure from None
         if isinstance(error, grpc.RpcError):
-            raise explain(error, self._connection.address) from None
+            raise explain(error, self._connection.address, tls=self._connection.tls) from None
 
 
-def explain(error: grpc.RpcError, address: str) -> CellsparseError:
-    """Return the exception behind a failed call; where no server answered at all, one that names the address."""
+def explain(error: grpc.RpcError, address: str, *, tls: ClientTls | None = None) -> CellsparseError:
+    """Return the exception behind a failed call; where no server answered at all, one that names the address.
+
+    Args:
+        error: What a stub raised.
+        address: host:port of the orchestrator.
+        tls: How it was called.
+    """
     found = from_rpc_error(error)
     if type(found) is Unavailable and isinstance(error, grpc.Call) and not _answered(error):
+        refusal = describe_refusal(error.details() or "", address, tls)
+        if refusal:
+            return Unavailable(refusal)
         return Unavailable(f"No orchestrator answers at {address}; `cellsparse up` starts one.")
     return found
 

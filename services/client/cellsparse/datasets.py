@@ -11,6 +11,7 @@ from cellsparse import words
 from cellsparse.connection import Connection
 from cellsparse.errors import Internal
 from cellsparse.items import Item, Items, upload_messages
+from cellsparse_common.datasets import is_stack
 from cellsparse_common.images import decode_image
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
@@ -29,9 +30,11 @@ class ItemArrays:
     split: str
     """"train", "val" or "test"."""
     image: npt.NDArray[np.generic]
-    """Axes YX or YXC, in the type it was uploaded in."""
+    """Axes YX or YXC, of a stack ZYX or ZYXC, in the type it was uploaded in."""
     label: npt.NDArray[np.int32]
-    """Axes YX: -1 not labelled, 0 background, n > 0 cell n."""
+    """Axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
+    spacing: tuple[float, ...] = ()
+    """Micrometres per pixel along each axis of the label image; empty if not known."""
 
 
 def create(connection: Connection, name: str, entries: Items, label_kind: str) -> dataset_pb2.Dataset:
@@ -66,11 +69,14 @@ def items(connection: Connection, dataset_id: str) -> Iterator[dataset_pb2.Datas
 def item_arrays(connection: Connection, dataset_id: str, item: str) -> ItemArrays:
     """Fetch one item's image and labels."""
     answer = connection.call("GetDatasetItem", dataset_pb2.GetDatasetItemRequest(dataset_id=dataset_id, item=item))
+    stack = is_stack(answer.item)
+    label = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label", stacks=stack)
     return ItemArrays(
         name=answer.item.name,
         split=words.word(common_pb2.Split.DESCRIPTOR, answer.item.split),
-        image=decode_image(answer.image, max_pixels=MAX_PIXELS).array,
-        label=decode_image(answer.label, max_pixels=MAX_PIXELS, field="label").array.astype(np.int32),
+        image=decode_image(answer.image, max_pixels=MAX_PIXELS, stacks=stack).array,
+        label=label.array.astype(np.int32),
+        spacing=tuple(answer.item.spacing),
     )
 
 

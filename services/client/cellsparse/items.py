@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cellsparse import words
 from cellsparse.errors import InvalidArgument
+from cellsparse_common.image_layout import Header, name_axes
 from cellsparse_common.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
@@ -27,9 +28,15 @@ class Item:
     split: str | int
     """"train", "val" or "test"."""
     image: Content
-    """File, file content, or array of axes YX or YXC with 1 to 4 channels."""
+    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 4 channels; see `axes`."""
     label: Content
-    """File, file content, or integer array of axes YX: -1 not labelled, 0 background, n > 0 cell n."""
+    """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
+    axes: str = ""
+    """Axes of the image: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX; empty: as the file says. Arrays of 3 axes, and files
+    that do not say, hold channels where the first or last axis is shorter than 10, else planes; arrays of 4 axes are
+    ZYXC."""
+    spacing: tuple[float, ...] = ()
+    """Micrometres per pixel along each axis of the label image; empty: as the file says, else unknown."""
 
 
 Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
@@ -52,10 +59,16 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
             (dataset_pb2.FILE_ROLE_IMAGE, item.image),
             (dataset_pb2.FILE_ROLE_LABEL, item.label),
         ):
-            if isinstance(content, np.ndarray):
-                labels = role == dataset_pb2.FILE_ROLE_LABEL
-                content = encode_tiff(_label_array(content, item.name) if labels else content)
-            yield request(file=dataset_pb2.FileHeader(item=item.name, split=split, role=role))
+            file = dataset_pb2.FileHeader(item=item.name, split=split, role=role)
+            if role == dataset_pb2.FILE_ROLE_IMAGE:
+                file.spacing.extend(item.spacing)
+            if isinstance(content, np.ndarray) and role == dataset_pb2.FILE_ROLE_LABEL:
+                content = _label_file(content, item.name)
+            elif isinstance(content, np.ndarray):
+                content = _image_file(content, item.axes, f"image of item {item.name!r}")
+            elif role == dataset_pb2.FILE_ROLE_IMAGE:
+                file.axes = item.axes
+            yield request(file=file)
             for chunk in _chunks(content):
                 yield request(chunk=chunk)
     if not count:
@@ -63,13 +76,13 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
     yield request(end=dataset_pb2.UploadEnd(items=count))
 
 
-def image_bytes(image: Content) -> bytes:
-    """Return an image as file content: files as they are, arrays as TIFF.
+def image_bytes(image: Content, axes: str = "") -> bytes:
+    """Return an image as file content: files as they are, arrays as TIFF that says their axes.
 
     Raises:
-        InvalidArgument: The file cannot be read.
+        InvalidArgument: The file cannot be read, or the array is no image.
     """
-    return encode_tiff(image) if isinstance(image, np.ndarray) else b"".join(_chunks(image))
+    return _image_file(image, axes, "image") if isinstance(image, np.ndarray) else b"".join(_chunks(image))
 
 
 def _item(name: str, split: str | int, image: Content, label: Content) -> Item:
@@ -87,6 +100,25 @@ def _chunks(content: str | Path | bytes) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise InvalidArgument(f"{content} cannot be read: {error.strerror or error}.") from error
+
+
+def _image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
+    """Return an array as a TIFF file, by the rule that servers have for files (see `Item.axes`)."""
+    given = axes or ("ZYXC" if image.ndim == 4 else "")
+    header = Header(shape=image.shape, axes="QQYX"[-image.ndim :], dtype=image.dtype)
+    named = name_axes(header, field, given=given, stacks=True)
+    image = image.transpose([named.index(axis) for axis in "ZYXC" if axis in named])
+    if "Z" in named and image.shape[0] > 1:
+        return encode_tiff(image, stack=True)
+    return encode_tiff(image[0] if "Z" in named else image)
+
+
+def _label_file(label: npt.NDArray[np.generic], item: str) -> bytes:
+    """Return labels as a TIFF file; colours, which are no labels, stay what they are, so that the server says so."""
+    label = _label_array(label, item)
+    if label.ndim == 3 and label.shape[0] == 1:
+        label = label[0]
+    return encode_tiff(label, stack=label.ndim == 3 and label.shape[-1] not in (3, 4))
 
 
 def _label_array(label: npt.NDArray[np.generic], item: str) -> npt.NDArray[np.generic]:

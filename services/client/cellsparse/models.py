@@ -35,7 +35,9 @@ class Prediction:
     cells: int = 0
     """Number of cells found."""
     output: npt.NDArray[np.int32] | bytes | None = None
-    """Labels of axes YX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
+    """Labels of axes YX or ZYX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
+    spacing: tuple[float, ...] = ()
+    """Micrometres per pixel along each axis of the labels; empty if the image's file does not say."""
     error: CellsparseError | None = None
     """Why it failed; None if it did not."""
 
@@ -48,6 +50,7 @@ def predict(
     channel: int | None = None,
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
+    axes: str = "",
 ) -> Prediction:
     """Segment one image (see `cellsparse.Client.predict`).
 
@@ -57,16 +60,17 @@ def predict(
     _check(channel, min_pixels, format)
     request = trainer_pb2.PredictRequest(
         model_id=model_id,
-        image=image_bytes(image),
+        image=image_bytes(image, axes),
+        axes="" if isinstance(image, np.ndarray) else axes,  # an array becomes a file that names them
         channel=channel,
         min_pixels=min_pixels,
         format=FORMATS[format],
     )
     answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
-    output = answer.output
-    if format == "tiff":
-        output = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label").array.astype(np.int32)
-    return Prediction(image=image, cells=answer.cells, output=output)
+    if format != "tiff":
+        return Prediction(image=image, cells=answer.cells, output=answer.output)
+    label = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label", stacks=True)
+    return Prediction(image=image, cells=answer.cells, output=label.array.astype(np.int32), spacing=label.spacing)
 
 
 def predict_many(
@@ -77,6 +81,7 @@ def predict_many(
     channel: int | None = None,
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
+    axes: str = "",
 ) -> Iterator[Prediction]:
     """Segment images one after the other (see `cellsparse.Client.predict_many`).
 
@@ -87,7 +92,9 @@ def predict_many(
 
     def one(image: Content) -> Prediction:
         try:
-            return predict(connection, model_id, image, channel=channel, min_pixels=min_pixels, format=format)
+            return predict(
+                connection, model_id, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+            )
         except CellsparseError as error:
             return Prediction(image=image, error=error)
 

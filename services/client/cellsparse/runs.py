@@ -1,24 +1,15 @@
 """Runs: a handle that waits, and a watch that survives a restart of the orchestrator."""
 
-import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from cellsparse import words
+from cellsparse.bridge import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
 from cellsparse.connection import Connection
-from cellsparse.errors import CellsparseError, DeadlineExceeded, RunFailedError, Unavailable
+from cellsparse.errors import RunFailedError
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 FINAL = frozenset({common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED})
-PATIENCE_SECONDS = 30.0
-STREAM_SECONDS = 3600.0
-ASK_SECONDS = 5.0
-STEADY_SECONDS = 5.0
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 4.0
-
-OnLost = Callable[[CellsparseError, float], None]
 
 
 @dataclass(frozen=True)
@@ -98,40 +89,16 @@ def watch(
         Unavailable: It did not answer for `patience` seconds.
         NotFound: There is no such run.
     """
-    sequence, give_up, pause = after, 0.0, FIRST_PAUSE_SECONDS
-    while True:
-        began = math.inf
-        try:
-            if give_up:
-                _ask(connection, run_id)
-                on_back()
-            began = time.monotonic()
-            request = orchestrator_pb2.WatchRunRequest(run_id=run_id, after_sequence=sequence)
-            for answer in connection.stream("WatchRun", request, timeout=STREAM_SECONDS):
-                sequence, give_up, pause = answer.event.sequence, 0.0, FIRST_PAUSE_SECONDS
-                yield answer.event
-            # A server that shuts down ends its streams too: only the run itself knows whether it has ended.
-            if _ask(connection, run_id).state in FINAL:
-                return
-            raise Unavailable(f"The orchestrator at {connection.address} ended the stream before the run had ended.")
-        except DeadlineExceeded:
-            continue  # the stream was long, not broken
-        except Unavailable as error:
-            now = time.monotonic()
-            if now - began > STEADY_SECONDS:  # an outage of its own, not more of the last one
-                give_up, pause = 0.0, FIRST_PAUSE_SECONDS
-            give_up = give_up or now + patience
-            if now + pause > give_up:
-                raise
-            on_lost(error, give_up - now)
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            connection.refresh()
+    seen = after
 
+    def events() -> Iterator[orchestrator_pb2.RunEvent]:
+        nonlocal seen
+        request = orchestrator_pb2.WatchRunRequest(run_id=run_id, after_sequence=seen)
+        for answer in connection.stream("WatchRun", request, timeout=STREAM_SECONDS):
+            seen = answer.event.sequence
+            yield answer.event
 
-def _ask(connection: Connection, run_id: str) -> orchestrator_pb2.Run:
-    """Return the run; a server that is there but silent counts as unavailable."""
-    try:
-        return get(connection, run_id, timeout=ASK_SECONDS)
-    except DeadlineExceeded as error:
-        raise Unavailable(f"The orchestrator at {connection.address} does not answer.") from error
+    def ended() -> bool:
+        return get(connection, run_id, timeout=ASK_SECONDS).state in FINAL
+
+    return bridged(connection, events, ended, patience=patience, on_lost=on_lost, on_back=on_back)

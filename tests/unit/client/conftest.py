@@ -1,6 +1,7 @@
 """A fake orchestrator in this process: a real gRPC server with our interceptor, and canned answers."""
 
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from cellsparse_proto.v1 import (
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
+    study_pb2,
+    study_pb2_grpc,
     trainer_pb2,
 )
 
@@ -56,6 +59,13 @@ class State:
     """Watches go on after the last event."""
     created: list = field(default_factory=list)
     predicted: list = field(default_factory=list)
+    studies: list = field(default_factory=list)
+    members: list = field(default_factory=list)
+    changes: list = field(default_factory=list)
+    """Answers of a study's watch."""
+    report: dict = field(default_factory=dict)
+    moved: list = field(default_factory=list)
+    """What was asked of studies: (call, id)."""
     healthy: bool = True
     damaged: bool = False
     """Exports lack their last bytes."""
@@ -189,6 +199,65 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         return orchestrator_pb2.GetStatusResponse(services=services, store_url="file:///store")
 
 
+class Studies(study_pb2_grpc.StudyServiceServicer):
+    def __init__(self, state):
+        self.state = state
+
+    def CreateStudy(self, request, context):
+        self.state.created.append(request)
+        return study_pb2.CreateStudyResponse(study=self.state.studies[0])
+
+    def GetStudy(self, request, context):
+        for study in self.state.studies:
+            if study.id == request.study_id:
+                return study_pb2.GetStudyResponse(study=study)
+        raise NotFound(f"study {request.study_id!r} does not exist.")
+
+    def ListStudies(self, request, context):
+        return study_pb2.ListStudiesResponse(studies=self.state.studies)
+
+    def ListStudyMembers(self, request, context):
+        start = int(request.page.page_token or 0)
+        more = start + 2 < len(self.state.members)  # pages of two, whatever was asked
+        return study_pb2.ListStudyMembersResponse(
+            members=self.state.members[start : start + 2], next_page_token=str(start + 2) if more else ""
+        )
+
+    def WatchStudy(self, request, context):
+        self.GetStudy(request, context)
+        self.state.watches.append(request.after_sequence)
+        for change in self.state.changes:
+            if change.sequence > request.after_sequence:
+                yield change
+            if self.state.break_after == change.sequence:
+                self.state.break_after = None
+                raise Unavailable("going down.")
+
+    def PauseStudy(self, request, context):
+        self.state.moved.append(("pause", request.study_id))
+        return study_pb2.PauseStudyResponse(study=self.GetStudy(request, context).study)
+
+    def ResumeStudy(self, request, context):
+        self.state.moved.append(("resume", request.study_id))
+        return study_pb2.ResumeStudyResponse(study=self.GetStudy(request, context).study)
+
+    def CancelStudy(self, request, context):
+        self.state.moved.append(("cancel", request.study_id))
+        return study_pb2.CancelStudyResponse(study=self.GetStudy(request, context).study)
+
+    def DeleteStudy(self, request, context):
+        self.state.moved.append(("delete", request.study_id))
+        return study_pb2.DeleteStudyResponse()
+
+    def GetStudyReport(self, request, context):
+        study = self.GetStudy(request, context).study
+        return study_pb2.GetStudyReportResponse(
+            complete=study.state == study_pb2.STUDY_STATE_SUCCEEDED,
+            report_json=json.dumps(self.state.report).encode(),
+            members_csv=b"number\n1\n",
+        )
+
+
 @dataclass
 class Fake:
     """The running fake."""
@@ -203,6 +272,7 @@ class Fake:
         )
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(Datasets(self.state), self.server)
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(Orchestrator(self.state), self.server)
+        study_pb2_grpc.add_StudyServiceServicer_to_server(Studies(self.state), self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port(f'127.0.0.1:{port}')}"
         self.server.start()
 

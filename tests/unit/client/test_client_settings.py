@@ -14,6 +14,13 @@ def test_keywords_reach_common_and_own_settings():
     assert not made.HasField("batch_size")
 
 
+def test_truths_lists_and_words_come_as_text_or_as_they_are():
+    text = training_settings("unet", {"flip": "False", "class_weights": "1, 5,10", "schedule": "cosine"})
+    assert text == training_settings("unet", {"flip": False, "class_weights": (1, 5, 10), "schedule": "COSINE"})
+    assert text.unet.HasField("flip")
+    assert list(text.unet.class_weights) == [1, 5, 10]
+
+
 def test_a_backend_without_settings_is_still_chosen():
     assert training_settings("unet", {}).WhichOneof("backend") == "unet"
 
@@ -36,6 +43,12 @@ def test_every_backend_of_the_proto_is_offered():
         ("unet", {"learning_rate": "nan"}, ["nan"]),
         ("unet", {"preset": "slow"}, ["'slow'", "fast, paper"]),
         ("unet", {"seed": -1}, ["seed", "0 or more"]),
+        ("unet", {"flip": "perhaps"}, ["flip", "'perhaps'", "true or false"]),
+        ("unet", {"class_weights": "1,0,1"}, ["class_weights", "'0'", "above 0 to 1000, with commas"]),
+        ("cellpose", {"channels": "32,many"}, ["channels", "'many'", "whole number"]),
+        ("cellpose", {"channels": 0.5}, ["channels", "0.5"]),
+        ("unet", {"crop_size": 100}, ["crop_size", "100", "32 to 2048, multiples of 16"]),
+        ("stardist", {"grid": 3}, ["grid", "3", "1, 2, 4"]),
     ],
 )
 def test_bad_settings_name_the_value_and_what_is_allowed(backend, values, said):
@@ -65,4 +78,10 @@ def test_bad_sparsify_settings(given):
 
 def test_plain_gives_values_that_json_knows():
     made = plain(training_settings("unet", {"steps": 3, "preset": "fast", "seed": 2**40}))
-    assert made == {"preset": "fast", "seed": 2**40, "device": "", "steps": 3, "unet": {"instance_method": ""}}
+    unet = {"instance_method": "", "class_weights": [], "loss_shares": []}
+    assert made == {"preset": "fast", "seed": 2**40, "device": "", "schedule": "", "steps": 3, "unet": unet} | {
+        "initial_model": "",
+        "precision": "",
+        "rate_scaling": "",
+        "gradient_format": "",
+    }

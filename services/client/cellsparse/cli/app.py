@@ -1,12 +1,14 @@
 """Puts the commands together and ends with the right exit code."""
 
+import os
 import sys
 
 import typer
 
-from cellsparse.cli import datasets, models, runs, stack, training
+from cellsparse.cli import datasets, imports, models, options, runs, searches, stack, studies, training
 from cellsparse.cli.exits import HELP, Exit, report
 from cellsparse.errors import CellsparseError
+from cellsparse.security import CA_VARIABLE
 
 
 def build() -> typer.Typer:
@@ -20,17 +22,27 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_common)
     for command in (stack.up, stack.down, stack.status):
         app.command()(command)
     app.add_typer(datasets.app, name="dataset")
     app.command()(training.sparsify)
     app.command()(training.train)
     app.add_typer(runs.app, name="runs")
+    app.add_typer(studies.app, name="study")
+    app.add_typer(searches.app, name="search")
+    models.app.command("import")(imports.import_)
     app.add_typer(models.app, name="models")
     app.command()(models.predict)
     app.command()(models.evaluate)
     app.command()(models.export)
     return app
+
+
+def _common(ca: options.Authority = None) -> None:
+    if ca:
+        # For every client of this command, and for what `up` starts.
+        os.environ[CA_VARIABLE] = ca
 
 
 def run(arguments: list[str]) -> int:

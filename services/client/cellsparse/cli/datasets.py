@@ -1,6 +1,7 @@
 """`cellsparse dataset ...`: import, list, show, delete."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,19 +38,30 @@ def import_(
     label_kind: Annotated[
         str, typer.Option(help="instances (-1 not labelled, 0 background, n cell n), binary, or offset_by_one.")
     ] = "instances",
+    axes: options.Axes = "",
+    spacing: Annotated[
+        str,
+        typer.Option(
+            metavar="Z,Y,X",
+            help="Micrometres per pixel: 2,0.5,0.5 for stacks, Y,X for 2D. [default: as files say]",
+            show_default=False,
+        ),
+    ] = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Upload a folder of images and label files that have the same names.
+    """Upload a folder of images and label files that have the same names; all 2D, or all stacks of planes.
 
-    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip.
+    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip (the last two for 2D).
     """
     output = Output(json)
+    sizes = _spacing(spacing)
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path in pairs.unmatched:
         output.warn(f"{path} has no partner, or is no such file, and is left out")
     with Client(address) as client, output.bar("uploading") as update:
-        dataset = client.create_dataset(name or called, _counted(pairs.items, update), label_kind)
+        items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
+        dataset = client.create_dataset(name or called, items, label_kind)
     unmatched = [str(path) for path in pairs.unmatched]
     output.result({**words.plain(dataset), "unmatched": unmatched}, render.dataset_table([dataset]))
 
@@ -89,6 +101,16 @@ def _read(
     if folder is None and images is not None and masks is not None:
         return read_pair_of_folders(images, masks, fractions), images.absolute().parent.name
     raise InvalidArgument("Give either a folder, or --images together with --masks.")
+
+
+def _spacing(text: str) -> tuple[float, ...]:
+    try:
+        sizes = tuple(float(part) for part in text.split(",") if text)
+    except ValueError:
+        sizes = (0.0,)
+    if text and (len(sizes) not in (2, 3) or not all(0 < size <= 100_000 for size in sizes)):
+        raise InvalidArgument(f"spacing is {text!r}; allowed: 2 or 3 numbers above 0 to 100,000, such as 2,0.5,0.5.")
+    return sizes
 
 
 def _counted(items: list[Item], update: Update) -> Iterator[Item]:

@@ -71,11 +71,12 @@ def predict(
     min_pixels: Annotated[
         int, typer.Option(min=0, max=MAX_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
+    axes: options.Axes = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Segment images with a model.
+    """Segment images, or stacks of planes, with a model.
 
     Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson or NAME.zip for each. An image that fails does not stop
     the others; the exit code is then that of the first failure.
@@ -87,12 +88,14 @@ def predict(
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
         update(0, len(targets))
-        predictions = client.predict_many(found.id, targets, channel=channel, min_pixels=min_pixels, format=kind.value)
+        predictions = client.predict_many(
+            found.id, targets, channel=channel, min_pixels=min_pixels, format=kind.value, axes=axes
+        )
         for number, ((image, target), prediction) in enumerate(zip(targets.items(), predictions, strict=True), 1):
             if prediction.output is None or prediction.error is not None:
                 failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
             else:
-                _write(target, prediction.output)
+                _write(target, prediction.output, prediction.spacing)
                 done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
             update(number, len(targets))
     failures = [{"image": str(image), "error": error.message} for image, error in failed]
@@ -109,6 +112,9 @@ def evaluate(
     model: options.ModelName,
     dataset: options.DatasetName,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    against: Annotated[
+        str, typer.Option(metavar="MODEL", help="Score this model too, such as the start.", show_default=False)
+    ] = "",
     iou: Annotated[
         list[float] | None, typer.Option(help="Threshold (again for more). [default: 0.5, 0.55, ... 0.9]")
     ] = None,
@@ -119,15 +125,24 @@ def evaluate(
     output = Output(json)
     with Client(address) as client, output.bar("evaluating") as update:
         found, truth = find_model(client, model), find_dataset(client, dataset)
-        report = client.evaluate(
-            found.id,
-            truth.id,
-            split,
-            ious=iou or (),
-            on_progress=lambda answer: update(answer.items_done, answer.items_total),
+        other = find_model(client, against) if against else None
+        report, *rest = (
+            client.evaluate(
+                one.id,
+                truth.id,
+                split,
+                ious=iou or (),
+                on_progress=lambda answer: update(answer.items_done, answer.items_total),
+            )
+            for one in (found, other)
+            if one is not None
         )
     document = {"model": found.id, "dataset": truth.id, "split": split, **words.plain(report)}
-    output.result(document, render.score_table(report.scores))
+    if other is None:
+        output.result(document, render.score_table(report.scores))
+    else:
+        document["against"] = {"model": other.id, **words.plain(rest[0])}
+        output.result(document, render.score_comparison(found, report.scores, other, rest[0].scores))
     if report.sparse:
         output.note("scored on labelled pixels only: the labels are sparse")
 
@@ -178,10 +193,12 @@ def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Pa
     return targets
 
 
-def _write(target: Path, result: npt.NDArray[np.int32] | bytes) -> None:
+def _write(target: Path, result: npt.NDArray[np.int32] | bytes, spacing: tuple[float, ...]) -> None:
     """Write a result whole or not at all; label images as uint16 where they fit, as most tools expect."""
     if not isinstance(result, bytes):
-        result = encode_tiff(result.astype(np.uint16) if result.max(initial=0) < 2**16 else result)
+        stack = result.ndim == 3
+        label = result.astype(np.uint16) if result.max(initial=0) < 2**16 else result
+        result = encode_tiff(label, stack=stack, spacing=spacing if stack else ())
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}.{os.getpid()}")
     staging.write_bytes(result)

@@ -6,10 +6,11 @@ from typing import Protocol, TypeVar
 
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument, NotFound
-from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2
+from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, study_pb2
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SHOWN = 5
+_PLURALS = {"study": "studies"}
 
 
 class _Named(Protocol):
@@ -33,6 +34,11 @@ def find_run(client: Client, text: str) -> orchestrator_pb2.Run:
 def find_model(client: Client, text: str) -> orchestrator_pb2.Model:
     """Return the model that `text` means (see `find`)."""
     return find(text, "model", "cellsparse models list", client.model, client.models)
+
+
+def find_study(client: Client, text: str) -> study_pb2.Study:
+    """Return the study that `text` means (see `find`)."""
+    return find(text, "study", "cellsparse study list", client.study_info, client.studies)
 
 
 def find(text: str, kind: str, command: str, get: Callable[[str], N], listed: Callable[[], Iterable[N]]) -> N:
@@ -59,5 +65,7 @@ def find(text: str, kind: str, command: str, get: Callable[[str], N], listed: Ca
         raise NotFound(f"No {kind} has the id or name {text!r}, or an id that begins so; `{command}` shows them.")
     if len(found) > 1:
         ids = ", ".join(entry.id for entry in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-        raise InvalidArgument(f"{text!r} may be any of {len(found)} {kind}s ({ids}); give a full id.")
+        raise InvalidArgument(
+            f"{text!r} may be any of {len(found)} {_PLURALS.get(kind, kind + 's')} ({ids}); give a full id."
+        )
     return found[0]

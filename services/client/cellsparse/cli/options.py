@@ -14,8 +14,29 @@ Address: TypeAlias = Annotated[
         help="Orchestrator to use. [default: CELLSPARSE_ADDRESS, else what `cellsparse up` started]",
     ),
 ]
+Authority: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--ca",
+        metavar="FILE",
+        help="Speak TLS: PEM file of the authorities that sign the orchestrator's certificate, or `system` for public "
+        "ones; comes before the command. [default: CELLSPARSE_TLS_CA, else no TLS]",
+    ),
+]
+Axes: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="ZYX",
+        help="Axes of the images where files do not say: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX (Z planes, C channels).",
+        show_default=False,
+    ),
+]
 DatasetName: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="Id, beginning of an id, or name.")]
 RunName: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Id, beginning of an id, or name.")]
 ModelName: TypeAlias = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Id, beginning of an id, or name of the run that trained it.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Id, beginning of an id, or name: that of the run that trained it, or of its import."
+    ),
 ]
+StudyName: TypeAlias = Annotated[str, typer.Argument(metavar="STUDY", help="Id, beginning of an id, or name.")]

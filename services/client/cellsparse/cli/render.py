@@ -16,7 +16,7 @@ COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "runnin
 
 def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
     """Return the services, and one line about the rest."""
-    table = _table("SERVICE", "ADDRESS", "HEALTH", "PID", "NOTE")
+    table = new_table("SERVICE", "ADDRESS", "HEALTH", "PID", "NOTE")
     for service in status.services:
         health = Text("healthy", "green") if service.healthy else Text("not healthy", "red")
         table.add_row(service.name, service.address, health, str(service.pid or ""), service.message)
@@ -25,7 +25,7 @@ def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
 
 def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> Table:
     """Return one row per dataset."""
-    table = _table("ID", "NAME", "ITEMS", "TRAIN/VAL/TEST", "CELLS", "LABELLED", "LABELS", "MADE")
+    table = new_table("ID", "NAME", "ITEMS", "TRAIN/VAL/TEST", "CELLS", "LABELLED", "LABELS", "MADE")
     for entry in datasets:
         splits = f"{entry.train_items}/{entry.val_items}/{entry.test_items}"
         share = f"{100 * entry.labelled_pixels / entry.pixels:.1f} %" if entry.pixels else ""
@@ -38,7 +38,7 @@ def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> Table:
 
 def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.DatasetItem]) -> RenderableType:
     """Return one dataset and its items."""
-    table = _table("ITEM", "SPLIT", "SHAPE", "TYPE", "CELLS", "LABELLED PIXELS")
+    table = new_table("ITEM", "SPLIT", "SHAPE", "TYPE", "CELLS", "LABELLED PIXELS")
     for item in items:
         split = words.word(common_pb2.Split.DESCRIPTOR, item.split)
         shape = " x ".join(map(str, item.shape))
@@ -65,7 +65,7 @@ def labels_text(dataset: dataset_pb2.Dataset) -> str:
 
 def run_table(runs: Iterable[orchestrator_pb2.Run]) -> Table:
     """Return one row per run."""
-    table = _table("ID", "NAME", "BACKEND", "STATE", "STEP", "LOSS", "SCORE", "TIME", "MADE")
+    table = new_table("ID", "NAME", "BACKEND", "STATE", "STEP", "LOSS", "SCORE", "TIME", "MADE")
     for run in runs:
         progress = run.progress
         steps = f"{progress.step}/{progress.total_steps}" if progress.total_steps else ""
@@ -104,22 +104,36 @@ def run_details(run: orchestrator_pb2.Run) -> RenderableType:
 
 def model_table(models: Iterable[orchestrator_pb2.Model]) -> Table:
     """Return one row per model."""
-    table = _table("ID", "NAME", "BACKEND", "DATASET", "STEP", "SCORE", "MADE")
+    table = new_table("ID", "NAME", "BACKEND", "DATASET", "STEP", "SCORE", "START", "MADE")
     for model in models:
-        score = number(model.validation.get("score"))
+        score, start = (number(scores.get("score")) for scores in (model.validation, model.start_validation))
         made = when(model.created_at)
-        table.add_row(model.id, model.name, model.backend, model.dataset_id, str(model.step), score, made)
+        table.add_row(model.id, model.name, model.backend, model.dataset_id, str(model.step), score, start, made)
     return table
 
 
 def score_table(scores: Iterable[common_pb2.MatchingScore]) -> Table:
     """Return one row per IoU threshold."""
-    table = _table("IOU", "TP", "FP", "FN", "PRECISION", "RECALL", "F1", "AP", "PQ")
+    table = new_table("IOU", "TP", "FP", "FN", "PRECISION", "RECALL", "F1", "AP", "PQ")
     for row in scores:
         counts = (str(row.tp), str(row.fp), str(row.fn))
         shares = (f"{value:.3f}" for value in (row.precision, row.recall, row.f1, row.ap, row.pq))
         table.add_row(f"{row.iou:.2f}", *counts, *shares)
     return table
+
+
+def score_comparison(
+    model: orchestrator_pb2.Model,
+    scores: Sequence[common_pb2.MatchingScore],
+    other: orchestrator_pb2.Model,
+    others: Sequence[common_pb2.MatchingScore],
+) -> RenderableType:
+    """Return the scores of two models, and a sentence that says which is better at the first threshold."""
+    ours, theirs = scores[0].f1, others[0].f1
+    compared = "better" if ours > theirs else "no better"
+    sentence = f"F1 at IoU {scores[0].iou:.2f} is {ours:.3f}, that of {other.id} {theirs:.3f}: {compared}."
+    titles = (Text(f"{entry.id}  {entry.name}", "dim") for entry in (model, other))
+    return Group(next(titles), score_table(scores), next(titles), score_table(others), Text(sentence))
 
 
 def event_text(event: orchestrator_pb2.RunEvent) -> str:
@@ -181,7 +195,8 @@ def clock(time: Timestamp) -> str:
     return time.ToDatetime(UTC).astimezone().strftime("%H:%M:%S")
 
 
-def _table(*names: str) -> Table:
+def new_table(*names: str) -> Table:
+    """Return an empty table with these columns."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in names:
         table.add_column(name, no_wrap=name not in ("NOTE", "NAME", "LABELS"), overflow="fold")

@@ -7,7 +7,7 @@ import typer
 from cellsparse import words
 from cellsparse.cli import options, render
 from cellsparse.cli.follow import detach, follow
-from cellsparse.cli.names import find_dataset
+from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument
@@ -70,6 +70,12 @@ def train(
             "--set", metavar="KEY=VALUE", help="Any other setting, such as steps=200; an unknown one lists all."
         ),
     ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="Start from the weights of this model, trained or imported.", show_default=False
+        ),
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the run.", show_default=False)] = "",
     detach_now: Annotated[bool, typer.Option("--detach", help="Queue the run and return at once.")] = False,
     max_attempts: Annotated[
@@ -86,13 +92,16 @@ def train(
     output = Output(json)
     with Client(address) as client:
         source = find_dataset(client, dataset)
+        chosen = parse_settings(settings or [])
+        if start:
+            chosen["initial_model"] = find_model(client, start).id
         run = client.train(
             source.id,
             backend,
             name=name,
             max_attempts=max_attempts,
             priority=priority,
-            **{"preset": preset, **_settings(settings or [])},
+            **{"preset": preset, **chosen},
         )
         try:
             queued = run.info()
@@ -107,7 +116,12 @@ def train(
         follow(client, queued, output)
 
 
-def _settings(pairs: list[str]) -> dict[str, str]:
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """Return what --set gives, by name.
+
+    Raises:
+        InvalidArgument: One is not KEY=VALUE.
+    """
     chosen: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -1,0 +1,49 @@
+"""`cellsparse models import`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellsparse import words
+from cellsparse.cli import options, render
+from cellsparse.cli.output import Output
+from cellsparse.client import Client
+from cellsparse.settings import backends
+
+
+def import_(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Model file, model folder, or zip of one.")],
+    backend: Annotated[str, typer.Option(help=f"{', '.join(backends())}.")],
+    name: Annotated[str, typer.Option(help="Name of the model. [default: the file's]", show_default=False)] = "",
+    channel: Annotated[
+        int | None, typer.Option(min=0, max=3, help="Image channel to use, from 0. [default: the mean of all]")
+    ] = None,
+    lower_percentile: Annotated[
+        float | None, typer.Option(help="Percentile of the image that becomes 0. [default: as the stock tool does]")
+    ] = None,
+    upper_percentile: Annotated[
+        float | None, typer.Option(help="Percentile of the image that becomes 1. [default: as the stock tool does]")
+    ] = None,
+    diameter: Annotated[
+        float | None, typer.Option(help="Cellpose: mean diameter of your cells in pixels. [default: the file's]")
+    ] = None,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Make a model of a stock tool's file, to predict with or to train on from (train --start).
+
+    PATH is a Cellpose 3 model file, a StarDist model folder, a state dict of ELEPHANT's U-Net, or what
+    `cellsparse export` wrote as native.
+    """
+    with Client(address) as client:
+        made = client.import_model(
+            path,
+            backend,
+            name=name,
+            channel=channel,
+            lower_percentile=lower_percentile,
+            upper_percentile=upper_percentile,
+            diameter=diameter,
+        )
+    Output(json).result(words.plain(made), render.model_table([made]))

@@ -1,0 +1,69 @@
+"""Models from files of other tools, cut into the messages of an upload."""
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cellsparse.connection import Connection
+from cellsparse.errors import InvalidArgument
+from cellsparse.items import CHUNK_BYTES
+from cellsparse.settings import assign
+from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
+
+IMPORT_SECONDS = 3600.0
+
+
+def import_model(
+    connection: Connection, path: str | Path, backend: str, name: str, values: dict[str, Any]
+) -> orchestrator_pb2.Model:
+    """Upload a model file, or a folder as a zip (see `cellsparse.Client.import_model`)."""
+    source = Path(path)
+    settings = trainer_pb2.ImportSettings(backend=backend)
+    for field, value in values.items():
+        if value is not None:
+            assign(settings, settings.DESCRIPTOR.fields_by_name[field], value)
+    header = orchestrator_pb2.ImportModelHeader(name=name or _name(source), settings=settings)
+    with tempfile.TemporaryDirectory() as folder:
+        if source.is_dir():
+            source = _zipped(source, Path(folder) / "model.zip")
+        answer: orchestrator_pb2.ImportModelResponse = connection.upload(
+            "ImportModel", _messages(header, source), timeout=IMPORT_SECONDS
+        )
+    return answer.model
+
+
+def _messages(header: orchestrator_pb2.ImportModelHeader, path: Path) -> Iterator[orchestrator_pb2.ImportModelRequest]:
+    request = orchestrator_pb2.ImportModelRequest
+    yield request(header=header)
+    size = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                size += len(chunk)
+                yield request(chunk=chunk)
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not size:
+        raise InvalidArgument(f"{path} is empty; give a model file.")
+    yield request(end=orchestrator_pb2.ImportModelEnd(size=size))
+
+
+def _zipped(folder: Path, target: Path) -> Path:
+    """Return a zip of a folder's visible files; what is called like a log or lies in a hidden folder stays here."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if path.is_file() and not hidden and "logs" not in inside.parts:  # TensorBoard's, beside StarDist's weights
+                archive.write(path, inside.as_posix())
+    return target
+
+
+def _name(path: Path) -> str:
+    """Return a name for people made from a file's."""
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._ -") else "-" for letter in path.stem
+    )
+    return kept.lstrip("._ -")[:100] or "imported"

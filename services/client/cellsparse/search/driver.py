@@ -1,0 +1,158 @@
+"""Drives a search: as many trials at a time as asked for, each in a thread of its own."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cellsparse.bridge import OnLost
+from cellsparse.client import Client
+from cellsparse.errors import InvalidArgument
+from cellsparse.search.folder import TRIALS, begun, folder_of
+from cellsparse.search.ledger import Ledger, TrialRow, load_optuna
+from cellsparse.search.plan import SearchPlan
+from cellsparse.search.report import SearchReport, make_report
+from cellsparse.search.trial import Follower
+
+MOST_AT_ONCE = 64
+LOOK_SECONDS = 1.0
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Whom a driver tells what happens."""
+
+    on_trial: Callable[[TrialRow], None] = lambda _: None
+    """Called, in the driver's thread, with a trial that begins, goes on or has ended."""
+    on_lost: OnLost = lambda *_: None
+    """Called, in a trial's thread, with the error and the seconds left, when the orchestrator does not answer."""
+    on_back: Callable[[], None] = lambda: None
+    """Called, in a trial's thread, when it answers again."""
+
+
+def run(client: Client, plan: SearchPlan, *, at_once: int = 1, listener: Listener | None = None) -> SearchReport:
+    """Run a search, or go on with the one of that name, until it has all its trials.
+
+    An exception, such as that of Ctrl-C, ends the driver alone: runs go on, and the next start finds them.
+
+    Args:
+        client: Where to train; not closed.
+        plan: What to do (see `make_plan`).
+        at_once: Trials at a time, 1 to 64. Fewer learn more from each other.
+        listener: Whom to tell.
+
+    Returns:
+        The report; it is in the search's folder as well.
+
+    Raises:
+        InvalidArgument: `at_once` is out of range.
+        FailedPrecondition: Optuna is not installed, or another process drives this search.
+        AlreadyExists: A search of that name has another plan.
+        CellsparseError: The orchestrator does not answer, or there is no such dataset.
+    """
+    if not 1 <= at_once <= MOST_AT_ONCE:
+        raise InvalidArgument(f"at_once is {at_once}; allowed: 1 to {MOST_AT_ONCE}.", "at_once")
+    load_optuna()  # before anything is written
+    with begun(plan) as known:
+        folder = folder_of(known.name)
+        ledger = Ledger(known, folder / TRIALS)
+        _Driver(client, known, ledger, at_once, listener or Listener()).drive()
+        report = make_report(known, ledger.rows())
+        report.write(folder)
+    return report
+
+
+class _Driver:
+    """The threads of a search."""
+
+    def __init__(self, client: Client, plan: SearchPlan, ledger: Ledger, at_once: int, listener: Listener) -> None:
+        self._client = client
+        self._plan = plan
+        self._ledger = ledger
+        self._at_once = at_once
+        self._listener = listener
+        self._ended: queue.Queue[_Worker] = queue.Queue()
+
+    def drive(self) -> None:
+        """Bring all trials to their ends; those of an earlier driver first."""
+        left = self._ledger.unfinished()
+        working: set[_Worker] = set()
+        try:
+            while True:
+                while len(working) < self._at_once and (number := self._next(left)) is not None:
+                    repeated = self._ledger.repeats(number)
+                    self._listener.on_trial(self._ledger.row(number))
+                    if not repeated:
+                        worker = _Worker(number, self._follower(), self._ended)
+                        working.add(worker)
+                        worker.start()
+                if not working:
+                    return
+                ended = self._wait()
+                if ended is not None:
+                    working.discard(ended)
+                    ended.finish()
+                    self._listener.on_trial(self._ledger.row(ended.number))
+        finally:
+            _stop(working)
+
+    def _next(self, left: list[int]) -> int | None:
+        if left:
+            number = left.pop(0)
+            self._ledger.settings(number)  # what a driver killed while choosing left open is chosen before it is shown
+            return number
+        return self._ledger.ask() if self._ledger.begun() < self._plan.trials else None
+
+    def _follower(self) -> Follower:
+        return Follower(
+            connection=self._client.connection.another(),
+            plan=self._plan,
+            trials=self._ledger,
+            on_lost=self._listener.on_lost,
+            on_back=self._listener.on_back,
+        )
+
+    def _wait(self) -> "_Worker | None":
+        try:
+            return self._ended.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            return None  # a worker bounds its own waits; this wait only lets signals through
+
+
+class _Worker(threading.Thread):
+    """Follows one trial; not waited for when the process ends, as its run goes on by itself."""
+
+    def __init__(self, number: int, follower: Follower, ended: "queue.Queue[_Worker]") -> None:
+        super().__init__(name=f"trial-{number}", daemon=True)
+        self.number = number
+        self._follower = follower
+        self._ended = ended
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Follow the trial, and say when that has ended."""
+        try:
+            self._follower.follow(self.number)
+        except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread
+            self._error = error
+        self._ended.put(self)
+
+    def finish(self) -> None:
+        """Close the connection, and raise what ended the thread."""
+        self._follower.connection.close()
+        if self._error is not None:
+            raise self._error
+
+    def leave(self) -> None:
+        """End the watch; the run goes on."""
+        self._follower.connection.close()
+
+
+def _stop(working: set[_Worker]) -> None:
+    for worker in working:
+        worker.leave()
+    end = time.monotonic() + STOP_SECONDS
+    for worker in working:
+        worker.join(max(0.0, end - time.monotonic()))

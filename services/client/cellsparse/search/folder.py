@@ -1,0 +1,77 @@
+"""Where searches are kept: a folder each in the home folder, and one driver at a time."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from cellsparse.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound, StorageError
+from cellsparse.home import home_dir
+from cellsparse.search.plan import NAME, SearchPlan, from_json
+
+PLAN = "plan.json"
+TRIALS = "trials.db"
+
+
+def folder_of(name: str) -> Path:
+    """Return a search's folder."""
+    return home_dir() / "searches" / name
+
+
+def names() -> list[str]:
+    """Return the names of the searches there are."""
+    return sorted(path.parent.name for path in (home_dir() / "searches").glob(f"*/{PLAN}"))
+
+
+def load_plan(name: str) -> SearchPlan:
+    """Return the plan of a search that was begun.
+
+    Raises:
+        NotFound: There is no such search.
+        StorageError: Its plan is damaged.
+    """
+    path = folder_of(name) / PLAN
+    try:
+        if NAME.fullmatch(name):
+            return from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass  # the same as a name that no search can have
+    except (OSError, ValueError, KeyError, TypeError, CellsparseError) as error:
+        raise StorageError(f"{path} cannot be read: {error}.") from error
+    listed = ", ".join(names()) or "none"
+    raise NotFound(f"No search is called {name!r}; there are: {listed}.")
+
+
+@contextmanager
+def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
+    """Begin a search, or go on with the one of that name, as the only driver while the context lasts.
+
+    Yields:
+        The plan with the token of the first start and the number of trials of this one.
+
+    Raises:
+        FailedPrecondition: Another process drives it.
+        AlreadyExists: A search of that name has another plan.
+    """
+    folder = folder_of(plan.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        except OSError:
+            raise FailedPrecondition(f"Another process drives search {plan.name}.") from None
+        if (folder / PLAN).exists():
+            known = load_plan(plan.name)
+            different = plan.differences(known)
+            if different:
+                raise AlreadyExists(
+                    f"Search {plan.name} was begun with other values of {', '.join(different)}; choose another name, "
+                    "or go on with it as it was begun (--resume).",
+                    "name",
+                )
+            plan = replace(known, trials=plan.trials)
+        written = folder / f"{PLAN}.new"
+        written.write_text(plan.to_json(), encoding="utf-8")
+        written.replace(folder / PLAN)  # whole or not at all, whenever this process is killed
+        yield plan

@@ -1,0 +1,127 @@
+"""One trial: its run is created, watched, cancelled if it is too poor, and its model's score taken."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from cellsparse import runs, words
+from cellsparse.bridge import ASK_SECONDS, OnLost, bridged
+from cellsparse.connection import Connection
+from cellsparse.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse.search.plan import SearchPlan
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
+
+PATIENCE_SECONDS = 600.0
+"""Seconds without an answer after which a search gives up; it may run for days, and its runs go on meanwhile."""
+
+T = TypeVar("T")
+
+
+class Trials(Protocol):
+    """What a trial needs of `cellsparse.search.ledger.Ledger`, where all this is described."""
+
+    def settings(self, number: int) -> dict[str, Any]: ...  # noqa: D102
+    def note_run(self, number: int, run_id: str) -> None: ...  # noqa: D102
+    def validated(self, number: int, step: int, value: float) -> bool: ...  # noqa: D102
+    def is_pruned(self, number: int) -> bool: ...  # noqa: D102
+    def note_end(self, number: int, steps: int, seconds: float) -> None: ...  # noqa: D102
+    def complete(self, number: int, value: float) -> None: ...  # noqa: D102
+    def prune(self, number: int) -> None: ...  # noqa: D102
+    def fail(self, number: int, message: str) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class Follower:
+    """Brings trials to their ends, over a connection of its own; outages of the orchestrator are bridged."""
+
+    connection: Connection
+    plan: SearchPlan
+    trials: Trials
+    patience: float = PATIENCE_SECONDS
+    """Seconds without an answer after which to give up."""
+    on_lost: OnLost = lambda *_: None
+    """Called with the error and the seconds left, each time the orchestrator does not answer."""
+    on_back: Callable[[], None] = lambda: None
+    """Called when it answers again."""
+
+    def follow(self, number: int) -> None:
+        """Run a trial, or go on with it, to its end.
+
+        A run that fails, or whose settings the orchestrator refuses, is a failed trial and no error.
+
+        Raises:
+            CellsparseError: The orchestrator does not answer, or there is no such dataset; the trial can be gone on
+                with later.
+        """
+        try:
+            run = self._create(number)
+        except (InvalidArgument, FailedPrecondition) as error:
+            self.trials.fail(number, error.message)
+            return
+        self.trials.note_run(number, run.id)
+        if self.trials.is_pruned(number):  # the driver was killed between the decision and the call
+            self._cancel(run.id)
+        self._watch(number, run.id)
+        self._end(number, self._asked(lambda: runs.get(self.connection, run.id, timeout=ASK_SECONDS)))
+
+    def _create(self, number: int) -> orchestrator_pb2.Run:
+        """Return the trial's run: the same request id makes one run, however often it is asked for."""
+        request = self.plan.request(number, self.trials.settings(number))
+        answer: orchestrator_pb2.CreateRunResponse = self._asked(lambda: self.connection.call("CreateRun", request))
+        return answer.run
+
+    def _watch(self, number: int, run_id: str) -> None:
+        events = runs.watch(self.connection, run_id, patience=self.patience, on_lost=self.on_lost, on_back=self.on_back)
+        cancelled = False
+        for event in events:
+            value = event.training.validation.get(self.plan.metric, math.nan)
+            if cancelled or event.state != common_pb2.RUN_STATE_RUNNING or not math.isfinite(value):
+                continue
+            if self.trials.validated(number, event.training.step, value):
+                self._cancel(run_id)
+                cancelled = True
+
+    def _end(self, number: int, run: orchestrator_pb2.Run) -> None:
+        seconds = (run.ended_at.ToNanoseconds() - run.started_at.ToNanoseconds()) / 1e9
+        self.trials.note_end(number, run.progress.step, seconds if run.HasField("started_at") else 0.0)
+        if run.state == common_pb2.RUN_STATE_SUCCEEDED:
+            value = self._score(run.id)
+            if math.isfinite(value):
+                self.trials.complete(number, value)
+            else:
+                self.trials.fail(number, f"the model has no {self.plan.metric}")
+        elif run.state == common_pb2.RUN_STATE_CANCELLED and self.trials.is_pruned(number):
+            self.trials.prune(number)
+        else:
+            state = words.word(common_pb2.RunState.DESCRIPTOR, run.state)
+            self.trials.fail(number, f"run {state}: {run.message}" if run.message else f"run {state}")
+
+    def _score(self, model_id: str) -> float:
+        """Return the score of the weights that were kept, which need not be the last."""
+        request = orchestrator_pb2.GetModelRequest(model_id=model_id)
+        model = self._asked(lambda: self.connection.call("GetModel", request)).model
+        return float(model.validation.get(self.plan.metric, math.nan))
+
+    def _cancel(self, run_id: str) -> None:
+        self._asked(lambda: runs.cancel(self.connection, run_id))
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Make a call that may be repeated; outages are bridged like a stream's."""
+
+        def answers() -> Iterator[T]:
+            try:
+                yield call()
+            except DeadlineExceeded as error:
+                raise Unavailable(f"The orchestrator at {self.connection.address} does not answer.") from error
+
+        return next(
+            bridged(
+                self.connection,
+                answers,
+                lambda: True,
+                patience=self.patience,
+                on_lost=self.on_lost,
+                on_back=self.on_back,
+            )
+        )

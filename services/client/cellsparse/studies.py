@@ -1,0 +1,248 @@
+"""Studies: a grid of runs, a handle that waits, and the report."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellsparse import words
+from cellsparse.bridge import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse.connection import Connection
+from cellsparse.errors import InvalidArgument, RunFailedError
+from cellsparse_proto.v1 import common_pb2, sparsifier_pb2, study_pb2
+
+ALL = "all"
+"""The value of k that keeps every cell."""
+MOST_K = 65535
+FINAL = frozenset({study_pb2.STUDY_STATE_SUCCEEDED, study_pb2.STUDY_STATE_FAILED, study_pb2.STUDY_STATE_CANCELLED})
+REPORT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyReport:
+    """A study's report."""
+
+    complete: bool
+    """Whether the study has ended, so that the report does not change any more."""
+    document: dict[str, Any]
+    """The study, its members, means over seeds, best models and cost."""
+    members_csv: bytes
+    """One line per member, after a header line."""
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write report.json, members.csv and the plots into a folder; returns their paths."""
+        from cellsparse.study_plots import write_plots  # matplotlib takes a while to load, and few commands need it
+
+        folder.mkdir(parents=True, exist_ok=True)
+        document, table = folder / "report.json", folder / "members.csv"
+        document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+        table.write_bytes(self.members_csv)
+        return [document, table, *write_plots(folder, self.document)]
+
+
+@dataclass(frozen=True)
+class StudyHandle:
+    """A study that was begun: its id, and what to do with it."""
+
+    id: str
+    connection: Connection = field(repr=False, compare=False)
+
+    def info(self) -> study_pb2.Study:
+        """Return the study as it stands now."""
+        return get(self.connection, self.id)
+
+    def members(self) -> Iterator[study_pb2.StudyMember]:
+        """Yield its members in their order."""
+        return members(self.connection, self.id)
+
+    def watch(self) -> Iterator[study_pb2.WatchStudyResponse]:
+        """Yield its changes until it has ended (see `watch`)."""
+        return watch(self.connection, self.id)
+
+    def wait(self) -> study_pb2.Study:
+        """Wait until the study has ended.
+
+        Returns:
+            The study, SUCCEEDED: at least one member has scores.
+
+        Raises:
+            RunFailedError: None has, or it was cancelled.
+        """
+        for _ in self.watch():
+            pass
+        study = self.info()
+        if study.state != study_pb2.STUDY_STATE_SUCCEEDED:
+            state = words.word(study_pb2.StudyState.DESCRIPTOR, study.state)
+            raise RunFailedError(f"Study {study.id} {state}: {study.message}")
+        return study
+
+    def pause(self) -> study_pb2.Study:
+        """Let no new member start."""
+        return change(self.connection, self.id, "Pause")
+
+    def resume(self) -> study_pb2.Study:
+        """Go on."""
+        return change(self.connection, self.id, "Resume")
+
+    def cancel(self) -> study_pb2.Study:
+        """Cancel all members that have not ended."""
+        return change(self.connection, self.id, "Cancel")
+
+    def report(self) -> StudyReport:
+        """Return its report; of a study that goes on, of what there is so far."""
+        return report(self.connection, self.id)
+
+
+def make_grid(
+    *,
+    preset: str = "",
+    modes: Sequence[str] = (),
+    backgrounds: Sequence[str] = (),
+    k: Sequence[int | str] = (),
+    backends: Sequence[str] = (),
+    seeds: Sequence[int | str] = (),
+    distance: int | None = None,
+    settings: Mapping[str, Sequence[Any]] | None = None,
+) -> study_pb2.StudyGrid:
+    """Build a grid (see `cellsparse.Client.study`).
+
+    Raises:
+        InvalidArgument: An unknown word, or a number out of range.
+    """
+    grid = study_pb2.StudyGrid(
+        modes=[words.number(sparsifier_pb2.SelectionMode.DESCRIPTOR, mode, "modes") for mode in modes],
+        backgrounds=[
+            words.number(sparsifier_pb2.BackgroundRule.DESCRIPTOR, rule, "backgrounds") for rule in backgrounds
+        ],
+        k=[_k(value) for value in k],
+        backends=backends,
+        seeds=[_whole("seeds", seed, 0, 2**64 - 1) for seed in seeds],
+        background_distance=None if distance is None else _whole("distance", distance, 1, 1024),
+    )
+    if preset:
+        grid.preset = words.number(study_pb2.StudyPreset.DESCRIPTOR, preset, "preset")
+    for name, values in (settings or {}).items():
+        entries = [values] if isinstance(values, str) or not isinstance(values, Sequence) else values
+        grid.settings.add(name=name, values=[setting_text(value) for value in entries])
+    return grid
+
+
+def create(connection: Connection, request: study_pb2.CreateStudyRequest) -> StudyHandle:
+    """Begin a study."""
+    return StudyHandle(connection.call("CreateStudy", request).study.id, connection)
+
+
+def get(connection: Connection, study_id: str, *, timeout: float | None = None) -> study_pb2.Study:
+    """Return one study."""
+    request = study_pb2.GetStudyRequest(study_id=study_id)
+    answer: study_pb2.GetStudyResponse = connection.call("GetStudy", request, timeout=timeout)
+    return answer.study
+
+
+def listed(connection: Connection) -> Iterator[study_pb2.Study]:
+    """Yield all studies, newest first, page by page."""
+    return connection.pages("ListStudies", study_pb2.ListStudiesRequest, "studies")
+
+
+def members(connection: Connection, study_id: str) -> Iterator[study_pb2.StudyMember]:
+    """Yield a study's members in their order, page by page."""
+
+    def request(page: Any) -> study_pb2.ListStudyMembersRequest:
+        return study_pb2.ListStudyMembersRequest(study_id=study_id, page=page)
+
+    return connection.pages("ListStudyMembers", request, "members")
+
+
+def change(connection: Connection, study_id: str, how: str) -> study_pb2.Study:
+    """Pause, resume or cancel a study.
+
+    Args:
+        connection: Where it is.
+        study_id: The study.
+        how: "Pause", "Resume" or "Cancel".
+    """
+    request = getattr(study_pb2, f"{how}StudyRequest")(study_id=study_id)
+    study: study_pb2.Study = connection.call(f"{how}Study", request).study
+    return study
+
+
+def delete(connection: Connection, study_id: str) -> None:
+    """Forget a study that has ended."""
+    connection.call("DeleteStudy", study_pb2.DeleteStudyRequest(study_id=study_id))
+
+
+def report(connection: Connection, study_id: str) -> StudyReport:
+    """Return a study's report."""
+    request = study_pb2.GetStudyReportRequest(study_id=study_id)
+    answer: study_pb2.GetStudyReportResponse = connection.call("GetStudyReport", request, timeout=REPORT_SECONDS)
+    return StudyReport(
+        complete=answer.complete, document=json.loads(answer.report_json), members_csv=answer.members_csv
+    )
+
+
+def watch(
+    connection: Connection,
+    study_id: str,
+    after: int = 0,
+    *,
+    patience: float = PATIENCE_SECONDS,
+    on_lost: OnLost = lambda *_: None,
+    on_back: Callable[[], None] = lambda: None,
+) -> Iterator[study_pb2.WatchStudyResponse]:
+    """Yield a study's changes until it has ended; outages are bridged (see `cellsparse.bridge`).
+
+    Args:
+        connection: Where the study is.
+        study_id: The study.
+        after: Sequence number of the last change already seen; 0 for all.
+        patience: Seconds without an answer after which to give up.
+        on_lost: Called with the error and the seconds left, each time the orchestrator does not answer.
+        on_back: Called when it answers again.
+
+    Raises:
+        Unavailable: It did not answer for `patience` seconds.
+        NotFound: There is no such study.
+    """
+    seen = after
+
+    def changes() -> Iterator[study_pb2.WatchStudyResponse]:
+        nonlocal seen
+        request = study_pb2.WatchStudyRequest(study_id=study_id, after_sequence=seen)
+        for answer in connection.stream("WatchStudy", request, timeout=STREAM_SECONDS):
+            seen = answer.sequence
+            yield answer
+
+    def ended() -> bool:
+        return get(connection, study_id, timeout=ASK_SECONDS).state in FINAL
+
+    return bridged(connection, changes, ended, patience=patience, on_lost=on_lost, on_back=on_back)
+
+
+def split_number(split: str) -> "common_pb2.Split":
+    """Return the split with this name; raises InvalidArgument."""
+    number: common_pb2.Split = words.number(common_pb2.Split.DESCRIPTOR, split, "split")
+    return number
+
+
+def _k(value: int | str) -> int:
+    return 0 if value == ALL else _whole("k", value, 1, MOST_K, f', or "{ALL}"')
+
+
+def _whole(name: str, value: int | str, least: int, most: int, or_else: str = "") -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise InvalidArgument(f"{name} is {value!r}; allowed: whole numbers {least} to {most:,}{or_else}.", name)
+    return number
+
+
+def setting_text(value: Any) -> str:
+    """Return a setting's value as text that `cellsparse.settings` and a study's grid take."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(setting_text(entry) for entry in value)
+    return str(value)
