@@ -1,0 +1,109 @@
+{{/* Environment of one of our servers: dict "root" "environment". */}}
+{{- define "cellsparse.env" -}}
+{{- $environment := merge (dict) .environment (include "cellsparse.store" .root | fromYaml) (include "cellsparse.tlsEnvironment" .root | fromYaml) }}
+{{- $_ := set $environment "CELLSPARSE_SECRETS_DIR" "/run/cellsparse/credentials" }}
+{{- $_ := set $environment "CELLSPARSE_METRICS_PORT" "9090" }}
+{{- if include "cellsparse.storeCa" .root }}
+{{- $_ := set $environment "CELLSPARSE_S3_CA_BUNDLE" "/run/cellsparse/ca/ca.crt" }}
+{{- end }}
+{{- if not (hasKey $environment "CELLSPARSE_HOST") }}
+- name: CELLSPARSE_HOST
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- end }}
+{{- range $name, $value := $environment }}
+- name: {{ $name }}
+  value: {{ $value | toString | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "cellsparse.mounts" -}}
+- {name: scratch, mountPath: /tmp}
+- {name: credentials, mountPath: /run/cellsparse/credentials, readOnly: true}
+{{- if include "cellsparse.storeCa" . }}
+- {name: ca, mountPath: /run/cellsparse/ca, readOnly: true}
+{{- end }}
+{{- if include "cellsparse.tlsSecret" . }}
+- {name: tls, mountPath: /run/cellsparse/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* Volumes of one of our servers: dict "root" "database" (whether it gets the database's URL, too). */}}
+{{- define "cellsparse.volumes" -}}
+- name: scratch
+  emptyDir: {}
+# Files whose names are settings: see CELLSPARSE_SECRETS_DIR.
+- name: credentials
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ include "cellsparse.credentials" .root }}
+          items:
+            - {key: accessKey, path: cellsparse_s3_access_key}
+            - {key: secretKey, path: cellsparse_s3_secret_key}
+      {{- if .database }}
+      - secret:
+          name: {{ include "cellsparse.databaseSecret" .root }}
+          items: [{key: url, path: cellsparse_database_url}]
+      {{- end }}
+{{- with include "cellsparse.storeCa" .root }}
+- name: ca
+  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+{{- end }}
+{{- with include "cellsparse.tlsSecret" .root }}
+- name: tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{/* Secret with the database's URL; empty for SQLite. */}}
+{{- define "cellsparse.databaseSecret" -}}
+{{- if eq .Values.database.kind "external" }}{{ .Values.database.existingSecret }}
+{{- else if eq .Values.database.kind "postgresql" }}{{ include "cellsparse.name" . }}-database
+{{- end }}
+{{- end }}
+
+{{/* Secret with certificate, key and authority of our servers; empty without TLS. */}}
+{{- define "cellsparse.tlsSecret" -}}
+{{- if eq .Values.tls.kind "secret" }}{{ .Values.tls.secret }}
+{{- else if eq .Values.tls.kind "certManager" }}{{ include "cellsparse.name" . }}-tls
+{{- end }}
+{{- end }}
+
+{{- define "cellsparse.tlsEnvironment" -}}
+{{- if include "cellsparse.tlsSecret" . }}
+CELLSPARSE_TLS_CERT: /run/cellsparse/tls/tls.crt
+CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
+{{- end }}
+{{- end }}
+
+{{/* Names that our servers answer to, as a YAML list; training pods are called by address and share the last one. */}}
+{{- define "cellsparse.names" -}}
+{{- $hosts := list "orchestrator" "sparsifier" }}
+{{- if .Values.minio.enabled }}{{ $hosts = append $hosts "minio" }}{{ end }}
+{{- range .Values.trainers }}{{ $hosts = append $hosts .backend }}{{ end }}
+{{- $hosts = append $hosts "trainer" }}
+{{- range $hosts }}
+{{- $service := printf "%s-%s" (include "cellsparse.name" $) . }}
+- {{ $service }}
+- {{ $service }}.{{ $.Release.Namespace }}.svc
+{{- end }}
+{{- end }}
+
+{{/* Probes of a gRPC server: dict "root" "port". The kubelet's own probe speaks no TLS. */}}
+{{- define "cellsparse.probes" -}}
+{{- $ask := printf "grpc: {port: %v}" .port }}
+{{- if include "cellsparse.tlsSecret" .root }}{{ $ask = "tcpSocket: {port: grpc}" }}{{ end -}}
+startupProbe:
+  {{ $ask }}
+  periodSeconds: 1
+  failureThreshold: 120
+readinessProbe:
+  {{ $ask }}
+  periodSeconds: 5
+livenessProbe:
+  {{ $ask }}
+  periodSeconds: 20
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end }}

@@ -1,0 +1,34 @@
+"""templates/access.yaml."""
+
+from support.cluster import RULES
+from support.helm import names, one, pod, render
+
+NAME = "lab-cellsparse-orchestrator"
+
+
+def test_the_role_is_of_the_namespace_and_knows_five_kinds():
+    objects = render()
+    assert names(objects, "ClusterRole") == names(objects, "ClusterRoleBinding") == []
+    rules = one(objects, "Role", NAME)["rules"]
+    kinds = sorted(f"{group}/{kind}" for rule in rules for group in rule["apiGroups"] for kind in rule["resources"])
+    assert kinds == ["/events", "/pods", "/pods/log", "/services", "batch/jobs"]
+    assert all("*" not in rule["verbs"] for rule in rules)
+
+
+def test_the_role_is_the_orchestrators():
+    binding = one(render(), "RoleBinding", NAME)
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": "imaging"}]
+
+
+def test_other_pods_use_an_account_without_rights():
+    objects = render()
+    account = one(objects, "ServiceAccount", "lab-cellsparse-trainer")
+    assert account["automountServiceAccountToken"] is False
+    for deployment in ("sparsifier", "unet"):
+        spec = pod(one(objects, "Deployment", f"lab-cellsparse-{deployment}"))
+        assert spec["serviceAccountName"] == "lab-cellsparse-trainer"
+
+
+def test_cluster_tests_of_the_launcher_have_the_same_rights():
+    assert one(render(), "Role", NAME)["rules"] == RULES

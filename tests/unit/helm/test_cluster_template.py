@@ -1,0 +1,105 @@
+"""templates/cluster.yaml, read by the orchestrator's own code: what the chart says is what Jobs are made from."""
+
+from support.helm import VALUE_SETS, one, render
+
+from cellsparse_orchestrator.launchers.kubernetes.manifests import Place, job
+from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, read_settings
+
+
+def settings(tmp_path, values=None, file=None) -> ClusterSettings:
+    config = one(render(values, file=file), "ConfigMap", "lab-cellsparse-cluster")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(config["data"]["cluster.yaml"])
+    return read_settings(path)
+
+
+def made(found: ClusterSettings, backend: str) -> dict:
+    trainer = found.trainer(backend)
+    assert trainer is not None
+    return job(Place(run_id="run-1", backend=backend, attempt=1), trainer, found, None)
+
+
+def test_every_value_set_is_understood(tmp_path):
+    for file in VALUE_SETS:
+        found = settings(tmp_path, file=file)
+        assert [trainer.backend for trainer in found.trainers] == ["cellpose", "stardist", "unet"]
+        assert found.namespace == "imaging"
+        assert found.owner_service == "lab-cellsparse-orchestrator"
+
+
+def test_a_gpu_of_a_slice_on_a_tainted_node(tmp_path):
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists"}
+    trainer = {
+        "backend": "unet",
+        "image": "mine:1",
+        "gpu": {"resource": "nvidia.com/mig-1g.10gb", "count": 2},
+        "nodeSelector": {"zone": "a"},
+        "tolerations": [taint],
+        "runtimeClass": "nvidia",
+        "priorityClass": "low",
+        "sharedMemory": "4Gi",
+        "scratch": "7Gi",
+        "deadlineSeconds": 3600,
+    }
+    found = settings(tmp_path, {"trainers": [trainer], "images": {"pullSecrets": ["key"]}})
+    body = made(found, "unet")
+    spec = body["spec"]["template"]["spec"]
+    assert spec["containers"][0]["image"] == "mine:1"
+    assert spec["containers"][0]["resources"] == {
+        "limits": {"memory": "16Gi", "nvidia.com/mig-1g.10gb": "2"},
+        "requests": {"cpu": "2", "memory": "8Gi"},
+    }
+    assert spec["nodeSelector"] == {"zone": "a"}
+    assert taint in spec["tolerations"]
+    assert spec["runtimeClassName"] == "nvidia"
+    assert spec["priorityClassName"] == "low"
+    assert spec["imagePullSecrets"] == [{"name": "key"}]
+    assert spec["serviceAccountName"] == "lab-cellsparse-trainer"
+    sizes = {volume["name"]: volume.get("emptyDir", {}).get("sizeLimit") for volume in spec["volumes"]}
+    assert (sizes["shared-memory"], sizes["scratch"]) == ("4Gi", "7Gi")
+    assert body["spec"]["activeDeadlineSeconds"] == 3600
+
+
+def test_on_the_cpu_nothing_speaks_of_gpus(tmp_path):
+    found = settings(tmp_path, {"trainerDefaults": {"gpu": {"count": 0}, "runtimeClass": "nvidia"}})
+    spec = made(found, "cellpose")["spec"]["template"]["spec"]
+    assert set(spec["containers"][0]["resources"]["limits"]) == {"memory"}
+    assert "runtimeClassName" not in spec
+
+
+def test_jobs_are_given_the_store_as_the_servers_are(tmp_path):
+    values = {
+        "minio": {"enabled": False},
+        "s3": {"endpoint": "s3.example:443", "bucket": "lab/p", "existingSecret": "keys", "caSecret": "ca"},
+    }
+    found = settings(tmp_path, values)
+    assert found.environment == {
+        "CELLSPARSE_STORE_URL": "s3://lab/p",
+        "CELLSPARSE_S3_ENDPOINT": "s3.example:443",
+        "CELLSPARSE_S3_REGION": "us-east-1",
+        "CELLSPARSE_S3_SECURE": "true",
+        "CELLSPARSE_S3_PATH_STYLE": "true",
+    }
+    assert (found.credentials_secret, found.ca_secret) == ("keys", "ca")
+
+
+def test_kueue_admits_jobs(tmp_path):
+    body = made(settings(tmp_path, {"kueue": {"queue": "training"}}), "unet")
+    assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"
+    assert body["spec"]["suspend"] is True
+
+
+def test_training_pods_carry_the_labels_that_the_network_policies_select(tmp_path):
+    labels = made(settings(tmp_path), "unet")["spec"]["template"]["metadata"]["labels"]
+    objects = render()
+    for policy, wanted in (("deny", "podSelector"), ("trainers", "podSelector"), ("store", "podSelector")):
+        selector = one(objects, "NetworkPolicy", f"lab-cellsparse-{policy}")["spec"][wanted]
+        assert selector["matchLabels"].items() <= labels.items(), policy
+        for expression in selector.get("matchExpressions", []):
+            assert labels[expression["key"]] in expression["values"], policy
+
+
+def test_training_pods_show_the_servers_certificate_and_have_metrics(tmp_path):
+    found = settings(tmp_path, {"tls": {"kind": "secret", "secret": "ours"}})
+    assert (found.tls_secret, found.metrics_port) == ("ours", 9090)
+    assert settings(tmp_path).tls_secret == ""
