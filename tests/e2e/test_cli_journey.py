@@ -58,6 +58,27 @@ def test_train_predict_evaluate(stack, sparse, folder, backend, tmp_path):
     assert run["id"] in [model["id"] for model in stack.json("models", "list", "--backend", backend)]
 
 
+def test_a_model_leaves_comes_back_and_is_trained_further(stack, sparse, folder, tmp_path):
+    """Export, import under another name, the same predictions; then a run that starts from it."""
+    stack.run("train", sparse, "--backend", "unet", *TINY, "--name", "origin")
+    stack.run("export", "origin", "--out", str(tmp_path / "origin.zip"))
+    imported = stack.json("models", "import", str(tmp_path / "origin.zip"), "--backend", "unet", "--name", "back")
+    image = str(folder / "images" / "field-1.tif")
+    for name in ("origin", "back"):
+        stack.run("predict", name, image, "--out", str(tmp_path / name))
+    assert (tmp_path / "origin" / "field-1.tif").read_bytes() == (tmp_path / "back" / "field-1.tif").read_bytes()
+
+    watched = stack.run("train", sparse, "--backend", "unet", *TINY, "--start", "back", "--name", "further", "--json")
+    run = json.loads(watched.stdout.splitlines()[-1])
+    assert run["state"] == "succeeded"
+    assert "the start" in run["message"].lower()
+    shown = next(model for model in stack.json("models", "list") if model["id"] == run["id"])
+    assert shown["initial_model"] == imported["id"]
+    compared = stack.run("evaluate", "further", "discs", "--split", "test", "--against", "back").stdout
+    assert "further" in compared or run["id"] in compared
+    stack.run("models", "import", image, "--backend", "unet", "--name", "none", code=2)
+
+
 def test_ctrl_c_detaches_and_cancel_stops(stack, sparse):
     watching = stack.start(["train", sparse, "--backend", "unet", *SLOW, "--name", "long"])
     try:

@@ -3,9 +3,12 @@
 import time
 from pathlib import Path
 
+import pytest
 from support.orchestrator import Orchestrator, tiny_items
 
 from cellsparse_proto.v1 import dataset_pb2
+
+pytestmark = pytest.mark.alone
 
 FEW, MANY = 20, 2000
 

@@ -1,4 +1,4 @@
-"""A certificate authority made up for one test, and a server certificate it signed."""
+"""A certificate authority made up for one test, and certificates that it signs."""
 
 import shutil
 import subprocess
@@ -6,11 +6,43 @@ from pathlib import Path
 
 import pytest
 
-EXTENSIONS = """
-[server]
-subjectAltName = IP:127.0.0.1, DNS:localhost
-extendedKeyUsage = serverAuth
-"""
+_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+
+class Authority:
+    """Signs certificates for two days.
+
+    Attributes:
+        certificate: Its own, PEM.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl is not installed; it makes the test's certificates")
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self.certificate = folder / "ca.crt"
+        _openssl(
+            "req", "-x509", *_KEY, "-days", "2", "-subj", "/CN=Test authority",
+            "-keyout", folder / "ca.key", "-out", self.certificate,
+        )  # fmt: skip
+
+    def sign(self, certificate: Path, key: Path, names: str = "IP:127.0.0.1, DNS:localhost") -> None:
+        """Write a new certificate, for servers and clients alike, and its key.
+
+        Args:
+            certificate: File for the certificate.
+            key: File for its private key.
+            names: What it is for, as OpenSSL's subjectAltName.
+        """
+        extensions, request = self._folder / "extensions.cnf", self._folder / "request.csr"
+        extensions.write_text(f"[it]\nsubjectAltName = {names}\nextendedKeyUsage = serverAuth, clientAuth\n")
+        _openssl("req", *_KEY, "-subj", "/CN=test", "-keyout", key, "-out", request)
+        _openssl(
+            "x509", "-req", "-in", request, "-days", "2", "-CAcreateserial",
+            "-CA", self.certificate, "-CAkey", self._folder / "ca.key",
+            "-extfile", extensions, "-extensions", "it", "-out", certificate,
+        )  # fmt: skip
 
 
 def make_certificates(folder: Path) -> Path:
@@ -19,26 +51,9 @@ def make_certificates(folder: Path) -> Path:
     Returns:
         The authority's certificate, PEM, in the folder above: a server must not trust or serve it by chance.
     """
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed; it makes the test's certificates")
-    private = folder.parent / "authority"
-    private.mkdir()
-    (private / "extensions.cnf").write_text(EXTENSIONS)
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    _openssl(
-        "req", "-x509", *key, "-days", "2", "-subj", "/CN=Test authority",
-        "-keyout", private / "ca.key", "-out", private / "ca.crt",
-    )  # fmt: skip
-    _openssl(
-        "req", *key, "-subj", "/CN=127.0.0.1",
-        "-keyout", folder / "private.key", "-out", private / "server.csr",
-    )  # fmt: skip
-    _openssl(
-        "x509", "-req", "-in", private / "server.csr", "-days", "2", "-CAcreateserial",
-        "-CA", private / "ca.crt", "-CAkey", private / "ca.key",
-        "-extfile", private / "extensions.cnf", "-extensions", "server", "-out", folder / "public.crt",
-    )  # fmt: skip
-    return private / "ca.crt"
+    authority = Authority(folder.parent / "authority")
+    authority.sign(folder / "public.crt", folder / "private.key")
+    return authority.certificate
 
 
 def _openssl(*arguments: str | Path) -> None:

@@ -17,17 +17,22 @@ from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import CellsparseError, from_rpc_error
 from cellsparse_common.images import encode_tiff
 from cellsparse_common.labels import encode_labels
+from cellsparse_common.tls import ClientTls
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
+    study_pb2,
+    study_pb2_grpc,
     trainer_pb2,
 )
 
 FAKE_TRAINER = "unet=support.cellsparse_fake"
 SECONDS = 60.0
+STUDY_SECONDS = 240.0
+"""Many short runs, on a machine that may do other things besides."""
 
 
 class Orchestrator(ServerProcess):
@@ -38,10 +43,12 @@ class Orchestrator(ServerProcess):
         store: Its object store's folder.
         runs: Stub of OrchestratorService.
         datasets: Stub of DatasetService.
+        studies: Stub of StudyService.
     """
 
-    def __init__(self, home: Path, **environment: str) -> None:
+    def __init__(self, home: Path, *, tls: ClientTls | None = None, **environment: str) -> None:
         self.home = home
+        self._tls = tls
         self.store = home / "store"
         home.mkdir(parents=True, exist_ok=True)
         settings = {
@@ -54,9 +61,10 @@ class Orchestrator(ServerProcess):
 
     def __enter__(self) -> "Orchestrator":
         super().__enter__()
-        self.channel = open_channel(self.address)
+        self.channel = open_channel(self.address, tls=self._tls)
         self.runs = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
         self.datasets = dataset_pb2_grpc.DatasetServiceStub(self.channel)
+        self.studies = study_pb2_grpc.StudyServiceStub(self.channel)
         return self
 
     def __exit__(self, *details) -> None:
@@ -94,6 +102,21 @@ class Orchestrator(ServerProcess):
         request = orchestrator_pb2.WatchRunRequest(run_id=run_id, after_sequence=after)
         for answer in self.runs.WatchRun(request, timeout=SECONDS):
             yield answer.event
+
+    def begin_study(self, dataset_id: str, **fields) -> study_pb2.Study:
+        request = study_pb2.CreateStudyRequest(dataset_id=dataset_id, **fields)
+        return self.studies.CreateStudy(request, timeout=10).study
+
+    def study(self, study_id: str) -> study_pb2.Study:
+        return self.studies.GetStudy(study_pb2.GetStudyRequest(study_id=study_id), timeout=10).study
+
+    def members(self, study_id: str) -> list[study_pb2.StudyMember]:
+        request = study_pb2.ListStudyMembersRequest(study_id=study_id, page=common_pb2.PageRequest(page_size=1000))
+        return list(self.studies.ListStudyMembers(request, timeout=10).members)
+
+    def watch_study(self, study_id: str, after: int = 0) -> Iterator[study_pb2.WatchStudyResponse]:
+        request = study_pb2.WatchStudyRequest(study_id=study_id, after_sequence=after)
+        yield from self.studies.WatchStudy(request, timeout=STUDY_SECONDS)
 
 
 def until(found: Callable, seconds: float = SECONDS):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,8 +21,11 @@ class ServerProcess:
         log: What it prints.
     """
 
-    def __init__(self, arguments: list[str], store: Path, work: Path, **environment: str) -> None:
+    def __init__(
+        self, arguments: list[str], store: Path, work: Path, *, prefix: Sequence[str] = (), **environment: str
+    ) -> None:
         self._arguments = arguments
+        self._prefix = prefix
         self._work = work
         self._environment = {"CELLSPARSE_STORE_URL": f"file://{store}", **environment}
         self.log = work / "server.log"
@@ -39,7 +43,7 @@ class ServerProcess:
         }
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self._arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
+                [*self._prefix, sys.executable, *self._arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
             )
         self.pid = self._process.pid
         end = time.monotonic() + START_SECONDS
@@ -50,6 +54,10 @@ class ServerProcess:
             time.sleep(0.05)
         self.address = address_file.read_text()
         return self
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
 
     def wait(self, seconds: float) -> int:
         """Wait for its end and return its exit code."""

@@ -33,6 +33,10 @@ def test_a_server_process_loads_no_framework(module):
     assert loaded(module, FRAMEWORKS).strip() == ""
 
 
+def test_the_command_line_loads_what_few_commands_need_only_for_them():
+    assert loaded("cellsparse.cli.app", ("optuna", "sqlalchemy", "matplotlib")).strip() == ""
+
+
 @pytest.mark.parametrize(
     ("module", "others"),
     [
@@ -43,3 +47,14 @@ def test_a_server_process_loads_no_framework(module):
 )
 def test_a_backend_loads_no_other_framework(module, others):
     assert loaded(module, others).strip() == ""
+
+
+@pytest.mark.parametrize("backend", ["cellpose", "stardist", "unet"])
+def test_importing_a_backend_seeds_no_global_generator(backend):
+    code = (
+        "import random, numpy as np; seeded = []; "
+        "random.seed = lambda *given: seeded.append(given); np.random.seed = lambda *given: seeded.append(given); "
+        f"import cellsparse_{backend}.backend; print(seeded)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split()[-1] == "[]"

@@ -1,8 +1,9 @@
+from cellsparse_trainer.launch import one_per_rank
 from cellsparse_trainer.main import run_trainer
 
 
 def main() -> None:
-    run_trainer(backend="unet", module="support.cellsparse_fake.backend", default_port=0)
+    run_trainer(backend="unet", module="support.cellsparse_fake.backend", default_port=0, launcher=one_per_rank)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A backend without a framework, for unit tests of what surrounds a backend.
 
-`learning_rate` chooses what happens: 0.5 raises at step 10, 0.6 is not finite at step 10, 0.7 runs out of memory,
-0.8 kills its own process, 0.9 sleeps in every step.
+`learning_rate` chooses what happens: 0.5 raises after step 10, 0.6 is not finite after it, 0.7 runs out of memory,
+0.8 kills its own process, 0.85 aborts it as C++ does without memory, 0.9 sleeps in every step; with 0.4 the weights do
+nothing, so that no score rises.
 
 Its exports: "native" copies the model, "torchscript" kills its own process in the middle, "onnx" takes a minute.
 """
@@ -15,8 +16,12 @@ import time
 import numpy as np
 from scipy import ndimage
 from support.cellsparse_fake.config import resolve
+from support.cellsparse_fake.start import adopt
 
-__all__ = ["resolve"]
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.failures import not_finite
+
+__all__ = ["adopt", "resolve"]
 NAME = "unet"
 
 
@@ -41,27 +46,46 @@ class FakeModel:
     def export(self, folder):
         (folder / "sub").mkdir()
         (folder / "sub" / "threshold.json").write_text(json.dumps(self.threshold))
+        (folder / "config.json").write_text(json.dumps({"threshold": self.threshold}))
+
+
+class FakeSampler:
+    """Random numbers, and at every step one image that is looked at."""
+
+    def __init__(self, samples, seed):
+        self.samples = samples
+        self.seed = seed
+
+    def batch(self, step):
+        if len(self.samples):
+            assert self.samples[step % len(self.samples)].image.size
+        return float(np.random.default_rng([self.seed, step]).random())
 
 
 class FakeTraining:
-    def __init__(self, config):
+    def __init__(self, config, samples, start=None):
         self.config = config
-        self.sum = 0.0
+        self.sum = 20 * open_model(start, "cpu").threshold if start else 0.0
+        self.batches = FakeSampler(samples, config.plan.seed)
 
     def train_step(self, step):
         act = self.config.plan.learning_rate
         if step == 10 and act == 0.5:
             raise RuntimeError("the fake broke")
         if step == 10 and act == 0.6:
-            raise FloatingPointError("The loss is not finite at step 10.")
+            raise not_finite(float("nan"), step)
         if step == 10 and act == 0.7:
             raise MemoryError
         if step == 10 and act == 0.8:
+            time.sleep(1)  # for the checkpoint that is uploaded meanwhile
             os.kill(os.getpid(), signal.SIGKILL)
+        if step == 10 and act == 0.85:
+            print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
+            os.abort()
         if act == 0.9:
             time.sleep(0.05)
         print("frameworks print to standard output")
-        self.sum += float(np.random.default_rng([self.config.plan.seed, step]).random())
+        self.sum += self.batches.batch(step)
         return {"loss": 1.0 / (step + 1)}
 
     def save(self, folder):
@@ -71,15 +95,30 @@ class FakeTraining:
         self.sum = json.loads((folder / "state.json").read_text())
 
     def model(self):
-        return FakeModel(self.sum / 20)
+        return FakeModel(0.3 if self.config.plan.learning_rate == 0.4 else self.sum / 20)
 
 
-def create(config, train, device):
-    return FakeTraining(config)
+def create(config, train, device, start=None, ranks=None):
+    return FakeTraining(config, train, start)
 
 
 def open_model(folder, device):
     return FakeModel(json.loads((folder / "sub" / "threshold.json").read_text()))
+
+
+STOCK_PERCENTILES = (0.0, 100.0)
+
+
+def import_model(source, target, settings, record):
+    """A file with a number, the threshold; "kill" kills the process, "slow" takes a minute."""
+    text = (source / "sub" / "threshold.json" if source.is_dir() else source).read_text()
+    if text == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if text == "slow":
+        time.sleep(60)
+    if not 0 <= float(text) <= 1:
+        raise InvalidArgument(f"The threshold is {text}; allowed: 0 to 1.", "file")
+    FakeModel(float(text)).export(target)
 
 
 def native(source, target, card):

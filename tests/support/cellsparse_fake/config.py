@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.presets import make_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,20 +15,19 @@ class Config:
         return json.dumps(asdict(self))
 
 
-def resolve(settings, items) -> Config:
-    return Config(
-        plan=Plan(
-            steps=settings.steps if settings.HasField("steps") else 20,
-            batch_size=2,
-            crop_size=32,
-            learning_rate=settings.learning_rate if settings.HasField("learning_rate") else 0.1,
-            weight_decay=0,
-            lower_percentile=0,
-            upper_percentile=100,
-            channel=settings.channel if settings.HasField("channel") else None,
-            validate_every=7,
-            checkpoint_every=5,
-            seed=settings.seed,
-            device="cpu",
-        )
-    )
+def resolve(settings, items, stacks=False) -> Config:
+    defaults = {
+        "steps": 20,
+        "batch_size": 2,
+        "crop_size": 32,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "lower_percentile": 0.0,
+        "upper_percentile": 100.0,
+        "validate_every": 7,
+        "checkpoint_every": 5,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "last_rate": 0.0,
+    }
+    return Config(plan=make_plan(settings, {**defaults, "crop_depth": 4} if stacks else defaults))

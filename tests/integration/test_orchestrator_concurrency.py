@@ -1,0 +1,165 @@
+"""What happens when several transactions want the same: defined, on both kinds of databases."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from cellsparse_common.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound
+from cellsparse_orchestrator import states
+from cellsparse_orchestrator.clock import new_id, now, timestamp
+from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.decisions import Action, Decision, Outcome
+from cellsparse_orchestrator.events import Bell
+from cellsparse_orchestrator.progress import Progress
+from cellsparse_orchestrator.runs import Filter, Runs
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
+
+pytestmark = pytest.mark.alone
+
+SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
+THREADS = 8
+
+
+class Tables:
+    def __init__(self, url):
+        self.database = Database(url)
+        bell = Bell()
+        self.datasets = Datasets(self.database)
+        self.runs, self.progress = Runs(self.database, bell), Progress(self.database, bell)
+
+    def add_dataset(self, dataset_id):
+        self.datasets.add(dataset_pb2.Dataset(id=dataset_id, name="tiny", created_at=timestamp(now())))
+
+    def add_run(self, dataset_id="ds-1", **fields):
+        request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=SETTINGS, **fields)
+        return self.runs.add(new_id("run"), "a run", request)
+
+    def sequences(self, run_id):
+        return [event.sequence for event in self.runs.events(run_id, 0, 1000)[0]]
+
+
+@pytest.fixture
+def tables(database_url):
+    made = Tables(database_url)
+    made.add_dataset("ds-1")
+    yield made
+    made.database.close()
+
+
+def at_once(*works):
+    """Run all works at the same time; return what each returned or raised."""
+    results = [None] * len(works)
+    gate = threading.Barrier(len(works))
+
+    def run(number, work):
+        gate.wait(30)
+        try:
+            results[number] = work()
+        except CellsparseError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def test_one_request_makes_one_run(tables):
+    made = at_once(*[lambda: tables.add_run(request_id="once")] * THREADS)
+    assert len({run.id for run in made}) == 1
+    assert len(tables.runs.page(common_pb2.PageRequest(), Filter())[0]) == 1
+
+
+def test_one_request_id_with_two_contents_makes_one_run(tables):
+    tables.add_dataset("ds-2")
+    made = at_once(*[lambda name=name: tables.add_run(name, request_id="once") for name in ("ds-1", "ds-2")])
+    assert sorted(type(one).__name__ for one in made) == ["AlreadyExists", "Run"]
+    with pytest.raises(AlreadyExists):
+        tables.add_run(request_id="once", priority=1)
+
+
+def test_an_attempt_begins_once(tables):
+    run = tables.add_run()
+    begun = at_once(*[lambda: tables.progress.begin_attempt(run.id)] * THREADS)
+    assert [attempt.number for attempt in begun if attempt is not None] == [1]
+    assert tables.sequences(run.id) == [1, 2]
+
+
+def test_a_cancelled_run_does_not_begin_and_a_begun_one_is_asked_to_end(tables):
+    for _ in range(10):
+        run = tables.add_run()
+        begun, cancelled = at_once(
+            lambda run=run: tables.progress.begin_attempt(run.id), lambda run=run: tables.runs.cancel(run.id)
+        )
+        if begun is None:
+            assert cancelled.state == tables.runs.get(run.id).state == states.CANCELLED
+        else:
+            assert tables.runs.get(run.id).state == states.STARTING
+            assert [found.cancel_requested for found in tables.progress.active() if found.run_id == run.id] == [True]
+            end = Outcome(state=states.CANCELLED)
+            decision = Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+            tables.progress.end_attempt(run.id, end, decision, 0.0)
+        assert tables.sequences(run.id) == list(range(1, len(tables.sequences(run.id)) + 1))
+
+
+def test_events_from_many_threads_are_numbered_without_gaps(tables):
+    run = tables.add_run()
+    attempt = tables.progress.begin_attempt(run.id)
+
+    def listen():
+        for sequence in range(1, 21):
+            event = trainer_pb2.TrainingEvent(sequence=sequence, state=states.RUNNING, step=sequence, total_steps=20)
+            tables.progress.store_event(attempt, event)
+
+    at_once(*[listen] * 4)
+    found = tables.runs.events(run.id, 0, 1000)[0]
+    assert [event.sequence for event in found] == list(range(1, 23))
+    assert [event.training.sequence for event in found[2:]] == list(range(1, 21)), "a repetition was stored"
+
+
+def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_nobodys_way(tables):
+    runs = [tables.add_run() for _ in range(THREADS)]
+    attempts = [tables.progress.begin_attempt(run.id) for run in runs]
+    nobody = replace(attempts[0], run_id="run-nobody")
+
+    def listen(attempt):
+        for sequence in range(1, 11):
+            event = trainer_pb2.TrainingEvent(sequence=sequence, state=states.RUNNING, step=sequence, total_steps=10)
+            tables.progress.store_event(attempt, event)
+
+    results = at_once(*[lambda attempt=attempt: listen(attempt) for attempt in [*attempts, nobody]])
+    assert [type(result).__name__ for result in results] == ["NoneType"] * THREADS + ["NotFound"]
+    for run in runs:
+        found = tables.runs.events(run.id, 0, 1000)[0]
+        assert [event.training.sequence for event in found[2:]] == list(range(1, 11))
+        assert tables.runs.get(run.id).progress.step == 10
+
+
+def test_a_run_ends_once(tables):
+    run = tables.add_run()
+    decision = Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+    at_once(*[lambda: tables.progress.end_run(run.id, decision), lambda: tables.runs.cancel(run.id)] * 3)
+    assert tables.sequences(run.id) == [1, 2]
+
+
+def test_a_dataset_is_deleted_or_used(tables):
+    for number in range(10):
+        name = f"ds-x{number}"
+        tables.add_dataset(name)
+        removed, run = at_once(lambda name=name: tables.datasets.remove(name), lambda name=name: tables.add_run(name))
+        if isinstance(run, NotFound):
+            assert removed is None
+        else:
+            assert isinstance(removed, FailedPrecondition)
+            assert tables.datasets.get(name).id == name
+
+
+def test_sentences_of_others_may_hold_anything(tables):
+    run = tables.add_run()
+    attempt = tables.progress.begin_attempt(run.id)
+    tables.progress.waits(attempt, "a \0 in a log, \N{SNOWMAN}")
+    assert tables.runs.get(run.id).message == "a \N{REPLACEMENT CHARACTER} in a log, \N{SNOWMAN}"

@@ -1,0 +1,180 @@
+"""The orchestrator on PostgreSQL: one at a time, outages survived, the password in no log; and its migrate command."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import pytest
+from support.orchestrator import Orchestrator, refused, state_names, until
+from support.postgres import PASSWORD, NoPostgres, Postgres
+
+from cellsparse_common.errors import FailedPrecondition, Unavailable
+from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.db.engine import open_engine
+from cellsparse_orchestrator.db.owner import Owner
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
+
+pytestmark = pytest.mark.alone
+
+COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
+SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
+
+
+@pytest.fixture
+def own_postgres():
+    """A server that a test may stop."""
+    try:
+        with Postgres() as server:
+            yield server
+    except NoPostgres as error:
+        pytest.skip(f"no PostgreSQL can be started here: {error}")
+
+
+def run_command(home, url, *words):
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CELLSPARSE_")},
+        "CELLSPARSE_HOME": str(home),
+        "CELLSPARSE_PORT": "0",
+        "CELLSPARSE_LAUNCHER": "static",
+        "CELLSPARSE_DATABASE_SECONDS": "1",
+        **({"CELLSPARSE_DATABASE_URL": url} if url else {}),
+    }
+    return subprocess.run([*COMMAND, *words], env=environment, capture_output=True, text=True, timeout=180, check=False)
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_migrate_says_what_it_did(embedded, tmp_path, request):
+    database_url = "" if embedded else request.getfixturevalue("postgres").create_database()
+    first = run_command(tmp_path / "home", database_url, "migrate")
+    assert (first.returncode, first.stderr.count("Traceback")) == (0, 0), first.stderr
+    assert "went from no tables to layout 0003" in first.stdout
+    second = run_command(tmp_path / "home", database_url, "migrate")
+    assert second.returncode == 0
+    assert "has layout 0003 already" in second.stdout
+    assert PASSWORD not in first.stdout + first.stderr + second.stdout + second.stderr
+    assert (tmp_path / "home" / "cellsparse.db").exists() == embedded
+    assert (tmp_path / "home").exists() == embedded, "a cluster's migration has no folder to write to"
+
+
+def test_migrate_may_run_many_times_at_once(postgres, tmp_path):
+    url, done = postgres.create_database(), []
+    threads = [
+        threading.Thread(target=lambda name=name: done.append(run_command(tmp_path / name, url, "migrate")))
+        for name in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.returncode for one in done] == [0, 0]
+    assert sorted("from no tables" in one.stdout for one in done) == [False, True]
+
+
+def test_a_database_that_is_away_at_start_is_one_sentence(tmp_path):
+    url = f"postgresql+psycopg://cellsparse:{PASSWORD}@127.0.0.1:9/none"
+    for words in ((), ("migrate",)):
+        done = run_command(tmp_path / "home", url, *words)
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 1
+        assert "The database does not answer" in last
+        assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_a_database_that_comes_late_is_waited_for(own_postgres):
+    url = own_postgres.create_database()
+    own_postgres.stop()
+    threading.Timer(1.5, own_postgres.start).start()
+    database = Database(url, seconds=30)
+    assert database.migration.after
+    database.close()
+
+
+def test_one_orchestrator_at_a_time(postgres):
+    url = postgres.create_database()
+    first, second = Database(url), Database(url)
+    first.own(0.0)
+    with pytest.raises(FailedPrecondition, match=r"Another orchestrator works with the database .*:\*\*\*@127.0.0.1"):
+        second.own(0.5)
+    first.confirm_owner()
+    threading.Timer(0.5, first.close).start()
+    second.own(10.0)
+    second.confirm_owner()
+    other = Database(postgres.create_database())
+    other.own(0.0)
+    for database in (second, other):
+        database.close()
+
+
+def test_a_lost_ownership_is_taken_again_or_noticed(postgres, monkeypatch):
+    url = postgres.create_database()
+    Database(url).close()
+    engine = open_engine(url)
+    owner, thief = Owner(engine, "x"), Owner(engine, "x")
+    monkeypatch.setattr("cellsparse_orchestrator.db.owner._CONFIRM_SECONDS", 0.0)
+    owner.take(0.0)
+    end_connections(postgres, url)
+    owner.confirm()
+    end_connections(postgres, url)
+    thief.take(5.0)
+    with pytest.raises(FailedPrecondition):
+        owner.confirm()
+    thief.release()
+    owner.confirm()
+    owner.release()
+    engine.dispose()
+
+
+def end_connections(postgres, url):
+    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    postgres.execute(ending + "pg_backend_pid()", url.rpartition("/")[2])
+
+
+def test_an_outage_is_unavailable_and_over_when_the_server_is_back(own_postgres):
+    database = Database(own_postgres.create_database())
+    datasets = Datasets(database)
+    datasets.page(common_pb2.PageRequest())
+    own_postgres.stop()
+    for _ in range(3):
+        begin = time.monotonic()
+        with pytest.raises(Unavailable, match="The database does not answer") as caught:
+            datasets.page(common_pb2.PageRequest())
+        assert time.monotonic() - begin < 10
+        assert PASSWORD not in str(caught.value)
+    own_postgres.start()
+    assert datasets.page(common_pb2.PageRequest()) == ([], "")
+    database.close()
+
+
+def test_a_run_outlives_an_outage_of_its_database(own_postgres, tmp_path):
+    url = own_postgres.create_database()
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "cellsparse_database_url").write_text(f"{url}\n")
+    settings = {"CELLSPARSE_SECRETS_DIR": str(secrets), "CELLSPARSE_LOG_LEVEL": "DEBUG"}
+    with Orchestrator(tmp_path / "home", **settings) as orchestrator:
+        second = run_command(tmp_path / "other", url)
+        assert second.returncode == 1
+        assert "Another orchestrator works with the database" in second.stderr.splitlines()[-1]
+        orchestrator.healthy("unet")
+        run = orchestrator.train(orchestrator.upload().id, steps=80, **SLOW)
+        until(lambda: orchestrator.run(run.id).progress.step >= 5)
+        own_postgres.stop()
+        request = orchestrator_pb2.GetRunRequest(run_id=run.id)
+        error = refused(orchestrator.runs.GetRun, request)
+        assert error.status == grpc.StatusCode.UNAVAILABLE
+        assert "The database does not answer" in error.message
+        time.sleep(1)
+        own_postgres.start()
+        until(lambda: orchestrator.run(run.id).progress.step >= 20)
+        events = list(orchestrator.watch(run.id))
+        assert state_names(events) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
+        trained = [event.training.sequence for event in events if event.HasField("training")]
+        assert trained == list(range(1, len(trained) + 1)), "an event is missing or doubled"
+        assert orchestrator.run(run.id).attempts == 1
+        log = orchestrator.log
+    assert PASSWORD not in log.read_text() + second.stderr
+    assert not any(PASSWORD in file.read_text(errors="replace") for file in (tmp_path / "home" / "logs").rglob("*"))

@@ -1,0 +1,350 @@
+"""The reconciler and its followers, with real databases of both kinds and a trainer that does what the test says."""
+
+import time
+from dataclasses import replace
+
+import grpc
+import pytest
+from support.orchestrator_fakes import FakeLauncher, FakeTrainer
+
+from cellsparse_common.errors import FailedPrecondition, Unavailable
+from cellsparse_orchestrator import states
+from cellsparse_orchestrator.clock import new_id, now, timestamp
+from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.events import Bell
+from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.models import Models
+from cellsparse_orchestrator.progress import Progress
+from cellsparse_orchestrator.reconciler import Limits, Reconciler
+from cellsparse_orchestrator.runs import Filter, Runs
+from cellsparse_orchestrator.trainer_client import Patience
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
+
+pytestmark = pytest.mark.alone
+
+
+class System:
+    """Everything of an orchestrator but its doors; `restart` is what follows a crash."""
+
+    def __init__(self, url):
+        self.database = Database(url)
+        self.database.own(0.0)
+        self.datasets = Datasets(self.database)
+        self.datasets.add(dataset_pb2.Dataset(id="ds-1", name="tiny", created_at=timestamp(now())))
+        self.trainer = FakeTrainer()
+        self.server, address = self.trainer.serve()
+        self.launcher = FakeLauncher(address)
+        self.slots = 1
+        self.reconciler = None
+        self.accepted = []
+
+    def restart(self):
+        if self.reconciler is not None:
+            self.reconciler.stop()
+        self.bell = Bell()
+        self.runs = Runs(self.database, self.bell)
+        self.progress = Progress(self.database, self.bell)
+        self.reconciler = Reconciler(
+            self.progress,
+            self.launcher,
+            self.bell,
+            limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
+            patience=Patience(start=2.0, lost=0.5, stop=2.0),
+            accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
+        )
+        self.reconciler.start()
+
+    def create(self, **fields):
+        request = orchestrator_pb2.CreateRunRequest(
+            dataset_id="ds-1", settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), **fields
+        )
+        return self.runs.add(new_id("run"), "a run", request).id
+
+    def until(self, condition, seconds=10.0):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.01)
+
+    def until_state(self, run_id, state, attempts=None):
+        self.until(
+            lambda: (found := self.runs.get(run_id)).state == state and attempts in (None, found.attempts),
+        )
+
+    def begun(self, run_id, attempt=1):
+        self.until(lambda: (run_id, attempt) in self.trainer.events)
+        self.trainer.say(run_id, attempt, state=states.STARTING)
+        self.trainer.say(run_id, attempt, state=states.RUNNING, step=3, total_steps=9, losses={"loss": 0.5})
+        self.until_state(run_id, states.RUNNING, attempt)
+
+    def names(self, run_id):
+        found = []
+        for event in self.runs.events(run_id, 0)[0]:
+            if found[-1:] != [states.state_name(event.state)]:
+                found.append(states.state_name(event.state))
+        return found
+
+
+@pytest.fixture
+def system(database_url):
+    made = System(database_url)
+    made.restart()
+    yield made
+    made.reconciler.stop()
+    made.server.stop(None)
+    made.database.close()
+
+
+def test_a_run_that_succeeds_leaves_a_model(system):
+    run_id = system.create()
+    system.begun(run_id)
+    system.trainer.say(run_id, state=states.RUNNING, step=9, total_steps=9, validation={"score": 0.25})
+    system.trainer.say(run_id, state=states.SUCCEEDED, step=8, validation={"score": 0.5})
+    system.until_state(run_id, states.SUCCEEDED)
+    assert system.names(run_id) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
+    events, ended = system.runs.events(run_id, 0)
+    assert ended
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].training.state == states.SUCCEEDED
+    model = Models(system.database).get(run_id)
+    assert (model.step, dict(model.validation)) == (8, {"score": 0.5})
+    assert system.runs.get(run_id).progress.step == 9
+    assert system.accepted == [(run_id, {"numpy": "2"})]
+    assert system.launcher.released == [(run_id, 1)]
+
+
+def test_a_restart_neither_loses_nor_repeats_anything(system):
+    run_id = system.create()
+    system.begun(run_id)
+    for step in range(4, 8):
+        system.restart()
+        system.trainer.say(run_id, state=states.RUNNING, step=step, total_steps=9)
+    system.trainer.say(run_id, state=states.SUCCEEDED)
+    system.until_state(run_id, states.SUCCEEDED)
+    assert system.trainer.asked == [(run_id, 1)]
+    events = system.runs.events(run_id, 0)[0]
+    told = [event.training.sequence for event in events if event.HasField("training")]
+    assert told == list(range(1, len(told) + 1))
+
+
+def test_the_launcher_hears_which_attempts_are_under_way(system):
+    system.slots = 2
+    ids = [system.create() for _ in range(3)]
+    system.restart()
+    for run_id in ids[:2]:
+        system.begun(run_id)
+    system.restart()
+    system.until(lambda: system.launcher.kept[-1:] == [{(ids[0], 1), (ids[1], 1)}])
+
+
+def test_news_ends_the_wait_for_a_place(system):
+    """A launcher that says `waiting` is asked again when it has news, and not all the time."""
+    ready, asked, waiting = system.launcher.trainer, [], Service(name="unet", waiting=True, message="No room.")
+    system.launcher.trainer = waiting
+    system.launcher.place = lambda *place: asked.append(place) or system.launcher.trainer
+    told = []
+    system.launcher.notify = lambda run_id, attempt, news: told.append(news)
+    run_id = system.create()
+    system.until(lambda: system.runs.get(run_id).message == "No room.")
+    time.sleep(1.0)
+    assert len(asked) <= 2
+    system.launcher.trainer = ready
+    began = time.monotonic()
+    told[-1]()
+    system.until(lambda: (run_id, 1) in system.trainer.events)
+    assert time.monotonic() - began < 1.0
+
+
+def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system):
+    told, room = [], system.launcher.trainer
+    system.launcher.trainer = Service(name="unet", waiting=True, no_room=True, message="No room.")
+    system.launcher.notify = lambda run_id, attempt, news: told.append(news)
+    system.slots = 2
+    system.restart()
+    old = system.create()
+    system.until(lambda: system.runs.get(old).message == "No room.")
+    young = system.create()
+    time.sleep(1.5)
+    assert system.runs.get(young).state == states.QUEUED
+    system.launcher.trainer = room
+    told[-1]()
+    system.until(lambda: (young, 1) in system.trainer.events)
+    assert (old, 1) in system.trainer.events
+
+
+def test_an_attempt_written_down_but_not_asked_for_is_asked_for_after_a_restart(system):
+    place = system.launcher.trainer
+    system.launcher.trainer = replace(place, address="")
+    run_id = system.create()
+    system.until_state(run_id, states.STARTING)
+    system.reconciler.stop()
+    system.launcher.trainer = place
+    system.restart()
+    system.begun(run_id)
+    assert system.trainer.asked == [(run_id, 1)]
+
+
+def test_a_trainer_that_forgot_the_attempt_costs_one(system):
+    run_id = system.create()
+    system.begun(run_id)
+    del system.trainer.events[run_id, 1]
+    system.trainer.break_streams()
+    system.begun(run_id, attempt=2)
+    system.trainer.say(run_id, 2, state=states.SUCCEEDED)
+    system.until_state(run_id, states.SUCCEEDED)
+    assert system.names(run_id) == ["QUEUED", "STARTING", "RUNNING", "RETRYING", "STARTING", "RUNNING", "SUCCEEDED"]
+    retrying = next(event for event in system.runs.events(run_id, 0)[0] if event.state == states.RETRYING)
+    assert retrying.reason == common_pb2.FAILURE_REASON_LOST
+    assert "restarted" in retrying.message
+
+
+def test_a_stream_that_breaks_shortly_costs_nothing(system):
+    run_id = system.create()
+    system.begun(run_id)
+    for step in range(4, 7):
+        system.trainer.break_streams()
+        system.trainer.say(run_id, state=states.RUNNING, step=step, total_steps=9)
+    system.trainer.say(run_id, state=states.SUCCEEDED)
+    system.until_state(run_id, states.SUCCEEDED)
+    assert system.runs.get(run_id).attempts == 1
+
+
+def test_a_trainer_that_stays_away_fails_the_run_after_its_attempts(system):
+    run_id = system.create(max_attempts=2)
+    system.begun(run_id)
+    system.server.stop(None)
+    system.until_state(run_id, states.FAILED)
+    run = system.runs.get(run_id)
+    assert (run.attempts, run.reason) == (2, common_pb2.FAILURE_REASON_LOST)
+    assert run.message.endswith("This was attempt 2 of 2.")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "attempts"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, common_pb2.FAILURE_REASON_USER_ERROR, 1),
+        (grpc.StatusCode.NOT_FOUND, common_pb2.FAILURE_REASON_USER_ERROR, 1),
+        (grpc.StatusCode.INTERNAL, common_pb2.FAILURE_REASON_INTERNAL, 3),
+    ],
+)
+def test_a_refused_start(system, code, reason, attempts):
+    system.trainer.refuse_with = (code, "That cannot be trained on.")
+    run_id = system.create()
+    system.until_state(run_id, states.FAILED)
+    run = system.runs.get(run_id)
+    assert (run.reason, run.attempts) == (reason, attempts)
+    assert "That cannot be trained on." in run.message
+
+
+def test_a_trainer_that_cannot_be_there(system):
+    system.launcher.trainer = Service(name="unet", missing=True, message="It is not installed.")
+    run_id = system.create()
+    system.until_state(run_id, states.FAILED)
+    run = system.runs.get(run_id)
+    assert (run.reason, run.message) == (common_pb2.FAILURE_REASON_UNSCHEDULABLE, "It is not installed.")
+
+
+def test_cancelling_a_running_run(system):
+    run_id = system.create()
+    system.begun(run_id)
+    assert system.runs.cancel(run_id).message == "Being cancelled."
+    system.until_state(run_id, states.CANCELLED)
+    assert system.trainer.events[run_id, 1][-1].state == states.CANCELLED
+    assert system.runs.cancel(run_id).state == states.CANCELLED
+
+
+def test_cancelling_while_the_trainer_is_away(system):
+    system.launcher.trainer = replace(system.launcher.trainer, address="", message="It is being started.")
+    run_id = system.create()
+    system.until_state(run_id, states.STARTING)
+    system.runs.cancel(run_id)
+    system.until_state(run_id, states.CANCELLED)
+    assert system.trainer.asked == []
+
+
+def test_cancelling_what_nobody_follows_yet(system):
+    run_id = system.create()
+    system.begun(run_id)
+    system.reconciler.stop()
+    system.runs.cancel(run_id)
+    assert system.runs.get(run_id).state == states.RUNNING
+    system.restart()
+    system.until_state(run_id, states.CANCELLED)
+
+
+def test_places_are_given_by_priority_then_age(system):
+    system.reconciler.stop()
+    system.slots = 2
+    system.restart()
+    busy = [system.create(), system.create()]
+    for run_id in busy:
+        system.begun(run_id)
+    late, urgent, later = system.create(), system.create(priority=5), system.create()
+    runs = {run_id: system.runs.get(run_id) for run_id in (urgent, late, later)}
+    assert [run.queue_position for run in runs.values()] == [1, 2, 3]
+    assert runs[later].message == "waiting: 4 runs ahead"
+    for done, expected in zip([*busy, urgent], [urgent, late, later], strict=True):
+        system.trainer.say(done, state=states.SUCCEEDED)
+        system.begun(expected)
+        active = system.runs.page(common_pb2.PageRequest(), Filter(states=sorted(states.ACTIVE)))[0]
+        assert len(active) <= 2
+
+
+def test_a_database_that_fails_for_a_moment_loses_no_event(system, monkeypatch):
+    failed = []
+    store = Progress.store_event
+
+    def fail(self, attempt, event):
+        if event.step == 4 and len(failed) < 2:
+            failed.append(event.sequence)
+            raise Unavailable("The database does not answer (disk full); try again.")
+        store(self, attempt, event)
+
+    monkeypatch.setattr(Progress, "store_event", fail)
+    run_id = system.create()
+    system.begun(run_id)
+    system.trainer.say(run_id, state=states.RUNNING, step=4, total_steps=9)
+    system.trainer.say(run_id, state=states.SUCCEEDED)
+    system.until_state(run_id, states.SUCCEEDED)
+    told = [event.training.sequence for event in system.runs.events(run_id, 0)[0] if event.HasField("training")]
+    assert (failed, told) == ([3, 3], [1, 2, 3, 4])
+    assert system.runs.get(run_id).attempts == 1
+
+
+def test_trainers_that_end_with_the_orchestrator_cost_no_attempt(system):
+    system.launcher.stops_trainers = True
+    run_id = system.create(max_attempts=1)
+    system.begun(run_id)
+    system.restart()
+    system.begun(run_id, attempt=2)
+    system.trainer.say(run_id, 2, state=states.SUCCEEDED)
+    system.until_state(run_id, states.SUCCEEDED)
+    retrying = next(event for event in system.runs.events(run_id, 0)[0] if event.state == states.RETRYING)
+    assert retrying.reason == common_pb2.FAILURE_REASON_EVICTED
+
+
+def test_a_dataset_in_use_stays(system):
+    run_id = system.create()
+    with pytest.raises(FailedPrecondition, match=run_id):
+        system.datasets.remove("ds-1")
+    system.begun(run_id)
+    system.trainer.say(run_id, state=states.SUCCEEDED)
+    system.until_state(run_id, states.SUCCEEDED)
+    system.datasets.remove("ds-1")
+
+
+def test_lists_by_state_backend_and_dataset_in_pages(system):
+    system.reconciler.stop()
+    made = [system.create() for _ in range(7)]
+    system.runs.cancel(made[2])
+    found, token = [], ""
+    while True:
+        page = common_pb2.PageRequest(page_size=3, page_token=token)
+        runs, token = system.runs.page(page, Filter(states=[states.QUEUED], backend="unet", dataset_id="ds-1"))
+        found += [run.id for run in runs]
+        if not token:
+            break
+    assert found == [run_id for run_id in reversed(made) if run_id != made[2]]
+    assert system.runs.page(common_pb2.PageRequest(), Filter(backend="other")) == ([], "")
+    assert system.runs.count_active() == 6

@@ -1,0 +1,193 @@
+"""Several processes train one model: as one process with all their crops does, and all or nothing."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from support.server_process import TESTS, ServerProcess
+from support.tiny_dataset import write_dataset
+
+from cellsparse_common import keys
+from cellsparse_common.channel import open_channel
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+BACKENDS = {
+    # One for each framework: Cellpose differs from the U-Net in what it computes, which is compared below.
+    "stardist": trainer_pb2.TrainingSettings(
+        stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1, unet_filters=4)
+    ),
+    "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
+}
+
+
+def on(*backends):
+    """For a test: the backends whose trainer it needs."""
+    return pytest.mark.parametrize("trainer", backends, indirect=True)
+
+
+TORCH = pytest.mark.parametrize("backend", ["cellpose", "unet"])
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+STEPS = 20
+SECONDS = 180
+NOTICED_SECONDS = 30.0
+"""Within which a lost or hung process ends the attempt everywhere."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+TOLERANCE = 1e-5
+"""Of losses, absolute."""
+
+
+@pytest.fixture(scope="module")
+def trainer(request, tmp_path_factory):
+    """Name of a backend, process id and stub of its server, and the store."""
+    folder = tmp_path_factory.mktemp("ranks")
+    store = open_store(StoreSettings(store_url=f"file://{folder / 'store'}"))
+    write_dataset(store, "ds-tiny")
+    server = ServerProcess(["-m", f"cellsparse_{request.param}"], folder / "store", folder, **ONE_THREAD)
+    with server, open_channel(server.address) as channel:
+        yield request.param, server.pid, trainer_pb2_grpc.TrainerServiceStub(channel), store
+
+
+def settings(backend, *, processes, batch, steps=STEPS, **others):
+    given = trainer_pb2.TrainingSettings(
+        steps=steps,
+        batch_size=batch,
+        crop_size=32,
+        checkpoint_every_steps=1,  # each is reported with the losses since the one before
+        seed=3,
+        learning_rate=1e-4,
+        patience=0,
+        processes_per_node=processes,
+        rate_scaling=trainer_pb2.RATE_SCALING_NONE,
+        **{"validate_every_steps": steps, **others},
+    )
+    given.MergeFrom(BACKENDS[backend])
+    return given
+
+
+def start(stub, run_id, given, attempt=1):
+    """Start an attempt and return its events as they come."""
+    request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=given)
+    stub.StartTraining(request, timeout=60)
+    asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
+    return (answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS))
+
+
+def succeed(events):
+    events = list(events)
+    assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1]
+    return events
+
+
+def workers(pid):
+    """The training processes below a server, by rank."""
+    found = {}
+    for process in psutil.Process(pid).children(recursive=True):
+        if "cellsparse_trainer.worker" in process.cmdline() and "torch.distributed.run" not in process.cmdline():
+            found[int(process.environ()["RANK"])] = process
+    return found
+
+
+@functools.cache
+def losses(backend, *launcher, more=()):
+    """What `support.rank_losses` prints, by rank."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), **ONE_THREAD, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *launcher, "-m", "support.rank_losses", backend, str(STEPS), *more]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {one["rank"]: one for one in said}
+
+
+@TORCH
+def test_two_processes_of_torch_compute_what_one_does(backend):
+    """In float64: in float32 optimizers magnify the rounding of sums that are added up in another order."""
+    alone = losses(backend)[0]
+    together = losses(backend, *TWO)
+    assert sorted(together) == [0, 1]
+    assert together[0]["weights"] == together[1]["weights"]
+    for one in together.values():
+        assert one["losses"] == pytest.approx(alone["losses"], abs=TOLERANCE)
+    assert len(set(alone["losses"])) == STEPS
+
+
+def test_gradients_may_travel_as_half_as_many_bytes():
+    together = losses("unet", *TWO, more=("float16",))
+    assert together[0]["weights"] == together[1]["weights"]
+    whole = losses("unet", *TWO)
+    assert together[0]["losses"][0] == whole[0]["losses"][0]
+    assert together[0]["losses"] == pytest.approx(whole[0]["losses"], rel=0.1)
+    assert together[0]["losses"] != whole[0]["losses"]
+
+
+@on("stardist")
+def test_two_processes_learn_what_one_with_both_batches_does(trainer):
+    """As clients see it, in float32: torch's optimizers would magnify its rounding, see above."""
+    backend, _, stub, _ = trainer
+    one, two = (
+        {
+            event.step: event.losses["loss"]
+            for event in succeed(start(stub, f"run-{n}", settings(backend, processes=n, batch=4 // n)))
+            if event.losses
+        }
+        for n in (1, 2)
+    )
+    assert sorted(one) == list(range(1, STEPS + 1))
+    assert two == pytest.approx(one, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "blow", "rank"),
+    [("unet", "KILL", 0), ("unet", "STOP", 1), ("stardist", "KILL", 1)],
+    indirect=["trainer"],
+)
+def test_a_lost_process_ends_the_attempt_and_the_next_one_resumes(trainer, blow, rank):
+    backend, pid, stub, store = trainer
+    run_id = f"run-{blow.lower()}-{rank}"
+    given = settings(backend, processes=2, batch=2, steps=400)
+    events = start(stub, run_id, given)
+    reached = next(event.checkpoint_step for event in events if event.checkpoint_step >= 3)
+    hit = workers(pid)
+    assert sorted(hit) == [0, 1]
+    hit[rank].send_signal(getattr(signal, f"SIG{blow}"))
+    then = time.monotonic()
+    last = list(events)[-1]
+    took = time.monotonic() - then
+    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_LOST), last
+    assert took < NOTICED_SECONDS
+    assert psutil.wait_procs(hit.values(), timeout=NOTICED_SECONDS - took)[1] == []
+    given.steps = given.validate_every_steps = 40 + reached
+    events = succeed(start(stub, run_id, given, attempt=2))
+    assert min(event.step for event in events if event.losses) > 1  # it went on, it did not begin anew
+    assert store.exists(keys.model_file(run_id, "model.json"))
+
+
+@on("unet")
+def test_as_many_processes_as_there_are_go_on_with_another_number(trainer):
+    """One process begins, two go on, one ends: what is left of a node is enough."""
+    backend, _, stub, _ = trainer
+    steps = 0
+    for attempt, processes in enumerate((1, 2, 1), start=1):
+        given = settings(backend, processes=processes, batch=2, steps=steps + 5)
+        events = succeed(start(stub, "run-changing", given, attempt))
+        assert min(event.step for event in events if event.losses) == steps + 1
+        steps += 5
+    assert events[-1].step == steps
+
+
+@on("stardist")
+def test_a_run_that_is_stopped_ends_all_its_processes(trainer):
+    backend, pid, stub, _ = trainer
+    events = start(stub, "run-stopped", settings(backend, processes=2, batch=2, steps=4000))
+    next(event for event in events if event.checkpoint_step >= 2)
+    hit = workers(pid)
+    stub.StopTraining(trainer_pb2.StopTrainingRequest(run_id="run-stopped", attempt=1), timeout=60)
+    assert list(events)[-1].state == common_pb2.RUN_STATE_CANCELLED
+    assert psutil.wait_procs(hit.values(), timeout=10)[1] == []

@@ -1,0 +1,81 @@
+"""Two nodes train one model, and the network between them is cut: both end, and the next attempt goes on."""
+
+import time
+
+import psutil
+import pytest
+from support.server_process import ServerProcess
+from support.tiny_dataset import write_dataset
+from support.two_nodes import missing, two_nodes
+
+from cellsparse_common.channel import open_channel
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+BACKENDS = {"unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4))}
+SECONDS = 180
+NOTICED_SECONDS = 30.0
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+
+@pytest.fixture
+def nodes():
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with two_nodes() as both:
+        yield both
+
+
+def start(stubs, nodes, backend, attempt, steps):
+    """Start an attempt on both nodes; return the events of each as they come."""
+    settings = trainer_pb2.TrainingSettings(
+        nodes=2, steps=steps, batch_size=1, crop_size=32, checkpoint_every_steps=2, validate_every_steps=steps, seed=3
+    )
+    settings.MergeFrom(BACKENDS[backend])
+    for node in (1, 0):
+        placement = trainer_pb2.Placement(hosts=nodes.addresses, node=node, port=29400)
+        request = trainer_pb2.StartTrainingRequest(
+            run_id="run-1", attempt=attempt, dataset_id="ds-tiny", settings=settings, placement=placement
+        )
+        stubs[node].StartTraining(request, timeout=60, wait_for_ready=True)
+    asked = trainer_pb2.WatchTrainingRequest(run_id="run-1", attempt=attempt)
+    return [(answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS)) for stub in stubs]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_goes_on(backend, nodes, tmp_path):
+    write_dataset(open_store(StoreSettings(store_url=f"file://{tmp_path / 'store'}")), "ds-tiny")
+    servers = []
+    for node in (0, 1):
+        (tmp_path / str(node)).mkdir()
+        place = {"CELLSPARSE_HOST": nodes.addresses[node], **ONE_THREAD}
+        prefix = nodes.inside(node, [])
+        servers.append(
+            ServerProcess(
+                ["-m", f"cellsparse_{backend}"], tmp_path / "store", tmp_path / str(node), prefix=prefix, **place
+            )
+        )
+    with servers[0] as first, servers[1] as second:
+        with open_channel(first.address) as one, open_channel(second.address) as other:
+            stubs = [trainer_pb2_grpc.TrainerServiceStub(channel) for channel in (one, other)]
+            leading, following = start(stubs, nodes, backend, 1, steps=2000)
+            next(event for event in leading if event.checkpoint_step >= 4)
+            workers = psutil.Process(second.pid).children(recursive=True)
+            nodes.cut(1)
+            then = time.monotonic()
+            last = list(leading)[-1]
+            assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_LOST), last
+            assert time.monotonic() - then < NOTICED_SECONDS
+            gone = psutil.wait_procs(workers, timeout=NOTICED_SECONDS - (time.monotonic() - then))
+            assert gone[1] == []
+            nodes.join(1)
+            following.close()
+        with open_channel(first.address) as one, open_channel(second.address) as other:
+            stubs = [trainer_pb2_grpc.TrainerServiceStub(channel) for channel in (one, other)]
+            leading, _ = start(stubs, nodes, backend, 2, steps=40)
+            events = list(leading)
+            assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1]
+            assert min(event.step for event in events if event.losses) > 2
