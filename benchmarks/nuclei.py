@@ -1,0 +1,198 @@
+"""What the trainers' benchmarks share: real nuclei, sparse labels of them, one training in a process of its own.
+
+DSB2018's images of 256 x 256 pixels are looked for in FOLDER/train and FOLDER/val (default: ../shared/data/dsb2018);
+where they are not there, tiles of the nuclei image that ships with stardist take their place, and the report says so.
+The images of `val` are for scoring only: as in a run on a dataset without a VAL item, training items choose the best
+checkpoint and the thresholds.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellsparse.demo.source import demo_items
+from cellsparse_common.images import normalize, to_gray
+from cellsparse_common.matching import Counts, match_counts
+from cellsparse_common.storage.folder import FolderStore
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_sparsifier.background import Background
+from cellsparse_sparsifier.selection import Mode
+from cellsparse_sparsifier.sparsify import Settings, sparsify
+from cellsparse_trainer import loop
+from cellsparse_trainer.backend import Backend, Model
+from cellsparse_trainer.checkpoints import Checkpoints
+from cellsparse_trainer.plan import Plan
+from cellsparse_trainer.samples import Sample
+
+ROOT = Path(__file__).resolve().parents[1]
+DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
+SIDE = 256
+BACKENDS = ("cellpose", "stardist", "unet")
+FULL = 65535
+"""k that keeps every cell."""
+DENSE = "dense"
+"""Background of labels that are not sparsified at all."""
+CHILD_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image (YX, as stored) and its dense label image (int32 YX)."""
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training. It is written as JSON to the child's standard input."""
+
+    backend: str
+    """One of `BACKENDS`."""
+    k: int
+    """MINMAX: the k darkest and the k brightest cells of each image; `FULL` keeps all."""
+    background: str
+    """A background rule of the sparsifier in lower case, or `DENSE`."""
+    seed: int = 0
+    preset: str = "fast"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Fields of TrainingSettings that replace the preset's; the backend's own under its name."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Fields of the backend's resolved configuration that have no setting, for trials."""
+    train_images: int = 32
+    val_images: int = 31
+    data: str = str(DSB2018)
+
+
+def pictures(data: Path, split: str, count: int) -> list[Picture]:
+    """Return the first images of a split ("train" or "val") by name."""
+    return [picture for picture, _ in zip(_read(data, split), range(count), strict=False)]
+
+
+def data_name(data: Path) -> str:
+    """Say what the images are."""
+    return f"DSB2018 {SIDE} x {SIDE}" if (data / "train" / "images").is_dir() else "stardist's nuclei image in tiles"
+
+
+def _read(data: Path, split: str) -> Iterator[Picture]:
+    import tifffile
+
+    if not (data / split / "images").is_dir():
+        wanted = {"train": "train", "val": "test"}[split]
+        for item in demo_items(None):
+            if item.split == wanted:
+                yield Picture(name=item.name, image=np.asarray(item.image), label=np.asarray(item.label, np.int32))
+        return
+    for path in sorted((data / split / "images").glob("*.tif")):
+        image = tifffile.imread(path)
+        if image.shape[:2] == (SIDE, SIDE):
+            label = tifffile.imread(data / split / "masks" / path.name).astype(np.int32)
+            yield Picture(name=path.stem, image=image, label=label)
+
+
+def samples(found: Sequence[Picture], plan: Plan, *, k: int, background: str) -> list[Sample]:
+    """Sparsify as the sparsifier does and normalise as a trainer does; images without a labelled cell are left out."""
+    out = []
+    for picture in found:
+        label = picture.label
+        if background != DENSE:
+            rule = Background[background.upper()]
+            label = sparsify(picture.image, label, Settings(mode=Mode.MINMAX, k=k, background=rule)).label
+        if (label > 0).any():
+            image = normalize(to_gray(picture.image, plan.channel), plan.lower_percentile, plan.upper_percentile)
+            out.append(Sample(name=picture.name, image=image, label=label))
+    return out
+
+
+def configure(task: Task, items: int) -> tuple[Backend, Any]:
+    """Import a task's backend and resolve its configuration."""
+    from google.protobuf import json_format
+
+    backend: Any = importlib.import_module(f"cellsparse_{task.backend}.backend")
+    settings = trainer_pb2.TrainingSettings(preset=trainer_pb2.Preset.Value(f"PRESET_{task.preset.upper()}"))
+    json_format.ParseDict({task.backend: {}, **task.settings}, settings)
+    settings.seed, settings.device = task.seed, trainer_pb2.DEVICE_CPU
+    config = backend.resolve(settings, items)
+    if task.config:
+        values = {**json.loads(config.to_json()), **task.config}
+        config = type(config).from_json(json.dumps(values))
+    return backend, config
+
+
+def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) -> tuple[Any, Model]:
+    """Train as a run does: the loop with its validations and checkpoints, the best weights, tuned thresholds.
+
+    Returns:
+        The configuration and the model.
+    """
+    found = pictures(Path(task.data), "train", task.train_images)
+    backend, config = configure(task, len(found))
+    items = samples(found, config.plan, k=task.k, background=task.background)
+    training = backend.create(config, items, "cpu")
+    with tempfile.TemporaryDirectory(prefix="cellsparse-bench-") as folder:
+        store = FolderStore(Path(folder) / "store")
+        checkpoints = Checkpoints(store, "bench", Path(folder) / "checkpoints")
+        setup = loop.Setup(
+            training=training, plan=config.plan, items=len(items), validation=items, checkpoints=checkpoints
+        )
+        loop.run(setup, report, lambda: False)
+    model = training.model()
+    model.tune(items)
+    return config, model
+
+
+def count(model: Model, plan: Plan, found: Sequence[Picture], ious: Sequence[float]) -> list[Counts]:
+    """Segment pictures and add up their counts at each IoU threshold."""
+    total = [Counts(iou=iou) for iou in ious]
+    for picture in found:
+        image = normalize(to_gray(picture.image, plan.channel), plan.lower_percentile, plan.upper_percentile)
+        counts = match_counts(picture.label, model.predict(image), ious)
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+    return total
+
+
+def run_child(script: Path, task: Task, *, threads: int = 0, timeout: float = CHILD_SECONDS) -> dict[str, Any]:
+    """Run `script --child` with a task and return the JSON object on the last line of its standard output.
+
+    Args:
+        script: A benchmark that calls `read_task` where it is given `--child`.
+        task: What to train.
+        threads: Threads of the computing libraries; 0 leaves the choice to them.
+        timeout: Seconds until the child is killed.
+
+    Raises:
+        RuntimeError: It failed; the end of its error output is in the message.
+        subprocess.TimeoutExpired: It took too long.
+    """
+    environment = dict(os.environ)
+    if threads:
+        names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "MKL_NUM_THREADS")
+        environment.update(dict.fromkeys(names, str(threads)))
+    done = subprocess.run(
+        [sys.executable, str(script), "--child"],
+        input=json.dumps(asdict(task)),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{task} failed with exit code {done.returncode}: {done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def read_task() -> Task:
+    """Return the task that `run_child` wrote."""
+    return Task(**json.loads(sys.stdin.read()))

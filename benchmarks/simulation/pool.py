@@ -1,0 +1,72 @@
+"""Which GPUs of which nodes are free: the accounting of a cluster, without time."""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from cellsparse_orchestrator.launchers.base import Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A part of one node that a training holds."""
+
+    node: int
+    gpus: tuple[int, ...]
+
+
+class Pool:
+    """Nodes with equal GPUs. Every GPU is free, held, or away with its node.
+
+    Args:
+        nodes: How many nodes.
+        gpus: GPUs of each.
+    """
+
+    def __init__(self, nodes: int, gpus: int) -> None:
+        self._free = {node: deque(range(gpus)) for node in range(nodes)}
+        self._there = dict.fromkeys(range(nodes), True)
+        self._with_room = dict.fromkeys(range(nodes))  # in the order in which they got room: the longest idle is first
+        self._gpus = gpus
+
+    @property
+    def free(self) -> int:
+        """Free GPUs of nodes that are there."""
+        return sum(len(self._free[node]) for node in self._with_room)
+
+    def take(self, size: Size) -> tuple[Seat, ...] | None:
+        """Hold `size.processes` GPUs on each of `size.nodes` different nodes, or nothing and return None."""
+        chosen = []
+        for node in self._with_room:
+            if len(self._free[node]) >= size.processes:
+                chosen.append(node)
+                if len(chosen) == size.nodes:
+                    return tuple(self._hold(node, size.processes) for node in chosen)
+        return None
+
+    def give_back(self, seats: Collection[Seat]) -> None:
+        """Free what `take` returned; the seats of a node that is away, or was since, are free already."""
+        for seat in seats:
+            if self._there[seat.node]:
+                taken = [gpu for gpu in seat.gpus if gpu not in self._free[seat.node]]
+                self._free[seat.node].extend(taken)
+                if taken:
+                    self._with_room[seat.node] = None
+
+    def lose(self, node: int) -> None:
+        """Take a node away with all its GPUs."""
+        self._there[node] = False
+        self._with_room.pop(node, None)
+
+    def restore(self, node: int) -> None:
+        """Bring a node back with all its GPUs free. Who held some before must have given them back."""
+        self._there[node] = True
+        self._free[node] = deque(range(self._gpus))
+        self._with_room[node] = None
+
+    def _hold(self, node: int, gpus: int) -> Seat:
+        free = self._free[node]
+        held = tuple(free.popleft() for _ in range(gpus))
+        if not free:
+            del self._with_room[node]
+        return Seat(node=node, gpus=held)

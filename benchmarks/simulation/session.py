@@ -1,0 +1,228 @@
+"""One simulation: starts the processes, asks for the runs, waits for their ends, and collects the figures."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from simulation.figures import endings, held_seconds, idle_gaps, queue_figures, rates, spread
+from simulation.scenario import Scenario
+from support.orchestrator import messages
+
+from cellsparse_common.channel import open_channel
+from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS, _END_SECONDS, _CALL_SECONDS = 60.0, 60.0, 60.0
+_ASKED_AT_ONCE = 4
+_LOOK_SECONDS = 1.0
+_REST_SECONDS, _STILL_SECONDS = 600.0, 10.0
+_LAG_EVENTS = 20_000
+"""Of so many events it is read how late they were stored."""
+
+
+def simulate(scenario: Scenario, folder: Path, *, database: str = "", seconds: float) -> dict[str, Any]:
+    """Run a scenario to its end and return its figures.
+
+    Args:
+        scenario: What to simulate.
+        folder: An empty folder for everything that is written.
+        database: SQLAlchemy URL of an empty database; empty: an SQLite file in the folder.
+        seconds: Longest time.
+
+    Raises:
+        RuntimeError: A process did not start, or the runs have not ended in time.
+    """
+    url = database or f"sqlite:///{folder / 'home' / 'cellsparse.db'}"
+    with _process("trainers", scenario, folder) as _:
+        port = _wait_for(folder / "port")
+        with _process("orchestrator", scenario, folder, port, CELLSPARSE_DATABASE_URL=url) as there:
+            began = time.time()
+            with open_channel(_wait_for(folder / "address")) as channel:
+                runs = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+                dataset = dataset_pb2_grpc.DatasetServiceStub(channel).CreateDataset(messages()).dataset
+                asked = _ask(scenario, runs, dataset.id)
+                _wait_for_end(runs, there, seconds - (time.time() - began))
+    return _collect(scenario, folder, url, asked)
+
+
+def measure_rest(scenario: Scenario, folder: Path, *, seconds: float) -> dict[str, Any]:
+    """Begin all runs of a scenario, whose pods must not become ready, and return what the orchestrator costs then.
+
+    Args:
+        scenario: With a place for every run.
+        folder: An empty folder for everything that is written.
+        seconds: How long to measure, once nothing new happens.
+    """
+    with (
+        _process("trainers", scenario, folder) as _,
+        _process("orchestrator", scenario, folder, _wait_for(folder / "port")) as there,
+        open_channel(_wait_for(folder / "address")) as channel,
+    ):
+        dataset = dataset_pb2_grpc.DatasetServiceStub(channel).CreateDataset(messages()).dataset
+        _ask(scenario, orchestrator_pb2_grpc.OrchestratorServiceStub(channel), dataset.id)
+        _wait_for_rest(folder / "samples.jsonl", there)
+        began = time.time()
+        time.sleep(seconds)
+        samples = _samples(folder)
+    return {"runs": scenario.runs, **rates(samples, began, began + seconds)}
+
+
+@contextmanager
+def _process(
+    module: str, scenario: Scenario, folder: Path, *arguments: str, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    known = {name: value for name, value in os.environ.items() if not name.startswith("CELLSPARSE_")}
+    settings = {
+        "PYTHONPATH": f"{ROOT / 'benchmarks'}{os.pathsep}{ROOT / 'tests'}",
+        "CELLSPARSE_HOME": str(folder / "home"),
+        "CELLSPARSE_PORT": "0",
+        "CELLSPARSE_ADDRESS_FILE": str(folder / "address"),
+        "CELLSPARSE_SLOTS": str(scenario.places),
+        "CELLSPARSE_WORKERS": "32",
+        "CELLSPARSE_RETRY_SECONDS": "0.5",
+        "CELLSPARSE_RETRY_LIMIT_SECONDS": "4",
+        "CELLSPARSE_LOST_SECONDS": "30",
+        "CELLSPARSE_LOG_LEVEL": "WARNING",
+        **environment,
+    }
+    command = [sys.executable, "-m", f"simulation.{module}", scenario.to_json(), str(folder), *arguments]
+    (folder / "home").mkdir(parents=True, exist_ok=True)
+    with (folder / f"{module}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=known | settings, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_END_SECONDS)
+
+
+def _wait_for(file: Path) -> str:
+    end = time.monotonic() + _START_SECONDS
+    while not file.exists():
+        if time.monotonic() > end:
+            logs = "\n".join(log.read_text(errors="replace")[-2000:] for log in file.parent.glob("*.log"))
+            raise RuntimeError(f"{file.name} was not written within {_START_SECONDS:g} s:\n{logs}")
+        time.sleep(0.05)
+    return file.read_text().strip()
+
+
+def _ask(scenario: Scenario, runs: orchestrator_pb2_grpc.OrchestratorServiceStub, dataset_id: str) -> list[float]:
+    """Ask for all runs; return how long each call took, seconds."""
+    chance = random.Random(scenario.seed)
+    lengths = [int(1000 * scenario.run_seconds * chance.uniform(0.5, 1.5)) for _ in range(scenario.runs)]
+
+    def ask(milliseconds: int) -> float:
+        settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), steps=milliseconds)
+        request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=settings, max_attempts=10)
+        began = time.perf_counter()
+        runs.CreateRun(request, timeout=_CALL_SECONDS)
+        return time.perf_counter() - began
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+        return list(threads.map(ask, lengths))
+
+
+def _wait_for_end(
+    runs: orchestrator_pb2_grpc.OrchestratorServiceStub, there: subprocess.Popen[bytes], seconds: float
+) -> None:
+    end = time.monotonic() + seconds
+    while left := runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=_CALL_SECONDS).active_runs:
+        if time.monotonic() > end or there.poll() is not None:
+            raise RuntimeError(f"{left} runs have not ended after {seconds:.0f} s more.")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _wait_for_rest(samples: Path, there: subprocess.Popen[bytes]) -> None:
+    """Wait until the database has not been written for some seconds."""
+    end, commits, since = time.monotonic() + _REST_SECONDS, -1.0, time.monotonic()
+    while time.monotonic() - since < _STILL_SECONDS:
+        if time.monotonic() > end or there.poll() is not None:
+            raise RuntimeError(f"The orchestrator did not come to rest within {_REST_SECONDS:g} s.")
+        time.sleep(_LOOK_SECONDS)
+        found = _samples(samples.parent)[-1].get("commits", 0.0)
+        if found != commits:
+            commits, since = found, time.monotonic()
+
+
+def _samples(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half written
+
+
+def _collect(scenario: Scenario, folder: Path, url: str, asked: list[float]) -> dict[str, Any]:
+    runs, first, lag, stored = _read_database(url)
+    record = json.loads((folder / "trainings.json").read_text())
+    cluster = json.loads((folder / "pods.json").read_text())
+    samples = _samples(folder)
+    trainings, pods = record["trainings"], cluster["pods"]
+    held = held_seconds(scenario, pods, trainings)
+    queue = dict(queue_figures(runs, first, held, scenario.places))
+    began, last_begun = min(training["began"] for training in trainings), max(first.values())
+    ended, asked_first = max(run["ended_at"] for run in runs), min(run["created_at"] for run in runs)
+    ideal = queue.pop("ideal_end") - asked_first
+    return {
+        "nodes": scenario.nodes,
+        "places": scenario.places,
+        **endings(runs, trainings, record["twice"], scenario.runs),
+        "wall_seconds": round(ended - asked_first, 1),
+        "ideal_wall_seconds": round(ideal, 1),
+        "node_failures": cluster["node_failures"],
+        "pods_lost": sum(bool(pod["lost"]) for pod in pods),
+        "create_seconds": spread(asked),
+        "create_per_second": round(len(runs) / (max(run["created_at"] for run in runs) - asked_first + 1e-9), 1),
+        "queue": queue,
+        "begin_latency_seconds": spread(idle_gaps(pods, trainings, {run["id"]: run["created_at"] for run in runs})),
+        "event_lag_seconds": spread(lag),
+        "events_stored": stored,
+        "events_of_trainers": sum(training["told"] for training in trainings),
+        "busy": rates(samples, began, last_begun),
+        "whole": rates(samples, 0.0, ended),
+        "trainers_cpu_seconds": round(record["cpu_seconds"], 1),
+    }
+
+
+def _read_database(url: str) -> tuple[list[dict[str, Any]], dict[str, float], list[float], int]:
+    """Return the runs in the queue's order, when each began first, how late events were stored, and their number."""
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sqlalchemy.text("SELECT id, state, attempts, created_at, ended_at FROM runs ORDER BY number")
+        )
+        runs = [
+            {**row._mapping, "created_at": _seconds(row.created_at), "ended_at": _seconds(row.ended_at)} for row in rows
+        ]
+        begun = connection.execute(sqlalchemy.text("SELECT run_id, created_at FROM attempts WHERE number = 1"))
+        first = {row.run_id: _seconds(row.created_at) for row in begun}
+        stored = connection.scalar(sqlalchemy.text("SELECT count(*) FROM events"))
+        told = connection.execute(
+            sqlalchemy.text("SELECT time, training FROM events WHERE training IS NOT NULL AND sequence % :nth = 0"),
+            {"nth": max(1, stored // _LAG_EVENTS)},
+        )
+        lag = [
+            _seconds(row.time) - trainer_pb2.TrainingEvent.FromString(row.training).time.ToNanoseconds() / 1e9
+            for row in told
+        ]
+    engine.dispose()
+    return runs, first, lag, stored
+
+
+def _seconds(value: Any) -> Any:
+    """Return a time as the database gives it in seconds since 1970; None stays None."""
+    if value is None:
+        return None
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value  # SQLite keeps text, in UTC
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
