@@ -9,7 +9,11 @@ UV_VERSION := 0.13.9
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# Two at a time, of one thread each; those that time what they start have the machine for themselves.
+TWO_AT_A_TIME = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) -n 2 --dist loadfile
+UNIT_TESTS = $(TWO_AT_A_TIME) tests/unit
 DATA ?=
+FULL ?=
 
 .PHONY: help
 help: ## Explain all targets
@@ -32,18 +36,35 @@ setup: .venv/.ready ## Install all packages into .venv, exactly as locked
 tools: ## Build the Go programs that tests run against into .tools/bin (cached outside the tree)
 	bash tests/tools/build.sh
 
+.PHONY: minio
+minio: # one of the two programs that `make test` needs; the others take long to build
+	bash tests/tools/build.sh minio
+
+.PHONY: helm
+helm: # the other program that `make test` needs: it renders the chart
+	bash tests/tools/build.sh helm
+
 .PHONY: proto
 proto: .venv/.ready ## Generate the Python stubs from proto/
 	$(BIN)/python services/common/build_stubs.py
 
 .PHONY: lint
-lint: .venv/.ready ## Check style, types, protos and the direction of imports
+lint: .venv/.ready helm ## Check style, types, protos, the direction of imports and the chart
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd proto && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 	$(BIN)/lint-imports
 	$(UV) lock --check --quiet
+	@if [ ! -x .tools/bin/helm ]; then echo "lint: helm is not there and Go is missing, so the chart was not checked"; exit 0; fi; \
+	for values in helm/cellsparse/values.yaml helm/cellsparse/ci/*.yaml; do \
+	  echo ".tools/bin/helm lint --strict --values $$values helm/cellsparse"; \
+	  .tools/bin/helm lint --strict --quiet --values "$$values" helm/cellsparse; \
+	done
+
+.PHONY: chart-readme
+chart-readme: .venv/.ready ## Write the tables of helm/cellsparse/README.md from the comments of values.yaml
+	$(BIN)/python helm/readme.py
 
 .PHONY: format
 format: .venv/.ready ## Rewrite sources in the project's style
@@ -52,20 +73,27 @@ format: .venv/.ready ## Rewrite sources in the project's style
 	cd proto && ../$(BIN)/buf format --write
 
 .PHONY: test
-test: .venv/.ready tools ## Run unit and integration tests, with a real MinIO where it can be built
-	$(PYTEST) tests/unit tests/integration
+test: .venv/.ready minio helm ## Run unit and integration tests, with a real MinIO and helm where they can be built
+	$(UNIT_TESTS)
+	$(TWO_AT_A_TIME) -m "not alone" tests/integration
+	$(PYTEST) -m alone tests/integration
 
 .PHONY: test-unit
-test-unit: .venv/.ready ## Run unit tests only
-	$(PYTEST) tests/unit
+test-unit: .venv/.ready helm ## Run unit tests only
+	$(UNIT_TESTS)
 
 .PHONY: test-integration
-test-integration: .venv/.ready tools ## Run integration tests only: real services on loopback
-	$(PYTEST) tests/integration
+test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
+	$(TWO_AT_A_TIME) -m "not alone" tests/integration
+	$(PYTEST) -m alone tests/integration
 
 .PHONY: test-e2e
 test-e2e: .venv/.ready ## Run the whole system through the command line
 	$(PYTEST) tests/e2e
+
+.PHONY: test-cluster
+test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
+	$(PYTEST) tests/cluster
 
 .PHONY: demo
 demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your images/ and masks/
@@ -74,6 +102,57 @@ demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your
 .PHONY: bench
 bench: .venv/.ready ## Measure the sparsifier; writes out/bench/sparsify.json
 	$(BIN)/python benchmarks/sparsify.py
+
+.PHONY: bench-accuracy
+bench-accuracy: .venv/.ready ## Score all trainers on ever fewer labels, reduced; FULL=1 for the whole table
+	$(BIN)/python benchmarks/accuracy.py $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
+
+.PHONY: bench-trainers
+bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1
+	$(BIN)/python benchmarks/trainers.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
+
+.PHONY: bench-scale
+bench-scale: .venv/.ready ## Measure what a second process gains, and what slow links between two nodes cost
+	PYTHONPATH=tests $(BIN)/python benchmarks/scale.py $(if $(DATA),--data "$(DATA)")
+
+.PHONY: bench-study
+bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
+	$(BIN)/python benchmarks/study.py
+
+.PHONY: bench-stacks
+bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real stack, score them on the other half
+	$(BIN)/python benchmarks/stacks.py stardist --out out/bench/stacks-stardist.json
+	$(BIN)/python benchmarks/stacks.py unet --out out/bench/stacks-unet.json
+
+# Images: BASE_IMAGE and PYTHON_IMAGE replace the Dockerfiles' bases, REGISTRY stands before the names, BUILD_ARGS are
+# further arguments of `docker build`. tests/images/base.sh makes a base from Debian packages where none can be pulled.
+IMAGES := sparsifier trainer_cellpose trainer_stardist trainer_unet orchestrator
+DOCKER ?= docker
+TAG ?= dev
+IMAGE_PREFIX = $(if $(REGISTRY),$(REGISTRY)/)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+.PHONY: images
+images: $(IMAGES:%=image-%) ## Build all images; BASE_IMAGE= PYTHON_IMAGE= REGISTRY= TAG= DOCKER= BUILD_ARGS=
+
+image-%:
+	@$(DOCKER) version >/dev/null 2>&1 || { echo "make images needs Docker with a running daemon." >&2; exit 1; }
+	DOCKER_BUILDKIT=1 $(DOCKER) build --file services/$*/Dockerfile --tag $(IMAGE_PREFIX)cellsparse-$(subst _,-,$*):$(TAG) \
+		$(if $(filter orchestrator,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
+		--build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
+
+.PHONY: images-check
+images-check: .venv/.ready ## Start all images, train in each trainer's, measure them: out/images.json; needs Docker
+	PYTHONPATH=tests $(BIN)/python -m images.check --docker "$(DOCKER)" --prefix "$(IMAGE_PREFIX)" --tag "$(TAG)"
+
+.PHONY: bench-jobs
+bench-jobs: .venv/.ready tools ## Cost of an orchestrator with 5,000 Jobs in a real control plane; JOBS=500 is quicker
+	PYTHONPATH=tests $(BIN)/python benchmarks/jobs.py $(if $(JOBS),--jobs $(JOBS))
+
+.PHONY: bench-simulate
+bench-simulate: .venv/.ready ## The orchestrator on simulated nodes; FULL=1: 10,000 runs on 500; NODES=5,10 RUNS=100 ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/simulate.py $(if $(FULL),--full) $(if $(NODES),--nodes $(NODES)) \
+		$(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made in this folder
