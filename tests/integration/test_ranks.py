@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -97,13 +99,13 @@ def workers(pid):
 
 @functools.cache
 def losses(backend, *launcher, more=()):
-    """What `support.rank_losses` prints, by rank."""
+    """What `support.rank_losses` finds, by rank."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), **ONE_THREAD, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, "-m", "support.rank_losses", backend, str(STEPS), *more]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stderr[-2000:]
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {one["rank"]: one for one in said}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, *launcher, "-m", "support.rank_losses", folder, backend, str(STEPS), *more]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return {int(path.stem): json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
 
 
 @TORCH

@@ -1,13 +1,14 @@
-"""Trains one torch backend for some steps and prints losses and a digest of the weights as a line of JSON.
+"""Trains one torch backend for some steps; each rank writes its losses and a digest of its weights to FOLDER/RANK.json.
 
-Usage: python -m support.rank_losses BACKEND STEPS [float16], alone or by torchrun; 4 crops per step in all, in float64
-but for how gradients travel.
+Usage: python -m support.rank_losses FOLDER BACKEND STEPS [float16], alone or by torchrun; 4 crops per step in all, in
+float64 but for how gradients travel. Files, since lines that two ranks print at once can run into each other.
 """
 
 import hashlib
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Train and print."""
-    backend, steps = sys.argv[1], int(sys.argv[2])
+    """Train and write."""
+    folder, backend, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     ranks = find_ranks()
@@ -41,7 +42,7 @@ def main() -> None:
         seed=3,
         processes_per_node=ranks.world,
         rate_scaling=trainer_pb2.RATE_SCALING_NONE,
-        gradient_format=trainer_pb2.GradientFormat.Value(f"GRADIENT_FORMAT_{(sys.argv[3:] or ['FLOAT32'])[0].upper()}"),
+        gradient_format=trainer_pb2.GradientFormat.Value(f"GRADIENT_FORMAT_{(sys.argv[4:] or ['FLOAT32'])[0].upper()}"),
     )
     settings.MergeFrom(SETTINGS[backend])
     image, label = blobs(64, 0)
@@ -51,7 +52,7 @@ def main() -> None:
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     losses = [training.train_step(step)["loss"] for step in range(steps)]
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
-    print(json.dumps({"rank": ranks.rank, "losses": losses, "weights": digest}), flush=True)
+    (folder / f"{ranks.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,23 @@
 """The `cellsparse` command."""
 
+import contextlib
+import os
 import sys
+import threading
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     from cellsparse.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if threading.active_count() > 1:
+        # A call that is left behind in a thread can crash the interpreter while that is taken apart.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError, OSError):  # closed, or its reader has gone
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

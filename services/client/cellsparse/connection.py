@@ -1,5 +1,6 @@
 """One channel to the orchestrator: deadlines, errors as exceptions, and a fresh look for the address after a loss."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,8 @@ class Connection:
         self._given = address
         self._ca = ca
         self._closed = False
+        # A channel that is closed in the very moment in which a stream begins leaves that stream waiting for ever.
+        self._beginning = threading.Lock()
         self._open(find_address(address))
 
     def _open(self, address: str) -> None:
@@ -64,9 +67,10 @@ class Connection:
             address = find_address(self._given)
         except Unavailable:
             return  # it is just being started, and has not said yet where it will be
-        if address != self.address:
-            self._channel.close()
-            self._open(address)
+        with self._beginning:
+            if address != self.address and not self._closed:
+                self._channel.close()
+                self._open(address)
 
     def another(self) -> "Connection":
         """Return a new connection to the same orchestrator, for another thread: `refresh` is for one thread only."""
@@ -74,8 +78,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the channel; calls under way fail."""
-        self._closed = True
-        self._channel.close()
+        with self._beginning:
+            self._closed = True
+            self._channel.close()
 
     def call(self, method: str, request: Message, *, timeout: float | None = None) -> Any:
         """Make a unary call.
@@ -103,7 +108,8 @@ class Connection:
             CellsparseError: The call failed.
         """
         with _Errors(self):
-            call = self._method(method)(request, timeout=timeout)
+            with self._beginning:
+                call = self._method(method)(request, timeout=timeout)
             try:
                 yield from call
             finally:
