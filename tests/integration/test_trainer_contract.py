@@ -18,7 +18,7 @@ from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 BACKENDS = {
-    "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()),
+    "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings(channels=[8, 256])),
     "stardist": trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1)),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
 }

@@ -22,7 +22,7 @@ BATCH = 4
 SETTINGS = {
     "cellpose": trainer_pb2.TrainingSettings(
         learning_rate=1e-3,
-        cellpose=trainer_pb2.CellposeSettings(optimizer=1),
+        cellpose=trainer_pb2.CellposeSettings(optimizer=1, channels=[8, 256]),
     ),
     "unet": trainer_pb2.TrainingSettings(learning_rate=1e-4, unet=trainer_pb2.UnetSettings(base_channels=8)),
 }

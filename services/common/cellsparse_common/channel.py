@@ -9,7 +9,8 @@ from cellsparse_common.logs import traceparent
 from cellsparse_common.tls import ClientTls, channel_credentials, expected_name
 
 MAX_MESSAGE_MIB = 128
-KEEPALIVE_SECONDS = 10
+KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 10, 10
+"""How often a silent peer is asked for a sign, and how long a busy machine may take to give it."""
 
 
 _TLS: ClientTls | None = None
@@ -39,7 +40,7 @@ def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: C
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-        ("grpc.keepalive_timeout_ms", 3000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
