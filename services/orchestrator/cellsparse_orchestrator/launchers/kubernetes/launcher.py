@@ -7,9 +7,9 @@ from functools import partial
 
 from kubernetes import client
 
-from cellsparse_common.errors import CellsparseError, FailedPrecondition
+from cellsparse_common.errors import CellsparseError, FailedPrecondition, ResourceExhausted
 from cellsparse_orchestrator.launchers.base import ONE, Service, Size
-from cellsparse_orchestrator.launchers.kubernetes.cluster import call
+from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
 from cellsparse_orchestrator.launchers.kubernetes.complaints import WARNINGS, about, event_digest, newest, run_of
 from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest, place_name, pod_digest
 from cellsparse_orchestrator.launchers.kubernetes.earlier import Earlier
@@ -27,6 +27,8 @@ from cellsparse_proto.v1 import common_pb2
 _LOG = logging.getLogger(__name__)
 _FILL_SECONDS = 1.0
 _SYNC_SECONDS = 30.0
+_AGAIN_SECONDS = 15.0
+"""How often to try again what the cluster will not tell of, such as a quota that has room again."""
 
 
 class KubernetesLauncher:
@@ -105,11 +107,17 @@ class KubernetesLauncher:
                 return Service(name=backend, waiting=True, message=watch.problem)
         try:
             verdict = self._look(place, make=make)
+        except ResourceExhausted as error:
+            verdict = Verdict(waiting=True, no_room=True, message=error.message, again_seconds=_AGAIN_SECONDS)
+        except Forbidden as error:
+            reason = common_pb2.FAILURE_REASON_UNSCHEDULABLE
+            verdict = Verdict(stuck=True, reason=reason, message=error.message, again_seconds=_AGAIN_SECONDS)
         except FailedPrecondition as error:
             return Service(name=backend, missing=True, message=error.message)
         except CellsparseError as error:
             return Service(name=backend, waiting=True, message=error.message)
-        ended = verdict.ended or (verdict.stuck and self._stuck_too_long(place.name))
+        patience = self._stuck_for(place.name) if verdict.stuck else verdict.again_seconds
+        ended = verdict.ended or patience <= 0
         return Service(
             name=backend,
             address=f"{verdict.address}:{trainer.port}" if verdict.address else "",
@@ -119,6 +127,7 @@ class KubernetesLauncher:
             missing=ended,
             waiting=verdict.waiting or (verdict.stuck and not ended),
             no_room=verdict.no_room,
+            again_seconds=min(patience, verdict.again_seconds),
             reason=verdict.reason if ended else common_pb2.FAILURE_REASON_UNSPECIFIED,
         )
 
@@ -163,17 +172,20 @@ class KubernetesLauncher:
             trainer = self._settings.trainer(place.backend)
             held_by = self._earlier.holds(place, trainer.grace_seconds if trainer else 0)
             if held_by:
-                return Verdict(waiting=True, message=f"Waiting for the end of attempt {held_by}.")
+                message = f"Waiting for the end of attempt {held_by}."
+                return Verdict(waiting=True, message=message, again_seconds=_AGAIN_SECONDS)
             self._maker.make(place)
             self._made[place.name] = time.monotonic()
-            return Verdict(waiting=True, message="Waiting for its pod.")
+            self._stuck_since.pop(place.name, None)
+            return Verdict(waiting=True, message="Waiting for its pod.", again_seconds=_AGAIN_SECONDS)
         if found is None and time.monotonic() - self._made.get(place.name, -_SYNC_SECONDS) < _SYNC_SECONDS:
-            return Verdict(waiting=True, message="Waiting for its pod.")
+            return Verdict(waiting=True, message="Waiting for its pod.", again_seconds=_AGAIN_SECONDS)
         return self._gangs.look(place.name, judge(found, pods))
 
-    def _stuck_too_long(self, name: str) -> bool:
+    def _stuck_for(self, name: str) -> float:
+        """Return how much longer an attempt may be stuck, seconds."""
         since = self._stuck_since.setdefault(name, time.monotonic())
-        return time.monotonic() - since > self._settings.stuck_seconds
+        return since + self._settings.stuck_seconds - time.monotonic()
 
     def _complete(self, verdict: Verdict) -> str:
         complaint = newest(self._events, verdict.about) if verdict.about else ""
