@@ -6,6 +6,8 @@ import pytest
 from kubernetes import client
 from support.kubernetes_api import serving_api
 
+from cellsparse_common.errors import Unavailable
+from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
 from cellsparse_orchestrator.launchers.static import static_launcher
@@ -77,3 +79,20 @@ def test_a_job_that_can_never_be_made_ends_the_attempt_at_once(api, launcher):
     place = launcher.place("unet", "run-1", 1)
     assert (place.missing, place.waiting) == (True, False)
     assert "Job is invalid" in place.message
+
+
+def test_a_job_without_its_service_is_completed(api, launcher, monkeypatch):
+    asked = []
+
+    def make(place):
+        asked.append(place.name)
+        if len(asked) == 1:
+            raise Unavailable("The Kubernetes API answers 500.")
+
+    monkeypatch.setattr(launcher._maker, "make", make)
+    assert "answers 500" in launcher.place("unet", "run-1", 1).message
+    labels = {"cellsparse.dev/run": "run-1", "cellsparse.dev/attempt": "1"}
+    launcher._jobs.put(job_digest({"metadata": {"name": "run-1-a1", "uid": "1", "labels": labels}}))
+    for _ in range(3):
+        assert launcher.place("unet", "run-1", 1).message == "Waiting for its pod."
+    assert asked == ["run-1-a1"] * 2

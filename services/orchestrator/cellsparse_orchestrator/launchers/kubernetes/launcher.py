@@ -51,6 +51,8 @@ class KubernetesLauncher:
         self._news: dict[str, Callable[[], None]] = {}
         self._stuck_since: dict[str, float] = {}
         self._made: dict[str, float] = {}
+        self._half_made: set[str] = set()
+        """Jobs whose Service may be missing: the API server refused, or went away, in between."""
         chosen = {"namespace": settings.namespace, "label_selector": selector(settings.instance)}
         self._jobs, self._pods = Mirror(place_name, self._ring), Mirror(place_name, self._ring)
         self._earlier = Earlier(self._jobs, self._pods, self._remover.remove)
@@ -136,6 +138,7 @@ class KubernetesLauncher:
         name = Place(run_id=run_id, backend="", attempt=attempt).name
         self._stuck_since.pop(name, None)
         self._made.pop(name, None)
+        self._half_made.discard(name)
         self._earlier.forget(name)
         self._gangs.forget(name)
         self._news.pop(run_id, None)
@@ -168,13 +171,15 @@ class KubernetesLauncher:
         if again is not None:
             self._made.pop(place.name, None)
             return again
-        if found is None and make and place.name not in self._made:
+        if make and place.name not in self._made and (found is None or place.name in self._half_made):
             trainer = self._settings.trainer(place.backend)
             held_by = self._earlier.holds(place, trainer.grace_seconds if trainer else 0)
             if held_by:
                 message = f"Waiting for the end of attempt {held_by}."
                 return Verdict(waiting=True, message=message, again_seconds=_AGAIN_SECONDS)
+            self._half_made.add(place.name)
             self._maker.make(place)
+            self._half_made.discard(place.name)
             self._made[place.name] = time.monotonic()
             self._stuck_since.pop(place.name, None)
             return Verdict(waiting=True, message="Waiting for its pod.", again_seconds=_AGAIN_SECONDS)
