@@ -307,13 +307,13 @@ def test_a_training_on_several_nodes_has_a_pod_for_each():
 
 
 def test_each_process_of_a_pod_has_gpus_memory_and_processors_of_its_own():
-    asked = {"requests": {"cpu": "500m", "memory": "1.5Gi"}, "limits": {"memory": "16Gi", "cpu": 2}}
+    asked = {"requests": {"cpu": "500m", "memory": "1.5Gi"}, "limits": {"memory": "16e9", "cpu": 2}}
     template = trainer(gpu=Gpu(count=2), resources=asked, shared_memory="1Gi")
     place = Place(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(processes=4))
     pod = job(place, template, cluster(template), None)["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"] == {
         "requests": {"cpu": "2000m", "memory": "6.0Gi"},
-        "limits": {"memory": "64Gi", "cpu": "8", "nvidia.com/gpu": "8"},
+        "limits": {"memory": "64e9", "cpu": "8", "nvidia.com/gpu": "8"},
     }
     sizes = {volume["name"]: volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"]}
     assert sizes == {"scratch": "20Gi", "shared-memory": "4Gi"}

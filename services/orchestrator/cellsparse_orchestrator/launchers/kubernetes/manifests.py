@@ -14,7 +14,7 @@ CA_FOLDER = "/run/cellsparse/ca"
 TLS_FOLDER = "/run/cellsparse/tls"
 SCRATCH = "/tmp"  # noqa: S108 - of a container of its own, on a volume of its own
 _USER = 10001
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)")
+_QUANTITY = re.compile(r"([0-9]*\.?[0-9]+)(.*)")
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
