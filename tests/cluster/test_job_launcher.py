@@ -158,9 +158,17 @@ def test_what_another_attempt_overcomes(orchestrator, admin, shared_namespace, d
         _delete_job: ({lost, evicted}, ""),
     }
     runs = {disturb: create(orchestrator, dataset, steps=80, checkpoint_every_steps=5, **SLOW) for disturb in expected}
-    for disturb, run in runs.items():
-        trains(orchestrator, run, steps=12)
-        disturb(run, agent, CoreV1Api(admin), shared_namespace)
+    waiting = dict(runs)
+
+    def all_disturbed():
+        """Disturb each as soon as it is far enough: one that started late must not let another reach its end."""
+        for disturb, run in list(waiting.items()):
+            if orchestrator.run(run.id).progress.step >= 12:
+                disturb(run, agent, CoreV1Api(admin), shared_namespace)
+                del waiting[disturb]
+        return not waiting
+
+    until(all_disturbed, 2 * SECONDS)
     for disturb, run in runs.items():
         found, events = ended(orchestrator, run)
         assert (found.state, found.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 2), (disturb, found.message)

@@ -88,4 +88,4 @@ def test_all_nodes_or_none(orchestrator, admin, namespace, tmp_path):
             assert state_names(events)[-1] == "SUCCEEDED", events[-1].message
             assert any("of 2 pods have a node" in event.message for event in events)
             assert orchestrator.run(run_id).attempts == 1
-        until(lambda: not left_behind(admin, namespace))
+            until(lambda: not left_behind(admin, namespace))  # without their node's agent, pods go a minute later

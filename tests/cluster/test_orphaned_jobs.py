@@ -4,7 +4,15 @@ import time
 
 import pytest
 from kubernetes import client
-from support.cluster import NAME, TRAINER_PORT, cluster_orchestrator, give_rights, left_behind, trainer
+from support.cluster import (
+    NAME,
+    TRAINER_PORT,
+    cluster_orchestrator,
+    folder_in_memory,
+    give_rights,
+    left_behind,
+    trainer,
+)
 from support.orchestrator import tiny_items, until
 from support.thread_nodes import ThreadNodes
 
@@ -16,11 +24,17 @@ RUNNING, SUCCEEDED = common_pb2.RUN_STATE_RUNNING, common_pb2.RUN_STATE_SUCCEEDE
 
 
 @pytest.fixture
-def start(control_plane, admin, namespace, tmp_path):
+def home(tmp_path):
+    with folder_in_memory(tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture
+def start(control_plane, admin, namespace, home):
     """Makes an orchestrator to be started: always the same one, as after a crash."""
     give_rights(admin, namespace)
     settings = {"trainers": [trainer("unet", image="tiny")]}
-    return lambda: cluster_orchestrator(control_plane, namespace, tmp_path, settings)
+    return lambda: cluster_orchestrator(control_plane, namespace, home, settings)
 
 
 def jobs(admin, namespace):
@@ -36,14 +50,14 @@ def leave_a_job(admin, settings, place):
     return made.metadata.name
 
 
-def test_what_is_known_is_adopted_and_what_is_not_is_deleted(start, admin, namespace, tmp_path):
+def test_what_is_known_is_adopted_and_what_is_not_is_deleted(start, admin, namespace, home):
     with ThreadNodes(admin, namespace, [f"{namespace}-gpu"], 4, TRAINER_PORT) as nodes:
         with start() as first:
             run = first.train(first.upload(tiny_items()).id, steps=100_000)
             until(lambda: first.run(run.id).state == RUNNING)
             first.kill()
-        orphan = leave_a_job(admin, tmp_path / "cluster.yaml", Place(run_id="run-nobodys", backend="unet", attempt=1))
-        older = leave_a_job(admin, tmp_path / "cluster.yaml", Place(run_id=run.id, backend="unet", attempt=7))
+        orphan = leave_a_job(admin, home / "cluster.yaml", Place(run_id="run-nobodys", backend="unet", attempt=1))
+        older = leave_a_job(admin, home / "cluster.yaml", Place(run_id=run.id, backend="unet", attempt=7))
         stranger = {"metadata": {"name": "stranger", "labels": {"app.kubernetes.io/instance": NAME}}}
         template = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}
         stranger["spec"] = {"suspend": True, "template": {"spec": template}}

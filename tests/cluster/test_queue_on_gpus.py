@@ -6,12 +6,17 @@ that the idle times are what orchestrator, Job controller, garbage collector and
 
 import os
 import statistics
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from support.cluster import TRAINER_PORT, cluster_orchestrator, give_rights, left_behind, trainer
+from support.cluster import (
+    TRAINER_PORT,
+    cluster_orchestrator,
+    folder_in_memory,
+    give_rights,
+    left_behind,
+    trainer,
+)
 from support.orchestrator import tiny_items, until
 from support.thread_nodes import Pod, ThreadNodes
 
@@ -26,7 +31,6 @@ STEPS = (200, 350, 275, 425, 300)
 """At 100 a second: so that GPUs do not become free at once."""
 IDLE_SECONDS = 2.0
 SECONDS = 150.0
-MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,10 @@ def history(control_plane, admin, shared_namespace, tmp_path_factory):
     give_rights(admin, shared_namespace)
     names = [f"{shared_namespace}-gpu-{number}" for number in range(NODES)]
     settings = {"trainers": [trainer("unet", image="tiny", node_lost_seconds=0)]}
-    # In memory, where that can be: a disk that other tests keep busy makes SQLite wait for seconds when it syncs.
-    memory = MEMORY if MEMORY.is_dir() else tmp_path_factory.mktemp("orchestrator")
     with (
-        tempfile.TemporaryDirectory(dir=memory) as folder,
+        folder_in_memory(tmp_path_factory.mktemp("orchestrator")) as folder,
         ThreadNodes(admin, shared_namespace, names, GPUS, TRAINER_PORT) as nodes,
-        cluster_orchestrator(
-            control_plane, shared_namespace, Path(folder), settings, CELLSPARSE_SLOTS=str(SLOTS)
-        ) as there,
+        cluster_orchestrator(control_plane, shared_namespace, folder, settings, CELLSPARSE_SLOTS=str(SLOTS)) as there,
     ):
         dataset = there.upload(tiny_items()).id
         ids = [_ask(there, dataset, number) for number in range(RUNS)]

@@ -2,10 +2,12 @@
 
 import re
 import socket
+import threading
 import urllib.request
 
 import grpc
 import pytest
+import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 from support.orchestrator import Orchestrator, state_names, until
 from support.server_process import ServerProcess
@@ -31,6 +33,11 @@ def scrape(port):
         for sample in family.samples:
             found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
     return found
+
+
+def health(port):
+    """The HTTP status that a kubelet gets."""
+    return urllib3.request("GET", f"http://127.0.0.1:{port}/health", timeout=5.0, retries=False).status
 
 
 def table():
@@ -89,6 +96,8 @@ def test_every_service_tells_what_the_table_says(tmp_path):
             orchestrator.run("run-none")
         scraped = until(lambda: (found := {name: scrape(port) for name, port in ports.items()}) and found)
 
+        assert [health(port) for port in ports.values()] == [200] * 3
+
     for service, samples in scraped.items():
         expected = {name: labels for name, (_, labels, where) in table().items() if where in ("all", service)}
         assert documented(samples) == expected, service
@@ -145,3 +154,16 @@ def test_nothing_listens_without_a_port_and_a_taken_one_is_one_sentence():
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"Metrics cannot be served on 127.0.0.1:{port}: Address already in use"):
             serve_metrics(new_registry(), "127.0.0.1", port)
+
+
+def test_the_port_for_metrics_answers_for_health_too():
+    healthy = threading.Event()
+    port = free_port()
+    end = serve_metrics(new_registry(), "127.0.0.1", int(port), healthy.is_set)
+    try:
+        assert health(port) == 503
+        healthy.set()
+        assert health(port) == 200
+        assert "process_cpu_seconds_total" in scrape(port)
+    finally:
+        end()

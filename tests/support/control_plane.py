@@ -1,13 +1,14 @@
 """A real Kubernetes control plane on loopback: etcd, kube-apiserver, controller manager and scheduler, with RBAC on."""
 
 import os
+import random
 import secrets
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ AUDIT = "audit.log"
 """File in the control plane's folder: a line of JSON for every request of a ServiceAccount but the cluster's own."""
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
+PORTS = range(20_000, 30_000)
 USERS = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -257,6 +259,8 @@ def _bearer(plane: ControlPlane) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """Return a port below those that the system hands out: until it is used, nobody else is given it."""
+    for port in random.sample(PORTS, 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    pytest.fail(f"no port of {PORTS} is free")

@@ -22,11 +22,13 @@ class Api:
     """Answers GET requests from a script that is written before them; a watch that is not in it has no news.
 
     Attributes:
-        asked: Query parameters of all requests so far, oldest first.
+        asked: Query parameters of all GET requests so far, oldest first.
+        posted: Code and message that answer every POST request.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
+        self.posted = (503, "the script has no such answer")
         self._answers: dict[bool, list[Callable]] = {False: [], True: []}
         self._more = threading.Condition()
         self._closed = False
@@ -94,6 +96,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = {key: values[-1] for key, values in parse_qs(urlsplit(self.path).query).items()}
         self.api.answer(self, query)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        code, message = self.api.posted
+        self.whole(code, {"message": message})
 
     def whole(self, code: int, body: Object) -> None:
         data = json.dumps(body).encode()

@@ -44,7 +44,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* The trainers as a JSON list, each with all keys of trainerDefaults. */}}
 {{- define "cellsparse.trainers" -}}
 {{- $trainers := list -}}
-{{- range .Values.trainers }}{{ $trainers = append $trainers (mergeOverwrite (deepCopy $.Values.trainerDefaults) .) }}{{ end -}}
+{{- $backends := list -}}
+{{- range .Values.trainers }}
+{{- if has .backend $backends }}{{ fail (printf "trainers holds %s twice" .backend) }}{{ end -}}
+{{- $backends = append $backends .backend -}}
+{{- $trainers = append $trainers (mergeOverwrite (deepCopy $.Values.trainerDefaults) .) }}{{ end -}}
 {{- $trainers | toJson -}}
 {{- end }}
 

@@ -90,10 +90,10 @@ CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
 {{- end }}
 {{- end }}
 
-{{/* Probes of a gRPC server: dict "root" "port". The kubelet's own probe speaks no TLS. */}}
+{{/* Probes of a gRPC server: dict "root" "port". The kubelet's own probe speaks no TLS, but metrics are served without. */}}
 {{- define "cellsparse.probes" -}}
 {{- $ask := printf "grpc: {port: %v}" .port }}
-{{- if include "cellsparse.tlsSecret" .root }}{{ $ask = "tcpSocket: {port: grpc}" }}{{ end -}}
+{{- if include "cellsparse.tlsSecret" .root }}{{ $ask = "httpGet: {path: /health, port: metrics}" }}{{ end -}}
 startupProbe:
   {{ $ask }}
   periodSeconds: 1

@@ -19,17 +19,23 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_sparsified_images_total | counter | | sparsifier | images and stacks sparsified |
 | cellsparse_sparsified_pixels_total | counter | | sparsifier | pixels of these |
 
-Besides there are the usual `process_*` of the process.
+Besides there are the usual `process_*` of the process. The same port answers /health: 200 while the server serves, else
+503; for kubelets, whose gRPC probe speaks no TLS.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, start_http_server
 
 from cellsparse_common.errors import Unavailable
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse
+
+HEALTH_PATH = "/health"
 CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 """Upper bounds in seconds: from a look into the database to an evaluation of a whole dataset."""
 
@@ -66,8 +72,16 @@ class CallMetrics:
         self._seconds.labels(_short(method), code).observe(seconds)
 
 
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Callable[[], None]:
+def serve_metrics(
+    registry: CollectorRegistry, host: str, port: int, healthy: Callable[[], bool] = lambda: True
+) -> Callable[[], None]:
     """Answer Prometheus in a thread of its own; return what ends that. A port of 0 serves nothing.
+
+    Args:
+        registry: The metrics.
+        host: Address to listen on.
+        port: TCP port.
+        healthy: Whether the server serves, for HEALTH_PATH.
 
     Raises:
         Unavailable: The address cannot be bound.
@@ -78,6 +92,17 @@ def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Callable
         server, thread = start_http_server(port, addr=host.strip("[]"), registry=registry)
     except OSError as error:
         raise Unavailable(f"Metrics cannot be served on {host}:{port}: {error.strerror or error}.") from error
+    metrics = server.get_app()
+    assert metrics is not None
+
+    def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] != HEALTH_PATH:
+            return metrics(environ, start_response)
+        status, text = ("200 OK", b"SERVING\n") if healthy() else ("503 Service Unavailable", b"NOT_SERVING\n")
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+        return [text]
+
+    server.set_app(answer)
     return lambda: _end(server, thread)
 
 

@@ -84,13 +84,15 @@ def serve(
         raise Unavailable(
             f"{name} cannot listen on {settings.host}:{settings.port}: it is in use or not ours."
         ) from error
-    end_metrics = serve_metrics(registry, settings.host, settings.metrics_port)
+    answering = threading.Event()
+    end_metrics = serve_metrics(registry, settings.host, settings.metrics_port, answering.is_set)
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
     server.start()
     for service in ["", *services]:
         checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+    answering.set()
     address = f"{settings.host}:{port}"
     if settings.address_file:
         _write_whole(settings.address_file, address)
@@ -103,6 +105,7 @@ def serve(
         seconds_unused=lambda: 0.0 if busy() else guard.seconds_unused(),
     )
     _LOG.info("%s is ending", name)
+    answering.clear()
     checks.enter_graceful_shutdown()
     drain()
     server.stop(settings.drain_seconds).wait(settings.drain_seconds + 5)

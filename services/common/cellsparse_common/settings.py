@@ -99,7 +99,8 @@ class ServerSettings(StoreSettings):
     """File to write the bound host:port to once the server answers; for whoever started it with port 0."""
 
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """TCP port that answers Prometheus on /metrics, 0 to 65535; 0 is off. Without TLS, on the same host address."""
+    """TCP port that answers Prometheus on /metrics and probes on /health, 0 to 65535; 0 is off. Without TLS, on the
+    same host address."""
 
     tls_cert: Path | None = None
     """PEM file with the certificate that this server shows, and those between it and the authority. Given together with

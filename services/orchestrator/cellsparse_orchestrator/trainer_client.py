@@ -29,8 +29,6 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 _LOG = logging.getLogger(__name__)
 _CALL_SECONDS = 15.0
 _PAUSE_SECONDS = 0.2
-_NEWS_SECONDS = 15.0
-"""How often a launcher that tells of news is asked without any: it may know of times that are over."""
 _RANKS_PORT = 29400
 """First port on which the processes of several nodes speak to each other: torchrun's own default."""
 _GONE = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
@@ -229,7 +227,7 @@ class Follower(threading.Thread):
 
     def _pause(self, place: Service) -> None:
         """Wait until asking again makes sense."""
-        self._news.wait(_NEWS_SECONDS if place.waiting else _PAUSE_SECONDS)
+        self._news.wait(place.again_seconds if place.waiting else _PAUSE_SECONDS)
 
     def _stream(self, address: str) -> Outcome | None:
         """Store events as they come; return the outcome, None if the stream breaks before the last event."""

@@ -1,7 +1,8 @@
 """templates/access.yaml."""
 
+import yaml
 from support.cluster import RULES
-from support.helm import names, one, pod, render
+from support.helm import CHART, helm, names, one, pod, render
 
 NAME = "lab-cellsparse-orchestrator"
 
@@ -32,3 +33,12 @@ def test_other_pods_use_an_account_without_rights():
 
 def test_cluster_tests_of_the_launcher_have_the_same_rights():
     assert one(render(), "Role", NAME)["rules"] == RULES
+
+
+def test_a_namespace_whose_name_is_a_number_stays_a_name():
+    objects = [
+        found for found in yaml.safe_load_all(helm("template", "lab", str(CHART), "--namespace=2024").stdout) if found
+    ]
+    assert one(objects, "RoleBinding", NAME)["subjects"][0]["namespace"] == "2024"
+    settings = one(objects, "ConfigMap", "lab-cellsparse-cluster")["data"]["cluster.yaml"]
+    assert yaml.safe_load(settings)["namespace"] == "2024"

@@ -149,3 +149,9 @@ def test_what_is_missing_is_named_with_the_reason(values, place, sentence):
     message = refusal(values)
     assert f"at '{place}'" in message
     assert f"value must be '{sentence}'" in message
+
+
+def test_a_backend_that_is_listed_twice_is_refused():
+    assert "trainers holds unet twice" in refusal(
+        {"trainers": [{"backend": "unet"}, {"backend": "unet", "image": "x"}]}
+    )

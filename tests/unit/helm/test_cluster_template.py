@@ -60,6 +60,16 @@ def test_a_gpu_of_a_slice_on_a_tainted_node(tmp_path):
     assert body["spec"]["activeDeadlineSeconds"] == 3600
 
 
+def test_sizes_may_be_as_large_as_the_schema_allows(tmp_path):
+    found = settings(tmp_path, {"trainerDefaults": {"sharedMemory": "1Ti", "scratch": "2Ti"}})
+    assert {(trainer.shared_memory, trainer.scratch) for trainer in found.trainers} == {("1Ti", "2Ti")}
+
+
+def test_pods_of_a_training_hold_their_places_for_as_long_as_the_values_say(tmp_path):
+    assert settings(tmp_path).gang_seconds == 60
+    assert settings(tmp_path, {"orchestrator": {"gangSeconds": 300}}).gang_seconds == 300
+
+
 def test_on_the_cpu_nothing_speaks_of_gpus(tmp_path):
     found = settings(tmp_path, {"trainerDefaults": {"gpu": {"count": 0}, "runtimeClass": "nvidia"}})
     spec = made(found, "cellpose")["spec"]["template"]["spec"]

@@ -126,9 +126,10 @@ def test_the_service():
     }
 
 
-def test_the_kubelet_asks_for_health_over_grpc_and_with_tls_for_an_open_port():
+def test_the_kubelet_asks_for_health_over_grpc_and_with_tls_where_metrics_are():
     probes = ("startupProbe", "readinessProbe", "livenessProbe")
     plain = container(deployment())
     assert [plain[probe]["grpc"] for probe in probes] == [{"port": 50050}] * 3
     tls = container(deployment(tls={"kind": "secret", "secret": "ours"}))
-    assert [tls[probe]["tcpSocket"] for probe in probes] == [{"port": "grpc"}] * 3
+    assert [tls[probe]["httpGet"] for probe in probes] == [{"path": "/health", "port": "metrics"}] * 3
+    assert "metrics" in [port["name"] for port in tls["ports"]]

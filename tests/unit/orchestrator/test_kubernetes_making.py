@@ -90,8 +90,15 @@ def test_what_another_orchestrator_has_made_is_completed(cluster):
 
 def test_a_refusal_that_is_no_conflict_is_told(cluster):
     cluster.refuse = ApiException(status=403, reason="Forbidden")
-    cluster.refuse.body = '{"message": "exceeded quota: gpus"}'
-    with pytest.raises(FailedPrecondition, match="exceeded quota: gpus"):
+    cluster.refuse.body = '{"message": "jobs.batch is forbidden"}'
+    with pytest.raises(FailedPrecondition, match=r"jobs\.batch is forbidden"):
+        maker(cluster).make(PLACE)
+    assert cluster.made == []
+
+
+def test_a_namespace_that_is_not_there_is_told(cluster):
+    cluster.refuse = ApiException(status=404, reason="Not Found")
+    with pytest.raises(FailedPrecondition, match="The namespace ns does not exist"):
         maker(cluster).make(PLACE)
 
 

@@ -281,6 +281,13 @@ def test_with_tls_the_pods_show_the_certificate_and_the_kubelet_looks_for_an_ope
     assert container["readinessProbe"] == {"tcpSocket": {"port": "grpc"}, "periodSeconds": 5}
 
 
+def test_with_tls_the_kubelet_asks_for_health_where_metrics_are():
+    template = trainer()
+    settings = cluster(template, tls_secret="certificate", metrics_port=9090)
+    (container,) = job(PLACE, template, settings, None)["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"] == {"httpGet": {"path": "/health", "port": "metrics"}, "periodSeconds": 5}
+
+
 def test_prometheus_finds_the_pods_by_their_service():
     template = trainer()
     settings = cluster(template, metrics_port=9090)
@@ -291,12 +298,22 @@ def test_prometheus_finds_the_pods_by_their_service():
     assert port in service(PLACE, template, settings, "1-2-3")["spec"]["ports"]
 
 
-def test_a_training_on_several_nodes_has_a_pod_for_each_and_a_gpu_for_each_process():
-    template = trainer(gpu=Gpu(count=1))
-    place = Place(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(nodes=3, processes=4))
+def test_a_training_on_several_nodes_has_a_pod_for_each():
+    template = trainer(gpu=Gpu(count=1), resources={"limits": {"memory": "16Gi"}})
+    place = Place(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(nodes=3))
     made, plain = (job(one, template, cluster(template), None)["spec"] for one in (place, PLACE))
     assert (made["completions"], made["parallelism"]) == (3, 3)
-    limits = made["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert limits.pop("nvidia.com/gpu") == "4"
-    assert plain["template"]["spec"]["containers"][0]["resources"]["limits"].pop("nvidia.com/gpu") == "1"
     assert {**made, "completions": 1, "parallelism": 1} == plain
+
+
+def test_each_process_of_a_pod_has_gpus_memory_and_processors_of_its_own():
+    asked = {"requests": {"cpu": "500m", "memory": "1.5Gi"}, "limits": {"memory": "16e9", "cpu": 2}}
+    template = trainer(gpu=Gpu(count=2), resources=asked, shared_memory="1Gi")
+    place = Place(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(processes=4))
+    pod = job(place, template, cluster(template), None)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {
+        "requests": {"cpu": "2000m", "memory": "6.0Gi"},
+        "limits": {"memory": "64e9", "cpu": "8", "nvidia.com/gpu": "8"},
+    }
+    sizes = {volume["name"]: volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"]}
+    assert sizes == {"scratch": "20Gi", "shared-memory": "4Gi"}

@@ -50,6 +50,8 @@ class Service:
     """It waits for room, so the time until it answers says nothing about it."""
     no_room: bool = False
     """There is none now: what comes later should not be placed before it."""
+    again_seconds: float = 15.0
+    """While it waits: when to ask again, if nothing is told by `Launcher.notify` before."""
 
 
 class Launcher(Protocol):

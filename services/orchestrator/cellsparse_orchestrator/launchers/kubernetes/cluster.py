@@ -8,9 +8,15 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from cellsparse_common.errors import FailedPrecondition, Unavailable
+from cellsparse_common.errors import CellsparseError, FailedPrecondition, ResourceExhausted, Unavailable
 
 CALL_SECONDS = 15.0
+_FULL = "exceeded quota"
+"""What the API server says where a ResourceQuota leaves no room."""
+
+
+class Forbidden(FailedPrecondition):
+    """A right is missing, or a policy refuses: a person can mend it, and a cluster that has just started will."""
 
 
 def connect(kubeconfig: str = "") -> client.ApiClient:
@@ -36,19 +42,29 @@ def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call the API; None if the object does not exist.
 
     Raises:
-        Unavailable: The API server does not answer, or is overrun.
-        FailedPrecondition: It refuses; its own sentence.
+        Unavailable: The API server does not answer, is overrun, or does not know us, as while a token is renewed.
+        ResourceExhausted: A quota of the namespace is used up; the API server's own sentence.
+        Forbidden: It does not let us; its own sentence.
+        FailedPrecondition: It refuses otherwise; its own sentence.
     """
     try:
         return work(*args, **{"_request_timeout": CALL_SECONDS, **options})
     except ApiException as error:
         if error.status == 404:
             return None
-        if not error.status or error.status >= 500 or error.status == 429:
+        if not error.status or error.status >= 500 or error.status in (401, 429):
             raise Unavailable(f"The Kubernetes API answers {error.status} {error.reason}.") from error
-        raise FailedPrecondition(f"The Kubernetes API refuses: {_sentence(error)}") from error
+        raise _refusal(error.status, _sentence(error)) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Unavailable(f"The Kubernetes API does not answer: {error}.") from error
+
+
+def _refusal(status: int, sentence: str) -> CellsparseError:
+    if status != 403:
+        return FailedPrecondition(f"The Kubernetes API refuses: {sentence}")
+    if _FULL in sentence:
+        return ResourceExhausted(f"The namespace has no room: {sentence}")
+    return Forbidden(f"The Kubernetes API refuses: {sentence}")
 
 
 def _sentence(error: ApiException) -> str:

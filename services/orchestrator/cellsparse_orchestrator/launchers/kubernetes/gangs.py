@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict
 
+_AGAIN_SECONDS = 1.0
+
 
 class Gangs:
     """Gives back what attempts hold in part for too long, and knows when they may try again.
@@ -30,9 +32,9 @@ class Gangs:
         if not verdict.in_part:
             self._since.pop(name, None)
             return verdict
-        since = self._since.setdefault(name, time.monotonic())
-        if time.monotonic() - since < self._seconds:
-            return verdict
+        left = self._since.setdefault(name, time.monotonic()) + self._seconds - time.monotonic()
+        if left > 0:
+            return replace(verdict, again_seconds=left)
         del self._since[name]
         self._not_before[name] = time.monotonic() + random.uniform(0.0, self._seconds / 2)
         self._remove(name)
@@ -47,8 +49,10 @@ class Gangs:
         """
         if name not in self._not_before:
             return None
-        if left or time.monotonic() < self._not_before[name]:
-            return Verdict(waiting=True, no_room=True, message="Waiting until all its nodes have room at once.")
+        pause = self._not_before[name] - time.monotonic()
+        if left or pause > 0:
+            message = "Waiting until all its nodes have room at once."
+            return Verdict(waiting=True, no_room=True, message=message, again_seconds=max(pause, _AGAIN_SECONDS))
         del self._not_before[name]
         return None
 

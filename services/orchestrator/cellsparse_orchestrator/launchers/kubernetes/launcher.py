@@ -7,9 +7,9 @@ from functools import partial
 
 from kubernetes import client
 
-from cellsparse_common.errors import CellsparseError, FailedPrecondition
+from cellsparse_common.errors import CellsparseError, FailedPrecondition, ResourceExhausted
 from cellsparse_orchestrator.launchers.base import ONE, Service, Size
-from cellsparse_orchestrator.launchers.kubernetes.cluster import call
+from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
 from cellsparse_orchestrator.launchers.kubernetes.complaints import WARNINGS, about, event_digest, newest, run_of
 from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest, place_name, pod_digest
 from cellsparse_orchestrator.launchers.kubernetes.earlier import Earlier
@@ -27,6 +27,8 @@ from cellsparse_proto.v1 import common_pb2
 _LOG = logging.getLogger(__name__)
 _FILL_SECONDS = 1.0
 _SYNC_SECONDS = 30.0
+_AGAIN_SECONDS = 15.0
+"""How often to try again what the cluster will not tell of, such as a quota that has room again."""
 
 
 class KubernetesLauncher:
@@ -49,6 +51,8 @@ class KubernetesLauncher:
         self._news: dict[str, Callable[[], None]] = {}
         self._stuck_since: dict[str, float] = {}
         self._made: dict[str, float] = {}
+        self._half_made: set[str] = set()
+        """Jobs whose Service may be missing: the API server refused, or went away, in between."""
         chosen = {"namespace": settings.namespace, "label_selector": selector(settings.instance)}
         self._jobs, self._pods = Mirror(place_name, self._ring), Mirror(place_name, self._ring)
         self._earlier = Earlier(self._jobs, self._pods, self._remover.remove)
@@ -105,11 +109,17 @@ class KubernetesLauncher:
                 return Service(name=backend, waiting=True, message=watch.problem)
         try:
             verdict = self._look(place, make=make)
+        except ResourceExhausted as error:
+            verdict = Verdict(waiting=True, no_room=True, message=error.message, again_seconds=_AGAIN_SECONDS)
+        except Forbidden as error:
+            reason = common_pb2.FAILURE_REASON_UNSCHEDULABLE
+            verdict = Verdict(stuck=True, reason=reason, message=error.message, again_seconds=_AGAIN_SECONDS)
         except FailedPrecondition as error:
             return Service(name=backend, missing=True, message=error.message)
         except CellsparseError as error:
             return Service(name=backend, waiting=True, message=error.message)
-        ended = verdict.ended or (verdict.stuck and self._stuck_too_long(place.name))
+        patience = self._stuck_for(place.name) if verdict.stuck else verdict.again_seconds
+        ended = verdict.ended or patience <= 0
         return Service(
             name=backend,
             address=f"{verdict.address}:{trainer.port}" if verdict.address else "",
@@ -119,6 +129,7 @@ class KubernetesLauncher:
             missing=ended,
             waiting=verdict.waiting or (verdict.stuck and not ended),
             no_room=verdict.no_room,
+            again_seconds=min(patience, verdict.again_seconds),
             reason=verdict.reason if ended else common_pb2.FAILURE_REASON_UNSPECIFIED,
         )
 
@@ -127,6 +138,7 @@ class KubernetesLauncher:
         name = Place(run_id=run_id, backend="", attempt=attempt).name
         self._stuck_since.pop(name, None)
         self._made.pop(name, None)
+        self._half_made.discard(name)
         self._earlier.forget(name)
         self._gangs.forget(name)
         self._news.pop(run_id, None)
@@ -159,21 +171,26 @@ class KubernetesLauncher:
         if again is not None:
             self._made.pop(place.name, None)
             return again
-        if found is None and make and place.name not in self._made:
+        if make and place.name not in self._made and (found is None or place.name in self._half_made):
             trainer = self._settings.trainer(place.backend)
             held_by = self._earlier.holds(place, trainer.grace_seconds if trainer else 0)
             if held_by:
-                return Verdict(waiting=True, message=f"Waiting for the end of attempt {held_by}.")
+                message = f"Waiting for the end of attempt {held_by}."
+                return Verdict(waiting=True, message=message, again_seconds=_AGAIN_SECONDS)
+            self._half_made.add(place.name)
             self._maker.make(place)
+            self._half_made.discard(place.name)
             self._made[place.name] = time.monotonic()
-            return Verdict(waiting=True, message="Waiting for its pod.")
+            self._stuck_since.pop(place.name, None)
+            return Verdict(waiting=True, message="Waiting for its pod.", again_seconds=_AGAIN_SECONDS)
         if found is None and time.monotonic() - self._made.get(place.name, -_SYNC_SECONDS) < _SYNC_SECONDS:
-            return Verdict(waiting=True, message="Waiting for its pod.")
+            return Verdict(waiting=True, message="Waiting for its pod.", again_seconds=_AGAIN_SECONDS)
         return self._gangs.look(place.name, judge(found, pods))
 
-    def _stuck_too_long(self, name: str) -> bool:
+    def _stuck_for(self, name: str) -> float:
+        """Return how much longer an attempt may be stuck, seconds."""
         since = self._stuck_since.setdefault(name, time.monotonic())
-        return time.monotonic() - since > self._settings.stuck_seconds
+        return since + self._settings.stuck_seconds - time.monotonic()
 
     def _complete(self, verdict: Verdict) -> str:
         complaint = newest(self._events, verdict.about) if verdict.about else ""

@@ -41,6 +41,7 @@ class Maker:
 
         Raises:
             Unavailable: The API server does not answer, or too many others are being made.
+            ResourceExhausted: A quota of the namespace is used up.
             FailedPrecondition: It refuses.
         """
         if not self._turns.acquire(timeout=_TURN_SECONDS):
@@ -78,11 +79,13 @@ class Maker:
 
 def _create(create: "partial[object]", body: Object, read: "partial[object]") -> Any:
     try:
-        return call(create, body)
+        made = call(create, body)
     except FailedPrecondition as error:
         if not isinstance(error.__cause__, ApiException) or error.__cause__.status != _CONFLICT:
             raise
-        there = call(read)
-        if there is None:
+        made = call(read)
+        if made is None:
             raise
-        return there
+    if made is None:
+        raise FailedPrecondition(f"The namespace {body['metadata']['namespace']} does not exist.")
+    return made

@@ -1,7 +1,10 @@
 """From an attempt to the Kubernetes objects that run it: a pure function, so that tests compare whole objects."""
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 
+from cellsparse_common.metrics import HEALTH_PATH
 from cellsparse_orchestrator.launchers.base import ONE, Size
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object, TrainerTemplate
 
@@ -11,6 +14,7 @@ CA_FOLDER = "/run/cellsparse/ca"
 TLS_FOLDER = "/run/cellsparse/tls"
 SCRATCH = "/tmp"  # noqa: S108 - of a container of its own, on a volume of its own
 _USER = 10001
+_QUANTITY = re.compile(r"([0-9]*\.?[0-9]+)(.*)")
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
@@ -132,7 +136,7 @@ def _pod(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Ob
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(place, trainer, cluster)],
-        "volumes": _volumes(trainer, cluster),
+        "volumes": _volumes(place, trainer, cluster),
     }
     given: Object = {
         "serviceAccountName": cluster.service_account,
@@ -155,7 +159,10 @@ def _tolerations(trainer: TrainerTemplate) -> list[Object]:
 
 
 def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
-    limits, requests = (dict(trainer.resources.get(part, {})) for part in ("limits", "requests"))
+    limits, requests = (
+        {name: times(quantity, place.size.processes) for name, quantity in trainer.resources.get(part, {}).items()}
+        for part in ("limits", "requests")
+    )
     if trainer.gpu.count:
         limits[trainer.gpu.resource] = str(trainer.gpu.count * place.size.processes)
     own = {"PORT": str(trainer.port), "EXIT_UNUSED_SECONDS": str(trainer.unused_seconds)}
@@ -173,8 +180,7 @@ def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings)
         variables["CELLSPARSE_TLS_KEY"] = f"{TLS_FOLDER}/tls.key"
     if cluster.metrics_port:
         variables["CELLSPARSE_METRICS_PORT"] = str(cluster.metrics_port)
-    # The kubelet's gRPC probe speaks no TLS: there it only sees whether the port is open.
-    probe: Object = {"tcpSocket": {"port": "grpc"}} if cluster.tls_secret else {"grpc": {"port": trainer.port}}
+    probe = _probe(trainer, cluster)
     container: Object = {
         "name": "trainer",
         "image": trainer.image,
@@ -202,6 +208,26 @@ def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings)
     return container
 
 
+def times(quantity: str | float, count: int) -> str | float:
+    """Return a quantity of Kubernetes ("500m", "8Gi", 2) so many times, in its own unit; once, it is as it was.
+
+    What one process needs, each of several needs: they hold their own copy of model, images and framework.
+    """
+    found = _QUANTITY.fullmatch(str(quantity))
+    if count == 1 or found is None:  # the API server says what is wrong with a quantity
+        return quantity
+    return f"{Decimal(found[1]) * count}{found[2]}"
+
+
+def _probe(trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+    """Return how the kubelet asks for health: its gRPC probe speaks no TLS, but metrics are served without."""
+    if not cluster.tls_secret:
+        return {"grpc": {"port": trainer.port}}
+    if cluster.metrics_port:
+        return {"httpGet": {"path": HEALTH_PATH, "port": "metrics"}}
+    return {"tcpSocket": {"port": "grpc"}}
+
+
 def _ports(trainer: TrainerTemplate, cluster: ClusterSettings) -> dict[str, int]:
     return {"grpc": trainer.port, **({"metrics": cluster.metrics_port} if cluster.metrics_port else {})}
 
@@ -220,10 +246,11 @@ def _mounts(cluster: ClusterSettings) -> list[Object]:
     return mounts + [{"name": name, "mountPath": path, "readOnly": True} for name, path in given]
 
 
-def _volumes(trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
+def _volumes(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
+    shared = times(trainer.shared_memory, place.size.processes)
     volumes: list[Object] = [
         {"name": "scratch", "emptyDir": {"sizeLimit": trainer.scratch}},
-        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": trainer.shared_memory}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
     ]
     if cluster.credentials_secret:
         items = [{"key": key, "path": path} for key, path in sorted(cluster.credentials_keys.items())]

@@ -37,6 +37,8 @@ class Verdict:
     """It will not run unless a person changes something, but the cluster still tries."""
     ended: bool = False
     """It will never run again."""
+    again_seconds: float = 60.0
+    """While it waits: how long this holds if nothing changes in the cluster, because nothing else is waited for."""
     about: str = ""
     """Name of the object whose events may say more than `message`."""
     reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED

@@ -43,7 +43,7 @@ class TrainerTemplate(_Strict):
     port: int = Field(ge=1, le=65535)
     """TCP port that the trainer listens on."""
     resources: Object = Field(default_factory=dict)
-    """The container's requests and limits, without the GPU."""
+    """Requests and limits of one training process, without the GPU; a pod of several has as many times."""
     gpu: Gpu = Gpu()
     """The GPU."""
     node_selector: dict[str, str] = Field(default_factory=dict)
@@ -58,9 +58,9 @@ class TrainerTemplate(_Strict):
     """PriorityClass; empty for the cluster's default."""
     queue: str = ""
     """Kueue LocalQueue that admits the Job; empty without Kueue."""
-    shared_memory: str = Field(default="1Gi", pattern=r"^[0-9]+(Mi|Gi)$")
-    """Size of /dev/shm."""
-    scratch: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi)$")
+    shared_memory: str = Field(default="1Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
+    """Size of /dev/shm for one training process; a pod of several has as many times."""
+    scratch: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Largest size of the folder for checkpoints in the making."""
     deadline_seconds: int = Field(default=7 * 24 * 3600, ge=1)
     """Longest time of an attempt, the wait for a node included."""
@@ -107,7 +107,8 @@ class ClusterSettings(_Strict):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """TCP port that answers Prometheus; 0 is off."""
     stuck_seconds: float = Field(default=120.0, ge=0.0)
-    """How long the cluster may try what only a person can mend, such as an image that cannot be pulled."""
+    """How long the cluster may try what only a person can mend, such as an image that cannot be pulled, or a right that
+    the orchestrator does not have."""
     gang_seconds: float = Field(default=60.0, ge=0.0)
     """How long some of a training's nodes may hold their places while others find none. Then all are given back, and
     tried again a little later: two trainings that each hold a part of what both need would wait for ever."""
