@@ -6,6 +6,7 @@ one for each local process.
 """
 
 import json
+import math
 import os
 import socket
 import sys
@@ -34,6 +35,8 @@ class Placement:
     """Processes on each node."""
     port: int
     """First of the ports used on every node."""
+    start_seconds: float = 120.0
+    """Seconds that all nodes have to be there."""
 
     @property
     def world(self) -> int:
@@ -75,6 +78,7 @@ def torchrun(job: Path, placement: Placement) -> list[str]:
         f"--master-addr={placement.hosts[0]}",
         f"--master-port={placement.port}",
         f"--local-addr={placement.hosts[placement.node]}",
+        f"--rdzv-conf=timeout={math.ceil(placement.start_seconds)}",
         "--max-restarts=0",
         "--module",
         "cellsparse_trainer.worker",
