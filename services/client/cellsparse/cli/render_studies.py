@@ -75,7 +75,7 @@ def member_line(study: study_pb2.Study, member: study_pb2.StudyMember) -> str:
 
 def cost_line(cost: Mapping[str, Any]) -> str:
     """Return what a study has cost, from its report's `cost`."""
-    spent = f"{duration(cost['training_seconds'])} of training, {cost['gpu_seconds']:.0f} GPU-seconds"
+    spent = f"{duration(cost['training_seconds'])} of training, {cost.get('gpu_seconds', 0.0):.0f} GPU-seconds"
     return f"cost: {spent}, {cost['annotated_cells_of_largest_label_set']} annotated cells in the largest label set"
 
 
