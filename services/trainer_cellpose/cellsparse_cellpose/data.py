@@ -93,7 +93,7 @@ def make_targets(
     return Targets(
         inside=inside,
         flow=made["flow"],
-        centers=made["centers"] + np.array(corners, np.int64),
+        centers=np.asarray(made["centers"], np.int64) + np.array(corners, np.int64),
         diameter=max(SMALLEST_DIAMETER, float(np.median(np.sqrt(areas))) * 2 / np.pi**0.5),
         background=background,
         likely=packed,
