@@ -15,6 +15,9 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 BACKENDS = {"unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4))}
 SECONDS = 180
+STEPS = 150
+AS_GOOD = 1e-4
+"""Of losses and scores, absolute: see `test_ranks`."""
 NOTICED_SECONDS = 30.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
@@ -28,25 +31,42 @@ def nodes():
         yield both
 
 
-def start(stubs, nodes, backend, attempt, steps):
+def start(stubs, nodes, backend, run_id, attempt):
     """Start an attempt on both nodes; return the events of each as they come."""
     settings = trainer_pb2.TrainingSettings(
-        nodes=2, steps=steps, batch_size=1, crop_size=32, checkpoint_every_steps=2, validate_every_steps=steps, seed=3
+        nodes=2,
+        steps=STEPS,
+        batch_size=1,
+        crop_size=32,
+        checkpoint_every_steps=2,
+        validate_every_steps=STEPS,
+        seed=3,
+        patience=0,
     )
     settings.MergeFrom(BACKENDS[backend])
     for node in (1, 0):
         placement = trainer_pb2.Placement(hosts=nodes.addresses, node=node, port=29400)
         request = trainer_pb2.StartTrainingRequest(
-            run_id="run-1", attempt=attempt, dataset_id="ds-tiny", settings=settings, placement=placement
+            run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=settings, placement=placement
         )
         stubs[node].StartTraining(request, timeout=60, wait_for_ready=True)
-    asked = trainer_pb2.WatchTrainingRequest(run_id="run-1", attempt=attempt)
+    asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
     return [(answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS)) for stub in stubs]
+
+
+def end(events):
+    """The last loss of a run, and its model's scores; fails unless it succeeded."""
+    events = list(events)
+    assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1]
+    last = [event for event in events if event.losses][-1]
+    return events, {"step": last.step, "loss": last.losses["loss"], **events[-1].validation}
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_goes_on(backend, nodes, tmp_path):
+def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_is_as_good_as_undisturbed(
+    backend, nodes, tmp_path
+):
     write_dataset(open_store(StoreSettings(store_url=f"file://{tmp_path / 'store'}")), "ds-tiny")
     servers = []
     for node in (0, 1):
@@ -61,7 +81,8 @@ def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_goes_on(b
     with servers[0] as first, servers[1] as second:
         with open_channel(first.address) as one, open_channel(second.address) as other:
             stubs = [trainer_pb2_grpc.TrainerServiceStub(channel) for channel in (one, other)]
-            leading, following = start(stubs, nodes, backend, 1, steps=2000)
+            _, undisturbed = end(start(stubs, nodes, backend, "run-calm", 1)[0])
+            leading, following = start(stubs, nodes, backend, "run-cut", 1)
             next(event for event in leading if event.checkpoint_step >= 4)
             workers = psutil.Process(second.pid).children(recursive=True)
             nodes.cut(1)
@@ -75,7 +96,6 @@ def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_goes_on(b
             following.close()
         with open_channel(first.address) as one, open_channel(second.address) as other:
             stubs = [trainer_pb2_grpc.TrainerServiceStub(channel) for channel in (one, other)]
-            leading, _ = start(stubs, nodes, backend, 2, steps=40)
-            events = list(leading)
-            assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1]
+            events, found = end(start(stubs, nodes, backend, "run-cut", 2)[0])
             assert min(event.step for event in events if event.losses) > 2
+            assert found == pytest.approx(undisturbed, abs=AS_GOOD)

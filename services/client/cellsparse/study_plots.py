@@ -22,8 +22,9 @@ def write_plots(folder: Path, document: dict[str, Any]) -> list[Path]:
     """Write the plots of a report as PNG and SVG; returns their paths.
 
     Scores: one panel per backend and background, one line per mode over k, a dashed line where all cells were kept;
-    bars from the least to the most F1 of several seeds. Counts: one panel per backend and count. All at the lowest IoU
-    threshold of the report. A study that varies settings gets one of each per combination of them.
+    bars from the least to the most F1 of several seeds. Counts: one panel per backend and count, one line per mode and
+    background, grey ones where all cells were kept. All at the lowest IoU threshold of the report. A study that varies
+    settings gets one of each per combination of them.
 
     Args:
         folder: Where.
@@ -72,6 +73,9 @@ def _counts(curves: Sequence[Curve], split: str) -> Figure:
                     line = [curve for curve in chosen if (curve["mode"], curve["background"]) == (mode, background)]
                     style, marker = STYLES.get(background, ("-", "o"))
                     _line(axes, line, name, f"{mode}, {background}", style, marker)
+            for background in _values(chosen, "background"):
+                kept = [curve for curve in chosen if curve["background"] == background]
+                _full_line(axes, kept, name, f"all cells, {background}", STYLES.get(background, ("-", ""))[0])
             axes.set(title=backend, xlabel="k, cells of the mode per image")
             axes.set(ylabel=f"{words} at IoU {_iou(curves)} ({split})")
             axes.set_ylim(bottom=0)
@@ -95,10 +99,10 @@ def _line(axes: Axes, curves: Iterable[Curve], name: str, label: str, style: str
     axes.minorticks_off()
 
 
-def _full_line(axes: Axes, curves: Iterable[Curve], name: str) -> None:
+def _full_line(axes: Axes, curves: Iterable[Curve], name: str, label: str = "all cells", style: str = "--") -> None:
     full = [curve["scores"][0][name] for curve in curves if curve["k"] == ALL]
     if full:  # the modes keep the same cells: what differs between them is chance
-        axes.axhline(sum(full) / len(full), linestyle="--", color=FULL_COLOUR, label="all cells")
+        axes.axhline(sum(full) / len(full), linestyle=style, color=FULL_COLOUR, label=label)
 
 
 def _figure(rows: int, columns: int) -> tuple[Figure, Sequence[Sequence[Axes]]]:

@@ -12,11 +12,21 @@ from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 
 class Bell:
-    """Wakes threads that wait for news; a ring that nobody waits for is not lost."""
+    """Wakes threads that wait for news; a ring that nobody waits for is not lost.
 
-    def __init__(self) -> None:
+    Args:
+        most_topics: Topics whose last ring is remembered. Of others it is only known that they may have been rung: now
+            and then, who waits for one looks for nothing.
+    """
+
+    def __init__(self, most_topics: int = 10_000) -> None:
         self._condition = threading.Condition()
-        self._rings: dict[str, int] = {}
+        self._most = most_topics
+        self._number = 0
+        self._last: dict[str, int] = {}
+        """Number of the last ring by topic, in the order of these numbers."""
+        self._forgotten = 0
+        """Number of the newest ring of a topic that is not remembered any more."""
         self._closed = False
 
     @property
@@ -24,33 +34,33 @@ class Bell:
         """Whether the service is ending and nobody should wait any more."""
         return self._closed
 
-    def count(self, topic: str) -> int:
-        """Return how often the topic was rung; read it before looking for news, and give it to `wait`."""
+    def last(self, topic: str) -> int:
+        """Return which ring was the topic's last; read it before looking for news, and give it to `wait`."""
         with self._condition:
-            return self._rings.get(topic, 0)
+            return self._last.get(topic, self._forgotten)
 
     def ring(self, *topics: str) -> None:
         """Say that there is news on topics (run ids, or any other names)."""
         with self._condition:
             for topic in topics:
-                self._rings[topic] = self._rings.get(topic, 0) + 1
+                self._number += 1
+                self._last.pop(topic, None)
+                self._last[topic] = self._number
+            if len(self._last) > self._most:
+                # Half of them at once: whoever waits for a forgotten one wakes each time.
+                for topic in list(self._last)[: len(self._last) // 2]:
+                    self._forgotten = self._last.pop(topic)
             self._condition.notify_all()
 
     def wait(self, topic: str, seen: int, seconds: float) -> None:
-        """Return when the topic was rung more often than `seen`, the bell is closed, or the time is over."""
+        """Return when the topic may have been rung after ring `seen`, the bell is closed, or the time is over."""
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._rings.get(topic, 0) != seen, seconds)
+            self._condition.wait_for(lambda: self._closed or self._last.get(topic, self._forgotten) != seen, seconds)
 
     def close(self) -> None:
         """Wake everybody for good."""
         with self._condition:
             self._closed = True
-            self._condition.notify_all()
-
-    def forget(self, topic: str) -> None:
-        """Drop the count of a topic on which there will be no more news."""
-        with self._condition:
-            self._rings.pop(topic, None)
             self._condition.notify_all()
 
 

@@ -74,7 +74,7 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._end.is_set():
-            seen = self._bell.count(RECONCILER)
+            seen = self._bell.last(RECONCILER)
             wait = _LONGEST_WAIT
             try:
                 with self._progress.metrics.reconcile.time():

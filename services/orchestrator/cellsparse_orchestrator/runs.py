@@ -17,6 +17,7 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import RunRow
 from cellsparse_orchestrator.events import Bell, add_event, read_events
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
+from cellsparse_orchestrator.together import Together
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 DEFAULT_ATTEMPTS = 3
@@ -24,6 +25,10 @@ RECONCILER = "reconciler"
 """The bell's topic that wakes the reconciler."""
 STUDIES = "studies"
 """The bell's topic that wakes the loop of the studies: rung when a run has ended, too."""
+_MOST_AT_ONCE = 50
+"""Runs queued in one transaction."""
+_ADD_SECONDS = 60.0
+"""Longest wait of a run for those before it."""
 _QUEUED = states.state_name(states.QUEUED)
 _FINAL = [states.state_name(state) for state in states.FINAL]
 _ACTIVE = [states.state_name(state) for state in states.ACTIVE]
@@ -39,12 +44,25 @@ class Filter:
     dataset_id: str = ""
 
 
+@dataclass(kw_only=True, eq=False)
+class _Asked:
+    """A run to be queued."""
+
+    run_id: str
+    name: str
+    request: orchestrator_pb2.CreateRunRequest
+    run: orchestrator_pb2.Run | None = None
+    """The run, when it is queued."""
+
+
 class Runs:
     """The table of runs, from the clients' side."""
 
     def __init__(self, database: Database, bell: Bell) -> None:
         self._database = database
         self._bell = bell
+        # Many may be asked for at once, while one writer is let in at a time.
+        self._adding = Together(self._insert, _MOST_AT_ONCE)
 
     def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
         """Return the run that an earlier call with this `request_id` made, None if there was no such call.
@@ -71,23 +89,27 @@ class Runs:
         Raises:
             NotFound: Its dataset was deleted meanwhile.
             AlreadyExists: The other call asked for something else.
+            Unavailable: The database is locked, full or unreachable.
         """
+        asked = _Asked(run_id=run_id, name=name, request=request)
         try:
-            run = self._insert(self._row(run_id, name, request))
+            self._adding.hand_in(asked, _ADD_SECONDS)
         except IntegrityError:
             known = self.find_request(request)
             if known is None:
                 raise
             return known
+        assert asked.run is not None
         self._bell.ring(RECONCILER)
-        return run
+        return asked.run
 
-    def _row(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> RunRow:
+    def _row(self, asked: _Asked) -> RunRow:
+        request = asked.request
         return RunRow(
-            id=run_id,
+            id=asked.run_id,
             request_id=request.request_id or None,
             request_sha256=_digest(request),
-            name=name,
+            name=asked.name,
             backend=request.settings.WhichOneof("backend"),
             dataset_id=request.dataset_id,
             settings=json_format.MessageToJson(request.settings, indent=None),
@@ -105,15 +127,19 @@ class Runs:
             validation=b"",
         )
 
-    def _insert(self, row: RunRow) -> orchestrator_pb2.Run:
+    def _insert(self, several: Sequence[_Asked]) -> None:
+        """Queue runs in one transaction."""
         with self._database.write() as session:
-            find_dataset(session, row.dataset_id, lock=True)
-            session.add(row)
-            session.flush()
+            for dataset_id in sorted({asked.request.dataset_id for asked in several}):
+                find_dataset(session, dataset_id, lock=True)
             line = _Line(session)
-            row.message = line.message(row)
-            add_event(session, row)
-            return line.to_proto(row)
+            for asked in several:
+                row = self._row(asked)
+                session.add(row)
+                session.flush()
+                row.message = line.message(row)
+                add_event(session, row)
+                asked.run = line.to_proto(row)
 
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""

@@ -123,7 +123,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Stream a run's events until it has ended."""
         after = request.after_sequence
         while context.is_active():
-            seen = self._bell.count(request.run_id)
+            seen = self._bell.last(request.run_id)
             found, ended = self._runs.events(request.run_id, after)
             for event in found:
                 after = event.sequence

@@ -98,7 +98,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         """Stream a study's changes until it has ended."""
         after, first = request.after_sequence, True
         while context.is_active():
-            seen = self._bell.count(request.study_id)
+            seen = self._bell.last(request.study_id)
             changes = self._studies.changes(request.study_id, after)
             more = changes.sequence < changes.study.sequence
             if first or changes.sequence > after:

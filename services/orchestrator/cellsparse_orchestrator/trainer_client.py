@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -29,6 +29,9 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 _LOG = logging.getLogger(__name__)
 _CALL_SECONDS = 15.0
 _PAUSE_SECONDS = 0.2
+_EXPLAIN_SECONDS = 5.0
+"""Longest time to ask the other nodes why they ended."""
+_UNKNOWN = (common_pb2.FAILURE_REASON_UNSPECIFIED, common_pb2.FAILURE_REASON_LOST)
 _RANKS_PORT = 29400
 """First port on which the processes of several nodes speak to each other: torchrun's own default."""
 _GONE = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
@@ -208,7 +211,7 @@ class Follower(threading.Thread):
             heard = self._heard
             outcome = self._stream(place.address) if place.address else None
             if outcome is not None:
-                return outcome
+                return self._explained(outcome, place.hosts[1:])
             if self._stopping.is_set() and not self._asked_to_end:
                 continue
             if self._heard > heard or (place.waiting and not self._asked_to_end):
@@ -257,6 +260,33 @@ class Follower(threading.Thread):
             if not _is_away(error):
                 return _failed(_reason(error), error.message)
         return None
+
+    def _explained(self, outcome: Outcome, others: Sequence[str]) -> Outcome:
+        """Return the outcome with the reason of the node where it lies.
+
+        A training on several nodes is followed on the first one, which of a process that failed on another one only
+        knows that it is gone; that its memory ran out, say, is known there.
+        """
+        if outcome.reason != common_pb2.FAILURE_REASON_LOST:
+            return outcome
+        deadline = time.monotonic() + _EXPLAIN_SECONDS
+        for host in others:
+            event = self._last_event(host, deadline - time.monotonic())
+            if event is not None and event.state == states.FAILED and event.reason not in _UNKNOWN:
+                return replace(outcome, reason=event.reason, message=event.message)
+        return outcome
+
+    def _last_event(self, address: str, seconds: float) -> trainer_pb2.TrainingEvent | None:
+        """Return the attempt's last event at a trainer; None if it did not end there, or nobody answers in time."""
+        request = trainer_pb2.WatchTrainingRequest(run_id=self.attempt.run_id, attempt=self.attempt.number)
+        last = None
+        try:
+            with open_channel(address) as channel:
+                for answer in trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=seconds):
+                    last = answer.event
+        except grpc.RpcError:
+            return None  # what is not known there, or not in time, explains nothing
+        return last
 
     def _ask_to_end(self, address: str) -> None:
         """Ask once, within `patience.stop`; a trainer that does not answer is found lost soon after."""

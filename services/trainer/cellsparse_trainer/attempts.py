@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -38,6 +38,8 @@ _REQUEST = "request.json"
 _TAIL_LINES = 30
 _REAP_SECONDS = 5.0
 """After one of several processes failed, how long the others have to end by themselves."""
+_NOT_ALL_THERE = ("waiting for clients", "The client socket has timed out")
+"""What torchrun prints where another node's did not come in time."""
 _NO_MEMORY = "std::bad_alloc"
 """What C++ prints before it aborts a process where an allocation fails outside of Python's reach."""
 
@@ -76,6 +78,7 @@ class Attempt:
     ) -> None:
         self.job = job
         self._metrics = metrics.follow(job.request.attempt)
+        self._placement = start.placement
         self._world = start.placement.world if start.placement else 1
         self._plan = start.plan
         self._memory_kills = memory_kills()
@@ -146,6 +149,8 @@ class Attempt:
             except json_format.ParseError:
                 _LOG.warning("not an event: %s", line.rstrip())
                 continue
+            if self._world > 1 and event.reason == common_pb2.FAILURE_REASON_LOST and self._killed_for_memory():
+                event.reason, event.message = explain(MemoryError(), self._plan)
             if self._stop_state is None or event.state == common_pb2.RUN_STATE_SUCCEEDED:
                 self.log.append(event)
                 self._metrics.take(event)
@@ -162,9 +167,13 @@ class Attempt:
                 file.flush()
                 self._tail.append(line.rstrip())
 
+    def _killed_for_memory(self) -> bool:
+        return memory_kills() > self._memory_kills
+
     def _explain_exit(self, code: int) -> trainer_pb2.TrainingEvent:
         event = trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_FAILED)
-        by_kernel = code == -signal.SIGKILL and memory_kills() > self._memory_kills
+        # Of several processes the one that was killed is below the launcher, which ends with a code of its own.
+        by_kernel = (code == -signal.SIGKILL or self._world > 1) and self._killed_for_memory()
         if by_kernel or (code == -signal.SIGABRT and any(_NO_MEMORY in line for line in self._tail)):
             event.reason, event.message = explain(MemoryError(), self._plan)
         elif code == -signal.SIGKILL:
@@ -173,9 +182,13 @@ class Attempt:
         elif code < 0:
             event.reason = common_pb2.FAILURE_REASON_LOST
             event.message = f"The training process was ended by signal {-code}."
-        elif self._world > 1:
+        elif self._placement is not None:
             event.reason = common_pb2.FAILURE_REASON_LOST
-            event.message = f"One of the {self._world} training processes ended without a result; the log has more."
+            if any(word in line for line in self._tail for word in _NOT_ALL_THERE):
+                seconds, nodes = self._placement.start_seconds, len(self._placement.hosts)
+                event.message = f"Not all of the {nodes} nodes were there within {seconds:.0f} s."
+            else:
+                event.message = f"One of the {self._world} training processes ended without a result; the log has more."
             event.log_lines.extend(self._tail)
         else:
             event.reason = common_pb2.FAILURE_REASON_INTERNAL
@@ -251,6 +264,8 @@ class Attempts:
             folder = self._attempt_folder(*key)
             folder.mkdir(parents=True, exist_ok=True)
             placement = find_placement(request)
+            if placement is not None:
+                placement = replace(placement, start_seconds=self._start_seconds)
             job = Job(
                 module=self._module,
                 request=request,

@@ -20,6 +20,8 @@ from cellsparse_common.errors import Unavailable
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 20.0
 """A process that was silent for so long is lost."""
+GREETING_SECONDS = 5.0
+"""Who connects and does not say so soon who it is, is a stranger; others may wait behind it."""
 _RETRY_SECONDS = 0.2
 _LONGEST = 4096
 
@@ -57,7 +59,8 @@ class _Line:
         self._done.set()
 
     def first(self) -> str:
-        """Return the first line; empty if there is none in time."""
+        """Return the first line; empty if there is none soon."""
+        self._socket.settimeout(GREETING_SECONDS)
         try:
             return self._reader.readline(_LONGEST).decode(errors="replace").strip()
         except OSError:

@@ -6,9 +6,11 @@ one for each local process.
 """
 
 import json
+import math
 import os
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,8 @@ class Placement:
     """Processes on each node."""
     port: int
     """First of the ports used on every node."""
+    start_seconds: float = 120.0
+    """Seconds that all nodes have to be there."""
 
     @property
     def world(self) -> int:
@@ -51,7 +55,7 @@ class Placement:
 
 def here(processes: int) -> Placement:
     """Return a placement of all processes on this machine, on ports that are free now."""
-    return Placement(hosts=(LOOPBACK,), node=0, processes=processes, port=_free_ports(WORKER_PORTS + processes))
+    return Placement(hosts=(LOOPBACK,), node=0, processes=processes, port=_PORTS.take(WORKER_PORTS + processes))
 
 
 def alone(job: Path) -> list[str]:
@@ -74,6 +78,7 @@ def torchrun(job: Path, placement: Placement) -> list[str]:
         f"--master-addr={placement.hosts[0]}",
         f"--master-port={placement.port}",
         f"--local-addr={placement.hosts[placement.node]}",
+        f"--rdzv-conf=timeout={math.ceil(placement.start_seconds)}",
         "--max-restarts=0",
         "--module",
         "cellsparse_trainer.worker",
@@ -99,15 +104,31 @@ def threads(processes: int, environment: Mapping[str, str] = os.environ) -> dict
     return {name: environment.get(name, each) for name in names}
 
 
-def _free_ports(count: int) -> int:
-    """Return the first of some ports in a row that nobody listens on."""
-    # Below those that the kernel gives to connections, and elsewhere in every process.
-    span = _LAST_PORT - _FIRST_PORT
-    for attempt in range(span // count):
-        first = _FIRST_PORT + (os.getpid() * 131 + attempt * count) % (span - count)
-        if all(_is_free(port) for port in range(first, first + count)):
-            return first
-    raise OSError(f"No {count} ports in a row are free from {_FIRST_PORT} to {_LAST_PORT}.")
+class _Ports:
+    """Hands out ports in turn: those of an attempt look free until its processes have started, which takes seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    def take(self, count: int) -> int:
+        """Return the first of some ports in a row that nobody listens on, and that were not handed out lately.
+
+        Raises:
+            OSError: There are none.
+        """
+        # Below those that the kernel gives to connections, and elsewhere in every process.
+        span = _LAST_PORT - _FIRST_PORT - count
+        with self._lock:
+            for _ in range(span // count):
+                first = _FIRST_PORT + (os.getpid() * 131 + self._taken) % span
+                self._taken += count
+                if all(_is_free(port) for port in range(first, first + count)):
+                    return first
+        raise OSError(f"No {count} ports in a row are free from {_FIRST_PORT} to {_LAST_PORT}.")
+
+
+_PORTS = _Ports()
 
 
 def _is_free(port: int) -> bool:

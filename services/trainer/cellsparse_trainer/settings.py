@@ -12,6 +12,11 @@ class ProcessSettings(StoreSettings):
 
     cache_mib: int = Field(default=1024, ge=1, le=1_048_576)
     """Memory in MiB for training images that stay decoded, and as much for validation images; 1 to 1,048,576."""
+    target_dir: Path | None = None
+    """Folder for training targets that take long to make, shared by all trainings on this machine; it may be lost at
+    any time. Not set: every training makes its own. The local stack sets it."""
+    target_mib: int = Field(default=1024, ge=1, le=1_048_576)
+    """Most MiB in that folder, about; 1 to 1,048,576."""
 
 
 class TrainerSettings(ServerSettings, ProcessSettings):

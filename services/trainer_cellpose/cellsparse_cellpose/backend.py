@@ -28,6 +28,7 @@ from cellsparse_trainer.prefetch import Batches
 from cellsparse_trainer.ranks import ALONE, Ranks
 from cellsparse_trainer.samples import Sample
 from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.shelf import find_shelf
 
 __all__ = [
     "EXPORTS",
@@ -61,9 +62,8 @@ def create(
         InvalidArgument: No image has a labelled cell, or the device is missing.
     """
     place = own_gpu(find_device(device), ranks)  # first: what is missing is said before any image is read
-    return CellposeTraining(
-        config, Sampler(config, train, ranks), Together(ranks, place, config.plan.gradient_format), place, start
-    )
+    sampler = Sampler(config, train, ranks, find_shelf())
+    return CellposeTraining(config, sampler, Together(ranks, place, config.plan.gradient_format), place, start)
 
 
 class CellposeTraining:

@@ -4,7 +4,9 @@ Flows are Cellpose's own, made once per image and on labelled cells only; a crop
 Whatever a crop shows from outside its image is not labelled, so it carries no supervision.
 """
 
+import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import cv2
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.shelf import Arrays, Shelf
 
 LIKELY = -2
 """Marks pixels of a crop that nobody labelled and that are most likely background."""
@@ -57,18 +60,19 @@ class Crop:
     """Flows (y, x), zero outside labelled cells, shape (2, S, S)."""
 
 
-def make_targets(label: NDArray[np.int32], likely: NDArray[np.bool_] | None = None) -> Targets:
+def make_targets(
+    label: NDArray[np.int32], likely: NDArray[np.bool_] | None = None, shelf: Shelf | None = None
+) -> Targets:
     """Runs Cellpose's heat diffusion on the labelled cells.
 
     Args:
         label: Label image, shape (Y, X): -1 not labelled, 0 background, n > 0 cell n. It is not changed.
         likely: Unlabelled pixels that are most likely background, shape (Y, X); None for none.
+        shelf: Where flows of the same cells may be, made for another training; None for nowhere.
 
     Returns:
         The targets of the image.
     """
-    from cellpose import dynamics  # loads torch, which the processes that only cut crops do without
-
     packed = None if likely is None else np.packbits(likely, axis=1)
     cells = _renumber(label)
     inside = np.flatnonzero(cells)
@@ -83,17 +87,34 @@ def make_targets(label: NDArray[np.int32], likely: NDArray[np.bool_] | None = No
             background=background,
             likely=packed,
         )
-    flow, centers = dynamics.masks_to_flows_cpu(cells)
+    made = _flows(cells, inside) if shelf is None else shelf.get(_key(cells), lambda: _flows(cells, inside))
     corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]
     areas = np.bincount(cells.ravel())[1:]
     return Targets(
         inside=inside,
-        flow=flow.reshape(2, -1)[:, inside].astype(np.float32),
-        centers=np.array(centers, np.int64) + np.array(corners, np.int64),
+        flow=made["flow"],
+        centers=np.asarray(made["centers"], np.int64) + np.array(corners, np.int64),
         diameter=max(SMALLEST_DIAMETER, float(np.median(np.sqrt(areas))) * 2 / np.pi**0.5),
         background=background,
         likely=packed,
     )
+
+
+def _flows(cells: NDArray[np.int32], inside: NDArray[np.int64]) -> Arrays:
+    """Returns the unit flows (y, x) of numbered cells at their pixels, and the cells' centers in their boxes."""
+    from cellpose import dynamics  # loads torch, which the processes that only cut crops do without
+
+    flow, centers = dynamics.masks_to_flows_cpu(cells)
+    return {
+        "flow": flow.reshape(2, -1)[:, inside].astype(np.float32),
+        "centers": np.array(centers, np.int64),
+    }
+
+
+def _key(cells: NDArray[np.int32]) -> str:
+    """Returns what stands for these cells: no background, so that label sets that differ in it alone share flows."""
+    about = f"cellpose {version('cellpose')} flows {cells.shape}"
+    return hashlib.sha256(about.encode() + cells.tobytes()).hexdigest()
 
 
 def cut(sample: Sample, targets: Targets, matrix: NDArray[np.float64], size: int) -> Crop:

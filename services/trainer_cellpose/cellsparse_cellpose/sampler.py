@@ -14,6 +14,7 @@ from cellsparse_trainer.background import likely_background
 from cellsparse_trainer.cache import Recent
 from cellsparse_trainer.ranks import ALONE, Ranks, crop_random
 from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.shelf import Shelf
 
 UNIFORM_TRIES = 50
 """Crops placed anywhere in an image before one is placed on a labelled pixel instead."""
@@ -65,10 +66,12 @@ class Sampler:
         steps_per_epoch: Batches that show every image once.
     """
 
-    def __init__(self, config: Config, samples: Sequence[Sample], ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, config: Config, samples: Sequence[Sample], ranks: Ranks = ALONE, shelf: Shelf | None = None
+    ) -> None:
         """Makes the targets of all images once; the newest of them and a summary of each stay in memory.
 
-        Batches hold the crops that are the share of `ranks`.
+        Batches hold the crops that are the share of `ranks`; targets may come from a `shelf`.
 
         Raises:
             InvalidArgument: No image has a labelled cell.
@@ -76,6 +79,7 @@ class Sampler:
         self._config = config
         self._ranks = ranks
         self._samples = samples
+        self._shelf = shelf
         self._targets = Recent(self._make, TARGET_BYTES)
         self._about = [_summary(self._targets[index]) for index in range(len(samples))]
         found = list(enumerate(self._about))
@@ -91,8 +95,8 @@ class Sampler:
     def _make(self, index: int) -> Targets:
         sample = self._samples[index]
         if self._config.likely_background == 0:
-            return make_targets(sample.label)
-        return make_targets(sample.label, likely_background(sample.image, sample.label))
+            return make_targets(sample.label, shelf=self._shelf)
+        return make_targets(sample.label, likely_background(sample.image, sample.label), self._shelf)
 
     def batch(self, step: int) -> Batch:
         """Draws the batch of a step (from 0)."""

@@ -52,7 +52,7 @@ def report(curves):
         "members": [],
         "curves": curves,
         "best": {"overall": best, "by_backend": {"unet": best}},
-        "cost": {"training_seconds": 65.0},
+        "cost": {"training_seconds": 65.0, "gpu_seconds": 130.0, "annotated_cells_of_largest_label_set": 8},
     }
 
 
@@ -201,7 +201,9 @@ def test_a_report_is_written_with_its_plots(known, capsys, tmp_path):
     assert {path.rpartition("/")[2] for path in document["written"]} == names
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == known.state.report
     assert run(["study", "report", "second", "--out", str(tmp_path / "early")]) == 0
-    assert "has not ended" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "has not ended" in shown.err
+    assert "1:05 of training, 130 GPU-seconds, 8 annotated cells" in shown.out
 
 
 def test_plots_of_the_papers_grid_and_of_varied_settings(tmp_path):
@@ -219,6 +221,9 @@ def test_plots_of_the_papers_grid_and_of_varied_settings(tmp_path):
         f"{name}-steps=5.svg".replace("5", steps) for name in ("f1", "ap", "counts") for steps in ("5", "9")
     }
     assert all(path.stat().st_size > 1000 for path in written)
+    # Where all cells were kept there is a line, in the counts, too: matplotlib notes the texts of a legend.
+    for name, line in (("f1", "all cells"), ("counts", "all cells, none"), ("counts", "all cells, shifted")):
+        assert f"<!-- {line} -->" in (tmp_path / f"{name}-steps=5.svg").read_text()
     # Nothing to draw is no error: no member has scores, or all train on the dataset's own labels.
     assert write_plots(tmp_path, report([])) == []
     assert write_plots(tmp_path, report([curve(mode="", background="", k="")])) == []

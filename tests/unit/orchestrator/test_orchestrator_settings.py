@@ -4,6 +4,7 @@ import pytest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.settings import load
+from cellsparse_orchestrator.launchers.local import _command
 from cellsparse_orchestrator.settings import OrchestratorSettings
 
 
@@ -68,3 +69,15 @@ def test_the_cluster_needs_a_file_and_more_patience(environment):
     assert load(OrchestratorSettings).lost_seconds == 30
     environment.setenv("CELLSPARSE_LOST_SECONDS", "5")
     assert load(OrchestratorSettings).lost_seconds == 5
+
+
+def test_trainings_of_the_local_stack_share_targets_unless_told_where(environment, tmp_path):
+    environment.setenv("CELLSPARSE_HOME", str(tmp_path))
+    environment.delenv("CELLSPARSE_TARGET_DIR", raising=False)
+    folder = _command("cellpose", "cellsparse_cellpose", load(OrchestratorSettings)).environment[
+        "CELLSPARSE_TARGET_DIR"
+    ]
+    assert folder == str(tmp_path / "targets" / "cellpose")
+    environment.setenv("CELLSPARSE_TARGET_DIR", "/elsewhere")
+    command = _command("cellpose", "cellsparse_cellpose", load(OrchestratorSettings))
+    assert command.environment["CELLSPARSE_TARGET_DIR"] == "/elsewhere"

@@ -29,6 +29,7 @@ def member(number, f1=None, **fields):
         "annotated_cells": 16,
         "training_seconds": 10.0,
         "device": "cpu",
+        "processes": 1,
         "settings": {"steps": "5"},
         **fields,
     }
@@ -47,7 +48,7 @@ def test_means_over_seeds_best_models_and_cost(study):
     members = [
         member(1, 0.8, seed=0),
         member(2, 0.6, seed=1),
-        member(3, 0.9, settings={"steps": "9"}, device="cuda", training_seconds=3.0),
+        member(3, 0.9, settings={"steps": "9"}, device="cuda", training_seconds=3.0, processes=4),
         member(4, 0.9, k=0, dataset_id="ds-all", annotated_cells=90, settings={"steps": "9"}),
         member(5, 0.5, backend="stardist"),
         member(6),
@@ -64,6 +65,7 @@ def test_means_over_seeds_best_models_and_cost(study):
     assert found["best"]["overall"]["number"] == 3  # equal F1 with fewer labelled cells
     assert found["best"]["by_backend"]["stardist"]["model_id"] == "run-5"
     cost = found["cost"]
+    assert cost["gpu_seconds"] == 12.0 == found["members"][2]["gpu_seconds"]  # each of the four processes has a GPU
     assert cost["training_seconds_by_device"] == {"cpu": 50.0, "cuda": 3.0}
     assert cost["training_seconds_by_backend"] == {"unet": 43.0, "stardist": 10.0}
     assert cost["annotated_cells_by_label_set"] == {"ds-4": 16, "ds-all": 90}

@@ -81,6 +81,19 @@ def test_strangers_are_sent_away(port, losses):
     leader.close()
 
 
+def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch):
+    monkeypatch.setattr(crew, "GREETING_SECONDS", 0.2)
+    monkeypatch.setattr(crew, "SILENT_SECONDS", 30.0)
+    leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
+    with socket.create_connection((HOST, port)):
+        follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=5)
+        leader.gather(10)
+    leader.begin(3)
+    assert follower.begin() == 3
+    leader.end()
+    leader.close()
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_that_ends_is_lost_at_once(port, losses, which):
     leader, (follower,) = meet(port, losses)

@@ -1,5 +1,7 @@
 """The kernel's kills for want of memory, and what a killed training process is then said to have died of."""
 
+import itertools
+
 import pytest
 from support.cellsparse_fake.config import resolve
 from support.server_process import TESTS
@@ -67,7 +69,15 @@ def test_an_allocation_that_fails_outside_of_python_ran_out_of_memory_too(tmp_pa
     assert "batch 2 and crop 32" in last.message
 
 
-def failed(tmp_path, monkeypatch, kills, learning_rate):
+def test_one_of_several_processes_killed_by_the_kernel_ran_out_of_memory(tmp_path, monkeypatch):
+    """Whoever notices first: the others say that they lost it, and the launcher ends with a code of its own."""
+    kills = itertools.chain([3], itertools.repeat(4))
+    last = failed(tmp_path, monkeypatch, kills, 0.8, processes=2)
+    assert last.reason == common_pb2.FAILURE_REASON_OUT_OF_MEMORY
+    assert "batch 2 and crop 32" in last.message
+
+
+def failed(tmp_path, monkeypatch, kills, learning_rate, processes=1):
     url = f"file://{tmp_path / 'store'}"
     store = open_store(StoreSettings(store_url=url))
     write_dataset(store)
@@ -75,7 +85,9 @@ def failed(tmp_path, monkeypatch, kills, learning_rate):
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     counts = iter(kills)
     monkeypatch.setattr(attempts, "memory_kills", lambda: next(counts))
-    settings = trainer_pb2.TrainingSettings(learning_rate=learning_rate, unet=trainer_pb2.UnetSettings())
+    settings = trainer_pb2.TrainingSettings(
+        learning_rate=learning_rate, processes_per_node=processes, unet=trainer_pb2.UnetSettings()
+    )
     request = trainer_pb2.StartTrainingRequest(run_id="run-1", attempt=1, dataset_id="ds-tiny", settings=settings)
     here = attempts.Attempts("support.cellsparse_fake.backend", tmp_path / "work", store, 5.0)
     assert here.start(request, resolve(settings, 1).plan)

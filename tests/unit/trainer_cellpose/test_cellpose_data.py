@@ -6,6 +6,7 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample
 
 from cellsparse_cellpose.data import cut, make_targets, place
 from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.shelf import Shelf
 
 
 def dense_flow(label: np.ndarray) -> np.ndarray:
@@ -104,3 +105,23 @@ def test_the_given_arrays_stay_as_they_are() -> None:
     )
     np.testing.assert_array_equal(sample.label, before[0])
     np.testing.assert_array_equal(sample.image, before[1])
+
+
+def test_label_sets_with_the_same_cells_share_flows(tmp_path, monkeypatch) -> None:
+    made, flows = [], dynamics.masks_to_flows_cpu
+
+    def counted(cells):
+        made.append(cells)
+        return flows(cells)
+
+    monkeypatch.setattr(dynamics, "masks_to_flows_cpu", counted)
+    shelf = Shelf(tmp_path, 2**20)
+    expected = make_targets(disc_sample().label)
+    for background in (True, False):
+        found = make_targets(disc_sample(background=background).label, shelf=shelf)
+        np.testing.assert_array_equal(found.flow, expected.flow)
+        np.testing.assert_array_equal(found.centers, expected.centers)
+        assert bool(found.background) == background
+    assert len(made) == 2
+    make_targets(np.where(disc_sample().label == 7, -1, disc_sample().label), shelf=shelf)
+    assert len(made) == 3

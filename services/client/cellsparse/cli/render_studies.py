@@ -1,6 +1,7 @@
 """How studies look on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -70,6 +71,12 @@ def member_line(study: study_pb2.Study, member: study_pb2.StudyMember) -> str:
     else:
         parts.append(f"{state}: {member.message}" if member.message else state)
     return "  ".join(parts)
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """Return what a study has cost, from its report's `cost`."""
+    spent = f"{duration(cost['training_seconds'])} of training, {cost.get('gpu_seconds', 0.0):.0f} GPU-seconds"
+    return f"cost: {spent}, {cost['annotated_cells_of_largest_label_set']} annotated cells in the largest label set"
 
 
 def labels_text(member: study_pb2.StudyMember) -> str:

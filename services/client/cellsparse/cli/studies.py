@@ -180,6 +180,7 @@ def report(
     lines = [f"wrote {out / 'report.json'}, members.csv and {len(written) - 2} plots"]
     if best:
         lines.append(f"best model {best['model_id']}: {best['backend']}, F1 {best['f1']:.3f} at IoU {best['iou']:g}")
+    lines.append(render_studies.cost_line(found.document["cost"]))
     document = {"written": [str(path) for path in written], "complete": found.complete, "best": best}
     output.result({**document, "cost": found.document["cost"]}, "\n".join(lines))
 

@@ -197,6 +197,7 @@ def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:
         f"{ENV_PREFIX}OWNER_PID": str(os.getpid()),
         f"{ENV_PREFIX}WORK_DIR": str(command.home / "work" / name),
     }
+    environment.setdefault(f"{ENV_PREFIX}TARGET_DIR", str(command.home / "targets" / name))
     return command
 
 

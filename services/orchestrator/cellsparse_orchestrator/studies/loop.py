@@ -63,7 +63,7 @@ class StudyLoop(threading.Thread):
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._end.is_set():
-            seen = self._bell.count(STUDIES)
+            seen = self._bell.last(STUDIES)
             try:
                 self.step()
             except CellsparseError as error:

@@ -3,13 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from cellsparse_orchestrator import states as run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import DatasetRow, ModelRow, RunRow, StudyMemberRow, StudyRow
+from cellsparse_orchestrator.db.tables import (
+    AttemptRow,
+    DatasetRow,
+    EventRow,
+    ModelRow,
+    RunRow,
+    StudyMemberRow,
+    StudyRow,
+)
 from cellsparse_orchestrator.events import Bell
 from cellsparse_orchestrator.runs import STUDIES, parse_settings
 from cellsparse_orchestrator.studies import states
@@ -88,7 +96,7 @@ class StudyProgress:
             if run is None or run_states.state_number(run.state) not in run_states.FINAL:
                 return
             member = to_member(row)
-            _take_run(member, run)
+            _take_run(member, run, training_seconds(session, run.id))
             model = session.scalar(select(ModelRow).where(ModelRow.id == row.run_id))
             if model is not None:
                 member.step = model.step
@@ -201,13 +209,28 @@ _AFTER_RUN = {
 }
 
 
-def _take_run(member: study_pb2.StudyMember, run: RunRow) -> None:
+def training_seconds(session: Session, run_id: str) -> float:
+    """Return how long a run's attempts have trained; what they waited for, or paused between them, is not training."""
+    begun = (
+        select(EventRow.attempt, func.min(EventRow.time))
+        .where(EventRow.run_id == run_id, EventRow.state == run_states.state_name(run_states.RUNNING))
+        .group_by(EventRow.attempt)
+    )
+    ended = select(AttemptRow.number, AttemptRow.ended_at).where(AttemptRow.run_id == run_id)
+    ends = dict(session.execute(ended).tuples().all())
+    spans = [(time, ends.get(number)) for number, time in session.execute(begun).tuples()]
+    return sum((end - time).total_seconds() for time, end in spans if end is not None)
+
+
+def _take_run(member: study_pb2.StudyMember, run: RunRow, seconds: float) -> None:
     """Keep of an ended run what the report needs."""
     member.state = _AFTER_RUN[run_states.state_number(run.state)]
     member.reason, member.message = run_states.reason_number(run.reason), run.message
     member.attempts = run.attempts
-    if run.started_at is not None and run.ended_at is not None:
-        member.training_seconds = (run.ended_at - run.started_at).total_seconds()
+    if seconds:
+        settings = parse_settings(run.settings)
+        member.training_seconds = seconds
+        member.processes = max(1, settings.nodes) * max(1, settings.processes_per_node)
     if run.progress:
         progress = trainer_pb2.TrainingEvent.FromString(run.progress)
         member.peak_memory_mib, member.device = progress.peak_memory_mib, progress.device

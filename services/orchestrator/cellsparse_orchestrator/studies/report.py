@@ -77,6 +77,8 @@ _PLAIN = (
     "reason",
     "message",
     "training_seconds",
+    "processes",
+    "gpu_seconds",
     "peak_memory_mib",
     "device",
     "attempts",
@@ -103,6 +105,8 @@ def _row(member: study_pb2.StudyMember) -> Row:
         "reason": reason_name(member.reason).lower(),
         "message": member.message,
         "training_seconds": round(member.training_seconds, 3),
+        "processes": member.processes,
+        "gpu_seconds": round(member.training_seconds * member.processes, 3) if member.device == "cuda" else 0.0,
         "peak_memory_mib": round(member.peak_memory_mib, 1),
         "device": member.device,
         "attempts": member.attempts,
@@ -193,10 +197,11 @@ def _best(scored: Sequence[Row]) -> Row | None:
 
 
 def _cost(rows: Sequence[Row]) -> Row:
-    """Return what was spent: seconds of training by device and backend, and labelled cells by label set."""
+    """Return what was spent: GPU-seconds, seconds of training by device and backend, labelled cells by label set."""
     trained = [row for row in rows if row["training_seconds"]]
     label_sets = {row["dataset_id"]: row["annotated_cells"] for row in rows if row["annotated_cells"]}
     return {
+        "gpu_seconds": _seconds(trained, "gpu_seconds"),
         "training_seconds": _seconds(trained),
         "training_seconds_by_device": {
             device or "unknown": _seconds(found) for device, found in _groups(trained, lambda row: row["device"])
@@ -211,8 +216,8 @@ def _cost(rows: Sequence[Row]) -> Row:
     }
 
 
-def _seconds(rows: Iterable[Row]) -> float:
-    return round(math.fsum(row["training_seconds"] for row in rows), 3)
+def _seconds(rows: Iterable[Row], name: str = "training_seconds") -> float:
+    return round(math.fsum(row[name] for row in rows), 3)
 
 
 def _groups(rows: Iterable[Row], key: Callable[[Row], K]) -> list[tuple[K, list[Row]]]:

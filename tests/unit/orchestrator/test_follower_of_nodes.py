@@ -1,0 +1,108 @@
+"""An attempt on several nodes is followed on the first one."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.progress import Attempt
+from cellsparse_orchestrator.trainer_client import Follower, Patience
+from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+FAILED = common_pb2.RUN_STATE_FAILED
+LOST, MEMORY = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_OUT_OF_MEMORY
+SECONDS = 10.0
+
+
+class Node(trainer_pb2_grpc.TrainerServiceServicer):
+    """A trainer whose attempt has ended."""
+
+    def __init__(self, reason, message):
+        self.asked = []
+        self.gone = False
+        self._event = trainer_pb2.TrainingEvent(sequence=1, state=FAILED, reason=reason, message=message)
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        trainer_pb2_grpc.add_TrainerServiceServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def Describe(self, request, context):
+        return trainer_pb2.DescribeResponse()
+
+    def StartTraining(self, request, context):
+        self.asked.append(request)
+        return trainer_pb2.StartTrainingResponse(started=True)
+
+    def WatchTraining(self, request, context):
+        if self.gone:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        yield trainer_pb2.WatchTrainingResponse(event=self._event)
+
+    def stop(self):
+        self._server.stop(0)
+
+
+class Places:
+    """A launcher with the nodes of one attempt."""
+
+    def __init__(self, hosts):
+        self._service = Service(name="unet", address=hosts[0], hosts=tuple(hosts))
+
+    def place(self, *_):
+        return self._service
+
+    find = place
+
+    def notify(self, *_):
+        pass
+
+
+def outcome(hosts):
+    settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
+    attempt = Attempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
+    follower = Follower(
+        attempt,
+        Places(hosts),
+        Patience(start=SECONDS, lost=SECONDS, stop=SECONDS),
+        store=lambda *_: None,
+        accepted=lambda *_: None,
+        waits=lambda *_: None,
+        news=lambda: None,
+    )
+    follower.start()
+    follower.join(SECONDS)
+    return follower.outcome
+
+
+@pytest.fixture
+def node():
+    made = []
+
+    def make(reason, message):
+        made.append(Node(reason, message))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def test_the_reason_is_that_of_the_node_where_it_lies(node):
+    nodes = [node(LOST, "Rank 2 of 3 is gone."), node(LOST, "Rank 0 is gone."), node(MEMORY, "Memory ran out.")]
+    found = outcome([one.address for one in nodes])
+    assert (found.state, found.reason, found.message) == (FAILED, MEMORY, "Memory ran out.")
+    assert [[request.placement.node for request in one.asked] for one in nodes] == [[0], [1], [2]]
+
+
+def test_a_node_that_is_gone_explains_nothing(node):
+    nodes = [node(LOST, "Rank 1 of 2 is gone."), node(MEMORY, "")]
+    nodes[1].gone = True
+    found = outcome([one.address for one in nodes])
+    assert (found.reason, found.message) == (LOST, "Rank 1 of 2 is gone.")
+
+
+def test_a_reason_that_the_first_node_knows_stays(node):
+    nodes = [node(common_pb2.FAILURE_REASON_STORAGE, "The store is full."), node(MEMORY, "Memory ran out.")]
+    found = outcome([one.address for one in nodes])
+    assert (found.reason, found.message) == (common_pb2.FAILURE_REASON_STORAGE, "The store is full.")

@@ -1,0 +1,98 @@
+"""Many runs asked for at once."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import Engine, event
+
+from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
+from cellsparse_orchestrator.clock import now, timestamp
+from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.events import Bell
+from cellsparse_orchestrator.runs import Filter, Runs
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
+
+SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
+SECONDS = 10.0
+
+
+@pytest.fixture
+def database(tmp_path):
+    opened = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    Datasets(opened).add(dataset_pb2.Dataset(id="ds-1", name="tiny", created_at=timestamp(now())))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def runs(database):
+    return Runs(database, Bell())
+
+
+@pytest.fixture
+def commits():
+    """One entry for every transaction that was committed."""
+    seen = []
+
+    def note(connection):
+        seen.append(connection)
+
+    event.listen(Engine, "commit", note)
+    yield seen
+    event.remove(Engine, "commit", note)
+
+
+def ask_while_busy(database, runs, requests):
+    """Ask for runs while somebody else writes; return what each call returned or raised."""
+    found = [None] * len(requests)
+
+    def ask(number):
+        try:
+            found[number] = runs.add(f"run-{number}", "", requests[number])
+        except CellsparseError as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(len(requests))]
+    with database.write():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    return found
+
+
+def request(dataset_id="ds-1", **fields):
+    return orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=SETTINGS, **fields)
+
+
+def test_those_that_wait_are_queued_in_one_transaction(database, runs, commits):
+    made = ask_while_busy(database, runs, [request() for _ in range(8)])
+    assert [run.id for run in made] == [f"run-{number}" for number in range(8)]
+    assert [run.queue_position for run in made] == list(range(1, 9))
+    assert [run.message for run in made[:3]] == [
+        "waiting: next to start",
+        "waiting: 1 run ahead",
+        "waiting: 2 runs ahead",
+    ]
+    assert len(commits) <= 4  # the other writer, the first, all others; and perhaps one that came late
+    assert all(len(runs.events(run.id, 0)[0]) == 1 for run in made)
+
+
+def test_one_that_cannot_be_queued_stops_no_other(database, runs):
+    asked = [
+        request(),
+        request("ds-none"),
+        request(request_id="once"),
+        request(request_id="once", priority=1),
+        request(),
+    ]
+    made = ask_while_busy(database, runs, asked)
+    assert isinstance(made[1], NotFound)
+    assert isinstance(made[3], AlreadyExists)
+    kept, _ = runs.page(common_pb2.PageRequest(), Filter())
+    assert [run.id for run in kept] == ["run-4", "run-2", "run-0"]
+    assert [run.queue_position for run in (made[0], made[2], made[4])] == [1, 2, 3]

@@ -1,0 +1,63 @@
+"""Where the processes of an attempt are."""
+
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cellsparse_common.settings import StoreSettings
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from cellsparse_trainer.attempts import Attempts
+from cellsparse_trainer.launch import LOOPBACK, WORKER_PORTS, here, torchrun
+
+
+def ports(placement):
+    return set(range(placement.port, placement.port + WORKER_PORTS + placement.processes))
+
+
+def test_attempts_that_begin_at_once_get_ports_of_their_own():
+    """Before either listens: two runs of one trainer would meet each other's processes."""
+    taken = [ports(here(processes)) for processes in (2, 8, 2, 3)]
+    assert len(set.union(*taken)) == sum(map(len, taken))
+
+
+def test_ports_in_use_are_left_out():
+    first = here(2)
+    with socket.create_server((LOOPBACK, first.port + 2 * len(ports(first)) - 1)):
+        found = [ports(here(2)) for _ in range(3)]
+        assert not any(first.port + 2 * len(ports(first)) - 1 in each for each in found)
+
+
+def test_nodes_have_as_long_to_come_as_the_trainer_says():
+    """Torchrun's own deadline is ten minutes."""
+    placement = replace(here(2), start_seconds=7.5)
+    assert "--rdzv-conf=timeout=8" in torchrun(Path("job.json"), placement)
+
+
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        ("DistStoreError: Timed out after 8 seconds waiting for clients. 1/2 clients joined.", "2 nodes were there"),
+        ("ImportError: no such thing", "One of the 2 training processes ended"),
+    ],
+)
+def test_what_ended_torchrun_is_told(tmp_path, monkeypatch, printed, sentence):
+    store = open_store(StoreSettings(store_url=f"file://{tmp_path / 'store'}"))
+
+    def launcher(job, placement):
+        return [sys.executable, "-c", f"import sys; sys.exit({printed!r})"]
+
+    here = Attempts("none", tmp_path / "work", store, 5.0, launcher=launcher, start_seconds=8.0)
+    settings = trainer_pb2.TrainingSettings(nodes=2, unet=trainer_pb2.UnetSettings())
+    placement = trainer_pb2.Placement(hosts=["127.0.0.1", "127.0.0.2"], node=0, port=29400)
+    here.start(
+        trainer_pb2.StartTrainingRequest(
+            run_id="run-1", attempt=1, dataset_id="ds-1", settings=settings, placement=placement
+        )
+    )
+    last = list(here.log("run-1", 1).follow(0, lambda: True))[-1]
+    assert last.reason == common_pb2.FAILURE_REASON_LOST
+    assert sentence in last.message
