@@ -167,6 +167,7 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
         scores = validation_scores(training.model(), setup.validation)
         best = record.add(scores["score"])
         _save(setup, step, scores, record, best=best)
+        checkpoints.wait()  # the other processes begin with the newest checkpoint: it must not change under them
         report(watch.report(step, scores, step))
     if setup.start and record.best is None:
         record.add(setup.start["score"])
