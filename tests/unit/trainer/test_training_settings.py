@@ -147,6 +147,12 @@ def test_the_documented_crop_depth_is_the_presets(backend, preset, side):
     assert config.plan.crop_depth == int(listed[1])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_percentiles_that_leave_no_image_are_refused(backend):
+    with pytest.raises(ValueError, match="both 50"):
+        resolve(backend, trainer_pb2.TrainingSettings(lower_percentile=50, upper_percentile=50))
+
+
 def parse(text):
     text = text.strip()
     if text in ("true", "false"):
