@@ -88,7 +88,9 @@ class Attempt:
         self._stop_state: trainer_pb2.TrainingEvent | None = None
         self._reaper: threading.Timer | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        (job.folder / _REQUEST).write_text(json_format.MessageToJson(job.request))
+        whole = job.folder / f"{_REQUEST}.new"  # a server killed in between must not leave half of it
+        whole.write_text(json_format.MessageToJson(job.request))
+        whole.replace(job.folder / _REQUEST)
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
         environment = {**os.environ, **start.environment(), "PYTHONUNBUFFERED": "1"}
         self._process = nursery.start(start.command(job.write()), environment)

@@ -11,13 +11,17 @@ from cellsparse_trainer.ranks import Ranks
 # Names, not classes: this package imports no framework.
 _OUT_OF_MEMORY_CLASSES = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError", "_ArrayMemoryError"}
 _OUT_OF_MEMORY_TEXTS = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "CUDA out of memory",
-    "OOM when allocating",
-    "Insufficient memory",  # OpenCV's
+    "defaultcpuallocator: can't allocate memory",
+    "defaultcpuallocator: not enough memory",
+    "out of memory",  # torch says "CUDA out of memory" of its own pool, and "CUDA error: out of memory" of the driver
+    "oom when allocating",
+    "failed to allocate memory",  # TensorFlow's
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "insufficient memory",  # OpenCV's
     "std::bad_alloc",
 )
+"""In lower case."""
 
 _DESERTED_CLASSES = {
     "DistBackendError",
@@ -48,9 +52,8 @@ def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.Failur
         error: What ended it.
         plan: Its plan, if it got that far; names the batch and crop that did not fit into memory.
     """
-    if _is_out_of_memory(error):
-        size = f" with batch {plan.batch_size} and crop {plan.crop_size}" if plan else ""
-        return common_pb2.FAILURE_REASON_OUT_OF_MEMORY, f"Memory ran out{size}; try a smaller batch_size or crop_size."
+    if is_out_of_memory(error):
+        return common_pb2.FAILURE_REASON_OUT_OF_MEMORY, _memory_sentence(plan)
     if isinstance(error, FloatingPointError):
         sentence = f"{error} Try a lower learning_rate; checkpoints from before are kept."
         return common_pb2.FAILURE_REASON_USER_ERROR, sentence
@@ -75,7 +78,20 @@ def explain_of_several(error: BaseException, plan: Plan | None, ranks: Ranks) ->
     return explain(error, plan)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, of the machine or of a GPU; frameworks have many words for it."""
+    if isinstance(error, CellsparseError):  # ours say what they are
+        return False
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    return type(error).__name__ in _OUT_OF_MEMORY_CLASSES or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
+    said = str(error).lower()
+    return type(error).__name__ in _OUT_OF_MEMORY_CLASSES or any(text in said for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def _memory_sentence(plan: Plan | None) -> str:
+    if plan is None:
+        return "Memory ran out; try a smaller batch_size or crop_size."
+    size = f" with batch {plan.batch_size} and crop {plan.crop_size}"
+    if plan.crop_depth is None:
+        return f"Memory ran out{size}; try a smaller batch_size or crop_size."
+    return f"Memory ran out{size}, {plan.crop_depth} planes deep; try a smaller batch_size, crop_size or crop_depth."

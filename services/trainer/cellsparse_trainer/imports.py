@@ -53,7 +53,7 @@ def publish_upload(place: Place, serialized_request: bytes, folder: Path) -> Non
     record = read_record(source, backend.NAME)
     target = folder / "model"
     target.mkdir()
-    _take_in(backend, source, target, request.settings, record)
+    _take_in(backend, source, target, request.settings, record, place.device)
     publish_model(store, request.model_id, target, _card(backend, request, record))
 
 
@@ -124,12 +124,16 @@ def _take_in(
     target: Path,
     settings: trainer_pb2.ImportSettings,
     record: Mapping[str, Any] | None,
+    device: str,
 ) -> None:
-    """Let the backend write the model, and see that it opens and segments."""
+    """Let the backend write the model, and see that it opens and segments.
+
+    On the device that predictions use: TensorFlow cannot change it later in the same process.
+    """
     config = None if record is None else record["config"]
     try:
         backend.import_model(source, target, settings, config)
-        backend.open_model(target, "cpu").predict(_noise(_axes(record)))
+        backend.open_model(target, device).predict(_noise(_axes(record)))
     except CellsparseError:
         raise
     except Exception as error:  # whatever damaged files make a framework raise

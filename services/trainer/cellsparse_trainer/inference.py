@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from cellsparse_common.datasets import read_image, read_labels
-from cellsparse_common.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse_common.errors import (
+    CellsparseError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 from cellsparse_common.images import Image, decode_image, normalize, to_gray
 from cellsparse_common.labels import count_cells, encode_labels, without_small
 from cellsparse_common.matching import Counts, match_counts
@@ -23,6 +30,7 @@ from cellsparse_common.storage import open_store
 from cellsparse_common.vector_output import encode_geojson, encode_rois
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.backend import Backend, Labels, Model, StackModel
+from cellsparse_trainer.failures import is_out_of_memory
 from cellsparse_trainer.model_store import fetch_model
 
 T = TypeVar("T")
@@ -65,6 +73,8 @@ class InferenceProcess:
         Raises:
             DeadlineExceeded: It took longer.
             Unavailable: The process died.
+            ResourceExhausted: Memory ran out, and the process lives.
+            RuntimeError: What a framework raised, in words: its own classes cannot be told here without loading it.
         """
         end = time.monotonic() + seconds
         if not self._turn.acquire(timeout=max(seconds, 0)):
@@ -74,7 +84,7 @@ class InferenceProcess:
                 self._pool = ProcessPoolExecutor(
                     1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
                 )
-            future = self._pool.submit(work, *args)
+            future = self._pool.submit(_run, what, work, args)
             return future.result(max(end - time.monotonic(), 0.1))
         except TimeoutError as error:
             self._kill()
@@ -111,6 +121,18 @@ class InferenceProcess:
                         self._kill()
                 finally:
                     self._turn.release()
+
+
+def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """Do a call's work in the process, and raise nothing that only a framework can read."""
+    try:
+        return work(*args)
+    except CellsparseError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ResourceExhausted(f"Memory ran out in the {what}; try again, or with a smaller image.") from error
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> bytes:

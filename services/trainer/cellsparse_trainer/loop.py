@@ -159,10 +159,16 @@ def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], boo
 
 def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
     training, plan, checkpoints = setup.training, setup.plan, setup.checkpoints
-    step, record = _resume(training, checkpoints)
+    step, record, owed = _resume(training, checkpoints, plan)
     watch = Stopwatch(plan, setup.items)
     scores: dict[str, float] = {}
     written, stopping = time.monotonic(), False
+    if owed:
+        scores = validation_scores(training.model(), setup.validation)
+        best = record.add(scores["score"])
+        _save(setup, step, scores, record, best=best)
+        checkpoints.wait()  # the other processes begin with the newest checkpoint: it must not change under them
+        report(watch.report(step, scores, step))
     if setup.start and record.best is None:
         record.add(setup.start["score"])
         checkpoints.write(0, record.best, {LATEST, BEST}, training.save, best=record.best, stale=record.stale)
@@ -182,9 +188,7 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
         due = step % plan.checkpoint_every == 0 or time.monotonic() - written >= plan.checkpoint_seconds
         saved = due or improved or stopping or step == plan.steps or record.exhausted(plan.patience)
         if saved:
-            names: set[Name] = {LATEST, BEST} if improved else {LATEST}
-            score = scores.get("score")
-            checkpoints.write(step, score, names, training.save, best=record.best, stale=record.stale)
+            _save(setup, step, scores, record, best=improved)
             written = time.monotonic()
         if saved or scores or watch.due():
             report(watch.report(step, scores, step if saved else None))
@@ -193,6 +197,12 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
     # A checkpoint may lie beyond the last step: a later attempt can ask for fewer steps.
     finished = step >= plan.steps or record.exhausted(plan.patience)
     return Outcome(step=step, validation=scores, finished=finished, steps=step)
+
+
+def _save(setup: Setup, step: int, scores: Mapping[str, float], record: Record, *, best: bool) -> None:
+    """Write a checkpoint, as the best one or only as the newest."""
+    names: set[Name] = {LATEST, BEST} if best else {LATEST}
+    setup.checkpoints.write(step, scores.get("score"), names, setup.training.save, best=record.best, stale=record.stale)
 
 
 def follow(training: Training, checkpoints: Checkpoints, crew: Follower) -> int:
@@ -222,13 +232,19 @@ def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
     model.export(folder)
 
 
-def _resume(training: Training, checkpoints: Checkpoints) -> tuple[int, Record]:
-    """Load the newest checkpoint, if there is one, and return the steps done and what their scores were."""
+def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[int, Record, bool]:
+    """Load the newest checkpoint, if there is one.
+
+    Returns:
+        The steps done, what their scores were, and whether the checkpoint's own is owed: who is told to stop where a
+        validation is due has no time for it, and without it the run would not be the uninterrupted one.
+    """
     latest = checkpoints.pointer(LATEST)
     if latest is None:
-        return 0, Record()
+        return 0, Record(), False
     training.load(checkpoints.fetch(latest))
-    return latest.step, Record(best=latest.best, stale=latest.stale)
+    due = latest.step < plan.steps and latest.step % plan.validate_every == 0
+    return latest.step, Record(best=latest.best, stale=latest.stale), due and latest.score is None
 
 
 def _best(setup: Setup, last: Outcome) -> Outcome:

@@ -94,6 +94,8 @@ class Plan:
                 f"the percentiles are {self.lower_percentile} and {self.upper_percentile}; "
                 "allowed: 0 to 50 and 50 to 100."
             )
+        if self.lower_percentile == self.upper_percentile:
+            raise ValueError("the percentiles are both 50, which leaves no image; allowed: two different ones.")
         for name in ("warmup_steps", "num_workers", "patience"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0.")

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from cellsparse_common.errors import Internal
+from cellsparse_trainer.memory_kills import memory_kills
 
 AHEAD = 2
 """Batches that each process makes ahead."""
@@ -38,6 +39,7 @@ class _Process:
     """One process and the steps it was asked for."""
 
     def __init__(self, batches: Batches) -> None:
+        self._memory_kills = memory_kills()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -63,6 +65,7 @@ class _Process:
 
         Raises:
             Internal: The process is gone, or does not answer in time.
+            MemoryError: The kernel has killed it for want of memory.
             Exception: What ended the process' work.
         """
         while True:
@@ -86,9 +89,11 @@ class _Process:
             self._process.kill()
             self._process.wait(5)
 
-    def _gone(self) -> Internal:
+    def _gone(self) -> Exception:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
+        if self._process.returncode == -signal.SIGKILL and memory_kills() > self._memory_kills:
+            return MemoryError("The kernel killed a process that makes batches.")
         return Internal(f"A process that makes batches ended with code {self._process.returncode}; the log has more.")
 
 

@@ -29,7 +29,7 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer import loop
+from cellsparse_trainer import loop, precision
 from cellsparse_trainer.backend import Backend, Training
 from cellsparse_trainer.checkpoints import Checkpoints
 from cellsparse_trainer.crew import Follower, Leader, Lost
@@ -139,6 +139,7 @@ def train(job: Job, reporter: Reporter, stop: threading.Event, ranks: Ranks = AL
         if plan.device == "cuda" and devices == ["cpu"]:  # said before any image is read
             raise InvalidArgument("The device is CUDA, but this trainer finds no CUDA GPU; use AUTO or CPU.", "device")
         reporter.device = "cpu" if plan.device == "cpu" or devices == ["cpu"] else "cuda"
+        precision.choose(plan.precision, reporter.device, capable=True)  # a CPU refuses some
         validating = labelled_items(manifest, common_pb2.SPLIT_VAL)
         check_items(store, [*items, *validating], plan)
         workers = default_workers(devices, plan.device) if plan.num_workers is None else plan.num_workers

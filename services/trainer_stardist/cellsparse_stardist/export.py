@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
-from cellsparse_stardist.framework import quiet, tf, versions
+from cellsparse_stardist.framework import quiet, tf, use_device, versions
 from cellsparse_stardist.model import CONFIG_FILE, FOLDER, stock_class
 from cellsparse_trainer.backend import Exporter
 from cellsparse_trainer.bioimage import Network, write_package
@@ -95,6 +95,7 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 
 def _open(source: Path) -> Any:
+    use_device("auto")  # before the first network: else TensorFlow takes all of a GPU's memory, for good
     with quiet():
         return stock_class(_config(source))(None, name=FOLDER, basedir=str(source))
 

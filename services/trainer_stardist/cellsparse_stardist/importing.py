@@ -12,7 +12,7 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_stardist.framework import quiet
+from cellsparse_stardist.framework import quiet, use_device
 from cellsparse_stardist.model import CONFIG_FILE, FOLDER, StardistModel, stock_class, stock_config
 from cellsparse_stardist.start import fit
 from cellsparse_stardist.tuning import DEFAULT
@@ -63,6 +63,7 @@ def import_model(
     if weights is None:
         raise InvalidArgument(f"The StarDist folder holds no weights; allowed: {' or '.join(WEIGHTS)}.", "file")
     check_self_contained(weights)
+    use_device("auto")  # before the first network: else TensorFlow takes all of a GPU's memory, for good
     with quiet():
         stock = stock_class(config)(stock_config(config), name=FOLDER, basedir=None)
         stock.keras_model.load_weights(str(weights))

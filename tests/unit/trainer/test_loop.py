@@ -98,11 +98,28 @@ def test_early_stopping_counts_on_after_a_break(store, tmp_path, stopped_at):
     _, outcome, _ = run(store, tmp_path / "a", patience=3, stop=lambda: next(calls) == stopped_at, **FLAT)
     assert (outcome.finished, outcome.steps) == (False, stopped_at)
     _, outcome, _ = run(store, tmp_path / "b", patience=3, **FLAT)
-    # A stop skips the validation of its own step.
-    assert outcome.steps == (8 if stopped_at % 2 else 10)
+    assert outcome.steps == 8  # a stop skips the validation of its own step, and the next attempt makes up for it
     _, again, reports = run(store, tmp_path / "c", patience=3, **FLAT)
     assert again.steps == outcome.steps
     assert reports == []
+
+
+@pytest.mark.parametrize("stopped_at", [7, 14])
+def test_a_stop_where_a_validation_is_due_does_not_cost_the_best_weights(store, tmp_path, monkeypatch, stopped_at):
+    """Steps 7, 14 and 20 are validated; the best are those that the run is stopped at."""
+    given = {7: 0.3, 14: 0.3, 20: 0.2, stopped_at: 0.9}
+    steps = {sum(float(backend.np.random.default_rng([0, n]).random()) for n in range(at)): at for at in given}
+    monkeypatch.setattr(loop, "validation_scores", lambda model, _: {"score": given[steps[model.threshold * 20]]})
+    monkeypatch.setattr(
+        backend, "FakeModel", lambda threshold: dataclasses.make_dataclass("M", ["threshold"])(threshold)
+    )
+    calls = iter(range(1, 100))
+    _, outcome, _ = run(store, tmp_path / "a", stop=lambda: next(calls) == stopped_at)
+    assert (outcome.finished, outcome.step) == (False, stopped_at)
+    _, outcome, reports = run(store, tmp_path / "b")
+    assert (outcome.step, outcome.validation) == (stopped_at, {"score": 0.9})
+    assert reports[0].step == stopped_at
+    assert reports[0].validation == {"score": 0.9}
 
 
 def test_scores_of_zero_are_no_reason_to_end():

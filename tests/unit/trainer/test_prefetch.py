@@ -83,6 +83,16 @@ def test_what_goes_wrong_in_a_process_goes_wrong_in_the_training_at_that_step(st
         ahead.batch(3)
 
 
+@pytest.mark.parametrize(("kills", "error"), [((3, 3), Internal), ((3, 4), MemoryError)])
+def test_a_process_that_the_kernel_kills_for_its_memory_ran_out_of_it(start, monkeypatch, kills, error):
+    counts = iter(kills)
+    monkeypatch.setattr(prefetch, "memory_kills", lambda: next(counts))
+    ahead = start(1, act="hang", at=0)
+    psutil.Process(ahead.pids[0]).kill()
+    with pytest.raises(error):
+        ahead.batch(0)
+
+
 def test_a_process_that_hangs_is_not_waited_for_without_end(start, monkeypatch):
     monkeypatch.setattr(prefetch, "WAIT_SECONDS", 20.0)
     ahead = start(1, act="hang", at=0)

@@ -11,6 +11,7 @@ import pytest
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
+from cellsparse_common import keys
 from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.images import decode_image, encode_tiff
@@ -86,10 +87,10 @@ def test_a_run_from_start_to_prediction(stub, store_folder):
     assert [round(score.iou, 2) for score in report.scores][:2] == [0.5, 0.55]
     assert report.scores[0].f1 == 1
     assert not report.sparse
-    keys = sorted(str(path.relative_to(store_folder)) for path in store_folder.rglob("*") if path.is_file())
-    assert "runs/run-a/model/model.json" in keys
-    assert "runs/run-a/model/sub/threshold.json" in keys
-    assert "runs/run-a/attempts/1/events.jsonl" in keys
+    stored = sorted(str(path.relative_to(store_folder)) for path in store_folder.rglob("*") if path.is_file())
+    assert "runs/run-a/model/model.json" in stored
+    assert "runs/run-a/model/sub/threshold.json" in stored
+    assert "runs/run-a/attempts/1/events.jsonl" in stored
 
 
 def test_the_same_attempt_with_other_settings_is_refused(stub):
@@ -114,6 +115,18 @@ def test_a_failure_has_a_reason_and_a_sentence(stub, learning_rate, reason, word
     last = watch(stub, run_id)[-1]
     assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, reason)
     assert words in last.message
+
+
+def test_a_number_format_that_a_cpu_lacks_is_said_before_any_image_is_read(stub, store_folder):
+    store = open_store(StoreSettings(store_url=f"file://{store_folder}"))
+    for item in write_dataset(store, "ds-gone", size=40).items:
+        store.delete(keys.blob(item.image_sha256))
+    asked = request("run-bf16", precision=trainer_pb2.PRECISION_BFLOAT16)
+    asked.dataset_id = "ds-gone"
+    stub.StartTraining(asked, timeout=30)
+    last = watch(stub, "run-bf16")[-1]
+    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_USER_ERROR)
+    assert "precision is BFLOAT16" in last.message
 
 
 def test_a_killed_attempt_is_resumed_by_the_next(stub):

@@ -136,6 +136,23 @@ def test_documented_defaults_are_the_presets(backend, field, preset):
         assert [value] == listed
 
 
+@pytest.mark.parametrize(("preset", "side"), [("PAPER", 0), ("FAST", 1)])
+@pytest.mark.parametrize("backend", ["stardist", "unet"])
+def test_the_documented_crop_depth_is_the_presets(backend, preset, side):
+    field = trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name["crop_depth"]
+    listed = re.search(rf"{NAMES[backend]} (\d+)", defaults(field).split(" / ")[side])
+    settings = trainer_pb2.TrainingSettings(preset=PRESETS[preset])
+    getattr(settings, backend).SetInParent()
+    config = importlib.import_module(f"cellsparse_{backend}.config").resolve(settings, 20, stacks=True)
+    assert config.plan.crop_depth == int(listed[1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_percentiles_that_leave_no_image_are_refused(backend):
+    with pytest.raises(ValueError, match="both 50"):
+        resolve(backend, trainer_pb2.TrainingSettings(lower_percentile=50, upper_percentile=50))
+
+
 def parse(text):
     text = text.strip()
     if text in ("true", "false"):

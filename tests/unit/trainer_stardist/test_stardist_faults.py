@@ -11,7 +11,7 @@ from support.poisoned_training import check_poisoned_run, digest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_stardist import backend, framework
+from cellsparse_stardist import backend, export, framework, importing
 from cellsparse_stardist.config import resolve
 from cellsparse_stardist.model import StardistModel, build
 
@@ -80,6 +80,29 @@ def test_the_memory_rule_is_set_before_anything_is_computed(tiny, sparse_samples
     monkeypatch.setattr(backend, "open_stock", used)
     with pytest.raises(Stop):
         backend.open_model(tmp_path, "auto")
+
+
+def test_nor_do_exports_and_imports_compute_before_it(tiny, monkeypatch, tmp_path):
+    """All of them share one process with predictions, which would fail after any of them."""
+    config = tiny()
+    StardistModel(config, build(config, 0.0)).export(tmp_path / "model")
+    gpus = Gpus(monkeypatch)
+
+    class Stop(Exception):
+        pass
+
+    def used(*_):
+        assert gpus.asked == [("gpu-a", True), ("gpu-b", True)]
+        raise Stop
+
+    for module in (export, importing):
+        gpus.asked.clear()
+        monkeypatch.setattr(module, "stock_class", used)
+    with pytest.raises(Stop):
+        export.saved_model(tmp_path / "model", tmp_path, {})
+    gpus.asked.clear()
+    with pytest.raises(Stop):
+        importing.import_model(tmp_path / "model" / "stardist", tmp_path, trainer_pb2.ImportSettings(), None)
 
 
 def test_on_the_cpu_no_gpu_is_touched(monkeypatch):
