@@ -1,9 +1,13 @@
-"""Validates BioImage.IO packages with the format's own library, without a network."""
+"""Validates BioImage.IO packages with the format's own libraries, without a network."""
 
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from bioimageio.core import test_description
 from bioimageio.spec import ValidationContext, load_description
 from bioimageio.spec.model.v0_5 import ModelDescr
 
@@ -17,9 +21,29 @@ CARD = {
     "preprocessing": {"channel": None, "lower_percentile": 1.0, "upper_percentile": 99.8},
 }
 
+_TEST = """
+import sys
+from bioimageio.core import test_description
+summary = test_description(sys.argv[1], devices=["cpu"])
+sys.exit(summary.status != "passed" and summary.format())
+"""
+_SECONDS = 120
+
+
+def run_test(zipped: Path, described: ModelDescr) -> None:
+    """Let the format's runtime feed the network with the test input and compare what comes out with the test output."""
+    if described.weights.tensorflow_saved_model_bundle is None:
+        summary = test_description(described, devices=["cpu"])
+        assert summary.status == "passed", summary.format()
+        return
+    # The runtime loads TensorFlow's models with Keras 3, StarDist needs Keras 2: a process holds one of them.
+    command, environment = [sys.executable, "-c", _TEST, str(zipped)], {**os.environ, "TF_USE_LEGACY_KERAS": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
 
 def validated(files: Path, unpacked: Path) -> tuple[Path, np.ndarray, np.ndarray]:
-    """Zip a package's files as the trainer does, validate the zip, and unpack it.
+    """Zip a package's files as the trainer does, validate the zip, run its network on its test input, and unpack it.
 
     Args:
         files: The package's files.
@@ -35,6 +59,7 @@ def validated(files: Path, unpacked: Path) -> tuple[Path, np.ndarray, np.ndarray
         described = load_description(zipped)
     assert isinstance(described, ModelDescr), described.validation_summary.format()
     assert described.validation_summary.status != "failed", described.validation_summary.format()
+    run_test(zipped, described)
     assert str(described.license) == "BSD-3-Clause"
     assert described.cite[0].doi == "10.1101/2023.06.13.544786"
     assert len(described.cite) == 2
