@@ -9,6 +9,7 @@ import statistics
 from dataclasses import dataclass
 
 import pytest
+from kubernetes import client
 from support.cluster import (
     TRAINER_PORT,
     cluster_orchestrator,
@@ -49,6 +50,7 @@ class History:
 
 @pytest.fixture(scope="module")
 def history(control_plane, admin, shared_namespace, tmp_path_factory):
+    until(lambda: not _ending(admin), SECONDS)
     give_rights(admin, shared_namespace)
     names = [f"{shared_namespace}-gpu-{number}" for number in range(NODES)]
     settings = {"trainers": [trainer("unet", image="tiny", node_lost_seconds=0)]}
@@ -67,6 +69,11 @@ def history(control_plane, admin, shared_namespace, tmp_path_factory):
         until(lambda: not left_behind(admin, shared_namespace))
         left = left_behind(admin, shared_namespace)
         yield History([there.run(one) for one in ids], {one: list(there.watch(one)) for one in ids}, nodes, hit, left)
+
+
+def _ending(admin):
+    """Namespaces of earlier tests whose removal still takes the controllers' time."""
+    return [one for one in client.CoreV1Api(admin).list_namespace().items if one.status.phase == "Terminating"]
 
 
 def _ask(there, dataset, number):

@@ -193,6 +193,9 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]]) -> ControlPla
             "--node-monitor-period=1s",
             "--node-monitor-grace-period=8s",
             "--concurrent-job-syncs=10",
+            # The controllers that a test waits for remove what earlier ones left, too: not throttled.
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
         )
     )
     processes.append(
