@@ -38,7 +38,15 @@ def run_test(zipped: Path, described: ModelDescr) -> None:
         return
     # The runtime loads TensorFlow's models with Keras 3, StarDist needs Keras 2: a process holds one of them.
     command, environment = [sys.executable, "-c", _TEST, str(zipped)], {**os.environ, "TF_USE_LEGACY_KERAS": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=zipped.parent,  # it unpacks weights where it stands
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 
