@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from cellsparse.demo.source import demo_items
-from cellsparse_common.images import normalize, to_gray
-from cellsparse_common.matching import Counts, match_counts
+from cellsparse_common.imaging.images import normalize, to_gray
+from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_sparsifier.background import Background
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
-from cellsparse_trainer import loop
 from cellsparse_trainer.backend import Backend, Model
-from cellsparse_trainer.checkpoints import Checkpoints
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"

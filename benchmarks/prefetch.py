@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.prefetch import Prefetch
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.prefetch import Prefetch
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
 
 

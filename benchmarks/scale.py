@@ -32,9 +32,9 @@ from typing import Any
 from nuclei import BACKENDS, DSB2018, ROOT
 from support.two_nodes import missing, two_nodes
 
-from cellsparse_trainer import processes
-from cellsparse_trainer.launch import Placement, here
-from cellsparse_trainer.spawn import environment
+from cellsparse_trainer.processes import environment as process_environment
+from cellsparse_trainer.processes.launch import Placement, here
+from cellsparse_trainer.processes.spawn import environment
 
 CHILD = Path(__file__).with_name("scale_child.py")
 SECONDS = 900.0
@@ -50,7 +50,7 @@ PORT = 29400
 def run(backend: str, steps: int, data: Path, places: Sequence[tuple[list[str], dict[str, str]]], *more: str) -> float:
     """Run one process for each place (a command's prefix and variables) at once; return their mean seconds per step."""
     base = {**os.environ, **dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": ""}
-    processes.prepare(base)
+    process_environment.prepare(base)
     command = [sys.executable, str(CHILD), backend, "--warm", str(WARM), "--steps", str(steps), "--data", str(data)]
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         logs = [Path(folder) / str(number) for number in range(len(places))]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nuclei import BACKENDS, DSB2018, Task, configure, pictures, samples
 
-from cellsparse_trainer.ranks import find_ranks
+from cellsparse_trainer.distributed.ranks import find_ranks
 
 IMAGES = 16
 

@@ -20,10 +20,10 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
-from cellsparse_common.images import normalize
-from cellsparse_common.matching import match_counts, scores
+from cellsparse_common.imaging.images import normalize
+from cellsparse_common.scoring.matching import match_counts, scores
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 IOUS = [0.3, 0.5, 0.7]
 SHIFT = 10

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from nuclei import Picture
 
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 class CellposeSteps:

@@ -22,7 +22,7 @@ from cellsparse_proto.v1 import common_pb2
 from cellsparse_sparsifier.background import Background
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
-from cellsparse_trainer.samples import CACHE_BYTES, StoredSamples
+from cellsparse_trainer.data.samples import CACHE_BYTES, StoredSamples
 
 PREVIEW = 8
 """Validation images scored at every evaluation; all of them confirm that the goal is reached."""

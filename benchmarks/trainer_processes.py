@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cellsparse_trainer import processes
+from cellsparse_trainer.processes import environment as process_environment
 
 CHILD = Path(__file__).with_name("trainer_child.py")
 GRACE_SECONDS = 30.0
@@ -29,10 +29,10 @@ def environment(threads: int, *, ours: bool) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": number,
         "TF_NUM_INTEROP_THREADS": number,
         "CUDA_VISIBLE_DEVICES": "",
-        "GOMP_SPINCOUNT": processes.DEFAULTS["GOMP_SPINCOUNT"],
+        "GOMP_SPINCOUNT": process_environment.DEFAULTS["GOMP_SPINCOUNT"],
     }
     if ours:
-        processes.prepare(found)
+        process_environment.prepare(found)
     return found
 
 

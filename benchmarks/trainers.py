@@ -28,7 +28,7 @@ from nuclei import BACKENDS, DSB2018, ROOT, data_name
 from trainer_figures import Message, allowance, growth, race_figures, seconds_to_goal, step_figures
 from trainer_processes import Child
 
-from cellsparse_trainer.samples import CACHE_BYTES
+from cellsparse_trainer.data.samples import CACHE_BYTES
 
 TURNS = {"fast": (5, 8), "paper": (4, 2)}
 """Turns of each side, and steps per turn."""

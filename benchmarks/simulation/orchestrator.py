@@ -15,9 +15,9 @@ from simulation.launcher import SimulatedLauncher
 from simulation.load import DatabaseLoad, Sampler
 from simulation.scenario import from_json
 
+from cellsparse_common.config.settings import load
 from cellsparse_common.logs import configure_logging
-from cellsparse_common.server import serve
-from cellsparse_common.settings import load
+from cellsparse_common.rpc.server import serve
 from cellsparse_orchestrator.application import Application
 from cellsparse_orchestrator.home import own_home
 from cellsparse_orchestrator.settings import OrchestratorSettings

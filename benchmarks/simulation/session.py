@@ -18,7 +18,7 @@ from simulation.figures import endings, held_seconds, idle_gaps, queue_figures, 
 from simulation.scenario import Scenario
 from support.orchestrator import messages
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2
 
 ROOT = Path(__file__).resolve().parents[2]

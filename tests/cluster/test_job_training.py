@@ -13,10 +13,9 @@ from support.node_agent import NodeAgent
 from support.orchestrator import SECONDS, Orchestrator, state_names, until
 from support.tiny_dataset import blobs
 
-from cellsparse_common import keys
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.storage import keys, open_store
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, TrainerTemplate
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 

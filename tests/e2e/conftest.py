@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellsparse_common.images import encode_tiff
+from cellsparse_common.imaging.images import encode_tiff
 
 COMMAND = [sys.executable, "-m", "cellsparse"]
 TINY = ["--set", "steps=2", "--set", "crop_size=32", "--set", "batch_size=2", "--set", "device=cpu"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import cellsparse
-from cellsparse_common.images import decode_image
+from cellsparse_common.imaging.images import decode_image
 
 from .conftest import TINY
 

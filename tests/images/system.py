@@ -15,7 +15,7 @@ from support.tiny_dataset import blobs
 
 from cellsparse import Client
 from cellsparse.errors import CellsparseError
-from cellsparse_common.health import check
+from cellsparse_common.rpc.health import check
 from cellsparse_proto.v1 import common_pb2
 
 HOME = "/var/lib/cellsparse"

@@ -14,10 +14,10 @@ import torch
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 

@@ -8,8 +8,8 @@ import pytest
 from support.certificates import Authority
 from support.server_process import ServerProcess
 
-from cellsparse_common.health import check, own_address
-from cellsparse_common.settings import ServerSettings, load
+from cellsparse_common.config.settings import ServerSettings, load
+from cellsparse_common.rpc.health import check, own_address
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def server(tmp_path_factory):
 
 def probe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CELLSPARSE_")}
-    command = [sys.executable, "-m", "cellsparse_common.health", *arguments]
+    command = [sys.executable, "-m", "cellsparse_common.rpc.health", *arguments]
     return subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=30, check=False)
 
 

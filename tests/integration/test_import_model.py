@@ -11,8 +11,10 @@ import pytest
 from support.model_imports import import_messages
 from support.orchestrator import SECONDS, Orchestrator, refused, snapshot, until
 
-from cellsparse_common.images import encode_tiff
+from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
+
+WORKER = "cellsparse_trainer.training.worker"
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,7 @@ def test_a_killed_run_keeps_the_start_it_began_with(orchestrator, dataset):
     run = orchestrator.train(dataset.id, initial_model=start.id, learning_rate=0.9, steps=60)
     next(event for event in orchestrator.watch(run.id) if event.training.checkpoint_step > 0)
     trainer = psutil.Process(orchestrator.service("unet").pid)
-    worker = next(child for child in trainer.children() if "cellsparse_trainer.worker" in child.cmdline())
+    worker = next(child for child in trainer.children() if WORKER in child.cmdline())
     os.kill(worker.pid, signal.SIGKILL)
     until(lambda: orchestrator.run(run.id).HasField("ended_at"))
     ended = orchestrator.run(run.id)

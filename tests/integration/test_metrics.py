@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.orchestrator import Orchestrator, state_names, until
 from support.server_process import ServerProcess
 
-from cellsparse_common import metrics
 from cellsparse_common.errors import Unavailable
-from cellsparse_common.metrics import new_registry, serve_metrics
+from cellsparse_common.rpc import metrics
+from cellsparse_common.rpc.metrics import new_registry, serve_metrics
 from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, sparsifier_pb2
 
 

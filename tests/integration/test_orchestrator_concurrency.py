@@ -7,13 +7,13 @@ import pytest
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound
 from cellsparse_orchestrator import states
+from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
-from cellsparse_orchestrator.datasets import Datasets
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.decisions import Action, Decision, Outcome
-from cellsparse_orchestrator.events import Bell
-from cellsparse_orchestrator.progress import Progress
-from cellsparse_orchestrator.runs import Filter, Runs
+from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
+from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.runs.progress import Progress
+from cellsparse_orchestrator.runs.runs import Filter, Runs
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone

@@ -14,7 +14,7 @@ from support.orchestrator import SECONDS, Orchestrator, refused, snapshot, state
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs
 
-from cellsparse_common.images import encode_tiff
+from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone

@@ -6,10 +6,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
+from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.db import migrate as migrate_module
 from cellsparse_orchestrator.db.engine import open_engine
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.models import Models
 from cellsparse_proto.v1 import common_pb2
 
 RUN = """INSERT INTO runs (id, request_sha256, name, backend, dataset_id, settings, priority, max_attempts, state,

@@ -11,8 +11,8 @@ import tifffile
 from support.orchestrator import Orchestrator, messages, refused, snapshot, tiny_items, until
 from support.tiny_dataset import blobs
 
-from cellsparse_common.images import encode_tiff
-from cellsparse_common.labels import encode_labels
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

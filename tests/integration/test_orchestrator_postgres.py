@@ -12,7 +12,7 @@ from support.orchestrator import Orchestrator, refused, state_names, until
 from support.postgres import PASSWORD, NoPostgres, Postgres
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
-from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.db.engine import open_engine
 from cellsparse_orchestrator.db.owner import Owner
 from cellsparse_orchestrator.db.session import Database

@@ -9,16 +9,16 @@ from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator import states
+from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.clock import new_id, now, timestamp
-from cellsparse_orchestrator.datasets import Datasets
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.events import Bell
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.models import Models
-from cellsparse_orchestrator.progress import Progress
-from cellsparse_orchestrator.reconciler import Limits, Reconciler
-from cellsparse_orchestrator.runs import Filter, Runs
-from cellsparse_orchestrator.trainer_client import Patience
+from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.runs.progress import Progress
+from cellsparse_orchestrator.runs.reconciler import Limits, Reconciler
+from cellsparse_orchestrator.runs.runs import Filter, Runs
+from cellsparse_orchestrator.runs.trainer_client import Patience
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone

@@ -5,7 +5,7 @@ import pytest
 from support.orchestrator import SECONDS, Orchestrator, refused, state_names, until
 from support.tiny_dataset import blobs
 
-from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step

@@ -9,12 +9,12 @@ from scipy import ndimage
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.imaging.vector_labels import decode_vector_labels
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
-from cellsparse_common.vector_labels import decode_vector_labels
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FORMATS = [trainer_pb2.OUTPUT_FORMAT_GEOJSON, trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI]

@@ -11,11 +11,11 @@ import pytest
 from support.generated_samples import GeneratedSamples
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.prefetch import Prefetch
-from cellsparse_trainer.samples import StoredSamples, trainable_items
+from cellsparse_trainer.data.prefetch import Prefetch
+from cellsparse_trainer.data.samples import StoredSamples, trainable_items
 
 SETTINGS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose={}),

@@ -15,11 +15,12 @@ import pytest
 from support.server_process import TESTS, ServerProcess
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common import keys
-from cellsparse_common.channel import open_channel
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+WORKER = "cellsparse_trainer.training.worker"
 
 BACKENDS = {
     # One for each framework: Cellpose differs from the U-Net in what it computes, which is compared below.
@@ -96,7 +97,7 @@ def workers(pid):
     """The training processes below a server, by rank."""
     found = {}
     for process in psutil.Process(pid).children(recursive=True):
-        if "cellsparse_trainer.worker" in process.cmdline() and "torch.distributed.run" not in process.cmdline():
+        if WORKER in process.cmdline() and "torch.distributed.run" not in process.cmdline():
             found[int(process.environ()["RANK"])] = process
     return found
 

@@ -8,8 +8,8 @@ from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 from support.two_nodes import missing, two_nodes
 
-from cellsparse_common.channel import open_channel
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 

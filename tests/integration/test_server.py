@@ -13,10 +13,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs
 
-from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import Unavailable, from_rpc_error
-from cellsparse_common.images import encode_tiff
-from cellsparse_common.labels import encode_labels
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 
 pytestmark = pytest.mark.alone

@@ -16,10 +16,10 @@ from support.server_process import ServerProcess
 import cellsparse
 from cellsparse.cli.app import run
 from cellsparse.errors import Unavailable
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.settings import ServerSettings, load
+from cellsparse_common.config.tls import ClientTls, ServerTls, server_credentials
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.settings import ServerSettings, load
-from cellsparse_common.tls import ClientTls, ServerTls, server_credentials
+from cellsparse_common.rpc.channel import open_channel
 
 SPARSIFIER = ["-m", "cellsparse_sparsifier"]
 SERVING = health_pb2.HealthCheckResponse.SERVING

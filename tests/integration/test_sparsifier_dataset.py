@@ -12,8 +12,8 @@ import pytest
 from support.sparsifier_server import running_sparsifier
 from support.tiny_dataset import blobs
 
-from cellsparse_common import datasets, keys
-from cellsparse_common.storage import FolderStore
+from cellsparse_common import datasets
+from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_proto.v1 import sparsifier_pb2 as pb
 

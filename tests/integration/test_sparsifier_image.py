@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from support.sparsifier_server import running_sparsifier
 from support.tiny_dataset import blobs
 
-from cellsparse_common.images import decode_image
+from cellsparse_common.imaging.images import decode_image
 from cellsparse_proto.v1 import sparsifier_pb2 as pb
 
 IMAGE, LABEL = blobs()

@@ -13,8 +13,8 @@ from support.orchestrator import Orchestrator
 import cellsparse
 from cellsparse.cli.app import run
 from cellsparse.errors import InvalidArgument, RunFailedError
-from cellsparse_common.images import encode_tiff
-from cellsparse_common.matching import match_counts
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.scoring.matching import match_counts
 from cellsparse_proto.v1 import dataset_pb2
 
 REAL = Path(stardist.__file__).parent / "data" / "images"

@@ -20,7 +20,7 @@ from support.orchestrator import Orchestrator, snapshot, until
 from support.tiny_dataset import blobs
 
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 SECONDS = 300

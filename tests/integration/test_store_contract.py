@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.minio import MinioServer, running_minio, store_environment
 
+from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.errors import InvalidArgument, NotFound, StorageError
-from cellsparse_common.settings import StoreSettings, load
 from cellsparse_common.storage import ObjectStore, open_store
 
 MIB = 2**20
@@ -223,7 +223,7 @@ def test_put_and_delete_race_in_one_folder(store: ObjectStore) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from cellsparse_common.settings import StoreSettings, load
+from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.storage import open_store
 
 store = open_store(load(StoreSettings))

@@ -122,7 +122,7 @@ def test_a_server_that_goes_away_is_named(tmp_path: Path) -> None:
 FLAT = """
 import resource, sys
 from pathlib import Path
-from cellsparse_common.settings import StoreSettings, load
+from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.storage import open_store
 
 source, target = Path(sys.argv[1]), Path(sys.argv[2])

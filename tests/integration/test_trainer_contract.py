@@ -10,12 +10,14 @@ import pytest
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+WORKER = "cellsparse_trainer.training.worker"
 
 BACKENDS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings(channels=[8, 256])),
@@ -104,9 +106,7 @@ def test_a_training_killed_in_the_middle_resumes_where_it_was(stub, backend, ser
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=1)
     stream = stub.WatchTraining(asked, timeout=SECONDS)
     step = next(answer.event.step for answer in stream if answer.event.HasField("checkpoint_step"))
-    worker = next(
-        child for child in psutil.Process(server.pid).children() if "cellsparse_trainer.worker" in child.cmdline()
-    )
+    worker = next(child for child in psutil.Process(server.pid).children() if WORKER in child.cmdline())
     os.kill(worker.pid, signal.SIGKILL)
     last = list(stream)[-1].event
     assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_LOST)

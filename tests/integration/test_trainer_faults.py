@@ -7,11 +7,12 @@ import pytest
 from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common import keys
-from cellsparse_common.channel import open_channel
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+WORKER = "cellsparse_trainer.training.worker"
 
 BACKENDS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()),
@@ -66,7 +67,8 @@ def worker(server):
     """The newest training process; the one before may still be on its way out."""
     children = psutil.Process(server.pid).children()
     return max(
-        (child for child in children if "cellsparse_trainer.worker" in child.cmdline()), key=psutil.Process.create_time
+        (child for child in children if WORKER in child.cmdline()),
+        key=psutil.Process.create_time,
     )
 
 

@@ -12,11 +12,13 @@ import pytest
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, sparse
 
-from cellsparse_common import datasets, keys
-from cellsparse_common.channel import open_channel
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common import datasets
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
+
+PREFETCH = "cellsparse_trainer.data.prefetch"
 
 SECONDS = 120
 
@@ -132,9 +134,7 @@ def test_a_channel_that_an_item_lacks_is_the_persons_error(stub, store):
 
 
 def helpers(pid):
-    return [
-        one for one in psutil.Process(pid).children(recursive=True) if "cellsparse_trainer.prefetch" in one.cmdline()
-    ]
+    return [one for one in psutil.Process(pid).children(recursive=True) if PREFETCH in one.cmdline()]
 
 
 def test_processes_make_the_same_batches_and_none_outlives_a_training_that_is_killed(stub, server, store):

@@ -15,11 +15,12 @@ from support.pointer_watch import PointerWatch
 from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common import keys
-from cellsparse_common.channel import open_channel
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+WORKER = "cellsparse_trainer.training.worker"
 
 pytestmark = pytest.mark.alone
 
@@ -79,7 +80,8 @@ def worker(pid):
     """The newest training process; the one before may still be on its way out."""
     children = psutil.Process(pid).children()
     return max(
-        (child for child in children if "cellsparse_trainer.worker" in child.cmdline()), key=psutil.Process.create_time
+        (child for child in children if WORKER in child.cmdline()),
+        key=psutil.Process.create_time,
     )
 
 

@@ -6,8 +6,8 @@ from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, sparse
 
 from cellsparse_common import datasets
-from cellsparse_common.channel import open_channel
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
 

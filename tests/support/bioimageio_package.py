@@ -11,7 +11,7 @@ from bioimageio.core import test_description
 from bioimageio.spec import ValidationContext, load_description
 from bioimageio.spec.model.v0_5 import ModelDescr
 
-from cellsparse_trainer.exports import write_zip
+from cellsparse_trainer.models.exports import write_zip
 
 CARD = {
     "run_id": "run-0123456789ab",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from support.tiny_dataset import blobs, sparse
 
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 class GeneratedSamples(Sequence):

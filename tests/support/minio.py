@@ -17,7 +17,7 @@ from minio import Minio
 from minio.error import MinioException
 from support.certificates import make_certificates
 
-from cellsparse_common.settings import StoreSettings, load
+from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.storage.s3_connection import connect
 
 PROGRAM = Path(__file__).parents[2] / ".tools" / "bin" / "minio"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.images import decode_image, encode_tiff, normalize, to_gray
+from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
 
 DTYPES = ("u1", "u2", "u4", "i2", "i4", "f4", "f8")
 SHAPES = st.one_of(

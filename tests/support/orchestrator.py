@@ -13,11 +13,11 @@ import pytest
 from support.server_process import ServerProcess
 from support.tiny_dataset import SPLITS, blobs
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import CellsparseError, from_rpc_error
-from cellsparse_common.images import encode_tiff
-from cellsparse_common.labels import encode_labels
-from cellsparse_common.tls import ClientTls
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,

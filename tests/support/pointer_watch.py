@@ -5,9 +5,8 @@ import json
 import threading
 from types import TracebackType
 
-from cellsparse_common import keys
 from cellsparse_common.errors import NotFound
-from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage import ObjectStore, keys
 
 
 class PointerWatch:

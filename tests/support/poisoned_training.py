@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellsparse_common import keys
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2
-from cellsparse_trainer import loop
-from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
-from cellsparse_trainer.failures import explain
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.processes.failures import explain
+from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints
 
 
 class Poison(Sequence[Sample]):

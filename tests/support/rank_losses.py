@@ -15,8 +15,8 @@ import torch
 from support.tiny_dataset import blobs, sparse
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.ranks import find_ranks
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.ranks import find_ranks
 
 BATCH = 4
 SETTINGS = {

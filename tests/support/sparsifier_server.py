@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.server_process import ServerProcess
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import sparsifier_pb2_grpc
 
 

@@ -7,7 +7,7 @@ import pytest
 
 FRAMEWORKS = ("torch", "tensorflow", "tf_keras", "stardist", "cellpose", "csbdeep")
 SERVERS = [
-    "cellsparse_common.server",
+    "cellsparse_common.rpc.server",
     "cellsparse_sparsifier.__main__",
     "cellsparse_orchestrator.__main__",
     "cellsparse_trainer.main",

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 
-from cellsparse_common.channel import open_channel, use_tls
+from cellsparse_common.config.settings import ServerSettings, load
 from cellsparse_common.errors import CellsparseError
-from cellsparse_common.images import encode_tiff
-from cellsparse_common.labels import encode_labels
-from cellsparse_common.settings import ServerSettings, load
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.rpc.channel import open_channel, use_tls
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,

@@ -11,9 +11,9 @@ from grpc_status import rpc_status
 from cellsparse.errors import CellsparseError, Unavailable
 from cellsparse.home import find_address
 from cellsparse.security import describe_refusal, find_tls
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_common.tls import ClientTls
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc, study_pb2_grpc
 
 

@@ -12,7 +12,7 @@ from cellsparse.connection import Connection
 from cellsparse.errors import Internal
 from cellsparse.items import Item, Items, upload_messages
 from cellsparse_common.datasets import is_stack
-from cellsparse_common.images import decode_image
+from cellsparse_common.imaging.images import decode_image
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 __all__ = ["Item", "ItemArrays", "create", "delete", "get", "item_arrays", "items", "listed", "sparsify"]

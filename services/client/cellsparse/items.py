@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from cellsparse import words
 from cellsparse.errors import InvalidArgument
-from cellsparse_common.image_layout import Header, name_axes
-from cellsparse_common.images import encode_tiff
+from cellsparse_common.imaging.image_layout import Header, name_axes
+from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 CHUNK_BYTES = 2**20

@@ -10,7 +10,7 @@ from cellsparse import words
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.items import Content, image_bytes
-from cellsparse_common.images import decode_image
+from cellsparse_common.imaging.images import decode_image
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 PREDICT_SECONDS = 900.0

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from cellsparse.errors import InvalidArgument
-from cellsparse_common.tls import ClientTls
+from cellsparse_common.config.tls import ClientTls
 
 CA_VARIABLE = "CELLSPARSE_TLS_CA"
 _OWN_VARIABLES = ("CELLSPARSE_TLS_CERT", "CELLSPARSE_TLS_KEY")

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format, timestamp_pb2
 
-from cellsparse_common import keys
 from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.labels import count_cells, encode_labels
-from cellsparse_common.storage import ObjectStore
+from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.imaging.labels import count_cells, encode_labels
+from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 VERSION = 1

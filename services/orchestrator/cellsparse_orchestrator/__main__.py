@@ -7,10 +7,10 @@ orchestrator does that, too; a cluster's upgrade may want it done, or refused, b
 import argparse
 import sys
 
-from cellsparse_common.channel import use_tls
+from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
-from cellsparse_common.settings import load
+from cellsparse_common.rpc.channel import use_tls
 from cellsparse_common.storage.files import disk_errors
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import own_home
@@ -39,7 +39,7 @@ def main() -> None:
 
 def _serve(settings: OrchestratorSettings) -> int:
     # Not needed to migrate, and slow to load.
-    from cellsparse_common.server import serve
+    from cellsparse_common.rpc.server import serve
     from cellsparse_orchestrator.application import Application
 
     if settings.launcher != "local":  # child processes listen on loopback, without certificates

@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 from grpc_status import rpc_status
 
-from cellsparse_common.channel import open_channel
 from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error
-from cellsparse_common.server import time_left
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.rpc.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.probe import probe
 

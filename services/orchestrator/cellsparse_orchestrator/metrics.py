@@ -1,4 +1,4 @@
-"""What the orchestrator tells Prometheus; `cellsparse_common.metrics` lists the names."""
+"""What the orchestrator tells Prometheus; `cellsparse_common.rpc.metrics` lists the names."""
 
 from collections.abc import Callable, Iterator, Mapping
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from cellsparse_common.settings import ENV_PREFIX, ServerSettings
+from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 
 DEFAULT_PORT = 50050
 DEFAULT_HOME = Path("~/.cellsparse")

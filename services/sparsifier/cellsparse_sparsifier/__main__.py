@@ -4,11 +4,11 @@ import sys
 
 import grpc
 
+from cellsparse_common.config.settings import ServerSettings, load
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
-from cellsparse_common.metrics import new_registry
-from cellsparse_common.server import serve
-from cellsparse_common.settings import ServerSettings, load
+from cellsparse_common.rpc.metrics import new_registry
+from cellsparse_common.rpc.server import serve
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 from cellsparse_sparsifier.metrics import SparsifyMetrics

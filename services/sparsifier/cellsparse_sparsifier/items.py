@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellsparse_common.datasets import label_shape, put_blob, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
-from cellsparse_common.labels import encode_labels
+from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import dataset_pb2
 from cellsparse_sparsifier.cells import Cells, measure_cells

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import grpc
 
+from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
-from cellsparse_common.images import decode_image
-from cellsparse_common.labels import decode_labels, encode_labels
-from cellsparse_common.settings import ServerSettings
+from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.labels import decode_labels, encode_labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 from cellsparse_sparsifier.dataset import sparsify_dataset

@@ -2,10 +2,9 @@
 
 from google.protobuf import timestamp_pb2
 
-from cellsparse_common import keys
 from cellsparse_common.datasets import VERSION, read_manifest, summarize, write_manifest
 from cellsparse_common.errors import AlreadyExists
-from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import dataset_pb2, sparsifier_pb2
 from cellsparse_sparsifier.items import Item
 from cellsparse_sparsifier.requests import read_splits, settled

@@ -16,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_torch.batch_norm import synchronised
-from cellsparse_trainer.ranks import Ranks
+from cellsparse_trainer.distributed.ranks import Ranks
 
 TIMEOUT = timedelta(minutes=30)
-"""Longest time of one operation of all processes; lost ones are noticed earlier (see `cellsparse_trainer.crew`)."""
+"""Longest time of one operation of all processes; `cellsparse_trainer.distributed.crew` notices lost ones earlier."""
 
 
 class Total(Protocol):

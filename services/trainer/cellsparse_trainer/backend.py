@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.prefetch import Batches
-from cellsparse_trainer.ranks import ALONE, Ranks
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
 Labels = npt.NDArray[np.int32]
 """Label image, axes YX or ZYX: -1 not labelled (true labels only), 0 background, n > 0 cell n."""

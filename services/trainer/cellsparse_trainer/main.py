@@ -8,18 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError, FailedPrecondition
 from cellsparse_common.logs import configure_logging
-from cellsparse_common.metrics import new_registry
-from cellsparse_common.server import serve
-from cellsparse_common.settings import load
+from cellsparse_common.rpc.metrics import new_registry
+from cellsparse_common.rpc.server import serve
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
-from cellsparse_trainer import processes
-from cellsparse_trainer.attempts import Launcher
-from cellsparse_trainer.metrics import TrainingMetrics
+from cellsparse_trainer.config.settings import TrainerSettings
+from cellsparse_trainer.processes import environment
+from cellsparse_trainer.processes.attempts import Launcher
+from cellsparse_trainer.processes.metrics import TrainingMetrics
 from cellsparse_trainer.service import TrainerServicer
-from cellsparse_trainer.settings import TrainerSettings
 
 
 def run_trainer(*, backend: str, module: str, default_port: int, launcher: Launcher) -> None:
@@ -36,7 +36,7 @@ def run_trainer(*, backend: str, module: str, default_port: int, launcher: Launc
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": default_port})
         configure_logging(f"trainer-{backend}", settings.log_level)
-        processes.prepare(os.environ)
+        environment.prepare(os.environ)
         work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{backend}-"))
         lock = _own(work_dir)
         registry = new_registry()

@@ -15,21 +15,21 @@ import grpc
 
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.matching import DEFAULT_IOUS, Counts, scores
-from cellsparse_common.server import time_left
+from cellsparse_common.rpc.server import time_left
+from cellsparse_common.scoring.matching import DEFAULT_IOUS, Counts, scores
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
-from cellsparse_trainer.attempts import Attempts, Launcher
-from cellsparse_trainer.exports import build_export, format_name, read_messages
-from cellsparse_trainer.imports import publish_upload
-from cellsparse_trainer.inference import InferenceProcess, Place, evaluate_item, predict_file
-from cellsparse_trainer.launch import one_per_rank
-from cellsparse_trainer.metrics import TrainingMetrics
-from cellsparse_trainer.model_store import read_card
-from cellsparse_trainer.samples import trainable_items
-from cellsparse_trainer.settings import TrainerSettings
-from cellsparse_trainer.stacks import find_axes, resolve
-from cellsparse_trainer.start import follow_start
+from cellsparse_trainer.config.settings import TrainerSettings
+from cellsparse_trainer.data.samples import trainable_items
+from cellsparse_trainer.data.stacks import find_axes, resolve
+from cellsparse_trainer.models.exports import build_export, format_name, read_messages
+from cellsparse_trainer.models.imports import publish_upload
+from cellsparse_trainer.models.inference import InferenceProcess, Place, evaluate_item, predict_file
+from cellsparse_trainer.models.model_store import read_card
+from cellsparse_trainer.processes.attempts import Attempts, Launcher
+from cellsparse_trainer.processes.launch import one_per_rank
+from cellsparse_trainer.processes.metrics import TrainingMetrics
+from cellsparse_trainer.training.start import follow_start
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _EVALUATE_SECONDS = 86400.0

@@ -1,7 +1,7 @@
 """Serves `TrainerService` for Cellpose."""
 
-from cellsparse_trainer.launch import torchrun
 from cellsparse_trainer.main import run_trainer
+from cellsparse_trainer.processes.launch import torchrun
 
 
 def main() -> None:

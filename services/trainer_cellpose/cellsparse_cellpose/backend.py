@@ -23,12 +23,12 @@ from cellsparse_cellpose.model import (
 from cellsparse_cellpose.sampler import Sampler
 from cellsparse_cellpose.start import adopt
 from cellsparse_torch.together import Together, own_gpu
-from cellsparse_trainer.failures import not_finite
-from cellsparse_trainer.prefetch import Batches
-from cellsparse_trainer.ranks import ALONE, Ranks
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.schedule import learning_rate
-from cellsparse_trainer.shelf import find_shelf
+from cellsparse_trainer.config.schedule import learning_rate
+from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.shelf import find_shelf
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks
+from cellsparse_trainer.processes.failures import not_finite
 
 __all__ = [
     "EXPORTS",

@@ -7,8 +7,8 @@ from math import ceil
 from typing import Any, Self
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.presets import make_plan, overlay
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.presets import make_plan, overlay
 
 OPTIMIZERS = ("sgd", "adamw")
 SAMPLINGS = ("image", "cell")

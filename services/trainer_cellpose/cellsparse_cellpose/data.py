@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.shelf import Arrays, Shelf
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.shelf import Arrays, Shelf
 
 LIKELY = -2
 """Marks pixels of a crop that nobody labelled and that are most likely background."""

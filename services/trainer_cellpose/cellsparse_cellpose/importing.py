@@ -13,7 +13,7 @@ from cellsparse_cellpose.config import Config, resolve
 from cellsparse_cellpose.model import MODEL_FILE, CellposeModel, build_network
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.shapes import check_shapes
+from cellsparse_trainer.models.shapes import check_shapes
 
 STOCK_PERCENTILES = (1.0, 99.0)
 """What `CellposeModel.eval` makes 0 and 1."""

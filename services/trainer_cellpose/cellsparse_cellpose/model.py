@@ -17,9 +17,9 @@ from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.planes import join_planes
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.labels import without_small
-from cellsparse_trainer.precision import BFLOAT16, choose
-from cellsparse_trainer.samples import Sample
+from cellsparse_common.imaging.labels import without_small
+from cellsparse_trainer.config.precision import BFLOAT16, choose
+from cellsparse_trainer.data.samples import Sample
 
 MODEL_FILE = "cellpose_model"
 CONFIG_FILE = "config.json"

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Crop, Targets, cut, make_targets, place
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.background import likely_background
-from cellsparse_trainer.cache import Recent
-from cellsparse_trainer.ranks import ALONE, Ranks, crop_random
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.shelf import Shelf
+from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.cache import Recent
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.shelf import Shelf
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
 UNIFORM_TRIES = 50
 """Crops placed anywhere in an image before one is placed on a labelled pixel instead."""

@@ -1,7 +1,7 @@
 """Serves StarDist; TensorFlow is imported in child processes only."""
 
-from cellsparse_trainer.launch import one_per_rank
 from cellsparse_trainer.main import run_trainer
+from cellsparse_trainer.processes.launch import one_per_rank
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from cellsparse_stardist.model import StardistModel, build, open_stock
 from cellsparse_stardist.start import adopt
 from cellsparse_stardist.step import Step
 from cellsparse_stardist.together import Together, own_gpu
-from cellsparse_trainer.prefetch import Batches
-from cellsparse_trainer.ranks import ALONE, Ranks
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
 __all__ = [
     "EXPORTS",

@@ -7,8 +7,8 @@ from typing import Any
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist import volume
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.presets import make_plan, overlay
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.presets import make_plan, overlay
 
 GRIDS = (1, 2, 4)
 

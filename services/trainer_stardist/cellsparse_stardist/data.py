@@ -13,9 +13,9 @@ from cellsparse_stardist.config import Config
 from cellsparse_stardist.index import SampleIndex, index_sample
 from cellsparse_stardist.stars import Stars
 from cellsparse_stardist.volume import fitted
-from cellsparse_trainer.background import Ground
-from cellsparse_trainer.ranks import ALONE, Ranks, crop_random
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.background import Ground
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
 OUTSIDE = -2
 """Marks pixels outside the image while a crop is cut; they become -1, not labelled."""

@@ -13,8 +13,8 @@ from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import quiet, tf, use_device, versions
 from cellsparse_stardist.model import CONFIG_FILE, FOLDER, stock_class
 from cellsparse_trainer.backend import Exporter
-from cellsparse_trainer.bioimage import Network, write_package
-from cellsparse_trainer.exports import write_zip
+from cellsparse_trainer.models.bioimage import Network, write_package
+from cellsparse_trainer.models.exports import write_zip
 
 _README = """# A StarDist model
 

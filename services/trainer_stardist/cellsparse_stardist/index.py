@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from cellsparse_trainer.background import Ground, find_ground
+from cellsparse_trainer.data.background import Ground, find_ground
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]

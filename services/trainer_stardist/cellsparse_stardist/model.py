@@ -14,7 +14,7 @@ from cellsparse_stardist.framework import Config2D, Config3D, StarDist2D, StarDi
 from cellsparse_stardist.stars import rays
 from cellsparse_stardist.tiles import reach, tiles
 from cellsparse_stardist.tuning import Thresholds, best_thresholds
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 FOLDER = "stardist"
 """Subfolder and name of the stock model: `StarDist2D(None, name="stardist", basedir=folder)` opens it; `StarDist3D` one

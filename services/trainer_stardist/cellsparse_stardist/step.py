@@ -10,8 +10,8 @@ from cellsparse_stardist.data import Batch
 from cellsparse_stardist.framework import tf
 from cellsparse_stardist.loss import dist_loss, own, prob_loss
 from cellsparse_stardist.together import Together
-from cellsparse_trainer.failures import not_finite
-from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.config.schedule import learning_rate
+from cellsparse_trainer.processes.failures import not_finite
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7
 """Keras' defaults for Adam."""

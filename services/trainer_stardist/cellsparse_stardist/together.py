@@ -9,7 +9,7 @@ from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist.framework import tf
-from cellsparse_trainer.ranks import Ranks
+from cellsparse_trainer.distributed.ranks import Ranks
 
 
 class Together:

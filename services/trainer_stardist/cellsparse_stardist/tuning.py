@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.matching import Counts, match_outlines, scores
-from cellsparse_trainer.samples import Sample
+from cellsparse_common.scoring.matching import Counts, match_outlines, scores
+from cellsparse_trainer.data.samples import Sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Starts the U-Net trainer service."""
 
-from cellsparse_trainer.launch import torchrun
 from cellsparse_trainer.main import run_trainer
+from cellsparse_trainer.processes.launch import torchrun
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from cellsparse_torch.together import Together, own_gpu
-from cellsparse_trainer.failures import not_finite
-from cellsparse_trainer.prefetch import Batches
-from cellsparse_trainer.ranks import ALONE, Ranks
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.config.schedule import learning_rate
+from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks
+from cellsparse_trainer.processes.failures import not_finite
 from cellsparse_unet import devices as device_list
 from cellsparse_unet.config import Config, resolve
 from cellsparse_unet.data import Sampler

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.presets import make_plan, overlay
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
 _RANGES = {

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.background import likely_background
-from cellsparse_trainer.ranks import ALONE, Ranks, crop_random
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 from cellsparse_unet.config import Config
 from cellsparse_unet.targets import BACKGROUND, IGNORED, LIKELY_BACKGROUND, three_classes
 

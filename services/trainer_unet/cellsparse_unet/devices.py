@@ -3,7 +3,7 @@
 import torch
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer import precision as formats
+from cellsparse_trainer.config import precision as formats
 
 
 def found() -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.shapes import check_shapes
+from cellsparse_trainer.models.shapes import check_shapes
 from cellsparse_unet.config import Config, resolve
 from cellsparse_unet.instances import Cut
 from cellsparse_unet.model import UNet

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from cellsparse_common.labels import without_small
+from cellsparse_common.imaging.labels import without_small
 from cellsparse_unet.ellipses import Moments, cell_moments, draw, reach_of
 from cellsparse_unet.targets import rim_axes
 

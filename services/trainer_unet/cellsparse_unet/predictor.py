@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Cut, cells
 from cellsparse_unet.model import UNet

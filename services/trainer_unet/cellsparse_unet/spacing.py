@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
 from cellsparse_unet.model import LEVELS, flat_levels
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.matching import Counts, match_outlines, scores
+from cellsparse_common.scoring.matching import Counts, match_outlines, scores
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import METHODS, Cut, cells
 

@@ -1,5 +1,5 @@
-from cellsparse_trainer.launch import one_per_rank
 from cellsparse_trainer.main import run_trainer
+from cellsparse_trainer.processes.launch import one_per_rank
 
 
 def main() -> None:

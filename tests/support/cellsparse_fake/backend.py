@@ -19,7 +19,7 @@ from support.cellsparse_fake.config import resolve
 from support.cellsparse_fake.start import adopt
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.failures import not_finite
+from cellsparse_trainer.processes.failures import not_finite
 
 __all__ = ["adopt", "resolve"]
 NAME = "unet"

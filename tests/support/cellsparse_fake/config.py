@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.presets import make_plan
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.presets import make_plan
 
 
 @dataclass(frozen=True, kw_only=True)

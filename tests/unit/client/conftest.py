@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cellsparse_common.errors import InvalidArgument, NotFound, Unavailable
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.interceptor import CallGuard
+from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellsparse.cli.app import run
-from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2
 
 IMAGE = encode_tiff(np.arange(20, dtype=np.uint8).reshape(4, 5))

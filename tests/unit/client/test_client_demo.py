@@ -10,7 +10,7 @@ from cellsparse.demo import source
 from cellsparse.demo.__main__ import run
 from cellsparse.demo.results import Result, table, write_report
 from cellsparse.errors import InvalidArgument
-from cellsparse_common.images import decode_image, encode_tiff
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 

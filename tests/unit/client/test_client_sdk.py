@@ -78,7 +78,7 @@ def test_sparsify_reports_progress(fake):
 
 
 def test_predict_takes_arrays_and_paths(fake, tmp_path):
-    from cellsparse_common.images import encode_tiff
+    from cellsparse_common.imaging.images import encode_tiff
 
     path = tmp_path / "a.tif"
     path.write_bytes(encode_tiff(IMAGE))

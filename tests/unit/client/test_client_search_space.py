@@ -7,8 +7,8 @@ from cellsparse.errors import InvalidArgument
 from cellsparse.search import make_plan
 from cellsparse.search.plan import METRICS, from_json
 from cellsparse.search.space import Choices, Range, parse_axis, parse_pairs
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.scoring import validation_scores
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.training.scoring import validation_scores
 
 
 def plan(**fields):

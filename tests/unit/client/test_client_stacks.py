@@ -7,7 +7,7 @@ from cellsparse import Item
 from cellsparse.cli.datasets import _spacing
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import image_bytes, upload_messages
-from cellsparse_common.images import decode_image
+from cellsparse_common.imaging.images import decode_image
 from cellsparse_proto.v1 import dataset_pb2
 
 RNG = np.random.default_rng(5)

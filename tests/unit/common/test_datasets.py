@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from google.protobuf import timestamp_pb2
 
-from cellsparse_common import datasets, keys
+from cellsparse_common import datasets
 from cellsparse_common.errors import InvalidArgument, NotFound, StorageError
-from cellsparse_common.storage import FolderStore
+from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 CREATED = timestamp_pb2.Timestamp(seconds=1_790_000_000, nanos=5000)

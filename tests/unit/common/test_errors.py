@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from cellsparse_common import errors
-from cellsparse_common.interceptor import CallGuard
+from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 
 KINDS = [

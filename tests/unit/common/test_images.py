@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.images import decode_image, encode_tiff, normalize, read_header, to_gray
+from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, read_header, to_gray
 
 LIMIT = 2**26
 RNG = np.random.default_rng(7)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellsparse_common import keys
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.storage import keys
 from cellsparse_proto.v1 import dataset_pb2, rules_pb2
 
 SHA = "0f" * 32

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
+from cellsparse_common.imaging.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
 
 LABEL = np.zeros((20, 30), np.int32)
 LABEL[2:6, 2:6] = 1

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellsparse_common.matching import (
+from cellsparse_common.scoring.matching import (
     DEFAULT_IOUS,
     Counts,
     Score,

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from cellsparse_common.rules import violations
+from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 

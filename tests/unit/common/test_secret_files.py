@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cellsparse_common.config.settings import ServerSettings, StoreSettings, load
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.settings import ServerSettings, StoreSettings, load
 
 SECRET = "hunter2-hunter2"
 

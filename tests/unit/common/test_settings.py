@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
+from cellsparse_common.config.settings import ServerSettings, StoreSettings, load
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.settings import ServerSettings, StoreSettings, load
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from stardist.matching import matching_dataset
 
 from cellsparse_common import datasets
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted, StorageError
-from cellsparse_common.images import decode_image, encode_tiff, normalize, to_gray
-from cellsparse_common.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
-from cellsparse_common.matching import DEFAULT_IOUS, matching_scores
+from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
+from cellsparse_common.imaging.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
+from cellsparse_common.scoring.matching import DEFAULT_IOUS, matching_scores
 from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2
 

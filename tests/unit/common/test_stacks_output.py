@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import roifile
 
-from cellsparse_common import outlines
 from cellsparse_common.errors import ResourceExhausted
-from cellsparse_common.vector_labels import decode_vector_labels
-from cellsparse_common.vector_output import encode_geojson, encode_rois
+from cellsparse_common.imaging import outlines
+from cellsparse_common.imaging.vector_labels import decode_vector_labels
+from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 
 LABEL = np.zeros((11, 9, 12), np.int32)
 LABEL[1:4, 2:6, 2:6] = 1

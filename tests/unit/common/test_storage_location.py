@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.settings import StoreSettings, load
 from cellsparse_common.storage import FolderStore, S3Store, open_store
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.errors import NotFound, StorageError
-from cellsparse_common.settings import StoreSettings, load
 from cellsparse_common.storage import ObjectStore, open_store, s3_connection
 
 BODY = bytes(range(256)) * 4096

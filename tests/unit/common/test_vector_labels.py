@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
-from cellsparse_common import geojson, imagej_roi, polygons
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.labels import LabelKind, decode_labels
-from cellsparse_common.vector_labels import decode_vector_labels
+from cellsparse_common.imaging import geojson, imagej_roi, polygons
+from cellsparse_common.imaging.labels import LabelKind, decode_labels
+from cellsparse_common.imaging.vector_labels import decode_vector_labels
 
 SHAPE = (40, 60)
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from unit.common.test_matching import NUCLEI
 
-from cellsparse_common import outlines
 from cellsparse_common.errors import ResourceExhausted
-from cellsparse_common.images import decode_image
-from cellsparse_common.outlines import label_outlines
-from cellsparse_common.vector_labels import decode_vector_labels
-from cellsparse_common.vector_output import encode_geojson, encode_rois
+from cellsparse_common.imaging import outlines
+from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.outlines import label_outlines
+from cellsparse_common.imaging.vector_labels import decode_vector_labels
+from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 
 ENCODERS = [encode_geojson, encode_rois]
 

@@ -5,7 +5,7 @@ import re
 
 from support.helm import names, one, render
 
-from cellsparse_common import metrics
+from cellsparse_common.rpc import metrics
 
 
 def test_nothing_by_default():

@@ -85,7 +85,7 @@ def test_torch_and_tensorflow_stand_on_the_cuda_of_their_wheels():
 def test_it_runs_without_rights_and_tells_its_health(image):
     last = final_stage(image)
     assert [line for line in last if line.startswith("USER")] == ["USER 10001:10001"]
-    assert 'CMD ["python", "-m", "cellsparse_common.health"]' in next(
+    assert 'CMD ["python", "-m", "cellsparse_common.rpc.health"]' in next(
         line for line in last if line.startswith("HEALTH")
     )
     assert last[-1] == f'ENTRYPOINT ["/usr/bin/tini", "--", "python", "-m", "{image.module}"]'

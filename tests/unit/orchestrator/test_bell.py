@@ -3,7 +3,7 @@
 import threading
 import time
 
-from cellsparse_orchestrator.events import Bell
+from cellsparse_orchestrator.runs.events import Bell
 
 SECONDS = 10.0
 

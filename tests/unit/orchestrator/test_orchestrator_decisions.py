@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellsparse_orchestrator import states
-from cellsparse_orchestrator.decisions import Action, Facts, Outcome, decide
+from cellsparse_orchestrator.runs.decisions import Action, Facts, Outcome, decide
 from cellsparse_proto.v1 import common_pb2
 
 LOST = common_pb2.FAILURE_REASON_LOST

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.rules import violations
+from cellsparse_common.rpc.rules import violations
+from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.sparse_names import sparse_name
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 

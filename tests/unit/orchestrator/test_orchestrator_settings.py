@@ -2,8 +2,8 @@
 
 import pytest
 
+from cellsparse_common.config.settings import load
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.settings import load
 from cellsparse_orchestrator.launchers.local import _command
 from cellsparse_orchestrator.settings import OrchestratorSettings
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellsparse_trainer.background import find_ground, likely_background
+from cellsparse_trainer.data.background import find_ground, likely_background
 
 SHAPE = (72, 80)
 

@@ -3,11 +3,10 @@ import time
 
 import pytest
 
-from cellsparse_common import keys
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import FailedPrecondition, StorageError
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
-from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
+from cellsparse_common.storage import keys, open_store
+from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints
 
 
 @pytest.fixture

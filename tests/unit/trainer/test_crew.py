@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from cellsparse_common.errors import Unavailable
-from cellsparse_trainer import crew
-from cellsparse_trainer.crew import Follower, Leader
+from cellsparse_trainer.distributed import crew
+from cellsparse_trainer.distributed.crew import Follower, Leader
 
 HOST = "127.0.0.1"
 WORD = "run-1/2"

@@ -1,7 +1,7 @@
 import threading
 
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.events import EventLog
+from cellsparse_trainer.processes.events import EventLog
 
 RUNNING, DONE = common_pb2.RUN_STATE_RUNNING, common_pb2.RUN_STATE_SUCCEEDED
 

@@ -12,12 +12,12 @@ import pytest
 from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import from_rpc_error
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
-from cellsparse_trainer.exports import CHUNK, read_messages, write_zip
+from cellsparse_trainer.models.exports import CHUNK, read_messages, write_zip
 
 
 def fill(folder, names):

@@ -5,7 +5,7 @@ from support.cellsparse_fake import backend
 
 from cellsparse_common.errors import Internal, InvalidArgument, NotFound, StorageError
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.failures import explain
+from cellsparse_trainer.processes.failures import explain
 
 
 class OutOfMemoryError(RuntimeError):

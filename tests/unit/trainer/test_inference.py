@@ -3,7 +3,7 @@
 import pytest
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
-from cellsparse_trainer.inference import InferenceProcess
+from cellsparse_trainer.models.inference import InferenceProcess
 
 
 class OutOfMemoryError(RuntimeError):

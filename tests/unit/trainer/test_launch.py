@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.attempts import Attempts
-from cellsparse_trainer.launch import LOOPBACK, WORKER_PORTS, here, torchrun
+from cellsparse_trainer.processes.attempts import Attempts
+from cellsparse_trainer.processes.launch import LOOPBACK, WORKER_PORTS, here, torchrun
 
 
 def ports(placement):

@@ -6,15 +6,14 @@ import pytest
 from support.cellsparse_fake import backend
 from support.tiny_dataset import blobs, sparse
 
-from cellsparse_common import keys
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import StorageError
-from cellsparse_common.settings import StoreSettings
-from cellsparse_common.storage import open_store
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer import loop
-from cellsparse_trainer.checkpoints import BEST, LATEST, Checkpoints
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.scoring import validation_scores
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints
+from cellsparse_trainer.training.scoring import validation_scores
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from support.cellsparse_fake.config import resolve
 from support.server_process import TESTS
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer import attempts
-from cellsparse_trainer.memory_kills import memory_kills
+from cellsparse_trainer.processes import attempts
+from cellsparse_trainer.processes.memory_kills import memory_kills
 
 
 def write(path, text):

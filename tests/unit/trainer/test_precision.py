@@ -2,8 +2,8 @@ import pytest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.precision import choose
-from cellsparse_trainer.presets import make_plan
+from cellsparse_trainer.config.precision import choose
+from cellsparse_trainer.config.presets import make_plan
 
 DEFAULTS = {
     "steps": 1,

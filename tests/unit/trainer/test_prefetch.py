@@ -10,8 +10,8 @@ import pytest
 from support.counting_sampler import CountingSampler
 
 from cellsparse_common.errors import Internal, StorageError
-from cellsparse_trainer import prefetch
-from cellsparse_trainer.prefetch import AHEAD, Prefetch, default_workers
+from cellsparse_trainer.data import prefetch
+from cellsparse_trainer.data.prefetch import AHEAD, Prefetch, default_workers
 
 TESTS = str(Path(__file__).parents[2])
 
@@ -115,7 +115,7 @@ def test_killing_the_training_leaves_no_process(tmp_path):
     code = (
         "import sys, time\n"
         "from support.counting_sampler import CountingSampler\n"
-        "from cellsparse_trainer.prefetch import Prefetch\n"
+        "from cellsparse_trainer.data.prefetch import Prefetch\n"
         f"ahead = Prefetch(CountingSampler(1, {str(tmp_path / 'log')!r}, 'hang', 1), workers=2, steps=99)\n"
         "ahead.batch(0)\n"
         "print(*ahead.pids, flush=True)\n"

@@ -1,4 +1,4 @@
-from cellsparse_trainer.processes import DEFAULTS, prepare
+from cellsparse_trainer.processes.environment import DEFAULTS, prepare
 
 
 def test_what_the_environment_says_stays():

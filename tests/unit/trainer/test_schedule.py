@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.presets import make_plan
-from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.config.presets import make_plan
+from cellsparse_trainer.config.schedule import learning_rate
 
 DEFAULTS = {
     "steps": 100,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellsparse_trainer import shelf as module
-from cellsparse_trainer.shelf import Shelf, find_shelf
+from cellsparse_trainer.data import shelf as module
+from cellsparse_trainer.data.shelf import Shelf, find_shelf
 
 
 class Maker:

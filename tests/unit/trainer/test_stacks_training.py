@@ -7,9 +7,9 @@ from cellsparse_common import datasets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
-from cellsparse_trainer.plan import Plan
-from cellsparse_trainer.samples import Sample, StoredSamples
-from cellsparse_trainer.stacks import PlaneSamples, common_spacing, find_axes, labelled_planes, resolve, spread
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.samples import Sample, StoredSamples
+from cellsparse_trainer.data.stacks import PlaneSamples, common_spacing, find_axes, labelled_planes, resolve, spread
 
 TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from cellsparse_common.rules import violations
+from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import rules_pb2, trainer_pb2
-from cellsparse_trainer.presets import _PLAN_FIELDS
+from cellsparse_trainer.config.presets import _PLAN_FIELDS
 
 PROTO = Path(__file__).parents[3] / "proto" / "cellsparse" / "v1" / "trainer.proto"
 PRESETS = {"PAPER": trainer_pb2.PRESET_PAPER, "FAST": trainer_pb2.PRESET_FAST}

@@ -8,11 +8,10 @@ import time
 import pytest
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common import keys
-from cellsparse_common.storage import FolderStore
+from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.attempts import Attempts
-from cellsparse_trainer.warm import WORKER, Forked
+from cellsparse_trainer.processes.attempts import Attempts
+from cellsparse_trainer.processes.warm import WORKER, Forked
 
 SECONDS = 120.0
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cellsparse_cellpose.config import Config, resolve
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 def disc_sample(shape: tuple[int, int] = (60, 70), *, background: bool = True) -> Sample:

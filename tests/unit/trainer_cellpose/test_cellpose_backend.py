@@ -13,7 +13,7 @@ from cellsparse_cellpose.config import resolve
 from cellsparse_cellpose.model import MODEL_FILE
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.config.schedule import learning_rate
 
 
 @pytest.fixture(autouse=True)

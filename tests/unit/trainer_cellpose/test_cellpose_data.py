@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from unit.trainer_cellpose.cellpose_samples import disc_sample
 
 from cellsparse_cellpose.data import cut, make_targets, place
-from cellsparse_trainer.samples import Sample
-from cellsparse_trainer.shelf import Shelf
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.shelf import Shelf
 
 
 def dense_flow(label: np.ndarray) -> np.ndarray:

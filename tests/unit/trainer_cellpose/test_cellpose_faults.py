@@ -14,7 +14,7 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 from cellsparse_cellpose import backend, sampler
 from cellsparse_cellpose.model import CellposeModel, build_network
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 @pytest.fixture(autouse=True, scope="module")

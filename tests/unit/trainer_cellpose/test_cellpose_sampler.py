@@ -7,7 +7,7 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 from cellsparse_cellpose.data import LIKELY
 from cellsparse_cellpose.sampler import Sampler
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 RECIPES = ["cell", "image"]
 

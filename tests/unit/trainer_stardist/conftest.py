@@ -7,7 +7,7 @@ import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist import backend
 from cellsparse_stardist.framework import StarDist2D, tf
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 def weights(training):

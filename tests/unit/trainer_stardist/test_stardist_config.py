@@ -6,7 +6,7 @@ import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.config.schedule import learning_rate
 
 
 def settings(**fields):

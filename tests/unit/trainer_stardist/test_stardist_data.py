@@ -12,7 +12,7 @@ from cellsparse_stardist.config import resolve
 from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, assume_ground, augment, cut, onto_grid, targets
 from cellsparse_stardist.index import index_sample
 from cellsparse_stardist.stars import Stars
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 def stock_targets(image, label, grid, n_rays):

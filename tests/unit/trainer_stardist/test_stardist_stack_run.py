@@ -6,15 +6,15 @@ import threading
 import numpy as np
 
 from cellsparse_common import datasets
-from cellsparse_common.images import decode_image, encode_tiff
-from cellsparse_common.settings import StoreSettings
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 from cellsparse_stardist.framework import StarDist3D
-from cellsparse_trainer.inference import Place, predict_file
-from cellsparse_trainer.job import Job
-from cellsparse_trainer.model_store import fetch_model
-from cellsparse_trainer.worker import Reporter, train
+from cellsparse_trainer.models.inference import Place, predict_file
+from cellsparse_trainer.models.model_store import fetch_model
+from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.training.worker import Reporter, train
 
 MODULE = "cellsparse_stardist.backend"
 

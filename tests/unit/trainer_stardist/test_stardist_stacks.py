@@ -19,7 +19,7 @@ from cellsparse_stardist.index import index_sample
 from cellsparse_stardist.model import StardistModel, build
 from cellsparse_stardist.stars import Stars, rays
 from cellsparse_stardist.volume import anisotropy, fitted
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 GRIDS = [(1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 4, 4)]
 

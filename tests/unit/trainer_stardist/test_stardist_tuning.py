@@ -1,7 +1,7 @@
 import numpy as np
 
 from cellsparse_stardist.tuning import DEFAULT, best_thresholds
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 
 
 def sample(label):

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config, resolve
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.schedule import learning_rate
+from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_unet.config import Config, resolve
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.background import likely_background
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import resolve
 from cellsparse_unet.data import Sampler, crop_at, prepare
 from cellsparse_unet.targets import three_classes

@@ -11,7 +11,7 @@ from support.poisoned_training import check_poisoned_run, digest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend, data
 from cellsparse_unet.config import resolve
 from cellsparse_unet.instances import cells

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cellsparse_common.matching import match_counts, scores
+from cellsparse_common.scoring.matching import match_counts, scores
 from cellsparse_unet.instances import Cut, cells
 from cellsparse_unet.targets import three_classes
 from cellsparse_unet.tuning import best_cut, default_cut

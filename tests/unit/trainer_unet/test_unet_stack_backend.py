@@ -13,10 +13,10 @@ from scipy import ndimage
 from support.bioimageio_package import CARD, validated
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.images import normalize
+from cellsparse_common.imaging.images import normalize
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.background import likely_background
-from cellsparse_trainer.samples import Sample
+from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
 from cellsparse_unet.data import Sampler, crop_at, prepare
 from cellsparse_unet.export import EXPORTS

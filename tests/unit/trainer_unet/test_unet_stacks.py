@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from skimage.measure import regionprops
 
-from cellsparse_common.matching import match_counts
+from cellsparse_common.scoring.matching import match_counts
 from cellsparse_unet import tuning
 from cellsparse_unet.ellipses import PIXEL_MOMENT, cell_moments, draw, semi_axes
 from cellsparse_unet.instances import Cut, cells

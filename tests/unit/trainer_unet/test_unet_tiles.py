@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellsparse_common.matching import match_counts
+from cellsparse_common.scoring.matching import match_counts
 from cellsparse_unet import backend, predictor
 from cellsparse_unet.model import UNet, initialise
 from cellsparse_unet.tiles import probabilities

@@ -18,7 +18,7 @@ from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
 from cellsparse.models import MAX_PIXELS
-from cellsparse_common.images import encode_tiff
+from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import trainer_pb2
 
 FORMATS = words.words(trainer_pb2.ExportFormat.DESCRIPTOR)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from cellsparse.datasets import ItemArrays
-from cellsparse_common.images import normalize, to_gray
+from cellsparse_common.imaging.images import normalize, to_gray
 
 FOUND, WRONG, MISSED, GIVEN, BACKGROUND = "#35d0ff", "#ff5a4f", "#ffb000", "#ffd84d", "#4f8cff"
 LARGEST_VIEW = 512

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cellsparse.errors import InvalidArgument
 from cellsparse.folders import read_folder
 from cellsparse.items import Item, image_bytes
-from cellsparse_common.images import decode_image
-from cellsparse_common.labels import decode_labels
+from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.labels import decode_labels
 
 MAX_PIXELS = 2**26
 FEWEST_IMAGES = 3

@@ -3,10 +3,10 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.keys import check_key
-from cellsparse_common.settings import StoreSettings
 from cellsparse_common.storage.folder import FolderStore
+from cellsparse_common.storage.keys import check_key
 from cellsparse_common.storage.protocol import ObjectStore
 from cellsparse_common.storage.s3 import S3Store
 from cellsparse_common.storage.s3_connection import connect

@@ -18,8 +18,8 @@ class ObjectStore(Protocol):
     - `put` replaces atomically: readers see the old object or the new one, never a part; a writer killed in the middle
       leaves nothing to be seen. Of writers to one key at the same time, one wins.
     - After `put` or `delete` returns, every reader sees its effect.
-    - Keys follow `cellsparse_common.keys.check_key`. No key is also a folder of another one: beside ``a/b`` there is no
-      ``a`` (a folder store cannot hold both).
+    - Keys follow `cellsparse_common.storage.keys.check_key`. No key is also a folder of another one: beside ``a/b``
+      there is no ``a`` (a folder store cannot hold both).
     - A store is safe to share between threads. It opens nothing until it is used.
 
     All methods raise `InvalidArgument` for a key or prefix that breaks the rules, and `StorageError` with one sentence

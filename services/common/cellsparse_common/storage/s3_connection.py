@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import urllib3
 from minio import Minio
 
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.settings import StoreSettings
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 30.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from cellsparse_common.settings import ENV_PREFIX, StoreSettings
+from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
 from cellsparse_orchestrator.launchers.base import ONE, SPARSIFIER, Service, Size
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cellsparse_common.channel import open_channel
+from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator.launchers.base import SPARSIFIER
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from cellsparse_orchestrator.sparse_names import sparse_name
+from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_proto.v1 import sparsifier_pb2
 
 MOST_K = 65535

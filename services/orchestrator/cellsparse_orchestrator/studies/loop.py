@@ -11,8 +11,8 @@ from cellsparse_common.errors import (
     StorageError,
     Unavailable,
 )
-from cellsparse_orchestrator.events import Bell
-from cellsparse_orchestrator.runs import STUDIES
+from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.runs.runs import STUDIES
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.decisions import Action, Step, decide
 from cellsparse_orchestrator.studies.errands import Errands

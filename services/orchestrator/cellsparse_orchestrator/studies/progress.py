@@ -18,8 +18,8 @@ from cellsparse_orchestrator.db.tables import (
     StudyMemberRow,
     StudyRow,
 )
-from cellsparse_orchestrator.events import Bell
-from cellsparse_orchestrator.runs import STUDIES, parse_settings
+from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.runs.runs import STUDIES, parse_settings
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.decisions import Facts, Training, Waiting
 from cellsparse_orchestrator.studies.rows import change_member, find_member, find_study, to_member, to_study

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from google.protobuf import json_format
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.rules import violations
+from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import trainer_pb2
 
 # protobuf's type stubs know two unrelated classes for each kind of descriptor.

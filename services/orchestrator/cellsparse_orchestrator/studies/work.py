@@ -7,20 +7,19 @@ from typing import Any
 
 import grpc
 
-from cellsparse_common import keys
-from cellsparse_common.channel import open_channel
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import Internal, NotFound, from_rpc_error
-from cellsparse_common.storage import ObjectStore
-from cellsparse_orchestrator.datasets import Datasets
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.forward import find_address
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
-from cellsparse_orchestrator.runs import Runs
-from cellsparse_orchestrator.spec import write_spec
+from cellsparse_orchestrator.runs.runs import Runs
+from cellsparse_orchestrator.runs.spec import write_spec
+from cellsparse_orchestrator.runs.trainable import check_trainable
 from cellsparse_orchestrator.studies import report
 from cellsparse_orchestrator.studies.label_sets import Labels, label_set_name, sparsify_settings
 from cellsparse_orchestrator.studies.progress import Order, StudyProgress
-from cellsparse_orchestrator.trainable import check_trainable
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from cellsparse_common.metrics import HEALTH_PATH
+from cellsparse_common.rpc.metrics import HEALTH_PATH
 from cellsparse_orchestrator.launchers.base import ONE, Size
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object, TrainerTemplate
 

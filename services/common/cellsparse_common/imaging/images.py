@@ -1,0 +1,221 @@
+"""Microscopy images: safe reading of uploaded TIFF and PNG files, deterministic writing, grey values for training.
+
+Sizes are checked from the header before a pixel is decoded. An image here has axes YX or YXC with 2 to 4 channels; a
+stack ZYX or ZYXC.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging import png_file, tiff_file
+from cellsparse_common.imaging.image_layout import Header, check_dtype, check_size, check_voxels, name_axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One 2D plane, or a stack of at least 2 planes."""
+
+    array: npt.NDArray[np.generic]
+    """Pixels in the order of `axes`: any integer type or a floating point type."""
+    axes: str
+    """YX or ZYX, or YXC or ZYXC with 2 to 4 channels."""
+    spacing: tuple[float, ...] = ()
+    """Micrometres per pixel along the axes other than C; empty if the file does not say."""
+
+
+def read_header(data: bytes, field: str = "image") -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Return (shape, dtype) as the file's header tells them; nothing is decoded.
+
+    Args:
+        data: A TIFF or PNG file.
+        field: Name of the request's field, for messages.
+
+    Raises:
+        InvalidArgument: Not a TIFF or PNG file, or its header is broken.
+    """
+    header = (png_file if _is_png(data, field) else tiff_file).read_header(data, field)
+    return header.shape, header.dtype
+
+
+def decode_image(
+    data: bytes,
+    *,
+    max_pixels: int,
+    field: str = "image",
+    indices: bool = False,
+    stacks: bool = False,
+    axes: str = "",
+) -> Image:
+    """Decode an uploaded image.
+
+    Args:
+        data: A TIFF file (any flavour, lossless compression) or a PNG file.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        field: Name of the request's field, for messages.
+        indices: Whether a palette PNG gives its indices, as for label images, or its colours.
+        stacks: Whether a stack of planes is allowed.
+        axes: What the file's axes are, such as "ZCYX", where the caller knows (see `image_layout.name_axes`).
+
+    Returns:
+        The image with the file's own type, except that booleans become uint8 0 and 1. One channel is squeezed away,
+        several are the last axis; transparency is a channel like any other.
+
+    Raises:
+        InvalidArgument: Not one 2D plane (or stack) of 1 to 4 channels, not readable, or values that are not finite
+            numbers.
+        ResourceExhausted: More than `max_pixels`.
+    """
+
+    def check(header: Header) -> None:
+        check_size(header, max_pixels, field)
+        check_dtype(header, field)
+        check_voxels(header, name_axes(header, field, given=axes, stacks=stacks), max_pixels, field)
+
+    if _is_png(data, field):
+        header = png_file.read_header(data, field)
+        check(header)
+        array = png_file.decode(data, field, indices=indices)
+        header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype)
+    else:
+        array, header = tiff_file.decode(data, field, check)
+    named = name_axes(header, field, given=axes, stacks=stacks)
+    return _normalised(array, named, header.spacing, field)
+
+
+def encode_tiff(array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = ()) -> bytes:
+    """Return a zlib-compressed TIFF file; the same array always gives the same bytes.
+
+    A stack is written as ImageJ writes it (which also reads the types it does not write itself): planes in order, each
+    with its channels, and the spacing.
+
+    Args:
+        array: Axes YX or YXC, any integer type, float32 or float64; of a stack ZYX or ZYXC with at least 2 planes.
+        stack: Whether it is a stack.
+        spacing: Micrometres per pixel along z, y and x of a stack; empty if not known.
+    """
+    planar = array.ndim - stack
+    if planar == 3 and array.shape[-1] == 1:
+        array, planar = array[..., 0], 2
+    buffer = BytesIO()
+    options: dict[str, Any] = {}
+    if stack:
+        array = array if planar == 2 else np.moveaxis(array, 3, 1)
+        options = {"description": _imagej_description(array.shape, spacing), "photometric": "minisblack"}
+        if spacing:
+            options |= {"resolution": (1 / spacing[2], 1 / spacing[1]), "resolutionunit": 1}
+    elif planar == 3:
+        options = {
+            "photometric": "rgb" if array.shape[2] in (3, 4) else "minisblack",
+            "planarconfig": "contig",
+        }
+    else:
+        options = {"photometric": "minisblack", "planarconfig": None}
+    tifffile.imwrite(
+        buffer,
+        np.ascontiguousarray(array),
+        compression="zlib",
+        compressionargs={"level": 6},
+        metadata=None,
+        software=False,
+        datetime=False,
+        **options,
+    )
+    return buffer.getvalue()
+
+
+def _imagej_description(shape: tuple[int, ...], spacing: Sequence[float]) -> str:
+    """Return what ImageJ keeps about a stack of axes ZYX or ZCYX."""
+    channels = shape[1] if len(shape) == 4 else 1
+    lines = ["ImageJ=1.11a", f"images={shape[0] * channels}"]
+    lines += [f"channels={channels}"] if channels > 1 else []
+    lines += [f"slices={shape[0]}"]
+    lines += ["hyperstack=true", "mode=grayscale"] if channels > 1 else []
+    lines += ["unit=um", f"spacing={spacing[0]!r}"] if spacing else []
+    return "\n".join([*lines, "loop=false", ""])
+
+
+def to_gray(
+    array: npt.NDArray[np.generic], channel: int | None = None, *, stack: bool = False
+) -> npt.NDArray[np.float32]:
+    """Return one grey plane, or stack of planes.
+
+    Args:
+        array: Axes YX or YXC, of a stack ZYX or ZYXC.
+        channel: Which channel, from 0; None means the mean over channels.
+        stack: Whether it is a stack.
+
+    Returns:
+        float32, axes YX or ZYX.
+
+    Raises:
+        InvalidArgument: There is no such channel.
+    """
+    single = array.ndim == 2 + stack
+    channels = 1 if single else array.shape[-1]
+    if channel is not None and not 0 <= channel < channels:
+        raise InvalidArgument(f"The image has {channels} channel(s); channel {channel} does not exist.", "channel")
+    if single:
+        return array.astype(np.float32)
+    if channel is not None:
+        return array[..., channel].astype(np.float32)
+    return np.asarray(array.mean(axis=-1, dtype=np.float64), dtype=np.float32)
+
+
+def normalize(gray: npt.NDArray[np.float32], lower: float, upper: float) -> npt.NDArray[np.float32]:
+    """Scale grey values so that two percentiles become 0 and 1, and clip to that range.
+
+    Args:
+        gray: Axes YX or ZYX, finite.
+        lower: Percentile that becomes 0, from 0 to 100.
+        upper: Percentile that becomes 1, from 0 to 100, above `lower`.
+
+    Returns:
+        float32 in [0, 1], axes as given; zeros where the two percentiles are equal.
+    """
+    low, high = (float(value) for value in np.percentile(gray, (lower, upper)))
+    if not high > low:
+        return np.zeros(gray.shape, np.float32)
+    normalized = np.empty(gray.shape, np.float32)
+    for plane in np.ndindex(gray.shape[:-2]):  # one at a time: a stack need not be in memory twice more
+        # In float64: a range as small as the smallest float32 must not overflow the quotient.
+        scaled: npt.NDArray[np.float64] = (gray[plane].astype(np.float64) - low) / (high - low)
+        normalized[plane] = scaled.clip(0.0, 1.0)
+    return normalized
+
+
+def _is_png(data: bytes, field: str) -> bool:
+    """Tell PNG (True) from TIFF (False) by the first bytes.
+
+    Raises:
+        InvalidArgument: It is neither.
+    """
+    if data.startswith(png_file.SIGNATURE):
+        return True
+    if data[:4] in tiff_file.SIGNATURES:
+        return False
+    what = f"starts with {bytes(data[:8])!r}" if data else "is empty"
+    raise InvalidArgument(f"The {field} is not a TIFF or PNG file: it {what}.", field)
+
+
+def _normalised(array: npt.NDArray[np.generic], axes: str, spacing: tuple[float, ...], field: str) -> Image:
+    """Bring the axes into order, channels last, squeeze a single channel, and check the values."""
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8)
+    order = [axis for axis in "ZYXC" if axis in axes]
+    array = np.ascontiguousarray(array.transpose([axes.index(axis) for axis in order]))
+    if "C" in order and array.shape[-1] == 1:
+        array, order = array[..., 0], order[:-1]
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        position = tuple(int(at) for at in np.argwhere(~np.isfinite(array))[0])
+        raise InvalidArgument(
+            f"The {field} holds {array[position]} at {position}; allowed: finite numbers only.", field
+        )
+    kept = spacing if "Z" in order else spacing[1:]
+    return Image(array=array, axes="".join(order), spacing=kept)

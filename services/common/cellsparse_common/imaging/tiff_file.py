@@ -1,0 +1,159 @@
+"""Reading TIFF files of any flavour through tifffile: header first, then pixels; nothing in the file is believed.
+
+Sizes, offsets and compressions are checked before anything is allocated, so that a small file cannot ask for much
+memory. Files are opened from memory only: an OME header naming other files reads none of them.
+"""
+
+import math
+import struct
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.imaging.image_layout import Header
+from cellsparse_common.imaging.jpeg_header import jpeg_pixels
+from cellsparse_common.imaging.quiet import quiet
+from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+MAX_PAGES = 20_000
+"""Most image directories walked in one file; tifffile stores (Y, X, 2) arrays as Y of them."""
+
+_JPEG = 7
+# Codecs that write at most as many bytes as the TIFF header asks for, and JPEG, whose second header inside each strip
+# is compared with it. JPEG 2000, WebP and the like would need the same care.
+_COMPRESSIONS = {
+    1: "none",
+    5: "LZW",
+    _JPEG: "JPEG",
+    8: "deflate",
+    32946: "deflate",
+    32773: "PackBits",
+    34925: "LZMA",
+    50000: "Zstd",
+}
+
+T = TypeVar("T")
+
+
+def read_header(data: bytes, field: str) -> Header:
+    """Return shape, axes and type of the only image series in a file; nothing is decoded.
+
+    Raises:
+        InvalidArgument: Not a readable TIFF file, or it holds several images.
+    """
+    return _with_series(data, field, lambda series, spacing: _header(series, spacing, field))
+
+
+def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[npt.NDArray[np.generic], Header]:
+    """Return the pixels in the order of the file's axes, native byte order, and the header.
+
+    Args:
+        data: The file.
+        field: Name of the request's field, for messages.
+        check: Called with the header before anything is decoded; raises to refuse it.
+
+    Raises:
+        InvalidArgument: Truncated, broken, or compressed in a way that is not read.
+    """
+
+    def read(series: Any, spacing: Spacing) -> tuple[npt.NDArray[np.generic], Header]:
+        header = _header(series, spacing, field)
+        check(header)
+        _check_segments(series, data, field)
+        array = np.asarray(series.asarray(maxworkers=1))
+        return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
+
+    return _with_series(data, field, read)
+
+
+def _with_series(data: bytes, field: str, use: Callable[[Any, Spacing], T]) -> T:
+    """Open a file, check that it holds one series, and apply `use` to it and its spacing."""
+    _count_pages(data, field)
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
+            if len(file.series) != 1:
+                raise InvalidArgument(
+                    f"The {field} holds {len(file.series)} images of different kinds; export one 2D plane.", field
+                )
+            return use(file.series[0], read_spacing(file))
+    except CellsparseError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {reason}.", field) from error
+
+
+def _header(series: Any, spacing: Spacing, field: str) -> Header:
+    """Return a series' header without its axes of length 1, after checking that its pixels can be read."""
+    page = series.keyframe
+    if series.dtype is None or page.dtype is None:
+        raise InvalidArgument(f"The {field} is a TIFF file whose pixel type is not known.", field)
+    if int(page.compression) not in _COMPRESSIONS:
+        allowed = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
+        name = getattr(page.compression, "name", page.compression)
+        raise InvalidArgument(f"The {field} is a TIFF file with compression {name}; allowed: {allowed}.", field)
+    sizes = [int(length) for length in series.shape]
+    if len(sizes) != len(series.axes):
+        raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)
+    kept = [at for at, axis in enumerate(series.axes) if sizes[at] != 1 or axis in "YX"]
+    return Header(
+        shape=tuple(sizes[at] for at in kept),
+        axes="".join(series.axes[at] for at in kept),
+        dtype=np.dtype(series.dtype),
+        spacing=spacing,
+    )
+
+
+def _check_segments(series: Any, data: bytes, field: str) -> None:
+    """Refuse strips and tiles that are missing, empty, oversized or beyond the end of the file."""
+    size = len(data)
+    missing = InvalidArgument(f"The {field} is a truncated TIFF file: pixels lie beyond its {size:,} bytes.", field)
+    if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
+        raise missing
+    page = series.keyframe
+    if math.prod(page.chunks) > 4 * max(math.prod(page.shape), 1 << 22):
+        raise InvalidArgument(f"The {field} is a broken TIFF file: tiles of {page.chunks} pixels.", field)
+    for each in series.pages:
+        if each is None or len(each.dataoffsets) < math.prod(page.chunked):
+            raise missing
+        for offset, count in zip(each.dataoffsets, each.databytecounts, strict=True):
+            if offset <= 0 or count <= 0 or offset + count > size:
+                raise missing
+            if page.compression == _JPEG and jpeg_pixels(data[offset : offset + count]) > math.prod(page.chunks):
+                raise InvalidArgument(f"The {field} is a broken TIFF file: a JPEG strip larger than its place.", field)
+
+
+def _count_pages(data: bytes, field: str) -> None:
+    """Walk the chain of image directories; tifffile's own walk has no bound.
+
+    Raises:
+        InvalidArgument: The chain is empty, cut off, circular or longer than MAX_PAGES.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    pointer, entries, entry = (order + "Q", order + "Q", 20) if big else (order + "I", order + "H", 12)
+    truncated = InvalidArgument(f"The {field} is a truncated TIFF file of {len(data):,} bytes.", field)
+    at = 8 if big else 4
+    seen: set[int] = set()
+    while True:
+        if at + struct.calcsize(pointer) > len(data):
+            raise truncated
+        (offset,) = struct.unpack_from(pointer, data, at)
+        if offset == 0 and seen:
+            return
+        if offset in seen or len(seen) >= MAX_PAGES:
+            raise InvalidArgument(
+                f"The {field} is a TIFF file with more than {MAX_PAGES:,} images, or a circle.", field
+            )
+        seen.add(offset)
+        if offset == 0 or offset + struct.calcsize(entries) > len(data):
+            raise truncated
+        (count,) = struct.unpack_from(entries, data, offset)
+        at = offset + struct.calcsize(entries) + count * entry

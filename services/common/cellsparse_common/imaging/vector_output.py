@@ -1,0 +1,98 @@
+"""Label images as outlines for other tools: GeoJSON for QuPath, a zip of ROIs for ImageJ.
+
+Both follow pixel edges, in pixels with 0, 0 at the corner of the first pixel, and are read back pixel for pixel by
+`vector_labels.decode_vector_labels` (which leaves what is not drawn unlabelled rather than background). The same label
+image always gives the same bytes. Of a stack each plane has outlines of its own, at most one per cell.
+"""
+
+import json
+import zipfile
+from io import BytesIO
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import roifile
+
+from cellsparse_common.imaging.outlines import Loop, Outline, plane_outlines
+
+_LARGEST_COORDINATE = 2**15 - 1
+"""ImageJ's integer coordinates are 16 bits wide; beyond, only composites (32-bit floats) are exact."""
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+"""The date of all files in a zip, so that its bytes depend on the labels only."""
+_MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
+
+
+def encode_geojson(label: npt.NDArray[np.integer[Any]]) -> bytes:
+    """Return a FeatureCollection with one QuPath detection per cell, named by its number.
+
+    Args:
+        label: Axes YX or ZYX; cells are the values above 0. A cell of several parts becomes a MultiPolygon; one of a
+            stack one such feature per plane, all of its name, with the plane as QuPath keeps it ("plane": {"z": ...}).
+    """
+    features = [_feature(outline, z) for z, outline in plane_outlines(label)]
+    document = {"type": "FeatureCollection", "features": features}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def encode_rois(label: npt.NDArray[np.integer[Any]]) -> bytes:
+    """Return a zip of ImageJ ROIs, one per cell, named by its number.
+
+    Args:
+        label: Axes YX or ZYX; cells are the values above 0. A cell in one part without holes becomes a polygon; any
+            other a composite, so that it stays one ROI and keeps its holes. A cell of a stack becomes one ROI per
+            plane, all of its name, at the plane's position; the files are named by cell and slice (from 1).
+    """
+    outlines = list(plane_outlines(label))
+    digits = len(str(max((outline.number for _, outline in outlines), default=1)))
+    of_slice = len(str(len(label)))
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for z, outline in outlines:
+            # Leading zeros: tools that sort by name keep the order, and with it the numbers.
+            plane = "" if z is None else f"-{z + 1:0{of_slice}}"
+            info = zipfile.ZipInfo(f"{outline.number:0{digits}}{plane}.roi", _EARLIEST)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, _roi(outline, z))
+    return buffer.getvalue()
+
+
+def _feature(outline: Outline, z: int | None) -> dict[str, Any]:
+    polygons = [[[*loop, loop[0]] for loop in polygon] for polygon in outline.polygons]
+    several = len(polygons) > 1
+    return {
+        "type": "Feature",
+        "geometry": {
+            "type": "MultiPolygon" if several else "Polygon",
+            "coordinates": polygons if several else polygons[0],
+            **({} if z is None else {"plane": {"c": -1, "z": z, "t": 0}}),
+        },
+        "properties": {"objectType": "detection", "name": str(outline.number)},
+    }
+
+
+def _roi(outline: Outline, z: int | None) -> bytes:
+    loops = list(chain.from_iterable(outline.polygons))
+    corners = np.array(list(chain.from_iterable(loops)), dtype=np.int32)
+    simple = len(loops) == 1 and corners.max() <= _LARGEST_COORDINATE
+    corners = corners.clip(max=_LARGEST_COORDINATE)
+    roi = roifile.ImagejRoi.frompoints(corners, name=str(outline.number))
+    roi.right, roi.bottom = (int(at) for at in corners.max(axis=0))  # roifile's are one too large for areas
+    roi.roitype = roifile.ROI_TYPE.POLYGON
+    if not simple:
+        path = np.array(list(chain.from_iterable(map(_path, loops))), dtype=np.float32)
+        roi.roitype = roifile.ROI_TYPE.RECT
+        roi.integer_coordinates, roi.n_coordinates = None, 0
+        roi.multi_coordinates, roi.shape_roi_size = path, len(path)
+    if z is not None:
+        roi.position = roi.z_position = z + 1  # for plain stacks, and for hyperstacks of several channels
+    return bytes(roi.tobytes())
+
+
+def _path(loop: Loop) -> list[float]:
+    """Return a loop as ImageJ writes shapes: commands and coordinates in one row of numbers."""
+    moves = [_MOVE, *loop[0]]
+    for corner in loop[1:]:
+        moves += [_LINE, *corner]
+    return [*moves, _CLOSE]

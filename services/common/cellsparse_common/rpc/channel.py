@@ -1,0 +1,87 @@
+"""Channels to other services."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from cellsparse_common.config.tls import ClientTls, channel_credentials, expected_name
+from cellsparse_common.logs import traceparent
+
+MAX_MESSAGE_MIB = 128
+KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 10, 10
+"""How often a silent peer is asked for a sign, and how long a busy machine may take to give it."""
+
+
+_TLS: ClientTls | None = None
+
+
+def use_tls(tls: ClientTls | None) -> None:
+    """Choose how this process calls other services, unless `open_channel` is told otherwise; None is without TLS."""
+    global _TLS  # like the configuration of logging: one for the process, set by its main()
+    _TLS = tls
+
+
+def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: ClientTls | None = None) -> grpc.Channel:
+    """Open a channel that notices a dead peer and passes the current trace on.
+
+    Connection attempts back off to at most one second: services here start and restart within seconds.
+
+    Args:
+        address: host:port.
+        max_message_mib: Largest message to receive or send, MiB.
+        tls: Whom to trust; None: as `use_tls` has chosen, else a plaintext channel.
+
+    Raises:
+        InvalidArgument: A file of `tls` cannot be read.
+    """
+    limit = max_message_mib * 2**20
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    return grpc.intercept_channel(_open(address, options, tls or _TLS), _TraceInterceptor())
+
+
+def _open(address: str, options: list[tuple[str, int | str]], tls: ClientTls | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address, options=options)
+    name = expected_name(tls, address)
+    if name:
+        options = [*options, ("grpc.ssl_target_name_override", name)]
+    return grpc.secure_channel(address, channel_credentials(tls), options=options)
+
+
+class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
+    def __init__(self, original: grpc.ClientCallDetails, metadata: list[tuple[str, str]]) -> None:
+        self.method = original.method
+        self.timeout = original.timeout
+        self.metadata = metadata
+        self.credentials = original.credentials
+        self.wait_for_ready = original.wait_for_ready
+        self.compression = original.compression
+
+
+class _TraceInterceptor(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
+    grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
+):
+    """Adds the context's `traceparent` to outgoing metadata."""
+
+    def _call(self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Any) -> Any:
+        parent = traceparent()
+        if parent:
+            details = _Details(details, [*(details.metadata or ()), ("traceparent", parent)])
+        return continuation(details, request)
+
+    intercept_unary_unary = _call
+    intercept_unary_stream = _call
+    intercept_stream_unary = _call

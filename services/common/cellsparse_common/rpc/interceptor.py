@@ -1,0 +1,153 @@
+"""What every call passes through: trace and log context, field rules, and the mapping of exceptions to a status."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+from grpc_status import rpc_status
+from prometheus_client import CollectorRegistry
+
+from cellsparse_common.errors import CellsparseError, Internal, InvalidArgument, to_status
+from cellsparse_common.logs import log_context
+from cellsparse_common.rpc.metrics import CallMetrics
+from cellsparse_common.rpc.rules import violations
+
+_LOG = logging.getLogger(__name__)
+
+
+class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Checks every request of our services and answers every exception as a status with details.
+
+    Args:
+        metrics: Counts the calls.
+    """
+
+    def __init__(self, metrics: CallMetrics | None = None) -> None:
+        self._metrics = metrics or CallMetrics(CollectorRegistry())
+        self._lock = threading.Lock()
+        self._last_call = self._last_use = time.monotonic()
+        self._running = self._in_use = 0
+
+    def seconds_idle(self) -> float:
+        """Return the seconds since the last call ended; 0 while one is running."""
+        with self._lock:
+            return 0.0 if self._running else time.monotonic() - self._last_call
+
+    def seconds_unused(self) -> float:
+        """Return the same, but for calls of our own services: a probe of the health is no use."""
+        with self._lock:
+            return 0.0 if self._in_use else time.monotonic() - self._last_use
+
+    def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        """Wrap the handler of a call (see `grpc.ServerInterceptor`)."""
+        handler = continuation(details)
+        if handler is None:
+            return None
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            behavior = getattr(handler, kind)
+            if behavior is not None:
+                wrap = self._stream if kind.endswith("_stream") else self._unary
+                make = getattr(grpc, f"{kind}_rpc_method_handler")
+                return make(wrap(behavior, details), handler.request_deserializer, handler.response_serializer)
+        return handler
+
+    def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            with self._watched(details, context):
+                return behavior(_checked(request, details.method), context)
+
+        return call
+
+    def _stream(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
+        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            with self._watched(details, context):
+                yield from behavior(_checked(request, details.method), context)
+
+        return call
+
+    def _watched(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_Watched":
+        return _Watched(self, details, context)
+
+    def _begin(self, method: str) -> None:
+        if _is_ours(method):
+            self._metrics.begin(method)
+        with self._lock:
+            self._running += 1
+            self._in_use += _is_ours(method)
+
+    def _end(self, method: str, code: str, seconds: float) -> None:
+        with self._lock:
+            self._running -= 1
+            self._last_call = time.monotonic()
+            if _is_ours(method):
+                self._in_use -= 1
+                self._last_use = self._last_call
+        if _is_ours(method):
+            self._metrics.end(method, code, seconds)
+            _LOG.info("%s %s in %.0f ms", method, code, seconds * 1000)
+
+
+class _Watched:
+    """Context manager around one call."""
+
+    def __init__(self, guard: CallGuard, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> None:
+        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+        self._guard = guard
+        self._method = details.method
+        self._context = context
+        self._logs = log_context(traceparent=metadata.get("traceparent", ""))
+        self._start = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._logs.__enter__()
+        self._guard._begin(self._method)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            # GeneratorExit: the caller went away; any other exception without a class of ours is abort() itself.
+            if isinstance(error, Exception) and self._context.code() is None:
+                self._abort(error)
+        finally:
+            code = self._context.code() or (grpc.StatusCode.CANCELLED if error else grpc.StatusCode.OK)
+            name = code.name if isinstance(code, grpc.StatusCode) else str(code)
+            self._guard._end(self._method, name, time.monotonic() - self._start)
+            self._logs.__exit__(None, None, None)
+
+    def _abort(self, error: Exception) -> NoReturn:
+        if not isinstance(error, CellsparseError):
+            _LOG.error("%s failed", self._method, exc_info=error)
+            error = Internal(
+                f"Internal error in {self._method} ({type(error).__name__}); the service's log has details."
+            )
+        self._context.abort_with_status(rpc_status.to_status(to_status(error)))
+        raise AssertionError("abort_with_status always raises")
+
+
+def _is_ours(method: str) -> bool:
+    """Whether a call is for one of our services, rather than for health or reflection."""
+    return method.startswith("/cellsparse.")
+
+
+def _checked(request: Any, method: str) -> Any:
+    """Return the request, or an iterator that checks each of its messages; raises InvalidArgument."""
+    if not _is_ours(method):
+        return request
+    if hasattr(request, "DESCRIPTOR"):
+        _check(request)
+        return request
+    return _checked_stream(request)
+
+
+def _checked_stream(requests: Iterator[Any]) -> Iterator[Any]:
+    for request in requests:
+        _check(request)
+        yield request
+
+
+def _check(request: Any) -> None:
+    broken = violations(request)
+    if broken:
+        raise InvalidArgument(" ".join(sentence for _, sentence in broken), violations=broken)

@@ -1,0 +1,163 @@
+"""Starts a gRPC server with health, reflection, limits and an orderly end, and runs it until it is told to stop."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from cellsparse_common.config.settings import ServerSettings
+from cellsparse_common.config.tls import server_credentials
+from cellsparse_common.errors import Unavailable
+from cellsparse_common.rpc.interceptor import CallGuard
+from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
+
+_LOG = logging.getLogger(__name__)
+ORPHAN_SECONDS = 60.0
+
+
+def serve(
+    *,
+    name: str,
+    settings: ServerSettings,
+    add: Callable[[grpc.Server], list[str]],
+    started: Callable[[str], None] = lambda _: None,
+    drain: Callable[[], None] = lambda: None,
+    stop: Callable[[], None] = lambda: None,
+    busy: Callable[[], bool] = lambda: False,
+    registry: CollectorRegistry | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Then: health says NOT_SERVING, new calls are refused, running calls get `drain_seconds`, `stop` cleans up.
+
+    Args:
+        name: The service's name in logs.
+        settings: Address, limits and times.
+        add: Registers the servicers on the server and returns their full service names.
+        started: Called with host:port once the server answers.
+        drain: Called when the end begins; long streams should end soon.
+        stop: Called after the last call has ended.
+        busy: Whether there is work that must go on although nobody calls; asked before a service whose owner is gone
+            ends itself.
+        registry: The service's own metrics; those of its calls are added, and all are served on `metrics_port`.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        Unavailable: The address cannot be bound.
+        InvalidArgument: The certificate cannot be used.
+    """
+    limit = settings.max_message_mib * 2**20
+    registry = registry or new_registry()
+    guard = CallGuard(CallMetrics(registry))
+    server = grpc.server(
+        ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="rpc"),
+        interceptors=[guard],
+        maximum_concurrent_rpcs=settings.workers,
+        options=[
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.max_send_message_length", limit),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ],
+    )
+    services = add(server)
+    checks = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        port = _bind(server, settings)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"{name} cannot listen on {settings.host}:{settings.port}: it is in use or not ours."
+        ) from error
+    answering = threading.Event()
+    end_metrics = serve_metrics(registry, settings.host, settings.metrics_port, answering.is_set)
+    end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end.set())
+    server.start()
+    for service in ["", *services]:
+        checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+    answering.set()
+    address = f"{settings.host}:{port}"
+    if settings.address_file:
+        _write_whole(settings.address_file, address)
+    started(address)
+    _LOG.info("%s answers on %s", name, address)
+    _wait(
+        end,
+        settings,
+        lonely=lambda: guard.seconds_idle() > ORPHAN_SECONDS and not busy(),
+        seconds_unused=lambda: 0.0 if busy() else guard.seconds_unused(),
+    )
+    _LOG.info("%s is ending", name)
+    answering.clear()
+    checks.enter_graceful_shutdown()
+    drain()
+    server.stop(settings.drain_seconds).wait(settings.drain_seconds + 5)
+    stop()
+    end_metrics()
+    return 0
+
+
+def _bind(server: grpc.Server, settings: ServerSettings) -> int:
+    """Bind the server's address and return its port; raises InvalidArgument, and RuntimeError if it is in use."""
+    address = f"{settings.host}:{settings.port}"
+    tls = settings.server_tls()
+    if tls is None:
+        return int(server.add_insecure_port(address))
+    return int(server.add_secure_port(address, server_credentials(tls)))
+
+
+def time_left(context: grpc.ServicerContext, at_most: float) -> float:
+    """Return the seconds that a call may still take: the caller's deadline, bounded by `at_most`."""
+    remaining = context.time_remaining()
+    return at_most if remaining is None else max(0.0, min(remaining, at_most))
+
+
+def _wait(
+    end: threading.Event, settings: ServerSettings, *, lonely: Callable[[], bool], seconds_unused: Callable[[], float]
+) -> None:
+    """Wait for a signal, or until nobody needs us: the owner process is gone, or nobody has called for too long."""
+    owner_pid, limit = settings.owner_pid, settings.exit_unused_seconds
+    used = time.monotonic()
+    while not end.wait(min(5.0, limit or 5.0) if owner_pid or limit else 3600.0):
+        if owner_pid and not _alive(owner_pid) and lonely():
+            _LOG.warning("owner process %d is gone and nobody calls: ending", owner_pid)
+            return
+        # Work that nobody watches counts as use, up to the moment when it was last seen under way.
+        used = max(used, time.monotonic() - seconds_unused())
+        if limit and time.monotonic() - used > limit:
+            _LOG.warning("nobody has called for %g s: ending", limit)
+            return
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.write_text(text)
+    staging.replace(path)

@@ -1,0 +1,165 @@
+"""DatasetService: uploads, lists, deletion and sparse copies."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from cellsparse_common.datasets import read_manifest, summarize, write_manifest
+from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
+from cellsparse_common.storage import FolderStore, ObjectStore, keys
+from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
+from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
+from cellsparse_orchestrator.catalogue.uploads import Upload, UploadLimits
+from cellsparse_orchestrator.clock import new_id, now, timestamp
+from cellsparse_orchestrator.forward import stream_service
+from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
+from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
+from cellsparse_orchestrator.settings import OrchestratorSettings
+from cellsparse_proto.v1 import dataset_pb2, dataset_pb2_grpc, sparsifier_pb2, sparsifier_pb2_grpc
+
+_LOG = logging.getLogger(__name__)
+_MESSAGE_MARGIN = 2**20
+
+
+class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
+    """Keeps datasets: rows in SQL, manifests and blobs in the store.
+
+    Args:
+        settings: Limits and times.
+        store: The object store.
+        datasets: The table.
+        launcher: Knows the sparsifier.
+        spool: Folder for uploads that are not complete yet.
+    """
+
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        store: ObjectStore,
+        datasets: Datasets,
+        launcher: Launcher,
+        spool: Path,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._datasets = datasets
+        self._launcher = launcher
+        self._spool = spool
+
+    def CreateDataset(
+        self, request_iterator: Iterator[dataset_pb2.CreateDatasetRequest], context: grpc.ServicerContext
+    ) -> dataset_pb2.CreateDatasetResponse:
+        """Make a dataset; the store and the database stay as they are unless the whole stream is good."""
+        with upload_folder(self._spool) as folder:
+            spool = FolderStore(folder)
+            limits = UploadLimits(
+                max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_file_mib * 2**20
+            )
+            upload = Upload(spool, limits)
+            with time_limit(context, self._settings.upload_seconds):
+                try:
+                    upload.read(request_iterator)
+                except grpc.RpcError as error:
+                    raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
+            summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
+            self._publish(spool, folder)
+            write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
+        self._datasets.add(summary)
+        return dataset_pb2.CreateDatasetResponse(dataset=summary)
+
+    def ListDatasets(
+        self, request: dataset_pb2.ListDatasetsRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.ListDatasetsResponse:
+        """List datasets, newest first."""
+        found, token = self._datasets.page(request.page)
+        return dataset_pb2.ListDatasetsResponse(datasets=found, next_page_token=token)
+
+    def GetDataset(
+        self, request: dataset_pb2.GetDatasetRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.GetDatasetResponse:
+        """Answer one dataset."""
+        return dataset_pb2.GetDatasetResponse(dataset=self._datasets.get(request.dataset_id))
+
+    def ListDatasetItems(
+        self, request: dataset_pb2.ListDatasetItemsRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.ListDatasetItemsResponse:
+        """List a dataset's items in their order."""
+        begin = decode_token("items", request.page.page_token) or 0
+        end = begin + page_size(request.page)
+        items = self._manifest(request.dataset_id).items
+        token = encode_token("items", end) if end < len(items) else ""
+        return dataset_pb2.ListDatasetItemsResponse(items=items[begin:end], next_page_token=token)
+
+    def GetDatasetItem(
+        self, request: dataset_pb2.GetDatasetItemRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.GetDatasetItemResponse:
+        """Answer one item's files."""
+        items = self._manifest(request.dataset_id).items
+        item = next((item for item in items if item.name == request.item), None)
+        if item is None:
+            raise NotFound(f"Dataset {request.dataset_id} has no item {request.item!r}.", "item")
+        blobs = [keys.blob(sha256) for sha256 in (item.image_sha256, item.label_sha256)]
+        size = sum(self._store.size(blob) for blob in blobs)
+        limit = self._settings.max_message_mib * 2**20 - _MESSAGE_MARGIN
+        if size > limit:
+            raise ResourceExhausted(
+                f"Item {request.item!r} takes {size / 2**20:.0f} MiB; one answer holds at most {limit / 2**20:.0f} MiB."
+            )
+        image, label = (self._store.get(blob) for blob in blobs)
+        return dataset_pb2.GetDatasetItemResponse(item=item, image=image, label=label)
+
+    def DeleteDataset(
+        self, request: dataset_pb2.DeleteDatasetRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.DeleteDatasetResponse:
+        """Delete a dataset that no unfinished run needs."""
+        self._datasets.remove(request.dataset_id)
+        try:
+            self._store.delete(keys.dataset_manifest(request.dataset_id))
+        except CellsparseError as error:
+            # Nobody can reach the manifest any more; what stays is a few kilobytes.
+            _LOG.warning("the manifest of deleted dataset %s stays: %s", request.dataset_id, error.message)
+        return dataset_pb2.DeleteDatasetResponse()
+
+    def CreateSparseDataset(
+        self, request: dataset_pb2.CreateSparseDatasetRequest, context: grpc.ServicerContext
+    ) -> Iterator[dataset_pb2.CreateSparseDatasetResponse]:
+        """Let the sparsifier write a sparse copy, and make it visible when it is whole."""
+        source = self._datasets.get(request.dataset_id)
+        order = sparsifier_pb2.SparsifyDatasetRequest(
+            dataset_id=request.dataset_id,
+            target_dataset_id=new_id("ds"),
+            target_name=request.name or sparse_name(source.name, request.settings),
+            settings=request.settings,
+            splits=request.splits,
+        )
+        answers = stream_service(
+            self._launcher,
+            SPARSIFIER,
+            context,
+            self._settings.evaluate_seconds,
+            lambda channel, seconds: sparsifier_pb2_grpc.SparsifierServiceStub(channel).SparsifyDataset(
+                order, timeout=seconds
+            ),
+        )
+        for answer in answers:
+            progress = dataset_pb2.CreateSparseDatasetResponse(
+                items_done=answer.items_done, items_total=answer.items_total, warnings=answer.warnings
+            )
+            if answer.done:
+                made = read_manifest(self._store, order.target_dataset_id).dataset
+                self._datasets.add(made)
+                progress.dataset.CopyFrom(made)
+            yield progress
+
+    def _manifest(self, dataset_id: str) -> dataset_pb2.DatasetManifest:
+        self._datasets.get(dataset_id)
+        return read_manifest(self._store, dataset_id)
+
+    def _publish(self, spool: ObjectStore, folder: Path) -> None:
+        """Copy the spooled blobs that the store does not have; the manifest, written later, makes them a dataset."""
+        for key in spool.list(keys.BLOBS):
+            if not self._store.exists(key):
+                self._store.put(key, folder / key)

@@ -1,0 +1,250 @@
+"""OrchestratorService: runs, models, and calls passed on to trainers."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import (
+    Cancelled,
+    CellsparseError,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+)
+from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.api.status import read_status
+from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.imports import Imports
+from cellsparse_orchestrator.catalogue.model_uploads import receive_model
+from cellsparse_orchestrator.catalogue.models import Models
+from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
+from cellsparse_orchestrator.clock import new_id
+from cellsparse_orchestrator.forward import call_service, stream_service
+from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.runs.runs import Filter, Runs
+from cellsparse_orchestrator.runs.spec import write_spec
+from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
+from cellsparse_orchestrator.settings import OrchestratorSettings
+from cellsparse_proto.v1 import (
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    trainer_pb2,
+    trainer_pb2_grpc,
+)
+
+_WATCH_SECONDS = 1.0
+_NAME_LENGTH = 100
+
+
+class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
+    """The door that clients use.
+
+    Args:
+        settings: Limits and times.
+        store: The object store.
+        datasets: The table of datasets.
+        runs: The table of runs.
+        models: The table of models.
+        launcher: Knows the trainers.
+        bell: Rings for every event of a run.
+        spool: Folder for uploads that are not complete yet.
+    """
+
+    def __init__(
+        self,
+        settings: OrchestratorSettings,
+        store: ObjectStore,
+        *,
+        datasets: Datasets,
+        runs: Runs,
+        models: Models,
+        launcher: Launcher,
+        bell: Bell,
+        spool: Path,
+    ) -> None:
+        self.address = ""
+        """host:port, once it is known."""
+        self._settings = settings
+        self._store = store
+        self._datasets = datasets
+        self._runs = runs
+        self._models = models
+        self._launcher = launcher
+        self._bell = bell
+        self._spool = spool
+        self._imports = Imports(store, models)
+
+    def CreateRun(
+        self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.CreateRunResponse:
+        """Queue a run, or answer the one that this request made before."""
+        known = self._runs.find_request(request)
+        if known is not None:
+            return orchestrator_pb2.CreateRunResponse(run=known)
+        backend = request.settings.WhichOneof("backend")
+        check_backend(self._launcher, backend)
+        self._check_start(request.settings.initial_model, backend)
+        dataset = self._datasets.get(request.dataset_id)
+        manifest = read_manifest(self._store, request.dataset_id)
+        check_trainable(manifest)
+        run_id = new_id("run")
+        write_spec(self._store, run_id, request.settings, manifest, {})
+        try:
+            run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
+        except BaseException:
+            self._forget_spec(run_id)
+            raise
+        if run.id != run_id:
+            self._forget_spec(run_id)
+        return orchestrator_pb2.CreateRunResponse(run=run)
+
+    def GetRun(
+        self, request: orchestrator_pb2.GetRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.GetRunResponse:
+        """Answer one run."""
+        return orchestrator_pb2.GetRunResponse(run=self._runs.get(request.run_id))
+
+    def ListRuns(
+        self, request: orchestrator_pb2.ListRunsRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ListRunsResponse:
+        """List runs, newest first."""
+        chosen = Filter(states=request.states, backend=request.backend, dataset_id=request.dataset_id)
+        found, token = self._runs.page(request.page, chosen)
+        return orchestrator_pb2.ListRunsResponse(runs=found, next_page_token=token)
+
+    def WatchRun(
+        self, request: orchestrator_pb2.WatchRunRequest, context: grpc.ServicerContext
+    ) -> Iterator[orchestrator_pb2.WatchRunResponse]:
+        """Stream a run's events until it has ended."""
+        after = request.after_sequence
+        while context.is_active():
+            seen = self._bell.last(request.run_id)
+            found, ended = self._runs.events(request.run_id, after)
+            for event in found:
+                after = event.sequence
+                yield orchestrator_pb2.WatchRunResponse(event=event)
+            if ended:
+                return
+            if self._bell.closed:
+                raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
+            if not found:
+                self._bell.wait(request.run_id, seen, _WATCH_SECONDS)
+
+    def CancelRun(
+        self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.CancelRunResponse:
+        """Cancel a run."""
+        return orchestrator_pb2.CancelRunResponse(run=self._runs.cancel(request.run_id))
+
+    def ListModels(
+        self, request: orchestrator_pb2.ListModelsRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ListModelsResponse:
+        """List models, newest first."""
+        found, token = self._models.page(request.page, request.backend)
+        return orchestrator_pb2.ListModelsResponse(models=found, next_page_token=token)
+
+    def GetModel(
+        self, request: orchestrator_pb2.GetModelRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.GetModelResponse:
+        """Answer one model."""
+        return orchestrator_pb2.GetModelResponse(model=self._models.get(request.model_id))
+
+    def Predict(
+        self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.PredictResponse:
+        """Segment one image on a trainer of the model's backend."""
+        backend = self._models.get(request.model_id).backend
+        answer: trainer_pb2.PredictResponse = call_service(
+            self._launcher,
+            backend,
+            context,
+            self._settings.predict_seconds,
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
+                request, timeout=seconds
+            ),
+        )
+        return answer
+
+    def Evaluate(
+        self, request: trainer_pb2.EvaluateRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.EvaluateResponse]:
+        """Score a model on a trainer of its backend."""
+        backend = self._models.get(request.model_id).backend
+        self._datasets.get(request.dataset_id)
+        yield from stream_service(
+            self._launcher,
+            backend,
+            context,
+            self._settings.evaluate_seconds,
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(request, timeout=seconds),
+        )
+
+    def Export(
+        self, request: trainer_pb2.ExportRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.ExportResponse]:
+        """Write a model as a file for other tools on a trainer of its backend."""
+        backend = self._models.get(request.model_id).backend
+        yield from stream_service(
+            self._launcher,
+            backend,
+            context,
+            self._settings.export_seconds,
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Export(request, timeout=seconds),
+        )
+
+    def ImportModel(
+        self, request_iterator: Iterator[orchestrator_pb2.ImportModelRequest], context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ImportModelResponse:
+        """Make a model of an uploaded file; store and database stay as they are unless all of it is good."""
+        with upload_folder(self._spool) as folder, time_limit(context, self._settings.upload_seconds):
+            try:
+                upload = receive_model(request_iterator, folder / "model", self._settings.max_model_mib * 2**20)
+            except grpc.RpcError as error:
+                raise Cancelled("The import broke off before it was complete; nothing of it is kept.") from error
+            backend = upload.header.settings.backend
+            check_backend(self._launcher, backend)
+
+            def publish(order: trainer_pb2.PublishModelRequest) -> None:
+                call_service(
+                    self._launcher,
+                    backend,
+                    context,
+                    self._settings.import_seconds,
+                    lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).PublishModel.future(
+                        order, timeout=seconds
+                    ),
+                )
+
+            return orchestrator_pb2.ImportModelResponse(model=self._imports.add(upload, publish))
+
+    def GetStatus(
+        self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.GetStatusResponse:
+        """Say which services there are and how they are."""
+        return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
+
+    def _forget_spec(self, run_id: str) -> None:
+        """Delete the specification of a run that does not exist, because it has no row."""
+        with contextlib.suppress(CellsparseError):
+            self._store.delete(keys.run_spec(run_id))
+
+    def _check_start(self, model_id: str, backend: str) -> None:
+        if not model_id:
+            return
+        try:
+            start = self._models.get(model_id)
+        except NotFound as error:
+            raise NotFound(error.message, "settings.initial_model") from error
+        if start.backend != backend:
+            raise FailedPrecondition(
+                f"initial_model {model_id} is a {start.backend} model; this run trains {backend}.",
+                "settings.initial_model",
+            )
+
+
+def _default_name(backend: str, dataset: str) -> str:
+    return f"{backend} {dataset}"[:_NAME_LENGTH]

@@ -1,0 +1,102 @@
+"""Imports of models: from an uploaded file to a model that can be seen, or to nothing at all.
+
+The uploaded file's object in the store is also the mark of an import that has not ended: it is written first and
+deleted last, so whatever an import leaves behind that was killed is found by its mark, and removed by the next import.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+
+import grpc
+
+from cellsparse_common.errors import CellsparseError, NotFound
+from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.catalogue.model_uploads import ModelUpload
+from cellsparse_orchestrator.catalogue.models import Models
+from cellsparse_orchestrator.clock import new_id
+from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
+
+_LOG = logging.getLogger(__name__)
+
+_ANSWERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION)
+"""With these a trainer has ended its work on a file; with others it may not have."""
+
+Publish = Callable[[trainer_pb2.PublishModelRequest], None]
+"""Asks a trainer to publish; raises CellsparseError."""
+
+
+class Imports:
+    """Makes models of uploads.
+
+    Args:
+        store: Where models are.
+        models: The table of models.
+    """
+
+    def __init__(self, store: ObjectStore, models: Models) -> None:
+        self._store = store
+        self._models = models
+        self._lock = threading.Lock()
+        self._active: set[str] = set()
+
+    def add(self, upload: ModelUpload, publish: Publish) -> orchestrator_pb2.Model:
+        """Publish an upload and register the model.
+
+        Raises:
+            CellsparseError: It is no model, or a service failed; nothing of it can be seen.
+        """
+        model_id = new_id("model")
+        with self._lock:
+            self._active.add(model_id)
+        try:
+            self._sweep()
+            self._store.put(keys.upload(model_id), upload.file)
+            order = trainer_pb2.PublishModelRequest(
+                model_id=model_id, sha256=upload.sha256, settings=upload.header.settings
+            )
+            publish(order)
+            made = self._models.add_imported(model_id, upload.header.name, upload.header.settings.backend)
+            with contextlib.suppress(CellsparseError):  # the next import will
+                self._store.delete(keys.upload(model_id))
+            return made
+        except BaseException as error:
+            # A trainer that did not answer may still be writing: the mark stays for the next import to look again.
+            self._remove(model_id, for_good=isinstance(error, CellsparseError) and error.status in _ANSWERS)
+            raise
+        finally:
+            with self._lock:
+                self._active.discard(model_id)
+
+    def _sweep(self) -> None:
+        """Remove what imports left behind that were killed."""
+        try:
+            for key in list(self._store.list(keys.UPLOADS)):
+                model_id = key.removeprefix(keys.UPLOADS)
+                with self._lock:
+                    going_on = model_id in self._active
+                if not going_on:
+                    self._remove(model_id, for_good=True)
+        except CellsparseError as error:
+            _LOG.warning("left-overs of earlier imports stay for now: %s", error.message)
+
+    def _remove(self, model_id: str, *, for_good: bool) -> None:
+        """Delete an import's objects, its mark last; those of a model that is registered stay."""
+        try:
+            if not self._is_registered(model_id):
+                for key in list(self._store.list(keys.run_prefix(model_id))):
+                    self._store.delete(key)
+            if for_good:
+                self._store.delete(keys.upload(model_id))
+            else:
+                self._store.put(keys.upload(model_id), b"")
+        except CellsparseError as error:
+            _LOG.warning("what import %s left behind stays for now: %s", model_id, error.message)
+
+    def _is_registered(self, model_id: str) -> bool:
+        try:
+            self._models.get(model_id)
+        except NotFound:
+            return False
+        return True

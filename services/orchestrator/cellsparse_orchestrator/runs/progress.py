@@ -1,0 +1,309 @@
+"""The runs as the reconciler sees and moves them; every change and its event are one transaction."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select
+from sqlalchemy.orm import Session, defer
+
+from cellsparse_common.errors import NotFound
+from cellsparse_orchestrator import states
+from cellsparse_orchestrator.catalogue.models import add_model
+from cellsparse_orchestrator.clock import now
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
+from cellsparse_orchestrator.db.together import Together
+from cellsparse_orchestrator.metrics import RunMetrics
+from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
+from cellsparse_orchestrator.runs.events import Bell, add_event
+from cellsparse_orchestrator.runs.runs import RECONCILER, STUDIES, find_run, parse_settings
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
+
+_QUEUED = states.state_name(states.QUEUED)
+_ACTIVE = [states.state_name(state) for state in states.ACTIVE]
+# Not whole rows: settings and progress are large, and thousands of runs are looked at every second.
+_LOOK = select(
+    RunRow.id,
+    RunRow.state,
+    RunRow.attempts,
+    RunRow.max_attempts,
+    RunRow.interruptions,
+    RunRow.cancel_requested,
+    RunRow.retry_at,
+)
+
+# A run to be moved, without what is large and not read for that; its row is locked, in one order for all.
+_MOVED = (
+    select(RunRow)
+    .options(*(defer(column, raiseload=True) for column in (RunRow.settings, RunRow.progress, RunRow.validation)))
+    .order_by(RunRow.id)
+    .with_for_update()
+)
+_NEWEST = select(AttemptRow).join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempts == AttemptRow.number))
+_STORE_SECONDS = 60.0
+"""Longest wait of an event for those before it."""
+_MOST_EVENTS = 200
+"""Stored in one transaction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt of a run: all that its trainer needs to know, and how much of it is known here."""
+
+    run_id: str
+    number: int
+    backend: str
+    dataset_id: str
+    settings: trainer_pb2.TrainingSettings
+    last_sequence: int = 0
+    """Sequence number of the trainer's newest event that is stored."""
+
+
+Told = tuple[Attempt, trainer_pb2.TrainingEvent]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A run that has not ended."""
+
+    run_id: str
+    state: int
+    attempts: int
+    max_attempts: int
+    interruptions: int
+    cancel_requested: bool
+    retry_at: datetime | None
+
+
+class Progress:
+    """Moves runs from state to state.
+
+    Attributes:
+        metrics: What is counted of that.
+    """
+
+    def __init__(self, database: Database, bell: Bell, metrics: RunMetrics | None = None) -> None:
+        self._database = database
+        self._bell = bell
+        self._events = Together(self._store_events, _MOST_EVENTS)
+        self.metrics = metrics or RunMetrics(CollectorRegistry())
+
+    def confirm_owner(self) -> None:
+        """Make sure that no other orchestrator moves these runs.
+
+        Raises:
+            FailedPrecondition: Another one does.
+            Unavailable: The database does not answer.
+        """
+        self._database.confirm_owner()
+
+    def active(self) -> list[Unfinished]:
+        """Return the runs that hold a place."""
+        with self._database.read() as session:
+            return _unfinished(session.execute(_LOOK.where(RunRow.state.in_(_ACTIVE))))
+
+    def under_way(self) -> set[tuple[str, int]]:
+        """Return the attempts that have begun and not ended, as (run id, number)."""
+        going = [states.state_name(state) for state in (states.STARTING, states.RUNNING)]
+        with self._database.read() as session:
+            rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(going)))
+            return {(run_id, number) for run_id, number in rows}
+
+    def next_in_line(self, places: int, but_not: Collection[str] = ()) -> list[Unfinished]:
+        """Return the queued runs whose turn it is, at most `places`, without those of some backends."""
+        if places <= 0:
+            return []
+        order = (RunRow.priority.desc(), RunRow.number)
+        waits = (RunRow.state == _QUEUED, RunRow.backend.not_in(but_not))
+        query = _LOOK.where(*waits).order_by(*order).limit(places)
+        with self._database.read() as session:
+            return _unfinished(session.execute(query))
+
+    def begin_attempt(self, run_id: str) -> Attempt | None:
+        """Write down a run's next attempt before any trainer hears of it; None if the run has ended meanwhile."""
+        with self._database.write(urgent=True) as session:
+            row = find_run(session, run_id, lock=True)
+            if row.state not in (_QUEUED, states.state_name(states.RETRYING)):
+                return None
+            _move(row, states.STARTING)
+            row.attempts += 1
+            row.reason, row.retry_at = "", None
+            row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
+            attempt = AttemptRow(run_id=run_id, number=row.attempts, state=row.state, last_sequence=0, created_at=now())
+            session.add(attempt)
+            add_event(session, row)
+            found = _attempt(row, attempt)
+            waited = (now() - row.created_at).total_seconds()
+        if found.number == 1:
+            self.metrics.queue.observe(waited)
+        self._bell.ring(run_id)
+        return found
+
+    def newest_attempt(self, run_id: str) -> Attempt:
+        """Return a run's newest attempt, to be followed from where its stored events end."""
+        with self._database.read() as session:
+            row = find_run(session, run_id)
+            return _attempt(row, _find_attempt(session, row))
+
+    def waits(self, attempt: Attempt, message: str) -> None:
+        """Say what an attempt that has not begun to train waits for; the same sentence twice changes nothing."""
+        with self._database.write() as session:
+            row = find_run(session, attempt.run_id, lock=True)
+            if row.state != states.state_name(states.STARTING) or row.cancel_requested or row.message == message:
+                return
+            row.message = message
+            add_event(session, row)
+        self._bell.ring(attempt.run_id)
+
+    def store_event(self, attempt: Attempt, event: trainer_pb2.TrainingEvent) -> None:
+        """Store an event of a trainer that does not end the attempt; one that is stored already changes nothing."""
+        self._events.hand_in((attempt, event), _STORE_SECONDS)
+
+    def _store_events(self, told: Sequence[Told]) -> None:
+        """Store events of several attempts in one transaction."""
+        run_ids = sorted({attempt.run_id for attempt, _ in told})
+        with self._database.write() as session:
+            runs = {row.id: row for row in session.scalars(_MOVED.where(RunRow.id.in_(run_ids)))}
+            found = {row.run_id: row for row in session.scalars(_NEWEST.where(RunRow.id.in_(run_ids)))}
+            for attempt, event in told:
+                row = runs.get(attempt.run_id)
+                if row is None:
+                    raise NotFound(f"There is no run {attempt.run_id!r}.")
+                _store_event(session, row, found[attempt.run_id], attempt, event)
+        self._bell.ring(*run_ids)
+
+    def end_attempt(self, run_id: str, outcome: Outcome, decision: Decision, pause_seconds: float) -> None:
+        """Store how the newest attempt ended and what becomes of the run.
+
+        Args:
+            run_id: The run.
+            outcome: How the attempt ended.
+            decision: RETRY or END, with the run's next state.
+            pause_seconds: Pause before the next attempt, for RETRY.
+        """
+        with self._database.write(urgent=True) as session:
+            row = find_run(session, run_id, lock=True)
+            attempt = _find_attempt(session, row)
+            if attempt.ended_at is None:
+                attempt.state = states.state_name(outcome.state)
+                attempt.reason, attempt.message = states.reason_name(outcome.reason), outcome.message
+                attempt.ended_at = now()
+            if outcome.event is not None and outcome.event.sequence > attempt.last_sequence:
+                _take(row, attempt, outcome.event)
+            _conclude(row, decision, pause_seconds)
+            add_event(session, row, outcome.event)
+            if decision.state == states.SUCCEEDED:
+                add_model(session, row, outcome.event)
+            backend = row.backend
+        self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
+        self._bell.ring(run_id)
+        self._bell.ring(RECONCILER)
+        self._bell.ring(STUDIES)
+
+    def end_run(self, run_id: str, decision: Decision) -> None:
+        """End a run that has no attempt going on, unless it has ended meanwhile."""
+        with self._database.write(urgent=True) as session:
+            row = find_run(session, run_id, lock=True)
+            if states.state_number(row.state) in states.FINAL:
+                return
+            _conclude(row, decision, 0.0)
+            add_event(session, row)
+        self._bell.ring(run_id)
+        self._bell.ring(STUDIES)
+
+    def interrupt(self, run_id: str, message: str) -> None:
+        """End a run's newest attempt because the system stops in good order; it does not count as a failure."""
+        with self._database.write() as session:
+            row = find_run(session, run_id, lock=True)
+            if row.state not in (states.state_name(states.STARTING), states.state_name(states.RUNNING)):
+                return
+            attempt = _find_attempt(session, row)
+            attempt.state, attempt.ended_at = states.state_name(states.FAILED), now()
+            attempt.reason = states.reason_name(common_pb2.FAILURE_REASON_EVICTED)
+            attempt.message = message
+            row.interruptions += 1
+            retry = Decision(
+                action=Action.RETRY, state=states.RETRYING, reason=common_pb2.FAILURE_REASON_EVICTED, message=message
+            )
+            _conclude(row, retry, 0.0)
+            add_event(session, row)
+            backend = row.backend
+        self.metrics.attempt_ended(backend, states.FAILED, common_pb2.FAILURE_REASON_EVICTED)
+        self._bell.ring(run_id)
+
+
+def _store_event(
+    session: Session, row: RunRow, newest: AttemptRow, attempt: Attempt, event: trainer_pb2.TrainingEvent
+) -> None:
+    if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
+        return
+    _take(row, newest, event)
+    if event.state == states.RUNNING:
+        _move(row, states.RUNNING)
+        newest.state = row.state
+        row.started_at = row.started_at or now()
+        row.message = "" if not row.cancel_requested else row.message
+    add_event(session, row, event)
+
+
+def _move(row: RunRow, state: int) -> None:
+    states.check_change(states.state_number(row.state), state)
+    row.state = states.state_name(state)
+
+
+def _conclude(row: RunRow, decision: Decision, pause_seconds: float) -> None:
+    """Put a run into the state that was decided on."""
+    _move(row, decision.state)
+    row.reason = states.reason_name(decision.reason)
+    row.message = decision.message
+    if decision.state in states.FINAL:
+        row.ended_at, row.retry_at = now(), None
+    else:
+        row.retry_at = now() + timedelta(seconds=pause_seconds)
+        when = f"in {pause_seconds:g} s" if pause_seconds else "as soon as there is a trainer"
+        row.message = f"{decision.message} Attempt {row.attempts + 1} begins {when}.".strip()
+
+
+def _take(row: RunRow, attempt: AttemptRow, event: trainer_pb2.TrainingEvent) -> None:
+    """Keep what is worth showing of a trainer's event, and remember that it is stored."""
+    attempt.last_sequence = event.sequence
+    if event.total_steps:
+        shown = trainer_pb2.TrainingEvent()
+        shown.CopyFrom(event)
+        shown.ClearField("log_lines")
+        row.progress = shown.SerializeToString()
+    if event.validation:
+        row.validation = event.SerializeToString()
+
+
+def _find_attempt(session: Session, row: RunRow) -> AttemptRow:
+    return session.get_one(AttemptRow, (row.id, row.attempts))
+
+
+def _attempt(row: RunRow, attempt: AttemptRow) -> Attempt:
+    return Attempt(
+        run_id=row.id,
+        number=attempt.number,
+        backend=row.backend,
+        dataset_id=row.dataset_id,
+        settings=parse_settings(row.settings),
+        last_sequence=attempt.last_sequence,
+    )
+
+
+def _unfinished(rows: Iterable[Any]) -> list[Unfinished]:
+    return [
+        Unfinished(
+            run_id=row.id,
+            state=states.state_number(row.state),
+            attempts=row.attempts,
+            max_attempts=row.max_attempts,
+            interruptions=row.interruptions,
+            cancel_requested=row.cancel_requested,
+            retry_at=row.retry_at,
+        )
+        for row in rows
+    ]

@@ -1,0 +1,270 @@
+"""The runs as clients see and ask for them: create, get, list, events, cancel."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf import json_format
+from sqlalchemy import func, or_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from cellsparse_common.errors import AlreadyExists, NotFound
+from cellsparse_orchestrator import states
+from cellsparse_orchestrator.catalogue.datasets import find_dataset
+from cellsparse_orchestrator.clock import now, optional_timestamp, timestamp
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import RunRow
+from cellsparse_orchestrator.db.together import Together
+from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
+from cellsparse_orchestrator.runs.events import Bell, add_event, read_events
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
+
+DEFAULT_ATTEMPTS = 3
+RECONCILER = "reconciler"
+"""The bell's topic that wakes the reconciler."""
+STUDIES = "studies"
+"""The bell's topic that wakes the loop of the studies: rung when a run has ended, too."""
+_MOST_AT_ONCE = 50
+"""Runs queued in one transaction."""
+_ADD_SECONDS = 60.0
+"""Longest wait of a run for those before it."""
+_QUEUED = states.state_name(states.QUEUED)
+_FINAL = [states.state_name(state) for state in states.FINAL]
+_ACTIVE = [states.state_name(state) for state in states.ACTIVE]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which runs to list; an empty field admits all."""
+
+    states: Sequence[int] = ()
+    """Numbers of proto `RunState`."""
+    backend: str = ""
+    dataset_id: str = ""
+
+
+@dataclass(kw_only=True, eq=False)
+class _Asked:
+    """A run to be queued."""
+
+    run_id: str
+    name: str
+    request: orchestrator_pb2.CreateRunRequest
+    run: orchestrator_pb2.Run | None = None
+    """The run, when it is queued."""
+
+
+class Runs:
+    """The table of runs, from the clients' side."""
+
+    def __init__(self, database: Database, bell: Bell) -> None:
+        self._database = database
+        self._bell = bell
+        # Many may be asked for at once, while one writer is let in at a time.
+        self._adding = Together(self._insert, _MOST_AT_ONCE)
+
+    def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
+        """Return the run that an earlier call with this `request_id` made, None if there was no such call.
+
+        Raises:
+            AlreadyExists: The earlier call asked for something else.
+        """
+        if not request.request_id:
+            return None
+        with self._database.read() as session:
+            row = session.scalar(select(RunRow).where(RunRow.request_id == request.request_id))
+            if row is None:
+                return None
+            if row.request_sha256 != _digest(request):
+                raise AlreadyExists(
+                    f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
+                    "request_id",
+                )
+            return _Line(session).to_proto(row)
+
+    def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
+        """Queue a run, or return the one that another call with its `request_id` has queued meanwhile.
+
+        Raises:
+            NotFound: Its dataset was deleted meanwhile.
+            AlreadyExists: The other call asked for something else.
+            Unavailable: The database is locked, full or unreachable.
+        """
+        asked = _Asked(run_id=run_id, name=name, request=request)
+        try:
+            self._adding.hand_in(asked, _ADD_SECONDS)
+        except IntegrityError:
+            known = self.find_request(request)
+            if known is None:
+                raise
+            return known
+        assert asked.run is not None
+        self._bell.ring(RECONCILER)
+        return asked.run
+
+    def _row(self, asked: _Asked) -> RunRow:
+        request = asked.request
+        return RunRow(
+            id=asked.run_id,
+            request_id=request.request_id or None,
+            request_sha256=_digest(request),
+            name=asked.name,
+            backend=request.settings.WhichOneof("backend"),
+            dataset_id=request.dataset_id,
+            settings=json_format.MessageToJson(request.settings, indent=None),
+            priority=request.priority,
+            max_attempts=request.max_attempts if request.HasField("max_attempts") else DEFAULT_ATTEMPTS,
+            state=_QUEUED,
+            reason="",
+            message="",
+            attempts=0,
+            interruptions=0,
+            cancel_requested=False,
+            created_at=now(),
+            last_sequence=0,
+            progress=b"",
+            validation=b"",
+        )
+
+    def _insert(self, several: Sequence[_Asked]) -> None:
+        """Queue runs in one transaction."""
+        with self._database.write() as session:
+            for dataset_id in sorted({asked.request.dataset_id for asked in several}):
+                find_dataset(session, dataset_id, lock=True)
+            line = _Line(session)
+            for asked in several:
+                row = self._row(asked)
+                session.add(row)
+                session.flush()
+                row.message = line.message(row)
+                add_event(session, row)
+                asked.run = line.to_proto(row)
+
+    def get(self, run_id: str) -> orchestrator_pb2.Run:
+        """Return a run; raises NotFound."""
+        with self._database.read() as session:
+            return _Line(session).to_proto(find_run(session, run_id))
+
+    def page(self, page: common_pb2.PageRequest, chosen: Filter) -> tuple[list[orchestrator_pb2.Run], str]:
+        """Return a page of the chosen runs, newest first, and the token of the next one."""
+        before = decode_token("runs", page.page_token)
+        query = select(RunRow).order_by(RunRow.number.desc()).limit(page_size(page) + 1)
+        if before is not None:
+            query = query.where(RunRow.number < before)
+        if chosen.states:
+            query = query.where(RunRow.state.in_([states.state_name(state) for state in chosen.states]))
+        if chosen.backend:
+            query = query.where(RunRow.backend == chosen.backend)
+        if chosen.dataset_id:
+            query = query.where(RunRow.dataset_id == chosen.dataset_id)
+        with self._database.read() as session:
+            rows = list(session.scalars(query))
+            shown = rows[: page_size(page)]
+            line = _Line(session)
+            runs = [line.to_proto(row) for row in shown]
+        return runs, encode_token("runs", shown[-1].number) if len(rows) > len(shown) else ""
+
+    def events(self, run_id: str, after: int, most: int = 200) -> tuple[list[orchestrator_pb2.RunEvent], bool]:
+        """Return a run's next events, and whether these are the last there will ever be; raises NotFound."""
+        with self._database.read() as session:
+            row = find_run(session, run_id)
+            found = read_events(session, run_id, after, most)
+            newest = found[-1].sequence if found else after
+            return found, row.state in _FINAL and newest >= row.last_sequence
+
+    def cancel(self, run_id: str) -> orchestrator_pb2.Run:
+        """Cancel a run: at once where nothing trains, else the reconciler is asked to; raises NotFound."""
+        with self._database.write() as session:
+            row = find_run(session, run_id, lock=True)
+            if row.state in (_QUEUED, states.state_name(states.RETRYING)):
+                row.state, row.message = states.state_name(states.CANCELLED), "Cancelled."
+                row.reason, row.ended_at, row.retry_at = "", now(), None
+                add_event(session, row)
+            elif row.state not in _FINAL and not row.cancel_requested:
+                row.cancel_requested, row.message = True, "Being cancelled."
+            run = _Line(session).to_proto(row)
+        self._bell.ring(run_id)
+        self._bell.ring(RECONCILER)
+        self._bell.ring(STUDIES)
+        return run
+
+    def count_states(self) -> dict[str, int]:
+        """Return how many runs are in each state, by the state's name; states without runs are left out."""
+        with self._database.read() as session:
+            counts = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
+            return dict(counts.tuples().all())
+
+    def count_active(self) -> int:
+        """Return the number of runs that have not ended."""
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).where(RunRow.state.not_in(_FINAL))) or 0
+
+
+def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
+    """Return a run's row, where asked locked until the transaction ends; raises NotFound."""
+    query = select(RunRow).where(RunRow.id == run_id)
+    row = session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise NotFound(f"There is no run {run_id!r}.")
+    return row
+
+
+class _Line:
+    """The queue as one transaction sees it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._active: int | None = None
+        self._positions: dict[int, int] = {}
+
+    def position(self, row: RunRow) -> int:
+        """Return the place of a queued run, from 1; counted once, as that takes long in a long queue."""
+        if row.number not in self._positions:
+            self._positions[row.number] = self._count_position(row)
+        return self._positions[row.number]
+
+    def _count_position(self, row: RunRow) -> int:
+        earlier = or_(
+            RunRow.priority > row.priority,
+            (RunRow.priority == row.priority) & (RunRow.number < row.number),
+        )
+        return 1 + (self._session.scalar(select(func.count()).where(RunRow.state == _QUEUED, earlier)) or 0)
+
+    def message(self, row: RunRow) -> str:
+        """Say what a queued run waits for."""
+        if self._active is None:
+            self._active = self._session.scalar(select(func.count()).where(RunRow.state.in_(_ACTIVE))) or 0
+        ahead = self._active + self.position(row) - 1
+        return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
+
+    def to_proto(self, row: RunRow) -> orchestrator_pb2.Run:
+        """Return a run as clients see it."""
+        queued = row.state == _QUEUED
+        return orchestrator_pb2.Run(
+            id=row.id,
+            name=row.name,
+            backend=row.backend,
+            dataset_id=row.dataset_id,
+            settings=parse_settings(row.settings),
+            state=states.state_number(row.state),
+            reason=states.reason_number(row.reason),
+            message=self.message(row) if queued else row.message,
+            attempts=row.attempts,
+            max_attempts=row.max_attempts,
+            priority=row.priority,
+            created_at=timestamp(row.created_at),
+            started_at=optional_timestamp(row.started_at),
+            ended_at=optional_timestamp(row.ended_at),
+            progress=trainer_pb2.TrainingEvent.FromString(row.progress) if row.progress else None,
+            queue_position=self.position(row) if queued else 0,
+        )
+
+
+def parse_settings(text: str) -> trainer_pb2.TrainingSettings:
+    """Return the training settings kept in a run's row."""
+    return json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
+
+
+def _digest(request: orchestrator_pb2.CreateRunRequest) -> str:
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,54 @@
+"""A run's specification in the store: what was asked, with everything needed to run it again."""
+
+import importlib.metadata
+import json
+
+from google.protobuf import json_format
+
+from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+
+_VERSION = 1
+_PACKAGES = ("cellsparse-orchestrator", "cellsparse-common")
+
+
+def write_spec(
+    store: ObjectStore,
+    run_id: str,
+    settings: trainer_pb2.TrainingSettings,
+    manifest: dataset_pb2.DatasetManifest,
+    trainer_versions: dict[str, str],
+) -> None:
+    """Write (or complete) a run's specification.
+
+    Args:
+        store: Where.
+        run_id: The run.
+        settings: How it trains.
+        manifest: The dataset it trains on.
+        trainer_versions: Versions by package as its trainer said; empty while no trainer has accepted it.
+
+    Raises:
+        StorageError: The store failed.
+    """
+    spec = {
+        "version": _VERSION,
+        "run_id": run_id,
+        "backend": settings.WhichOneof("backend"),
+        "seed": settings.seed,
+        "settings": json_format.MessageToDict(settings, preserving_proto_field_name=True),
+        "dataset": {
+            "id": manifest.dataset.id,
+            "items": [
+                {
+                    "name": item.name,
+                    "split": common_pb2.Split.Name(item.split),
+                    "image_sha256": item.image_sha256,
+                    "label_sha256": item.label_sha256,
+                }
+                for item in manifest.items
+            ],
+        },
+        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES} | trainer_versions,
+    }
+    store.put(keys.run_spec(run_id), json.dumps(spec, indent=1, sort_keys=True).encode())

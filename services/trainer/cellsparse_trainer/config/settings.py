@@ -1,0 +1,43 @@
+"""Settings of a trainer service, from the environment (prefix CELLSPARSE_)."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from cellsparse_common.config.settings import ServerSettings, StoreSettings
+
+
+class ProcessSettings(StoreSettings):
+    """What a training process reads from the environment that its server hands on."""
+
+    cache_mib: int = Field(default=1024, ge=1, le=1_048_576)
+    """Memory in MiB for training images that stay decoded, and as much for validation images; 1 to 1,048,576."""
+    target_dir: Path | None = None
+    """Folder for training targets that take long to make, shared by all trainings on this machine; it may be lost at
+    any time. Not set: every training makes its own. The local stack sets it."""
+    target_mib: int = Field(default=1024, ge=1, le=1_048_576)
+    """Most MiB in that folder, about; 1 to 1,048,576."""
+
+
+class TrainerSettings(ServerSettings, ProcessSettings):
+    """What a trainer needs besides a server's settings."""
+
+    work_dir: Path | None = None
+    """Folder of this trainer alone for event logs, checkpoints in the making and opened models. It may be lost at any
+    time; kept, a restarted trainer can still tell how earlier attempts ended. Not set: a temporary folder."""
+    stop_seconds: float = Field(default=15.0, gt=0, le=600)
+    """Seconds that a training process gets to write a checkpoint and end, above 0 to 600."""
+    start_seconds: float = Field(default=120.0, gt=0, le=3600)
+    """Seconds that all processes of a training have to be there, above 0 to 3600; else the attempt is given up."""
+    predict_seconds: float = Field(default=600.0, gt=0, le=86400)
+    """Most seconds for one prediction, above 0 to 86400."""
+    export_seconds: float = Field(default=600.0, gt=0, le=86400)
+    """Most seconds for writing one model as a file for other tools, above 0 to 86400."""
+    import_seconds: float = Field(default=300.0, gt=0, le=86400)
+    """Most seconds for checking and publishing one uploaded model, above 0 to 86400."""
+    idle_seconds: float = Field(default=300.0, gt=0, le=86400)
+    """Seconds without a prediction after which the prediction process ends and frees its memory."""
+    warm_seconds: float = Field(default=0.0, ge=0, le=86400)
+    """Seconds after an attempt for which a process that has loaded the framework is kept, so that the next attempt need
+    not load it; 0 keeps none. For many short trainings; it takes the framework's memory, and begins with the second
+    attempt."""

@@ -1,0 +1,135 @@
+"""Training and validation items as backends see them."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.datasets import is_stack, read_image, read_labels
+from cellsparse_common.errors import InvalidArgument, StorageError
+from cellsparse_common.imaging.images import normalize, to_gray
+from cellsparse_common.imaging.labels import count_cells
+from cellsparse_common.storage import ObjectStore, open_store
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
+from cellsparse_trainer.config.plan import Plan
+
+CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One item, ready to train on."""
+
+    name: str
+    """Name of the item in its dataset."""
+    image: npt.NDArray[np.float32]
+    """Axes YX or ZYX, one channel, normalised over the whole image to [0, 1]; read-only."""
+    label: npt.NDArray[np.int32]
+    """Axes as the image's: -1 not labelled, 0 background, n > 0 cell n; read-only."""
+    spacing: tuple[float, ...] = ()
+    """Size of a pixel along each axis in micrometres; all 1 where nobody knows; empty means the same."""
+
+
+def labelled_items(manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
+    """Return the items of a split that have a labelled pixel."""
+    return [item for item in manifest.items if item.split == split and item.labelled_pixels]
+
+
+def trainable_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
+    """Return the TRAIN items with a labelled cell.
+
+    Raises:
+        InvalidArgument: There is none.
+    """
+    items = [item for item in labelled_items(manifest, common_pb2.SPLIT_TRAIN) if item.cells]
+    if not items:
+        raise InvalidArgument(f"Dataset {manifest.dataset.id} has no TRAIN item with a labelled cell.", "dataset_id")
+    return items
+
+
+class StoredSamples(Sequence[Sample]):
+    """Items of a dataset, read from the store when asked for; the newest stay in memory up to a bound."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        items: Sequence[dataset_pb2.DatasetItem],
+        plan: Plan,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._store = store
+        self._items = list(items)
+        self._plan = plan
+        self._cache: OrderedDict[int, Sample] = OrderedDict()
+        self._cache_bytes = self._free = cache_bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it opens the store that its environment names, with a cache of its own."""
+        items = [item.SerializeToString() for item in self._items]
+        return {"items": items, "plan": self._plan, "cache_bytes": self._cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        items = [dataset_pb2.DatasetItem.FromString(item) for item in state["items"]]
+        store = open_store(StoreSettings())
+        self.__init__(store, items, state["plan"], cache_bytes=state["cache_bytes"])  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self._items))[index]
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        sample = self._read(self._items[index])
+        self._free -= _bytes(sample)
+        self._cache[index] = sample
+        while self._free < 0 and len(self._cache) > 1:
+            self._free += _bytes(self._cache.popitem(last=False)[1])
+        return sample
+
+    def _read(self, item: dataset_pb2.DatasetItem) -> Sample:
+        pixels = read_image(self._store, item)
+        try:
+            gray = to_gray(pixels, self._plan.channel, stack=is_stack(item))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"Item {item.name!r}: {error.message}", "channel") from error
+        image = normalize(gray, self._plan.lower_percentile, self._plan.upper_percentile)
+        label = read_labels(self._store, item)
+        if image.shape != label.shape:
+            raise InvalidArgument(f"Item {item.name!r}: image {image.shape} and label {label.shape} differ in size.")
+        image.setflags(write=False)
+        label.setflags(write=False)
+        return Sample(name=item.name, image=image, label=label, spacing=tuple(item.spacing))
+
+
+def check_items(store: ObjectStore, items: Sequence[dataset_pb2.DatasetItem], plan: Plan) -> None:
+    """Read every item as a training will, one at a time, so that a bad one ends a run before it costs anything.
+
+    Raises:
+        StorageError: An image or a label image is missing, damaged, or not the one that the manifest tells about.
+        InvalidArgument: An item does not have the channel.
+    """
+    samples = StoredSamples(store, items, plan, cache_bytes=0)
+    for item, sample in zip(items, samples, strict=True):
+        labelled, cells = int(np.count_nonzero(sample.label >= 0)), count_cells(sample.label)
+        if (labelled, cells) != (item.labelled_pixels, item.cells):
+            raise StorageError(
+                f"The label image of item {item.name!r} has {cells} cells and {labelled} labelled pixels; "
+                f"its manifest says {item.cells} and {item.labelled_pixels}."
+            )
+
+
+def _bytes(sample: Sample) -> int:
+    return sample.image.nbytes + sample.label.nbytes

@@ -1,0 +1,126 @@
+"""3D stacks in training: which axes a dataset has, and stacks as the 2D planes that some backends train on."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Protocol, overload
+
+import numpy as np
+
+from cellsparse_common.datasets import is_stack, read_labels, refuse_mixture
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.storage import ObjectStore
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_trainer.data.samples import CACHE_BYTES, Sample
+
+Plane = tuple[int, int]
+"""Index of a stack, and of one of its planes."""
+
+
+class Resolver(Protocol):
+    """The part of a backend that needs no framework."""
+
+    def resolve(self, settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Any:
+        """As `Backend.resolve`."""
+
+
+def find_axes(manifest: dataset_pb2.DatasetManifest) -> str:
+    """Return the axes of what a run trains and validates on, "YX" or "ZYX".
+
+    Raises:
+        InvalidArgument: Some items are 2D and others stacks; names one of each.
+    """
+    used = [item for item in manifest.items if item.split != common_pb2.SPLIT_TEST]
+    refuse_mixture(used, "dataset_id")
+    return "ZYX" if any(is_stack(item) for item in used) else "YX"
+
+
+def resolve(backend: Resolver, settings: trainer_pb2.TrainingSettings, items: int, axes: str) -> Any:
+    """Return the backend's `Config` for a number of training items of some axes.
+
+    Raises:
+        InvalidArgument: A combination of settings is not allowed, or not for this dataset.
+    """
+    stacks = axes == "ZYX"
+    if settings.HasField("crop_depth") and not stacks:
+        raise InvalidArgument(
+            f"crop_depth is {settings.crop_depth}, but the dataset's items are 2D; it is for stacks only.",
+            "settings.crop_depth",
+        )
+    try:
+        return backend.resolve(settings, items, stacks=stacks)
+    except ValueError as error:
+        raise InvalidArgument(str(error), "settings") from error
+
+
+def labelled_planes(store: ObjectStore, items: Sequence[dataset_pb2.DatasetItem]) -> list[Plane]:
+    """Return the planes with a labelled pixel, in order; one stack is in memory at a time.
+
+    Raises:
+        StorageError: A label image cannot be read.
+    """
+    planes = []
+    for index, item in enumerate(items):
+        labelled = (read_labels(store, item) >= 0).any(axis=(1, 2))
+        planes += [(index, int(z)) for z in np.flatnonzero(labelled)]
+    return planes
+
+
+def spread(planes: Sequence[Plane], most: int) -> list[Plane]:
+    """Return at most `most` of the planes at equal distances, so that they show all depths of all stacks."""
+    chosen = np.linspace(0, len(planes) - 1, min(most, len(planes))).round().astype(int)
+    return [planes[at] for at in chosen]
+
+
+def common_spacing(items: Sequence[dataset_pb2.DatasetItem]) -> list[float]:
+    """Return the median size of a pixel along each axis, empty where it is not known of every item."""
+    known = [tuple(item.spacing) for item in items]
+    if not all(known) or len({len(spacing) for spacing in known}) != 1:
+        return []
+    return [float(size) for size in np.median(np.array(known), axis=0)]
+
+
+class PlaneSamples(Sequence[Sample]):
+    """Planes of stacks as 2D samples, normalised as their whole stack; the newest stay in memory up to a bound.
+
+    A plane that is not in memory costs reading its stack; `stacks` keeps those that it likes to keep.
+    """
+
+    def __init__(self, stacks: Sequence[Sample], planes: Sequence[Plane], *, cache_bytes: int = CACHE_BYTES) -> None:
+        self._stacks = stacks
+        self._planes = list(planes)
+        self._cache: OrderedDict[int, Sample] = OrderedDict()
+        self._cache_bytes = self._free = cache_bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it fills a cache of its own."""
+        return {**self.__dict__, "_cache": OrderedDict(), "_free": self._cache_bytes}
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self._planes))[index]
+        if index not in self._cache:
+            self._cache[index] = self._cut(self._planes[index])
+            self._free -= _bytes(self._cache[index])
+            while self._free < 0 and len(self._cache) > 1:
+                self._free += _bytes(self._cache.popitem(last=False)[1])
+        self._cache.move_to_end(index)
+        return self._cache[index]
+
+    def _cut(self, plane: Plane) -> Sample:
+        stack = self._stacks[plane[0]]
+        image, label = (array[plane[1]].copy() for array in (stack.image, stack.label))  # lets go of the stack
+        image.setflags(write=False)
+        label.setflags(write=False)
+        return Sample(name=f"{stack.name} plane {plane[1]}", image=image, label=label, spacing=stack.spacing[1:])
+
+
+def _bytes(sample: Sample) -> int:
+    return sample.image.nbytes + sample.label.nbytes

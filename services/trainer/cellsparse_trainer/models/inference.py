@@ -1,0 +1,243 @@
+"""Predictions and scores in a process of their own: a crash or a full memory there is an answer, not an outage."""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.datasets import read_image, read_labels
+from cellsparse_common.errors import (
+    CellsparseError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
+from cellsparse_common.imaging.images import Image, decode_image, normalize, to_gray
+from cellsparse_common.imaging.labels import count_cells, encode_labels, without_small
+from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
+from cellsparse_common.scoring.matching import Counts, match_counts
+from cellsparse_common.storage import open_store
+from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
+from cellsparse_trainer.backend import Backend, Labels, Model, StackModel
+from cellsparse_trainer.models.model_store import fetch_model
+from cellsparse_trainer.processes.failures import is_out_of_memory
+
+T = TypeVar("T")
+_KILL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an inference process finds what it needs."""
+
+    module: str
+    """Import name of the backend module."""
+    cache: Path
+    """Folder for downloaded models."""
+    device: str
+    """"auto", "cpu" or "cuda"."""
+
+
+class InferenceProcess:
+    """One process that opens models and segments, started when needed and ended when idle. Calls queue up."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
+        self._turn = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._used = time.monotonic()
+        self._closed = threading.Event()
+        self._reaper = threading.Thread(target=self._reap, name="inference-reaper", daemon=True)
+        self._reaper.start()
+
+    def call(self, work: Callable[..., T], *args: Any, seconds: float, what: str = "prediction") -> T:
+        """Run `work(*args)` in the process.
+
+        Args:
+            work: A function of a module.
+            args: Its arguments; they travel pickled, between our own processes only.
+            seconds: Most seconds for waiting and working; then the process is killed.
+            what: What the work is called in errors.
+
+        Raises:
+            DeadlineExceeded: It took longer.
+            Unavailable: The process died.
+            ResourceExhausted: Memory ran out, and the process lives.
+            RuntimeError: What a framework raised, in words: its own classes cannot be told here without loading it.
+        """
+        end = time.monotonic() + seconds
+        if not self._turn.acquire(timeout=max(seconds, 0)):
+            raise DeadlineExceeded(f"No free turn for the {what} within {seconds:.0f} s.")
+        try:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+                )
+            future = self._pool.submit(_run, what, work, args)
+            return future.result(max(end - time.monotonic(), 0.1))
+        except TimeoutError as error:
+            self._kill()
+            raise DeadlineExceeded(f"The {what} took longer than {seconds:.0f} s.") from error
+        except BrokenProcessPool as error:
+            self._kill()
+            raise Unavailable(
+                f"The process of the {what} died: killed, or out of memory; try again, or with a smaller image."
+            ) from error
+        finally:
+            self._used = time.monotonic()
+            self._turn.release()
+
+    def close(self) -> None:
+        """End the process."""
+        self._closed.set()
+        self._kill()
+
+    def _kill(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            processes = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.join(_KILL_SECONDS)  # what it was writing can be removed from now on
+
+    def _reap(self) -> None:
+        while not self._closed.wait(min(self._idle_seconds, 5.0)):
+            if self._turn.acquire(blocking=False):
+                try:
+                    if self._pool is not None and time.monotonic() - self._used > self._idle_seconds:
+                        self._kill()
+                finally:
+                    self._turn.release()
+
+
+def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """Do a call's work in the process, and raise nothing that only a framework can read."""
+    try:
+        return work(*args)
+    except CellsparseError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ResourceExhausted(f"Memory ran out in the {what}; try again, or with a smaller image.") from error
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> bytes:
+    """Answer a serialized `PredictRequest` with a serialized `PredictResponse`. Runs in the inference process.
+
+    Raises:
+        NotFound: There is no such model.
+        InvalidArgument: The file is no 2D image or stack as the model takes it, or has not the channel asked for or, if
+            none is, the model's.
+        ResourceExhausted: The image has more than `max_pixels` pixels, or its cells' outlines are too long.
+    """
+    request = trainer_pb2.PredictRequest.FromString(serialized_request)
+    image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
+    start = time.monotonic()
+    label = _predict(place, request.model_id, image, request.channel if request.HasField("channel") else None)
+    if request.min_pixels:
+        label = without_small(label, request.min_pixels)
+    answer = trainer_pb2.PredictResponse(cells=count_cells(label))
+    if request.format == trainer_pb2.OUTPUT_FORMAT_GEOJSON:
+        answer.output = encode_geojson(label)
+    elif request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
+        answer.output = encode_rois(label)
+    else:
+        answer.label = encode_labels(label, image.spacing)
+    answer.seconds = time.monotonic() - start
+    return answer.SerializeToString()
+
+
+def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: list[float]) -> tuple[list[Counts], bool]:
+    """Score a model on one item, a serialized `DatasetItem`. Runs in the inference process.
+
+    Returns:
+        Counts per IoU threshold, and whether the item has unlabelled pixels.
+
+    Raises:
+        InvalidArgument: The model does not take such items: 2D or stacks, or their channels.
+    """
+    item = dataset_pb2.DatasetItem.FromString(serialized_item)
+    store = open_store(StoreSettings())
+    true = read_labels(store, item)
+    image = Image(array=read_image(store, item), axes=item.axes)
+    try:
+        label = _predict(place, model_id, image)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"Item {item.name!r}: {error.message}", "dataset_id") from error
+    return match_counts(true, label, ious), bool((true < 0).any())
+
+
+_OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
+
+
+def _predict(place: Place, model_id: str, image: Image, channel: int | None = None) -> Labels:
+    model, card = _open(place, model_id)
+    how = card["preprocessing"]
+    stack = image.axes.startswith("Z")
+    takes_stacks = card.get("axes", "YX") == "ZYX"
+    predict = model.predict
+    if stack and not takes_stacks and isinstance(model, StackModel):
+        predict = model.predict_stack
+    elif stack != takes_stacks:
+        kinds = {False: "2D images (axes YX)", True: "stacks (axes ZYX)"}
+        raise InvalidArgument(
+            f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}.",
+            "image",
+        )
+    gray = to_gray(image.array, how["channel"] if channel is None else channel, stack=stack)
+    return predict(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
+
+
+def _open(place: Place, model_id: str) -> tuple[Model, dict[str, Any]]:
+    """Return a model and its card; the newest one stays open."""
+    key = (place.module, model_id)
+    if key not in _OPENED:
+        backend, folder, card = find_model(place, model_id)
+        _OPENED.clear()
+        _OPENED[key] = (backend.open_model(folder, place.device), card)
+    return _OPENED[key]
+
+
+def load_backend(place: Place) -> Backend:
+    """Return the backend, its framework loaded. Runs in the inference process."""
+    return cast(Backend, importlib.import_module(place.module))
+
+
+def find_model(place: Place, model_id: str) -> tuple[Backend, Path, dict[str, Any]]:
+    """Return the backend, and a model's local folder and card. Runs in the inference process.
+
+    Raises:
+        NotFound: There is no such model.
+        FailedPrecondition: It belongs to another backend.
+    """
+    backend = load_backend(place)
+    folder, card = fetch_model(open_store(StoreSettings()), model_id, place.cache)
+    if card["backend"] != backend.NAME:
+        raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {backend.NAME}.")
+    return backend, folder, card
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a pool's process would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(75)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()

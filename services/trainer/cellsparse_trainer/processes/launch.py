@@ -1,0 +1,139 @@
+"""How the processes of an attempt are started: one worker, or a launcher that starts this node's workers.
+
+Where several processes train one model, each finds in its environment what torchrun gives: RANK, WORLD_SIZE, LOCAL_RANK
+and the address of rank 0. On node 0 the ports from `Placement.port` on are the framework's rendezvous, the crew's, and
+one for each local process.
+"""
+
+import json
+import math
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellsparse_trainer.processes.warm import WORKER
+
+LOOPBACK = "127.0.0.1"
+CREW_PORT, WORKER_PORTS = 1, 2
+"""What is added to the first port."""
+_FIRST_PORT, _LAST_PORT = 20000, 31000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the processes of an attempt are."""
+
+    hosts: tuple[str, ...]
+    """Addresses of all nodes, in their order."""
+    node: int
+    """Which of them this one is."""
+    processes: int
+    """Processes on each node."""
+    port: int
+    """First of the ports used on every node."""
+    start_seconds: float = 120.0
+    """Seconds that all nodes have to be there."""
+
+    @property
+    def world(self) -> int:
+        """Processes on all nodes."""
+        return len(self.hosts) * self.processes
+
+    @property
+    def crew(self) -> str:
+        """Where rank 0 listens for the others, as host:port."""
+        return f"{self.hosts[0]}:{self.port + CREW_PORT}"
+
+    def workers(self) -> list[str]:
+        """Return the addresses of all processes by rank, as host:port."""
+        return [f"{host}:{self.port + WORKER_PORTS + local}" for host in self.hosts for local in range(self.processes)]
+
+
+def here(processes: int) -> Placement:
+    """Return a placement of all processes on this machine, on ports that are free now."""
+    return Placement(hosts=(LOOPBACK,), node=0, processes=processes, port=_PORTS.take(WORKER_PORTS + processes))
+
+
+def alone(job: Path) -> list[str]:
+    """Return the command of the one process of an attempt."""
+    return [*WORKER, str(job)]
+
+
+def torchrun(job: Path, placement: Placement) -> list[str]:
+    """Return the command that starts this node's processes with torchrun.
+
+    Ranks follow the order of nodes, so that rank 0 is where the others look for it.
+    """
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={len(placement.hosts)}",
+        f"--node-rank={placement.node}",
+        f"--nproc-per-node={placement.processes}",
+        f"--master-addr={placement.hosts[0]}",
+        f"--master-port={placement.port}",
+        f"--local-addr={placement.hosts[placement.node]}",
+        f"--rdzv-conf=timeout={math.ceil(placement.start_seconds)}",
+        "--max-restarts=0",
+        "--module",
+        "cellsparse_trainer.training.worker",
+        str(job),
+    ]
+
+
+def one_per_rank(job: Path, placement: Placement) -> list[str]:
+    """Return the command that starts this node's processes with `TF_CONFIG`, as TensorFlow wants them."""
+    record = {
+        "hosts": placement.hosts,
+        "node": placement.node,
+        "processes": placement.processes,
+        "port": placement.port,
+    }
+    return [sys.executable, "-m", "cellsparse_trainer.processes.spawn", str(job), json.dumps(record)]
+
+
+def threads(processes: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return variables that share this machine's cores among its processes, unless the environment says otherwise."""
+    each = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return {name: environment.get(name, each) for name in names}
+
+
+class _Ports:
+    """Hands out ports in turn: those of an attempt look free until its processes have started, which takes seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    def take(self, count: int) -> int:
+        """Return the first of some ports in a row that nobody listens on, and that were not handed out lately.
+
+        Raises:
+            OSError: There are none.
+        """
+        # Below those that the kernel gives to connections, and elsewhere in every process.
+        span = _LAST_PORT - _FIRST_PORT - count
+        with self._lock:
+            for _ in range(span // count):
+                first = _FIRST_PORT + (os.getpid() * 131 + self._taken) % span
+                self._taken += count
+                if all(_is_free(port) for port in range(first, first + count)):
+                    return first
+        raise OSError(f"No {count} ports in a row are free from {_FIRST_PORT} to {_LAST_PORT}.")
+
+
+_PORTS = _Ports()
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.create_server((LOOPBACK, port)):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,56 @@
+"""What a trainer tells Prometheus; `cellsparse_common.rpc.metrics` lists the names."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from cellsparse_proto.v1 import trainer_pb2
+
+
+class TrainingMetrics:
+    """Reads the events of attempts. A trainer trains one attempt at a time, so the metrics carry no run id."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._steps = Counter("cellsparse_training_steps", "Optimizer steps done.", registry=registry)
+        self._seconds = Gauge("cellsparse_training_step_seconds", "Mean seconds per step.", registry=registry)
+        self._loss = Gauge("cellsparse_training_loss", "Training loss.", registry=registry)
+        self._score = Gauge("cellsparse_training_score", "Newest validation score.", registry=registry)
+
+    def follow(self, attempt: int) -> "Reader":
+        """Return what reads the events of a run's attempt with this number."""
+        return Reader(self, fresh=attempt == 1)
+
+    def report(self, steps: int, seconds: float | None, event: trainer_pb2.TrainingEvent) -> None:
+        """Take one report.
+
+        Args:
+            steps: Steps since the report before.
+            seconds: Time of these; None if it is not known.
+            event: The report.
+        """
+        self._steps.inc(steps)
+        if seconds is not None and steps:
+            self._seconds.set(seconds / steps)
+        if "loss" in event.losses:
+            self._loss.set(event.losses["loss"])
+        if "score" in event.validation:
+            self._score.set(event.validation["score"])
+
+
+class Reader:
+    """Reads the events of one attempt, in their order; a `fresh` one begins at step 0."""
+
+    def __init__(self, metrics: TrainingMetrics, *, fresh: bool) -> None:
+        self._metrics = metrics
+        self._fresh = fresh
+        self._before: trainer_pb2.TrainingEvent | None = None
+
+    def take(self, event: trainer_pb2.TrainingEvent) -> None:
+        """Take the next event."""
+        if not event.losses and not event.validation:
+            return
+        # A resumed attempt begins at the step of its checkpoint: its first report cannot say how many steps are new.
+        before, self._before = self._before, event
+        if before is None:
+            self._metrics.report(event.step if self._fresh else 0, None, event)
+        else:
+            seconds = event.time.ToNanoseconds() - before.time.ToNanoseconds()
+            self._metrics.report(max(event.step - before.step, 0), seconds / 1e9, event)

@@ -1,0 +1,296 @@
+"""Training processes that need not load their framework: a nursery has loaded it and forks one for each attempt.
+
+Loading a framework takes seconds of CPU time, more than a tiny training. The nursery's process imports the backend,
+uses nothing of it, and waits for orders on a socket. There is none unless CELLSPARSE_WARM_SECONDS says how long it may
+wait. It begins to load with the second attempt, and forks those that come when it is ready.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO
+
+_LOG = logging.getLogger(__name__)
+WORKER = [sys.executable, "-m", "cellsparse_trainer.training.worker"]
+"""The command of a training process; arguments may follow."""
+_ANSWER_SECONDS = 10.0
+"""How long a nursery that has loaded its backend may take to fork."""
+LOST = -signal.SIGKILL
+"""Exit code of a process whose nursery was killed before it could say how it ended."""
+
+
+class Forked:
+    """A forked training process, with what of `subprocess.Popen` its owner uses."""
+
+    def __init__(self, pid: int, stdin: int, stdout: int, stderr: int, exit_code: int) -> None:
+        self.pid = pid
+        self.stdin: IO[str] | None = os.fdopen(stdin, "w")
+        self.stdout: IO[str] | None = os.fdopen(stdout, "r", errors="replace")
+        self.stderr: IO[str] | None = os.fdopen(stderr, "r", errors="replace")
+        self.returncode: int | None = None
+        self._exit = exit_code
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it goes on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0.0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return its exit code; raises subprocess.TimeoutExpired."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not self._lock.acquire(timeout=-1 if left is None else left):
+                raise subprocess.TimeoutExpired(WORKER, timeout or 0.0)
+            try:
+                if self.returncode is None and not select.select([self._exit], [], [], left)[0]:
+                    raise subprocess.TimeoutExpired(WORKER, timeout or 0.0)
+                if self.returncode is None:
+                    said = os.read(self._exit, 16)
+                    os.close(self._exit)
+                    self.returncode = int(said) if said else self._orphaned()
+            finally:
+                self._lock.release()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+    def _orphaned(self) -> int:
+        """Nobody can say how it ends any more: it must not go on unseen."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        return LOST
+
+
+class Nursery:
+    """Starts training processes: by forking where its process has loaded the backend, else from nothing.
+
+    Args:
+        module: Import name of the backend module.
+        idle_seconds: How long its process stays without an attempt; 0: all attempts start from nothing.
+    """
+
+    def __init__(self, module: str, idle_seconds: float) -> None:
+        self._module = module
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._used = time.monotonic()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None
+        self._ready = False
+        self._forked: list[Forked] = []
+        self._closed = threading.Event()
+        if idle_seconds == 0:
+            self._closed.set()
+        self._reaper: threading.Thread | None = None
+
+    def start(self, command: Sequence[str], environment: dict[str, str]) -> "subprocess.Popen[str] | Forked":
+        """Start a training process in a session of its own, with pipes as its standard streams; returns at once.
+
+        Args:
+            command: `WORKER` with its arguments; another command is always started from nothing.
+            environment: All its variables.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        with self._lock:
+            self._begun += 1
+            self._used = time.monotonic()
+            if self._begun > 1 and list(command[: len(WORKER)]) == WORKER and not self._closed.is_set():
+                try:
+                    if self._is_ready():
+                        forked = self._fork(command[len(WORKER) :], environment)
+                        self._forked = [*(known for known in self._forked if known.poll() is None), forked]
+                        return forked
+                except (OSError, ValueError) as error:
+                    _LOG.warning("a training process could not be forked and starts from nothing: %s", error)
+                    self._end()
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env=environment,
+        )
+
+    def close(self) -> None:
+        """End it for good; what it forked should have ended before, as nobody could say any more how it did."""
+        self._closed.set()
+        with self._lock:
+            self._end()
+
+    def _is_ready(self) -> bool:
+        """Tell whether there is a process that has loaded the backend; see to it that there will be one."""
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._begin()
+        assert self._link is not None
+        if not self._ready and select.select([self._link], [], [], 0.0)[0]:
+            self._ready = bool(_receive(self._link, 1))
+        return self._ready
+
+    def _begin(self) -> None:
+        """Start the process that loads the backend."""
+        link, other = socket.socketpair()
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cellsparse_trainer.processes.warm", self._module, str(other.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        link.settimeout(_ANSWER_SECONDS)
+        self._link = link
+        if self._reaper is None:
+            self._reaper = threading.Thread(target=self._reap, name="nursery-reaper", daemon=True)
+            self._reaper.start()
+
+    def _fork(self, arguments: Sequence[str], environment: dict[str, str]) -> Forked:
+        assert self._link is not None
+        order = json.dumps({"arguments": list(arguments), "environment": environment}).encode()
+        # stdin, stdout, stderr, exit code: (read end, write end); the process writes to all but the first.
+        pipes = [os.pipe() for _ in range(4)]
+        theirs = [pipes[0][0], *(pipe[1] for pipe in pipes[1:])]
+        ours = [pipes[0][1], *(pipe[0] for pipe in pipes[1:])]
+        try:
+            socket.send_fds(self._link, [len(order).to_bytes(8, "big")], theirs)
+            self._link.sendall(order)
+            pid = int.from_bytes(_receive(self._link, 8), "big")
+        except OSError:
+            for descriptor in ours:
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return Forked(pid, *ours)
+
+    def _reap(self) -> None:
+        """End the process when it was idle for long: a loaded framework takes memory."""
+        while not self._closed.wait(min(self._idle_seconds, 5.0)):
+            with self._lock:
+                self._forked = [known for known in self._forked if known.poll() is None]
+                if not self._forked and time.monotonic() - self._used > self._idle_seconds:
+                    self._end()
+
+    def _end(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(5)
+        self._link, self._process, self._ready = None, None, False
+
+
+def _receive(link: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = link.recv(size - len(data))
+        if not part:
+            raise ConnectionError("the other end is gone")
+        data += part
+    return data
+
+
+def main() -> None:
+    """Load the backend that the first argument names, and fork processes for orders on the second one's socket."""
+    module, descriptor = sys.argv[1], int(sys.argv[2])
+    worker = importlib.import_module("cellsparse_trainer.training.worker")
+    importlib.import_module(module)
+    gc.freeze()  # what is loaded stays: looking through it would copy its pages into every process
+    order = _wait_for_order(socket.socket(fileno=descriptor))
+    if order is not None:
+        sys.argv = [sys.argv[0], *order]
+        worker.main()
+
+
+def _wait_for_order(link: socket.socket) -> list[str] | None:
+    """Fork for every order; return its arguments in the forked process, None in this one when the server is gone."""
+    wake, waker = os.pipe()
+    for end in (wake, waker):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(waker)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exits: dict[int, int] = {}
+    link.sendall(b"!")
+    while True:
+        ready = select.select([link.fileno(), wake], [], [])[0]
+        if wake in ready:
+            os.read(wake, 4096)
+            _report(exits)
+        if link.fileno() not in ready:
+            continue
+        size, theirs, _, _ = socket.recv_fds(link, 8, 4)
+        if not size:
+            return None  # its workers see by their standard input that the server is gone
+        order = json.loads(_receive(link, int.from_bytes(size, "big")))
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            _become(order["environment"], theirs, [link.detach(), wake, waker, *exits.values()])
+            return [str(argument) for argument in order["arguments"]]
+        exits[pid] = theirs[3]
+        for end in theirs[:3]:
+            os.close(end)
+        link.sendall(pid.to_bytes(8, "big"))
+
+
+def _report(exits: dict[int, int]) -> None:
+    """Say of every process that has ended how it did."""
+    while exits:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        with contextlib.suppress(BrokenPipeError):
+            os.write(exits[pid], str(os.waitstatus_to_exitcode(status)).encode())
+        os.close(exits.pop(pid))
+
+
+def _become(environment: dict[str, str], theirs: Sequence[int], others: Sequence[int]) -> None:
+    """Take on the session, streams and variables of the process that was asked for."""
+    os.setsid()
+    for number in (signal.SIGCHLD, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    for target, source in enumerate(theirs[:3]):
+        os.dup2(source, target)
+    for descriptor in {*theirs, *others} - {0, 1, 2}:
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it lasts as long as the process
+
+
+if __name__ == "__main__":
+    main()

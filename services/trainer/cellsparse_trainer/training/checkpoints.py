@@ -1,0 +1,222 @@
+"""Checkpoints of a run in the object store: files first, then the pointer that makes them visible."""
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
+from cellsparse_common.storage import ObjectStore, keys
+
+LATEST: Final = "LATEST"
+BEST: Final = "BEST"
+Name = Literal["LATEST", "BEST"]
+ORIGIN = "origin.json"
+"""File of a checkpoint that says what was trained on what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """What a pointer says about a checkpoint."""
+
+    step: int
+    """Optimizer steps done."""
+    score: float | None
+    """Validation score, 0 to 1; None if not validated at this step."""
+    files: dict[str, str]
+    """SHA-256 (hex) by file name."""
+    best: float | None = None
+    """Best validation score up to this step; None before the first."""
+    stale: int = 0
+    """Validations since the best score, so that early stopping counts on after a break."""
+
+    def to_json(self) -> bytes:
+        """Return the pointer as it is stored."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Upload:
+    """A checkpoint that is saved here and on its way to the store."""
+
+    pointer: Pointer
+    """What the pointers will say, without the files."""
+    names: frozenset[Name]
+    """The pointers that will move."""
+    folder: Path
+    """Where it is."""
+
+
+class Checkpoints:
+    """Writes and reads one run's checkpoints. One upload goes on at a time, beside the training."""
+
+    def __init__(self, store: ObjectStore, run_id: str, folder: Path, origin: Mapping[str, str] | None = None) -> None:
+        """Names the run.
+
+        Args:
+            store: Where checkpoints go.
+            run_id: The run.
+            folder: Local folder of this attempt alone.
+            origin: What is trained on what, by name (see `origin`); it travels in every checkpoint.
+        """
+        self._store = store
+        self._origin = dict(origin or {})
+        self._run_id = run_id
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._queue: list[_Upload] = []
+        self._uploader: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def write(
+        self,
+        step: int,
+        score: float | None,
+        names: set[Name],
+        save: Callable[[Path], None],
+        *,
+        best: float | None = None,
+        stale: int = 0,
+    ) -> None:
+        """Save a state here and upload it in the background, then move the pointers `names` to it.
+
+        An upload that is under way is not waited for: the new checkpoint goes after it, in place of a waiting one whose
+        pointers it moves as well, so that no more than two wait.
+
+        Args:
+            step: Optimizer steps done.
+            score: Validation score at this step.
+            names: LATEST, BEST or both.
+            save: Writes the state into an empty folder.
+            best: Best validation score so far.
+            stale: Validations since then.
+
+        Raises:
+            StorageError: An upload before it failed.
+        """
+        with self._lock:
+            self._raise_error()
+            folder = self._folder / f"{step:09d}"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            save(folder)
+            (folder / ORIGIN).write_text(json.dumps(self._origin, sort_keys=True))
+            pointer = Pointer(step=step, score=score, files={}, best=best, stale=stale)
+            for replaced in [one for one in self._queue if one.names <= names]:
+                self._queue.remove(replaced)
+                shutil.rmtree(replaced.folder, ignore_errors=True)
+            self._queue.append(_Upload(pointer=pointer, names=frozenset(names), folder=folder))
+            if self._uploader is None:
+                self._uploader = threading.Thread(target=self._send_all, name="checkpoint-upload")
+                self._uploader.start()
+
+    def wait(self) -> None:
+        """Wait until everything is uploaded.
+
+        Raises:
+            StorageError: An upload failed.
+        """
+        with self._lock:
+            uploader = self._uploader
+        if uploader is not None:
+            uploader.join()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def pointer(self, name: Name) -> Pointer | None:
+        """Return what LATEST or BEST points to; None if there is none.
+
+        Raises:
+            StorageError: The store does not answer, or the pointer is not readable.
+        """
+        try:
+            found = json.loads(self._store.get(keys.checkpoint_pointer(self._run_id, name)))
+            return Pointer(**found)
+        except NotFound:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"The {name} pointer of run {self._run_id} is damaged: {error}.") from error
+
+    def fetch(self, pointer: Pointer) -> Path:
+        """Return a local folder with the files of a checkpoint, downloaded unless it is here already.
+
+        Raises:
+            StorageError: A file is missing or its content is not what the pointer says.
+            FailedPrecondition: The checkpoint is of a training of something else.
+        """
+        folder = self._folder / f"{pointer.step:09d}"
+        if _matches(folder, pointer):
+            return self._checked(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in pointer.files:
+            self._store.fetch(keys.checkpoint(self._run_id, pointer.step, file), folder / file)
+        if not _matches(folder, pointer):
+            raise StorageError(f"Checkpoint {pointer.step} of run {self._run_id} is damaged: a file's SHA-256 differs.")
+        return self._checked(folder)
+
+    def _checked(self, folder: Path) -> Path:
+        found = json.loads((folder / ORIGIN).read_text()) if (folder / ORIGIN).is_file() else {}
+        for name in sorted(found.keys() & self._origin.keys()):
+            if found[name] != self._origin[name]:
+                raise FailedPrecondition(
+                    f"The checkpoints of run {self._run_id} are of another training: {name} was {found[name]}, now it "
+                    f"is {self._origin[name]}; start a new run."
+                )
+        return folder
+
+    def _send_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._uploader = None
+                    return
+                upload = self._queue.pop(0)
+            try:
+                self._send(upload)
+            except Exception as error:  # noqa: BLE001 - handed to the training thread by `write` and `wait`
+                with self._lock:
+                    self._error, self._uploader = error, None
+                    self._queue.clear()
+                return
+
+    def _send(self, upload: _Upload) -> None:
+        files = {path.name: _sha256(path) for path in sorted(upload.folder.iterdir())}
+        before: dict[str, Pointer | None] = {LATEST: self.pointer(LATEST), BEST: self.pointer(BEST)}
+        pointer = replace(upload.pointer, files=files)
+        for file in files:
+            self._store.put(keys.checkpoint(self._run_id, pointer.step, file), upload.folder / file)
+        for name in sorted(upload.names):
+            self._store.put(keys.checkpoint_pointer(self._run_id, name), pointer.to_json())
+        after = {name: pointer if name in upload.names else before[name] for name in before}
+        self._forget(before, after)
+
+    def _forget(self, before: dict[str, Pointer | None], after: dict[str, Pointer | None]) -> None:
+        """Delete checkpoints that no pointer needs any more, in the store and here."""
+        kept = {pointer.step for pointer in after.values() if pointer is not None}
+        for pointer in before.values():
+            if pointer is not None and pointer.step not in kept:
+                for file in pointer.files:
+                    self._store.delete(keys.checkpoint(self._run_id, pointer.step, file))
+        with self._lock:  # no state is being saved meanwhile
+            kept |= {upload.pointer.step for upload in self._queue}
+            for folder in self._folder.iterdir():
+                if folder.is_dir() and int(folder.name) not in kept:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _matches(folder: Path, pointer: Pointer) -> bool:
+    return all((folder / file).is_file() and _sha256(folder / file) == digest for file, digest in pointer.files.items())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,259 @@
+"""The training loop that all backends share: steps, validation, checkpoints, the final model."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cellsparse_common.errors import StorageError
+from cellsparse_trainer.backend import Model, Training
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.distributed.crew import Follower, Leader
+from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
+from cellsparse_trainer.training.scoring import validation_scores
+
+REPORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the loop reports; fields that do not apply are empty."""
+
+    step: int
+    """Optimizer steps done."""
+    epoch: float
+    """Passes over the training items so far."""
+    losses: dict[str, float]
+    """Means since the report before, by name."""
+    validation: dict[str, float]
+    """Validation scores by name."""
+    images_per_second: float
+    """Crops per second since the report before; 0 if unknown."""
+    eta_seconds: float
+    """Seconds until the last step, estimated; 0 if unknown."""
+    checkpoint_step: int | None = None
+    """Step of a checkpoint that is being stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the loop ended."""
+
+    step: int
+    """Step of the weights that `training` holds now."""
+    validation: dict[str, float]
+    """Their validation scores; empty if they were not validated."""
+    finished: bool
+    """False if it was asked to stop before the last step."""
+    steps: int
+    """Optimizer steps done in all; fewer than planned where the scores stopped rising."""
+
+
+@dataclass(kw_only=True)
+class Record:
+    """The best validation score so far, and for how long it has not been beaten."""
+
+    best: float | None = None
+    """Best score, 0 to 1; None before the first validation."""
+    stale: int = 0
+    """Validations since a score beat all before it; none while there was no score above 0."""
+
+    def add(self, score: float) -> bool:
+        """Take a score and return whether these weights are the best ones.
+
+        Ties go to the later weights, which have seen more at a learning rate that has decayed, but are no progress.
+        """
+        self.stale = self.stale + 1 if self.best and score <= self.best else 0
+        chosen = self.best is None or score >= self.best
+        self.best = score if chosen else self.best
+        return chosen
+
+    def exhausted(self, patience: int) -> bool:
+        """Whether that many validations in a row brought no better score; never with a patience of 0."""
+        return 0 < patience <= self.stale
+
+
+class Stopwatch:
+    """Means and rates between two reports."""
+
+    def __init__(self, plan: Plan, items: int) -> None:
+        self._plan = plan
+        self._items = items
+        self._restart()
+
+    def _restart(self) -> None:
+        self._began = time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Count one step."""
+        self._steps += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def due(self) -> bool:
+        """Whether it is time for a report."""
+        return time.monotonic() - self._began >= REPORT_SECONDS
+
+    def report(self, step: int, validation: dict[str, float], checkpoint_step: int | None) -> Progress:
+        """Return the progress since the report before and start anew."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = self._steps / seconds
+        progress = Progress(
+            step=step,
+            epoch=step * self._plan.crops_per_step / max(self._items, 1),
+            losses={name: value / self._steps for name, value in self._sums.items()} if self._steps else {},
+            validation=validation,
+            images_per_second=rate * self._plan.crops_per_step,
+            eta_seconds=(self._plan.steps - step) / rate if rate else 0.0,
+            checkpoint_step=checkpoint_step,
+        )
+        self._restart()
+        return progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a run trains, on what, and where its checkpoints go."""
+
+    training: Training
+    """A fresh training of the backend."""
+    plan: Plan
+    """Steps and intervals."""
+    items: int
+    """Number of training items."""
+    validation: Sequence[Sample]
+    """Items to validate on; not empty."""
+    checkpoints: Checkpoints
+    """The run's checkpoints."""
+    start: Mapping[str, float] = field(default_factory=dict)
+    """Validation scores before the first step, where training starts from a given model: it may stay the best."""
+    crew: Leader | None = None
+    """The other processes, where several train this model."""
+
+
+def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
+    """Train from the newest checkpoint to the last step, and leave the best weights in `setup.training`.
+
+    Args:
+        setup: What to train.
+        report: Called about once a second, after every validation and every checkpoint.
+        stop: Asked after every step; True ends the training after a last checkpoint.
+
+    Raises:
+        FloatingPointError: The loss is not finite; checkpoints before it stay.
+        StorageError: A checkpoint could not be read or written.
+    """
+    try:
+        finished = _steps(setup, report, stop)
+        setup.checkpoints.wait()
+        return finished if not finished.finished else _best(setup, finished)
+    except Exception:
+        with contextlib.suppress(StorageError):
+            setup.checkpoints.wait()
+        raise
+
+
+def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
+    training, plan, checkpoints = setup.training, setup.plan, setup.checkpoints
+    step, record, owed = _resume(training, checkpoints, plan)
+    watch = Stopwatch(plan, setup.items)
+    scores: dict[str, float] = {}
+    written, stopping = time.monotonic(), False
+    if owed:
+        scores = validation_scores(training.model(), setup.validation)
+        best = record.add(scores["score"])
+        _save(setup, step, scores, record, best=best)
+        checkpoints.wait()  # the other processes begin with the newest checkpoint: it must not change under them
+        report(watch.report(step, scores, step))
+    if setup.start and record.best is None:
+        record.add(setup.start["score"])
+        checkpoints.write(0, record.best, {LATEST, BEST}, training.save, best=record.best, stale=record.stale)
+        report(watch.report(0, dict(setup.start), 0))
+    if setup.crew is not None:
+        setup.crew.begin(step)
+    while step < plan.steps and not record.exhausted(plan.patience) and not stopping:
+        if setup.crew is not None:
+            setup.crew.go()
+        watch.add(training.train_step(step))
+        step += 1
+        stopping = stop()
+        scores = {}
+        if step == plan.steps or (step % plan.validate_every == 0 and not stopping):
+            scores = validation_scores(training.model(), setup.validation)
+        improved = bool(scores) and record.add(scores["score"])
+        due = step % plan.checkpoint_every == 0 or time.monotonic() - written >= plan.checkpoint_seconds
+        saved = due or improved or stopping or step == plan.steps or record.exhausted(plan.patience)
+        if saved:
+            _save(setup, step, scores, record, best=improved)
+            written = time.monotonic()
+        if saved or scores or watch.due():
+            report(watch.report(step, scores, step if saved else None))
+    if setup.crew is not None:
+        setup.crew.end()
+    # A checkpoint may lie beyond the last step: a later attempt can ask for fewer steps.
+    finished = step >= plan.steps or record.exhausted(plan.patience)
+    return Outcome(step=step, validation=scores, finished=finished, steps=step)
+
+
+def _save(setup: Setup, step: int, scores: Mapping[str, float], record: Record, *, best: bool) -> None:
+    """Write a checkpoint, as the best one or only as the newest."""
+    names: set[Name] = {LATEST, BEST} if best else {LATEST}
+    setup.checkpoints.write(step, scores.get("score"), names, setup.training.save, best=record.best, stale=record.stale)
+
+
+def follow(training: Training, checkpoints: Checkpoints, crew: Follower) -> int:
+    """Train beside rank 0, which decides where to begin and when to end; return the steps done in all.
+
+    Raises:
+        FloatingPointError: The loss of all ranks together is not finite.
+        StorageError: The checkpoint to begin with could not be read.
+    """
+    first = crew.begin()
+    if first > 0:
+        latest = checkpoints.pointer(LATEST)
+        if latest is None or latest.step != first:
+            found = "none" if latest is None else f"step {latest.step}"
+            raise StorageError(f"Rank 0 resumes from the checkpoint of step {first}, but the newest here is {found}.")
+        training.load(checkpoints.fetch(latest))
+    step = first
+    while crew.next():
+        training.train_step(step)
+        step += 1
+    return step
+
+
+def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
+    """Tune a model's thresholds and write it, in the stock tool's format, into an empty folder."""
+    model.tune(tuning)
+    model.export(folder)
+
+
+def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[int, Record, bool]:
+    """Load the newest checkpoint, if there is one.
+
+    Returns:
+        The steps done, what their scores were, and whether the checkpoint's own is owed: who is told to stop where a
+        validation is due has no time for it, and without it the run would not be the uninterrupted one.
+    """
+    latest = checkpoints.pointer(LATEST)
+    if latest is None:
+        return 0, Record(), False
+    training.load(checkpoints.fetch(latest))
+    due = latest.step < plan.steps and latest.step % plan.validate_every == 0
+    return latest.step, Record(best=latest.best, stale=latest.stale), due and latest.score is None
+
+
+def _best(setup: Setup, last: Outcome) -> Outcome:
+    """Load the best weights, unless they are the last ones."""
+    best = setup.checkpoints.pointer(BEST)
+    if best is not None and best.step != last.step:
+        setup.training.load(setup.checkpoints.fetch(best))
+        last = replace(last, step=best.step, validation={})
+    if last.validation:
+        return last
+    scores = validation_scores(setup.training.model(), setup.validation)
+    return replace(last, validation=scores)
