@@ -27,8 +27,8 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_sparsifier.background import Background
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
-from cellsparse_trainer.backend import Backend, Model
 from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.contract import Backend, Model
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.checkpoints import Checkpoints

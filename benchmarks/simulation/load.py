@@ -11,7 +11,7 @@ import psutil
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, event
 
-from cellsparse_orchestrator.db.turns import Turns
+from cellsparse_orchestrator.db.fair_lock import Turns
 
 _SAMPLE_SECONDS = 1.0
 _RECONCILE = "cellsparse_reconcile_seconds"

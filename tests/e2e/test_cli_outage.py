@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from cellsparse import stack as stack_processes
+from cellsparse import local_services as stack_processes
 
 pytestmark = pytest.mark.timeout(300)
 SLOW = ["--set", "steps=100000", "--set", "crop_size=32", "--set", "batch_size=1", "--set", "device=cpu"]

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.progress import Progress
-from cellsparse_orchestrator.runs.runs import Filter, Runs
+from cellsparse_orchestrator.runs.queries import Filter, Runs
+from cellsparse_orchestrator.runs.transitions import Progress
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone
@@ -96,12 +96,12 @@ def test_a_cancelled_run_does_not_begin_and_a_begun_one_is_asked_to_end(tables):
             lambda run=run: tables.progress.begin_attempt(run.id), lambda run=run: tables.runs.cancel(run.id)
         )
         if begun is None:
-            assert cancelled.state == tables.runs.get(run.id).state == states.CANCELLED
+            assert cancelled.state == tables.runs.get(run.id).state == run_states.CANCELLED
         else:
-            assert tables.runs.get(run.id).state == states.STARTING
+            assert tables.runs.get(run.id).state == run_states.STARTING
             assert [found.cancel_requested for found in tables.progress.active() if found.run_id == run.id] == [True]
-            end = Outcome(state=states.CANCELLED)
-            decision = Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+            end = Outcome(state=run_states.CANCELLED)
+            decision = Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
             tables.progress.end_attempt(run.id, end, decision, 0.0)
         assert tables.sequences(run.id) == list(range(1, len(tables.sequences(run.id)) + 1))
 
@@ -112,7 +112,9 @@ def test_events_from_many_threads_are_numbered_without_gaps(tables):
 
     def listen():
         for sequence in range(1, 21):
-            event = trainer_pb2.TrainingEvent(sequence=sequence, state=states.RUNNING, step=sequence, total_steps=20)
+            event = trainer_pb2.TrainingEvent(
+                sequence=sequence, state=run_states.RUNNING, step=sequence, total_steps=20
+            )
             tables.progress.store_event(attempt, event)
 
     at_once(*[listen] * 4)
@@ -128,7 +130,9 @@ def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_no
 
     def listen(attempt):
         for sequence in range(1, 11):
-            event = trainer_pb2.TrainingEvent(sequence=sequence, state=states.RUNNING, step=sequence, total_steps=10)
+            event = trainer_pb2.TrainingEvent(
+                sequence=sequence, state=run_states.RUNNING, step=sequence, total_steps=10
+            )
             tables.progress.store_event(attempt, event)
 
     results = at_once(*[lambda attempt=attempt: listen(attempt) for attempt in [*attempts, nobody]])
@@ -141,7 +145,7 @@ def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_no
 
 def test_a_run_ends_once(tables):
     run = tables.add_run()
-    decision = Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+    decision = Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
     at_once(*[lambda: tables.progress.end_run(run.id, decision), lambda: tables.runs.cancel(run.id)] * 3)
     assert tables.sequences(run.id) == [1, 2]
 

@@ -8,17 +8,17 @@ import pytest
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.runs.attempt_watcher import Patience
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.progress import Progress
+from cellsparse_orchestrator.runs.queries import Filter, Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, Reconciler
-from cellsparse_orchestrator.runs.runs import Filter, Runs
-from cellsparse_orchestrator.runs.trainer_client import Patience
+from cellsparse_orchestrator.runs.transitions import Progress
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone
@@ -74,15 +74,15 @@ class System:
 
     def begun(self, run_id, attempt=1):
         self.until(lambda: (run_id, attempt) in self.trainer.events)
-        self.trainer.say(run_id, attempt, state=states.STARTING)
-        self.trainer.say(run_id, attempt, state=states.RUNNING, step=3, total_steps=9, losses={"loss": 0.5})
-        self.until_state(run_id, states.RUNNING, attempt)
+        self.trainer.say(run_id, attempt, state=run_states.STARTING)
+        self.trainer.say(run_id, attempt, state=run_states.RUNNING, step=3, total_steps=9, losses={"loss": 0.5})
+        self.until_state(run_id, run_states.RUNNING, attempt)
 
     def names(self, run_id):
         found = []
         for event in self.runs.events(run_id, 0)[0]:
-            if found[-1:] != [states.state_name(event.state)]:
-                found.append(states.state_name(event.state))
+            if found[-1:] != [run_states.state_name(event.state)]:
+                found.append(run_states.state_name(event.state))
         return found
 
 
@@ -99,14 +99,14 @@ def system(database_url):
 def test_a_run_that_succeeds_leaves_a_model(system):
     run_id = system.create()
     system.begun(run_id)
-    system.trainer.say(run_id, state=states.RUNNING, step=9, total_steps=9, validation={"score": 0.25})
-    system.trainer.say(run_id, state=states.SUCCEEDED, step=8, validation={"score": 0.5})
-    system.until_state(run_id, states.SUCCEEDED)
+    system.trainer.say(run_id, state=run_states.RUNNING, step=9, total_steps=9, validation={"score": 0.25})
+    system.trainer.say(run_id, state=run_states.SUCCEEDED, step=8, validation={"score": 0.5})
+    system.until_state(run_id, run_states.SUCCEEDED)
     assert system.names(run_id) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
     events, ended = system.runs.events(run_id, 0)
     assert ended
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    assert events[-1].training.state == states.SUCCEEDED
+    assert events[-1].training.state == run_states.SUCCEEDED
     model = Models(system.database).get(run_id)
     assert (model.step, dict(model.validation)) == (8, {"score": 0.5})
     assert system.runs.get(run_id).progress.step == 9
@@ -119,9 +119,9 @@ def test_a_restart_neither_loses_nor_repeats_anything(system):
     system.begun(run_id)
     for step in range(4, 8):
         system.restart()
-        system.trainer.say(run_id, state=states.RUNNING, step=step, total_steps=9)
-    system.trainer.say(run_id, state=states.SUCCEEDED)
-    system.until_state(run_id, states.SUCCEEDED)
+        system.trainer.say(run_id, state=run_states.RUNNING, step=step, total_steps=9)
+    system.trainer.say(run_id, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
     assert system.trainer.asked == [(run_id, 1)]
     events = system.runs.events(run_id, 0)[0]
     told = [event.training.sequence for event in events if event.HasField("training")]
@@ -166,7 +166,7 @@ def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system)
     system.until(lambda: system.runs.get(old).message == "No room.")
     young = system.create()
     time.sleep(1.5)
-    assert system.runs.get(young).state == states.QUEUED
+    assert system.runs.get(young).state == run_states.QUEUED
     system.launcher.trainer = room
     told[-1]()
     system.until(lambda: (young, 1) in system.trainer.events)
@@ -177,7 +177,7 @@ def test_an_attempt_written_down_but_not_asked_for_is_asked_for_after_a_restart(
     place = system.launcher.trainer
     system.launcher.trainer = replace(place, address="")
     run_id = system.create()
-    system.until_state(run_id, states.STARTING)
+    system.until_state(run_id, run_states.STARTING)
     system.reconciler.stop()
     system.launcher.trainer = place
     system.restart()
@@ -191,10 +191,10 @@ def test_a_trainer_that_forgot_the_attempt_costs_one(system):
     del system.trainer.events[run_id, 1]
     system.trainer.break_streams()
     system.begun(run_id, attempt=2)
-    system.trainer.say(run_id, 2, state=states.SUCCEEDED)
-    system.until_state(run_id, states.SUCCEEDED)
+    system.trainer.say(run_id, 2, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
     assert system.names(run_id) == ["QUEUED", "STARTING", "RUNNING", "RETRYING", "STARTING", "RUNNING", "SUCCEEDED"]
-    retrying = next(event for event in system.runs.events(run_id, 0)[0] if event.state == states.RETRYING)
+    retrying = next(event for event in system.runs.events(run_id, 0)[0] if event.state == run_states.RETRYING)
     assert retrying.reason == common_pb2.FAILURE_REASON_LOST
     assert "restarted" in retrying.message
 
@@ -204,9 +204,9 @@ def test_a_stream_that_breaks_shortly_costs_nothing(system):
     system.begun(run_id)
     for step in range(4, 7):
         system.trainer.break_streams()
-        system.trainer.say(run_id, state=states.RUNNING, step=step, total_steps=9)
-    system.trainer.say(run_id, state=states.SUCCEEDED)
-    system.until_state(run_id, states.SUCCEEDED)
+        system.trainer.say(run_id, state=run_states.RUNNING, step=step, total_steps=9)
+    system.trainer.say(run_id, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
     assert system.runs.get(run_id).attempts == 1
 
 
@@ -214,7 +214,7 @@ def test_a_trainer_that_stays_away_fails_the_run_after_its_attempts(system):
     run_id = system.create(max_attempts=2)
     system.begun(run_id)
     system.server.stop(None)
-    system.until_state(run_id, states.FAILED)
+    system.until_state(run_id, run_states.FAILED)
     run = system.runs.get(run_id)
     assert (run.attempts, run.reason) == (2, common_pb2.FAILURE_REASON_LOST)
     assert run.message.endswith("This was attempt 2 of 2.")
@@ -231,7 +231,7 @@ def test_a_trainer_that_stays_away_fails_the_run_after_its_attempts(system):
 def test_a_refused_start(system, code, reason, attempts):
     system.trainer.refuse_with = (code, "That cannot be trained on.")
     run_id = system.create()
-    system.until_state(run_id, states.FAILED)
+    system.until_state(run_id, run_states.FAILED)
     run = system.runs.get(run_id)
     assert (run.reason, run.attempts) == (reason, attempts)
     assert "That cannot be trained on." in run.message
@@ -240,7 +240,7 @@ def test_a_refused_start(system, code, reason, attempts):
 def test_a_trainer_that_cannot_be_there(system):
     system.launcher.trainer = Service(name="unet", missing=True, message="It is not installed.")
     run_id = system.create()
-    system.until_state(run_id, states.FAILED)
+    system.until_state(run_id, run_states.FAILED)
     run = system.runs.get(run_id)
     assert (run.reason, run.message) == (common_pb2.FAILURE_REASON_UNSCHEDULABLE, "It is not installed.")
 
@@ -249,17 +249,17 @@ def test_cancelling_a_running_run(system):
     run_id = system.create()
     system.begun(run_id)
     assert system.runs.cancel(run_id).message == "Being cancelled."
-    system.until_state(run_id, states.CANCELLED)
-    assert system.trainer.events[run_id, 1][-1].state == states.CANCELLED
-    assert system.runs.cancel(run_id).state == states.CANCELLED
+    system.until_state(run_id, run_states.CANCELLED)
+    assert system.trainer.events[run_id, 1][-1].state == run_states.CANCELLED
+    assert system.runs.cancel(run_id).state == run_states.CANCELLED
 
 
 def test_cancelling_while_the_trainer_is_away(system):
     system.launcher.trainer = replace(system.launcher.trainer, address="", message="It is being started.")
     run_id = system.create()
-    system.until_state(run_id, states.STARTING)
+    system.until_state(run_id, run_states.STARTING)
     system.runs.cancel(run_id)
-    system.until_state(run_id, states.CANCELLED)
+    system.until_state(run_id, run_states.CANCELLED)
     assert system.trainer.asked == []
 
 
@@ -268,9 +268,9 @@ def test_cancelling_what_nobody_follows_yet(system):
     system.begun(run_id)
     system.reconciler.stop()
     system.runs.cancel(run_id)
-    assert system.runs.get(run_id).state == states.RUNNING
+    assert system.runs.get(run_id).state == run_states.RUNNING
     system.restart()
-    system.until_state(run_id, states.CANCELLED)
+    system.until_state(run_id, run_states.CANCELLED)
 
 
 def test_places_are_given_by_priority_then_age(system):
@@ -285,9 +285,9 @@ def test_places_are_given_by_priority_then_age(system):
     assert [run.queue_position for run in runs.values()] == [1, 2, 3]
     assert runs[later].message == "waiting: 4 runs ahead"
     for done, expected in zip([*busy, urgent], [urgent, late, later], strict=True):
-        system.trainer.say(done, state=states.SUCCEEDED)
+        system.trainer.say(done, state=run_states.SUCCEEDED)
         system.begun(expected)
-        active = system.runs.page(common_pb2.PageRequest(), Filter(states=sorted(states.ACTIVE)))[0]
+        active = system.runs.page(common_pb2.PageRequest(), Filter(states=sorted(run_states.ACTIVE)))[0]
         assert len(active) <= 2
 
 
@@ -304,9 +304,9 @@ def test_a_database_that_fails_for_a_moment_loses_no_event(system, monkeypatch):
     monkeypatch.setattr(Progress, "store_event", fail)
     run_id = system.create()
     system.begun(run_id)
-    system.trainer.say(run_id, state=states.RUNNING, step=4, total_steps=9)
-    system.trainer.say(run_id, state=states.SUCCEEDED)
-    system.until_state(run_id, states.SUCCEEDED)
+    system.trainer.say(run_id, state=run_states.RUNNING, step=4, total_steps=9)
+    system.trainer.say(run_id, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
     told = [event.training.sequence for event in system.runs.events(run_id, 0)[0] if event.HasField("training")]
     assert (failed, told) == ([3, 3], [1, 2, 3, 4])
     assert system.runs.get(run_id).attempts == 1
@@ -318,9 +318,9 @@ def test_trainers_that_end_with_the_orchestrator_cost_no_attempt(system):
     system.begun(run_id)
     system.restart()
     system.begun(run_id, attempt=2)
-    system.trainer.say(run_id, 2, state=states.SUCCEEDED)
-    system.until_state(run_id, states.SUCCEEDED)
-    retrying = next(event for event in system.runs.events(run_id, 0)[0] if event.state == states.RETRYING)
+    system.trainer.say(run_id, 2, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
+    retrying = next(event for event in system.runs.events(run_id, 0)[0] if event.state == run_states.RETRYING)
     assert retrying.reason == common_pb2.FAILURE_REASON_EVICTED
 
 
@@ -329,8 +329,8 @@ def test_a_dataset_in_use_stays(system):
     with pytest.raises(FailedPrecondition, match=run_id):
         system.datasets.remove("ds-1")
     system.begun(run_id)
-    system.trainer.say(run_id, state=states.SUCCEEDED)
-    system.until_state(run_id, states.SUCCEEDED)
+    system.trainer.say(run_id, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
     system.datasets.remove("ds-1")
 
 
@@ -341,7 +341,7 @@ def test_lists_by_state_backend_and_dataset_in_pages(system):
     found, token = [], ""
     while True:
         page = common_pb2.PageRequest(page_size=3, page_token=token)
-        runs, token = system.runs.page(page, Filter(states=[states.QUEUED], backend="unet", dataset_id="ds-1"))
+        runs, token = system.runs.page(page, Filter(states=[run_states.QUEUED], backend="unet", dataset_id="ds-1"))
         found += [run.id for run in runs]
         if not token:
             break

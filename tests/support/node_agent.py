@@ -24,8 +24,8 @@ from kubernetes.client.exceptions import ApiException
 from support import pod_status
 from support.pod_process import start_process
 
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.watched import Watched
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
 
 LEASE_SECONDS = 2.0
 LOOK_SECONDS = 0.1

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.launchers.base import ONE, Service
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -58,14 +58,14 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
             for event in found:
                 after = event.sequence
                 yield trainer_pb2.WatchTrainingResponse(event=event)
-                if event.state in states.FINAL:
+                if event.state in run_states.FINAL:
                     return
 
     def StopTraining(self, request, context):
         if not self.events[request.run_id, request.attempt][-1:] or (
-            self.events[request.run_id, request.attempt][-1].state not in states.FINAL
+            self.events[request.run_id, request.attempt][-1].state not in run_states.FINAL
         ):
-            self.say(request.run_id, request.attempt, state=states.CANCELLED)
+            self.say(request.run_id, request.attempt, state=run_states.CANCELLED)
         return trainer_pb2.StopTrainingResponse(state=self.events[request.run_id, request.attempt][-1].state)
 
     def serve(self):

@@ -8,16 +8,16 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse import datasets, exports, imports, models, runs, studies, words
-from cellsparse.bridge import OnLost
+from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
 from cellsparse.models import Prediction
+from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
-from cellsparse.settings import sparsify_settings, training_settings
 from cellsparse.studies import StudyHandle, StudyReport
+from cellsparse.training_settings import sparsify_settings, training_settings
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, study_pb2, trainer_pb2
 
 
@@ -181,7 +181,7 @@ class Client:
             backend: Only this backend.
             dataset: Only this dataset id.
         """
-        numbers = [words.number(common_pb2.RunState.DESCRIPTOR, state, "states") for state in states]
+        numbers = [enum_names.number(common_pb2.RunState.DESCRIPTOR, state, "states") for state in states]
 
         def request(page: Any) -> orchestrator_pb2.ListRunsRequest:
             return orchestrator_pb2.ListRunsRequest(
@@ -358,7 +358,7 @@ class Client:
             "upper_percentile": upper_percentile,
             "diameter": diameter,
         }
-        return imports.import_model(self.connection, path, backend, name, values)
+        return model_import.import_model(self.connection, path, backend, name, values)
 
     @overload
     def predict(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import Internal
 from cellsparse.items import Item, Items, upload_messages
@@ -73,7 +73,7 @@ def item_arrays(connection: Connection, dataset_id: str, item: str) -> ItemArray
     label = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label", stacks=stack)
     return ItemArrays(
         name=answer.item.name,
-        split=words.word(common_pb2.Split.DESCRIPTOR, answer.item.split),
+        split=enum_names.word(common_pb2.Split.DESCRIPTOR, answer.item.split),
         image=decode_image(answer.image, max_pixels=MAX_PIXELS, stacks=stack).array,
         label=label.array.astype(np.int32),
         spacing=tuple(answer.item.spacing),
@@ -99,7 +99,7 @@ def sparsify(
         dataset_id=dataset_id,
         name=name,
         settings=settings,
-        splits=[words.number(common_pb2.Split.DESCRIPTOR, split, "splits") for split in splits],
+        splits=[enum_names.number(common_pb2.Split.DESCRIPTOR, split, "splits") for split in splits],
     )
     answer = None
     for answer in connection.stream("CreateSparseDataset", request, timeout=LONG_SECONDS):

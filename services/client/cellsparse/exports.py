@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
@@ -16,7 +16,7 @@ def export(
     connection: Connection, model_id: str, format_: str, path: str | Path, *, force: bool = False
 ) -> trainer_pb2.ExportHeader:
     """Write a model as a file, whole or not at all (see `cellsparse.Client.export`)."""
-    number = words.number(trainer_pb2.ExportFormat.DESCRIPTOR, format_, "format")
+    number = enum_names.number(trainer_pb2.ExportFormat.DESCRIPTOR, format_, "format")
     target = Path(path)
     check_target(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)

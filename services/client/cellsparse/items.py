@@ -8,10 +8,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.errors import InvalidArgument
-from cellsparse_common.imaging.image_layout import Header, name_axes
 from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.layout import Header, name_axes
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 CHUNK_BYTES = 2**20
@@ -49,12 +49,12 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
         InvalidArgument: Unknown split or label kind, unreadable file, or an array that is no image.
     """
     request = dataset_pb2.CreateDatasetRequest
-    kind = words.number(dataset_pb2.LabelKind.DESCRIPTOR, label_kind, "label_kind")
+    kind = enum_names.number(dataset_pb2.LabelKind.DESCRIPTOR, label_kind, "label_kind")
     yield request(header=dataset_pb2.DatasetHeader(name=name, label_kind=kind))
     count = 0
     for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
         item = entry if isinstance(entry, Item) else _item(*entry)
-        split = words.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
+        split = enum_names.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
         for role, content in (
             (dataset_pb2.FILE_ROLE_IMAGE, item.image),
             (dataset_pb2.FILE_ROLE_LABEL, item.label),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.items import Content, image_bytes
@@ -120,7 +120,7 @@ def evaluate(
     on_progress: Callable[[trainer_pb2.EvaluateResponse], None] | None = None,
 ) -> trainer_pb2.EvaluationReport:
     """Score a model on one split of a dataset (see `cellsparse.Client.evaluate`)."""
-    number = words.number(common_pb2.Split.DESCRIPTOR, split, "split")
+    number = enum_names.number(common_pb2.Split.DESCRIPTOR, split, "split")
     request = trainer_pb2.EvaluateRequest(
         model_id=model_id,
         dataset_id=dataset_id,

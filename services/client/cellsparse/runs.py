@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from cellsparse import words
-from cellsparse.bridge import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import RunFailedError
+from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 FINAL = frozenset({common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED})
@@ -42,7 +42,9 @@ class Run:
             pass
         run = self.info()
         if run.state != common_pb2.RUN_STATE_SUCCEEDED:
-            raise RunFailedError(f"Run {run.id} {words.word(common_pb2.RunState.DESCRIPTOR, run.state)}: {run.message}")
+            raise RunFailedError(
+                f"Run {run.id} {enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)}: {run.message}"
+            )
         return run
 
     def cancel(self) -> orchestrator_pb2.Run:

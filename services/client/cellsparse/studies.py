@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cellsparse import words
-from cellsparse.bridge import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument, RunFailedError
+from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
 from cellsparse_proto.v1 import common_pb2, sparsifier_pb2, study_pb2
 
 ALL = "all"
@@ -73,7 +73,7 @@ class StudyHandle:
             pass
         study = self.info()
         if study.state != study_pb2.STUDY_STATE_SUCCEEDED:
-            state = words.word(study_pb2.StudyState.DESCRIPTOR, study.state)
+            state = enum_names.word(study_pb2.StudyState.DESCRIPTOR, study.state)
             raise RunFailedError(f"Study {study.id} {state}: {study.message}")
         return study
 
@@ -111,9 +111,9 @@ def make_grid(
         InvalidArgument: An unknown word, or a number out of range.
     """
     grid = study_pb2.StudyGrid(
-        modes=[words.number(sparsifier_pb2.SelectionMode.DESCRIPTOR, mode, "modes") for mode in modes],
+        modes=[enum_names.number(sparsifier_pb2.SelectionMode.DESCRIPTOR, mode, "modes") for mode in modes],
         backgrounds=[
-            words.number(sparsifier_pb2.BackgroundRule.DESCRIPTOR, rule, "backgrounds") for rule in backgrounds
+            enum_names.number(sparsifier_pb2.BackgroundRule.DESCRIPTOR, rule, "backgrounds") for rule in backgrounds
         ],
         k=[_k(value) for value in k],
         backends=backends,
@@ -121,7 +121,7 @@ def make_grid(
         background_distance=None if distance is None else _whole("distance", distance, 1, 1024),
     )
     if preset:
-        grid.preset = words.number(study_pb2.StudyPreset.DESCRIPTOR, preset, "preset")
+        grid.preset = enum_names.number(study_pb2.StudyPreset.DESCRIPTOR, preset, "preset")
     for name, values in (settings or {}).items():
         entries = [values] if isinstance(values, str) or not isinstance(values, Sequence) else values
         grid.settings.add(name=name, values=[setting_text(value) for value in entries])
@@ -190,7 +190,7 @@ def watch(
     on_lost: OnLost = lambda *_: None,
     on_back: Callable[[], None] = lambda: None,
 ) -> Iterator[study_pb2.WatchStudyResponse]:
-    """Yield a study's changes until it has ended; outages are bridged (see `cellsparse.bridge`).
+    """Yield a study's changes until it has ended; outages are bridged (see `cellsparse.reconnect`).
 
     Args:
         connection: Where the study is.
@@ -221,7 +221,7 @@ def watch(
 
 def split_number(split: str) -> "common_pb2.Split":
     """Return the split with this name; raises InvalidArgument."""
-    number: common_pb2.Split = words.number(common_pb2.Split.DESCRIPTOR, split, "split")
+    number: common_pb2.Split = enum_names.number(common_pb2.Split.DESCRIPTOR, split, "split")
     return number
 
 
@@ -240,7 +240,7 @@ def _whole(name: str, value: int | str, least: int, most: int, or_else: str = ""
 
 
 def setting_text(value: Any) -> str:
-    """Return a setting's value as text that `cellsparse.settings` and a study's grid take."""
+    """Return a setting's value as text that `cellsparse.training_settings` and a study's grid take."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):

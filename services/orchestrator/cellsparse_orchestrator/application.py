@@ -8,9 +8,9 @@ from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_store
-from cellsparse_orchestrator.api.service_datasets import DatasetServicer
-from cellsparse_orchestrator.api.service_orchestrator import OrchestratorServicer
-from cellsparse_orchestrator.api.service_studies import StudyServicer
+from cellsparse_orchestrator.api.datasets import DatasetServicer
+from cellsparse_orchestrator.api.runs import OrchestratorServicer
+from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.db.session import Database
@@ -19,17 +19,17 @@ from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
 from cellsparse_orchestrator.metrics import RunCounts, RunMetrics
+from cellsparse_orchestrator.runs.attempt_watcher import Patience
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.progress import Attempt, Progress
+from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, Reconciler
-from cellsparse_orchestrator.runs.runs import Runs
 from cellsparse_orchestrator.runs.spec import write_spec
-from cellsparse_orchestrator.runs.trainer_client import Patience
+from cellsparse_orchestrator.runs.transitions import Attempt, Progress
 from cellsparse_orchestrator.settings import OrchestratorSettings
-from cellsparse_orchestrator.studies.loop import StudyLoop
-from cellsparse_orchestrator.studies.progress import StudyProgress
-from cellsparse_orchestrator.studies.table import Studies
-from cellsparse_orchestrator.studies.work import Work
+from cellsparse_orchestrator.studies.actions import Work
+from cellsparse_orchestrator.studies.queries import Studies
+from cellsparse_orchestrator.studies.reconciler import StudyLoop
+from cellsparse_orchestrator.studies.transitions import StudyProgress
 from cellsparse_proto.v1 import (
     dataset_pb2,
     dataset_pb2_grpc,

@@ -7,11 +7,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from cellsparse_common.errors import CellsparseError
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_proto.v1 import common_pb2
 
 _QUEUE_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
-_STATES = [states.state_name(number) for number in common_pb2.RunState.values() if number]
+_STATES = [run_states.state_name(number) for number in common_pb2.RunState.values() if number]
 
 
 class RunMetrics:
@@ -29,7 +29,7 @@ class RunMetrics:
 
     def attempt_ended(self, backend: str, state: int, reason: int) -> None:
         """Count an attempt by its failure reason, or by its final state where there is none."""
-        self.attempts.labels(backend, states.reason_name(reason) or states.state_name(state)).inc()
+        self.attempts.labels(backend, run_states.reason_name(reason) or run_states.state_name(state)).inc()
 
 
 class RunCounts(Collector):
@@ -53,7 +53,7 @@ class RunCounts(Collector):
         if found is not None:
             for state in _STATES:
                 runs.add_metric([state], found.get(state, 0))
-            queue.add_metric([], found.get(states.state_name(states.QUEUED), 0))
+            queue.add_metric([], found.get(run_states.state_name(run_states.QUEUED), 0))
         yield runs
         yield queue
 

@@ -25,11 +25,11 @@ from cellsparse_trainer.data.stacks import find_axes, resolve
 from cellsparse_trainer.models.exports import build_export, format_name, read_messages
 from cellsparse_trainer.models.imports import publish_upload
 from cellsparse_trainer.models.inference import InferenceProcess, Place, evaluate_item, predict_file
-from cellsparse_trainer.models.model_store import read_card
+from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.processes.attempts import Attempts, Launcher
 from cellsparse_trainer.processes.launch import one_per_rank
 from cellsparse_trainer.processes.metrics import TrainingMetrics
-from cellsparse_trainer.training.start import follow_start
+from cellsparse_trainer.training.initial_model import follow_start
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _EVALUATE_SECONDS = 86400.0
@@ -53,7 +53,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._store = store
         # `config` needs no framework, so ranges are checked here, before a process is started.
         self._config: Any = importlib.import_module(module.rpartition(".")[0] + ".config")
-        self._start: Any = importlib.import_module(module.rpartition(".")[0] + ".start")
+        self._start: Any = importlib.import_module(module.rpartition(".")[0] + ".initial_model")
         self._attempts = Attempts(
             module,
             work_dir / "attempts",

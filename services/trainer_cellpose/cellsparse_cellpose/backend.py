@@ -10,6 +10,7 @@ from torch.nn.utils import get_total_norm
 from cellsparse_cellpose.config import Config, resolve
 from cellsparse_cellpose.export import EXPORTS
 from cellsparse_cellpose.importing import STOCK_PERCENTILES, import_model
+from cellsparse_cellpose.initial_model import adopt
 from cellsparse_cellpose.loss import masked_loss
 from cellsparse_cellpose.model import (
     CellposeModel,
@@ -21,12 +22,11 @@ from cellsparse_cellpose.model import (
     versions,
 )
 from cellsparse_cellpose.sampler import Sampler
-from cellsparse_cellpose.start import adopt
-from cellsparse_torch.together import Together, own_gpu
+from cellsparse_torch.data_parallel import Together, own_gpu
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.shelf import find_shelf
+from cellsparse_trainer.data.target_cache import find_shelf
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 from cellsparse_trainer.processes.failures import not_finite
 

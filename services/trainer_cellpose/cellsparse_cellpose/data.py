@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.shelf import Arrays, Shelf
+from cellsparse_trainer.data.target_cache import Arrays, Shelf
 
 LIKELY = -2
 """Marks pixels of a crop that nobody labelled and that are most likely background."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cellsparse_cellpose.model import CONFIG_FILE, MODEL_FILE, open_network
-from cellsparse_trainer.backend import Exporter
+from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
 
 _README = """# A Cellpose model

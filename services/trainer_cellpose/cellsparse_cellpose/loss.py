@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cellsparse_cellpose.data import LIKELY
-from cellsparse_torch.together import Total, own
+from cellsparse_torch.data_parallel import Total, own
 
 FLOW_FACTOR = 5.0
 """What Cellpose multiplies unit flows with."""

@@ -11,9 +11,9 @@ from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Crop, Targets, cut, make_targets, place
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.background import likely_background
-from cellsparse_trainer.data.cache import Recent
+from cellsparse_trainer.data.lru_cache import Recent
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.shelf import Shelf
+from cellsparse_trainer.data.target_cache import Shelf
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
 UNIFORM_TRIES = 50

@@ -8,13 +8,13 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist.config import Config, resolve
 from cellsparse_stardist.data import Sampler
+from cellsparse_stardist.data_parallel import Together, own_gpu
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import devices, tf, use_device, versions
 from cellsparse_stardist.importing import STOCK_PERCENTILES, import_model
+from cellsparse_stardist.initial_model import adopt
 from cellsparse_stardist.model import StardistModel, build, open_stock
-from cellsparse_stardist.start import adopt
 from cellsparse_stardist.step import Step
-from cellsparse_stardist.together import Together, own_gpu
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks

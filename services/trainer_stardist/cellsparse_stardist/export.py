@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import quiet, tf, use_device, versions
 from cellsparse_stardist.model import CONFIG_FILE, FOLDER, stock_class
-from cellsparse_trainer.backend import Exporter
+from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
 from cellsparse_trainer.models.exports import write_zip
 

@@ -13,8 +13,8 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
 from cellsparse_stardist.framework import quiet, use_device
+from cellsparse_stardist.initial_model import fit
 from cellsparse_stardist.model import CONFIG_FILE, FOLDER, StardistModel, stock_class, stock_config
-from cellsparse_stardist.start import fit
 from cellsparse_stardist.tuning import DEFAULT
 
 STOCK_PERCENTILES = (1.0, 99.8)

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.data import Batch
+from cellsparse_stardist.data_parallel import Together
 from cellsparse_stardist.framework import tf
 from cellsparse_stardist.loss import dist_loss, own, prob_loss
-from cellsparse_stardist.together import Together
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.processes.failures import not_finite
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cellsparse_trainer.backend import Exporter
+from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
 from cellsparse_unet.model import LEVELS, MULTIPLE, UNet
 from cellsparse_unet.predictor import WEIGHTS, open_network, open_predictor

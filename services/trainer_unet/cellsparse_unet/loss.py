@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cellsparse_torch.together import Total, own
+from cellsparse_torch.data_parallel import Total, own
 
 CENTRE, LIKELY_BACKGROUND = 2, 3
 SMOOTHING = ((3, 1.0), (5, 8.0), (5, 8.0))

@@ -14,8 +14,8 @@ from cellsparse.cli.app import run
 from cellsparse.cli.exits import Exit
 from cellsparse.errors import InvalidArgument, NotFound, Unavailable
 from cellsparse.search import driver
-from cellsparse.search.ledger import Ledger
 from cellsparse.search.trial import Follower
+from cellsparse.search.trial_store import Ledger
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2
 
 SUCCEEDED, FAILED, CANCELLED = (
@@ -106,7 +106,7 @@ def test_a_poor_trial_is_cancelled_once_and_pruned(known, tmp_path):
 
 def test_an_outage_ends_the_driver_and_not_the_trial(known, tmp_path, monkeypatch):
     path = tmp_path / "trials.db"
-    monkeypatch.setattr("cellsparse.bridge.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("cellsparse.reconnect.FIRST_PAUSE_SECONDS", 0.01)
     known.stop()
     with pytest.raises(Unavailable):
         follow(path)

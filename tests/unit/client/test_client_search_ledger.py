@@ -5,8 +5,8 @@ import pytest
 from cellsparse.errors import AlreadyExists, FailedPrecondition, NotFound, StorageError
 from cellsparse.search import load_plan, make_plan, names, report
 from cellsparse.search.folder import TRIALS, begun, folder_of
-from cellsparse.search.ledger import Ledger
 from cellsparse.search.report import make_report
+from cellsparse.search.trial_store import Ledger
 
 OVER = {"learning_rate": "1e-4..1e-2:log", "batch_size": "2,4,8", "steps": "10..500"}
 

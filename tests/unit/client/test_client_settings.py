@@ -1,8 +1,8 @@
 import pytest
 
+from cellsparse.enum_names import plain
 from cellsparse.errors import InvalidArgument
-from cellsparse.settings import backends, sparsify_settings, training_settings
-from cellsparse.words import plain
+from cellsparse.training_settings import backends, sparsify_settings, training_settings
 from cellsparse_proto.v1 import sparsifier_pb2, trainer_pb2
 
 

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from cellsparse import errors, stack
+from cellsparse import errors, local_services
 from cellsparse.cli.app import run
 
 # Stands in for a service with a child: it says where it is, and answers nobody.
@@ -32,7 +32,7 @@ def service(tmp_path, monkeypatch):
     """The command of a stand-in for the orchestrator."""
     (tmp_path / "cellsparse_standin.py").write_text(SERVICE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(stack, "COMMAND", [sys.executable, "-m", "cellsparse_standin"])
+    monkeypatch.setattr(local_services, "COMMAND", [sys.executable, "-m", "cellsparse_standin"])
 
 
 def test_down_says_that_nothing_runs(home, capsys):
@@ -41,7 +41,7 @@ def test_down_says_that_nothing_runs(home, capsys):
 
 
 def test_an_orchestrator_that_ends_at_once_is_reported_with_its_log(home, monkeypatch, capsys):
-    monkeypatch.setattr(stack, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('the port is in use')"])
+    monkeypatch.setattr(local_services, "COMMAND", [sys.executable, "-c", "import sys; sys.exit('the port is in use')"])
     assert run(["up"]) == 4
     printed = capsys.readouterr().err
     assert "ended with code 1" in printed
@@ -50,23 +50,23 @@ def test_an_orchestrator_that_ends_at_once_is_reported_with_its_log(home, monkey
 
 def test_up_has_a_deadline_and_down_stops_children_too(home, service):
     with pytest.raises(errors.DeadlineExceeded, match=r"orchestrator\.log"):
-        stack.up(home, timeout=2)
+        local_services.up(home, timeout=2)
     record = json.loads((home / "orchestrator.json").read_text())
-    assert stack.running(home) is not None
-    assert stack.down(home, timeout=1) == 2
+    assert local_services.running(home) is not None
+    assert local_services.down(home, timeout=1) == 2
     assert not any(psutil.pid_exists(record[name]) for name in ("pid", "child"))
-    assert stack.running(home) is None
-    assert stack.down(home) == 0
+    assert local_services.running(home) is None
+    assert local_services.down(home) == 0
 
 
 def test_down_finds_what_a_killed_orchestrator_left(home, service):
     home.mkdir()
-    orphan = subprocess.Popen(stack.COMMAND, env={**os.environ, "CELLSPARSE_HOME": str(home)})
+    orphan = subprocess.Popen(local_services.COMMAND, env={**os.environ, "CELLSPARSE_HOME": str(home)})
     end = time.monotonic() + 10
     while not (home / "orchestrator.json").exists() and time.monotonic() < end:
         time.sleep(0.05)
     (home / "orchestrator.json").unlink()
-    assert stack.down(home, timeout=1) == 2
+    assert local_services.down(home, timeout=1) == 2
     orphan.wait(5)
 
 
@@ -75,8 +75,8 @@ def test_the_process_id_of_somebody_else_is_left_alone(home):
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         (home / "orchestrator.json").write_text(json.dumps({"address": "127.0.0.1:1", "pid": bystander.pid}))
-        assert stack.running(home) is None
-        assert stack.down(home) == 0
+        assert local_services.running(home) is None
+        assert local_services.down(home) == 0
         assert bystander.poll() is None
     finally:
         bystander.kill()
@@ -87,9 +87,9 @@ def test_the_process_id_of_somebody_else_is_left_alone(home):
 def test_an_unreadable_record_counts_as_none(home, content):
     home.mkdir()
     (home / "orchestrator.json").write_text(content)
-    assert stack.running(home) is None
+    assert local_services.running(home) is None
 
 
 def test_two_ups_at_once(home, service):
-    with stack._lock(home), pytest.raises(errors.FailedPrecondition, match="Another"):
-        stack.up(home, timeout=1)
+    with local_services._lock(home), pytest.raises(errors.FailedPrecondition, match="Another"):
+        local_services.up(home, timeout=1)

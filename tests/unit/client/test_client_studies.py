@@ -130,7 +130,7 @@ def test_what_no_grid_holds_is_refused(known, wrong, sentence):
 
 
 def test_a_watch_goes_on_after_an_outage(known, monkeypatch):
-    monkeypatch.setattr("cellsparse.bridge.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("cellsparse.reconnect.FIRST_PAUSE_SECONDS", 0.01)
     known.state.break_after = 3
     with cellsparse.Client() as client:
         assert [change.sequence for change in client.watch_study("study-1")] == [3, 7]

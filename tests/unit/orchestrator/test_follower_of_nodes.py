@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.runs.progress import Attempt
-from cellsparse_orchestrator.runs.trainer_client import Follower, Patience
+from cellsparse_orchestrator.runs.attempt_watcher import Follower, Patience
+from cellsparse_orchestrator.runs.transitions import Attempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cellsparse_orchestrator.launchers.kubernetes.complaints import about, event_digest, newest, run_of
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.warnings import about, event_digest, newest, run_of
 
 
 def event(name, message, **when):

@@ -1,9 +1,9 @@
 """An attempt waits for the ones before it."""
 
-from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest, place_name, pod_digest
-from cellsparse_orchestrator.launchers.kubernetes.earlier import Earlier
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.predecessors import Earlier
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest, place_name, pod_digest
 
 THIRD = Place(run_id="run-1", backend="unet", attempt=3)
 

@@ -7,8 +7,8 @@ from kubernetes import client
 from support.kubernetes_api import serving_api
 
 from cellsparse_common.errors import Unavailable
-from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
 from cellsparse_orchestrator.launchers.static import static_launcher
 from cellsparse_proto.v1 import common_pb2

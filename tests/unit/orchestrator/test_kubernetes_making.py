@@ -9,8 +9,8 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
-from cellsparse_orchestrator.launchers.kubernetes import making
-from cellsparse_orchestrator.launchers.kubernetes.making import Maker
+from cellsparse_orchestrator.launchers.kubernetes import create
+from cellsparse_orchestrator.launchers.kubernetes.create import Maker
 from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
 
@@ -119,7 +119,7 @@ def test_few_are_made_at_once(cluster):
 
 
 def test_who_waits_too_long_for_a_turn_is_told(cluster, monkeypatch):
-    monkeypatch.setattr(making, "_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(create, "_TURN_SECONDS", 0.05)
     cluster.slow = 1.0
     made = maker(cluster)
     with ThreadPoolExecutor(9) as threads:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest, pod_digest
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest, pod_digest
 from cellsparse_orchestrator.launchers.kubernetes.reasons import judge
 from cellsparse_proto.v1 import common_pb2
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
 
 NAMES, GROUPS = st.sampled_from("abcd"), st.sampled_from("xyz")
 

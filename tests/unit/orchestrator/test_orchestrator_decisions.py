@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.runs.decisions import Action, Facts, Outcome, decide
 from cellsparse_proto.v1 import common_pb2
 
@@ -13,7 +13,7 @@ OUTCOMES = st.one_of(
     st.none(),
     st.builds(
         Outcome,
-        state=st.sampled_from(sorted(states.FINAL)),
+        state=st.sampled_from(sorted(run_states.FINAL)),
         reason=st.sampled_from(common_pb2.FailureReason.values()),
         message=st.sampled_from(["", "It broke."]),
     ),
@@ -38,18 +38,18 @@ def act(state, **facts):
 
 
 def test_a_queued_run_begins_when_it_is_its_turn():
-    assert act(states.QUEUED) is Action.WAIT
-    assert act(states.QUEUED, place_free=True) is Action.BEGIN
-    assert act(states.QUEUED, place_free=True, cancel_requested=True) is Action.END
+    assert act(run_states.QUEUED) is Action.WAIT
+    assert act(run_states.QUEUED, place_free=True) is Action.BEGIN
+    assert act(run_states.QUEUED, place_free=True, cancel_requested=True) is Action.END
 
 
 def test_a_retrying_run_begins_after_its_pause():
-    assert act(states.RETRYING) is Action.WAIT
-    assert act(states.RETRYING, pause_over=True) is Action.BEGIN
-    assert act(states.RETRYING, pause_over=True, cancel_requested=True) is Action.END
+    assert act(run_states.RETRYING) is Action.WAIT
+    assert act(run_states.RETRYING, pause_over=True) is Action.BEGIN
+    assert act(run_states.RETRYING, pause_over=True, cancel_requested=True) is Action.END
 
 
-@pytest.mark.parametrize("state", [states.STARTING, states.RUNNING])
+@pytest.mark.parametrize("state", [run_states.STARTING, run_states.RUNNING])
 def test_an_attempt_that_nobody_follows_is_taken_up(state):
     assert act(state) is Action.FOLLOW
     assert act(state, cancel_requested=True) is Action.FOLLOW
@@ -60,36 +60,36 @@ def test_an_attempt_that_nobody_follows_is_taken_up(state):
 
 @pytest.mark.parametrize("reason", common_pb2.FailureReason.values())
 def test_only_what_another_attempt_may_overcome_is_tried_again(reason):
-    outcome = Outcome(state=states.FAILED, reason=reason, message="It broke.")
-    found = decide(Facts(state=states.RUNNING, attempts=1, max_attempts=3, outcome=outcome))
-    assert (found.action is Action.RETRY) == (reason in states.RETRIED)
+    outcome = Outcome(state=run_states.FAILED, reason=reason, message="It broke.")
+    found = decide(Facts(state=run_states.RUNNING, attempts=1, max_attempts=3, outcome=outcome))
+    assert (found.action is Action.RETRY) == (reason in run_states.RETRIED)
     assert found.message == "It broke."
 
 
 def test_the_last_attempt_fails_the_run_and_says_so():
-    outcome = Outcome(state=states.FAILED, reason=LOST, message="It broke.")
-    found = decide(Facts(state=states.RUNNING, attempts=3, max_attempts=3, outcome=outcome))
-    assert (found.action, found.state, found.reason) == (Action.END, states.FAILED, LOST)
+    outcome = Outcome(state=run_states.FAILED, reason=LOST, message="It broke.")
+    found = decide(Facts(state=run_states.RUNNING, attempts=3, max_attempts=3, outcome=outcome))
+    assert (found.action, found.state, found.reason) == (Action.END, run_states.FAILED, LOST)
     assert found.message == "It broke. This was attempt 3 of 3."
 
 
 def test_interruptions_do_not_count():
-    outcome = Outcome(state=states.FAILED, reason=LOST)
-    facts = Facts(state=states.RUNNING, attempts=4, interruptions=2, max_attempts=3, outcome=outcome)
+    outcome = Outcome(state=run_states.FAILED, reason=LOST)
+    facts = Facts(state=run_states.RUNNING, attempts=4, interruptions=2, max_attempts=3, outcome=outcome)
     assert decide(facts).action is Action.RETRY
 
 
 def test_a_cancelled_run_is_cancelled_however_its_attempt_ended_unless_it_was_done():
-    for state, reason in ((states.FAILED, LOST), (states.CANCELLED, 0)):
+    for state, reason in ((run_states.FAILED, LOST), (run_states.CANCELLED, 0)):
         outcome = Outcome(state=state, reason=reason)
-        facts = Facts(state=states.RUNNING, attempts=1, max_attempts=3, cancel_requested=True, outcome=outcome)
-        assert decide(facts).state == states.CANCELLED
-    facts = Facts(state=states.RUNNING, cancel_requested=True, outcome=Outcome(state=states.SUCCEEDED))
-    assert decide(facts).state == states.SUCCEEDED
+        facts = Facts(state=run_states.RUNNING, attempts=1, max_attempts=3, cancel_requested=True, outcome=outcome)
+        assert decide(facts).state == run_states.CANCELLED
+    facts = Facts(state=run_states.RUNNING, cancel_requested=True, outcome=Outcome(state=run_states.SUCCEEDED))
+    assert decide(facts).state == run_states.SUCCEEDED
 
 
 def test_an_attempt_that_somebody_else_stopped_is_lost():
-    facts = Facts(state=states.RUNNING, attempts=1, max_attempts=3, outcome=Outcome(state=states.CANCELLED))
+    facts = Facts(state=run_states.RUNNING, attempts=1, max_attempts=3, outcome=Outcome(state=run_states.CANCELLED))
     found = decide(facts)
     assert (found.action, found.reason) == (Action.RETRY, LOST)
     assert found.message
@@ -98,12 +98,12 @@ def test_an_attempt_that_somebody_else_stopped_is_lost():
 @given(FACTS)
 def test_every_decision_is_a_legal_change_and_attempts_are_bounded(facts):
     found = decide(facts)
-    if facts.state in states.FINAL:
+    if facts.state in run_states.FINAL:
         assert found.action is Action.WAIT
     if found.action in (Action.RETRY, Action.END):
-        states.check_change(facts.state, found.state)
+        run_states.check_change(facts.state, found.state)
     if found.action is Action.RETRY:
         assert facts.attempts - facts.interruptions < facts.max_attempts
         assert not facts.cancel_requested
-    if found.action is Action.END and found.state == states.FAILED:
+    if found.action is Action.END and found.state == run_states.FAILED:
         assert facts.outcome is not None

@@ -6,7 +6,7 @@ import pytest
 
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, EventRow, RunRow
-from cellsparse_orchestrator.studies.progress import training_seconds
+from cellsparse_orchestrator.studies.transitions import training_seconds
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellsparse_orchestrator import states as run_states
+from cellsparse_orchestrator import run_states as run_states
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.decisions import Action, Facts, Step, Training, Waiting, decide
 

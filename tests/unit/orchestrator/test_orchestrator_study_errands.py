@@ -4,8 +4,8 @@ import threading
 import time
 
 from cellsparse_common.errors import InvalidArgument, Unavailable
-from cellsparse_orchestrator.studies import errands as errands_module
-from cellsparse_orchestrator.studies.errands import MOST_TRIES, Errands
+from cellsparse_orchestrator.studies import executor as errands_module
+from cellsparse_orchestrator.studies.executor import MOST_TRIES, Errands
 
 KEY = ("study-1", 1)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_orchestrator.studies.grid import expand, fill, varied
 from cellsparse_orchestrator.studies.label_sets import label_set_id, label_set_name, sparsify_settings
-from cellsparse_orchestrator.studies.settings import member_settings
+from cellsparse_orchestrator.studies.member_settings import member_settings
 from cellsparse_proto.v1 import sparsifier_pb2, study_pb2, trainer_pb2
 
 BACKENDS = ["cellpose", "stardist", "unet"]

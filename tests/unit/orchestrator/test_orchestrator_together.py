@@ -6,8 +6,8 @@ import time
 import pytest
 
 from cellsparse_common.errors import NotFound, Unavailable
-from cellsparse_orchestrator.db.together import Together
-from cellsparse_orchestrator.db.turns import Turns
+from cellsparse_orchestrator.db.fair_lock import Turns
+from cellsparse_orchestrator.db.group_commit import Together
 
 SECONDS = 10.0
 

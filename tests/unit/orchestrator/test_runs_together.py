@@ -11,7 +11,7 @@ from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.runs import Filter, Runs
+from cellsparse_orchestrator.runs.queries import Filter, Runs
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())

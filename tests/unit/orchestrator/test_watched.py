@@ -8,9 +8,9 @@ import pytest
 from kubernetes import client
 from support.kubernetes_api import event, serving_api, thing
 
-from cellsparse_orchestrator.launchers.kubernetes import watched
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.watched import Watched
+from cellsparse_orchestrator.launchers.kubernetes import watch
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_server_that_is_away_at_the_start_is_found_when_it_comes(api, copy):
 
 
 def test_a_silent_connection_is_replaced(api, copy, monkeypatch):
-    monkeypatch.setattr(watched, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(watch, "_SILENCE_SECONDS", 0.3)
     api.page(version=5)
     api.stream()
     api.stream(event("ADDED", thing("a", 6)))

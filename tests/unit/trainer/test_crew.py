@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from cellsparse_common.errors import Unavailable
-from cellsparse_trainer.distributed import crew
-from cellsparse_trainer.distributed.crew import Follower, Leader
+from cellsparse_trainer.distributed import heartbeat
+from cellsparse_trainer.distributed.heartbeat import Follower, Leader
 
 HOST = "127.0.0.1"
 WORD = "run-1/2"
@@ -82,8 +82,8 @@ def test_strangers_are_sent_away(port, losses):
 
 
 def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch):
-    monkeypatch.setattr(crew, "GREETING_SECONDS", 0.2)
-    monkeypatch.setattr(crew, "SILENT_SECONDS", 30.0)
+    monkeypatch.setattr(heartbeat, "GREETING_SECONDS", 0.2)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 30.0)
     leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
     with socket.create_connection((HOST, port)):
         follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=5)
@@ -103,7 +103,7 @@ def test_one_that_ends_is_lost_at_once(port, losses, which):
 
 
 def test_one_that_is_silent_is_lost(port, losses, monkeypatch):
-    monkeypatch.setattr(crew, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
     leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
     with socket.create_connection((HOST, port)) as frozen:
         frozen.sendall(f"{WORD} 1\n".encode())
@@ -113,8 +113,8 @@ def test_one_that_is_silent_is_lost(port, losses, monkeypatch):
 
 
 def test_signs_of_life_go_on_while_nothing_is_said(port, losses, monkeypatch):
-    monkeypatch.setattr(crew, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(crew, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
     leader, (follower,) = meet(port, losses)
     assert not losses[0].told.wait(1.2)
     assert not losses[1].told.is_set()

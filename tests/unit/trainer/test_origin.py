@@ -3,7 +3,7 @@
 import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.training.origin import origin
+from cellsparse_trainer.training.resume_guard import origin
 
 
 def request(dataset="ds-a", **settings):

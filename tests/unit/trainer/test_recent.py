@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from cellsparse_trainer.data.cache import Recent
+from cellsparse_trainer.data.lru_cache import Recent
 
 
 @dataclass

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellsparse_trainer.data import shelf as module
-from cellsparse_trainer.data.shelf import Shelf, find_shelf
+from cellsparse_trainer.data import target_cache as module
+from cellsparse_trainer.data.target_cache import Shelf, find_shelf
 
 
 class Maker:

@@ -11,7 +11,7 @@ from support.tiny_dataset import write_dataset
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempts import Attempts
-from cellsparse_trainer.processes.warm import WORKER, Forked
+from cellsparse_trainer.processes.fork_server import WORKER, Forked
 
 SECONDS = 120.0
 

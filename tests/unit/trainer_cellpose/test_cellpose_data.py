@@ -6,7 +6,7 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample
 
 from cellsparse_cellpose.data import cut, make_targets, place
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.shelf import Shelf
+from cellsparse_trainer.data.target_cache import Shelf
 
 
 def dense_flow(label: np.ndarray) -> np.ndarray:

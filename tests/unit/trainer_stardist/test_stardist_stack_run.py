@@ -12,7 +12,7 @@ from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 from cellsparse_stardist.framework import StarDist3D
 from cellsparse_trainer.models.inference import Place, predict_file
-from cellsparse_trainer.models.model_store import fetch_model
+from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.training.worker import Reporter, train
 

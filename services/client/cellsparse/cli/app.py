@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from cellsparse.cli import datasets, imports, models, options, runs, searches, stack, studies, training
+from cellsparse.cli import datasets, local_services, model_import, models, options, runs, searches, studies, training
 from cellsparse.cli.exits import HELP, Exit, report
 from cellsparse.errors import CellsparseError
 from cellsparse.security import CA_VARIABLE
@@ -23,7 +23,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    for command in (stack.up, stack.down, stack.status):
+    for command in (local_services.up, local_services.down, local_services.status):
         app.command()(command)
     app.add_typer(datasets.app, name="dataset")
     app.command()(training.sparsify)
@@ -31,7 +31,7 @@ def build() -> typer.Typer:
     app.add_typer(runs.app, name="runs")
     app.add_typer(studies.app, name="study")
     app.add_typer(searches.app, name="search")
-    models.app.command("import")(imports.import_)
+    models.app.command("import")(model_import.import_)
     app.add_typer(models.app, name="models")
     app.command()(models.predict)
     app.command()(models.evaluate)

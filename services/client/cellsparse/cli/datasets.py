@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.names import find_dataset
 from cellsparse.cli.output import Output, Update
@@ -63,7 +63,7 @@ def import_(
         items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
         dataset = client.create_dataset(name or called, items, label_kind)
     unmatched = [str(path) for path in pairs.unmatched]
-    output.result({**words.plain(dataset), "unmatched": unmatched}, render.dataset_table([dataset]))
+    output.result({**enum_names.plain(dataset), "unmatched": unmatched}, render.dataset_table([dataset]))
 
 
 @app.command("list")
@@ -71,7 +71,7 @@ def list_(json: options.Json = False, address: options.Address = None) -> None:
     """List datasets, newest first."""
     with Client(address) as client:
         found = list(client.datasets())
-    Output(json).result([words.plain(entry) for entry in found], render.dataset_table(found))
+    Output(json).result([enum_names.plain(entry) for entry in found], render.dataset_table(found))
 
 
 @app.command()
@@ -80,7 +80,7 @@ def show(dataset: options.DatasetName, json: options.Json = False, address: opti
     with Client(address) as client:
         found = find_dataset(client, dataset)
         items = list(client.dataset_items(found.id))
-    document = {**words.plain(found), "item_list": [words.plain(item) for item in items]}
+    document = {**enum_names.plain(found), "item_list": [enum_names.plain(item) for item in items]}
     Output(json).result(document, render.dataset_details(found, items))
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.cli import render
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.output import Output
@@ -35,7 +35,7 @@ def follow(client: Client, run: orchestrator_pb2.Run, output: Output, *, after: 
         if output.as_json:
             lost = Lost(output.errors)
             for event in client.watch(run.id, after, on_lost=lost.say, on_back=lost.over):
-                output.line({"type": "event", **words.plain(event)}, "")
+                output.line({"type": "event", **enum_names.plain(event)}, "")
         else:
             with RunView(output.console, run).shown() as view:
                 for event in client.watch(run.id, after, on_lost=view.lost.say, on_back=view.lost.over):
@@ -51,9 +51,9 @@ def ended(run: orchestrator_pb2.Run, output: Output) -> orchestrator_pb2.Run:
     Raises:
         RunFailedError: It has none.
     """
-    state = words.word(common_pb2.RunState.DESCRIPTOR, run.state)
+    state = enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)
     took = render.run_time(run)
-    output.line({"type": "run", **words.plain(run)}, f"run {run.id} {state}" + (f" after {took}" if took else ""))
+    output.line({"type": "run", **enum_names.plain(run)}, f"run {run.id} {state}" + (f" after {took}" if took else ""))
     if run.state != common_pb2.RUN_STATE_SUCCEEDED:
         raise RunFailedError(f"Run {run.id} {state}" + (f": {run.message}" if run.message else "."))
     return run
@@ -132,7 +132,7 @@ class RunView:
             return
         if message:
             self._console.print(f"{render.clock(event.time)}  {message}", markup=False, soft_wrap=True)
-        state = words.word(common_pb2.RunState.DESCRIPTOR, event.state)
+        state = enum_names.word(common_pb2.RunState.DESCRIPTOR, event.state)
         self._progress.update(self._task, state=f"[{render.COLOURS.get(state, 'default')}]{state}")
         if training is None or not training.total_steps:
             return

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.exits import code_of
 from cellsparse.cli.names import find_dataset, find_model
@@ -21,7 +21,7 @@ from cellsparse.models import MAX_PIXELS
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import trainer_pb2
 
-FORMATS = words.words(trainer_pb2.ExportFormat.DESCRIPTOR)
+FORMATS = enum_names.words(trainer_pb2.ExportFormat.DESCRIPTOR)
 
 app = typer.Typer(help="Trained models.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def list_(
     """List models, newest first."""
     with Client(address) as client:
         found = list(client.models(backend=backend))
-    Output(json).result([words.plain(model) for model in found], render.model_table(found))
+    Output(json).result([enum_names.plain(model) for model in found], render.model_table(found))
 
 
 @app.command()
@@ -43,7 +43,7 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
     """Show one model."""
     with Client(address) as client:
         found = find_model(client, model)
-    Output(json).result(words.plain(found), render.model_table([found]))
+    Output(json).result(enum_names.plain(found), render.model_table([found]))
 
 
 class Format(StrEnum):
@@ -137,11 +137,11 @@ def evaluate(
             for one in (found, other)
             if one is not None
         )
-    document = {"model": found.id, "dataset": truth.id, "split": split, **words.plain(report)}
+    document = {"model": found.id, "dataset": truth.id, "split": split, **enum_names.plain(report)}
     if other is None:
         output.result(document, render.score_table(report.scores))
     else:
-        document["against"] = {"model": other.id, **words.plain(rest[0])}
+        document["against"] = {"model": other.id, **enum_names.plain(rest[0])}
         output.result(document, render.score_comparison(found, report.scores, other, rest[0].scores))
     if report.sparse:
         output.note("scored on labelled pixels only: the labels are sparse")

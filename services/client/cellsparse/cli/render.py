@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "retrying": "yellow"}
@@ -40,7 +40,7 @@ def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.Da
     """Return one dataset and its items."""
     table = new_table("ITEM", "SPLIT", "SHAPE", "TYPE", "CELLS", "LABELLED PIXELS")
     for item in items:
-        split = words.word(common_pb2.Split.DESCRIPTOR, item.split)
+        split = enum_names.word(common_pb2.Split.DESCRIPTOR, item.split)
         shape = " x ".join(map(str, item.shape))
         table.add_row(item.name, split, shape, item.dtype, str(item.cells), str(item.labelled_pixels))
     return Group(dataset_table([dataset]), Text(""), table)
@@ -51,8 +51,8 @@ def labels_text(dataset: dataset_pb2.Dataset) -> str:
     if not dataset.HasField("sparsify"):
         return "as uploaded"
     settings = dataset.sparsify
-    mode = words.word(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode).upper()
-    rule = words.word(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background).upper()
+    mode = enum_names.word(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode).upper()
+    rule = enum_names.word(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background).upper()
     amount = settings.WhichOneof("amount")
     shown = {
         "k": f"k={settings.k}",
@@ -93,7 +93,7 @@ def run_details(run: orchestrator_pb2.Run) -> RenderableType:
         facts.append(("progress", progress_text(run.progress)))
     if run.queue_position:
         facts.append(("queue position", str(run.queue_position)))
-    shown = words.plain(run.settings)
+    shown = enum_names.plain(run.settings)
     own = shown.pop(run.backend, None) or {}
     facts.append(("settings", ", ".join(f"{name}={value}" for name, value in {**shown, **own}.items() if value != "")))
     for name, value in facts:
@@ -138,7 +138,7 @@ def score_comparison(
 
 def event_text(event: orchestrator_pb2.RunEvent) -> str:
     """Return an event as one plain line."""
-    parts = [clock(event.time), words.word(common_pb2.RunState.DESCRIPTOR, event.state)]
+    parts = [clock(event.time), enum_names.word(common_pb2.RunState.DESCRIPTOR, event.state)]
     if event.HasField("training") and event.training.total_steps:
         parts.append(progress_text(event.training))
     message = event.message or event.training.message
@@ -161,7 +161,7 @@ def progress_text(event: trainer_pb2.TrainingEvent) -> str:
 
 def state_text(state: int) -> Text:
     """Return a run state in its colour."""
-    shown = words.word(common_pb2.RunState.DESCRIPTOR, state)
+    shown = enum_names.word(common_pb2.RunState.DESCRIPTOR, state)
     return Text(shown, COLOURS.get(shown, ""))
 
 

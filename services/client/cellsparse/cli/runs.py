@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.follow import Lost, detach, follow
 from cellsparse.cli.names import find_dataset, find_run
@@ -34,7 +34,7 @@ def list_(
     with Client(address) as client:
         dataset_id = find_dataset(client, dataset).id if dataset else ""
         found = list(islice(client.runs(states=state or [], backend=backend, dataset=dataset_id), limit))
-    Output(json).result([words.plain(run) for run in found], render.run_table(found))
+    Output(json).result([enum_names.plain(run) for run in found], render.run_table(found))
 
 
 @app.command()
@@ -42,7 +42,7 @@ def show(run: options.RunName, json: options.Json = False, address: options.Addr
     """Show one run."""
     with Client(address) as client:
         found = find_run(client, run)
-    Output(json).result(words.plain(found), render.run_details(found))
+    Output(json).result(enum_names.plain(found), render.run_details(found))
 
 
 @app.command()
@@ -65,8 +65,8 @@ def cancel(run: options.RunName, json: options.Json = False, address: options.Ad
     """Cancel a run; one that has ended stays as it is."""
     with Client(address) as client:
         stopped = client.cancel(find_run(client, run).id)
-    state = words.word(common_pb2.RunState.DESCRIPTOR, stopped.state)
-    Output(json).result(words.plain(stopped), f"run {stopped.id} is asked to stop; its state is {state}")
+    state = enum_names.word(common_pb2.RunState.DESCRIPTOR, stopped.state)
+    Output(json).result(enum_names.plain(stopped), f"run {stopped.id} is asked to stop; its state is {state}")
 
 
 @app.command()

@@ -19,10 +19,10 @@ from cellsparse.cli.training import parse_settings
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument, RunFailedError
 from cellsparse.search.folder import folder_of
-from cellsparse.search.ledger import load_optuna
 from cellsparse.search.plan import DEFAULT_TRIALS, METRICS, PRUNERS
 from cellsparse.search.space import parse_pairs
-from cellsparse.settings import backends
+from cellsparse.search.trial_store import load_optuna
+from cellsparse.training_settings import backends
 
 app = typer.Typer(help="Searches for good training settings; needs cellsparse[search].", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cellsparse import settings, words
+from cellsparse import enum_names, training_settings
 from cellsparse.cli import options, render_studies
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.follow import Lost
@@ -72,7 +72,7 @@ def run(
     """
     output = Output(json)
     with Client(address) as client:
-        chosen = _listed(backends) or ([] if preset else settings.backends())
+        chosen = _listed(backends) or ([] if preset else training_settings.backends())
         study = client.study(
             find_dataset(client, dataset).id,
             preset=preset,
@@ -91,9 +91,9 @@ def run(
         begun = study.info()
         if detach_now:
             text = f"study {begun.id} has {begun.members} members; `cellsparse study watch {begun.id}` to look at it"
-            output.result(words.plain(begun), text)
+            output.result(enum_names.plain(begun), text)
             return
-        output.line({"type": "study", **words.plain(begun)}, f"study {begun.id} has {begun.members} members")
+        output.line({"type": "study", **enum_names.plain(begun)}, f"study {begun.id} has {begun.members} members")
         _follow(client, begun, output)
 
 
@@ -106,7 +106,7 @@ def list_(
     """List studies, newest first."""
     with Client(address) as client:
         found = list(islice(client.studies(), limit))
-    Output(json).result([words.plain(study) for study in found], render_studies.study_table(found))
+    Output(json).result([enum_names.plain(study) for study in found], render_studies.study_table(found))
 
 
 @app.command()
@@ -115,7 +115,7 @@ def show(study: options.StudyName, json: options.Json = False, address: options.
     with Client(address) as client:
         found = find_study(client, study)
         members = list(client.study_members(found.id))
-    document = {**words.plain(found), "member_list": [words.plain(member) for member in members]}
+    document = {**enum_names.plain(found), "member_list": [enum_names.plain(member) for member in members]}
     Output(json).result(document, render_studies.study_details(found, members))
 
 
@@ -134,7 +134,7 @@ def pause(study: options.StudyName, json: options.Json = False, address: options
     """Let no new member start; those that train go on and are scored."""
     with Client(address) as client:
         found = client.pause_study(find_study(client, study).id)
-    Output(json).result(words.plain(found), _standing(found))
+    Output(json).result(enum_names.plain(found), _standing(found))
 
 
 @app.command()
@@ -142,7 +142,7 @@ def resume(study: options.StudyName, json: options.Json = False, address: option
     """Go on with a paused study."""
     with Client(address) as client:
         found = client.resume_study(find_study(client, study).id)
-    Output(json).result(words.plain(found), _standing(found))
+    Output(json).result(enum_names.plain(found), _standing(found))
 
 
 @app.command()
@@ -150,7 +150,7 @@ def cancel(study: options.StudyName, json: options.Json = False, address: option
     """Cancel all members of a study that have not ended."""
     with Client(address) as client:
         found = client.cancel_study(find_study(client, study).id)
-    Output(json).result(words.plain(found), _standing(found))
+    Output(json).result(enum_names.plain(found), _standing(found))
 
 
 @app.command()
@@ -201,7 +201,7 @@ def _follow(client: Client, study: study_pb2.Study, output: Output) -> None:
                 for member in change.members:
                     if output.as_json or member.state in ENDED:
                         text = render_studies.member_line(last, member)
-                        output.line({"type": "member", **words.plain(member)}, text)
+                        output.line({"type": "member", **enum_names.plain(member)}, text)
                 update(last.succeeded + last.failed + last.cancelled, last.members)
     except KeyboardInterrupt:
         output.note(
@@ -209,13 +209,13 @@ def _follow(client: Client, study: study_pb2.Study, output: Output) -> None:
             f"`cellsparse study cancel {study.id}` to stop it"
         )
         raise typer.Exit(Exit.DETACHED) from None
-    output.line({"type": "study", **words.plain(last)}, _standing(last))
+    output.line({"type": "study", **enum_names.plain(last)}, _standing(last))
     if last.state != study_pb2.STUDY_STATE_SUCCEEDED:
         raise RunFailedError(_standing(last))
 
 
 def _standing(study: study_pb2.Study) -> str:
-    return f"study {study.id} {words.word(study_pb2.StudyState.DESCRIPTOR, study.state)}: {study.message}"
+    return f"study {study.id} {enum_names.word(study_pb2.StudyState.DESCRIPTOR, study.state)}: {study.message}"
 
 
 def _listed(text: str) -> list[str]:

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.follow import detach, follow
 from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument
-from cellsparse.settings import backends
+from cellsparse.training_settings import backends
 from cellsparse_proto.v1 import dataset_pb2
 
 
@@ -57,7 +57,7 @@ def sparsify(
         )
     for warning in warnings:
         output.warn(warning)
-    output.result({**words.plain(made), "warnings": warnings}, render.dataset_table([made]))
+    output.result({**enum_names.plain(made), "warnings": warnings}, render.dataset_table([made]))
 
 
 def train(
@@ -109,10 +109,10 @@ def train(
             detach(run.id, output)
         if detach_now:
             output.result(
-                words.plain(queued), f"run {run.id} is queued; `cellsparse runs watch {run.id}` to look at it"
+                enum_names.plain(queued), f"run {run.id} is queued; `cellsparse runs watch {run.id}` to look at it"
             )
             return
-        output.line({"type": "run", **words.plain(queued)}, f"run {run.id} trains {backend} on {source.name}")
+        output.line({"type": "run", **enum_names.plain(queued)}, f"run {run.id} trains {backend} on {source.name}")
         follow(client, queued, output)
 
 

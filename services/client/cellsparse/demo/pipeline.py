@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cellsparse import settings, stack, words
+from cellsparse import enum_names, local_services, training_settings
 from cellsparse.cli import render
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.follow import RunView
@@ -47,7 +47,7 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
     items = demo_items(data)
     home = _fresh_home(out)
     try:
-        _, record, _ = stack.up(home)
+        _, record, _ = local_services.up(home)
         console.print(f"stack is up: {record.address}")
         with Client(record.address) as client:
             return _work(client, items, out, console, begun)
@@ -57,7 +57,7 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
         if keep_running:
             console.print(f"the stack goes on; CELLSPARSE_HOME={home} cellsparse down stops it")
         else:
-            stack.down(home)
+            local_services.down(home)
 
 
 def _work(client: Client, items: list[Item], out: Path, console: Console, begun: float) -> int:
@@ -67,7 +67,7 @@ def _work(client: Client, items: list[Item], out: Path, console: Console, begun:
     # All are queued at once and train one after the other; a model is scored while the next one's trainer starts.
     queue = {
         backend: client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
-        for backend in settings.backends()
+        for backend in training_settings.backends()
     }
     results, failed = [], False
     for backend, handle in queue.items():
@@ -105,7 +105,7 @@ def _follow(client: Client, backend: str, handle: Run, dense: dataset_pb2.Datase
     run = handle.wait()
     report = client.evaluate(handle.id, dense.id, "test")
     result = Result(run=run, events=events, report=report)
-    state = words.word(common_pb2.RunState.DESCRIPTOR, run.state)
+    state = enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)
     console.print(f"{backend} {state} after {render.duration(result.seconds)}, F1 {result.f1:.2f} on the test tiles")
     return result
 
@@ -141,7 +141,7 @@ def _fresh_home(out: Path) -> Path:
     if home.exists() and not (home / MARKER).exists():
         raise InvalidArgument(f"{home} is there and was not made by the demo; give another --out.")
     if home.exists():
-        stack.down(home)
+        local_services.down(home)
         shutil.rmtree(home)
     home.mkdir(parents=True)
     (home / MARKER).touch()

@@ -17,9 +17,9 @@ plan: the trials are kept in the home folder, and the runs go on meanwhile.
 
 from cellsparse.search.driver import Listener, run
 from cellsparse.search.folder import load_plan, names
-from cellsparse.search.ledger import TrialRow
 from cellsparse.search.plan import SearchPlan, make_plan
 from cellsparse.search.report import SearchReport, report, row_document
+from cellsparse.search.trial_store import TrialRow
 
 __all__ = [
     "Listener",

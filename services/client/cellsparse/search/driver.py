@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cellsparse.bridge import OnLost
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument
+from cellsparse.reconnect import OnLost
 from cellsparse.search.folder import TRIALS, begun, folder_of
-from cellsparse.search.ledger import Ledger, TrialRow, load_optuna
 from cellsparse.search.plan import SearchPlan
 from cellsparse.search.report import SearchReport, make_report
 from cellsparse.search.trial import Follower
+from cellsparse.search.trial_store import Ledger, TrialRow, load_optuna
 
 MOST_AT_ONCE = 64
 LOOK_SECONDS = 1.0

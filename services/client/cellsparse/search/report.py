@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cellsparse.search.folder import TRIALS, folder_of, load_plan
-from cellsparse.search.ledger import Ledger, TrialRow
 from cellsparse.search.plan import SearchPlan
+from cellsparse.search.trial_store import Ledger, TrialRow
 
 STATES = ("complete", "pruned", "failed", "running")
 

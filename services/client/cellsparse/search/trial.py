@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from cellsparse import runs, words
-from cellsparse.bridge import ASK_SECONDS, OnLost, bridged
+from cellsparse import enum_names, runs
 from cellsparse.connection import Connection
 from cellsparse.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse.reconnect import ASK_SECONDS, OnLost, bridged
 from cellsparse.search.plan import SearchPlan
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Trials(Protocol):
-    """What a trial needs of `cellsparse.search.ledger.Ledger`, where all this is described."""
+    """What a trial needs of `cellsparse.search.trial_store.Ledger`, where all this is described."""
 
     def settings(self, number: int) -> dict[str, Any]: ...  # noqa: D102
     def note_run(self, number: int, run_id: str) -> None: ...  # noqa: D102
@@ -94,7 +94,7 @@ class Follower:
         elif run.state == common_pb2.RUN_STATE_CANCELLED and self.trials.is_pruned(number):
             self.trials.prune(number)
         else:
-            state = words.word(common_pb2.RunState.DESCRIPTOR, run.state)
+            state = enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)
             self.trials.fail(number, f"run {state}: {run.message}" if run.message else f"run {state}")
 
     def _score(self, model_id: str) -> float:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import tifffile
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import png_file, tiff_file
-from cellsparse_common.imaging.image_layout import Header, check_dtype, check_size, check_voxels, name_axes
+from cellsparse_common.imaging import png, tiff
+from cellsparse_common.imaging.layout import Header, check_dtype, check_size, check_voxels, name_axes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def read_header(data: bytes, field: str = "image") -> tuple[tuple[int, ...], np.
     Raises:
         InvalidArgument: Not a TIFF or PNG file, or its header is broken.
     """
-    header = (png_file if _is_png(data, field) else tiff_file).read_header(data, field)
+    header = (png if _is_png(data, field) else tiff).read_header(data, field)
     return header.shape, header.dtype
 
 
@@ -79,12 +79,12 @@ def decode_image(
         check_voxels(header, name_axes(header, field, given=axes, stacks=stacks), max_pixels, field)
 
     if _is_png(data, field):
-        header = png_file.read_header(data, field)
+        header = png.read_header(data, field)
         check(header)
-        array = png_file.decode(data, field, indices=indices)
+        array = png.decode(data, field, indices=indices)
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype)
     else:
-        array, header = tiff_file.decode(data, field, check)
+        array, header = tiff.decode(data, field, check)
     named = name_axes(header, field, given=axes, stacks=stacks)
     return _normalised(array, named, header.spacing, field)
 
@@ -196,9 +196,9 @@ def _is_png(data: bytes, field: str) -> bool:
     Raises:
         InvalidArgument: It is neither.
     """
-    if data.startswith(png_file.SIGNATURE):
+    if data.startswith(png.SIGNATURE):
         return True
-    if data[:4] in tiff_file.SIGNATURES:
+    if data[:4] in tiff.SIGNATURES:
         return False
     what = f"starts with {bytes(data[:8])!r}" if data else "is empty"
     raise InvalidArgument(f"The {field} is not a TIFF or PNG file: it {what}.", field)

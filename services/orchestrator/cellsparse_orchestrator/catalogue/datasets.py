@@ -7,7 +7,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import FailedPrecondition, NotFound
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -80,7 +80,7 @@ def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> Da
 
 def _users(dataset_id: str) -> list[tuple[str, Select[str]]]:
     """Return what they are called, and the query for the ids of those that have not ended and need a dataset."""
-    final = [states.state_name(state) for state in states.FINAL]
+    final = [run_states.state_name(state) for state in run_states.FINAL]
     runs = select(RunRow.id).where(RunRow.dataset_id == dataset_id, RunRow.state.not_in(final))
     # The names of a run's final states are those of a study and of a member, too.
     members = select(StudyMemberRow.study_id).where(

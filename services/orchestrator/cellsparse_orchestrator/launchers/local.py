@@ -14,8 +14,8 @@ from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
 from cellsparse_orchestrator.launchers.base import ONE, SPARSIFIER, Service, Size
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe
+from cellsparse_orchestrator.run_states import pause_before
 from cellsparse_orchestrator.settings import OrchestratorSettings
-from cellsparse_orchestrator.states import pause_before
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1

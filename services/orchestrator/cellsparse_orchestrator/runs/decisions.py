@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 
@@ -78,14 +78,14 @@ _WAIT = Decision(action=Action.WAIT)
 
 def decide(facts: Facts) -> Decision:
     """Return the next step of a run."""
-    if facts.state in states.FINAL:
+    if facts.state in run_states.FINAL:
         return _WAIT
-    if facts.outcome is not None and facts.state in (states.STARTING, states.RUNNING):
+    if facts.outcome is not None and facts.state in (run_states.STARTING, run_states.RUNNING):
         return _after_attempt(facts, facts.outcome)
-    if facts.state in (states.QUEUED, states.RETRYING):
+    if facts.state in (run_states.QUEUED, run_states.RETRYING):
         if facts.cancel_requested:
-            return Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
-        ready = facts.place_free if facts.state == states.QUEUED else facts.pause_over
+            return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
+        ready = facts.place_free if facts.state == run_states.QUEUED else facts.pause_over
         return Decision(action=Action.BEGIN) if ready else _WAIT
     if not facts.followed:
         return Decision(action=Action.FOLLOW)
@@ -95,23 +95,23 @@ def decide(facts: Facts) -> Decision:
 
 
 def _after_attempt(facts: Facts, outcome: Outcome) -> Decision:
-    if outcome.state == states.SUCCEEDED:
-        return Decision(action=Action.END, state=states.SUCCEEDED, message=outcome.message)
+    if outcome.state == run_states.SUCCEEDED:
+        return Decision(action=Action.END, state=run_states.SUCCEEDED, message=outcome.message)
     if facts.cancel_requested:
-        return Decision(action=Action.END, state=states.CANCELLED, message="Cancelled.")
+        return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
     reason, message = outcome.reason, outcome.message
-    if outcome.state == states.CANCELLED:
+    if outcome.state == run_states.CANCELLED:
         # Nobody here asked for it: the trainer was told to end by somebody else.
         reason = common_pb2.FAILURE_REASON_LOST
         message = message or "The trainer ended the attempt without being asked to."
     failures = facts.attempts - facts.interruptions
-    if reason not in states.RETRIED:
-        return Decision(action=Action.END, state=states.FAILED, reason=reason, message=message)
+    if reason not in run_states.RETRIED:
+        return Decision(action=Action.END, state=run_states.FAILED, reason=reason, message=message)
     if failures >= facts.max_attempts:
         return Decision(
             action=Action.END,
-            state=states.FAILED,
+            state=run_states.FAILED,
             reason=reason,
             message=f"{message} This was attempt {failures} of {facts.max_attempts}.".strip(),
         )
-    return Decision(action=Action.RETRY, state=states.RETRYING, reason=reason, message=message)
+    return Decision(action=Action.RETRY, state=run_states.RETRYING, reason=reason, message=message)

@@ -5,7 +5,7 @@ import threading
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.tables import EventRow, RunRow
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
@@ -99,16 +99,16 @@ def read_events(session: Session, run_id: str, after: int, most: int) -> list[or
     return [_to_proto(row) for row in session.scalars(query)]
 
 
-_TOLD = frozenset(states.state_name(state) for state in (*states.FINAL, states.RETRYING))
+_TOLD = frozenset(run_states.state_name(state) for state in (*run_states.FINAL, run_states.RETRYING))
 
 
 def _to_proto(row: EventRow) -> orchestrator_pb2.RunEvent:
     return orchestrator_pb2.RunEvent(
         sequence=row.sequence,
         time=timestamp(row.time),
-        state=states.state_number(row.state),
+        state=run_states.state_number(row.state),
         attempt=row.attempt,
         training=None if row.training is None else trainer_pb2.TrainingEvent.FromString(row.training),
-        reason=states.reason_number(row.reason),
+        reason=run_states.reason_number(row.reason),
         message=row.message,
     )

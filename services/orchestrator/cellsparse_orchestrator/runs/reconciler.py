@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cellsparse_common.errors import CellsparseError
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.runs.attempt_watcher import Follower, Patience
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.progress import Attempt, Progress, Unfinished
-from cellsparse_orchestrator.runs.runs import RECONCILER
-from cellsparse_orchestrator.runs.trainer_client import Follower, Patience
+from cellsparse_orchestrator.runs.queries import RECONCILER
+from cellsparse_orchestrator.runs.transitions import Attempt, Progress, Unfinished
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
@@ -111,7 +111,7 @@ class Reconciler(threading.Thread):
         for run in active:
             self._care_safely(run, place_free=False)
         self._forget_all_but({run.run_id for run in active})
-        held = sum(run.state in states.ACTIVE for run in active)
+        held = sum(run.state in run_states.ACTIVE for run in active)
         # A GPU that becomes free is for those who wait for one: a younger run's pod might be quicker to take it.
         crowded = {one.attempt.backend for one in self._followers.values() if one.no_room}
         for run in self._progress.next_in_line(self._limits.slots - held, crowded):
@@ -176,12 +176,12 @@ class Reconciler(threading.Thread):
             self._progress.end_run(run.run_id, decision)
             return
         failures = max(1, run.attempts - run.interruptions)
-        pause = states.pause_before(failures, self._limits.first_pause, self._limits.longest_pause)
+        pause = run_states.pause_before(failures, self._limits.first_pause, self._limits.longest_pause)
         self._progress.end_attempt(run.run_id, facts.outcome, decision, pause)
         self._launcher.release(run.run_id, run.attempts)
         self._followers.pop(run.run_id, None)
         self._not_before.pop(run.run_id, None)
-        _LOG.info("run %s is %s: %s", run.run_id, states.state_name(decision.state), decision.message)
+        _LOG.info("run %s is %s: %s", run.run_id, run_states.state_name(decision.state), decision.message)
 
     def _follow(self, attempt: Attempt) -> None:
         self._not_before[attempt.run_id] = time.monotonic() + _REPEAT_SECONDS

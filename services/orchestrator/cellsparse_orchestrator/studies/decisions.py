@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from cellsparse_orchestrator import states as run_states
+from cellsparse_orchestrator import run_states as run_states
 from cellsparse_orchestrator.studies import states
 
 

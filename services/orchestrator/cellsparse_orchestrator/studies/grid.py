@@ -7,7 +7,7 @@ from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_orchestrator.studies.label_sets import Labels
-from cellsparse_orchestrator.studies.settings import applies, check_backends, check_name
+from cellsparse_orchestrator.studies.member_settings import applies, check_backends, check_name
 from cellsparse_proto.v1 import sparsifier_pb2, study_pb2
 
 MOST_MEMBERS = 10_000

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from cellsparse_orchestrator.states import reason_name
+from cellsparse_orchestrator.run_states import reason_name
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.grid import varied
 from cellsparse_proto.v1 import common_pb2, sparsifier_pb2, study_pb2

@@ -13,7 +13,7 @@ from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.backend import CONFIG_FILE
+from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.models.inference import Place, find_model
 
 CHUNK = 2**20

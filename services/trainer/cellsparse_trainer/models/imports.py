@@ -16,10 +16,10 @@ from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted, StorageError
 from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.backend import Backend
+from cellsparse_trainer.contract import Backend
 from cellsparse_trainer.models.exports import RECORD_FILE
 from cellsparse_trainer.models.inference import Place, load_backend
-from cellsparse_trainer.models.model_store import publish_model
+from cellsparse_trainer.models.store import publish_model
 
 MAX_BYTES = 2**31
 """Most bytes that a zip may unpack to."""

@@ -29,8 +29,8 @@ from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
-from cellsparse_trainer.backend import Backend, Labels, Model, StackModel
-from cellsparse_trainer.models.model_store import fetch_model
+from cellsparse_trainer.contract import Backend, Labels, Model, StackModel
+from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.failures import is_out_of_memory
 
 T = TypeVar("T")

@@ -24,11 +24,11 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.processes import launch
 from cellsparse_trainer.processes.events import EventLog
 from cellsparse_trainer.processes.failures import explain
+from cellsparse_trainer.processes.fork_server import Nursery
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.processes.launch import Placement
 from cellsparse_trainer.processes.memory_kills import memory_kills
 from cellsparse_trainer.processes.metrics import TrainingMetrics
-from cellsparse_trainer.processes.warm import Nursery
 
 _LOG = logging.getLogger(__name__)
 Launcher = Callable[[Path, Placement], list[str]]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellsparse_trainer.processes.warm import WORKER
+from cellsparse_trainer.processes.fork_server import WORKER
 
 LOOPBACK = "127.0.0.1"
 CREW_PORT, WORKER_PORTS = 1, 2

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellsparse_common.errors import StorageError
-from cellsparse_trainer.backend import Model, Training
 from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.contract import Model, Training
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.distributed.crew import Follower, Leader
+from cellsparse_trainer.distributed.heartbeat import Follower, Leader
 from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
 from cellsparse_trainer.training.scoring import validation_scores
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cellsparse_common.scoring.matching import match_outlines, scores
-from cellsparse_trainer.backend import Model
+from cellsparse_trainer.contract import Model
 from cellsparse_trainer.data.samples import Sample
 
 IOU = 0.5

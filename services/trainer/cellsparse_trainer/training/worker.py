@@ -29,23 +29,23 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.backend import Backend, Training
 from cellsparse_trainer.config import precision
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
+from cellsparse_trainer.contract import Backend, Training
 from cellsparse_trainer.data.prefetch import Prefetch, default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items, labelled_items, trainable_items
 from cellsparse_trainer.data.stacks import PlaneSamples, common_spacing, find_axes, labelled_planes, resolve, spread
-from cellsparse_trainer.distributed.crew import Follower, Leader, Lost
+from cellsparse_trainer.distributed.heartbeat import Follower, Leader, Lost
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, find_ranks
-from cellsparse_trainer.models.model_store import fetch_model, publish_model
+from cellsparse_trainer.models.store import fetch_model, publish_model
 from cellsparse_trainer.processes.failures import explain, explain_of_several
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.checkpoints import Checkpoints
-from cellsparse_trainer.training.origin import origin
+from cellsparse_trainer.training.initial_model import follow_start, start_validation, verdict
+from cellsparse_trainer.training.resume_guard import origin
 from cellsparse_trainer.training.scoring import MAX_SAMPLES
-from cellsparse_trainer.training.start import follow_start, start_validation, verdict
 
 _LOG = logging.getLogger(__name__)
 ORPHANED = 75

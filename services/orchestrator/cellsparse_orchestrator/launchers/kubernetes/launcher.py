@@ -9,18 +9,18 @@ from kubernetes import client
 
 from cellsparse_common.errors import CellsparseError, FailedPrecondition, ResourceExhausted
 from cellsparse_orchestrator.launchers.base import ONE, Service, Size
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
-from cellsparse_orchestrator.launchers.kubernetes.complaints import WARNINGS, about, event_digest, newest, run_of
-from cellsparse_orchestrator.launchers.kubernetes.digests import job_digest, place_name, pod_digest
-from cellsparse_orchestrator.launchers.kubernetes.earlier import Earlier
+from cellsparse_orchestrator.launchers.kubernetes.create import Maker
 from cellsparse_orchestrator.launchers.kubernetes.gangs import Gangs
-from cellsparse_orchestrator.launchers.kubernetes.making import Maker
 from cellsparse_orchestrator.launchers.kubernetes.manifests import Place, selector
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.predecessors import Earlier
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest, place_name, pod_digest
 from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict, judge
 from cellsparse_orchestrator.launchers.kubernetes.removal import Remover
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
-from cellsparse_orchestrator.launchers.kubernetes.watched import Watched
+from cellsparse_orchestrator.launchers.kubernetes.warnings import WARNINGS, about, event_digest, newest, run_of
+from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
 from cellsparse_orchestrator.launchers.static import StaticLauncher
 from cellsparse_proto.v1 import common_pb2
 

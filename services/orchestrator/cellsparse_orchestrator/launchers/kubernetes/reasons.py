@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from cellsparse_orchestrator.launchers.kubernetes.digests import INDEX
+from cellsparse_orchestrator.launchers.kubernetes.projections import INDEX
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 from cellsparse_proto.v1 import common_pb2
 

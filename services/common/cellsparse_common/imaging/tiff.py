@@ -15,8 +15,8 @@ import numpy.typing as npt
 import tifffile
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument
-from cellsparse_common.imaging.image_layout import Header
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
+from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
 from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
 

@@ -9,7 +9,7 @@ from typing import Any
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import CHUNK_BYTES
-from cellsparse.settings import assign
+from cellsparse.training_settings import assign
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 IMPORT_SECONDS = 3600.0

@@ -7,9 +7,9 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor as Kind
 from google.protobuf.message import Message
 
-from cellsparse import words
+from cellsparse import enum_names
+from cellsparse.enum_names import FieldDescriptor
 from cellsparse.errors import InvalidArgument
-from cellsparse.words import FieldDescriptor
 from cellsparse_proto.v1 import rules_pb2, sparsifier_pb2, trainer_pb2
 
 _WHOLE = {
@@ -100,7 +100,7 @@ def describe(field: FieldDescriptor) -> str:
 
 def _range(field: FieldDescriptor) -> str:
     if field.enum_type is not None:
-        return "|".join(words.words(field.enum_type))
+        return "|".join(enum_names.words(field.enum_type))
     if field.cpp_type == Kind.CPPTYPE_STRING:
         return "an id"
     if field.cpp_type == Kind.CPPTYPE_BOOL:
@@ -136,7 +136,7 @@ def assign(message: Message, field: FieldDescriptor, value: Any) -> None:
         entries = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
         getattr(message, field.name)[:] = [_number(field, entry) for entry in entries]
     elif field.enum_type is not None:
-        setattr(message, field.name, words.number(field.enum_type, value, field.name))
+        setattr(message, field.name, enum_names.number(field.enum_type, value, field.name))
     elif field.cpp_type == Kind.CPPTYPE_BOOL:
         setattr(message, field.name, _truth(field, value))
     elif field.cpp_type == Kind.CPPTYPE_STRING:

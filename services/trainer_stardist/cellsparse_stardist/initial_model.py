@@ -4,7 +4,7 @@ import dataclasses
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config
-from cellsparse_trainer.training.start import inherit
+from cellsparse_trainer.training.initial_model import inherit
 
 ARCHITECTURE = ("n_rays", "grid", "unet_depth", "unet_filters")
 

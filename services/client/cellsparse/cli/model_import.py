@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from cellsparse import words
+from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
-from cellsparse.settings import backends
+from cellsparse.training_settings import backends
 
 
 def import_(
@@ -46,4 +46,4 @@ def import_(
             upper_percentile=upper_percentile,
             diameter=diameter,
         )
-    Output(json).result(words.plain(made), render.model_table([made]))
+    Output(json).result(enum_names.plain(made), render.model_table([made]))

@@ -12,13 +12,13 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.runs import STUDIES
+from cellsparse_orchestrator.runs.queries import STUDIES
 from cellsparse_orchestrator.studies import states
+from cellsparse_orchestrator.studies.actions import Work
 from cellsparse_orchestrator.studies.decisions import Action, Step, decide
-from cellsparse_orchestrator.studies.errands import Errands
-from cellsparse_orchestrator.studies.progress import StudyProgress
-from cellsparse_orchestrator.studies.table import Studies
-from cellsparse_orchestrator.studies.work import Work
+from cellsparse_orchestrator.studies.executor import Errands
+from cellsparse_orchestrator.studies.queries import Studies
+from cellsparse_orchestrator.studies.transitions import StudyProgress
 from cellsparse_proto.v1 import common_pb2, study_pb2
 
 _LOG = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ import grpc
 from cellsparse_common.datasets import read_manifest, summarize, write_manifest
 from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore, keys
+from cellsparse_orchestrator.calls import stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.uploads import Upload, UploadLimits
 from cellsparse_orchestrator.clock import new_id, now, timestamp
-from cellsparse_orchestrator.forward import stream_service
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.settings import OrchestratorSettings

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.training.start import inherit
+from cellsparse_trainer.training.initial_model import inherit
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Cut
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from cellsparse_orchestrator import states as run_states
+from cellsparse_orchestrator import run_states as run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import (
@@ -19,7 +19,7 @@ from cellsparse_orchestrator.db.tables import (
     StudyRow,
 )
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.runs import STUDIES, parse_settings
+from cellsparse_orchestrator.runs.queries import STUDIES, parse_settings
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.decisions import Facts, Training, Waiting
 from cellsparse_orchestrator.studies.rows import change_member, find_member, find_study, to_member, to_study

@@ -2,7 +2,7 @@
 
 import re
 
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 WARNINGS = "type=Warning,reason!=FailedScheduling"

@@ -11,15 +11,15 @@ from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import Internal, NotFound, from_rpc_error
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.calls import find_address
 from cellsparse_orchestrator.catalogue.datasets import Datasets
-from cellsparse_orchestrator.forward import find_address
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
-from cellsparse_orchestrator.runs.runs import Runs
+from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_trainable
 from cellsparse_orchestrator.studies import report
 from cellsparse_orchestrator.studies.label_sets import Labels, label_set_name, sparsify_settings
-from cellsparse_orchestrator.studies.progress import Order, StudyProgress
+from cellsparse_orchestrator.studies.transitions import Order, StudyProgress
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,

@@ -11,8 +11,8 @@ from typing import Any
 import urllib3
 
 from cellsparse_common.errors import CellsparseError, FailedPrecondition, Unavailable
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.cluster import CALL_SECONDS, call
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 _LOG = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cellsparse import stack, words
+from cellsparse import enum_names, local_services
 from cellsparse.cli import options, render
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.output import Output
@@ -22,7 +22,7 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default=False)
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every service is healthy.")] = (
-        stack.START_SECONDS
+        local_services.START_SECONDS
     ),
 ) -> None:
     """Start the local stack and wait until it is healthy.
@@ -31,14 +31,14 @@ def up(
     """
     output, home = Output(json), home_dir()
     if foreground:
-        raise typer.Exit(stack.foreground(home, port=port))
+        raise typer.Exit(local_services.foreground(home, port=port))
     with output.bar("starting") as update:
 
         def show(status: orchestrator_pb2.GetStatusResponse) -> None:
             update(sum(service.healthy for service in status.services), len(status.services))
 
-        started, record, status = stack.up(home, port=port, timeout=timeout, on_wait=show)
-    document = {"started": started, "address": record.address, "home": str(home), **words.plain(status)}
+        started, record, status = local_services.up(home, port=port, timeout=timeout, on_wait=show)
+    document = {"started": started, "address": record.address, "home": str(home), **enum_names.plain(status)}
     output.result(document, render.status_table(status))
     how = "started" if started else "already up"
     output.note(f"{how}: {record.address} (process {record.pid}), home {home}; `cellsparse down` stops it")
@@ -47,12 +47,12 @@ def up(
 def down(
     json: options.Json = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait before what is left is killed.")] = (
-        stack.STOP_SECONDS
+        local_services.STOP_SECONDS
     ),
 ) -> None:
     """Stop the local stack, every service of it."""
     home = home_dir()
-    count = stack.down(home, timeout=timeout)
+    count = local_services.down(home, timeout=timeout)
     text = f"stopped {count} processes of {home}" if count else f"nothing runs from {home}"
     Output(json).result({"stopped_processes": count, "home": str(home)}, text)
 
@@ -64,6 +64,6 @@ def status(json: options.Json = False, address: options.Address = None) -> None:
     """
     with Client(address) as client:
         answer = client.status()
-    Output(json).result(words.plain(answer), render.status_table(answer))
+    Output(json).result(enum_names.plain(answer), render.status_table(answer))
     if not all(service.healthy for service in answer.services):
         raise typer.Exit(Exit.UNAVAILABLE)

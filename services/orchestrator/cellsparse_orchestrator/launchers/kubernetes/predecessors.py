@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
+from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
-from cellsparse_orchestrator.launchers.kubernetes.mirror import Mirror
 from cellsparse_orchestrator.launchers.kubernetes.reasons import may_run
 
 

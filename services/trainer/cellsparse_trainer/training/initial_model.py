@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound, StorageError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.backend import CONFIG_FILE, Model
+from cellsparse_trainer.contract import CONFIG_FILE, Model
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.model_store import read_card
+from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.training.scoring import validation_scores
 
 Adopt = Callable[[Any, trainer_pb2.TrainingSettings, str], Any]

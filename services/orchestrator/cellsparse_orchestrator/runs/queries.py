@@ -10,12 +10,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import AlreadyExists, NotFound
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import now, optional_timestamp, timestamp
+from cellsparse_orchestrator.db.group_commit import Together
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import RunRow
-from cellsparse_orchestrator.db.together import Together
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.runs.events import Bell, add_event, read_events
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
@@ -29,9 +29,9 @@ _MOST_AT_ONCE = 50
 """Runs queued in one transaction."""
 _ADD_SECONDS = 60.0
 """Longest wait of a run for those before it."""
-_QUEUED = states.state_name(states.QUEUED)
-_FINAL = [states.state_name(state) for state in states.FINAL]
-_ACTIVE = [states.state_name(state) for state in states.ACTIVE]
+_QUEUED = run_states.state_name(run_states.QUEUED)
+_FINAL = [run_states.state_name(state) for state in run_states.FINAL]
+_ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ class Runs:
         if before is not None:
             query = query.where(RunRow.number < before)
         if chosen.states:
-            query = query.where(RunRow.state.in_([states.state_name(state) for state in chosen.states]))
+            query = query.where(RunRow.state.in_([run_states.state_name(state) for state in chosen.states]))
         if chosen.backend:
             query = query.where(RunRow.backend == chosen.backend)
         if chosen.dataset_id:
@@ -177,8 +177,8 @@ class Runs:
         """Cancel a run: at once where nothing trains, else the reconciler is asked to; raises NotFound."""
         with self._database.write() as session:
             row = find_run(session, run_id, lock=True)
-            if row.state in (_QUEUED, states.state_name(states.RETRYING)):
-                row.state, row.message = states.state_name(states.CANCELLED), "Cancelled."
+            if row.state in (_QUEUED, run_states.state_name(run_states.RETRYING)):
+                row.state, row.message = run_states.state_name(run_states.CANCELLED), "Cancelled."
                 row.reason, row.ended_at, row.retry_at = "", now(), None
                 add_event(session, row)
             elif row.state not in _FINAL and not row.cancel_requested:
@@ -247,8 +247,8 @@ class _Line:
             backend=row.backend,
             dataset_id=row.dataset_id,
             settings=parse_settings(row.settings),
-            state=states.state_number(row.state),
-            reason=states.reason_number(row.reason),
+            state=run_states.state_number(row.state),
+            reason=run_states.reason_number(row.reason),
             message=self.message(row) if queued else row.message,
             attempts=row.attempts,
             max_attempts=row.max_attempts,

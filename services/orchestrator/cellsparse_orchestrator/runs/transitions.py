@@ -10,20 +10,20 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from cellsparse_common.errors import NotFound
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.models import add_model
 from cellsparse_orchestrator.clock import now
+from cellsparse_orchestrator.db.group_commit import Together
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
-from cellsparse_orchestrator.db.together import Together
 from cellsparse_orchestrator.metrics import RunMetrics
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
 from cellsparse_orchestrator.runs.events import Bell, add_event
-from cellsparse_orchestrator.runs.runs import RECONCILER, STUDIES, find_run, parse_settings
+from cellsparse_orchestrator.runs.queries import RECONCILER, STUDIES, find_run, parse_settings
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
-_QUEUED = states.state_name(states.QUEUED)
-_ACTIVE = [states.state_name(state) for state in states.ACTIVE]
+_QUEUED = run_states.state_name(run_states.QUEUED)
+_ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
 # Not whole rows: settings and progress are large, and thousands of runs are looked at every second.
 _LOOK = select(
     RunRow.id,
@@ -107,7 +107,7 @@ class Progress:
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
-        going = [states.state_name(state) for state in (states.STARTING, states.RUNNING)]
+        going = [run_states.state_name(state) for state in (run_states.STARTING, run_states.RUNNING)]
         with self._database.read() as session:
             rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(going)))
             return {(run_id, number) for run_id, number in rows}
@@ -126,9 +126,9 @@ class Progress:
         """Write down a run's next attempt before any trainer hears of it; None if the run has ended meanwhile."""
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
-            if row.state not in (_QUEUED, states.state_name(states.RETRYING)):
+            if row.state not in (_QUEUED, run_states.state_name(run_states.RETRYING)):
                 return None
-            _move(row, states.STARTING)
+            _move(row, run_states.STARTING)
             row.attempts += 1
             row.reason, row.retry_at = "", None
             row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
@@ -152,7 +152,11 @@ class Progress:
         """Say what an attempt that has not begun to train waits for; the same sentence twice changes nothing."""
         with self._database.write() as session:
             row = find_run(session, attempt.run_id, lock=True)
-            if row.state != states.state_name(states.STARTING) or row.cancel_requested or row.message == message:
+            if (
+                row.state != run_states.state_name(run_states.STARTING)
+                or row.cancel_requested
+                or row.message == message
+            ):
                 return
             row.message = message
             add_event(session, row)
@@ -188,14 +192,14 @@ class Progress:
             row = find_run(session, run_id, lock=True)
             attempt = _find_attempt(session, row)
             if attempt.ended_at is None:
-                attempt.state = states.state_name(outcome.state)
-                attempt.reason, attempt.message = states.reason_name(outcome.reason), outcome.message
+                attempt.state = run_states.state_name(outcome.state)
+                attempt.reason, attempt.message = run_states.reason_name(outcome.reason), outcome.message
                 attempt.ended_at = now()
             if outcome.event is not None and outcome.event.sequence > attempt.last_sequence:
                 _take(row, attempt, outcome.event)
             _conclude(row, decision, pause_seconds)
             add_event(session, row, outcome.event)
-            if decision.state == states.SUCCEEDED:
+            if decision.state == run_states.SUCCEEDED:
                 add_model(session, row, outcome.event)
             backend = row.backend
         self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
@@ -207,7 +211,7 @@ class Progress:
         """End a run that has no attempt going on, unless it has ended meanwhile."""
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
-            if states.state_number(row.state) in states.FINAL:
+            if run_states.state_number(row.state) in run_states.FINAL:
                 return
             _conclude(row, decision, 0.0)
             add_event(session, row)
@@ -218,20 +222,23 @@ class Progress:
         """End a run's newest attempt because the system stops in good order; it does not count as a failure."""
         with self._database.write() as session:
             row = find_run(session, run_id, lock=True)
-            if row.state not in (states.state_name(states.STARTING), states.state_name(states.RUNNING)):
+            if row.state not in (run_states.state_name(run_states.STARTING), run_states.state_name(run_states.RUNNING)):
                 return
             attempt = _find_attempt(session, row)
-            attempt.state, attempt.ended_at = states.state_name(states.FAILED), now()
-            attempt.reason = states.reason_name(common_pb2.FAILURE_REASON_EVICTED)
+            attempt.state, attempt.ended_at = run_states.state_name(run_states.FAILED), now()
+            attempt.reason = run_states.reason_name(common_pb2.FAILURE_REASON_EVICTED)
             attempt.message = message
             row.interruptions += 1
             retry = Decision(
-                action=Action.RETRY, state=states.RETRYING, reason=common_pb2.FAILURE_REASON_EVICTED, message=message
+                action=Action.RETRY,
+                state=run_states.RETRYING,
+                reason=common_pb2.FAILURE_REASON_EVICTED,
+                message=message,
             )
             _conclude(row, retry, 0.0)
             add_event(session, row)
             backend = row.backend
-        self.metrics.attempt_ended(backend, states.FAILED, common_pb2.FAILURE_REASON_EVICTED)
+        self.metrics.attempt_ended(backend, run_states.FAILED, common_pb2.FAILURE_REASON_EVICTED)
         self._bell.ring(run_id)
 
 
@@ -241,8 +248,8 @@ def _store_event(
     if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
         return
     _take(row, newest, event)
-    if event.state == states.RUNNING:
-        _move(row, states.RUNNING)
+    if event.state == run_states.RUNNING:
+        _move(row, run_states.RUNNING)
         newest.state = row.state
         row.started_at = row.started_at or now()
         row.message = "" if not row.cancel_requested else row.message
@@ -250,16 +257,16 @@ def _store_event(
 
 
 def _move(row: RunRow, state: int) -> None:
-    states.check_change(states.state_number(row.state), state)
-    row.state = states.state_name(state)
+    run_states.check_change(run_states.state_number(row.state), state)
+    row.state = run_states.state_name(state)
 
 
 def _conclude(row: RunRow, decision: Decision, pause_seconds: float) -> None:
     """Put a run into the state that was decided on."""
     _move(row, decision.state)
-    row.reason = states.reason_name(decision.reason)
+    row.reason = run_states.reason_name(decision.reason)
     row.message = decision.message
-    if decision.state in states.FINAL:
+    if decision.state in run_states.FINAL:
         row.ended_at, row.retry_at = now(), None
     else:
         row.retry_at = now() + timedelta(seconds=pause_seconds)
@@ -298,7 +305,7 @@ def _unfinished(rows: Iterable[Any]) -> list[Unfinished]:
     return [
         Unfinished(
             run_id=row.id,
-            state=states.state_number(row.state),
+            state=run_states.state_number(row.state),
             attempts=row.attempts,
             max_attempts=row.max_attempts,
             interruptions=row.interruptions,

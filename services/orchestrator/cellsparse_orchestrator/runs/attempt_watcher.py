@@ -20,10 +20,10 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
-from cellsparse_orchestrator import states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
 from cellsparse_orchestrator.runs.decisions import Outcome
-from cellsparse_orchestrator.runs.progress import Attempt
+from cellsparse_orchestrator.runs.transitions import Attempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Follower(threading.Thread):
         asked, said = False, ""
         while self._look_again():
             if self._stopping.is_set():
-                return self._listen() if asked else Outcome(state=states.CANCELLED)
+                return self._listen() if asked else Outcome(state=run_states.CANCELLED)
             place = self._launcher.place(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
             if place.missing:
                 return _failed(place.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, place.message)
@@ -249,7 +249,7 @@ class Follower(threading.Thread):
                 for answer in call:
                     self._heard += 1
                     event = answer.event
-                    if event.state in states.FINAL:
+                    if event.state in run_states.FINAL:
                         return Outcome(state=event.state, reason=event.reason, message=event.message, event=event)
                     self._store(self.attempt, event)
                     self._after = event.sequence
@@ -272,7 +272,7 @@ class Follower(threading.Thread):
         deadline = time.monotonic() + _EXPLAIN_SECONDS
         for host in others:
             event = self._last_event(host, deadline - time.monotonic())
-            if event is not None and event.state == states.FAILED and event.reason not in _UNKNOWN:
+            if event is not None and event.state == run_states.FAILED and event.reason not in _UNKNOWN:
                 return replace(outcome, reason=event.reason, message=event.message)
         return outcome
 
@@ -316,7 +316,7 @@ def _describe(stub: trainer_pb2_grpc.TrainerServiceStub) -> trainer_pb2.Describe
 
 
 def _failed(reason: int, message: str) -> Outcome:
-    return Outcome(state=states.FAILED, reason=reason, message=message)
+    return Outcome(state=run_states.FAILED, reason=reason, message=message)
 
 
 def _is_away(error: CellsparseError) -> bool:

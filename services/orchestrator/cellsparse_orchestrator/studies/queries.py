@@ -14,7 +14,7 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import StudyMemberRow, StudyRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.runs import DEFAULT_ATTEMPTS, STUDIES
+from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS, STUDIES
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.rows import find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2

@@ -16,16 +16,16 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
+from cellsparse_orchestrator.calls import call_service, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
-from cellsparse_orchestrator.catalogue.imports import Imports
+from cellsparse_orchestrator.catalogue.model_import import Imports
 from cellsparse_orchestrator.catalogue.model_uploads import receive_model
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.clock import new_id
-from cellsparse_orchestrator.forward import call_service, stream_service
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.runs import Filter, Runs
+from cellsparse_orchestrator.runs.queries import Filter, Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.settings import OrchestratorSettings

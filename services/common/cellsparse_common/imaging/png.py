@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import PngImagePlugin
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging.image_layout import Header
+from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.png_deep_colour import decode_deep_colour
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

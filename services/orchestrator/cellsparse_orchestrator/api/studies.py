@@ -13,11 +13,11 @@ from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.runs.events import Bell
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.studies import report, states
+from cellsparse_orchestrator.studies.actions import MEMBERS_CSV, REPORT_JSON
 from cellsparse_orchestrator.studies.grid import Point, expand, fill
 from cellsparse_orchestrator.studies.label_sets import label_set_id, sparsify_settings
-from cellsparse_orchestrator.studies.settings import member_settings
-from cellsparse_orchestrator.studies.table import Planned, Studies
-from cellsparse_orchestrator.studies.work import MEMBERS_CSV, REPORT_JSON
+from cellsparse_orchestrator.studies.member_settings import member_settings
+from cellsparse_orchestrator.studies.queries import Planned, Studies
 from cellsparse_proto.v1 import common_pb2, study_pb2, study_pb2_grpc
 
 _LOG = logging.getLogger(__name__)

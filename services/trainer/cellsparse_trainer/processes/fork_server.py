@@ -164,7 +164,7 @@ class Nursery:
         link, other = socket.socketpair()
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cellsparse_trainer.processes.warm", self._module, str(other.fileno())],
+                [sys.executable, "-m", "cellsparse_trainer.processes.fork_server", self._module, str(other.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,

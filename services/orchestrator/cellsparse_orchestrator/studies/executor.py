@@ -14,7 +14,7 @@ from cellsparse_common.errors import (
     Internal,
     Unavailable,
 )
-from cellsparse_orchestrator.states import pause_before
+from cellsparse_orchestrator.run_states import pause_before
 
 _LOG = logging.getLogger(__name__)
 MOST_TRIES = 10
