@@ -19,7 +19,7 @@ from cellsparse_torch.batch_norm import synchronised
 from cellsparse_trainer.distributed.ranks import Ranks
 
 TIMEOUT = timedelta(minutes=30)
-"""Longest time of one operation of all processes. `cellsparse_trainer.distributed.heartbeat` notices lost ones first."""
+"""Longest time of one operation of all processes. `cellsparse_trainer.distributed.heartbeat` sees lost ones sooner."""
 
 
 class Total(Protocol):

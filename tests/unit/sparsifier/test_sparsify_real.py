@@ -1,12 +1,12 @@
 """The fast sparsifier against scikit-image on real nuclei, and on the lines where scikit-image is not exact."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from skimage.measure import regionprops_table
+from support.paths import DSB2018
 from unit.sparsifier import reference
 
 from cellsparse_sparsifier import background
@@ -15,7 +15,6 @@ from cellsparse_sparsifier.cells import measure_cells
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
 
-DSB2018 = Path(__file__).resolve().parents[4] / "shared" / "data" / "dsb2018"
 needs_data = pytest.mark.skipif(not DSB2018.is_dir(), reason=f"the real nuclei are not at {DSB2018}")
 
 

@@ -3,16 +3,16 @@
 import importlib
 import json
 import re
-from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from support.paths import ROOT
 
 from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import rules_pb2, trainer_pb2
 from cellsparse_trainer.config.presets import _PLAN_FIELDS
 
-PROTO = Path(__file__).parents[3] / "proto" / "cellsparse" / "v1" / "trainer.proto"
+PROTO = ROOT / "proto" / "cellsparse" / "v1" / "trainer.proto"
 PRESETS = {"PAPER": trainer_pb2.PRESET_PAPER, "FAST": trainer_pb2.PRESET_FAST}
 BACKENDS = {
     field.name: field.message_type for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields

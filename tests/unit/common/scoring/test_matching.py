@@ -1,7 +1,6 @@
 """Scores agree with stardist.matching on dense labels and ignore what is not labelled on sparse ones."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.paths import DSB2018
 
 from cellsparse_common.scoring.matching import (
     DEFAULT_IOUS,
@@ -20,7 +20,6 @@ from cellsparse_common.scoring.matching import (
     scores,
 )
 
-NUCLEI = Path(__file__).resolve().parents[4] / "shared" / "data" / "dsb2018"
 FIELDS = {
     "tp": "tp",
     "fp": "fp",
@@ -61,9 +60,9 @@ def perturbed(label, rng):
 
 
 def nuclei(count):
-    files = sorted(NUCLEI.glob("val/masks/*.tif"))[:count]
+    files = sorted(DSB2018.glob("val/masks/*.tif"))[:count]
     if not files:
-        pytest.skip(f"no nuclei in {NUCLEI}")
+        pytest.skip(f"no nuclei in {DSB2018}")
     return [tifffile.imread(file).astype(np.int32) for file in files]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from support.paths import TESTS
 from support.tiny_dataset import write_dataset
 
 from cellsparse_common.storage import FolderStore, keys
@@ -21,7 +22,7 @@ def here(tmp_path, monkeypatch):
     store = FolderStore(tmp_path / "store")
     write_dataset(store)
     monkeypatch.setenv("CELLSPARSE_STORE_URL", store.url)
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(os.path.dirname(__file__))))  # noqa: PTH120
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
     attempts = Attempts("support.cellsparse_fake.backend", tmp_path / "work", store, 5.0, warm_seconds=60.0)
     attempts.store = store
     yield attempts

@@ -2,23 +2,21 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from support.counting_sampler import CountingSampler
+from support.paths import TESTS
 
 from cellsparse_common.errors import Internal, StorageError
 from cellsparse_trainer.data import prefetch
 from cellsparse_trainer.data.prefetch import AHEAD, Prefetch, default_workers
 
-TESTS = str(Path(__file__).parents[2])
-
 
 @pytest.fixture(autouse=True)
 def _tests_are_found_by_the_processes(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", TESTS)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
 
 
 @pytest.fixture
