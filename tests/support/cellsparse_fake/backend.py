@@ -16,7 +16,7 @@ import time
 import numpy as np
 from scipy import ndimage
 from support.cellsparse_fake.config import resolve
-from support.cellsparse_fake.start import adopt
+from support.cellsparse_fake.initial_model import adopt
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.processes.failures import not_finite

@@ -10,7 +10,7 @@ import roifile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from unit.common.test_matching import NUCLEI
+from unit.common.scoring.test_matching import DSB2018
 
 from cellsparse_common.errors import ResourceExhausted
 from cellsparse_common.imaging import outlines
@@ -52,7 +52,7 @@ def test_any_labels_come_back_pixel_for_pixel(values):
 
 @pytest.mark.parametrize("encode", ENCODERS)
 def test_real_nuclei_come_back_pixel_for_pixel(encode):
-    masks = sorted((NUCLEI / "val" / "masks").glob("*.tif"))[:8]
+    masks = sorted((DSB2018 / "val" / "masks").glob("*.tif"))[:8]
     if not masks:
         pytest.skip("the DSB2018 data is not there")
     for mask in masks:
