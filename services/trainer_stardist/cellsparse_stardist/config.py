@@ -41,7 +41,7 @@ class Config:
     """True: crops visit the labelled cells in turn; False: the images in turn, at a random labelled pixel."""
     background_share: float
     """Share of crops around a background pixel, 0 to 1."""
-    dark_share: float
+    likely_background: float
     """Share of the unlabelled pixels of likely background in a crop that count as background, 0 to 1."""
     jitter: float
     """How far the crop's middle may lie from its labelled pixel, 0 to 1; at 1 the pixel may be at the crop's edge."""
@@ -59,7 +59,7 @@ class Config:
             "unet_filters": (4, 128),
             "features": (4, 512),
             "background_share": (0, 1),
-            "dark_share": (0, 1),
+            "likely_background": (0, 1),
             "jitter": (0, 1),
         }
         for name, (low, high) in ranges.items():
@@ -149,7 +149,7 @@ def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": False,
         "anchor_cells": False,
         "background_share": 0.1,  # stock StarDist takes 9 of 10 patches around foreground
-        "dark_share": 0.0,
+        "likely_background": 0.0,
         "jitter": 1.0,
     }
     plan = {
@@ -181,7 +181,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": True,
         "anchor_cells": True,
         "background_share": 0.3,
-        "dark_share": 0.2,
+        "likely_background": 0.2,
         "jitter": 0.5,
     }
     plan = {

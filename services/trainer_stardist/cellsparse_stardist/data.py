@@ -13,7 +13,7 @@ from cellsparse_stardist.config import Config
 from cellsparse_stardist.index import SampleIndex, index_sample
 from cellsparse_stardist.stars import Stars
 from cellsparse_stardist.volume import fitted
-from cellsparse_trainer.data.background import Ground
+from cellsparse_trainer.data.background import BackgroundModel
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
@@ -120,7 +120,7 @@ class Sampler:
         corner = [_corner(*place, self._config.jitter, rng) for place in zip(pixel, size, shape, strict=True)]
         margin = index.overhang(corner, size, self._config.grids)
         crop = cut(sample.image, sample.label, corner, size, margin)
-        return assume_ground(crop, index.ground, self._config.dark_share, rng)
+        return mark_likely_background(crop, index.ground, self._config.likely_background, rng)
 
 
 def cut(image: Floats, label: Labels, corner: Sequence[int], size: tuple[int, ...], margin: tuple[int, ...]) -> Crop:
@@ -141,7 +141,7 @@ def cut(image: Floats, label: Labels, corner: Sequence[int], size: tuple[int, ..
     return Crop(image=pixels, label=context, margin=margin)
 
 
-def assume_ground(crop: Crop, ground: Ground | None, share: float, rng: np.random.Generator) -> Crop:
+def mark_likely_background(crop: Crop, ground: BackgroundModel | None, share: float, rng: np.random.Generator) -> Crop:
     """Mark a random share of the unlabelled pixels of a window that are likely background as `LIKELY`.
 
     A person labels background next to cells at most; without this the network invents cells where it was never told.

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from cellsparse_trainer.data.background import Ground, find_ground
+from cellsparse_trainer.data.background import BackgroundModel, fit_background
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -24,7 +24,7 @@ class SampleIndex:
     """Shape (cells, 1 + 2 * axes): cell number, start of its bounding box along each axis, then the ends."""
     background: npt.NDArray[np.int64]
     """Background pixels up to and including each row (each plane of a stack)."""
-    ground: Ground | None
+    ground: BackgroundModel | None
     """Which unlabelled pixels are likely background; None where nobody can tell."""
 
     @property
@@ -101,4 +101,4 @@ def index_sample(image: Floats, label: Labels) -> SampleIndex:
     boxes = [(*(s.start for s in box), *(s.stop for s in box)) for box in find_objects(dense)]
     cells = np.column_stack([numbers, np.array(boxes, np.int64).reshape(-1, 2 * label.ndim)]).astype(np.int64)
     background = np.cumsum((label == 0).sum(axis=tuple(range(1, label.ndim))))
-    return SampleIndex(cells=cells, background=background, ground=find_ground(image, label, PLANE_DISTANCE))
+    return SampleIndex(cells=cells, background=background, ground=fit_background(image, label, PLANE_DISTANCE))

@@ -9,7 +9,7 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, assume_ground, augment, cut, onto_grid, targets
+from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, mark_likely_background, augment, cut, onto_grid, targets
 from cellsparse_stardist.index import index_sample
 from cellsparse_stardist.stars import Stars
 from cellsparse_trainer.data.samples import Sample
@@ -158,16 +158,16 @@ def test_dark_unlabelled_pixels_count_as_background():
     assert 0.1 < ground.limit < 0.9
     crop = cut(image, label, (-2, 0), (32, 32), (4, 4))
     rng = np.random.default_rng(0)
-    whole = assume_ground(crop, ground, 1.0, rng).label
+    whole = mark_likely_background(crop, ground, 1.0, rng).label
     changed = np.argwhere(whole != crop.label) - 4
     assert (whole[whole != crop.label] == LIKELY).all()
     assert (crop.label[whole != crop.label] == -1).all()
     assert len(changed) > 100
     assert changed[:, 1].max() < 16
     assert changed[:, 0].min() >= 2
-    tenth = (assume_ground(crop, ground, 0.1, rng).label != crop.label).sum()
+    tenth = (mark_likely_background(crop, ground, 0.1, rng).label != crop.label).sum()
     assert 0 < tenth < 0.2 * len(changed)
-    assert assume_ground(crop, ground, 0.0, rng) is crop
+    assert mark_likely_background(crop, ground, 0.0, rng) is crop
 
 
 def test_nothing_is_assumed_where_cells_are_as_bright_as_the_ground():
@@ -188,9 +188,9 @@ def test_ground_is_assumed_without_labelled_background(bright, tiny):
     image = image if bright else 1 - image
     label = np.full((40, 40), -1, np.int32)
     label[10:20, 10:20] = 1
-    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(dark_share=1.0)).batch(0)
+    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(likely_background=1.0)).batch(0)
     assert (batch.prob == 0).mean() > 0.2
-    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(dark_share=0.0)).batch(0)
+    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(likely_background=0.0)).batch(0)
     assert not (batch.prob == 0).any()
 
 

@@ -12,7 +12,7 @@ from support.bioimageio_package import CARD, validated
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist import backend, tiles
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, assume_ground, augment, cut, targets
+from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, mark_likely_background, augment, cut, targets
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import StarDist3D, tf
 from cellsparse_stardist.index import index_sample
@@ -237,7 +237,7 @@ def test_dark_voxels_count_as_background():
     sample = ellipsoids((12, 40, 40), 1, sparse=True)
     ground = index_sample(sample.image, sample.label).ground
     crop = cut(sample.image, sample.label, (0, 4, 4), (8, 32, 32), (1, 3, 3))
-    assumed = assume_ground(crop, ground, 1.0, np.random.default_rng(0)).label
+    assumed = mark_likely_background(crop, ground, 1.0, np.random.default_rng(0)).label
     changed = assumed != crop.label
     assert changed.sum() > 100
     assert (assumed[changed] == LIKELY).all()
@@ -265,7 +265,7 @@ def test_presets_for_stacks():
     paper = resolve(settings(preset="PRESET_PAPER"), 3, stacks=True)
     assert (paper.n_rays, paper.grid, paper.unet_depth, paper.unet_filters, paper.features) == (96, 2, 2, 32, 128)
     assert paper.crop == (48, 96, 96)
-    assert paper.dark_share == 0
+    assert paper.likely_background == 0
     fast = resolve(settings(), 3, stacks=True)
     assert fast.plan.crop_depth is not None
     assert fast.n_rays == 64

@@ -1,0 +1,13 @@
+"""Names for the arrays that images are made of; axes are YX, or ZYX for stacks, unless a docstring says otherwise."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Labels: TypeAlias = npt.NDArray[np.int32]
+"""Label image: -1 not labelled (true labels only), 0 background, n > 0 cell n."""
+Mask: TypeAlias = npt.NDArray[np.bool_]
+"""True for the pixels that belong to something."""
+GrayImage: TypeAlias = npt.NDArray[np.float32]
+"""Intensities of one channel."""
