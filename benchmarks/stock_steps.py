@@ -134,7 +134,7 @@ class UnetSteps:
         import torch
 
         from cellsparse_unet.data import Sampler
-        from cellsparse_unet.model import UNet
+        from cellsparse_unet.network import UNet
 
         self._config = config
         self._sampler = Sampler(items, config)

@@ -43,7 +43,7 @@ def flat(batch):
 def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(name, monkeypatch):
     backend = importlib.import_module(f"cellsparse_{name}.backend")
     if name == "cellpose":
-        monkeypatch.setattr("cellsparse_cellpose.sampler.TARGET_BYTES", 0)
+        monkeypatch.setattr("cellsparse_cellpose.data.TARGET_BYTES", 0)
     settings = trainer_pb2.TrainingSettings(steps=4, batch_size=2, crop_size=32)
     settings.MergeFrom(SETTINGS[name])
     sizes = []

@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from cellsparse_cellpose.config import Config, resolve
+from cellsparse_cellpose.data import Sampler
 from cellsparse_cellpose.export import EXPORTS
 from cellsparse_cellpose.importing import STOCK_PERCENTILES, import_model
 from cellsparse_cellpose.initial_model import adopt
@@ -21,7 +22,6 @@ from cellsparse_cellpose.model import (
     open_network,
     versions,
 )
-from cellsparse_cellpose.sampler import Sampler
 from cellsparse_torch.data_parallel import Together, own_gpu
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cellsparse_cellpose.data import LIKELY
+from cellsparse_cellpose.targets import LIKELY
 from cellsparse_torch.data_parallel import Total, own
 
 FLOW_FACTOR = 5.0

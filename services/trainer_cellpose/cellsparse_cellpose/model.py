@@ -14,7 +14,7 @@ from cellpose.transforms import resize_image
 from numpy.typing import NDArray
 
 from cellsparse_cellpose.config import Config
-from cellsparse_cellpose.planes import join_planes
+from cellsparse_cellpose.instances import join_planes
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.labels import without_small

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_stardist import volume
+from cellsparse_stardist import spacing as volume
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.presets import make_plan, overlay
 

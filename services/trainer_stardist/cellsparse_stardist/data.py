@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.index import SampleIndex, index_sample
-from cellsparse_stardist.stars import Stars
-from cellsparse_stardist.volume import fitted
+from cellsparse_stardist.spacing import fitted
+from cellsparse_stardist.targets import Stars
 from cellsparse_trainer.data.background import BackgroundModel
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random

@@ -14,8 +14,8 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
 from cellsparse_stardist.framework import quiet, use_device
 from cellsparse_stardist.initial_model import fit
+from cellsparse_stardist.instances import DEFAULT
 from cellsparse_stardist.model import CONFIG_FILE, FOLDER, StardistModel, stock_class, stock_config
-from cellsparse_stardist.tuning import DEFAULT
 
 STOCK_PERCENTILES = (1.0, 99.8)
 """What StarDist's examples make 0 and 1."""

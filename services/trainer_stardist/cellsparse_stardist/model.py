@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import Config2D, Config3D, StarDist2D, StarDist3D, quiet, tf
-from cellsparse_stardist.stars import rays
+from cellsparse_stardist.instances import Thresholds, best_thresholds
+from cellsparse_stardist.targets import rays
 from cellsparse_stardist.tiles import reach, tiles
-from cellsparse_stardist.tuning import Thresholds, best_thresholds
 from cellsparse_trainer.data.samples import Sample
 
 FOLDER = "stardist"

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch.nn.utils import get_total_norm
 
+from cellsparse_torch import devices as device_list
 from cellsparse_torch.data_parallel import Together, own_gpu
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 from cellsparse_trainer.processes.failures import not_finite
-from cellsparse_unet import devices as device_list
 from cellsparse_unet.config import Config, resolve
 from cellsparse_unet.data import Sampler
 from cellsparse_unet.export import EXPORTS
@@ -23,8 +23,8 @@ from cellsparse_unet.importing import STOCK_PERCENTILES, import_model
 from cellsparse_unet.initial_model import adopt, fitted_cut
 from cellsparse_unet.instances import Cut
 from cellsparse_unet.loss import segmentation_loss
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor, open_network, open_predictor
+from cellsparse_unet.model import Predictor, open_network, open_predictor
+from cellsparse_unet.network import UNet, initialise
 from cellsparse_unet.spacing import fitted
 
 __all__ = [

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
-from cellsparse_unet.model import LEVELS, MULTIPLE, UNet
-from cellsparse_unet.predictor import WEIGHTS, open_network, open_predictor
+from cellsparse_unet.model import WEIGHTS, open_network, open_predictor
+from cellsparse_unet.network import LEVELS, MULTIPLE, UNet
 
 ELEPHANT_CHANNELS = 16
 """Base channels of ELEPHANT's network."""

@@ -14,8 +14,8 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.models.shapes import check_shapes
 from cellsparse_unet.config import Config, resolve
 from cellsparse_unet.instances import Cut
-from cellsparse_unet.model import UNet
-from cellsparse_unet.predictor import WEIGHTS, Predictor
+from cellsparse_unet.model import WEIGHTS, Predictor
+from cellsparse_unet.network import UNet
 
 STOCK_PERCENTILES = (0.0, 100.0)
 """ELEPHANT scales the smallest value to 0 and the largest to 1."""

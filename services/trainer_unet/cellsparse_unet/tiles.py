@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cellsparse_unet.model import MULTIPLE, UNet
-from cellsparse_unet.parts import probabilities_by_parts
+from cellsparse_unet.network import MULTIPLE, UNet
+from cellsparse_unet.tiled_network import probabilities_by_parts
 
 TILE = 1024
 

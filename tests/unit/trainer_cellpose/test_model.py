@@ -4,7 +4,7 @@ from cellpose import core
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model
-from cellsparse_cellpose.data import make_targets
+from cellsparse_cellpose.targets import make_targets
 
 
 def small_model(diameter: float = 12.0, **changes: object) -> model.CellposeModel:

@@ -7,7 +7,7 @@ from cellpose.resnet_torch import CPnet
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model, tiles
-from cellsparse_cellpose.data import make_targets
+from cellsparse_cellpose.targets import make_targets
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, mark_likely_background, augment, cut, onto_grid, targets
+from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, augment, cut, mark_likely_background, onto_grid, targets
 from cellsparse_stardist.index import index_sample
-from cellsparse_stardist.stars import Stars
+from cellsparse_stardist.targets import Stars
 from cellsparse_trainer.data.samples import Sample
 
 

@@ -5,8 +5,8 @@ from cellsparse_stardist.data import targets
 from cellsparse_stardist.framework import tf
 from cellsparse_stardist.loss import dist_loss, prob_loss
 from cellsparse_stardist.model import build
-from cellsparse_stardist.stars import Stars
 from cellsparse_stardist.step import LOSS_WEIGHTS
+from cellsparse_stardist.targets import Stars
 
 STARS = Stars(grid=(2, 2), n_rays=8)
 

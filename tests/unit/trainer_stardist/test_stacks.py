@@ -12,13 +12,13 @@ from support.bioimageio_package import CARD, validated
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist import backend, tiles
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, mark_likely_background, augment, cut, targets
+from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, augment, cut, mark_likely_background, targets
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import StarDist3D, tf
 from cellsparse_stardist.index import index_sample
 from cellsparse_stardist.model import StardistModel, build
-from cellsparse_stardist.stars import Stars, rays
-from cellsparse_stardist.volume import anisotropy, fitted
+from cellsparse_stardist.spacing import anisotropy, fitted
+from cellsparse_stardist.targets import Stars, rays
 from cellsparse_trainer.data.samples import Sample
 
 GRIDS = [(1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 4, 4)]

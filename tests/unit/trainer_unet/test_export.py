@@ -10,8 +10,8 @@ from support.bioimageio_package import CARD, validated
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_unet.config import resolve
 from cellsparse_unet.export import EXPORTS
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor, open_network
+from cellsparse_unet.model import Predictor, open_network
+from cellsparse_unet.network import UNet, initialise
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend, data
 from cellsparse_unet.config import resolve
 from cellsparse_unet.instances import cells
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor
+from cellsparse_unet.model import Predictor
+from cellsparse_unet.network import UNet, initialise
 from cellsparse_unet.tuning import default_cut
 
 

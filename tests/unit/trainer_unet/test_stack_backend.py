@@ -20,8 +20,8 @@ from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
 from cellsparse_unet.data import Sampler, crop_at, prepare
 from cellsparse_unet.export import EXPORTS
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor, open_network
+from cellsparse_unet.model import Predictor, open_network
+from cellsparse_unet.network import UNet, initialise
 from cellsparse_unet.spacing import fitted
 
 

@@ -11,7 +11,7 @@ from cellsparse_unet import tuning
 from cellsparse_unet.ellipses import PIXEL_MOMENT, cell_moments, draw, semi_axes
 from cellsparse_unet.instances import Cut, cells
 from cellsparse_unet.loss import segmentation_loss
-from cellsparse_unet.model import UNet, flat_levels, initialise
+from cellsparse_unet.network import UNet, flat_levels, initialise
 from cellsparse_unet.targets import three_classes
 from cellsparse_unet.tiles import probabilities
 

@@ -8,7 +8,7 @@ import torch
 
 from cellsparse_common.scoring.matching import match_counts
 from cellsparse_unet import backend, predictor
-from cellsparse_unet.model import UNet, initialise
+from cellsparse_unet.network import UNet, initialise
 from cellsparse_unet.tiles import probabilities
 
 

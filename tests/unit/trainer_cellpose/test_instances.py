@@ -10,7 +10,7 @@ from unit.trainer_cellpose.cellpose_samples import small_config
 
 from cellsparse_cellpose import model, tiles
 from cellsparse_cellpose.config import Config, resolve
-from cellsparse_cellpose.planes import join_planes
+from cellsparse_cellpose.instances import join_planes
 from cellsparse_proto.v1 import trainer_pb2
 
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cellsparse_unet.model import CLASSES, UNet, enlarged
+from cellsparse_unet.network import CLASSES, UNet, enlarged
 
 SMALLEST = 16
 HALO = 2  # pixels that a block's two convolutions see around one
