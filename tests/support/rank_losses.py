@@ -48,7 +48,7 @@ def main() -> None:
     image, label = blobs(64, 0)
     sample = Sample(name="blobs", image=(image / 255).astype(np.float32), label=sparse(label))
     training = module.create(module.resolve(settings, 1), [sample], "cpu", None, ranks)
-    network = training._net if backend == "unet" else training._network
+    network = training.network
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     losses = [training.train_step(step)["loss"] for step in range(steps)]
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()

@@ -1,51 +1,41 @@
-"""Which device a run computes on."""
+"""Which device torch computes on, and in which number format."""
 
 import torch
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.config import precision as formats
+from cellsparse_trainer.config.device import missing_gpu
+from cellsparse_trainer.config.plan import DEVICES
 
 
-def found() -> list[str]:
-    """Devices of this machine.
-
-    Returns:
-        "cpu", and "cuda:0 NVIDIA A100" and the like.
-    """
+def devices() -> list[str]:
+    """Return the devices of this machine, such as "cpu" and "cuda:0 NVIDIA A100"."""
     return ["cpu", *(f"cuda:{n} {torch.cuda.get_device_name(n)}" for n in range(torch.cuda.device_count()))]
 
 
-def choose(device: str) -> torch.device:
-    """Turns a setting into a device.
+def choose_device(name: str) -> torch.device:
+    """Return the device that a setting means.
 
     Args:
-        device: "auto", "cpu" or "cuda".
-
-    Returns:
-        The device.
+        name: "auto", "cpu" or "cuda".
 
     Raises:
-        InvalidArgument: The device is unknown, or CUDA is asked for and missing.
+        InvalidArgument: The name is unknown, or CUDA is asked for and missing.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InvalidArgument(f"device is {device!r}; allowed: auto, cpu, cuda.", "settings.device")
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise InvalidArgument(
-            "device is CUDA, but this trainer finds no CUDA GPU; ask for AUTO or CPU.", "settings.device"
-        )
-    return torch.device("cuda" if there and device != "cpu" else "cpu")
+    if name not in DEVICES:
+        raise InvalidArgument(f"device is {name!r}; allowed: {', '.join(DEVICES)}.", "settings.device")
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise missing_gpu()
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
 def half_precision(precision: str, device: torch.device) -> bool:
-    """Says whether a training on this device computes in bfloat16.
+    """Return whether a training on this device computes in bfloat16.
 
     Args:
         precision: "auto", "float32" or "bfloat16".
         device: Where it computes.
-
-    Returns:
-        True for bfloat16, False for float32.
 
     Raises:
         InvalidArgument: It is "bfloat16" and the device has none.

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from cellsparse_cellpose.config import Config
-from cellsparse_cellpose.targets import Crop, Targets, cut, make_targets, place
+from cellsparse_cellpose.crops import Crop, affine_map, cut
+from cellsparse_cellpose.targets import Targets, make_targets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.lru_cache import Recent
@@ -36,11 +37,11 @@ MARGIN = 0.15
 class Batch:
     """Crops of side S for one step."""
 
-    image: NDArray[np.float32]
+    image: npt.NDArray[np.float32]
     """Shape (B, 2, S, S); the second channel is zero, as Cellpose has it for one grey channel."""
-    label: NDArray[np.int16]
-    """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, -2 likely background."""
-    flow: NDArray[np.float32]
+    label: npt.NDArray[np.int16]
+    """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, `LIKELY` (-2) likely background."""
+    flow: npt.NDArray[np.float32]
     """Flows (y, x), zero outside labelled cells, shape (B, 2, S, S)."""
 
 
@@ -50,7 +51,7 @@ class Summary:
 
     cell_pixels: int
     """Number of pixels of labelled cells."""
-    centers: NDArray[np.int64]
+    centers: npt.NDArray[np.int64]
     diameter: float
     background: int
     likely_pixels: int
@@ -60,22 +61,26 @@ class Summary:
 class Sampler:
     """Draws batches. Images without a labelled pixel are left out.
 
+    The targets of all images are made once; those used last, and a summary of each, stay in memory.
+
+    Args:
+        samples: Training images.
+        config: The settings.
+        ranks: Whose share of the crops batches hold.
+        shelf: Where targets may be kept on disk.
+
     Attributes:
         diameter: Mean over the images of the median diameter of their labelled cells, in pixels.
         background_weight: Weight of a background pixel relative to a cell's that gives the background its share.
         steps_per_epoch: Batches that show every image once.
+
+    Raises:
+        InvalidArgument: No image has a labelled cell.
     """
 
     def __init__(
-        self, config: Config, samples: Sequence[Sample], ranks: Ranks = ALONE, shelf: Shelf | None = None
+        self, samples: Sequence[Sample], config: Config, ranks: Ranks = ALONE, shelf: Shelf | None = None
     ) -> None:
-        """Makes the targets of all images once; the newest of them and a summary of each stay in memory.
-
-        Batches hold the crops that are the share of `ranks`; targets may come from a `shelf`.
-
-        Raises:
-            InvalidArgument: No image has a labelled cell.
-        """
         self._config = config
         self._ranks = ranks
         self._samples = samples
@@ -99,15 +104,15 @@ class Sampler:
         return make_targets(sample.label, likely_background(sample.image, sample.label), self._shelf)
 
     def batch(self, step: int) -> Batch:
-        """Draws the batch of a step (from 0)."""
+        """Draw the batch of a step (from 0)."""
         plan = self._config.plan
         if self._config.sampling == "cell":
             share = self._ranks.share(plan.crops_per_step)
-            crops = [self._around_label(crop_random(plan.seed, step, place)) for place in share]
+            crops = [self._around_label(crop_random(plan.seed, step, number)) for number in share]
         else:
             indices = self._turn(step)
             share = self._ranks.share(len(indices))
-            crops = [self._anywhere(crop_random(plan.seed, step, place), indices[place]) for place in share]
+            crops = [self._anywhere(crop_random(plan.seed, step, number), indices[number]) for number in share]
             if not crops:  # an epoch's last batch may have fewer crops than there are processes
                 crops = [_silenced(self._anywhere(crop_random(plan.seed, step, 0), indices[0]))]
         image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
@@ -119,7 +124,7 @@ class Sampler:
         )
 
     def _turn(self, step: int) -> list[int]:
-        """Returns the images of a step: every epoch shows each image once, the last batch may be smaller."""
+        """Return the images of a step: every epoch shows each image once, the last batch may be smaller."""
         epoch, part = divmod(step, self.steps_per_epoch)
         # A third number that is not 0 keeps this stream apart from those of the crops.
         order = np.random.default_rng([self._config.plan.seed, epoch, 1]).permutation(self._usable)
@@ -127,7 +132,7 @@ class Sampler:
         return [int(index) for index in order[part * size : (part + 1) * size]]
 
     def _anywhere(self, rng: np.random.Generator, index: int) -> Crop:
-        """Places a crop as Cellpose does, again and again until it shows a labelled pixel."""
+        """Place a crop as Cellpose does, again and again until it shows a labelled pixel."""
         size = self._config.plan.crop_size
         sides = np.array(self._samples[index].label.shape)
         for _ in range(UNIFORM_TRIES):
@@ -139,41 +144,41 @@ class Sampler:
         return self._at(rng, index, self._pixel(rng, index, background=not len(self._about[index].centers)))
 
     def _around_label(self, rng: np.random.Generator) -> Crop:
-        """Places a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
+        """Place a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
         if self._background and rng.random() < BACKGROUND_CROPS:
             index = self._background[rng.integers(len(self._background))]
             return self._at(rng, index, self._pixel(rng, index, background=True))
         index, cell = self._cells[rng.integers(len(self._cells))]
         return self._at(rng, index, self._about[index].centers[cell])
 
-    def _at(self, rng: np.random.Generator, index: int, pixel: NDArray[np.int64]) -> Crop:
-        """Cuts a crop that shows a given pixel. It falls on a whole crop pixel, so no rounding can lose it."""
+    def _at(self, rng: np.random.Generator, index: int, pixel: npt.NDArray[np.int64]) -> Crop:
+        """Cut a crop that shows a given pixel. The pixel falls on a whole crop pixel, so rounding cannot lose it."""
         size = self._config.plan.crop_size
         margin = int(MARGIN * size)
         target = rng.integers(margin, size - margin, 2)
         return self._crop(rng, index, pixel, target, self._scale(rng, index))
 
-    def _pixel(self, rng: np.random.Generator, index: int, *, background: bool) -> NDArray[np.int64]:
-        """Returns a labelled pixel (y, x) of an image, of its background or of a cell."""
+    def _pixel(self, rng: np.random.Generator, index: int, *, background: bool) -> npt.NDArray[np.int64]:
+        """Return a labelled pixel (y, x) of an image, of its background or of a cell."""
         label = self._samples[index].label
-        places = np.flatnonzero(label == 0) if background else self._targets[index].inside
-        return np.array(divmod(int(places[rng.integers(places.size)]), label.shape[1]))
+        pixels = np.flatnonzero(label == 0) if background else self._targets[index].inside
+        return np.array(divmod(int(pixels[rng.integers(pixels.size)]), label.shape[1]))
 
     def _scale(self, rng: np.random.Generator, index: int) -> float:
-        """Returns crop pixels per image pixel: cells come to the mean diameter, give or take the scale range."""
+        """Return crop pixels per image pixel: cells come to the mean diameter, give or take the scale range."""
         spread = 1 + self._config.scale_range * (rng.random() - 0.5)
         own = self._about[index].diameter if self._config.rescale == "image" else 0.0
         return self._config.mean_diameter / (own or self.diameter) * spread
 
     def _crop(
-        self, rng: np.random.Generator, index: int, anchor: NDArray[Any], target: NDArray[Any], scale: float
+        self, rng: np.random.Generator, index: int, anchor: npt.NDArray[Any], target: npt.NDArray[Any], scale: float
     ) -> Crop:
-        matrix = place(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
+        matrix = affine_map(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
         return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
 
 
 def _silenced(crop: Crop) -> Crop:
-    """Returns a crop without a label: it teaches nothing."""
+    """Return a crop without a label: it teaches nothing."""
     return replace(crop, label=np.full_like(crop.label, -1), flow=np.zeros_like(crop.flow))
 
 
@@ -188,7 +193,7 @@ def _summary(targets: Targets) -> Summary:
 
 
 def _background_weight(about: Sequence[Summary], config: Config) -> float:
-    """Returns the weight (from 1) with which background, labelled and likely, has its share of the pixels.
+    """Return the weight (from 1) with which background, labelled and likely, has its share of the pixels.
 
     People label cells and little around them. A network taught with such a mixture finds cells likely everywhere: its
     logits are off by the logarithm of this weight, its cells too fat, and noise becomes cells.

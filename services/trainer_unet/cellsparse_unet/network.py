@@ -5,12 +5,22 @@ convolutions, each followed by ReLU and group normalisation; max pooling down, n
 """
 
 import math
-from typing import cast
+import pickle
+from pathlib import Path
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_unet.config import Config
+from cellsparse_unet.instances import Thresholds
+
+WEIGHTS_FILE = "unet.pt"
+"""The state dict, as ELEPHANT has it."""
 LEVELS = 4
 MULTIPLE: int = 2**LEVELS  # heights and widths that survive four halvings
 CLASSES = 3
@@ -18,7 +28,7 @@ MAX_GROUPS = 32
 
 
 def _groups(channels: int) -> int:
-    """ELEPHANT's min(32, channels), lowered to the next divisor for widths it does not know."""
+    """Return ELEPHANT's min(32, channels), lowered to the next divisor for widths it does not know."""
     return next(n for n in range(min(MAX_GROUPS, channels), 0, -1) if channels % n == 0)
 
 
@@ -75,11 +85,11 @@ class UNet(nn.Module):
 
     @property
     def multiples(self) -> tuple[int, ...]:
-        """What the lengths of an image must be multiples of, along each axis."""
+        """The numbers whose multiples an image's lengths must be, along each axis."""
         return tuple(math.prod(steps) for steps in zip(*self.steps, strict=True))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Classifies every pixel.
+        """Classify every pixel.
 
         Args:
             image: Images in [0, 1], (B, 1, Y, X) or (B, 1, Z, Y, X); lengths as `multiples` says.
@@ -99,7 +109,7 @@ class UNet(nn.Module):
 
 
 def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> Tensor:
-    """Computes `convolution(cat(skip, enlarged(below, (2, 2))))` without making either.
+    """Compute `convolution(cat(skip, enlarged(below, (2, 2))))` without making either.
 
     Doubling pixels and convolving them is one transposed convolution at the lower resolution, with the kernel smeared
     over two pixels. It multiplies 4 numbers where the plain form multiplies 9, for the features that are two thirds of
@@ -121,12 +131,12 @@ def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> T
 
 
 def enlarged(x: Tensor, step: tuple[int, ...]) -> Tensor:
-    """Repeats every pixel `step` times along each axis of features (B, C, ...)."""
+    """Repeat every pixel `step` times along each axis of features (B, C, ...)."""
     return F.interpolate(x, scale_factor=[float(times) for times in step], mode="nearest")
 
 
 def flat_levels(plane_distance: float) -> int:
-    """Says how many levels keep the planes of stacks, by ELEPHANT's rule.
+    """Return how many levels keep the planes of stacks, by ELEPHANT's rule.
 
     Each of these levels halves height and width only, so that below them voxels are about as deep as wide. The rule is
     `getNKeepAxials` of github.com/elephant-track/elephant-client and the limit of elephant-server's config.py: none
@@ -145,15 +155,53 @@ def flat_levels(plane_distance: float) -> int:
     return min(LEVELS, lower + (plane_distance >= math.ldexp(1.5, lower)))
 
 
-def initialise(net: UNet, seed: int) -> None:
-    """Draws the first weights as ELEPHANT does (Kaiming normal, zero biases), from a seed of its own.
+class Stored(NamedTuple):
+    """What a model's folder holds."""
+
+    network: UNet
+    """On the CPU, in evaluation mode."""
+    config: Config
+    thresholds: Thresholds
+
+
+def build_network(config: Config) -> UNet:
+    """Return the network with fresh weights that depend on the seed only."""
+    network = empty_network(config)
+    initialise(network, config.plan.seed)
+    return network
+
+
+def empty_network(config: Config) -> UNet:
+    """Return a network whose weights are yet to be set."""
+    return UNet(base_channels=config.base_channels, dims=config.dims, flat_levels=config.flat_levels)
+
+
+def read_model(folder: Path) -> Stored:
+    """Read what `UnetModel.export` wrote.
+
+    Raises:
+        InvalidArgument: The files do not make a model.
+        FileNotFoundError: A file is missing.
+    """
+    try:
+        stored = ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = Config.from_dict(stored.config)
+        network = empty_network(config)
+        network.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
+        return Stored(network.eval(), config, Thresholds(**stored.fitted))
+    except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise InvalidArgument(f"{folder.name} holds no U-Net model: {error}") from error
+
+
+def initialise(network: UNet, seed: int) -> None:
+    """Draw the first weights as ELEPHANT does (Kaiming normal, zero biases), from a seed of its own.
 
     Args:
-        net: The network, changed in place.
+        network: Changed in place.
         seed: Any number; the same seed gives the same weights whatever the process drew before.
     """
     generator = torch.Generator().manual_seed(seed % 2**63)
-    for module in net.modules():
+    for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", generator=generator)
             if module.bias is not None:

@@ -12,7 +12,7 @@ from cellsparse_unet.network import LEVELS, flat_levels
 
 
 def fitted(config: Config, samples: Sequence[Sample]) -> Config:
-    """Sets what depends on the spacing of the training items.
+    """Set what depends on the spacing of the training items.
 
     Args:
         config: Settings of the training.

@@ -9,9 +9,10 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, augment, cut, mark_likely_background, onto_grid, targets
-from cellsparse_stardist.index import index_sample
-from cellsparse_stardist.targets import Stars
+from cellsparse_stardist.crops import augment, cut, mark_likely_background, onto_grid
+from cellsparse_stardist.data import Sampler, index_sample
+from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets
+from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
 
 
@@ -27,7 +28,7 @@ def stock_targets(image, label, grid, n_rays):
 def test_targets_of_a_whole_image_are_stardists(dense_sample, sparse_samples, grid):
     square = sparse_samples[0].label[:64, :64]
     for label in (dense_sample.label, square):
-        prob, dist = targets(label, (0, 0), Stars(grid=(grid, grid), n_rays=16))
+        prob, dist = make_targets(label, (0, 0), Stars(grid=(grid, grid), n_rays=16))
         # Stock code numbers find_objects by label value; ours renumbers first.
         stock_prob, stock_dist, stock_mask = stock_targets(dense_sample.image, label, grid, 16)
         np.testing.assert_array_equal(prob, stock_prob)
@@ -40,11 +41,11 @@ def test_a_cell_cut_by_the_crop_keeps_its_real_edge(dense_sample, grid):
     label = dense_sample.label
     index = index_sample(dense_sample.image, label)
     stars = Stars(grid=(grid, grid), n_rays=32)
-    whole_prob, whole_dist = targets(label, (0, 0), stars)
+    whole_prob, whole_dist = make_targets(label, (0, 0), stars)
     for corner in [(0, 0), (8, 12), (32, 32), (20, 4)]:
         margin = index.overhang(corner, (32, 32), stars.grid)
         crop = cut(dense_sample.image, label, corner, (32, 32), margin)
-        prob, dist = targets(crop.label, crop.margin, stars)
+        prob, dist = make_targets(crop.label, crop.margin, stars)
         window = tuple(slice(c // grid, (c + 32) // grid) for c in corner)
         np.testing.assert_array_equal(prob, whole_prob[window])
         np.testing.assert_array_equal(dist, whole_dist[window])
@@ -59,7 +60,7 @@ def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
     corner = (min(0, (height - 32) // 2), min(0, (width - 32) // 2))
     margin = index_sample(image, label).overhang(corner, (32, 32), (grid, grid))
     crop = augment(cut(image, label, corner, (32, 32), margin), rng)
-    prob, dist = targets(crop.label, crop.margin, Stars(grid=(grid, grid), n_rays=8))
+    prob, dist = make_targets(crop.label, crop.margin, Stars(grid=(grid, grid), n_rays=8))
     middle = slice(crop.margin[0], crop.margin[0] + 32)
     known = crop.label[middle, middle][::grid, ::grid]
     assert crop.image.shape == (32, 32)

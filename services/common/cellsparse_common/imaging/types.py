@@ -11,3 +11,5 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 """True for the pixels that belong to something."""
 GrayImage: TypeAlias = npt.NDArray[np.float32]
 """Intensities of one channel."""
+Floats: TypeAlias = npt.NDArray[np.float32]
+"""Any other float32 numbers; the docstring gives the shape."""

@@ -18,7 +18,7 @@ from scipy import ndimage
 from cellsparse_common.imaging.types import GrayImage, Labels, Mask
 
 LIKELY = -2
-"""Label of pixels that nobody labelled and that are most likely background; beside -1 (not labelled) and 0 (background)."""
+"""Label of unlabelled pixels that are most likely background, where -1 is not labelled and 0 labelled background."""
 
 NOISE = 1.0
 """Pixels; sigma of the blur that evens out noise beside cells and keeps their outlines."""
