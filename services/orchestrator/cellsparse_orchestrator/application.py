@@ -18,7 +18,7 @@ from cellsparse_orchestrator.home import spool_folder, tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
-from cellsparse_orchestrator.metrics import RunCounts, RunMetrics
+from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.runs.attempt_watcher import Patience
 from cellsparse_orchestrator.runs.events import Bell
 from cellsparse_orchestrator.runs.queries import Runs

@@ -16,7 +16,7 @@ from cellsparse_common.errors import Unavailable
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
 from cellsparse_orchestrator.db.fair_lock import Turns
 from cellsparse_orchestrator.db.migrate import Migration, migrate
-from cellsparse_orchestrator.db.owner import Owner
+from cellsparse_orchestrator.db.ownership import Owner
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5

@@ -16,7 +16,7 @@ from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import Together
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
-from cellsparse_orchestrator.metrics import RunMetrics
+from cellsparse_orchestrator.runs.metrics import RunMetrics
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
 from cellsparse_orchestrator.runs.events import Bell, add_event
 from cellsparse_orchestrator.runs.queries import RECONCILER, STUDIES, find_run, parse_settings
