@@ -24,7 +24,7 @@ class UploadLimits:
     max_file_bytes: int
 
 
-class Upload:
+class DatasetUpload:
     """Takes the messages of one upload in their order.
 
     Args:

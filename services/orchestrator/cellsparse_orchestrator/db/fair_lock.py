@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from cellsparse_common.errors import Unavailable
 
 
-class Turns:
+class FairLock:
     """A lock that is handed to whoever waits for the longest time, but at first to who is in a hurry."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Turns:
         self._waiting: deque[threading.Lock] = deque()
 
     @contextmanager
-    def turn(self, seconds: float, *, urgent: bool = False) -> Iterator[None]:
+    def hold(self, seconds: float, *, urgent: bool = False) -> Iterator[None]:
         """Hold the lock within the `with` block.
 
         Args:
@@ -27,14 +27,14 @@ class Turns:
         Raises:
             Unavailable: It was not our turn within some seconds.
         """
-        if not self._enter(seconds, urgent):
+        if not self._acquire(seconds, urgent):
             raise Unavailable(f"The database was busy for {seconds:g} s; try again.")
         try:
             yield
         finally:
-            self._leave()
+            self._release()
 
-    def _enter(self, seconds: float, urgent: bool) -> bool:
+    def _acquire(self, seconds: float, urgent: bool) -> bool:
         with self._lock:
             if not self._taken:
                 self._taken = True
@@ -53,7 +53,7 @@ class Turns:
             self._waiting.remove(mine)
             return False
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()

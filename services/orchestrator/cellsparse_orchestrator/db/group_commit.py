@@ -19,7 +19,7 @@ class _Ticket(Generic[Piece]):
     error: Exception | None = None
 
 
-class Together(Generic[Piece]):
+class GroupCommit(Generic[Piece]):
     """Does alone what is handed in alone; what is handed in meanwhile is done next, all at once.
 
     So the cost of a piece falls as more threads have some, and nobody waits for others to come.
@@ -36,7 +36,7 @@ class Together(Generic[Piece]):
         self._waiting: list[_Ticket[Piece]] = []
         self._busy = False
 
-    def hand_in(self, piece: Piece, seconds: float) -> None:
+    def submit(self, piece: Piece, seconds: float) -> None:
         """Return when the piece is done; raises what `do` raises about it.
 
         Raises:

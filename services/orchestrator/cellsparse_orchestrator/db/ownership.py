@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 0.25
 _CONFIRM_SECONDS = 1.0
 
 
-class Owner:
+class Ownership:
     """The ownership of a database. To be used from one thread at a time.
 
     Args:

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
-from cellsparse_orchestrator.db.fair_lock import Turns
+from cellsparse_orchestrator.db.fair_lock import FairLock
 from cellsparse_orchestrator.db.migrate import Migration, migrate
-from cellsparse_orchestrator.db.ownership import Owner
+from cellsparse_orchestrator.db.ownership import Ownership
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
@@ -42,9 +42,9 @@ class Database:
     def __init__(self, url: str, *, seconds: float = 0.0) -> None:
         self._engine = open_engine(url)
         self.name = shown(url)
-        self._owner = Owner(self._engine, self.name)
+        self._ownership = Ownership(self._engine, self.name)
         # SQLite's own writers wait asleep, for longer and longer, and whoever wakes at the right time is next.
-        self._turns = Turns() if is_sqlite(self._engine) else None
+        self._write_lock = FairLock() if is_sqlite(self._engine) else None
         with _clear_errors():
             self.migration = self._migrate(seconds)
 
@@ -70,7 +70,7 @@ class Database:
         """
         with (
             _clear_errors(),
-            nullcontext() if self._turns is None else self._turns.turn(BUSY_SECONDS, urgent=urgent),
+            nullcontext() if self._write_lock is None else self._write_lock.hold(BUSY_SECONDS, urgent=urgent),
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
             Session(connection) as session,
@@ -86,16 +86,16 @@ class Database:
             Unavailable: The database does not answer.
         """
         with _clear_errors():
-            self._owner.take(seconds)
+            self._ownership.take(seconds)
 
     def confirm_owner(self) -> None:
         """Make sure that no other orchestrator works with it; raises as `own` does."""
         with _clear_errors():
-            self._owner.confirm()
+            self._ownership.confirm()
 
     def close(self) -> None:
         """Close all connections."""
-        self._owner.release()
+        self._ownership.release()
         self._engine.dispose()
 
     def _migrate(self, seconds: float) -> Migration:

@@ -50,7 +50,7 @@ class LocalLauncher:
         self._stop_seconds = settings.drain_seconds + 5
         self._end = threading.Event()
         self._keepers = {
-            name: _Keeper(_command(name, module, settings), self._end, self._stop_seconds)
+            name: _Supervisor(_command(name, module, settings), self._end, self._stop_seconds)
             for name, module in modules.items()
         }
 
@@ -80,7 +80,7 @@ class LocalLauncher:
         keeper = self._keepers.get(name)
         return None if keeper is None else keeper.service
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.service(backend) or Service(
             name=backend, missing=True, message=f"No {backend} trainer is configured."
@@ -88,12 +88,12 @@ class LocalLauncher:
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
-        return self.place(backend, run_id, attempt, size)
+        return self.ensure(backend, run_id, attempt, size)
 
     def release(self, run_id: str, attempt: int) -> None:
         """Do nothing: the trainer stays (see `Launcher`)."""
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
         """Do nothing: no answer here says `waiting` (see `Launcher`)."""
 
     def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
@@ -101,7 +101,7 @@ class LocalLauncher:
         return True
 
 
-class _Keeper(threading.Thread):
+class _Supervisor(threading.Thread):
     """Keeps one service running."""
 
     def __init__(self, command: Command, end: threading.Event, stop_seconds: float) -> None:

@@ -22,8 +22,8 @@ from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
-from cellsparse_orchestrator.runs.decisions import Outcome
-from cellsparse_orchestrator.runs.transitions import Attempt
+from cellsparse_orchestrator.runs.decisions import AttemptOutcome
+from cellsparse_orchestrator.runs.transitions import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _GONE = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long to wait for what, in seconds."""
 
     start: float
@@ -50,7 +50,7 @@ class Patience:
     """For a trainer to end an attempt."""
 
 
-class Follower(threading.Thread):
+class AttemptWatcher(threading.Thread):
     """Drives one attempt.
 
     It ends with an `outcome`; or without one, when it was told to let go or could not store what it heard: then the
@@ -69,22 +69,22 @@ class Follower(threading.Thread):
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: RunAttempt,
         launcher: Launcher,
-        patience: Patience,
+        timeouts: Timeouts,
         *,
-        store: Callable[[Attempt, trainer_pb2.TrainingEvent], None],
-        accepted: Callable[[Attempt, dict[str, str]], None],
-        waits: Callable[[Attempt, str], None],
+        store: Callable[[RunAttempt, trainer_pb2.TrainingEvent], None],
+        accepted: Callable[[RunAttempt, dict[str, str]], None],
+        waits: Callable[[RunAttempt, str], None],
         news: Callable[[], None],
     ) -> None:
         super().__init__(name=f"follow-{attempt.run_id}", daemon=True)
         self.attempt = attempt
-        self.outcome: Outcome | None = None
+        self.outcome: AttemptOutcome | None = None
         self.finished = False
         self.no_room = False
         self._launcher = launcher
-        self._patience = patience
+        self._timeouts = timeouts
         self._store = store
         self._accepted = accepted
         self._waits = waits
@@ -97,7 +97,7 @@ class Follower(threading.Thread):
         self._call: grpc.Future | None = None
         self._news = threading.Event()
         self._stopping = threading.Event()
-        self._letting_go = threading.Event()
+        self._detaching = threading.Event()
 
     @property
     def stopping(self) -> bool:
@@ -110,9 +110,9 @@ class Follower(threading.Thread):
         self._news.set()
         self._interrupt_stream()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """End this thread soon and leave the attempt as it is."""
-        self._letting_go.set()
+        self._detaching.set()
         self._news.set()
         self._interrupt_stream()
 
@@ -131,31 +131,31 @@ class Follower(threading.Thread):
                 self.no_room = False
                 self._tell()
 
-    def _drive(self) -> Outcome | None:
-        self._launcher.notify(self.attempt.run_id, self.attempt.number, self._news.set)
+    def _drive(self) -> AttemptOutcome | None:
+        self._launcher.subscribe(self.attempt.run_id, self.attempt.number, self._news.set)
         # An attempt with stored events was accepted before; asking again would be right, too, but slower.
         if not self._after:
             refused = self._start_attempt()
-            if refused is not None or self._letting_go.is_set():
+            if refused is not None or self._detaching.is_set():
                 return refused
         return self._listen()
 
-    def _start_attempt(self) -> Outcome | None:
+    def _start_attempt(self) -> AttemptOutcome | None:
         """Ask the trainer to start, until it has accepted; return an outcome if that will not happen."""
-        deadline = time.monotonic() + self._patience.start
+        deadline = time.monotonic() + self._timeouts.start
         problem = f"The {self.attempt.backend} trainer did not come up."
         asked, said = False, ""
         while self._look_again():
             if self._stopping.is_set():
-                return self._listen() if asked else Outcome(state=run_states.CANCELLED)
-            place = self._launcher.place(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
+                return self._listen() if asked else AttemptOutcome(state=run_states.CANCELLED)
+            place = self._launcher.ensure(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
             if place.missing:
                 return _failed(place.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, place.message)
             if place.no_room != self.no_room:
                 self.no_room = place.no_room
                 self._tell()
             if place.waiting:
-                deadline = time.monotonic() + self._patience.start
+                deadline = time.monotonic() + self._timeouts.start
                 if place.message != said:
                     said = place.message
                     self._waits(self.attempt, said)
@@ -199,7 +199,7 @@ class Follower(threading.Thread):
                 versions = versions or dict(_describe(stub).versions)
         return versions
 
-    def _listen(self) -> Outcome | None:
+    def _listen(self) -> AttemptOutcome | None:
         """Store the attempt's events until its last one, through short breaks of the stream."""
         broken_since = time.monotonic()
         while self._look_again():
@@ -218,7 +218,7 @@ class Follower(threading.Thread):
                 broken_since = time.monotonic()
             # A service that only comes up, seen for the first time by this follower, may still know the attempt.
             starting = not self._heard and not place.address
-            if time.monotonic() - broken_since > (self._patience.start if starting else self._patience.lost):
+            if time.monotonic() - broken_since > (self._timeouts.start if starting else self._timeouts.lost):
                 return self._lost("it does not answer any more" if place.address else place.message)
             self._pause(place)
         return None
@@ -226,31 +226,33 @@ class Follower(threading.Thread):
     def _look_again(self) -> bool:
         """Forget old news, before anything is looked at; return whether there is anything to look at still."""
         self._news.clear()
-        return not self._letting_go.is_set()
+        return not self._detaching.is_set()
 
     def _pause(self, place: Service) -> None:
         """Wait until asking again makes sense."""
         self._news.wait(place.again_seconds if place.waiting else _PAUSE_SECONDS)
 
-    def _stream(self, address: str) -> Outcome | None:
+    def _stream(self, address: str) -> AttemptOutcome | None:
         """Store events as they come; return the outcome, None if the stream breaks before the last event."""
         request = trainer_pb2.WatchTrainingRequest(
             run_id=self.attempt.run_id, attempt=self.attempt.number, after_sequence=self._after
         )
         # The stream lasts as long as the training: keepalive pings of the channel notice a peer that is gone.
-        timeout = self._patience.stop if self._asked_to_end else None
+        timeout = self._timeouts.stop if self._asked_to_end else None
         try:
             with open_channel(address) as channel:
                 call = trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=timeout)
                 with self._lock:
                     self._call = call
-                if self._letting_go.is_set() or (self._stopping.is_set() and not self._asked_to_end):
+                if self._detaching.is_set() or (self._stopping.is_set() and not self._asked_to_end):
                     return None
                 for answer in call:
                     self._heard += 1
                     event = answer.event
                     if event.state in run_states.FINAL:
-                        return Outcome(state=event.state, reason=event.reason, message=event.message, event=event)
+                        return AttemptOutcome(
+                            state=event.state, reason=event.reason, message=event.message, event=event
+                        )
                     self._store(self.attempt, event)
                     self._after = event.sequence
         except grpc.RpcError as rpc_error:
@@ -261,7 +263,7 @@ class Follower(threading.Thread):
                 return _failed(_reason(error), error.message)
         return None
 
-    def _explained(self, outcome: Outcome, others: Sequence[str]) -> Outcome:
+    def _explained(self, outcome: AttemptOutcome, others: Sequence[str]) -> AttemptOutcome:
         """Return the outcome with the reason of the node where it lies.
 
         A training on several nodes is followed on the first one, which of a process that failed on another one only
@@ -296,7 +298,7 @@ class Follower(threading.Thread):
         request = trainer_pb2.StopTrainingRequest(run_id=self.attempt.run_id, attempt=self.attempt.number)
         try:
             with open_channel(address) as channel:
-                trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=self._patience.stop)
+                trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=self._timeouts.stop)
         except grpc.RpcError as error:
             _LOG.warning("the trainer did not confirm the end of the attempt: %s", from_rpc_error(error).message)
 
@@ -305,7 +307,7 @@ class Follower(threading.Thread):
             if self._call is not None:
                 self._call.cancel()
 
-    def _lost(self, what: str) -> Outcome:
+    def _lost(self, what: str) -> AttemptOutcome:
         sentence = f"The {self.attempt.backend} trainer was lost during attempt {self.attempt.number}: {what}"
         return _failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")
 
@@ -315,8 +317,8 @@ def _describe(stub: trainer_pb2_grpc.TrainerServiceStub) -> trainer_pb2.Describe
     return answer
 
 
-def _failed(reason: int, message: str) -> Outcome:
-    return Outcome(state=run_states.FAILED, reason=reason, message=message)
+def _failed(reason: int, message: str) -> AttemptOutcome:
+    return AttemptOutcome(state=run_states.FAILED, reason=reason, message=message)
 
 
 def _is_away(error: CellsparseError) -> bool:

@@ -14,7 +14,7 @@ class Action(Enum):
     """Nothing to do now."""
     BEGIN = auto()
     """Write down the next attempt, then follow it."""
-    FOLLOW = auto()
+    WATCH = auto()
     """Follow the newest attempt: start it at its trainer if need be, and store its events."""
     STOP = auto()
     """Ask the trainer to end the attempt."""
@@ -25,7 +25,7 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class AttemptOutcome:
     """How an attempt ended."""
 
     state: int
@@ -50,15 +50,15 @@ class Facts:
     interruptions: int = 0
     """Attempts that do not count against `max_attempts`."""
     cancel_requested: bool = False
-    place_free: bool = False
+    slot_free: bool = False
     """QUEUED: it is this run's turn."""
     pause_over: bool = False
     """RETRYING: the pause has passed."""
-    followed: bool = False
+    watched: bool = False
     """Somebody follows the newest attempt."""
     stopping: bool = False
     """Its trainer has been asked to end it."""
-    outcome: Outcome | None = None
+    outcome: AttemptOutcome | None = None
     """How the newest attempt ended, if it has."""
 
 
@@ -85,16 +85,16 @@ def decide(facts: Facts) -> Decision:
     if facts.state in (run_states.QUEUED, run_states.RETRYING):
         if facts.cancel_requested:
             return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
-        ready = facts.place_free if facts.state == run_states.QUEUED else facts.pause_over
+        ready = facts.slot_free if facts.state == run_states.QUEUED else facts.pause_over
         return Decision(action=Action.BEGIN) if ready else _WAIT
-    if not facts.followed:
-        return Decision(action=Action.FOLLOW)
+    if not facts.watched:
+        return Decision(action=Action.WATCH)
     if facts.cancel_requested and not facts.stopping:
         return Decision(action=Action.STOP)
     return _WAIT
 
 
-def _after_attempt(facts: Facts, outcome: Outcome) -> Decision:
+def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
     if outcome.state == run_states.SUCCEEDED:
         return Decision(action=Action.END, state=run_states.SUCCEEDED, message=outcome.message)
     if facts.cancel_requested:

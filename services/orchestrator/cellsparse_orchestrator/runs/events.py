@@ -11,7 +11,7 @@ from cellsparse_orchestrator.db.tables import EventRow, RunRow
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 
-class Bell:
+class Notifier:
     """Wakes threads that wait for news; a ring that nobody waits for is not lost.
 
     Args:
@@ -34,12 +34,12 @@ class Bell:
         """Whether the service is ending and nobody should wait any more."""
         return self._closed
 
-    def last(self, topic: str) -> int:
+    def version(self, topic: str) -> int:
         """Return which ring was the topic's last; read it before looking for news, and give it to `wait`."""
         with self._condition:
             return self._last.get(topic, self._forgotten)
 
-    def ring(self, *topics: str) -> None:
+    def notify(self, *topics: str) -> None:
         """Say that there is news on topics (run ids, or any other names)."""
         with self._condition:
             for topic in topics:
@@ -82,7 +82,7 @@ def add_event(session: Session, run: RunRow, training: trainer_pb2.TrainingEvent
             state=run.state,
             attempt=run.attempts,
             reason=run.reason,
-            message=run.message if own or run.state in _TOLD else "",
+            message=run.message if own or run.state in _WITH_MESSAGE else "",
             training=None if training is None else training.SerializeToString(),
         )
     )
@@ -99,7 +99,7 @@ def read_events(session: Session, run_id: str, after: int, most: int) -> list[or
     return [_to_proto(row) for row in session.scalars(query)]
 
 
-_TOLD = frozenset(run_states.state_name(state) for state in (*run_states.FINAL, run_states.RETRYING))
+_WITH_MESSAGE = frozenset(run_states.state_name(state) for state in (*run_states.FINAL, run_states.RETRYING))
 
 
 def _to_proto(row: EventRow) -> orchestrator_pb2.RunEvent:

@@ -13,11 +13,11 @@ from cellsparse_common.errors import AlreadyExists, NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import now, optional_timestamp, timestamp
-from cellsparse_orchestrator.db.group_commit import Together
+from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import RunRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.runs.events import Bell, add_event, read_events
+from cellsparse_orchestrator.runs.events import Notifier, add_event, read_events
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 DEFAULT_ATTEMPTS = 3
@@ -35,7 +35,7 @@ _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class RunFilter:
     """Which runs to list; an empty field admits all."""
 
     states: Sequence[int] = ()
@@ -45,7 +45,7 @@ class Filter:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Asked:
+class _RunToAdd:
     """A run to be queued."""
 
     run_id: str
@@ -58,11 +58,11 @@ class _Asked:
 class Runs:
     """The table of runs, from the clients' side."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
         # Many may be asked for at once, while one writer is let in at a time.
-        self._adding = Together(self._insert, _MOST_AT_ONCE)
+        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
 
     def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
         """Return the run that an earlier call with this `request_id` made, None if there was no such call.
@@ -81,7 +81,7 @@ class Runs:
                     f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
                     "request_id",
                 )
-            return _Line(session).to_proto(row)
+            return _QueueView(session).to_proto(row)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that another call with its `request_id` has queued meanwhile.
@@ -91,19 +91,19 @@ class Runs:
             AlreadyExists: The other call asked for something else.
             Unavailable: The database is locked, full or unreachable.
         """
-        asked = _Asked(run_id=run_id, name=name, request=request)
+        asked = _RunToAdd(run_id=run_id, name=name, request=request)
         try:
-            self._adding.hand_in(asked, _ADD_SECONDS)
+            self._adding.submit(asked, _ADD_SECONDS)
         except IntegrityError:
             known = self.find_request(request)
             if known is None:
                 raise
             return known
         assert asked.run is not None
-        self._bell.ring(RECONCILER)
+        self._notifier.notify(RECONCILER)
         return asked.run
 
-    def _row(self, asked: _Asked) -> RunRow:
+    def _row(self, asked: _RunToAdd) -> RunRow:
         request = asked.request
         return RunRow(
             id=asked.run_id,
@@ -127,12 +127,12 @@ class Runs:
             validation=b"",
         )
 
-    def _insert(self, several: Sequence[_Asked]) -> None:
+    def _insert(self, several: Sequence[_RunToAdd]) -> None:
         """Queue runs in one transaction."""
         with self._database.write() as session:
             for dataset_id in sorted({asked.request.dataset_id for asked in several}):
                 find_dataset(session, dataset_id, lock=True)
-            line = _Line(session)
+            line = _QueueView(session)
             for asked in several:
                 row = self._row(asked)
                 session.add(row)
@@ -144,9 +144,9 @@ class Runs:
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
         with self._database.read() as session:
-            return _Line(session).to_proto(find_run(session, run_id))
+            return _QueueView(session).to_proto(find_run(session, run_id))
 
-    def page(self, page: common_pb2.PageRequest, chosen: Filter) -> tuple[list[orchestrator_pb2.Run], str]:
+    def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
         before = decode_token("runs", page.page_token)
         query = select(RunRow).order_by(RunRow.number.desc()).limit(page_size(page) + 1)
@@ -161,7 +161,7 @@ class Runs:
         with self._database.read() as session:
             rows = list(session.scalars(query))
             shown = rows[: page_size(page)]
-            line = _Line(session)
+            line = _QueueView(session)
             runs = [line.to_proto(row) for row in shown]
         return runs, encode_token("runs", shown[-1].number) if len(rows) > len(shown) else ""
 
@@ -183,10 +183,10 @@ class Runs:
                 add_event(session, row)
             elif row.state not in _FINAL and not row.cancel_requested:
                 row.cancel_requested, row.message = True, "Being cancelled."
-            run = _Line(session).to_proto(row)
-        self._bell.ring(run_id)
-        self._bell.ring(RECONCILER)
-        self._bell.ring(STUDIES)
+            run = _QueueView(session).to_proto(row)
+        self._notifier.notify(run_id)
+        self._notifier.notify(RECONCILER)
+        self._notifier.notify(STUDIES)
         return run
 
     def count_states(self) -> dict[str, int]:
@@ -210,7 +210,7 @@ def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
     return row
 
 
-class _Line:
+class _QueueView:
     """The queue as one transaction sees it."""
 
     def __init__(self, session: Session) -> None:

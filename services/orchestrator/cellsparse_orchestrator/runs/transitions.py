@@ -13,12 +13,12 @@ from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.models import add_model
 from cellsparse_orchestrator.clock import now
-from cellsparse_orchestrator.db.group_commit import Together
+from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
+from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
+from cellsparse_orchestrator.runs.events import Notifier, add_event
 from cellsparse_orchestrator.runs.metrics import RunMetrics
-from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
-from cellsparse_orchestrator.runs.events import Bell, add_event
 from cellsparse_orchestrator.runs.queries import RECONCILER, STUDIES, find_run, parse_settings
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
@@ -50,7 +50,7 @@ _MOST_EVENTS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class RunAttempt:
     """One attempt of a run: all that its trainer needs to know, and how much of it is known here."""
 
     run_id: str
@@ -62,11 +62,11 @@ class Attempt:
     """Sequence number of the trainer's newest event that is stored."""
 
 
-Told = tuple[Attempt, trainer_pb2.TrainingEvent]
+ReportedEvent = tuple[RunAttempt, trainer_pb2.TrainingEvent]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unfinished:
+class UnfinishedRun:
     """A run that has not ended."""
 
     run_id: str
@@ -78,17 +78,17 @@ class Unfinished:
     retry_at: datetime | None
 
 
-class Progress:
+class RunTransitions:
     """Moves runs from state to state.
 
     Attributes:
         metrics: What is counted of that.
     """
 
-    def __init__(self, database: Database, bell: Bell, metrics: RunMetrics | None = None) -> None:
+    def __init__(self, database: Database, notifier: Notifier, metrics: RunMetrics | None = None) -> None:
         self._database = database
-        self._bell = bell
-        self._events = Together(self._store_events, _MOST_EVENTS)
+        self._notifier = notifier
+        self._events = GroupCommit(self._store_events, _MOST_EVENTS)
         self.metrics = metrics or RunMetrics(CollectorRegistry())
 
     def confirm_owner(self) -> None:
@@ -100,7 +100,7 @@ class Progress:
         """
         self._database.confirm_owner()
 
-    def active(self) -> list[Unfinished]:
+    def active(self) -> list[UnfinishedRun]:
         """Return the runs that hold a place."""
         with self._database.read() as session:
             return _unfinished(session.execute(_LOOK.where(RunRow.state.in_(_ACTIVE))))
@@ -112,7 +112,7 @@ class Progress:
             rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(going)))
             return {(run_id, number) for run_id, number in rows}
 
-    def next_in_line(self, places: int, but_not: Collection[str] = ()) -> list[Unfinished]:
+    def next_in_line(self, places: int, but_not: Collection[str] = ()) -> list[UnfinishedRun]:
         """Return the queued runs whose turn it is, at most `places`, without those of some backends."""
         if places <= 0:
             return []
@@ -122,7 +122,7 @@ class Progress:
         with self._database.read() as session:
             return _unfinished(session.execute(query))
 
-    def begin_attempt(self, run_id: str) -> Attempt | None:
+    def begin_attempt(self, run_id: str) -> RunAttempt | None:
         """Write down a run's next attempt before any trainer hears of it; None if the run has ended meanwhile."""
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
@@ -139,16 +139,16 @@ class Progress:
             waited = (now() - row.created_at).total_seconds()
         if found.number == 1:
             self.metrics.queue.observe(waited)
-        self._bell.ring(run_id)
+        self._notifier.notify(run_id)
         return found
 
-    def newest_attempt(self, run_id: str) -> Attempt:
+    def newest_attempt(self, run_id: str) -> RunAttempt:
         """Return a run's newest attempt, to be followed from where its stored events end."""
         with self._database.read() as session:
             row = find_run(session, run_id)
             return _attempt(row, _find_attempt(session, row))
 
-    def waits(self, attempt: Attempt, message: str) -> None:
+    def waits(self, attempt: RunAttempt, message: str) -> None:
         """Say what an attempt that has not begun to train waits for; the same sentence twice changes nothing."""
         with self._database.write() as session:
             row = find_run(session, attempt.run_id, lock=True)
@@ -160,13 +160,13 @@ class Progress:
                 return
             row.message = message
             add_event(session, row)
-        self._bell.ring(attempt.run_id)
+        self._notifier.notify(attempt.run_id)
 
-    def store_event(self, attempt: Attempt, event: trainer_pb2.TrainingEvent) -> None:
+    def store_event(self, attempt: RunAttempt, event: trainer_pb2.TrainingEvent) -> None:
         """Store an event of a trainer that does not end the attempt; one that is stored already changes nothing."""
-        self._events.hand_in((attempt, event), _STORE_SECONDS)
+        self._events.submit((attempt, event), _STORE_SECONDS)
 
-    def _store_events(self, told: Sequence[Told]) -> None:
+    def _store_events(self, told: Sequence[ReportedEvent]) -> None:
         """Store events of several attempts in one transaction."""
         run_ids = sorted({attempt.run_id for attempt, _ in told})
         with self._database.write() as session:
@@ -177,9 +177,9 @@ class Progress:
                 if row is None:
                     raise NotFound(f"There is no run {attempt.run_id!r}.")
                 _store_event(session, row, found[attempt.run_id], attempt, event)
-        self._bell.ring(*run_ids)
+        self._notifier.notify(*run_ids)
 
-    def end_attempt(self, run_id: str, outcome: Outcome, decision: Decision, pause_seconds: float) -> None:
+    def end_attempt(self, run_id: str, outcome: AttemptOutcome, decision: Decision, pause_seconds: float) -> None:
         """Store how the newest attempt ended and what becomes of the run.
 
         Args:
@@ -203,9 +203,9 @@ class Progress:
                 add_model(session, row, outcome.event)
             backend = row.backend
         self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
-        self._bell.ring(run_id)
-        self._bell.ring(RECONCILER)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(run_id)
+        self._notifier.notify(RECONCILER)
+        self._notifier.notify(STUDIES)
 
     def end_run(self, run_id: str, decision: Decision) -> None:
         """End a run that has no attempt going on, unless it has ended meanwhile."""
@@ -215,8 +215,8 @@ class Progress:
                 return
             _conclude(row, decision, 0.0)
             add_event(session, row)
-        self._bell.ring(run_id)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(run_id)
+        self._notifier.notify(STUDIES)
 
     def interrupt(self, run_id: str, message: str) -> None:
         """End a run's newest attempt because the system stops in good order; it does not count as a failure."""
@@ -239,11 +239,11 @@ class Progress:
             add_event(session, row)
             backend = row.backend
         self.metrics.attempt_ended(backend, run_states.FAILED, common_pb2.FAILURE_REASON_EVICTED)
-        self._bell.ring(run_id)
+        self._notifier.notify(run_id)
 
 
 def _store_event(
-    session: Session, row: RunRow, newest: AttemptRow, attempt: Attempt, event: trainer_pb2.TrainingEvent
+    session: Session, row: RunRow, newest: AttemptRow, attempt: RunAttempt, event: trainer_pb2.TrainingEvent
 ) -> None:
     if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
         return
@@ -290,8 +290,8 @@ def _find_attempt(session: Session, row: RunRow) -> AttemptRow:
     return session.get_one(AttemptRow, (row.id, row.attempts))
 
 
-def _attempt(row: RunRow, attempt: AttemptRow) -> Attempt:
-    return Attempt(
+def _attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
+    return RunAttempt(
         run_id=row.id,
         number=attempt.number,
         backend=row.backend,
@@ -301,9 +301,9 @@ def _attempt(row: RunRow, attempt: AttemptRow) -> Attempt:
     )
 
 
-def _unfinished(rows: Iterable[Any]) -> list[Unfinished]:
+def _unfinished(rows: Iterable[Any]) -> list[UnfinishedRun]:
     return [
-        Unfinished(
+        UnfinishedRun(
             run_id=row.id,
             state=run_states.state_number(row.state),
             attempts=row.attempts,

@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.runs.attempt_watcher import Follower, Patience
-from cellsparse_orchestrator.runs.transitions import Attempt
+from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Timeouts
+from cellsparse_orchestrator.runs.transitions import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED
@@ -49,30 +49,30 @@ class Places:
     def __init__(self, hosts):
         self._service = Service(name="unet", address=hosts[0], hosts=tuple(hosts))
 
-    def place(self, *_):
+    def ensure(self, *_):
         return self._service
 
-    find = place
+    find = ensure
 
-    def notify(self, *_):
+    def subscribe(self, *_):
         pass
 
 
 def outcome(hosts):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
-    attempt = Attempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
-    follower = Follower(
+    attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
+    watcher = AttemptWatcher(
         attempt,
         Places(hosts),
-        Patience(start=SECONDS, lost=SECONDS, stop=SECONDS),
+        Timeouts(start=SECONDS, lost=SECONDS, stop=SECONDS),
         store=lambda *_: None,
         accepted=lambda *_: None,
         waits=lambda *_: None,
         news=lambda: None,
     )
-    follower.start()
-    follower.join(SECONDS)
-    return follower.outcome
+    watcher.start()
+    watcher.join(SECONDS)
+    return watcher.outcome
 
 
 @pytest.fixture

@@ -3,47 +3,47 @@
 import threading
 import time
 
-from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.runs.events import Notifier
 
 SECONDS = 10.0
 
 
-def waits(bell, topic, seen, seconds=0.05):
+def waits(notifier, topic, seen, seconds=0.05):
     """Whether somebody who saw a ring still waits for the next one after some time."""
     began = time.monotonic()
-    bell.wait(topic, seen, seconds)
+    notifier.wait(topic, seen, seconds)
     return time.monotonic() - began >= seconds
 
 
 def test_a_ring_between_looking_and_waiting_is_not_lost():
-    bell = Bell()
-    seen = bell.last("a")
-    bell.ring("b")
-    assert waits(bell, "a", seen)
-    bell.ring("a")
-    assert not waits(bell, "a", seen, SECONDS)
-    assert waits(bell, "a", bell.last("a"))
+    notifier = Notifier()
+    seen = notifier.version("a")
+    notifier.notify("b")
+    assert waits(notifier, "a", seen)
+    notifier.notify("a")
+    assert not waits(notifier, "a", seen, SECONDS)
+    assert waits(notifier, "a", notifier.version("a"))
 
 
 def test_a_ring_wakes_who_waits():
-    bell = Bell()
-    seen = bell.last("a")
-    threading.Timer(0.05, bell.ring, ("a",)).start()
-    assert not waits(bell, "a", seen, SECONDS)
+    notifier = Notifier()
+    seen = notifier.version("a")
+    threading.Timer(0.05, notifier.notify, ("a",)).start()
+    assert not waits(notifier, "a", seen, SECONDS)
 
 
 def test_topics_are_forgotten_but_no_ring_is_lost():
-    bell = Bell(most_topics=10)
-    never, early = bell.last("late"), bell.last("early")
-    bell.ring("early")
+    notifier = Notifier(most_topics=10)
+    never, early = notifier.version("late"), notifier.version("early")
+    notifier.notify("early")
     for number in range(1000):
-        bell.ring(f"run-{number}")
-        bell.ring("kept")
-    assert len(bell._last) <= 10
-    assert not waits(bell, "early", early, SECONDS)
-    seen = bell.last("early")
-    assert waits(bell, "early", seen)
-    bell.ring("late")
+        notifier.notify(f"run-{number}")
+        notifier.notify("kept")
+    assert len(notifier._last) <= 10
+    assert not waits(notifier, "early", early, SECONDS)
+    seen = notifier.version("early")
+    assert waits(notifier, "early", seen)
+    notifier.notify("late")
     for number in range(20):
-        bell.ring(f"other-{number}")
-    assert not waits(bell, "late", never, SECONDS)
+        notifier.notify(f"other-{number}")
+    assert not waits(notifier, "late", never, SECONDS)

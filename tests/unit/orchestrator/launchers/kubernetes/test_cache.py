@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 
 NAMES, GROUPS = st.sampled_from("abcd"), st.sampled_from("xyz")
 
@@ -27,7 +27,7 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, max_size=20))
 def test_groups_hold_exactly_the_objects(steps):
     told = []
-    mirror, wanted = Mirror(group_of, told.append), {}
+    mirror, wanted = ObjectCache(group_of, told.append), {}
     for kind, what in steps:
         before = dict(wanted)
         if kind == "put":
@@ -56,7 +56,7 @@ def test_groups_hold_exactly_the_objects(steps):
 
 
 def test_a_group_is_sorted_by_age():
-    mirror = Mirror(group_of, lambda _: None)
+    mirror = ObjectCache(group_of, lambda _: None)
     mirror.put(pod("a", "x", "2026-01-01T00:00:09Z"))
     mirror.put(pod("b", "x", "2026-01-01T00:00:01Z"))
     assert [one["metadata"]["name"] for one in mirror.group("x")] == ["b", "a"]

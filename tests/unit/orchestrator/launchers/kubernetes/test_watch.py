@@ -9,8 +9,8 @@ from kubernetes import client
 from support.kubernetes_api import event, serving_api, thing
 
 from cellsparse_orchestrator.launchers.kubernetes import watch
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
+from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ class Copy:
     def __init__(self, url):
         self.told = []
         self.changed = threading.Condition()
-        self.mirror = Mirror(lambda one: one["metadata"]["name"], self._tell)
+        self.mirror = ObjectCache(lambda one: one["metadata"]["name"], self._tell)
         core = client.CoreV1Api(client.ApiClient(client.Configuration(host=url)))
-        self.watch = Watched("pods", partial(core.list_namespaced_pod, "ns"), _digest, self.mirror)
+        self.watch = ResourceWatch("pods", partial(core.list_namespaced_pod, "ns"), _digest, self.mirror)
 
     def _tell(self, name):
         with self.changed:
