@@ -10,8 +10,8 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
-from cellsparse_orchestrator.runs.events import Notifier
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
@@ -165,5 +165,5 @@ def test_a_dataset_is_deleted_or_used(tables):
 def test_sentences_of_others_may_hold_anything(tables):
     run = tables.add_run()
     attempt = tables.transitions.begin_attempt(run.id)
-    tables.transitions.waits(attempt, "a \0 in a log, \N{SNOWMAN}")
+    tables.transitions.set_waiting(attempt, "a \0 in a log, \N{SNOWMAN}")
     assert tables.runs.get(run.id).message == "a \N{REPLACEMENT CHARACTER} in a log, \N{SNOWMAN}"

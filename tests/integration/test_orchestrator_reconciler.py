@@ -14,8 +14,8 @@ from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
-from cellsparse_orchestrator.runs.events import Notifier
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.transitions import RunTransitions
@@ -51,7 +51,7 @@ class System:
             self.notifier,
             limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
             timeouts=Timeouts(start=2.0, lost=0.5, stop=2.0),
-            accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
+            on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
 

@@ -18,8 +18,8 @@ from cellsparse_orchestrator.home import spool_folder, tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
-from cellsparse_orchestrator.runs.events import Notifier
 from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
@@ -81,7 +81,7 @@ class Application:
                 slots=settings.slots, first_pause=settings.retry_seconds, longest_pause=settings.retry_limit_seconds
             ),
             timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
-            accepted=self._complete_spec,
+            on_accepted=self._complete_spec,
         )
         self._orchestrator = OrchestratorServicer(
             settings,

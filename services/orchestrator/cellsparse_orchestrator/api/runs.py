@@ -24,7 +24,7 @@ from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.events import Notifier
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable

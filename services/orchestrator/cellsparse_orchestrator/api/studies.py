@@ -10,7 +10,7 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument, Unavailab
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.events import Notifier
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.studies import report, states
 from cellsparse_orchestrator.studies.actions import MEMBERS_CSV, REPORT_JSON

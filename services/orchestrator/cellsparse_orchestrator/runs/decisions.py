@@ -1,4 +1,4 @@
-"""What to do next with one run: a pure function of what is known about it."""
+"""Decide what to do next with one run: a pure function of the facts known about it."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,9 +13,9 @@ class Action(Enum):
     WAIT = auto()
     """Nothing to do now."""
     BEGIN = auto()
-    """Write down the next attempt, then follow it."""
+    """Record the next attempt, then watch it."""
     WATCH = auto()
-    """Follow the newest attempt: start it at its trainer if need be, and store its events."""
+    """Watch the newest attempt: start it at its trainer if necessary, and store its events."""
     STOP = auto()
     """Ask the trainer to end the attempt."""
     RETRY = auto()
@@ -35,7 +35,7 @@ class AttemptOutcome:
     message: str = ""
     """A sentence for people."""
     event: trainer_pb2.TrainingEvent | None = None
-    """The trainer's last event, not stored yet; None if the trainer could not say."""
+    """The trainer's last event, not stored yet; None if the trainer did not send one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +48,23 @@ class Facts:
     """Attempts begun."""
     max_attempts: int = 1
     interruptions: int = 0
-    """Attempts that do not count against `max_attempts`."""
+    """Attempts ended by an orderly shutdown; they do not count against `max_attempts`."""
     cancel_requested: bool = False
     slot_free: bool = False
-    """QUEUED: it is this run's turn."""
+    """QUEUED: a slot is free and this run is next."""
     pause_over: bool = False
-    """RETRYING: the pause has passed."""
+    """RETRYING: the pause before the next attempt is over."""
     watched: bool = False
-    """Somebody follows the newest attempt."""
+    """A watcher follows the newest attempt."""
     stopping: bool = False
-    """Its trainer has been asked to end it."""
+    """The trainer has been asked to end the newest attempt."""
     outcome: AttemptOutcome | None = None
-    """How the newest attempt ended, if it has."""
+    """How the newest attempt ended; None while it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to do."""
+    """What to do with a run."""
 
     action: Action
     state: int = common_pb2.RUN_STATE_UNSPECIFIED
@@ -101,7 +101,7 @@ def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
         return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
     reason, message = outcome.reason, outcome.message
     if outcome.state == run_states.CANCELLED:
-        # Nobody here asked for it: the trainer was told to end by somebody else.
+        # We did not ask for it, so somebody else ended the trainer.
         reason = common_pb2.FAILURE_REASON_LOST
         message = message or "The trainer ended the attempt without being asked to."
     failures = facts.attempts - facts.interruptions

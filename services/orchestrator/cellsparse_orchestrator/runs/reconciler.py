@@ -1,4 +1,4 @@
-"""The loop that brings what is so nearer to what is wanted: reads runs from SQL, decides, acts."""
+"""The reconciler of runs: a loop that reads runs from the database, decides what they need, and acts."""
 
 import logging
 import threading
@@ -10,16 +10,15 @@ from cellsparse_common.errors import CellsparseError
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Timeouts
+from cellsparse_orchestrator.notifier import RECONCILER, Notifier
+from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
-from cellsparse_orchestrator.runs.events import Notifier
-from cellsparse_orchestrator.runs.queries import RECONCILER
 from cellsparse_orchestrator.runs.transitions import RunAttempt, RunTransitions, UnfinishedRun
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
 _REST_SHARE, _LONGEST_REST = 50.0, 5.0
-"""With very many runs a look takes long; without news, the loop then rests this many times as long, to a limit."""
+"""With very many runs a pass takes long. Without news the loop then rests this many times as long, up to a limit."""
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
@@ -27,7 +26,7 @@ _SWEEP_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much at once, and how often again."""
+    """How many runs train at once, and how soon a failed one is retried."""
 
     slots: int
     """Runs that train at the same time."""
@@ -38,15 +37,15 @@ class Limits:
 
 
 class RunReconciler(threading.Thread):
-    """Owns the followers of all attempts.
+    """Owns the watchers of all attempts.
 
     Args:
-        progress: The runs.
+        transitions: The runs.
         launcher: Knows the trainers.
-        bell: Wakes the loop.
-        limits: How much at once, and how often again.
-        patience: How long followers wait.
-        accepted: Called with the trainer's versions when a trainer has accepted an attempt.
+        notifier: Wakes the loop.
+        limits: How many runs train at once, and how soon a failed one is retried.
+        timeouts: How long watchers wait.
+        on_accepted: Called with the trainer's versions when a trainer has accepted an attempt.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class RunReconciler(threading.Thread):
         *,
         limits: Limits,
         timeouts: Timeouts,
-        accepted: Callable[[RunAttempt, dict[str, str]], None],
+        on_accepted: Callable[[RunAttempt, dict[str, str]], None],
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._transitions = transitions
@@ -65,7 +64,7 @@ class RunReconciler(threading.Thread):
         self._notifier = notifier
         self._limits = limits
         self._timeouts = timeouts
-        self._accepted = accepted
+        self._on_accepted = on_accepted
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._next_sweep = 0.0
@@ -80,12 +79,12 @@ class RunReconciler(threading.Thread):
                 with self._transitions.metrics.reconcile.time():
                     wait = self.step()
             except CellsparseError as error:
-                _LOG.warning("the runs cannot be looked after now: %s", error.message)
+                _LOG.warning("the runs cannot be reconciled now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
             self._notifier.wait(RECONCILER, seen, wait)
 
     def stop(self) -> None:
-        """End the loop and let go of all attempts; where the trainers end too, say so in the runs. Idempotent."""
+        """End the loop and detach from all attempts; if the trainers end too, record that in the runs. Idempotent."""
         if self._end.is_set():
             return
         self._end.set()
@@ -103,43 +102,43 @@ class RunReconciler(threading.Thread):
                 self._transitions.interrupt(run.run_id, "The orchestrator was stopped, and its trainers with it.")
 
     def step(self) -> float:
-        """Look at every run that may need something; return how long the next look may wait, seconds."""
+        """Reconcile every unfinished run; return how long the next pass may wait, seconds."""
         began = time.monotonic()
         self._transitions.confirm_owner()
         self._sweep()
         active = self._transitions.active()
         for run in active:
-            self._care_safely(run, slot_free=False)
+            self._reconcile_safely(run, slot_free=False)
         self._forget_all_but({run.run_id for run in active})
         held = sum(run.state in run_states.ACTIVE for run in active)
-        # A GPU that becomes free is for those who wait for one: a younger run's pod might be quicker to take it.
-        crowded = {one.attempt.backend for one in self._watchers.values() if one.no_room}
-        for run in self._transitions.next_in_line(self._limits.slots - held, crowded):
-            self._care_safely(run, slot_free=True)
+        # A GPU that becomes free belongs to the attempts that wait for one. A younger run's pod might take it first.
+        full = {one.attempt.backend for one in self._watchers.values() if one.no_room}
+        for run in self._transitions.next_in_line(self._limits.slots - held, full):
+            self._reconcile_safely(run, slot_free=True)
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
         rest = min(_REST_SHARE * (time.monotonic() - began), _LONGEST_REST)
         return max(0.0, min([max(rest, _LONGEST_WAIT), *pauses]))
 
     def _sweep(self) -> None:
-        """Now and then, let the launcher take back what belongs to no attempt under way."""
+        """Now and then, let the launcher remove what belongs to no attempt under way."""
         if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._transitions.under_way):
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _forget_all_but(self, run_ids: set[str]) -> None:
-        """Drop what is left of runs that have ended."""
+        """Drop the watchers of runs that have ended."""
         for run_id in [run_id for run_id in self._watchers if run_id not in run_ids]:
             self._watchers.pop(run_id).detach()
             self._not_before.pop(run_id, None)
 
-    def _care_safely(self, run: UnfinishedRun, *, slot_free: bool) -> None:
+    def _reconcile_safely(self, run: UnfinishedRun, *, slot_free: bool) -> None:
         try:
-            self._care(run, slot_free=slot_free)
+            self._reconcile(run, slot_free=slot_free)
         except CellsparseError:
             raise  # the database is away: for this run as for all others
-        except Exception:  # noqa: BLE001 - logged whole; one run that cannot be handled must not end the care for others
-            _LOG.exception("run %s cannot be looked after", run.run_id)
+        except Exception:  # noqa: BLE001 - logged whole; one run that cannot be handled must not stop the others
+            _LOG.exception("run %s cannot be reconciled", run.run_id)
 
-    def _care(self, run: UnfinishedRun, *, slot_free: bool) -> None:
+    def _reconcile(self, run: UnfinishedRun, *, slot_free: bool) -> None:
         watcher = self._watchers.get(run.run_id)
         if watcher is not None and watcher.attempt.number != run.attempts:
             watcher = None
@@ -163,7 +162,7 @@ class RunReconciler(threading.Thread):
             if attempt is not None:
                 self._watch(attempt)
         elif decision.action is Action.WATCH:
-            # A follower that could not store what it heard is not replaced at once: the database needs a moment.
+            # Do not replace a watcher that could not store its events at once: the database needs a moment.
             if time.monotonic() >= self._not_before.get(run.run_id, 0.0):
                 self._watch(self._transitions.newest_attempt(run.run_id))
         elif decision.action is Action.STOP:
@@ -189,10 +188,12 @@ class RunReconciler(threading.Thread):
             attempt,
             self._launcher,
             self._timeouts,
-            store=self._transitions.store_event,
-            accepted=self._accepted,
-            waits=self._transitions.waits,
-            news=lambda: self._notifier.notify(RECONCILER),
+            Callbacks(
+                store_event=self._transitions.store_event,
+                accepted=self._on_accepted,
+                waiting=self._transitions.set_waiting,
+                changed=lambda: self._notifier.notify(RECONCILER),
+            ),
         )
         self._watchers[attempt.run_id] = watcher
         watcher.start()

@@ -12,9 +12,9 @@ from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import StudyMemberRow, StudyRow
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.runs.events import Notifier
-from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS, STUDIES
+from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.rows import find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2

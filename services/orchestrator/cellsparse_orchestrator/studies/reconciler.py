@@ -11,8 +11,7 @@ from cellsparse_common.errors import (
     StorageError,
     Unavailable,
 )
-from cellsparse_orchestrator.runs.events import Notifier
-from cellsparse_orchestrator.runs.queries import STUDIES
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.actions import MemberActions
 from cellsparse_orchestrator.studies.decisions import Action, Decision, decide

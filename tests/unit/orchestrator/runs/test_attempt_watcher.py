@@ -1,4 +1,4 @@
-"""An attempt on several nodes is followed on the first one."""
+"""An attempt on several nodes is watched on the first one."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Timeouts
+from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.transitions import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
@@ -43,7 +43,7 @@ class Node(trainer_pb2_grpc.TrainerServiceServicer):
         self._server.stop(0)
 
 
-class Places:
+class FixedNodes:
     """A launcher with the nodes of one attempt."""
 
     def __init__(self, hosts):
@@ -63,12 +63,9 @@ def outcome(hosts):
     attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
     watcher = AttemptWatcher(
         attempt,
-        Places(hosts),
+        FixedNodes(hosts),
         Timeouts(start=SECONDS, lost=SECONDS, stop=SECONDS),
-        store=lambda *_: None,
-        accepted=lambda *_: None,
-        waits=lambda *_: None,
-        news=lambda: None,
+        Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=lambda *_: None, changed=lambda: None),
     )
     watcher.start()
     watcher.join(SECONDS)
@@ -88,7 +85,7 @@ def node():
         one.stop()
 
 
-def test_the_reason_is_that_of_the_node_where_it_lies(node):
+def test_the_reason_comes_from_the_node_where_the_failure_began(node):
     nodes = [node(LOST, "Rank 2 of 3 is gone."), node(LOST, "Rank 0 is gone."), node(MEMORY, "Memory ran out.")]
     found = outcome([one.address for one in nodes])
     assert (found.state, found.reason, found.message) == (FAILED, MEMORY, "Memory ran out.")

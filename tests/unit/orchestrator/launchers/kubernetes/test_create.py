@@ -113,7 +113,7 @@ def test_few_are_made_at_once(cluster):
     made = maker(cluster)
     requests = [JobRequest(run_id=f"run-{number}", backend="unet", attempt=1) for number in range(40)]
     with ThreadPoolExecutor(40) as threads:
-        list(threads.map(made.make, places))
+        list(threads.map(made.make, requests))
     assert len(cluster.made) == 80
     assert 1 < cluster.most_at_once <= 8
 

@@ -300,8 +300,8 @@ def test_prometheus_finds_the_pods_by_their_service():
 
 def test_a_training_on_several_nodes_has_a_pod_for_each():
     template = trainer(gpu=Gpu(count=1), resources={"limits": {"memory": "16Gi"}})
-    place = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(nodes=3))
-    made, plain = (job(one, template, cluster(template), None)["spec"] for one in (place, REQUEST))
+    request = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(nodes=3))
+    made, plain = (job(one, template, cluster(template), None)["spec"] for one in (request, REQUEST))
     assert (made["completions"], made["parallelism"]) == (3, 3)
     assert {**made, "completions": 1, "parallelism": 1} == plain
 
@@ -309,8 +309,8 @@ def test_a_training_on_several_nodes_has_a_pod_for_each():
 def test_each_process_of_a_pod_has_gpus_memory_and_processors_of_its_own():
     asked = {"requests": {"cpu": "500m", "memory": "1.5Gi"}, "limits": {"memory": "16e9", "cpu": 2}}
     template = trainer(gpu=Gpu(count=2), resources=asked, shared_memory="1Gi")
-    place = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(processes=4))
-    pod = job(place, template, cluster(template), None)["spec"]["template"]["spec"]
+    request = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(processes=4))
+    pod = job(request, template, cluster(template), None)["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"] == {
         "requests": {"cpu": "2000m", "memory": "6.0Gi"},
         "limits": {"memory": "64e9", "cpu": "8", "nvidia.com/gpu": "8"},

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from cellsparse_orchestrator.runs.events import Notifier
+from cellsparse_orchestrator.notifier import Notifier
 
 SECONDS = 10.0
 

@@ -10,7 +10,7 @@ from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.runs.events import Notifier
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
