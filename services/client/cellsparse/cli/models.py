@@ -1,6 +1,5 @@
 """`cellsparse models ...`, `predict`, `evaluate` and `export`."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
 from cellsparse.models import MAX_PIXELS
+from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import trainer_pb2
 
@@ -199,7 +199,4 @@ def _write(target: Path, result: npt.NDArray[np.int32] | bytes, spacing: tuple[f
         stack = result.ndim == 3
         label = result.astype(np.uint16) if result.max(initial=0) < 2**16 else result
         result = encode_tiff(label, stack=stack, spacing=spacing if stack else ())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    staging.write_bytes(result)
-    staging.replace(target)
+    replace_file(target, result)
