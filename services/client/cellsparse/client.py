@@ -5,9 +5,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
 
-import numpy as np
-import numpy.typing as npt
-
 from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
@@ -18,6 +15,7 @@ from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle, StudyReport
 from cellsparse.training_settings import sparsify_settings, training_settings
+from cellsparse_common.imaging.types import Labels
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, study_pb2, trainer_pb2
 
 
@@ -370,7 +368,7 @@ class Client:
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
         axes: str = "",
-    ) -> npt.NDArray[np.int32]: ...
+    ) -> Labels: ...
 
     @overload
     def predict(
@@ -393,7 +391,7 @@ class Client:
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
         axes: str = "",
-    ) -> npt.NDArray[np.int32] | bytes:
+    ) -> Labels | bytes:
         """Segment one image.
 
         Args:

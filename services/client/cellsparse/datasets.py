@@ -13,6 +13,7 @@ from cellsparse.errors import Internal
 from cellsparse.items import Item, Items, upload_messages
 from cellsparse_common.datasets import is_stack
 from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.types import Labels
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 __all__ = ["Item", "ItemArrays", "create", "delete", "get", "item_arrays", "items", "listed", "sparsify"]
@@ -31,7 +32,7 @@ class ItemArrays:
     """"train", "val" or "test"."""
     image: npt.NDArray[np.generic]
     """Axes YX or YXC, of a stack ZYX or ZYXC, in the type it was uploaded in."""
-    label: npt.NDArray[np.int32]
+    label: Labels
     """Axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty if not known."""

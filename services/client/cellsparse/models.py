@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.items import Content, image_bytes
 from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.types import Labels
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 PREDICT_SECONDS = 900.0
@@ -34,7 +34,7 @@ class Prediction:
     """The image as it was given."""
     cells: int = 0
     """Number of cells found."""
-    output: npt.NDArray[np.int32] | bytes | None = None
+    output: Labels | bytes | None = None
     """Labels of axes YX or ZYX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the labels; empty if the image's file does not say."""

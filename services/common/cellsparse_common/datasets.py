@@ -14,6 +14,7 @@ from google.protobuf import json_format, timestamp_pb2
 from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import count_cells, encode_labels
+from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
@@ -127,7 +128,7 @@ def put_item(
     name: str,
     split: common_pb2.Split,
     image: npt.NDArray[np.generic],
-    label: npt.NDArray[np.int32],
+    label: Labels,
     spacing: Sequence[float] = (),
 ) -> dataset_pb2.DatasetItem:
     """Keep an image with its label image and return the item that refers to them.
@@ -172,7 +173,7 @@ def read_image(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray
     return image
 
 
-def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray[np.int32]:
+def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> Labels:
     """Read an item's label image: int32, axes YX or ZYX, -1 not labelled, 0 background, n > 0 cell n.
 
     Raises:

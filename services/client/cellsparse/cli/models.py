@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
 from cellsparse import enum_names
@@ -19,6 +18,7 @@ from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidA
 from cellsparse.exports import check_target
 from cellsparse.models import MAX_PIXELS
 from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.types import Labels
 from cellsparse_proto.v1 import trainer_pb2
 
 FORMATS = enum_names.words(trainer_pb2.ExportFormat.DESCRIPTOR)
@@ -193,7 +193,7 @@ def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Pa
     return targets
 
 
-def _write(target: Path, result: npt.NDArray[np.int32] | bytes, spacing: tuple[float, ...]) -> None:
+def _write(target: Path, result: Labels | bytes, spacing: tuple[float, ...]) -> None:
     """Write a result whole or not at all; label images as uint16 where they fit, as most tools expect."""
     if not isinstance(result, bytes):
         stack = result.ndim == 3
