@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format, timestamp_pb2
 
+from cellsparse_common.dataset_items import is_stack, label_shape
 from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import count_cells, encode_labels
@@ -22,37 +23,6 @@ VERSION = 1
 """Layout of the manifest."""
 AXES = ("YX", "YXC", "ZYX", "ZYXC")
 """What an item's image may be: one plane or a stack, with one channel or several."""
-
-
-def is_stack(item: dataset_pb2.DatasetItem) -> bool:
-    """Tell whether an item is a stack of planes rather than one plane."""
-    return item.axes.startswith("Z")
-
-
-def label_shape(item: dataset_pb2.DatasetItem) -> tuple[int, ...]:
-    """Return the shape of an item's label image: (height, width), of a stack (planes, height, width)."""
-    return tuple(item.shape)[: len(item.axes.rstrip("C"))]
-
-
-def refuse_mixture(items: Iterable[dataset_pb2.DatasetItem], field: str) -> None:
-    """Refuse items of which some are 2D and others stacks.
-
-    Args:
-        items: What shall be trained on, or uploaded, together.
-        field: Name of the request's field.
-
-    Raises:
-        InvalidArgument: They are; names one of each.
-    """
-    first: dict[bool, str] = {}
-    for item in items:
-        first.setdefault(is_stack(item), item.name)
-    if len(first) == 2:
-        raise InvalidArgument(
-            f"Item {first[True]!r} is a stack and item {first[False]!r} is 2D; a dataset to train on holds "
-            "either stacks or 2D images: make two of it.",
-            field,
-        )
 
 
 def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetManifest:
