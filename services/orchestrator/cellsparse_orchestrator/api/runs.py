@@ -225,7 +225,13 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetStatusResponse:
         """Say which services there are and how they are."""
-        return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
+        return read_status(
+            self.address,
+            self._launcher.services(),
+            active_runs=self._runs.count_active(),
+            store_url=self._store.url,
+            max_pixels=self._settings.max_pixels,
+        )
 
     def _forget_spec(self, run_id: str) -> None:
         """Delete the specification of a run that does not exist, because it has no row."""

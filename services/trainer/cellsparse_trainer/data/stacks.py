@@ -5,7 +5,8 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from cellsparse_common.datasets import is_stack, read_labels, refuse_mixture
+from cellsparse_common.dataset_items import is_stack, refuse_mixture
+from cellsparse_common.datasets import read_labels
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
