@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.datasets import label_shape, put_blob, read_image, read_labels
+from cellsparse_common.dataset_items import label_shape
+from cellsparse_common.datasets import put_blob, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.types import Indices

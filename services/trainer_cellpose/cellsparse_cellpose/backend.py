@@ -15,7 +15,7 @@ from cellsparse_cellpose.step import CellposeTraining
 from cellsparse_torch.data_parallel import DataParallel, pin_gpu
 from cellsparse_torch.devices import choose_device, devices
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import find_shelf
+from cellsparse_trainer.data.target_cache import find_disk_cache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
 __all__ = [
@@ -57,6 +57,6 @@ def create(
         InvalidArgument: No image has a labelled cell, or the device is missing.
     """
     chosen = pin_gpu(choose_device(device), ranks)  # first: a missing device is reported before any image is read
-    sampler = Sampler(train, config, ranks, find_shelf())
+    sampler = Sampler(train, config, ranks, find_disk_cache())
     network = build_network(config) if start is None else read_model(start).network
     return CellposeTraining(config, sampler, network, DataParallel(ranks, chosen, config.plan.gradient_format))

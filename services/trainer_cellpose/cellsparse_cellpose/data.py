@@ -12,9 +12,9 @@ from cellsparse_cellpose.crops import Crop, affine_map, cut
 from cellsparse_cellpose.targets import Targets, make_targets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.background import likely_background
-from cellsparse_trainer.data.lru_cache import Recent
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import Shelf
+from cellsparse_trainer.data.target_cache import DiskCache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
 UNIFORM_TRIES = 50
@@ -67,7 +67,7 @@ class Sampler:
         samples: Training images.
         config: The settings.
         ranks: Whose share of the crops batches hold.
-        shelf: Where targets may be kept on disk.
+        disk_cache: Where targets may be kept on disk.
 
     Attributes:
         diameter: Mean over the images of the median diameter of their labelled cells, in pixels.
@@ -79,13 +79,13 @@ class Sampler:
     """
 
     def __init__(
-        self, samples: Sequence[Sample], config: Config, ranks: Ranks = ALONE, shelf: Shelf | None = None
+        self, samples: Sequence[Sample], config: Config, ranks: Ranks = ALONE, disk_cache: DiskCache | None = None
     ) -> None:
         self._config = config
         self._ranks = ranks
         self._samples = samples
-        self._shelf = shelf
-        self._targets = Recent(self._make, TARGET_BYTES)
+        self._disk_cache = disk_cache
+        self._targets = SizedLruCache(self._make, TARGET_BYTES)
         self._about = [_summary(self._targets[index]) for index in range(len(samples))]
         found = list(enumerate(self._about))
         self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
@@ -100,8 +100,8 @@ class Sampler:
     def _make(self, index: int) -> Targets:
         sample = self._samples[index]
         if self._config.likely_background == 0:
-            return make_targets(sample.label, shelf=self._shelf)
-        return make_targets(sample.label, likely_background(sample.image, sample.label), self._shelf)
+            return make_targets(sample.label, disk_cache=self._disk_cache)
+        return make_targets(sample.label, likely_background(sample.image, sample.label), self._disk_cache)
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step (from 0)."""

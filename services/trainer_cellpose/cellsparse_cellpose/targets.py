@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from cellsparse_common.imaging.types import Labels, Mask
-from cellsparse_trainer.data.target_cache import Arrays, Shelf
+from cellsparse_trainer.data.target_cache import Arrays, DiskCache
 
 SMALLEST_DIAMETER = 5.0
 """Diameter in pixels that smaller cells count as (as in Cellpose), so that no image is blown up without bound."""
@@ -39,13 +39,13 @@ class Targets:
         return self.inside.nbytes + self.flow.nbytes + self.centers.nbytes + likely
 
 
-def make_targets(label: Labels, likely: Mask | None = None, shelf: Shelf | None = None) -> Targets:
+def make_targets(label: Labels, likely: Mask | None = None, disk_cache: DiskCache | None = None) -> Targets:
     """Run Cellpose's heat diffusion on the labelled cells.
 
     Args:
         label: Label image, shape (Y, X): -1 not labelled, 0 background, n > 0 cell n. It is not changed.
         likely: Unlabelled pixels that are most likely background, shape (Y, X); None for none.
-        shelf: Where another training may have left the flows of the same cells; None for nowhere.
+        disk_cache: Where another training may have left the flows of the same cells; None for nowhere.
     """
     packed = None if likely is None else np.packbits(likely, axis=1)
     cells = _renumber(label)
@@ -61,7 +61,7 @@ def make_targets(label: Labels, likely: Mask | None = None, shelf: Shelf | None 
             background=background,
             likely=packed,
         )
-    made = _flows(cells, inside) if shelf is None else shelf.get(_key(cells), lambda: _flows(cells, inside))
+    made = _flows(cells, inside) if disk_cache is None else disk_cache.get(_key(cells), lambda: _flows(cells, inside))
     corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]
     areas = np.bincount(cells.ravel())[1:]
     return Targets(

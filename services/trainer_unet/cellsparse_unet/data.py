@@ -9,7 +9,7 @@ import numpy.typing as npt
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.types import Floats, GrayImage
 from cellsparse_trainer.data.background import LIKELY, likely_background
-from cellsparse_trainer.data.lru_cache import Recent
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 from cellsparse_unet.config import Config
@@ -72,7 +72,7 @@ class Sampler:
         self._samples = samples
         self._config = config
         self._ranks = ranks
-        self._prepared = Recent(self._prepare, CACHE_BYTES)
+        self._prepared = SizedLruCache(self._prepare, CACHE_BYTES)
         labels = [(bool((s.label >= 0).any()), bool((s.label > 0).any())) for s in samples]
         self._usable = [n for n, (labelled, _) in enumerate(labels) if labelled]
         if not any(cells for _, cells in labels):

@@ -1,4 +1,4 @@
-"""Names for the arrays that images are made of; axes are YX, or ZYX for stacks, unless a docstring says otherwise."""
+"""Array types that imaging code shares."""
 
 from typing import TypeAlias
 
@@ -6,12 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 Labels: TypeAlias = npt.NDArray[np.int32]
-"""Label image: -1 not labelled (true labels only), 0 background, n > 0 cell n."""
+"""Label image, axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
+
 Mask: TypeAlias = npt.NDArray[np.bool_]
-"""True for the pixels that belong to something."""
+"""Whether a pixel belongs to something, axes YX or ZYX."""
+
 GrayImage: TypeAlias = npt.NDArray[np.float32]
-"""Intensities of one channel."""
+"""Intensities of one channel, axes YX or ZYX."""
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 """Any other float32 numbers; the docstring gives the shape."""
+
 Indices: TypeAlias = npt.NDArray[np.int64]
 """Positions in another array, or counts."""
