@@ -103,7 +103,7 @@ def make_targets(label: Labels, margin: tuple[int, ...], stars: Stars) -> tuple[
 
 
 def _renumber(label: Labels) -> Labels:
-    """Number the cells 1 to n (StarDist's code takes 16 bits) and set all else to 0."""
+    """Give the cells the numbers 1 to n (StarDist's code takes 16 bits) and set all else to 0."""
     cells = np.zeros(label.shape, np.int32)
     positive = label > 0
     cells[positive] = np.unique(label[positive], return_inverse=True)[1] + 1
