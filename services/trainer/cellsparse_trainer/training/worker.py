@@ -25,11 +25,12 @@ from typing import Any, NoReturn, TextIO, cast
 from google.protobuf import json_format
 
 from cellsparse_common.datasets import read_manifest
-from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.config import precision
+from cellsparse_trainer.config.device import choose
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
 from cellsparse_trainer.contract import Backend, Training
@@ -137,9 +138,7 @@ def train(job: Job, reporter: Reporter, stop: threading.Event, ranks: Ranks = AL
         versions = backend.versions()
         devices = backend.devices()
         reporter.log(f"{backend.NAME} on {', '.join(devices)}: {_listed(versions)}")
-        if plan.device == "cuda" and devices == ["cpu"]:  # said before any image is read
-            raise InvalidArgument("The device is CUDA, but this trainer finds no CUDA GPU; use AUTO or CPU.", "device")
-        reporter.device = "cpu" if plan.device == "cpu" or devices == ["cpu"] else "cuda"
+        reporter.device = choose(plan.device, devices)  # refused before any image is read
         precision.choose(plan.precision, reporter.device, capable=True)  # a CPU refuses some
         validating = labelled_items(manifest, common_pb2.SPLIT_VAL)
         check_items(store, [*items, *validating], plan)
