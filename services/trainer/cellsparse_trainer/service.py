@@ -172,6 +172,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         named = request.settings.backend
         if named != self._backend:
             raise InvalidArgument(f"The file is for {named}; this trainer is {self._backend}.", "settings.backend")
+        for field, _ in request.settings.ListFields():
+            if field.message_type is not None and field.name != named:
+                raise InvalidArgument(
+                    f"{field.name} holds settings of {field.name} models, but the file is for {named}; leave it out.",
+                    f"settings.{field.name}",
+                )
         seconds = time_left(context, self._settings.import_seconds)
         with tempfile.TemporaryDirectory(dir=self._imports) as folder:
             self._inference.call(
