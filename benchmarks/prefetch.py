@@ -16,6 +16,7 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.data.prefetch import Prefetch
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
+from cellsparse_unet.config import resolve
 
 
 def median(work, steps: int) -> float:
@@ -50,7 +51,7 @@ def discs(size: int = 256) -> Sample:
 
 
 def unet(workers: int, steps: int) -> float:
-    config = backend.resolve(trainer_pb2.TrainingSettings(unet={}, steps=steps + 2), 1)
+    config = resolve(trainer_pb2.TrainingSettings(unet={}, steps=steps + 2), 1)
     training = backend.create(config, [discs()], "cpu")
     ahead = Prefetch(training.batches, workers=workers, steps=steps + 2) if workers else None
     if ahead is not None:

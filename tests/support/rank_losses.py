@@ -35,6 +35,7 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     ranks = find_ranks()
     module = importlib.import_module(f"cellsparse_{backend}.backend")
+    config = importlib.import_module(f"cellsparse_{backend}.config")
     settings = trainer_pb2.TrainingSettings(
         steps=steps,
         batch_size=BATCH // ranks.world,
@@ -47,7 +48,7 @@ def main() -> None:
     settings.MergeFrom(SETTINGS[backend])
     image, label = blobs(64, 0)
     sample = Sample(name="blobs", image=(image / 255).astype(np.float32), label=sparse(label))
-    training = module.create(module.resolve(settings, 1), [sample], "cpu", None, ranks)
+    training = module.create(config.resolve(settings, 1), [sample], "cpu", None, ranks)
     network = training.network
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     losses = [training.train_step(step)["loss"] for step in range(steps)]

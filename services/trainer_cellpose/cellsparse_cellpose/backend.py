@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cellsparse_cellpose.config import Config, resolve
+from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Sampler
 from cellsparse_cellpose.export import EXPORTS
 from cellsparse_cellpose.importing import STOCK_PERCENTILES, import_model
-from cellsparse_cellpose.initial_model import adopt
 from cellsparse_cellpose.model import open_model
 from cellsparse_cellpose.network import build_network, read_model
 from cellsparse_cellpose.step import CellposeTraining
@@ -20,20 +19,14 @@ from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
 __all__ = [
     "EXPORTS",
-    "NAME",
     "STOCK_PERCENTILES",
     "CellposeTraining",
-    "Config",
-    "adopt",
     "create",
     "devices",
     "import_model",
     "open_model",
-    "resolve",
     "versions",
 ]
-
-NAME = "cellpose"
 
 
 def versions() -> dict[str, str]:

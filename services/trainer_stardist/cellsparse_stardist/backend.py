@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_stardist.config import Config, resolve
+from cellsparse_stardist.config import Config
 from cellsparse_stardist.data import Sampler
 from cellsparse_stardist.data_parallel import DataParallel, pin_gpu
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import devices, tf, use_device, versions
 from cellsparse_stardist.importing import STOCK_PERCENTILES, import_model
-from cellsparse_stardist.initial_model import adopt
 from cellsparse_stardist.model import open_model
 from cellsparse_stardist.network import build_network, read_model
 from cellsparse_stardist.step import StardistTraining, mean_ray
@@ -19,20 +18,14 @@ from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
 __all__ = [
     "EXPORTS",
-    "NAME",
     "STOCK_PERCENTILES",
-    "Config",
     "StardistTraining",
-    "adopt",
     "create",
     "devices",
     "import_model",
     "open_model",
-    "resolve",
     "versions",
 ]
-
-NAME = "stardist"
 
 
 def create(

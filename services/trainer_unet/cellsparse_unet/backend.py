@@ -9,11 +9,11 @@ from cellsparse_torch.data_parallel import DataParallel, pin_gpu
 from cellsparse_torch.devices import choose_device, devices
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
-from cellsparse_unet.config import Config, resolve
+from cellsparse_unet.config import Config
 from cellsparse_unet.data import Sampler
 from cellsparse_unet.export import EXPORTS
 from cellsparse_unet.importing import STOCK_PERCENTILES, import_model
-from cellsparse_unet.initial_model import adopt, adopt_thresholds
+from cellsparse_unet.initial_model import adopt_thresholds
 from cellsparse_unet.model import open_model
 from cellsparse_unet.network import build_network, read_model
 from cellsparse_unet.spacing import fitted
@@ -21,20 +21,14 @@ from cellsparse_unet.step import UnetTraining
 
 __all__ = [
     "EXPORTS",
-    "NAME",
     "STOCK_PERCENTILES",
-    "Config",
     "UnetTraining",
-    "adopt",
     "create",
     "devices",
     "import_model",
     "open_model",
-    "resolve",
     "versions",
 ]
-
-NAME = "unet"
 
 
 def versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ COMMON = {
     "importing",
     "initial_model",
     "instances",
+    "light",
     "loss",
     "model",
     "network",

@@ -18,6 +18,7 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
+from cellsparse_unet.config import resolve
 from cellsparse_unet.crops import crop_at
 from cellsparse_unet.data import Sampler, prepare
 from cellsparse_unet.export import EXPORTS
@@ -28,7 +29,7 @@ from cellsparse_unet.spacing import fitted
 
 def configured(preset=trainer_pb2.PRESET_FAST, **changes):
     settings = trainer_pb2.TrainingSettings(preset=preset, unet=trainer_pb2.UnetSettings(base_channels=4))
-    config = backend.resolve(settings, 1, stacks=True)
+    config = resolve(settings, 1, stacks=True)
     plan = {"steps": 4, "batch_size": 2, "crop_size": 32, "crop_depth": 8, "device": "cpu"}
     plan |= {name: changes.pop(name) for name in list(changes) if hasattr(config.plan, name)}
     return replace(config, plan=replace(config.plan, **plan), **changes)
@@ -57,16 +58,16 @@ def state(training):
 
 def test_presets():
     settings = trainer_pb2.TrainingSettings(preset=trainer_pb2.PRESET_PAPER, unet=trainer_pb2.UnetSettings())
-    plan = backend.resolve(settings, 3, stacks=True).plan
+    plan = resolve(settings, 3, stacks=True).plan
     assert (plan.crop_depth, plan.crop_size, plan.batch_size, plan.steps) == (16, 384, 1, 300)
     settings.preset = trainer_pb2.PRESET_FAST
-    plan = backend.resolve(settings, 3, stacks=True).plan
+    plan = resolve(settings, 3, stacks=True).plan
     assert plan.crop_depth * plan.crop_size**2 < 100_000
-    assert backend.resolve(settings, 3).plan.crop_depth is None
-    config = backend.resolve(settings, 3, stacks=True)
+    assert resolve(settings, 3).plan.crop_depth is None
+    config = resolve(settings, 3, stacks=True)
     assert (config.centre_scale, config.centre_threshold) == (0.65, 0.5)
     settings.crop_depth = 32
-    assert backend.resolve(settings, 3, stacks=True).plan.crop_depth == 32
+    assert resolve(settings, 3, stacks=True).plan.crop_depth == 32
     assert type(config).from_json(config.to_json()) == config
 
 

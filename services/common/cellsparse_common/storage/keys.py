@@ -79,17 +79,17 @@ def check_prefix(value: str) -> str:
 
 
 def dataset_prefix(dataset_id: str) -> str:
-    """All objects that belong to one dataset alone (its images are shared blobs)."""
+    """Return the prefix of all objects that belong to one dataset alone (its images are shared blobs)."""
     return f"{DATASETS}{check_id(dataset_id, 'dataset_id')}/"
 
 
 def dataset_manifest(dataset_id: str) -> str:
-    """What a dataset holds: items with their image and label blobs, splits and counts, as JSON."""
+    """Return the key of a dataset's content: items with their image and label blobs, splits and counts, as JSON."""
     return f"{dataset_prefix(dataset_id)}manifest.json"
 
 
 def blob(sha256: str) -> str:
-    """An image or label image by the SHA-256 (64 hex digits) of its bytes.
+    """Return the key of an image or label image by the SHA-256 (64 hex digits) of its bytes.
 
     Raises:
         InvalidArgument: Not 64 lower-case hex digits.
@@ -100,67 +100,67 @@ def blob(sha256: str) -> str:
 
 
 def run_prefix(run_id: str) -> str:
-    """All objects of one run."""
+    """Return the prefix of all objects of one run."""
     return f"{RUNS}{check_id(run_id, 'run_id')}/"
 
 
 def run_spec(run_id: str) -> str:
-    """What was asked, with seed, versions and data hashes: enough to run it again."""
+    """Return the key of a run's request, with seed, versions and data hashes: enough to run it again."""
     return f"{run_prefix(run_id)}spec.json"
 
 
 def run_metrics(run_id: str) -> str:
-    """Losses and scores of a finished run."""
+    """Return the key of the losses and scores of a finished run."""
     return f"{run_prefix(run_id)}metrics.json"
 
 
 def attempt_events(run_id: str, attempt: int) -> str:
-    """Event log of one attempt (1, 2, ...), one JSON object per line."""
+    """Return the key of the event log of one attempt (1, 2, ...), one JSON object per line."""
     return f"{_attempt(run_id, attempt)}events.jsonl"
 
 
 def attempt_log(run_id: str, attempt: int) -> str:
-    """What the training process of one attempt (1, 2, ...) printed."""
+    """Return the key of what the training process of one attempt (1, 2, ...) printed."""
     return f"{_attempt(run_id, attempt)}log.txt"
 
 
 def checkpoints_prefix(run_id: str) -> str:
-    """All checkpoints of a run and the pointers to them."""
+    """Return the prefix of all checkpoints of a run and the pointers to them."""
     return f"{run_prefix(run_id)}checkpoints/"
 
 
 def checkpoint_prefix(run_id: str, step: int) -> str:
-    """All files of one checkpoint; steps have leading zeros, so listings are in the order of training."""
+    """Return the prefix of one checkpoint's files; steps have leading zeros, so they are listed in their order."""
     return f"{checkpoints_prefix(run_id)}{_whole('step', step, least=0):08d}/"
 
 
 def checkpoint(run_id: str, step: int, file: str) -> str:
-    """One file of the checkpoint after `step` steps."""
+    """Return the key of one file of the checkpoint after `step` steps."""
     return f"{checkpoint_prefix(run_id, step)}{check_key(file)}"
 
 
 def checkpoint_pointer(run_id: str, which: Pointer) -> str:
-    """The small object that names the newest or the best complete checkpoint; written after all its files."""
+    """Return the key of the small object that names the newest or the best checkpoint; written after all its files."""
     return f"{checkpoints_prefix(run_id)}{which}"
 
 
 def model_prefix(run_id: str) -> str:
-    """The final model of a run, in its stock tool's own format."""
+    """Return the key prefix of a run's final model, in its stock tool's own format."""
     return f"{run_prefix(run_id)}model/"
 
 
 def model_file(run_id: str, name: str) -> str:
-    """One file of the final model."""
+    """Return the key of one file of the final model."""
     return f"{model_prefix(run_id)}{check_key(name)}"
 
 
 def upload(model_id: str) -> str:
-    """The uploaded file of a model that is being imported; gone when the import has ended."""
+    """Return the key of the uploaded file of a model that is being imported; deleted when the import has ended."""
     return f"{UPLOADS}{check_id(model_id, 'model_id')}"
 
 
 def predictions_prefix(run_id: str) -> str:
-    """All label images that a run's model predicted."""
+    """Return the prefix of all label images that a run's model predicted."""
     return f"{run_prefix(run_id)}predictions/"
 
 
@@ -170,17 +170,17 @@ def prediction(run_id: str, name: str) -> str:
 
 
 def report_file(run_id: str, name: str) -> str:
-    """One file of a run's report."""
+    """Return the key of one file of a run's report."""
     return f"{run_prefix(run_id)}report/{check_key(name)}"
 
 
 def study_prefix(study_id: str) -> str:
-    """All objects that belong to one study alone (its runs, models and label sets stand for themselves)."""
+    """Return the prefix of a study's own objects; its runs, models and label sets stand for themselves."""
     return f"{STUDIES}{check_id(study_id, 'study_id')}/"
 
 
 def study_report_file(study_id: str, name: str) -> str:
-    """One file of a study's report; written when the study ends."""
+    """Return the key of one file of a study's report; written when the study ends."""
     return f"{study_prefix(study_id)}report/{check_key(name)}"
 
 

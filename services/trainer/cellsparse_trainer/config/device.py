@@ -7,9 +7,7 @@ AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
 def missing_gpu() -> InvalidArgument:
     """Return the error of a training that asks for CUDA where there is no CUDA GPU."""
-    return InvalidArgument(
-        "The device is CUDA, but this trainer finds no CUDA GPU; use AUTO or CPU.", "settings.device"
-    )
+    return InvalidArgument("device is CUDA, but this trainer finds no CUDA GPU; use AUTO or CPU.", "settings.device")
 
 
 def choose(device: str, found: list[str]) -> str:

@@ -38,7 +38,7 @@ class EventLog:
         return self._state in FINAL
 
     def append(self, event: trainer_pb2.TrainingEvent) -> None:
-        """Number an event, stamp it with the time and add it; ignored after a final one."""
+        """Give an event its number and time and add it; ignored after a final one."""
         with self._changed:
             if self.ended:
                 return
