@@ -36,7 +36,7 @@ def read_state(path: Path, network: str, *, in_list: bool = False) -> dict[str, 
     """Return a state dict; nothing but arrays is ever unpickled.
 
     Args:
-        path: A file that nobody has checked.
+        path: A file that is not to be trusted.
         network: What the network is called in errors, such as "Cellpose 3 model".
         in_list: Whether the tool may keep it in a list, as the members of an ensemble; only a list of one is allowed.
 

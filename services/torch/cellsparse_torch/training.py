@@ -99,7 +99,7 @@ class TorchTraining(ABC, Generic[N]):
         torch.save(state, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote; the next step then gives what it would have given without the break."""
+        """Read what `save` wrote; the next step then gives the same result as without the interruption."""
         state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -23,7 +23,7 @@ def masked_loss(
     """Return half the squared error of the flows plus the binary cross entropy of the cell probability.
 
     As `cellpose.train._loss_fn_seg`, but means are taken over labelled pixels; other pixels have no gradient.
-    Likely background is background in the cross entropy only: it says where no cell is, and nothing of flows.
+    Likely background is background in the cross entropy only: there is no cell there, and flows are undefined.
 
     Args:
         output: Flows (y, x) times `FLOW_FACTOR` and the cell probability's logit, shape (B, 3, Y, X).

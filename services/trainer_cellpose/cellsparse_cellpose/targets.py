@@ -92,7 +92,7 @@ def _key(cells: Labels) -> str:
 
 
 def _renumber(label: Labels) -> Labels:
-    """Return the cells as 1 ... n and everything else as 0, in an array of its own."""
+    """Return the cells as 1 ... n and everything else as 0, in a new array."""
     cells = np.where(label > 0, label, 0)
     names, numbers = np.unique(cells, return_inverse=True)
     first = 0 if names[0] == 0 else 1

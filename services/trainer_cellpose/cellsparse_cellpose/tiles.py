@@ -30,9 +30,9 @@ Box: TypeAlias = tuple[int, int, int, int]
 def run(network: CPnet, planes: npt.NDArray[np.float32], *, tile: int = TILE) -> npt.NDArray[np.float32]:
     """Run the network, on the whole image where it fits and on overlapping tiles where it does not.
 
-    Stock Cellpose gives every tile a style of its own and averages the tiles where they overlap, so its result depends
-    on where the tiles lie. Here all tiles get the style of the whole image and overlap by all that the network sees:
-    both ways give the same but for rounding, less than 0.001.
+    Stock Cellpose computes a style for every tile and averages the tiles where they overlap, so its result depends on
+    where the tiles lie. Here all tiles get the style of the whole image and overlap by all that the network sees.
+    Whole and tiled results differ by rounding only, less than 0.001.
 
     Args:
         network: The network, on the device it is on.
@@ -49,7 +49,7 @@ def run(network: CPnet, planes: npt.NDArray[np.float32], *, tile: int = TILE) ->
         whole: npt.NDArray[np.float32] = core.run_net(network, planes[np.newaxis], bsize=max(padded_shape))[0][0]
         return whole
     padded = np.pad(planes, ((above, below), (left, right), (0, 0))).transpose(2, 0, 1)
-    # Tiles without their surroundings: what is left of the size that fits, but at least something.
+    # Tiles without their surroundings: the rest of the size that fits, but at least a few pixels.
     side = max(tile - 2 * _REACH, 4 * MULTIPLE) // MULTIPLE * MULTIPLE
     network.eval()
     with torch.inference_mode():

@@ -3,10 +3,10 @@
 Group normalisation takes mean and variance over the whole image, so tiles that go through the network one by one would
 be normalised differently. Here every block of the network goes over all tiles of the image before the next block does:
 first to collect its statistics, then to compute with them. A tile needs only two pixels around it. Between blocks only
-the small maps are kept: the inputs of the encoder's blocks and the output of the block before; what the skip
-connections carry is computed again.
+the small maps are kept: the inputs of the encoder's blocks and the output of the block before. The skip connections
+are computed again.
 
-Images have axes YX and stacks ZYX; what is said of pixels holds for voxels.
+Images have axes YX and stacks ZYX; pixels stand for voxels, too.
 """
 
 import itertools
@@ -123,7 +123,7 @@ def tiled_probabilities(net: UNet, image: npt.NDArray[np.float32], tile: int) ->
 
 
 def _whole(read: Read, level: _Level) -> Tensor:
-    """Return what is read of all the level's boxes as one tensor in main memory."""
+    """Read all the level's boxes into one tensor in main memory."""
     result: Tensor | None = None
     for box in level.boxes():
         found = read(box)
