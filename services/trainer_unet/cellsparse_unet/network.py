@@ -36,8 +36,8 @@ class UNet(nn.Module):
     """Background, outer and centre log-probabilities of every pixel.
 
     With 16 base channels the state dict has the keys and shapes of ELEPHANT's `UNet.three_class_segmentation`, for
-    images as with `is_3d=False`, for stacks as with `is_3d=True`. Its first levels may keep the number of planes. ELEPHANT
-    takes these levels with every image as `keep_axials`; the state dict does not depend on them.
+    images as with `is_3d=False`, for stacks as with `is_3d=True`. Its first levels may keep the number of planes;
+    ELEPHANT takes these levels with every image as `keep_axials`. The state dict does not depend on them.
 
     Args:
         base_channels: Channels of the first level; each level below has twice as many.
