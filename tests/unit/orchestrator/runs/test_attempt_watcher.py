@@ -7,7 +7,7 @@ import pytest
 
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
-from cellsparse_orchestrator.runs.transitions import RunAttempt
+from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED

@@ -15,7 +15,7 @@ _OPTIONS = {"sqlite_autoincrement": True}
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Add what this revision needs."""
     with op.batch_alter_table("models", naming_convention=_NAMES, table_kwargs=_OPTIONS) as table:
         table.drop_constraint(_KEY, type_="foreignkey")
         table.add_column(sa.Column("initial_model", sa.String(63), nullable=False, server_default=""))
