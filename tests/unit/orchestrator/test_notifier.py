@@ -1,4 +1,4 @@
-"""Who waits for news."""
+"""Threads that wait for a notification."""
 
 import threading
 import time
@@ -9,13 +9,13 @@ SECONDS = 10.0
 
 
 def waits(notifier, topic, seen, seconds=0.05):
-    """Whether somebody who saw a ring still waits for the next one after some time."""
+    """Return whether a thread that has seen a version still waits for the next one after some time."""
     began = time.monotonic()
     notifier.wait(topic, seen, seconds)
     return time.monotonic() - began >= seconds
 
 
-def test_a_ring_between_looking_and_waiting_is_not_lost():
+def test_a_notification_between_looking_and_waiting_is_not_lost():
     notifier = Notifier()
     seen = notifier.version("a")
     notifier.notify("b")
@@ -25,14 +25,14 @@ def test_a_ring_between_looking_and_waiting_is_not_lost():
     assert waits(notifier, "a", notifier.version("a"))
 
 
-def test_a_ring_wakes_who_waits():
+def test_a_notification_wakes_a_waiting_thread():
     notifier = Notifier()
     seen = notifier.version("a")
     threading.Timer(0.05, notifier.notify, ("a",)).start()
     assert not waits(notifier, "a", seen, SECONDS)
 
 
-def test_topics_are_forgotten_but_no_ring_is_lost():
+def test_topics_are_evicted_but_no_notification_is_lost():
     notifier = Notifier(most_topics=10)
     never, early = notifier.version("late"), notifier.version("early")
     notifier.notify("early")
