@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from grpc_status import rpc_status
 
-from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error
+from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.rpc.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -118,14 +117,6 @@ def _explain(error: Exception, name: str, address: str) -> CellsparseError:
     if not isinstance(error, grpc.RpcError):
         return Unavailable(f"The call to the {name} service was cancelled.")
     found = from_rpc_error(error)
-    if type(found) is Unavailable and not _answered(error):
+    if type(found) is Unavailable and not was_answered(error):
         return Unavailable(f"The {name} service at {address} went away or does not answer; try again in a few seconds.")
     return found
-
-
-def _answered(error: grpc.RpcError) -> bool:
-    """Return whether a service sent this status, and not the transport."""
-    try:
-        return isinstance(error, grpc.Call) and rpc_status.from_call(error) is not None
-    except (ValueError, NotImplementedError):
-        return False

@@ -1,5 +1,6 @@
 """The orchestrator's settings, from environment variables with the prefix CELLSPARSE_."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,15 @@ from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 DEFAULT_PORT = 50050
 DEFAULT_HOME = Path("~/.cellsparse")
 CLUSTER_LOST_SECONDS = 30.0
+TRAINER_GROUP = "cellsparse.trainers"
+"""Entry-point group in which trainer packages name themselves (see `cellsparse_trainer.contract`)."""
 NamedText = Annotated[dict[str, str], NoDecode]
+
+
+def installed_trainers() -> dict[str, str]:
+    """Return the Python modules of the installed trainers by backend, in alphabetical order; none is imported."""
+    found = importlib.metadata.entry_points(group=TRAINER_GROUP)
+    return {entry.name: entry.module for entry in sorted(found, key=lambda entry: entry.name)}
 
 
 class OrchestratorSettings(ServerSettings):
@@ -34,11 +43,9 @@ class OrchestratorSettings(ServerSettings):
     orchestrator to give up the database."""
     launcher: Literal["local", "static", "kubernetes"] = "local"
     """`local` starts the other services as child processes, `static` uses the given addresses, `kubernetes` makes a Job
-    for every attempt and uses the given addresses for everything else."""
-    trainer_modules: NamedText = Field(
-        default={"cellpose": "cellsparse_cellpose", "stardist": "cellsparse_stardist", "unet": "cellsparse_unet"}
-    )
-    """`local`: Python module by backend, as "name=module,name=module"."""
+    for every attempt and uses the given addresses for all that is not training."""
+    trainer_modules: NamedText = Field(default_factory=installed_trainers)
+    """`local`: Python module by backend, as "name=module,name=module"; not set: the installed trainers."""
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
     trainers: NamedText = Field(default={})

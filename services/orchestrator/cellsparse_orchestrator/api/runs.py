@@ -228,7 +228,13 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetStatusResponse:
         """Return the state of all services."""
-        return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
+        return read_status(
+            self.address,
+            self._launcher.services(),
+            active_runs=self._runs.count_active(),
+            store_url=self._store.url,
+            max_pixels=self._settings.max_pixels,
+        )
 
     def _forget_spec(self, run_id: str) -> None:
         """Delete the specification of a run that was not queued."""

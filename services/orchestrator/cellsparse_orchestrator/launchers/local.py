@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
+from cellsparse_common.errors import StorageError
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Service
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe
@@ -107,6 +108,8 @@ class _Supervisor(threading.Thread):
                 self._supervise(self.child)
             except OSError as error:
                 self._report(f"{self._command.name} cannot be started: {error.strerror or error}.")
+            except StorageError as error:
+                self._report(f"{self._command.name} cannot be started: {error.message}")
             failures = 1 if time.monotonic() - began > _SETTLED_SECONDS else failures + 1
             self._end.wait(pause_before(failures, _FIRST_PAUSE, _LONGEST_PAUSE))
 

@@ -1,6 +1,6 @@
 """Refuse runs that cannot train: without labelled cells, or without a trainer."""
 
-from cellsparse_common.datasets import refuse_mixture
+from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
