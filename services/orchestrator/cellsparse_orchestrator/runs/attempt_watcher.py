@@ -128,9 +128,9 @@ class AttemptWatcher(threading.Thread):
         self._launcher.subscribe(self.attempt.run_id, self.attempt.number, self._wake.set)
         # An attempt with stored events was accepted before. Asking again would do no harm, but takes longer.
         if not self._after:
-            refused = self._start_attempt()
-            if refused is not None or self._detaching.is_set():
-                return refused
+            outcome = self._start_attempt()
+            if outcome is not None or self._detaching.is_set():
+                return outcome
         return self._listen()
 
     def _start_attempt(self) -> AttemptOutcome | None:
