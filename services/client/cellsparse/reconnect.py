@@ -19,7 +19,7 @@ OnLost = Callable[[CellsparseError, float], None]
 T = TypeVar("T")
 
 
-def bridged(
+def reconnecting(
     connection: Connection,
     stream: Callable[[], Iterator[T]],
     ended: Callable[[], bool],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import RunFailedError
-from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, reconnecting
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 FINAL = frozenset({common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED})
@@ -103,4 +103,4 @@ def watch(
     def ended() -> bool:
         return get(connection, run_id, timeout=ASK_SECONDS).state in FINAL
 
-    return bridged(connection, events, ended, patience=patience, on_lost=on_lost, on_back=on_back)
+    return reconnecting(connection, events, ended, patience=patience, on_lost=on_lost, on_back=on_back)

@@ -8,7 +8,7 @@ from typing import Any
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import RunFailedError
-from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, reconnecting
 from cellsparse.study_report import StudyReport
 from cellsparse_proto.v1 import study_pb2
 
@@ -157,4 +157,4 @@ def watch(
     def ended() -> bool:
         return get(connection, study_id, timeout=ASK_SECONDS).state in FINAL
 
-    return bridged(connection, changes, ended, patience=patience, on_lost=on_lost, on_back=on_back)
+    return reconnecting(connection, changes, ended, patience=patience, on_lost=on_lost, on_back=on_back)

@@ -1,4 +1,4 @@
-"""The demo from start to end: stack, dataset, sparse labels, three runs, scores, pictures."""
+"""The demo from start to end: services, dataset, sparse labels, three runs, scores, pictures."""
 
 import shutil
 import signal
@@ -32,15 +32,15 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
 
     Args:
         data: The user's folder; None for the nuclei of stardist.
-        out: Folder for results; its `home` holds the demo's own stack.
-        keep_running: Leave the stack up.
+        out: Folder for results; its `home` is the home folder of the demo's own services.
+        keep_running: Leave the services running.
 
     Returns:
         0, or 1 if a run failed.
 
     Raises:
         InvalidArgument: The folder cannot be used.
-        CellsparseError: The stack did not start, or a call failed.
+        CellsparseError: The services did not start, or a call failed.
     """
     begun = time.monotonic()
     console = stdout_console()
@@ -48,14 +48,14 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
     home = _fresh_home(out)
     try:
         _, record, _ = local_services.up(home)
-        console.print(f"stack is up: {record.address}")
+        console.print(f"services are up: {record.address}")
         with Client(record.address) as client:
             return _work(client, items, out, console, begun)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
         if keep_running:
-            console.print(f"the stack goes on; CELLSPARSE_HOME={home} cellsparse down stops it")
+            console.print(f"the services keep running; CELLSPARSE_HOME={home} cellsparse down stops them")
         else:
             local_services.down(home)
 

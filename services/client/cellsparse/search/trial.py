@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from cellsparse import enum_names, runs
 from cellsparse.connection import Connection
 from cellsparse.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
-from cellsparse.reconnect import ASK_SECONDS, OnLost, bridged
+from cellsparse.reconnect import ASK_SECONDS, OnLost, reconnecting
 from cellsparse.search.plan import SearchPlan
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Trials(Protocol):
-    """What a trial needs of `cellsparse.search.trial_store.Ledger`, where all this is described."""
+    """What a trial needs of `cellsparse.search.trial_store.TrialStore`, where all this is described."""
 
     def settings(self, number: int) -> dict[str, Any]: ...  # noqa: D102
     def note_run(self, number: int, run_id: str) -> None: ...  # noqa: D102
@@ -32,7 +32,7 @@ class Trials(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Follower:
+class TrialWatcher:
     """Brings trials to their ends, over a connection of its own; outages of the orchestrator are bridged."""
 
     connection: Connection
@@ -116,7 +116,7 @@ class Follower:
                 raise Unavailable(f"The orchestrator at {self.connection.address} does not answer.") from error
 
         return next(
-            bridged(
+            reconnecting(
                 self.connection,
                 answers,
                 lambda: True,

@@ -42,7 +42,7 @@ class TrialRow:
     """Validation scores by step."""
 
 
-class Ledger:
+class TrialStore:
     """The trials of one search; may be asked from several threads.
 
     What is chosen for a trial depends on the seed, its number and the trials before it alone, not on how often the

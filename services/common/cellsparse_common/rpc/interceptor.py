@@ -56,20 +56,20 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
 
     def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._watched(details, context):
+            with self._around(details, context):
                 return behavior(_checked(request, details.method), context)
 
         return call
 
     def _stream(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._watched(details, context):
+            with self._around(details, context):
                 yield from behavior(_checked(request, details.method), context)
 
         return call
 
-    def _watched(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_Watched":
-        return _Watched(self, details, context)
+    def _around(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_CallContext":
+        return _CallContext(self, details, context)
 
     def _begin(self, method: str) -> None:
         if _is_ours(method):
@@ -90,8 +90,8 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
             _LOG.info("%s %s in %.0f ms", method, code, seconds * 1000)
 
 
-class _Watched:
-    """Context manager around one call."""
+class _CallContext:
+    """Context manager around one call: log context, metrics, and exceptions to a status."""
 
     def __init__(self, guard: CallGuard, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> None:
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}

@@ -109,11 +109,6 @@ def run_spec(run_id: str) -> str:
     return f"{run_prefix(run_id)}spec.json"
 
 
-def run_metrics(run_id: str) -> str:
-    """Losses and scores of a finished run."""
-    return f"{run_prefix(run_id)}metrics.json"
-
-
 def attempt_events(run_id: str, attempt: int) -> str:
     """Event log of one attempt (1, 2, ...), one JSON object per line."""
     return f"{_attempt(run_id, attempt)}events.jsonl"
@@ -157,16 +152,6 @@ def model_file(run_id: str, name: str) -> str:
 def upload(model_id: str) -> str:
     """The uploaded file of a model that is being imported; gone when the import has ended."""
     return f"{UPLOADS}{check_id(model_id, 'model_id')}"
-
-
-def predictions_prefix(run_id: str) -> str:
-    """All label images that a run's model predicted."""
-    return f"{run_prefix(run_id)}predictions/"
-
-
-def prediction(run_id: str, name: str) -> str:
-    """One predicted label image."""
-    return f"{predictions_prefix(run_id)}{check_key(name)}"
 
 
 def report_file(run_id: str, name: str) -> str:
