@@ -103,6 +103,10 @@ demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your
 bench: .venv/.ready ## Measure the sparsifier; writes out/bench/sparsify.json
 	$(BIN)/python benchmarks/sparsify.py
 
+.PHONY: bench-imports
+bench-imports: .venv/.ready ## Time `import cellsparse` and every command's --help beside `import numpy, grpc`
+	$(BIN)/python benchmarks/imports.py
+
 .PHONY: bench-accuracy
 bench-accuracy: .venv/.ready ## Score all trainers on ever fewer labels, reduced; FULL=1 for the whole table
 	$(BIN)/python benchmarks/accuracy.py $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")

@@ -2,6 +2,10 @@
 
 Coordinates are x, y in pixels with the corner of the first pixel at 0, 0, as in ImageJ and QuPath: the pixel in
 column x and row y is inside when its centre (x + 0.5, y + 0.5) is.
+
+This module and `outlines` are our own code because of weight: `rasterio.features` has the same rules for pixels, but
+its wheels hold GDAL, and an image may add at most 150 MB to its base and framework. scikit-image and OpenCV are not
+exact. Ours also bounds the work that one file may ask for.
 """
 
 from collections.abc import Iterable, Sequence
