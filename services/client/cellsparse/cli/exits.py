@@ -9,7 +9,7 @@ from cellsparse.errors import CellsparseError, RunFailedError
 
 
 class Exit(IntEnum):
-    """What the process's exit code says."""
+    """Exit codes of the command."""
 
     OK = 0
     RUN_FAILED = 1

@@ -28,7 +28,7 @@ MARKER = ".cellsparse-demo"
 
 
 def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
-    """Run the demo and stop all that it started.
+    """Run the demo and stop everything that it started.
 
     Args:
         data: The user's folder; None for the nuclei of stardist.
@@ -64,7 +64,7 @@ def _work(client: Client, items: list[Item], out: Path, console: Console, begun:
     dense = client.create_dataset("demo", items)
     sparse = client.sparsify(dense.id, mode="minmax", k=K, background="shifted", distance=DISTANCE)
     console.print(render.dataset_table([sparse, dense]))
-    # All are queued at once and train one after the other; a model is scored while the next one's trainer starts.
+    # Runs are queued together and train one after the other. A model is scored while the next trainer starts.
     queue = {
         backend: client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
         for backend in training_settings.backends()
@@ -113,7 +113,7 @@ def _follow(client: Client, backend: str, handle: Run, dense: dataset_pb2.Datase
 def _pictures(
     client: Client, result: Result, sparse: dataset_pb2.Dataset, dense: dataset_pb2.Dataset, out: Path
 ) -> list[Path]:
-    """Predict the test items and draw them beside the labels that were learnt from."""
+    """Predict the test items and draw them beside the training labels."""
     from cellsparse.demo.overlays import write_overlay
 
     first = next(
@@ -132,10 +132,10 @@ def _pictures(
 
 
 def _fresh_home(out: Path) -> Path:
-    """Return an empty home folder; what an earlier demo left there goes, anything else stays.
+    """Return an empty home folder. The remains of an earlier demo are removed, anything else is kept.
 
     Raises:
-        InvalidArgument: The folder is there and no demo made it.
+        InvalidArgument: The folder exists and was not made by a demo.
     """
     home = out / "home"
     if home.exists() and not (home / MARKER).exists():

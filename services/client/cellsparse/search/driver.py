@@ -1,4 +1,4 @@
-"""Drives a search: as many trials at a time as asked for, each in a thread of its own."""
+"""Driver of a search: runs trials in parallel, each in its own thread."""
 
 import queue
 import threading
@@ -22,10 +22,10 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Whom a driver tells what happens."""
+    """Callbacks of a driver."""
 
     on_trial: Callable[[TrialRow], None] = lambda _: None
-    """Called, in the driver's thread, with a trial that begins, goes on or has ended."""
+    """Called in the driver's thread with a trial that begins, is resumed or has ended."""
     on_lost: OnLost = lambda *_: None
     """Called, in a trial's thread, with the error and the seconds left, when the orchestrator does not answer."""
     on_back: Callable[[], None] = lambda: None
@@ -33,15 +33,15 @@ class Listener:
 
 
 def run(client: Client, plan: SearchPlan, *, at_once: int = 1, listener: Listener | None = None) -> SearchReport:
-    """Run a search, or go on with the one of that name, until it has all its trials.
+    """Run a search, or resume the one of that name, until all its trials have ended.
 
-    An exception, such as that of Ctrl-C, ends the driver alone: runs go on, and the next start finds them.
+    An exception, such as KeyboardInterrupt, ends only the driver. Runs continue, and the next start finds them.
 
     Args:
-        client: Where to train; not closed.
-        plan: What to do (see `make_plan`).
-        at_once: Trials at a time, 1 to 64. Fewer learn more from each other.
-        listener: Whom to tell.
+        client: Client of the orchestrator; not closed.
+        plan: The search (see `make_plan`).
+        at_once: Number of parallel trials, 1 to 64. With fewer, later trials learn from more results.
+        listener: Callbacks.
 
     Returns:
         The report; it is in the search's folder as well.
@@ -76,7 +76,7 @@ class _Driver:
         self._ended: queue.Queue[_Worker] = queue.Queue()
 
     def drive(self) -> None:
-        """Bring all trials to their ends; those of an earlier driver first."""
+        """Run all trials to their end, those of an earlier driver first."""
         left = self._trials.unfinished()
         working: set[_Worker] = set()
         try:
@@ -101,7 +101,7 @@ class _Driver:
     def _next(self, left: list[int]) -> int | None:
         if left:
             number = left.pop(0)
-            self._trials.settings(number)  # what a driver killed while choosing left open is chosen before it is shown
+            self._trials.settings(number)  # completes the choice that a killed driver left unfinished
             return number
         return self._trials.ask() if self._trials.begun() < self._plan.trials else None
 
@@ -118,11 +118,11 @@ class _Driver:
         try:
             return self._ended.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            return None  # a worker bounds its own waits; this wait only lets signals through
+            return None  # lets signals be handled between two waits
 
 
 class _Worker(threading.Thread):
-    """Follows one trial; not waited for when the process ends, as its run goes on by itself."""
+    """Thread of one trial. The process does not wait for it, because the run continues without it."""
 
     def __init__(self, number: int, watcher: TrialWatcher, ended: "queue.Queue[_Worker]") -> None:
         super().__init__(name=f"trial-{number}", daemon=True)
@@ -132,7 +132,7 @@ class _Worker(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Follow the trial, and say when that has ended."""
+        """Watch the trial, and report its end."""
         try:
             self._watcher.follow(self.number)
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread
@@ -146,7 +146,7 @@ class _Worker(threading.Thread):
             raise self._error
 
     def leave(self) -> None:
-        """End the watch; the run goes on."""
+        """Stop watching. The run continues."""
         self._watcher.connection.close()
 
 

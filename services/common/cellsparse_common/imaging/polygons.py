@@ -25,9 +25,9 @@ MAX_VERTICES = 2_000_000
 """Most vertices of all shapes of a file."""
 
 _MAX_WORK = 32
-"""How often all shapes' bounding boxes may cover the whole image."""
+"""Largest total area of the shapes' bounding boxes, in areas of the image."""
 _MAX_CROSSINGS = 50_000_000
-"""How many rows all edges together may cross."""
+"""Most rows that all edges together may cross."""
 _CHUNK = 1_000_000
 
 
@@ -36,7 +36,7 @@ class Shape:
     """One annotation."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     background: bool
     """Whether it marks background rather than a cell."""
     polygons: Sequence[Sequence[Ring]]
@@ -84,7 +84,7 @@ def paint(shapes: Iterable[Shape], shape: tuple[int, int], field: str) -> Labels
 
 @dataclass(kw_only=True)
 class _Budget:
-    """What may still be spent on one file."""
+    """Work that one file may still cause."""
 
     area: int
     field: str

@@ -1,4 +1,4 @@
-"""Reading TIFF files of any flavour through tifffile: header first, then pixels; nothing in the file is believed.
+"""Reading TIFF files of any flavour through tifffile: header first, then pixels. Nothing in the file is trusted.
 
 Sizes, offsets and compressions are checked before anything is allocated, so that a small file cannot ask for much
 memory. Files are opened from memory only: an OME header naming other files reads none of them.

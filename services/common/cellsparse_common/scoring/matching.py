@@ -27,7 +27,7 @@ DEFAULT_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What one IoU threshold finds in one image, or, added up, in several."""
+    """Matches at one IoU threshold in one image, or summed over several."""
 
     iou: float
     """The threshold, above 0 to 1."""
