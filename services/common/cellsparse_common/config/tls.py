@@ -99,7 +99,7 @@ class _Certificates:
         if found == self._files:
             return None
         self._files = found
-        _LOG.info("the new certificate %s is in use", self._tls.cert)
+        _LOG.info("the certificate %s was changed and is used from now on", self._tls.cert)
         return _configuration(*found)
 
     def _load(self) -> tuple[bytes, bytes, bytes | None]:
