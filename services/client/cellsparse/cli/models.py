@@ -1,6 +1,5 @@
 """`cellsparse models ...`, `predict`, `evaluate` and `export`."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
 from cellsparse.models import LARGEST_MIN_PIXELS
+from cellsparse_common.files import replace_file
 from cellsparse_proto.v1 import trainer_pb2
 
 if TYPE_CHECKING:
@@ -199,7 +199,4 @@ def _write(target: Path, result: "Labels | bytes", spacing: tuple[float, ...]) -
         from cellsparse.arrays import prediction_file
 
         result = prediction_file(result, spacing)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    staging.write_bytes(result)
-    staging.replace(target)
+    replace_file(target, result)
