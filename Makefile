@@ -25,7 +25,7 @@ $(UV):
 
 # The stubs belong to the installed packages: a changed proto or lock installs anew.
 .venv/.ready: $(UV) uv.lock pyproject.toml $(wildcard services/*/pyproject.toml) $(wildcard proto/cellsparse/v1/*.proto) services/common/build_stubs.py
-	$(UV) sync --locked --quiet --all-packages --extra search
+	$(UV) sync --locked --quiet --all-packages --extra demo --extra plots --extra search
 	$(BIN)/python services/common/build_stubs.py
 	@touch $@
 
@@ -106,6 +106,10 @@ demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your
 .PHONY: bench
 bench: .venv/.ready ## Measure the sparsifier; writes out/bench/sparsify.json
 	$(BIN)/python benchmarks/sparsify.py
+
+.PHONY: bench-imports
+bench-imports: .venv/.ready ## Time `import cellsparse` and every command's --help beside `import numpy, grpc`
+	$(BIN)/python benchmarks/imports.py
 
 .PHONY: bench-accuracy
 bench-accuracy: .venv/.ready ## Score all trainers on ever fewer labels, reduced; FULL=1 for the whole table

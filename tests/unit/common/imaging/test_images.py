@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, read_header, to_gray
+from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
 
 LIMIT = 2**26
 RNG = np.random.default_rng(7)
@@ -218,7 +218,7 @@ def test_palette_png_gives_colours_or_indices():
     palette.putpalette([value for index in range(12) for value in (index * 10, 5, 6)])
     data = png(palette)
     assert decode(data).array[1, 0].tolist() == [40, 5, 6]
-    assert decode_image(data, max_pixels=LIMIT, indices=True).array.tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert decode_image(data, max_pixels=LIMIT, labels=True).array.tolist() == np.arange(12).reshape(3, 4).tolist()
     assert decode(png(palette, transparency=3)).array.shape == (3, 4, 4)
 
 
@@ -234,12 +234,6 @@ def test_png_with_few_bits_keeps_its_values(bits):
     )
     expected = {1: [0] * 7 + [1], 2: [0, 1, 2, 3], 4: [2, 15]}[bits]
     assert decode(data).array.tolist() == [expected]
-
-
-def test_read_header_decodes_nothing():
-    assert read_header(tiff(PLANE, compression="zlib")) == ((37, 53), np.dtype("u2"))
-    assert read_header(png(COLOUR)) == ((37, 53, 3), np.dtype("u1"))
-    assert read_header(header_only(10_000, 10_000)) == ((10_000, 10_000), np.dtype("u2"))
 
 
 # What is refused

@@ -56,7 +56,7 @@ def test_real_nuclei_come_back_pixel_for_pixel(encode):
     if not masks:
         pytest.skip("the DSB2018 data is not there")
     for mask in masks:
-        label = consecutive(decode_image(mask.read_bytes(), max_pixels=2**26, indices=True).array)
+        label = consecutive(decode_image(mask.read_bytes(), max_pixels=2**26, labels=True).array)
         data = encode(label)
         assert data == encode(label.astype(np.uint16))
         np.testing.assert_array_equal(drawn(data, label.shape), label)
