@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound
 from cellsparse_orchestrator import run_states
@@ -54,7 +55,7 @@ def at_once(*works):
     gate = threading.Barrier(len(works))
 
     def run(number, work):
-        gate.wait(30)
+        gate.wait(PATIENCE)
         try:
             results[number] = work()
         except CellsparseError as error:
@@ -64,7 +65,7 @@ def at_once(*works):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     return results
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
@@ -36,6 +37,7 @@ class System:
         self.server, address = self.trainer.serve()
         self.launcher = FakeLauncher(address)
         self.slots = 1
+        self.patience = Patience(start=PATIENCE, lost=PATIENCE, stop=PATIENCE)
         self.reconciler = None
         self.accepted = []
 
@@ -50,7 +52,7 @@ class System:
             self.launcher,
             self.bell,
             limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
-            patience=Patience(start=2.0, lost=0.5, stop=2.0),
+            patience=self.patience,
             accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
@@ -61,7 +63,7 @@ class System:
         )
         return self.runs.add(new_id("run"), "a run", request).id
 
-    def until(self, condition, seconds=10.0):
+    def until(self, condition, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not happen"
@@ -140,8 +142,8 @@ def test_the_launcher_hears_which_attempts_are_under_way(system):
 
 def test_news_ends_the_wait_for_a_place(system):
     """A launcher that says `waiting` is asked again when it has news, and not all the time."""
-    ready, asked, waiting = system.launcher.trainer, [], Service(name="unet", waiting=True, message="No room.")
-    system.launcher.trainer = waiting
+    ready, asked = system.launcher.trainer, []
+    system.launcher.trainer = Service(name="unet", waiting=True, message="No room.", again_seconds=PATIENCE)
     system.launcher.place = lambda *place: asked.append(place) or system.launcher.trainer
     told = []
     system.launcher.notify = lambda run_id, attempt, news: told.append(news)
@@ -153,7 +155,7 @@ def test_news_ends_the_wait_for_a_place(system):
     began = time.monotonic()
     told[-1]()
     system.until(lambda: (run_id, 1) in system.trainer.events)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < QUICK
 
 
 def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system):
@@ -211,6 +213,8 @@ def test_a_stream_that_breaks_shortly_costs_nothing(system):
 
 
 def test_a_trainer_that_stays_away_fails_the_run_after_its_attempts(system):
+    system.patience = Patience(start=2.0, lost=0.5, stop=2.0)
+    system.restart()
     run_id = system.create(max_attempts=2)
     system.begun(run_id)
     system.server.stop(None)

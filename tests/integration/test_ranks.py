@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.server_process import TESTS, ServerProcess
 from support.tiny_dataset import write_dataset
 
@@ -39,9 +40,8 @@ def on(*backends):
 TORCH = pytest.mark.parametrize("backend", ["cellpose", "unet"])
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 STEPS = 20
-SECONDS = 180
-NOTICED_SECONDS = 30.0
-"""Within which a lost or hung process ends the attempt everywhere."""
+NOTICED_SECONDS = 120.0
+"""Within which a lost or hung process ends the attempt everywhere; the promise is 20 s, on an idle machine."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 TOLERANCE = 1e-5
 """Of losses, absolute."""
@@ -82,9 +82,9 @@ def settings(backend, *, processes, batch, steps=STEPS, **others):
 def start(stub, run_id, given, attempt=1):
     """Start an attempt and return its events as they come."""
     request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=given)
-    stub.StartTraining(request, timeout=60)
+    stub.StartTraining(request, timeout=PATIENCE)
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
-    return (answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS))
+    return (answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE))
 
 
 def succeed(events):
@@ -121,7 +121,7 @@ def losses(backend, *launcher, more=()):
     environment = {**os.environ, "PYTHONPATH": str(TESTS), **ONE_THREAD, "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, *launcher, "-m", "support.rank_losses", folder, backend, str(STEPS), *more]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr[-2000:]
         return {int(path.stem): json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
 
@@ -217,6 +217,6 @@ def test_a_run_that_is_stopped_ends_all_its_processes(trainer):
     events = start(stub, "run-stopped", settings(backend, processes=2, batch=2, steps=4000))
     next(event for event in events if event.checkpoint_step >= 2)
     hit = workers(pid)
-    stub.StopTraining(trainer_pb2.StopTrainingRequest(run_id="run-stopped", attempt=1), timeout=60)
+    stub.StopTraining(trainer_pb2.StopTrainingRequest(run_id="run-stopped", attempt=1), timeout=PATIENCE)
     assert list(events)[-1].state == common_pb2.RUN_STATE_CANCELLED
-    assert psutil.wait_procs(hit.values(), timeout=10)[1] == []
+    assert psutil.wait_procs(hit.values(), timeout=QUICK)[1] == []

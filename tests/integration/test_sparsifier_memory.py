@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 from support.sparsifier_server import running_sparsifier
 
 from cellsparse_common import datasets
@@ -55,7 +56,7 @@ def test_peak_memory_with_2000_images_is_that_with_20(store, tmp_path, amount):
                     mode=pb.SELECTION_MODE_MINMAX, background=pb.BACKGROUND_RULE_RING, **amount
                 ),
             )
-            for progress in running.stub.SparsifyDataset(request, timeout=240):
+            for progress in running.stub.SparsifyDataset(request, timeout=PATIENCE):
                 last = progress
             assert last.done
             assert last.items_done == count

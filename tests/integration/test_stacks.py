@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import stardist
 import tifffile
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator
 
 import cellsparse
@@ -159,4 +160,4 @@ def test_a_label_file_has_the_axes_of_its_image(client):
         yield request(file=dataset_pb2.FileHeader(item="a", split=1, role=2, axes="ZYX"))
 
     with pytest.raises((InvalidArgument, grpc.RpcError), match="label file of item 'a' is given axes"):
-        client.connection.upload("CreateDataset", stream(), timeout=30)
+        client.connection.upload("CreateDataset", stream(), timeout=PATIENCE)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.limits import PATIENCE
 
 FRAMEWORKS = ("torch", "tensorflow", "tf_keras", "stardist", "cellpose", "csbdeep")
 SERVERS = [
@@ -25,7 +26,9 @@ SERVERS = [
 
 def loaded(module: str, names: tuple[str, ...]) -> str:
     code = f"import sys, {module}; print(*[name for name in {names} if name in sys.modules])"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("module", SERVERS)
@@ -56,5 +59,5 @@ def test_importing_a_backend_seeds_no_global_generator(backend):
         "random.seed = lambda *given: seeded.append(given); np.random.seed = lambda *given: seeded.append(given); "
         f"import cellsparse_{backend}.backend; print(seeded)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split()[-1] == "[]"

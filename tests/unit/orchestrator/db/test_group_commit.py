@@ -4,12 +4,11 @@ import threading
 import time
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import NotFound, Unavailable
 from cellsparse_orchestrator.db.fair_lock import Turns
 from cellsparse_orchestrator.db.group_commit import Together
-
-SECONDS = 10.0
 
 
 def started(*works):
@@ -23,7 +22,7 @@ def started(*works):
 
 def joined(threads):
     for thread in threads:
-        thread.join(SECONDS)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -31,10 +30,10 @@ def test_turns_come_in_the_order_of_asking():
     turns, order = Turns(), []
 
     def take(number):
-        with turns.turn(SECONDS):
+        with turns.turn(PATIENCE):
             order.append(number)
 
-    with turns.turn(SECONDS):
+    with turns.turn(PATIENCE):
         threads = started(*[lambda number=number: take(number) for number in range(5)])
         assert order == []
     joined(threads)
@@ -45,10 +44,10 @@ def test_who_is_in_a_hurry_goes_first():
     turns, order = Turns(), []
 
     def take(number, urgent):
-        with turns.turn(SECONDS, urgent=urgent):
+        with turns.turn(PATIENCE, urgent=urgent):
             order.append(number)
 
-    with turns.turn(SECONDS):
+    with turns.turn(PATIENCE):
         threads = started(*[lambda number=number: take(number, number == 3) for number in range(5)])
     joined(threads)
     assert order == [3, 0, 1, 2, 4]
@@ -58,10 +57,10 @@ def test_who_waited_too_long_is_told_and_holds_nobody_up():
     turns, entered = Turns(), threading.Event()
 
     def take():
-        with turns.turn(SECONDS):
+        with turns.turn(PATIENCE):
             entered.set()
 
-    with turns.turn(SECONDS):
+    with turns.turn(PATIENCE):
         with pytest.raises(Unavailable, match=r"busy for 0\.05 s"), turns.turn(0.05):
             pass
         threads = started(take)
@@ -71,7 +70,7 @@ def test_who_waited_too_long_is_told_and_holds_nobody_up():
 
 def test_a_turn_ends_with_an_exception():
     turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns.turn(SECONDS):
+    with pytest.raises(ZeroDivisionError), turns.turn(PATIENCE):
         raise ZeroDivisionError
     with turns.turn(0.0):
         pass
@@ -87,7 +86,7 @@ class Slow:
     def __call__(self, pieces):
         if not self.first.is_set():
             self.first.set()
-            assert self.go_on.wait(SECONDS)
+            assert self.go_on.wait(PATIENCE)
         for piece in pieces:
             if piece in self.errors:
                 raise self.errors[piece]
@@ -97,7 +96,7 @@ class Slow:
 def handing_in(together, pieces, failed):
     def hand_in(piece):
         try:
-            together.hand_in(piece, SECONDS)
+            together.hand_in(piece, PATIENCE)
         except (NotFound, Unavailable) as error:
             failed[piece] = error
 

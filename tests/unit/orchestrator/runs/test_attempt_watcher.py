@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.runs.attempt_watcher import Follower, Patience
@@ -12,7 +13,6 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED
 LOST, MEMORY = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_OUT_OF_MEMORY
-SECONDS = 10.0
 
 
 class Node(trainer_pb2_grpc.TrainerServiceServicer):
@@ -64,14 +64,14 @@ def outcome(hosts):
     follower = Follower(
         attempt,
         Places(hosts),
-        Patience(start=SECONDS, lost=SECONDS, stop=SECONDS),
+        Patience(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
         store=lambda *_: None,
         accepted=lambda *_: None,
         waits=lambda *_: None,
         news=lambda: None,
     )
     follower.start()
-    follower.join(SECONDS)
+    follower.join(PATIENCE)
     return follower.outcome
 
 

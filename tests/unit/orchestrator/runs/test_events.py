@@ -3,9 +3,9 @@
 import threading
 import time
 
-from cellsparse_orchestrator.runs.events import Bell
+from support.limits import PATIENCE
 
-SECONDS = 10.0
+from cellsparse_orchestrator.runs.events import Bell
 
 
 def waits(bell, topic, seen, seconds=0.05):
@@ -21,7 +21,7 @@ def test_a_ring_between_looking_and_waiting_is_not_lost():
     bell.ring("b")
     assert waits(bell, "a", seen)
     bell.ring("a")
-    assert not waits(bell, "a", seen, SECONDS)
+    assert not waits(bell, "a", seen, PATIENCE)
     assert waits(bell, "a", bell.last("a"))
 
 
@@ -29,7 +29,7 @@ def test_a_ring_wakes_who_waits():
     bell = Bell()
     seen = bell.last("a")
     threading.Timer(0.05, bell.ring, ("a",)).start()
-    assert not waits(bell, "a", seen, SECONDS)
+    assert not waits(bell, "a", seen, PATIENCE)
 
 
 def test_topics_are_forgotten_but_no_ring_is_lost():
@@ -40,10 +40,10 @@ def test_topics_are_forgotten_but_no_ring_is_lost():
         bell.ring(f"run-{number}")
         bell.ring("kept")
     assert len(bell._last) <= 10
-    assert not waits(bell, "early", early, SECONDS)
+    assert not waits(bell, "early", early, PATIENCE)
     seen = bell.last("early")
     assert waits(bell, "early", seen)
     bell.ring("late")
     for number in range(20):
         bell.ring(f"other-{number}")
-    assert not waits(bell, "late", never, SECONDS)
+    assert not waits(bell, "late", never, PATIENCE)

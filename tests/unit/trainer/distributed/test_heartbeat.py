@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_trainer.distributed import heartbeat
@@ -39,8 +40,8 @@ def losses():
 
 def meet(port, losses, ranks=(1,), world=2):
     leader = Leader(HOST, port, world=world, word=WORD, lost=losses[0])
-    followers = [Follower(HOST, port, rank=rank, word=WORD, lost=losses[1], seconds=5) for rank in ranks]
-    leader.gather(5)
+    followers = [Follower(HOST, port, rank=rank, word=WORD, lost=losses[1], seconds=PATIENCE) for rank in ranks]
+    leader.gather(PATIENCE)
     return leader, followers
 
 
@@ -61,10 +62,10 @@ def test_all_begin_go_and_end_together(port, losses):
 def test_says_who_is_missing_when_not_all_come(port, losses):
     leader = Leader(HOST, port, world=4, word=WORD, lost=losses[0])
     with (
-        contextlib.closing(Follower(HOST, port, rank=2, word=WORD, lost=losses[1], seconds=5)),
+        contextlib.closing(Follower(HOST, port, rank=2, word=WORD, lost=losses[1], seconds=PATIENCE)),
         pytest.raises(Unavailable, match=r"4 processes .* missing: 1, 3\."),
     ):
-        leader.gather(0.5)
+        leader.gather(2)
     leader.close()
 
 
@@ -73,8 +74,8 @@ def test_strangers_are_sent_away(port, losses):
     for said in ("run-9/1 1", f"{WORD} 7", f"{WORD} one", "GET / HTTP/1.1", ""):
         with socket.create_connection((HOST, port)) as stranger:
             stranger.sendall(said.encode() + b"\n")
-    follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=5)
-    leader.gather(5)
+    follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=PATIENCE)
+    leader.gather(PATIENCE)
     leader.begin(0)
     assert follower.begin() == 0
     leader.end()
@@ -86,8 +87,8 @@ def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 30.0)
     leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
     with socket.create_connection((HOST, port)):
-        follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=5)
-        leader.gather(10)
+        follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=PATIENCE)
+        leader.gather(PATIENCE)
     leader.begin(3)
     assert follower.begin() == 3
     leader.end()
@@ -98,7 +99,7 @@ def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch
 def test_one_that_ends_is_lost_at_once(port, losses, which):
     leader, (follower,) = meet(port, losses)
     (follower, leader)[which].close()
-    assert losses[which].told.wait(2)
+    assert losses[which].told.wait(PATIENCE)
     assert losses[which].sentences == [["Rank 1 of 2 is gone."], ["Rank 0 is gone."]][which]
 
 
@@ -107,16 +108,16 @@ def test_one_that_is_silent_is_lost(port, losses, monkeypatch):
     leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
     with socket.create_connection((HOST, port)) as frozen:
         frozen.sendall(f"{WORD} 1\n".encode())
-        leader.gather(5)
-        assert losses[0].told.wait(3)
+        leader.gather(PATIENCE)
+        assert losses[0].told.wait(PATIENCE)
     assert losses[0].sentences[0].startswith("Rank 1 of 2 was silent")
 
 
 def test_signs_of_life_go_on_while_nothing_is_said(port, losses, monkeypatch):
-    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 2.0)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
     leader, (follower,) = meet(port, losses)
-    assert not losses[0].told.wait(1.2)
+    assert not losses[0].told.wait(3.0)
     assert not losses[1].told.is_set()
     leader.end()
     assert not follower.next()

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import pytest
+from support.limits import PATIENCE
 from support.paths import TESTS
 from support.tiny_dataset import write_dataset
 
@@ -13,8 +14,6 @@ from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempts import Attempts
 from cellsparse_trainer.processes.fork_server import WORKER, Forked
-
-SECONDS = 120.0
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def ended(attempt):
 
 
 def until(condition):
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
@@ -77,7 +76,7 @@ def test_forked_attempts_are_equal_and_end_like_others(here):
     assert isinstance(forked._process, Forked)
     last = ended(forked)
     assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
-    assert forked._process.wait(5) == 0
+    assert forked._process.wait(PATIENCE) == 0
     plain, own = files(here, "run-first"), files(here, "run-forked")
     for name in ("config.json", "sub/threshold.json"):
         assert own[name] == plain[name]
@@ -122,5 +121,5 @@ def test_processes_end_with_their_server_and_when_idle(here):
     time.sleep(0.1)
     assert process.poll() is None  # not while a process that it must tell of goes on
     forked.stdin.close()  # what a killed server leaves: nothing to read any more
-    assert forked.wait(20) != 0
+    assert forked.wait(PATIENCE) != 0
     until(lambda: process.poll() is not None)
