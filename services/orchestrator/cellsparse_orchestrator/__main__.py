@@ -9,9 +9,9 @@ import sys
 
 from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError
+from cellsparse_common.files import disk_errors
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.rpc.channel import use_tls
-from cellsparse_common.storage.files import disk_errors
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import own_home
 from cellsparse_orchestrator.settings import OrchestratorSettings

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
-from grpc_status import rpc_status
 
-from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error
+from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.rpc.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -95,14 +94,6 @@ def _explain(error: Exception, name: str, address: str) -> CellsparseError:
     if not isinstance(error, grpc.RpcError):
         return Unavailable(f"The call to the {name} service was cancelled.")
     found = from_rpc_error(error)
-    if type(found) is Unavailable and not _answered(error):
+    if type(found) is Unavailable and not was_answered(error):
         return Unavailable(f"The {name} service at {address} went away or does not answer; try again in a few seconds.")
     return found
-
-
-def _answered(error: grpc.RpcError) -> bool:
-    """Whether a service wrote this status, rather than the transport."""
-    try:
-        return isinstance(error, grpc.Call) and rpc_status.from_call(error) is not None
-    except (ValueError, NotImplementedError):
-        return False

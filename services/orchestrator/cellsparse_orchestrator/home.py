@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cellsparse_common.errors import FailedPrecondition
-from cellsparse_common.storage.files import disk_errors
+from cellsparse_common.files import disk_errors, replace_file
 
 
 @contextmanager
@@ -50,6 +50,4 @@ def spool_folder(home: Path) -> Path:
 
 def tell_clients(home: Path, address: str) -> None:
     """Write the address (host:port) and process id for clients on this machine."""
-    staging = home / f".orchestrator.{os.getpid()}"
-    staging.write_text(json.dumps({"address": address, "pid": os.getpid()}))
-    staging.replace(record_file(home))
+    replace_file(record_file(home), json.dumps({"address": address, "pid": os.getpid()}))

@@ -13,7 +13,7 @@ from cellsparse_orchestrator.calls import stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
-from cellsparse_orchestrator.catalogue.uploads import Upload, UploadLimits
+from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -58,7 +58,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             limits = UploadLimits(
                 max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_file_mib * 2**20
             )
-            upload = Upload(spool, limits)
+            upload = DatasetUpload(spool, limits)
             with time_limit(context, self._settings.upload_seconds):
                 try:
                     upload.read(request_iterator)

@@ -18,14 +18,14 @@ from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.calls import call_service, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
-from cellsparse_orchestrator.catalogue.model_import import Imports
+from cellsparse_orchestrator.catalogue.model_import import ModelImports
 from cellsparse_orchestrator.catalogue.model_uploads import receive_model
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import Filter, Runs
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -63,7 +63,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         runs: Runs,
         models: Models,
         launcher: Launcher,
-        bell: Bell,
+        notifier: Notifier,
         spool: Path,
     ) -> None:
         self.address = ""
@@ -74,9 +74,9 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._runs = runs
         self._models = models
         self._launcher = launcher
-        self._bell = bell
+        self._notifier = notifier
         self._spool = spool
-        self._imports = Imports(store, models)
+        self._imports = ModelImports(store, models)
 
     def CreateRun(
         self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
@@ -112,7 +112,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: orchestrator_pb2.ListRunsRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.ListRunsResponse:
         """List runs, newest first."""
-        chosen = Filter(states=request.states, backend=request.backend, dataset_id=request.dataset_id)
+        chosen = RunFilter(states=request.states, backend=request.backend, dataset_id=request.dataset_id)
         found, token = self._runs.page(request.page, chosen)
         return orchestrator_pb2.ListRunsResponse(runs=found, next_page_token=token)
 
@@ -122,17 +122,17 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Stream a run's events until it has ended."""
         after = request.after_sequence
         while context.is_active():
-            seen = self._bell.last(request.run_id)
+            seen = self._notifier.version(request.run_id)
             found, ended = self._runs.events(request.run_id, after)
             for event in found:
                 after = event.sequence
                 yield orchestrator_pb2.WatchRunResponse(event=event)
             if ended:
                 return
-            if self._bell.closed:
+            if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not found:
-                self._bell.wait(request.run_id, seen, _WATCH_SECONDS)
+                self._notifier.wait(request.run_id, seen, _WATCH_SECONDS)
 
     def CancelRun(
         self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext
@@ -225,7 +225,13 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetStatusResponse:
         """Say which services there are and how they are."""
-        return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
+        return read_status(
+            self.address,
+            self._launcher.services(),
+            active_runs=self._runs.count_active(),
+            store_url=self._store.url,
+            max_pixels=self._settings.max_pixels,
+        )
 
     def _forget_spec(self, run_id: str) -> None:
         """Delete the specification of a run that does not exist, because it has no row."""

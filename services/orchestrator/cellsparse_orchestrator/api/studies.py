@@ -10,14 +10,14 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument, Unavailab
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.studies import report, states
 from cellsparse_orchestrator.studies.actions import MEMBERS_CSV, REPORT_JSON
-from cellsparse_orchestrator.studies.grid import Point, expand, fill
+from cellsparse_orchestrator.studies.grid import GridPoint, expand, fill
 from cellsparse_orchestrator.studies.label_sets import label_set_id, sparsify_settings
 from cellsparse_orchestrator.studies.member_settings import member_settings
-from cellsparse_orchestrator.studies.queries import Planned, Studies
+from cellsparse_orchestrator.studies.queries import PlannedMember, Studies
 from cellsparse_proto.v1 import common_pb2, study_pb2, study_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -37,13 +37,13 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     """
 
     def __init__(
-        self, store: ObjectStore, *, studies: Studies, datasets: Datasets, launcher: Launcher, bell: Bell
+        self, store: ObjectStore, *, studies: Studies, datasets: Datasets, launcher: Launcher, notifier: Notifier
     ) -> None:
         self._store = store
         self._studies = studies
         self._datasets = datasets
         self._launcher = launcher
-        self._bell = bell
+        self._notifier = notifier
 
     def CreateStudy(
         self, request: study_pb2.CreateStudyRequest, context: grpc.ServicerContext
@@ -97,7 +97,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         """Stream a study's changes until it has ended."""
         after, first = request.after_sequence, True
         while context.is_active():
-            seen = self._bell.last(request.study_id)
+            seen = self._notifier.version(request.study_id)
             changes = self._studies.changes(request.study_id, after)
             more = changes.sequence < changes.study.sequence
             if first or changes.sequence > after:
@@ -105,10 +105,10 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             after, first = changes.sequence, False
             if changes.study.state in states.FINAL and not more:
                 return
-            if self._bell.closed:
+            if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not more:
-                self._bell.wait(request.study_id, seen, _WATCH_SECONDS)
+                self._notifier.wait(request.study_id, seen, _WATCH_SECONDS)
 
     def PauseStudy(
         self, request: study_pb2.PauseStudyRequest, context: grpc.ServicerContext
@@ -153,7 +153,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         return study_pb2.GetStudyReportResponse(report_json=report.to_json(built), members_csv=report.to_csv(built))
 
 
-def _plan(dataset_id: str, point: Point) -> Planned:
+def _plan(dataset_id: str, point: GridPoint) -> PlannedMember:
     """Return a member as it will be written down; raises InvalidArgument for settings that cannot be."""
     member = study_pb2.StudyMember(
         backend=point.backend, seed=point.seed, settings=point.settings, dataset_id=dataset_id
@@ -161,4 +161,4 @@ def _plan(dataset_id: str, point: Point) -> Planned:
     if point.labels is not None:
         member.mode, member.background, member.k = point.labels.mode, point.labels.background, point.labels.k
         member.dataset_id = label_set_id(dataset_id, sparsify_settings(point.labels, point.seed))
-    return Planned(member=member, settings=member_settings(point.backend, point.seed, point.settings))
+    return PlannedMember(member=member, settings=member_settings(point.backend, point.seed, point.settings))

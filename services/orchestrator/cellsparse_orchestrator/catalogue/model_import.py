@@ -27,7 +27,7 @@ Publish = Callable[[trainer_pb2.PublishModelRequest], None]
 """Asks a trainer to publish; raises CellsparseError."""
 
 
-class Imports:
+class ModelImports:
     """Makes models of uploads.
 
     Args:

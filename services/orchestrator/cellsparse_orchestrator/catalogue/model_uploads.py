@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
-from cellsparse_common.storage.files import disk_errors
+from cellsparse_common.files import disk_errors
 from cellsparse_proto.v1 import orchestrator_pb2
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from cellsparse_common.storage.files import disk_errors
+from cellsparse_common.files import disk_errors
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cellsparse_common.datasets import put_item, refuse_mixture
+from cellsparse_common.dataset_items import refuse_mixture
+from cellsparse_common.datasets import put_item
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_common.imaging.labels import decode_labels
@@ -24,7 +25,7 @@ class UploadLimits:
     max_file_bytes: int
 
 
-class Upload:
+class DatasetUpload:
     """Takes the messages of one upload in their order.
 
     Args:

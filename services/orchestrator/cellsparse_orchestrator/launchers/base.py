@@ -72,7 +72,7 @@ class Launcher(Protocol):
     def service(self, name: str) -> Service | None:
         """Return the service with this name; None if it is not configured."""
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the trainer for an attempt, and see to it that there will be one. Idempotent.
 
         The answer's `address` is empty while it is not ready, with all its nodes; `missing` says that it will never be.
@@ -87,7 +87,7 @@ class Launcher(Protocol):
     def release(self, run_id: str, attempt: int) -> None:
         """Take back what `place` made for an attempt that has ended; returns at once. Idempotent."""
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
         """Call `news` when an answer of `place` or `find` that says `waiting` may have changed, until `release`."""
 
     def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from cellsparse_common.files import replace_file
+
 _LOG_LIMIT = 10 * 2**20
 # Two readings of one process's start differ by clock corrections only; another process with its number by far more.
 _SAME_START_SECONDS = 2.0
@@ -106,7 +108,8 @@ def start(command: Command) -> Child:
     """Start a service and write its record.
 
     Raises:
-        OSError: The process cannot be started or the record cannot be written.
+        OSError: The process cannot be started.
+        StorageError: The record cannot be written.
     """
     for folder in (command.record_file.parent, command.log_file.parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,9 +128,7 @@ def start(command: Command) -> Child:
         )
     process = psutil.Process(popen.pid)
     record = {"pid": popen.pid, "created": process.create_time(), "fingerprint": command.fingerprint()}
-    staging = command.record_file.with_suffix(".tmp")
-    staging.write_text(json.dumps(record))
-    staging.replace(command.record_file)
+    replace_file(command.record_file, json.dumps(record))
     return Child(process, popen)
 
 

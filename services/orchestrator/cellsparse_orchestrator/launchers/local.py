@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
+from cellsparse_common.errors import StorageError
 from cellsparse_orchestrator.launchers.base import ONE, SPARSIFIER, Service, Size
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe
@@ -50,7 +51,7 @@ class LocalLauncher:
         self._stop_seconds = settings.drain_seconds + 5
         self._end = threading.Event()
         self._keepers = {
-            name: _Keeper(_command(name, module, settings), self._end, self._stop_seconds)
+            name: _Supervisor(_command(name, module, settings), self._end, self._stop_seconds)
             for name, module in modules.items()
         }
 
@@ -80,7 +81,7 @@ class LocalLauncher:
         keeper = self._keepers.get(name)
         return None if keeper is None else keeper.service
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.service(backend) or Service(
             name=backend, missing=True, message=f"No {backend} trainer is configured."
@@ -88,12 +89,12 @@ class LocalLauncher:
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
-        return self.place(backend, run_id, attempt, size)
+        return self.ensure(backend, run_id, attempt, size)
 
     def release(self, run_id: str, attempt: int) -> None:
         """Do nothing: the trainer stays (see `Launcher`)."""
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
         """Do nothing: no answer here says `waiting` (see `Launcher`)."""
 
     def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
@@ -101,7 +102,7 @@ class LocalLauncher:
         return True
 
 
-class _Keeper(threading.Thread):
+class _Supervisor(threading.Thread):
     """Keeps one service running."""
 
     def __init__(self, command: Command, end: threading.Event, stop_seconds: float) -> None:
@@ -129,6 +130,8 @@ class _Keeper(threading.Thread):
                 self._attend(self.child)
             except OSError as error:
                 self._say(f"{self._command.name} cannot be started: {error.strerror or error}.")
+            except StorageError as error:
+                self._say(f"{self._command.name} cannot be started: {error.message}")
             failures = 1 if time.monotonic() - began > _SETTLED_SECONDS else failures + 1
             self._end.wait(pause_before(failures, _FIRST_PAUSE, _LONGEST_PAUSE))
 

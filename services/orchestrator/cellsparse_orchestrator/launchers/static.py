@@ -51,7 +51,7 @@ class StaticLauncher:
         with self._lock:
             return self._services.get(name)
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.service(backend) or Service(
             name=backend, missing=True, message=f"No address of a {backend} trainer is configured."
@@ -59,12 +59,12 @@ class StaticLauncher:
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
-        return self.place(backend, run_id, attempt, size)
+        return self.ensure(backend, run_id, attempt, size)
 
     def release(self, run_id: str, attempt: int) -> None:
         """Do nothing: the trainer stays (see `Launcher`)."""
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
         """Do nothing: no answer here says `waiting` (see `Launcher`)."""
 
     def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:

@@ -18,8 +18,8 @@ from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_trainable
 from cellsparse_orchestrator.studies import report
-from cellsparse_orchestrator.studies.label_sets import Labels, label_set_name, sparsify_settings
-from cellsparse_orchestrator.studies.transitions import Order, StudyProgress
+from cellsparse_orchestrator.studies.label_sets import LabelSet, label_set_name, sparsify_settings
+from cellsparse_orchestrator.studies.transitions import MemberTask, StudyTransitions
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,
@@ -36,7 +36,7 @@ REPORT_JSON, MEMBERS_CSV = "report.json", "members.csv"
 _NAME_LENGTH = 100
 
 
-class Work:
+class MemberActions:
     """Does it, in the threads of whoever calls.
 
     Args:
@@ -50,7 +50,7 @@ class Work:
 
     def __init__(
         self,
-        progress: StudyProgress,
+        transitions: StudyTransitions,
         *,
         datasets: Datasets,
         runs: Runs,
@@ -58,7 +58,7 @@ class Work:
         launcher: Launcher,
         seconds: float,
     ) -> None:
-        self._progress = progress
+        self._transitions = transitions
         self._datasets = datasets
         self._runs = runs
         self._store = store
@@ -68,7 +68,7 @@ class Work:
         self._calls: dict[tuple[str, int], Any] = {}
         self._ending = False
 
-    def sparsify(self, order: Order) -> None:
+    def sparsify(self, order: MemberTask) -> None:
         """Make a member's label set, unless it is there.
 
         Raises:
@@ -80,7 +80,7 @@ class Work:
         except NotFound:
             source = self._datasets.get(order.study.dataset_id)
         grid, member = order.study.grid, order.member
-        labels = Labels(
+        labels = LabelSet(
             mode=member.mode,
             background=member.background,
             k=member.k,
@@ -103,7 +103,7 @@ class Work:
             raise Internal("The sparsifier ended without the dataset.")
         self._datasets.add(read_manifest(self._store, member.dataset_id).dataset)
 
-    def start(self, order: Order) -> None:
+    def start(self, order: MemberTask) -> None:
         """Queue a member's run, unless it is there, and write down that the member trains.
 
         Raises:
@@ -125,9 +125,9 @@ class Work:
                 priority=order.study.priority,
             )
             self._runs.add(member.run_id, name, request)
-        self._progress.begin(order.study.id, member.number, _annotated_cells(manifest))
+        self._transitions.begin(order.study.id, member.number, _annotated_cells(manifest))
 
-    def evaluate(self, order: Order) -> None:
+    def evaluate(self, order: MemberTask) -> None:
         """Score a member's model with the dense labels of the study's dataset.
 
         Raises:
@@ -146,7 +146,7 @@ class Work:
                 found = answer.report if answer.HasField("report") else found
         if found is None:
             raise Internal(f"The {order.member.backend} trainer ended without scores.")
-        self._progress.score(order.study.id, order.member.number, found.scores)
+        self._transitions.score(order.study.id, order.member.number, found.scores)
 
     def cancel_run(self, run_id: str) -> None:
         """Ask to cancel a member's run."""
@@ -167,7 +167,7 @@ class Work:
                     call.cancel()
 
     @contextmanager
-    def _stream(self, order: Order, service: str, call: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
+    def _stream(self, order: MemberTask, service: str, call: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
         """Give the answers of a call to a service; raises its CellsparseError."""
         key = (order.study.id, order.member.number)
         try:

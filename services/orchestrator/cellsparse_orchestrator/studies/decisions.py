@@ -28,7 +28,7 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class WaitingMember:
     """A member whose run was not queued yet."""
 
     number: int
@@ -41,7 +41,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingMember:
     """A member with a run."""
 
     number: int
@@ -57,15 +57,15 @@ class Facts:
 
     state: int
     """Proto `StudyState`."""
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[WaitingMember] = ()
     """The first waiting members, in their order; empty only if there is none."""
-    training: Sequence[Training] = ()
+    training: Sequence[TrainingMember] = ()
     evaluating: Sequence[int] = field(default=())
     """Numbers of the members being scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Decision:
     """What to do, and with which member."""
 
     action: Action
@@ -73,7 +73,7 @@ class Step:
     """0 for the study as a whole."""
 
 
-def decide(facts: Facts, slots: int) -> list[Step]:
+def decide(facts: Facts, slots: int) -> list[Decision]:
     """Return the next steps of a study.
 
     Args:
@@ -82,31 +82,31 @@ def decide(facts: Facts, slots: int) -> list[Step]:
             single run asked for later waits for those that train, not for the whole study.
     """
     if not (facts.waiting or facts.training or facts.evaluating):
-        return [Step(action=Action.FINISH)]
-    steps = [Step(action=Action.START, number=entry.number) for entry in facts.waiting if entry.has_run]
-    steps += [Step(action=Action.CONCLUDE, number=entry.number) for entry in facts.training if _has_ended(entry)]
+        return [Decision(action=Action.FINISH)]
+    steps = [Decision(action=Action.START, number=entry.number) for entry in facts.waiting if entry.has_run]
+    steps += [Decision(action=Action.CONCLUDE, number=entry.number) for entry in facts.training if _has_ended(entry)]
     if facts.state == states.CANCELLING:
         going = [entry for entry in facts.training if not (_has_ended(entry) or entry.cancel_requested)]
-        steps += [Step(action=Action.CANCEL_RUN, number=entry.number) for entry in going]
+        steps += [Decision(action=Action.CANCEL_RUN, number=entry.number) for entry in going]
         if facts.waiting or facts.evaluating:
-            steps.append(Step(action=Action.CANCEL_MEMBERS))
+            steps.append(Decision(action=Action.CANCEL_MEMBERS))
         return steps
-    steps += [Step(action=Action.EVALUATE, number=number) for number in facts.evaluating]
+    steps += [Decision(action=Action.EVALUATE, number=number) for number in facts.evaluating]
     if facts.state == states.RUNNING:
         taken = sum(not _has_ended(entry) for entry in facts.training) + sum(entry.has_run for entry in facts.waiting)
         steps += _begin([entry for entry in facts.waiting if not entry.has_run], slots - taken)
     return steps
 
 
-def _begin(waiting: Sequence[Waiting], room: int) -> list[Step]:
+def _begin(waiting: Sequence[WaitingMember], room: int) -> list[Decision]:
     """Start members that can start, and make the label sets of the others, each once."""
     ready = [entry.number for entry in waiting if entry.ready]
     missing = {entry.dataset_id: entry.number for entry in reversed(waiting) if not entry.ready}
     return [
-        *(Step(action=Action.START, number=number) for number in ready[: max(room, 0)]),
-        *(Step(action=Action.SPARSIFY, number=number) for number in sorted(missing.values())),
+        *(Decision(action=Action.START, number=number) for number in ready[: max(room, 0)]),
+        *(Decision(action=Action.SPARSIFY, number=number) for number in sorted(missing.values())),
     ]
 
 
-def _has_ended(entry: Training) -> bool:
+def _has_ended(entry: TrainingMember) -> bool:
     return entry.run_state in run_states.FINAL

@@ -33,7 +33,7 @@ class _Tries:
     """Why it was given up."""
 
 
-class Errands:
+class RetryingExecutor:
     """Threads for one kind of work.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_orchestrator.studies.label_sets import Labels
+from cellsparse_orchestrator.studies.label_sets import LabelSet
 from cellsparse_orchestrator.studies.member_settings import applies, check_backends, check_name
 from cellsparse_proto.v1 import sparsifier_pb2, study_pb2
 
@@ -27,10 +27,10 @@ _PAPER = study_pb2.StudyGrid(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class GridPoint:
     """One member of a study, before anything of it exists."""
 
-    labels: Labels | None
+    labels: LabelSet | None
     """Which labels it trains on; None: the dataset's own."""
     backend: str
     """Name of the backend's field in TrainingSettings."""
@@ -76,7 +76,7 @@ def fill(grid: study_pb2.StudyGrid) -> study_pb2.StudyGrid:
     return filled
 
 
-def expand(grid: study_pb2.StudyGrid) -> list[Point]:
+def expand(grid: study_pb2.StudyGrid) -> list[GridPoint]:
     """Return the members of a filled grid, in their order: label sets outermost, then backends, settings and seeds.
 
     Raises:
@@ -93,21 +93,21 @@ def varied(grid: study_pb2.StudyGrid) -> list[str]:
     return [axis.name for axis in grid.settings if len(axis.values) > 1]
 
 
-def _points(grid: study_pb2.StudyGrid) -> Iterator[Point]:
+def _points(grid: study_pb2.StudyGrid) -> Iterator[GridPoint]:
     for labels, backend in itertools.product(_label_sets(grid), grid.backends):
         axes = [axis for axis in grid.settings if applies(axis.name, backend)]
         for values in itertools.product(*(axis.values for axis in axes)):
             settings = {axis.name: value for axis, value in zip(axes, values, strict=True)}
             for seed in grid.seeds:
-                yield Point(labels=labels, backend=backend, seed=seed, settings=settings)
+                yield GridPoint(labels=labels, backend=backend, seed=seed, settings=settings)
 
 
-def _label_sets(grid: study_pb2.StudyGrid) -> Sequence[Labels | None]:
+def _label_sets(grid: study_pb2.StudyGrid) -> Sequence[LabelSet | None]:
     if not grid.modes:
         return [None]
     distance = grid.background_distance if grid.HasField("background_distance") else None
     return [
-        Labels(mode=mode, background=background, k=k, distance=distance)
+        LabelSet(mode=mode, background=background, k=k, distance=distance)
         for mode, background, k in itertools.product(grid.modes, grid.backgrounds, grid.k)
     ]
 

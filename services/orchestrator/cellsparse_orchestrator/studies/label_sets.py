@@ -12,7 +12,7 @@ _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class LabelSet:
     """Which labels are kept."""
 
     mode: "sparsifier_pb2.SelectionMode"
@@ -25,7 +25,7 @@ class Labels:
     """Pixels, for the backgrounds that have one; None: the sparsifier's default."""
 
 
-def sparsify_settings(labels: Labels, seed: int) -> sparsifier_pb2.SparsifySettings:
+def sparsify_settings(labels: LabelSet, seed: int) -> sparsifier_pb2.SparsifySettings:
     """Return what the sparsifier is asked for; equal where the kept labels are equal.
 
     Where all cells are kept the mode chooses nothing, and outside of RANDOM the seed does not: they are left out, so

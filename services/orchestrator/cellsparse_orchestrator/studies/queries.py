@@ -12,9 +12,9 @@ from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import StudyMemberRow, StudyRow
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS, STUDIES
+from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.rows import find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2
@@ -23,7 +23,7 @@ _FINAL = [states.study_name(state) for state in states.FINAL]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class PlannedMember:
     """A member to be written down."""
 
     member: study_pb2.StudyMember
@@ -34,9 +34,9 @@ class Planned:
 class Studies:
     """The tables of studies and members, from the clients' side."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
 
     def find_request(self, request: study_pb2.CreateStudyRequest) -> study_pb2.Study | None:
         """Return the study that an earlier call with this `request_id` made, None if there was no such call.
@@ -62,7 +62,7 @@ class Studies:
         name: str,
         request: study_pb2.CreateStudyRequest,
         grid: study_pb2.StudyGrid,
-        planned: Iterable[Planned],
+        planned: Iterable[PlannedMember],
     ) -> study_pb2.Study:
         """Write a study down with all its members, each with the id of the run it will have.
 
@@ -99,7 +99,7 @@ class Studies:
             study.sequence += 1
             session.flush()
             made = to_study(session, study)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(STUDIES)
         return made
 
     def get(self, study_id: str) -> study_pb2.Study:
@@ -174,8 +174,8 @@ class Studies:
                 row.sequence += 1
             session.flush()
             study = to_study(session, row)
-        self._bell.ring(study_id)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(study_id)
+        self._notifier.notify(STUDIES)
         return study
 
     def remove(self, study_id: str) -> None:
@@ -192,7 +192,7 @@ class Studies:
             session.delete(row)
 
 
-def _member_row(study: StudyRow, number: int, planned: Planned) -> StudyMemberRow:
+def _member_row(study: StudyRow, number: int, planned: PlannedMember) -> StudyMemberRow:
     member = study_pb2.StudyMember()
     member.CopyFrom(planned.member)
     member.number, member.run_id, member.state = number, new_id("run"), states.MEMBER_WAITING

@@ -11,14 +11,13 @@ from cellsparse_common.errors import (
     StorageError,
     Unavailable,
 )
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import STUDIES
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.studies import states
-from cellsparse_orchestrator.studies.actions import Work
-from cellsparse_orchestrator.studies.decisions import Action, Step, decide
-from cellsparse_orchestrator.studies.executor import Errands
+from cellsparse_orchestrator.studies.actions import MemberActions
+from cellsparse_orchestrator.studies.decisions import Action, Decision, decide
+from cellsparse_orchestrator.studies.executor import RetryingExecutor
 from cellsparse_orchestrator.studies.queries import Studies
-from cellsparse_orchestrator.studies.transitions import StudyProgress
+from cellsparse_orchestrator.studies.transitions import StudyTransitions
 from cellsparse_proto.v1 import common_pb2, study_pb2
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ _AHEAD = 16
 _MOST_EVALUATIONS = 4
 
 
-class StudyLoop(threading.Thread):
+class StudyReconciler(threading.Thread):
     """Owns all that is done for studies.
 
     Args:
@@ -41,42 +40,44 @@ class StudyLoop(threading.Thread):
         slots: Runs that train at the same time.
     """
 
-    def __init__(self, progress: StudyProgress, studies: Studies, work: Work, bell: Bell, *, slots: int) -> None:
+    def __init__(
+        self, transitions: StudyTransitions, studies: Studies, work: MemberActions, notifier: Notifier, *, slots: int
+    ) -> None:
         super().__init__(name="studies", daemon=True)
-        self._progress = progress
+        self._transitions = transitions
         self._studies = studies
         self._work = work
-        self._bell = bell
+        self._notifier = notifier
         self._slots = slots
         self._end = threading.Event()
 
         def wake() -> None:
-            bell.ring(STUDIES)
+            notifier.notify(STUDIES)
 
         # One sparsification at a time: it reads whole datasets. Starts have a thread of their own, so as not to wait
         # for it. Every trainer scores one model at a time.
-        self._sparsifying = Errands("sparsify", 1, wake)
-        self._starting = Errands("start", 1, wake)
-        self._scoring = Errands("score", min(slots, _MOST_EVALUATIONS), wake)
-        self._finishing = Errands("finish", 1, wake)
+        self._sparsifying = RetryingExecutor("sparsify", 1, wake)
+        self._starting = RetryingExecutor("start", 1, wake)
+        self._scoring = RetryingExecutor("score", min(slots, _MOST_EVALUATIONS), wake)
+        self._finishing = RetryingExecutor("finish", 1, wake)
 
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._end.is_set():
-            seen = self._bell.last(STUDIES)
+            seen = self._notifier.version(STUDIES)
             try:
                 self.step()
             except CellsparseError as error:
                 _LOG.warning("the studies cannot be looked after now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
-            self._bell.wait(STUDIES, seen, _LONGEST_WAIT)
+            self._notifier.wait(STUDIES, seen, _LONGEST_WAIT)
 
     def stop(self) -> None:
         """End the loop and what goes on for studies; a later orchestrator takes up from the database. Idempotent."""
         if self._end.is_set():
             return
         self._end.set()
-        self._bell.ring(STUDIES)
+        self._notifier.notify(STUDIES)
         for errands in (self._sparsifying, self._starting, self._scoring, self._finishing):
             errands.stop()
         self._work.end_calls()
@@ -84,9 +85,9 @@ class StudyLoop(threading.Thread):
 
     def step(self) -> None:
         """Look at every study that has not ended."""
-        for study_id in self._progress.unfinished():
+        for study_id in self._transitions.unfinished():
             try:
-                facts = self._progress.facts(study_id, self._slots + _AHEAD)
+                facts = self._transitions.facts(study_id, self._slots + _AHEAD)
                 for step in decide(facts, self._slots):
                     self._act(study_id, step)
             except CellsparseError:
@@ -94,36 +95,36 @@ class StudyLoop(threading.Thread):
             except Exception:  # noqa: BLE001 - logged whole; one study that cannot be handled must not end the care for others
                 _LOG.exception("study %s cannot be looked after", study_id)
 
-    def _act(self, study_id: str, step: Step) -> None:
+    def _act(self, study_id: str, step: Decision) -> None:
         if step.action is Action.CONCLUDE:
-            self._progress.conclude_run(study_id, step.number)
+            self._transitions.conclude_run(study_id, step.number)
         elif step.action is Action.CANCEL_RUN:
-            self._work.cancel_run(self._progress.order(study_id, step.number).member.run_id)
+            self._work.cancel_run(self._transitions.order(study_id, step.number).member.run_id)
         elif step.action is Action.CANCEL_MEMBERS:
-            self._progress.cancel_members(study_id)
+            self._transitions.cancel_members(study_id)
             self._work.end_calls(study_id)
         elif step.action is Action.FINISH:
             self._finishing.begin((study_id, 0), lambda: self._finish(study_id))
         else:
             self._begin(study_id, step)
 
-    def _begin(self, study_id: str, step: Step) -> None:
+    def _begin(self, study_id: str, step: Decision) -> None:
         """Have a member's next piece of work done; the member has failed if that was given up."""
         errands, work = {
             Action.SPARSIFY: (self._sparsifying, self._work.sparsify),
             Action.START: (self._starting, self._work.start),
             Action.EVALUATE: (self._scoring, self._work.evaluate),
         }[step.action]
-        given_up = errands.begin((study_id, step.number), lambda: work(self._progress.order(study_id, step.number)))
+        given_up = errands.begin((study_id, step.number), lambda: work(self._transitions.order(study_id, step.number)))
         if given_up is None:
             return
         if step.action is Action.SPARSIFY:
-            label_set = self._progress.order(study_id, step.number).member.dataset_id
+            label_set = self._transitions.order(study_id, step.number).member.dataset_id
             message = f"Its labels could not be made: {given_up.message}"
-            self._progress.fail_label_set(study_id, label_set, _reason(given_up), message)
+            self._transitions.fail_label_set(study_id, label_set, _reason(given_up), message)
         else:
             what = "Its run could not be queued" if step.action is Action.START else "Its model could not be scored"
-            self._progress.fail(study_id, step.number, _reason(given_up), f"{what}: {given_up.message}")
+            self._transitions.fail(study_id, step.number, _reason(given_up), f"{what}: {given_up.message}")
 
     def _finish(self, study_id: str) -> None:
         """Write the report and end the study, in this order: a study that has ended has a report."""
@@ -131,7 +132,7 @@ class StudyLoop(threading.Thread):
         state, message = _ending(study)
         study.state, study.message = state, message
         self._work.write_report(study, members)
-        self._progress.finish(study_id, state, message)
+        self._transitions.finish(study_id, state, message)
         self._forget(study_id)
         _LOG.info("study %s is %s: %s", study_id, states.study_name(state), message)
 

@@ -18,10 +18,10 @@ from cellsparse_orchestrator.db.tables import (
     StudyMemberRow,
     StudyRow,
 )
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import STUDIES, parse_settings
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
+from cellsparse_orchestrator.runs.queries import parse_settings
 from cellsparse_orchestrator.studies import states
-from cellsparse_orchestrator.studies.decisions import Facts, Training, Waiting
+from cellsparse_orchestrator.studies.decisions import Facts, TrainingMember, WaitingMember
 from cellsparse_orchestrator.studies.rows import change_member, find_member, find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2
 
@@ -33,7 +33,7 @@ Change = Callable[[study_pb2.StudyMember], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class MemberTask:
     """All that is needed to begin or score a member."""
 
     study: study_pb2.Study
@@ -41,12 +41,12 @@ class Order:
     settings: trainer_pb2.TrainingSettings
 
 
-class StudyProgress:
+class StudyTransitions:
     """Moves members from state to state."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
 
     def unfinished(self) -> list[str]:
         """Return the ids of the studies that have not ended, oldest first."""
@@ -71,12 +71,12 @@ class StudyProgress:
                 evaluating=list(session.scalars(evaluating.order_by(StudyMemberRow.number))),
             )
 
-    def order(self, study_id: str, number: int) -> Order:
+    def order(self, study_id: str, number: int) -> MemberTask:
         """Return a member with its study."""
         with self._database.read() as session:
             row = find_member(session, study_id, number)
             study = to_study(session, find_study(session, study_id))
-            return Order(study=study, member=to_member(row), settings=parse_settings(row.settings))
+            return MemberTask(study=study, member=to_member(row), settings=parse_settings(row.settings))
 
     def begin(self, study_id: str, number: int, annotated_cells: int) -> None:
         """Write down that a member's run is queued."""
@@ -101,7 +101,7 @@ class StudyProgress:
             if model is not None:
                 member.step = model.step
             change_member(study, row, member)
-        self._ring(study_id)
+        self._notify(study_id)
 
     def score(self, study_id: str, number: int, scores: Sequence[common_pb2.MatchingScore]) -> None:
         """Give a member its scores."""
@@ -144,7 +144,7 @@ class StudyProgress:
                 member.message = "Cancelled." if row.state == _WAITING else "Its model is trained, but was not scored."
                 member.state = states.MEMBER_CANCELLED
                 change_member(study, row, member)
-        self._ring(study_id)
+        self._notify(study_id)
 
     def finish(self, study_id: str, state: int, message: str) -> None:
         """End a study."""
@@ -154,7 +154,7 @@ class StudyProgress:
                 return
             row.state, row.message, row.ended_at = states.study_name(state), message, now()
             row.sequence += 1
-        self._ring(study_id)
+        self._notify(study_id)
 
     def _change(self, study_id: str, number: int, change: Change) -> None:
         with self._database.write() as session:
@@ -163,18 +163,18 @@ class StudyProgress:
             member = to_member(row)
             change(member)
             change_member(study, row, member)
-        self._ring(study_id)
+        self._notify(study_id)
 
-    def _ring(self, study_id: str) -> None:
-        self._bell.ring(study_id)
-        self._bell.ring(STUDIES)
+    def _notify(self, study_id: str) -> None:
+        self._notifier.notify(study_id)
+        self._notifier.notify(STUDIES)
 
 
 def _of(study_id: str, state: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return (StudyMemberRow.study_id == study_id, StudyMemberRow.state == state)
 
 
-def _waiting(session: Session, study_id: str, most: int) -> list[Waiting]:
+def _waiting(session: Session, study_id: str, most: int) -> list[WaitingMember]:
     query = (
         select(StudyMemberRow.number, StudyMemberRow.dataset_id, DatasetRow.id, RunRow.id)
         .outerjoin(DatasetRow, DatasetRow.id == StudyMemberRow.dataset_id)
@@ -184,12 +184,12 @@ def _waiting(session: Session, study_id: str, most: int) -> list[Waiting]:
         .limit(most)
     )
     return [
-        Waiting(number=number, dataset_id=dataset_id, ready=made is not None, has_run=run is not None)
+        WaitingMember(number=number, dataset_id=dataset_id, ready=made is not None, has_run=run is not None)
         for number, dataset_id, made, run in session.execute(query).tuples()
     ]
 
 
-def _training(session: Session, study_id: str) -> list[Training]:
+def _training(session: Session, study_id: str) -> list[TrainingMember]:
     query = (
         select(StudyMemberRow.number, RunRow.state, RunRow.cancel_requested)
         .join(RunRow, RunRow.id == StudyMemberRow.run_id)
@@ -197,7 +197,7 @@ def _training(session: Session, study_id: str) -> list[Training]:
         .order_by(StudyMemberRow.number)
     )
     return [
-        Training(number=number, run_state=run_states.state_number(state), cancel_requested=cancelling)
+        TrainingMember(number=number, run_state=run_states.state_number(state), cancel_requested=cancelling)
         for number, state, cancelling in session.execute(query).tuples()
     ]
 

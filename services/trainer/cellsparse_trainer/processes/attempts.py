@@ -17,6 +17,7 @@ from google.protobuf import json_format
 from prometheus_client import CollectorRegistry
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, InvalidArgument, NotFound
+from cellsparse_common.files import replace_file
 from cellsparse_common.logs import log_context
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
@@ -87,9 +88,8 @@ class Attempt:
         self._stop_state: trainer_pb2.TrainingEvent | None = None
         self._reaper: threading.Timer | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        whole = job.folder / f"{_REQUEST}.new"  # a server killed in between must not leave half of it
-        whole.write_text(json_format.MessageToJson(job.request))
-        whole.replace(job.folder / _REQUEST)
+        # A server that is killed meanwhile must not leave half of the file.
+        replace_file(job.folder / _REQUEST, json_format.MessageToJson(job.request))
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
         environment = {**os.environ, **start.environment(), "PYTHONUNBUFFERED": "1"}
         self._process = nursery.start(start.command(job.write()), environment)

@@ -7,7 +7,7 @@ from support.limits import PATIENCE
 
 from cellsparse_common.errors import InvalidArgument, Unavailable
 from cellsparse_orchestrator.studies import executor as errands_module
-from cellsparse_orchestrator.studies.executor import MOST_TRIES, Errands
+from cellsparse_orchestrator.studies.executor import MOST_TRIES, RetryingExecutor
 
 KEY = ("study-1", 1)
 
@@ -22,7 +22,7 @@ def until(condition, seconds=PATIENCE):
 
 def test_work_goes_on_once_at_a_time():
     go, done, ends = threading.Event(), [], []
-    errands = Errands("test", 2, lambda: ends.append(1))
+    errands = RetryingExecutor("test", 2, lambda: ends.append(1))
     for _ in range(5):
         assert errands.begin(KEY, lambda: (go.wait(PATIENCE), done.append(1))) is None
     go.set()
@@ -39,7 +39,7 @@ def test_what_may_pass_is_tried_again_within_a_bound(monkeypatch):
         tries.append(1)
         raise Unavailable("away.")
 
-    errands = Errands("test", 1, lambda: None, first_pause=0.001)
+    errands = RetryingExecutor("test", 1, lambda: None, first_pause=0.001)
     error = until(lambda: errands.begin(KEY, away))
     assert (len(tries), error.message) == (MOST_TRIES, "away.")
     errands.stop()
@@ -52,14 +52,14 @@ def test_what_cannot_pass_is_given_up_at_once():
         tries.append(1)
         raise InvalidArgument("no.")
 
-    errands = Errands("test", 1, lambda: None)
+    errands = RetryingExecutor("test", 1, lambda: None)
     assert until(lambda: errands.begin(KEY, refuse)).message == "no."
     assert len(tries) == 1
     errands.stop()
 
 
 def test_a_fault_of_ours_is_given_up_in_words():
-    errands = Errands("test", 1, lambda: None)
+    errands = RetryingExecutor("test", 1, lambda: None)
     assert "fault of ours" in until(lambda: errands.begin(KEY, lambda: 1 // 0)).message
     errands.begin(KEY, lambda: 1 // 0)
     until(lambda: errands._tries[KEY].error)

@@ -65,7 +65,7 @@ def test_says_who_is_missing_when_not_all_come(port, losses):
         contextlib.closing(Follower(HOST, port, rank=2, word=WORD, lost=losses[1], seconds=PATIENCE)),
         pytest.raises(Unavailable, match=r"4 processes .* missing: 1, 3\."),
     ):
-        leader.gather(2)
+        leader.gather(PATIENCE)
     leader.close()
 
 
@@ -117,7 +117,7 @@ def test_signs_of_life_go_on_while_nothing_is_said(port, losses, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 2.0)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
     leader, (follower,) = meet(port, losses)
-    assert not losses[0].told.wait(3.0)
+    assert not losses[0].told.wait(PATIENCE)
     assert not losses[1].told.is_set()
     leader.end()
     assert not follower.next()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 
-class Mirror:
+class ObjectCache:
     """Objects of one kind by name, and by the group that they belong to: a reader never looks through all of them.
 
     Args:

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator.launchers.kubernetes.cluster import call
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Owner, Place, job, service
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, service
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object
 
 _LOG = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _TURN_SECONDS = 10.0
 _CONFLICT = 409
 
 
-class Maker:
+class JobCreator:
     """Makes Jobs and Services.
 
     Args:
@@ -33,10 +33,10 @@ class Maker:
         self._settings = settings
         self._batch = batch
         self._core = core
-        self._owner: Owner | None = None
-        self._turns = threading.BoundedSemaphore(_AT_ONCE)
+        self._owner: OwnerService | None = None
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
 
-    def make(self, place: Place) -> None:
+    def make(self, place: JobRequest) -> None:
         """Make Job and Service of an attempt.
 
         Raises:
@@ -44,14 +44,14 @@ class Maker:
             ResourceExhausted: A quota of the namespace is used up.
             FailedPrecondition: It refuses.
         """
-        if not self._turns.acquire(timeout=_TURN_SECONDS):
+        if not self._slots.acquire(timeout=_TURN_SECONDS):
             raise Unavailable("Waiting until the Jobs of other runs are made.")
         try:
             self._make(place)
         finally:
-            self._turns.release()
+            self._slots.release()
 
-    def _make(self, place: Place) -> None:
+    def _make(self, place: JobRequest) -> None:
         trainer = self._settings.trainer(place.backend)
         assert trainer is not None
         namespace = self._settings.namespace
@@ -67,13 +67,13 @@ class Maker:
         )
         _LOG.info("Job %s is made", place.name)
 
-    def _find_owner(self) -> Owner | None:
+    def _find_owner(self) -> OwnerService | None:
         name = self._settings.owner_service
         if name and self._owner is None:
             found = call(self._core.read_namespaced_service, name, self._settings.namespace)
             if found is None:
                 raise FailedPrecondition(f"The Service {name} that Jobs should belong to does not exist.")
-            self._owner = Owner(name=name, uid=found.metadata.uid)
+            self._owner = OwnerService(name=name, uid=found.metadata.uid)
         return self._owner
 
 

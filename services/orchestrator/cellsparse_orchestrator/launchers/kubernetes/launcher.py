@@ -9,18 +9,18 @@ from kubernetes import client
 
 from cellsparse_common.errors import CellsparseError, FailedPrecondition, ResourceExhausted
 from cellsparse_orchestrator.launchers.base import ONE, Service, Size
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
-from cellsparse_orchestrator.launchers.kubernetes.create import Maker
+from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
 from cellsparse_orchestrator.launchers.kubernetes.gangs import Gangs
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place, selector
-from cellsparse_orchestrator.launchers.kubernetes.predecessors import Earlier
-from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest, place_name, pod_digest
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, selector
+from cellsparse_orchestrator.launchers.kubernetes.predecessors import Predecessors
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_name_of, project_job, project_pod
 from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict, judge
 from cellsparse_orchestrator.launchers.kubernetes.removal import Remover
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
-from cellsparse_orchestrator.launchers.kubernetes.warnings import WARNINGS, about, event_digest, newest, run_of
-from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
+from cellsparse_orchestrator.launchers.kubernetes.warnings import WARNINGS, about, newest, project_event, run_of
+from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
 from cellsparse_orchestrator.launchers.static import StaticLauncher
 from cellsparse_proto.v1 import common_pb2
 
@@ -42,33 +42,33 @@ class KubernetesLauncher:
 
     stops_trainers = False
 
-    def __init__(self, settings: ClusterSettings, api: client.ApiClient, warm: StaticLauncher) -> None:
+    def __init__(self, settings: ClusterSettings, api: client.ApiClient, resident: StaticLauncher) -> None:
         self._settings = settings
-        self._warm = warm
+        self._resident = resident
         self._jobs_api = client.BatchV1Api(api)
-        self._maker = Maker(settings, self._jobs_api, client.CoreV1Api(api))
+        self._creator = JobCreator(settings, self._jobs_api, client.CoreV1Api(api))
         self._remover = Remover(self._delete)
-        self._news: dict[str, Callable[[], None]] = {}
+        self._listeners: dict[str, Callable[[], None]] = {}
         self._stuck_since: dict[str, float] = {}
         self._made: dict[str, float] = {}
         self._half_made: set[str] = set()
         """Jobs whose Service may be missing: the API server refused, or went away, in between."""
         chosen = {"namespace": settings.namespace, "label_selector": selector(settings.instance)}
-        self._jobs, self._pods = Mirror(place_name, self._ring), Mirror(place_name, self._ring)
-        self._earlier = Earlier(self._jobs, self._pods, self._remover.remove)
+        self._jobs, self._pods = ObjectCache(job_name_of, self._notify), ObjectCache(job_name_of, self._notify)
+        self._predecessors = Predecessors(self._jobs, self._pods, self._remover.remove)
         core = client.CoreV1Api(api)
         self._gangs = Gangs(settings.gang_seconds, self._remover.remove)
-        self._events = Mirror(about, self._ring)
+        self._events = ObjectCache(about, self._notify)
         warnings = partial(core.list_namespaced_event, settings.namespace, field_selector=WARNINGS)
-        self._warnings = Watched("warnings", warnings, event_digest, self._events)
+        self._warnings = ResourceWatch("warnings", warnings, project_event, self._events)
         self._watches = (
-            Watched("jobs", partial(self._jobs_api.list_namespaced_job, **chosen), job_digest, self._jobs),
-            Watched("pods", partial(core.list_namespaced_pod, **chosen), pod_digest, self._pods),
+            ResourceWatch("jobs", partial(self._jobs_api.list_namespaced_job, **chosen), project_job, self._jobs),
+            ResourceWatch("pods", partial(core.list_namespaced_pod, **chosen), project_pod, self._pods),
         )
 
     def start(self) -> None:
         """Begin to watch (see `Launcher`)."""
-        self._warm.start()
+        self._resident.start()
         self._remover.start()
         for watch in (*self._watches, self._warnings):
             watch.start()
@@ -78,28 +78,28 @@ class KubernetesLauncher:
         self._remover.stop()
         for watch in (*self._watches, self._warnings):
             watch.stop()
-        self._warm.stop()
+        self._resident.stop()
 
     def services(self) -> list[Service]:
         """Return the services that always run, and the trainers that run in Jobs only (see `Launcher`)."""
-        warm = self._warm.services()
-        named = {service.name for service in warm}
+        resident = self._resident.services()
+        named = {service.name for service in resident}
         jobs = [trainer.backend for trainer in self._settings.trainers if trainer.backend not in named]
-        return [*warm, *(_in_jobs_only(backend) for backend in jobs)]
+        return [*resident, *(_in_jobs_only(backend) for backend in jobs)]
 
     def service(self, name: str) -> Service | None:
         """Return a service that always runs, or a trainer that runs in Jobs only (see `Launcher`)."""
         return next((service for service in self.services() if service.name == name), None)
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the attempt's own trainer, and see to it that there will be one (see `Launcher`)."""
-        return self._place(Place(run_id=run_id, backend=backend, attempt=attempt, size=size), make=True)
+        return self._place(JobRequest(run_id=run_id, backend=backend, attempt=attempt, size=size), make=True)
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the attempt's own trainer (see `Launcher`)."""
-        return self._place(Place(run_id=run_id, backend=backend, attempt=attempt, size=size), make=False)
+        return self._place(JobRequest(run_id=run_id, backend=backend, attempt=attempt, size=size), make=False)
 
-    def _place(self, place: Place, *, make: bool) -> Service:
+    def _place(self, place: JobRequest, *, make: bool) -> Service:
         backend = place.backend
         trainer = self._settings.trainer(backend)
         if trainer is None:
@@ -135,26 +135,26 @@ class KubernetesLauncher:
 
     def release(self, run_id: str, attempt: int) -> None:
         """Delete an attempt's Job, and with it pod and Service (see `Launcher`)."""
-        name = Place(run_id=run_id, backend="", attempt=attempt).name
+        name = JobRequest(run_id=run_id, backend="", attempt=attempt).name
         self._stuck_since.pop(name, None)
         self._made.pop(name, None)
         self._half_made.discard(name)
-        self._earlier.forget(name)
+        self._predecessors.forget(name)
         self._gangs.forget(name)
-        self._news.pop(run_id, None)
+        self._listeners.pop(run_id, None)
         self._remover.remove(name)
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
         """Call `news` after every change of a Job and pod of the run, until `release` (see `Launcher`)."""
-        self._news[run_id] = news
+        self._listeners[run_id] = news
 
     def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
         """Delete the Jobs of all other attempts (see `Launcher`)."""
         if not all(watch.complete.is_set() for watch in self._watches):
             return False
         # In this order: an attempt is written down before its Job is made, so what is new is never taken for old.
-        there = {place_name(found) for found in self._jobs.all()} - {""}
-        wanted = {Place(run_id=run_id, backend="", attempt=attempt).name for run_id, attempt in under_way()}
+        there = {job_name_of(found) for found in self._jobs.all()} - {""}
+        wanted = {JobRequest(run_id=run_id, backend="", attempt=attempt).name for run_id, attempt in under_way()}
         for name in there - wanted:
             _LOG.info("Job %s is of no attempt under way and will be deleted", name)
             self._remover.remove(name)
@@ -164,7 +164,7 @@ class KubernetesLauncher:
         delete = partial(self._jobs_api.delete_namespaced_job, name, self._settings.namespace)
         call(delete, propagation_policy="Background")
 
-    def _look(self, place: Place, *, make: bool) -> Verdict:
+    def _look(self, place: JobRequest, *, make: bool) -> Verdict:
         found = self._jobs.get(place.name)
         pods = self._pods.group(place.name)
         again = self._gangs.waits(place.name, left=found is not None or bool(pods))
@@ -173,12 +173,12 @@ class KubernetesLauncher:
             return again
         if make and place.name not in self._made and (found is None or place.name in self._half_made):
             trainer = self._settings.trainer(place.backend)
-            held_by = self._earlier.holds(place, trainer.grace_seconds if trainer else 0)
+            held_by = self._predecessors.holds(place, trainer.grace_seconds if trainer else 0)
             if held_by:
                 message = f"Waiting for the end of attempt {held_by}."
                 return Verdict(waiting=True, message=message, again_seconds=_AGAIN_SECONDS)
             self._half_made.add(place.name)
-            self._maker.make(place)
+            self._creator.make(place)
             self._half_made.discard(place.name)
             self._made[place.name] = time.monotonic()
             self._stuck_since.pop(place.name, None)
@@ -196,8 +196,8 @@ class KubernetesLauncher:
         complaint = newest(self._events, verdict.about) if verdict.about else ""
         return f"{verdict.message.removesuffix('.')}: {complaint}" if complaint else verdict.message
 
-    def _ring(self, name: str) -> None:
-        news = self._news.get(run_of(name))
+    def _notify(self, name: str) -> None:
+        news = self._listeners.get(run_of(name))
         if news is not None:
             news()
 

@@ -19,7 +19,7 @@ _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class JobRequest:
     """What needs a place to train in."""
 
     run_id: str
@@ -36,7 +36,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
+class OwnerService:
     """The Service that Jobs belong to."""
 
     name: str
@@ -48,7 +48,7 @@ def selector(instance: str) -> str:
     return f"app.kubernetes.io/managed-by={MANAGER},app.kubernetes.io/instance={instance}"
 
 
-def labels(place: Place, cluster: ClusterSettings) -> dict[str, str]:
+def labels(place: JobRequest, cluster: ClusterSettings) -> dict[str, str]:
     """Return the labels of an attempt's objects."""
     return {
         "app.kubernetes.io/name": f"trainer-{place.backend}",
@@ -61,7 +61,7 @@ def labels(place: Place, cluster: ClusterSettings) -> dict[str, str]:
     }
 
 
-def job(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, owner: Owner | None) -> Object:
+def job(place: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings, owner: OwnerService | None) -> Object:
     """Return the Job of an attempt: one pod for each node, one try.
 
     Retries are the orchestrator's: it knows which failures another attempt may overcome.
@@ -96,7 +96,7 @@ def job(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, owner:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def service(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, job_uid: str) -> Object:
+def service(place: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings, job_uid: str) -> Object:
     """Return the headless Service that gives an attempt's pods stable names; it goes with the Job."""
     return {
         "apiVersion": "v1",
@@ -121,7 +121,7 @@ def service(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, jo
     }
 
 
-def _pod(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+def _pod(place: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
     pod: Object = {
         "restartPolicy": "Never",
         "subdomain": place.name,
@@ -158,7 +158,7 @@ def _tolerations(trainer: TrainerTemplate) -> list[Object]:
     return given + [{"key": key, **lost} for key in _LOST_NODE if key not in named]
 
 
-def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+def _container(place: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
     limits, requests = (
         {name: times(quantity, place.size.processes) for name, quantity in trainer.resources.get(part, {}).items()}
         for part in ("limits", "requests")
@@ -246,7 +246,7 @@ def _mounts(cluster: ClusterSettings) -> list[Object]:
     return mounts + [{"name": name, "mountPath": path, "readOnly": True} for name, path in given]
 
 
-def _volumes(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
+def _volumes(place: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
     shared = times(trainer.shared_memory, place.size.processes)
     volumes: list[Object] = [
         {"name": "scratch", "emptyDir": {"sizeLimit": trainer.scratch}},

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest
 from cellsparse_orchestrator.launchers.kubernetes.reasons import may_run
 
 
-class Earlier:
+class Predecessors:
     """Ends what is left of earlier attempts, and knows for how long to wait for it.
 
     Args:
@@ -17,13 +17,13 @@ class Earlier:
         remove: Deletes a Job by name, soon.
     """
 
-    def __init__(self, jobs: Mirror, pods: Mirror, remove: Callable[[str], None]) -> None:
+    def __init__(self, jobs: ObjectCache, pods: ObjectCache, remove: Callable[[str], None]) -> None:
         self._jobs = jobs
         self._pods = pods
         self._remove = remove
         self._since: dict[str, float] = {}
 
-    def holds(self, place: Place, patience: float) -> int:
+    def holds(self, place: JobRequest, patience: float) -> int:
         """Return which earlier attempt still has a Job or a pod that may train, 0 if there is none.
 
         Args:
@@ -31,7 +31,7 @@ class Earlier:
             patience: How long to wait for a pod that nobody can end, because its node is away, seconds.
         """
         for attempt in range(1, place.attempt):
-            name = Place(run_id=place.run_id, backend=place.backend, attempt=attempt).name
+            name = JobRequest(run_id=place.run_id, backend=place.backend, attempt=attempt).name
             there = self._jobs.get(name) is not None
             if there:
                 self._remove(name)

@@ -6,7 +6,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 """Label of a pod: which of its Job's pods it is, from 0."""
 
 
-def job_digest(job: Object) -> Object:
+def project_job(job: Object) -> Object:
     """Return the parts of a Job that `judge` and the launcher read."""
     metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
     return {
@@ -16,7 +16,7 @@ def job_digest(job: Object) -> Object:
     }
 
 
-def pod_digest(pod: Object) -> Object:
+def project_pod(pod: Object) -> Object:
     """Return the parts of a pod that `judge` and the launcher read."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     kept = {"name": metadata["name"], "created": metadata["creationTimestamp"], "labels": _labels(metadata)}
@@ -46,7 +46,7 @@ def _condition(condition: Object) -> Object:
     return {key: condition[key] for key in ("type", "status", "reason", "message") if key in condition}
 
 
-def place_name(found: Object) -> str:
+def job_name_of(found: Object) -> str:
     """Return the name of the place (`manifests.Place`) that a Job or pod belongs to; "" if it is nobody's."""
     labels = found["metadata"]["labels"]
     run, attempt = labels.get("cellsparse.dev/run", ""), labels.get("cellsparse.dev/attempt", "")

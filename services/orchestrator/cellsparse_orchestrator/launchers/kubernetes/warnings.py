@@ -2,7 +2,7 @@
 
 import re
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 WARNINGS = "type=Warning,reason!=FailedScheduling"
@@ -10,7 +10,7 @@ WARNINGS = "type=Warning,reason!=FailedScheduling"
 _OF_RUN = re.compile(r"^(.+)-a\d+(?:-\d+-[a-z0-9]+)?$")
 
 
-def event_digest(event: Object) -> Object:
+def project_event(event: Object) -> Object:
     """Return the parts of an event that are shown."""
     metadata = event["metadata"]
     when = event.get("lastTimestamp") or event.get("eventTime") or metadata["creationTimestamp"]
@@ -26,7 +26,7 @@ def about(event: Object) -> str:
     return str(event["about"])
 
 
-def newest(events: Mirror, name: str) -> str:
+def newest(events: ObjectCache, name: str) -> str:
     """Return the newest warning about an object; "" if there is none."""
     found = events.group(name)
     return str(found[-1]["message"]) if found else ""

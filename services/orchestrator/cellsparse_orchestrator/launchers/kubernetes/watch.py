@@ -11,7 +11,7 @@ from typing import Any
 import urllib3
 
 from cellsparse_common.errors import CellsparseError, FailedPrecondition, Unavailable
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.cluster import CALL_SECONDS, call
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
@@ -26,7 +26,7 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 _BROKEN = (urllib3.exceptions.HTTPError, OSError)
 
 
-class Watched(threading.Thread):
+class ResourceWatch(threading.Thread):
     """Fills a mirror and keeps it equal to the cluster.
 
     A watch that breaks goes on where it was; all objects are listed again only when the API server has forgotten that
@@ -40,7 +40,7 @@ class Watched(threading.Thread):
     """
 
     def __init__(
-        self, kind: str, list_objects: Callable[..., Any], digest: Callable[[Object], Object], mirror: Mirror
+        self, kind: str, list_objects: Callable[..., Any], digest: Callable[[Object], Object], mirror: ObjectCache
     ) -> None:
         super().__init__(name=f"watch-{kind}", daemon=True)
         self._kind = kind
