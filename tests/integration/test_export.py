@@ -10,7 +10,6 @@ import grpc
 import numpy as np
 import pytest
 import tifffile
-import torch
 from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
@@ -112,6 +111,8 @@ def test_the_unets_state_dict_has_elephants_shapes(trained, tmp_path):
     if trained.backend != "unet":
         pytest.skip("only the U-Net is ELEPHANT's")
     export(trained, "native", tmp_path)
+    import torch
+
     state = torch.load(tmp_path / "unet.pt", weights_only=True)
     assert state["encoder.0.0.weight"].shape == (16, 1, 3, 3)
     assert state["base.3.weight"].shape == (256, 256, 3, 3)

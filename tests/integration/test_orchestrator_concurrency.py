@@ -17,8 +17,6 @@ from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
-pytestmark = pytest.mark.alone
-
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
 THREADS = 8
 

@@ -18,8 +18,6 @@ from support.tiny_dataset import blobs
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
-pytestmark = pytest.mark.alone
-
 SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
 RUNNING = common_pb2.RUN_STATE_RUNNING
 

@@ -3,13 +3,10 @@
 import time
 from pathlib import Path
 
-import pytest
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, tiny_items
 
 from cellsparse_proto.v1 import dataset_pb2
-
-pytestmark = pytest.mark.alone
 
 FEW, MANY = 20, 2000
 

@@ -19,8 +19,6 @@ from cellsparse_orchestrator.db.ownership import Ownership
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
-pytestmark = pytest.mark.alone
-
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
 SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
 

@@ -22,8 +22,6 @@ from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
-pytestmark = pytest.mark.alone
-
 
 class System:
     """Everything of an orchestrator but its doors; `restart` is what follows a crash."""

@@ -21,8 +21,6 @@ from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 
-pytestmark = pytest.mark.alone
-
 SPARSIFIER = ["-m", "cellsparse_sparsifier"]
 SERVICE = "cellsparse.v1.SparsifierService"
 

@@ -12,8 +12,6 @@ from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_proto.v1 import sparsifier_pb2 as pb
 
-pytestmark = pytest.mark.alone
-
 MANY, FEW = 2000, 20
 
 

@@ -1,12 +1,12 @@
 """Stacks from upload to scores through the SDK and real servers: Cellpose on planes, and a backend for volumes."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-import stardist
 import tifffile
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator
@@ -18,7 +18,7 @@ from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.scoring.matching import match_counts
 from cellsparse_proto.v1 import dataset_pb2
 
-REAL = Path(stardist.__file__).parent / "data" / "images"
+REAL = Path(find_spec("stardist").origin).parent / "data" / "images"
 CORNER = (slice(8, 22), slice(0, 40), slice(0, 44))
 IMAGE, LABEL = (tifffile.imread(REAL / name)[CORNER] for name in ("img3d.tif", "mask3d.tif"))
 SPACING = (2.0, 0.5, 0.5)

@@ -23,8 +23,6 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 WORKER = "cellsparse_trainer.training.worker"
 
-pytestmark = pytest.mark.alone
-
 BACKENDS = {
     # Steps enough for the kill to come before the end: checkpoints are large, and one under way holds up the next.
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings(), steps=30),

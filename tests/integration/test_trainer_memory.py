@@ -12,8 +12,6 @@ from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
 
-pytestmark = pytest.mark.alone
-
 FEW, MANY, SIDE = 20, 400, 160
 CACHE_MIB = 4
 GROWTH_MIB = 16
