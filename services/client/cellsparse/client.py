@@ -146,7 +146,7 @@ class Client:
 
         Args:
             dataset: Dataset id.
-            backend: "cellpose", "stardist" or "unet".
+            backend: One of `training_settings.backends()`, such as "cellpose".
             name: Name for people; empty: made from backend and dataset.
             request_id: Repeated calls with the same one make one run.
             max_attempts: 1 to 10; not given: 3.
@@ -235,7 +235,7 @@ class Client:
             modes: Of "min", "max", "minmax", "random"; modes, backgrounds and k all empty: the dataset's own labels.
             backgrounds: Of "none", "shifted", "ring", "all".
             k: Cells per image of the mode, 1 to 65,535; "all": every cell.
-            backends: Of "cellpose", "stardist", "unet".
+            backends: Of `training_settings.backends()`.
             seeds: Seeds of training, and of mode random; empty: 0.
             distance: Pixels, for shifted and ring; not given: 10.
             settings: Values by name of a training setting: {"preset": "paper", "steps": [100, 200]}; "unet.steps" holds
@@ -343,12 +343,12 @@ class Client:
         Args:
             path: A Cellpose 3 model file, a StarDist model folder or a zip of one, a state dict of ELEPHANT's U-Net,
                 or what `export` wrote as "native".
-            backend: "cellpose", "stardist" or "unet".
+            backend: One of `training_settings.backends()`, such as "cellpose".
             name: Name for people; empty: the file's.
             channel: Image channel to use, from 0; not given: the mean of all.
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
-            diameter: Cellpose only: mean diameter of your cells in pixels; not given: what the file says.
+            diameter: Cellpose: mean diameter of your cells in pixels; not given: what the file says.
 
         Returns:
             The model; its id is good for `predict`, `evaluate`, `export`, and as `initial_model` of `train`.

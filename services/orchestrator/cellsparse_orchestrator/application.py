@@ -1,4 +1,4 @@
-"""The parts of the orchestrator, put together."""
+"""Assemble the orchestrator from its parts."""
 
 import logging
 
@@ -43,20 +43,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class Application:
-    """Builds everything from the settings; nothing runs before `start`.
+    """The whole orchestrator, built from its settings; nothing runs before `start`.
 
     Args:
         settings: What to build.
-        launcher: Runs the other services; None: the one that the settings name.
+        launcher: Runs the other services; None for the launcher that the settings name.
 
     Attributes:
-        registry: The metrics.
+        registry: The Prometheus metrics.
 
     Raises:
         Unavailable: The database cannot be opened.
-        FailedPrecondition: There is no way to the cluster, a newer version has used the database, or another
-            orchestrator works with it.
-        InvalidArgument: The store's URL or the cluster's file is not understood.
+        FailedPrecondition: The cluster cannot be reached, a newer version has used the database, or another
+            orchestrator owns it.
+        InvalidArgument: The store's URL or the cluster file is not valid.
     """
 
     def __init__(self, settings: OrchestratorSettings, launcher: Launcher | None = None) -> None:
@@ -99,7 +99,7 @@ class Application:
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )
-        work = MemberActions(
+        actions = MemberActions(
             study_transitions,
             datasets=datasets,
             runs=runs,
@@ -107,7 +107,7 @@ class Application:
             launcher=self._launcher,
             seconds=settings.evaluate_seconds,
         )
-        self._studies = StudyReconciler(study_transitions, studies, work, self._notifier, slots=settings.slots)
+        self._studies = StudyReconciler(study_transitions, studies, actions, self._notifier, slots=settings.slots)
 
     def add(self, server: grpc.Server) -> list[str]:
         """Register the servicers; return their full names."""
@@ -121,7 +121,7 @@ class Application:
         ]
 
     def start(self, address: str) -> None:
-        """Begin to work, once the server answers at `address` (host:port)."""
+        """Start everything, once the server answers at `address` (host:port)."""
         self._orchestrator.address = address
         self._launcher.start()
         self._reconciler.start()
@@ -129,16 +129,16 @@ class Application:
         tell_clients(self._settings.home, address)
 
     def drain(self) -> None:
-        """Let go of runs and watchers; other calls may still finish."""
+        """Detach from runs and end watching clients; other calls may still finish."""
         self._notifier.close()
         self._studies.stop()
         try:
             self._reconciler.stop()
         except CellsparseError as error:
-            _LOG.warning("the runs could not be told of the end: %s", error.message)
+            _LOG.warning("the shutdown could not be recorded in the runs: %s", error.message)
 
     def stop(self) -> None:
-        """End what was started here."""
+        """Stop the launcher and close the database."""
         self._launcher.stop()
         self._database.close()
 
@@ -147,7 +147,7 @@ class Application:
             manifest = read_manifest(self._store, attempt.dataset_id)
             write_spec(self._store, attempt.run_id, attempt.settings, manifest, versions)
         except CellsparseError as error:
-            # The attempt is worth more than the list of versions; the trainer writes them into the model, too.
+            # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
 
 
@@ -157,10 +157,10 @@ def _launcher(settings: OrchestratorSettings) -> Launcher:
     given = static_launcher(settings.trainers, settings.sparsifier)
     if settings.launcher == "static":
         return given
-    # Only here: the client of the Kubernetes API takes long to import, and a laptop has no use for it.
+    # Imported only here: the Kubernetes client takes long to import, and a laptop does not need it.
     from cellsparse_orchestrator.launchers.kubernetes.cluster import connect
     from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
     from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
 
-    assert settings.cluster_file is not None  # the settings see to it
+    assert settings.cluster_file is not None  # the settings check this
     return KubernetesLauncher(read_settings(settings.cluster_file), connect(str(settings.kubeconfig or "")), given)

@@ -1,4 +1,4 @@
-"""Notifications between threads: who changed something wakes those that wait for it."""
+"""Notifications between threads: a thread that changed something wakes the threads that wait for it."""
 
 import threading
 
@@ -11,7 +11,7 @@ STUDIES = "studies"
 class Notifier:
     """Wakes threads that wait for a topic. A notification between looking and waiting is not lost.
 
-    A waiting thread holds no lock of its own: it reads `version`, looks for news, and passes the version to `wait`.
+    A waiting thread reads `version`, then looks for news, then passes the version to `wait`.
 
     Args:
         most_topics: Topics whose last notification is remembered. Waiters on a topic that was evicted may wake

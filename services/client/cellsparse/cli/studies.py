@@ -38,7 +38,10 @@ def run(
         str, typer.Option(metavar="1,4,all", help="Cells per image of the mode; all: every cell.", show_default=False)
     ] = "",
     backends: Annotated[
-        str, typer.Option(metavar="A,B", help="Of cellpose, stardist, unet. [default: all]", show_default=False)
+        str,
+        typer.Option(
+            metavar="A,B", help=f"Of {', '.join(training_settings.backends())}. [default: all]", show_default=False
+        ),
     ] = "",
     seeds: Annotated[
         str,

@@ -98,7 +98,7 @@ def make_plan(
     Args:
         name: Its name; letters, digits, dots, dashes and underscores.
         dataset: Dataset id.
-        backend: "cellpose", "stardist" or "unet".
+        backend: One of `training_settings.backends()`.
         over: What to search, by setting: "1e-5..1e-2:log", "2,4,8" or [2, 4, 8] (see `space.parse_axis`).
         settings: Settings of all trials, as `cellsparse.Client.train` takes them.
         trials: Trials in all, 1 to 10,000.

@@ -1,4 +1,4 @@
-"""What GetStatus answers."""
+"""Build the answer of GetStatus."""
 
 import importlib.metadata
 import os

@@ -26,7 +26,7 @@ class _Ticket(Generic[Item]):
 
 
 class GroupCommit(Generic[Item]):
-    """Commits an item that comes alone at once, and those that come meanwhile in one group after it.
+    """Commits a single item at once; items that arrive during a commit form the next group.
 
     One of the waiting threads commits the group for all of them. Nobody waits for a group to fill.
 

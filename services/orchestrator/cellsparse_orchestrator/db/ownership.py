@@ -56,7 +56,7 @@ class Ownership:
         """Make sure that we still have the ownership; take it again if its connection was lost.
 
         Raises:
-            FailedPrecondition: Another orchestrator has taken it meanwhile.
+            FailedPrecondition: Another orchestrator has taken it.
             SQLAlchemyError: The database does not answer.
         """
         if is_sqlite(self._engine) or time.monotonic() - self._confirmed < _CONFIRM_SECONDS:

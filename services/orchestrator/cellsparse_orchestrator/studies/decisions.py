@@ -1,10 +1,10 @@
-"""What to do next for one study: a pure function of what is known about it."""
+"""Decide what to do next for one study: a pure function of the facts known about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from cellsparse_orchestrator import run_states as run_states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.studies import states
 
 
@@ -14,30 +14,30 @@ class Action(Enum):
     SPARSIFY = auto()
     """Make a member's label set."""
     START = auto()
-    """Queue a member's run, or take over the one that is there."""
+    """Queue a member's run, or adopt the run that exists."""
     CONCLUDE = auto()
-    """Take over how a member's run has ended."""
+    """Copy to a member how its run ended."""
     EVALUATE = auto()
     """Score a member's model."""
     CANCEL_RUN = auto()
-    """Ask to cancel a member's run."""
+    """Request the cancellation of a member's run."""
     CANCEL_MEMBERS = auto()
-    """Cancel all members without a run that goes on."""
+    """Cancel all members without an unfinished run."""
     FINISH = auto()
     """Write the report and end the study."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingMember:
-    """A member whose run was not queued yet."""
+    """A member that waits for its run to be queued."""
 
     number: int
     dataset_id: str
     """Its label set."""
     ready: bool
-    """The label set exists."""
+    """Whether the label set exists."""
     has_run: bool = False
-    """Its run exists: whoever queued it could not write down that the member trains."""
+    """Whether the run exists but the member row was not updated, for instance after a crash between the two writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class TrainingMember:
     run_state: int
     """Proto `RunState`."""
     cancel_requested: bool = False
-    """The run has been asked to end."""
+    """Whether the run has been asked to end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Facts:
     state: int
     """Proto `StudyState`."""
     waiting: Sequence[WaitingMember] = ()
-    """The first waiting members, in their order; empty only if there is none."""
+    """The first waiting members in order; empty only if there is none."""
     training: Sequence[TrainingMember] = ()
     evaluating: Sequence[int] = field(default=())
     """Numbers of the members being scored."""
@@ -66,7 +66,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to do, and with which member."""
+    """What to do, and for which member."""
 
     action: Action
     number: int = 0
@@ -78,8 +78,8 @@ def decide(facts: Facts, slots: int) -> list[Decision]:
 
     Args:
         facts: What is known.
-        slots: Most of its runs that may be queued or training at once. No more than train at once are queued, so that a
-            single run asked for later waits for those that train, not for the whole study.
+        slots: Most runs that may be queued or training at once. A study never queues more runs than there are slots, so
+            a run submitted later waits for one study member, not for the whole study.
     """
     if not (facts.waiting or facts.training or facts.evaluating):
         return [Decision(action=Action.FINISH)]
@@ -99,7 +99,7 @@ def decide(facts: Facts, slots: int) -> list[Decision]:
 
 
 def _begin(waiting: Sequence[WaitingMember], room: int) -> list[Decision]:
-    """Start members that can start, and make the label sets of the others, each once."""
+    """Start the members whose label sets exist, and make each missing label set once."""
     ready = [entry.number for entry in waiting if entry.ready]
     missing = {entry.dataset_id: entry.number for entry in reversed(waiting) if not entry.ready}
     return [

@@ -1,4 +1,4 @@
-"""From a grid to its members: pure functions of the request."""
+"""Expand a study's grid to its members: pure functions of the request."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_orchestrator.studies.label_sets import LabelSet
 from cellsparse_orchestrator.studies.member_settings import applies, check_backends, check_name
-from cellsparse_proto.v1 import sparsifier_pb2, study_pb2
+from cellsparse_proto.v1 import sparsifier_pb2, study_pb2, trainer_pb2
 
 MOST_MEMBERS = 10_000
 ALL_CELLS = 0
@@ -22,28 +22,28 @@ _PAPER = study_pb2.StudyGrid(
     ],
     backgrounds=[sparsifier_pb2.BACKGROUND_RULE_NONE, sparsifier_pb2.BACKGROUND_RULE_SHIFTED],
     k=[1, 4, 16, 64, 256, ALL_CELLS],
-    backends=["cellpose", "stardist", "unet"],
+    backends=[field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields],
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridPoint:
-    """One member of a study, before anything of it exists."""
+    """One member of a study before it is created."""
 
     labels: LabelSet | None
-    """Which labels it trains on; None: the dataset's own."""
+    """Which labels it trains on; None for the dataset's own."""
     backend: str
     """Name of the backend's field in TrainingSettings."""
     seed: int
     settings: dict[str, str]
-    """Values of the grid's settings that hold for this backend, by their names in the grid."""
+    """Values of the grid's settings that apply to this backend, by their names in the grid."""
 
 
 def fill(grid: study_pb2.StudyGrid) -> study_pb2.StudyGrid:
-    """Return a grid with its preset's axes and defaults filled in, so that it stands for itself.
+    """Return a grid with its preset and all defaults filled in.
 
     Raises:
-        InvalidArgument: An axis is missing, has a value twice, or has values that do not go together.
+        InvalidArgument: An axis is missing, has a duplicate value, or has a value that is not allowed.
     """
     filled = study_pb2.StudyGrid()
     filled.CopyFrom(grid)
@@ -77,10 +77,10 @@ def fill(grid: study_pb2.StudyGrid) -> study_pb2.StudyGrid:
 
 
 def expand(grid: study_pb2.StudyGrid) -> list[GridPoint]:
-    """Return the members of a filled grid, in their order: label sets outermost, then backends, settings and seeds.
+    """Return the members of a filled grid in order: label sets outermost, then backends, settings and seeds.
 
     Raises:
-        InvalidArgument: There would be more than `MOST_MEMBERS`.
+        InvalidArgument: The grid has more than `MOST_MEMBERS` members.
     """
     count = sum(1 for _ in itertools.islice(_points(grid), MOST_MEMBERS + 1))
     if count > MOST_MEMBERS:

@@ -1,4 +1,4 @@
-"""The studies as clients see and ask for them."""
+"""The tables of studies and members from the clients' side: create, get, list, changes, pause, cancel, delete."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _FINAL = [states.study_name(state) for state in states.FINAL]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedMember:
-    """A member to be written down."""
+    """A member to create."""
 
     member: study_pb2.StudyMember
     """Without number, run id and state."""
@@ -39,10 +39,10 @@ class Studies:
         self._notifier = notifier
 
     def find_request(self, request: study_pb2.CreateStudyRequest) -> study_pb2.Study | None:
-        """Return the study that an earlier call with this `request_id` made, None if there was no such call.
+        """Return the study that an earlier call with this `request_id` made; None if there was no such call.
 
         Raises:
-            AlreadyExists: The earlier call asked for something else.
+            AlreadyExists: The earlier call had other content.
         """
         if not request.request_id:
             return None
@@ -64,16 +64,16 @@ class Studies:
         grid: study_pb2.StudyGrid,
         planned: Iterable[PlannedMember],
     ) -> study_pb2.Study:
-        """Write a study down with all its members, each with the id of the run it will have.
+        """Create a study with all its members; each gets the id of its future run.
 
         Args:
             name: Name for people.
-            request: What was asked.
-            grid: Its grid, filled.
-            planned: Its members, in their order.
+            request: The client's request.
+            grid: The request's grid, filled.
+            planned: Its members in order.
 
         Raises:
-            NotFound: The dataset was deleted meanwhile.
+            NotFound: The dataset has just been deleted.
         """
         study = StudyRow(
             id=new_id("study"),
@@ -122,7 +122,7 @@ class Studies:
     def members_page(
         self, study_id: str, page: common_pb2.PageRequest, chosen: Sequence[int]
     ) -> tuple[list[study_pb2.StudyMember], str]:
-        """Return a page of members in their order, of the chosen states or of all, and the token of the next one."""
+        """Return a page of members in order, all or those in chosen states, and the token of the next page."""
         after = decode_token("members", page.page_token) or 0
         query = select(StudyMemberRow).where(StudyMemberRow.study_id == study_id, StudyMemberRow.number > after)
         if chosen:
@@ -135,13 +135,13 @@ class Studies:
         return [to_member(row) for row in shown], token
 
     def members(self, study_id: str) -> list[study_pb2.StudyMember]:
-        """Return all members in their order."""
+        """Return all members in order."""
         query = select(StudyMemberRow).where(StudyMemberRow.study_id == study_id).order_by(StudyMemberRow.number)
         with self._database.read() as session:
             return [to_member(row) for row in session.scalars(query)]
 
     def changes(self, study_id: str, after: int, most: int = 200) -> study_pb2.WatchStudyResponse:
-        """Return a study with the first members that have changed after a sequence number; raises NotFound."""
+        """Return a study with the first members that changed after a sequence number; raises NotFound."""
         query = (
             select(StudyMemberRow)
             .where(StudyMemberRow.study_id == study_id, StudyMemberRow.sequence > after)
@@ -158,7 +158,7 @@ class Studies:
             )
 
     def move(self, study_id: str, state: int) -> study_pb2.Study:
-        """Pause, resume or cancel a study; one that has ended, or is being cancelled, stays as it is.
+        """Pause, resume or cancel a study; a study that has ended or is being cancelled stays as it is.
 
         Args:
             study_id: The study.
@@ -179,7 +179,7 @@ class Studies:
         return study
 
     def remove(self, study_id: str) -> None:
-        """Forget a study with its members.
+        """Delete a study with its members.
 
         Raises:
             NotFound: There is none.

@@ -1,4 +1,4 @@
-"""Makes the objects of an attempt in the cluster; what is there already is taken as it is."""
+"""Create the objects of an attempt in the cluster; objects that exist already are kept."""
 
 import logging
 import threading
@@ -15,18 +15,18 @@ from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSetting
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 8
-"""Thousands of attempts may begin in the same second; the API server should not see a connection of each."""
-_TURN_SECONDS = 10.0
+"""Most concurrent creations: thousands of attempts may begin in one second, which would overload the API server."""
+_SLOT_SECONDS = 10.0
 _CONFLICT = 409
 
 
 class JobCreator:
-    """Makes Jobs and Services.
+    """Creates Jobs and Services.
 
     Args:
         settings: Namespace, images, resources.
-        batch: The cluster's Jobs.
-        core: The cluster's Services.
+        batch: The API of Jobs.
+        core: The API of Services.
     """
 
     def __init__(self, settings: ClusterSettings, batch: client.BatchV1Api, core: client.CoreV1Api) -> None:
@@ -36,36 +36,36 @@ class JobCreator:
         self._owner: OwnerService | None = None
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
 
-    def make(self, place: JobRequest) -> None:
-        """Make Job and Service of an attempt.
+    def create(self, request: JobRequest) -> None:
+        """Create the Job and the Service of an attempt.
 
         Raises:
-            Unavailable: The API server does not answer, or too many others are being made.
+            Unavailable: The API server does not answer, or too many other Jobs are being created.
             ResourceExhausted: A quota of the namespace is used up.
-            FailedPrecondition: It refuses.
+            FailedPrecondition: The API server refuses.
         """
-        if not self._slots.acquire(timeout=_TURN_SECONDS):
+        if not self._slots.acquire(timeout=_SLOT_SECONDS):
             raise Unavailable("Waiting until the Jobs of other runs are made.")
         try:
-            self._make(place)
+            self._create(request)
         finally:
             self._slots.release()
 
-    def _make(self, place: JobRequest) -> None:
-        trainer = self._settings.trainer(place.backend)
+    def _create(self, request: JobRequest) -> None:
+        trainer = self._settings.trainer(request.backend)
         assert trainer is not None
         namespace = self._settings.namespace
-        made = _create(
+        made = _create_or_read(
             partial(self._batch.create_namespaced_job, namespace),
-            job(place, trainer, self._settings, self._find_owner()),
-            partial(self._batch.read_namespaced_job, place.name, namespace),
+            job(request, trainer, self._settings, self._find_owner()),
+            partial(self._batch.read_namespaced_job, request.name, namespace),
         )
-        _create(
+        _create_or_read(
             partial(self._core.create_namespaced_service, namespace),
-            service(place, trainer, self._settings, made.metadata.uid),
-            partial(self._core.read_namespaced_service, place.name, namespace),
+            service(request, trainer, self._settings, made.metadata.uid),
+            partial(self._core.read_namespaced_service, request.name, namespace),
         )
-        _LOG.info("Job %s is made", place.name)
+        _LOG.info("Job %s is made", request.name)
 
     def _find_owner(self) -> OwnerService | None:
         name = self._settings.owner_service
@@ -77,7 +77,7 @@ class JobCreator:
         return self._owner
 
 
-def _create(create: "partial[object]", body: Object, read: "partial[object]") -> Any:
+def _create_or_read(create: "partial[object]", body: Object, read: "partial[object]") -> Any:
     try:
         made = call(create, body)
     except FailedPrecondition as error:

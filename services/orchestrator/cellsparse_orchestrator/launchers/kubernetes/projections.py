@@ -1,9 +1,9 @@
-"""What the launcher remembers of Jobs and pods: only what it decides by, so that thousands stay small."""
+"""The parts of Jobs and pods that the launcher keeps, so that thousands of them stay small in memory."""
 
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-"""Label of a pod: which of its Job's pods it is, from 0."""
+"""Label with the index of a pod among its Job's pods, from 0."""
 
 
 def project_job(job: Object) -> Object:
@@ -47,7 +47,7 @@ def _condition(condition: Object) -> Object:
 
 
 def job_name_of(found: Object) -> str:
-    """Return the name of the place (`manifests.Place`) that a Job or pod belongs to; "" if it is nobody's."""
+    """Return the name of the Job that a Job or pod belongs to; "" if it belongs to no attempt."""
     labels = found["metadata"]["labels"]
     run, attempt = labels.get("cellsparse.dev/run", ""), labels.get("cellsparse.dev/attempt", "")
     return f"{run}-a{attempt}" if run and attempt else ""

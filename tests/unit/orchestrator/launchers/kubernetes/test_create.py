@@ -79,16 +79,16 @@ def maker(cluster, **settings):
 
 
 def test_the_service_belongs_to_the_job(cluster):
-    maker(cluster).make(REQUEST)
+    maker(cluster).create(REQUEST)
     assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2")]
     owners = cluster.there["service", "run-1-a2"].body["metadata"]["ownerReferences"]
     assert [owner["uid"] for owner in owners] == ["uid-1"]
 
 
 def test_what_another_orchestrator_has_made_is_completed(cluster):
-    maker(cluster).make(REQUEST)
+    maker(cluster).create(REQUEST)
     del cluster.there["service", "run-1-a2"]
-    maker(cluster).make(REQUEST)
+    maker(cluster).create(REQUEST)
     assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2"), ("service", "run-1-a2")]
 
 
@@ -96,19 +96,19 @@ def test_a_refusal_that_is_no_conflict_is_told(cluster):
     cluster.refuse = ApiException(status=403, reason="Forbidden")
     cluster.refuse.body = '{"message": "jobs.batch is forbidden"}'
     with pytest.raises(FailedPrecondition, match=r"jobs\.batch is forbidden"):
-        maker(cluster).make(REQUEST)
+        maker(cluster).create(REQUEST)
     assert cluster.made == []
 
 
 def test_a_namespace_that_is_not_there_is_told(cluster):
     cluster.refuse = ApiException(status=404, reason="Not Found")
     with pytest.raises(FailedPrecondition, match="The namespace ns does not exist"):
-        maker(cluster).make(REQUEST)
+        maker(cluster).create(REQUEST)
 
 
 def test_an_owner_that_is_missing_is_told(cluster):
     with pytest.raises(FailedPrecondition, match="The Service nobody that Jobs should belong to does not exist"):
-        maker(cluster, owner_service="nobody").make(REQUEST)
+        maker(cluster, owner_service="nobody").create(REQUEST)
     assert cluster.made == []
 
 
@@ -117,17 +117,17 @@ def test_few_are_made_at_once(cluster):
     made = maker(cluster)
     requests = [JobRequest(run_id=f"run-{number}", backend="unet", attempt=1) for number in range(40)]
     with ThreadPoolExecutor(40) as threads:
-        list(threads.map(made.make, requests))
+        list(threads.map(made.create, requests))
     assert len(cluster.made) == 80
     assert 1 < cluster.most_at_once <= 8
 
 
-def test_who_waits_too_long_for_a_turn_is_told(cluster, monkeypatch):
-    monkeypatch.setattr(create, "_TURN_SECONDS", 0.05)
+def test_a_creation_that_waits_too_long_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr(create, "_SLOT_SECONDS", 0.05)
     cluster.go_on.clear()
     made = maker(cluster)
     with ThreadPoolExecutor(9) as threads:
-        asked = [threads.submit(made.make, JobRequest(run_id=f"r{n}", backend="unet", attempt=1)) for n in range(9)]
+        asked = [threads.submit(made.create, JobRequest(run_id=f"r{n}", backend="unet", attempt=1)) for n in range(9)]
         wait(asked, PATIENCE, return_when=FIRST_COMPLETED)
         cluster.go_on.set()
         failed = [one.exception() for one in asked if one.exception() is not None]

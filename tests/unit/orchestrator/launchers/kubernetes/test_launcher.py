@@ -89,7 +89,7 @@ def test_a_job_without_its_service_is_completed(api, launcher, monkeypatch):
         if len(asked) == 1:
             raise Unavailable("The Kubernetes API answers 500.")
 
-    monkeypatch.setattr(launcher._creator, "make", make)
+    monkeypatch.setattr(launcher._creator, "create", make)
     assert "answers 500" in launcher.ensure("unet", "run-1", 1).message
     labels = {"cellsparse.dev/run": "run-1", "cellsparse.dev/attempt": "1"}
     launcher._jobs.put(project_job({"metadata": {"name": "run-1-a1", "uid": "1", "labels": labels}}))

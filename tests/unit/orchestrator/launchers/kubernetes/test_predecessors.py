@@ -25,22 +25,22 @@ def test_what_is_left_is_removed_and_waited_for():
     jobs, pods = caches()
     removed = []
     predecessors = Predecessors(jobs, pods, removed.append)
-    assert predecessors.holds(THIRD, 60) == 0
+    assert predecessors.blocking(THIRD, 60) == 0
     jobs.put(project_job({"metadata": metadata("run-1-a2", 2)}))
     pods.put(pod(2, "Running"))
-    assert predecessors.holds(THIRD, 60) == 2
+    assert predecessors.blocking(THIRD, 60) == 2
     assert removed == ["run-1-a2"]
     jobs.drop("run-1-a2")
-    assert predecessors.holds(THIRD, 60) == 2
+    assert predecessors.blocking(THIRD, 60) == 2
     pods.put(pod(2, "Failed", reason="Evicted"))
-    assert predecessors.holds(THIRD, 60) == 0
+    assert predecessors.blocking(THIRD, 60) == 0
 
 
 def test_a_pod_of_a_lost_node_is_not_waited_for():
     jobs, pods = caches()
     gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
     pods.put(pod(1, "Running", conditions=[gone]))
-    assert Predecessors(jobs, pods, print).holds(THIRD, 60) == 0
+    assert Predecessors(jobs, pods, print).blocking(THIRD, 60) == 0
 
 
 def test_patience_ends_and_other_runs_do_not_matter():
@@ -48,7 +48,7 @@ def test_patience_ends_and_other_runs_do_not_matter():
     pods.put(pod(1, "Running"))
     pods.put(project_pod({"metadata": metadata("other", 1, run="run-2"), "status": {"phase": "Running"}}))
     predecessors = Predecessors(jobs, pods, print)
-    assert predecessors.holds(THIRD, 0) == 0
-    assert predecessors.holds(JobRequest(run_id="run-3", backend="unet", attempt=2), 60) == 0
-    assert predecessors.holds(JobRequest(run_id="run-1", backend="unet", attempt=1), 60) == 0
-    assert predecessors.holds(JobRequest(run_id="run-1", backend="unet", attempt=2), 60) == 1
+    assert predecessors.blocking(THIRD, 0) == 0
+    assert predecessors.blocking(JobRequest(run_id="run-3", backend="unet", attempt=2), 60) == 0
+    assert predecessors.blocking(JobRequest(run_id="run-1", backend="unet", attempt=1), 60) == 0
+    assert predecessors.blocking(JobRequest(run_id="run-1", backend="unet", attempt=2), 60) == 1
