@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
@@ -21,8 +22,6 @@ from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
-pytestmark = pytest.mark.alone
-
 
 class System:
     """An orchestrator without its API; `restart` is what follows a crash."""
@@ -36,6 +35,7 @@ class System:
         self.server, address = self.trainer.serve()
         self.launcher = FakeLauncher(address)
         self.slots = 1
+        self.timeouts = Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE)
         self.reconciler = None
         self.accepted = []
 
@@ -50,7 +50,7 @@ class System:
             self.launcher,
             self.notifier,
             limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
-            timeouts=Timeouts(start=2.0, lost=0.5, stop=2.0),
+            timeouts=self.timeouts,
             on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
@@ -61,7 +61,7 @@ class System:
         )
         return self.runs.add(new_id("run"), "a run", request).id
 
-    def until(self, condition, seconds=10.0):
+    def until(self, condition, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not happen"
@@ -140,8 +140,8 @@ def test_the_launcher_hears_which_attempts_are_under_way(system):
 
 def test_news_ends_the_wait_for_a_node(system):
     """A launcher that says `waiting` is asked again when it has news, and not all the time."""
-    ready, asked, waiting = system.launcher.trainer, [], Service(name="unet", waiting=True, message="No room.")
-    system.launcher.trainer = waiting
+    ready, asked = system.launcher.trainer, []
+    system.launcher.trainer = Service(name="unet", waiting=True, message="No room.", again_seconds=PATIENCE)
     system.launcher.ensure = lambda *key: asked.append(key) or system.launcher.trainer
     callbacks = []
     system.launcher.subscribe = lambda run_id, attempt, on_change: callbacks.append(on_change)
@@ -153,7 +153,7 @@ def test_news_ends_the_wait_for_a_node(system):
     began = time.monotonic()
     callbacks[-1]()
     system.until(lambda: (run_id, 1) in system.trainer.events)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < QUICK
 
 
 def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system):
@@ -211,6 +211,8 @@ def test_a_stream_that_breaks_shortly_costs_nothing(system):
 
 
 def test_a_trainer_that_stays_away_fails_the_run_after_its_attempts(system):
+    system.timeouts = Timeouts(start=2.0, lost=0.5, stop=2.0)
+    system.restart()
     run_id = system.create(max_attempts=2)
     system.begun(run_id)
     system.server.stop(None)

@@ -9,6 +9,7 @@ from simulation.ideal import ideal_delays, ideal_end
 from simulation.launcher import BACKEND, SimulatedLauncher
 from simulation.pool import Pool, Seat
 from simulation.scenario import Scenario, from_json
+from support.limits import PATIENCE
 
 from cellsparse_orchestrator.launchers.base import ONE, Size
 from cellsparse_proto.v1 import common_pb2
@@ -103,7 +104,7 @@ def cluster(tmp_path):
 
 
 def until(found):
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + PATIENCE
     while not (answer := found()):
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -3,9 +3,9 @@
 import threading
 import time
 
-from cellsparse_orchestrator.notifier import Notifier
+from support.limits import PATIENCE
 
-SECONDS = 10.0
+from cellsparse_orchestrator.notifier import Notifier
 
 
 def waits(notifier, topic, seen, seconds=0.05):
@@ -21,7 +21,7 @@ def test_a_notification_between_looking_and_waiting_is_not_lost():
     notifier.notify("b")
     assert waits(notifier, "a", seen)
     notifier.notify("a")
-    assert not waits(notifier, "a", seen, SECONDS)
+    assert not waits(notifier, "a", seen, PATIENCE)
     assert waits(notifier, "a", notifier.version("a"))
 
 
@@ -29,7 +29,7 @@ def test_a_notification_wakes_a_waiting_thread():
     notifier = Notifier()
     seen = notifier.version("a")
     threading.Timer(0.05, notifier.notify, ("a",)).start()
-    assert not waits(notifier, "a", seen, SECONDS)
+    assert not waits(notifier, "a", seen, PATIENCE)
 
 
 def test_topics_are_evicted_but_no_notification_is_lost():
@@ -40,10 +40,10 @@ def test_topics_are_evicted_but_no_notification_is_lost():
         notifier.notify(f"run-{number}")
         notifier.notify("kept")
     assert len(notifier._last) <= 10
-    assert not waits(notifier, "early", early, SECONDS)
+    assert not waits(notifier, "early", early, PATIENCE)
     seen = notifier.version("early")
     assert waits(notifier, "early", seen)
     notifier.notify("late")
     for number in range(20):
         notifier.notify(f"other-{number}")
-    assert not waits(notifier, "late", never, SECONDS)
+    assert not waits(notifier, "late", never, PATIENCE)

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from kubernetes import client
 from support.kubernetes_api import event, serving_api, thing
+from support.limits import PATIENCE, QUICK
 
 from cellsparse_orchestrator.launchers.kubernetes import watch
 from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
@@ -42,7 +43,7 @@ class Copy:
     def names(self):
         return {one["metadata"]["name"]: one["version"] for one in self.cache.all()}
 
-    def until(self, names, seconds=10.0):
+    def until(self, names, seconds=PATIENCE):
         with self.changed:
             assert self.changed.wait_for(lambda: self.names() == names, seconds), self.names()
 
@@ -57,13 +58,13 @@ def copy(api_and_url):
     yield copy
     copy.watch.stop()
     if copy.watch.ident is not None:
-        copy.watch.join(5)
+        copy.watch.join(PATIENCE)
         assert not copy.watch.is_alive()
 
 
 def start(copy):
     copy.watch.start()
-    assert copy.watch.complete.wait(10), copy.watch.problem
+    assert copy.watch.complete.wait(PATIENCE), copy.watch.problem
 
 
 def test_pages_become_one_copy(api, copy):
@@ -176,7 +177,7 @@ def test_a_server_that_is_away_at_the_start_is_found_when_it_comes(api, copy):
     copy.watch.start()
     api.until(lambda: len(api.lists()) == 1)
     assert not copy.watch.complete.is_set()
-    assert copy.watch.complete.wait(10)
+    assert copy.watch.complete.wait(PATIENCE)
     assert copy.names() == {"a": 1}
 
 
@@ -214,5 +215,5 @@ def test_stop_ends_a_silent_watch_at_once(api, copy):
     time.sleep(0.2)
     began = time.monotonic()
     copy.watch.stop()
-    copy.watch.join(5)
-    assert time.monotonic() - began < 1.0
+    copy.watch.join(PATIENCE)
+    assert time.monotonic() - began < QUICK
