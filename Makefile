@@ -25,7 +25,7 @@ $(UV):
 
 # The stubs belong to the installed packages: a changed proto or lock installs anew.
 .venv/.ready: $(UV) uv.lock pyproject.toml $(wildcard services/*/pyproject.toml) $(wildcard proto/cellsparse/v1/*.proto) services/common/build_stubs.py
-	$(UV) sync --locked --quiet
+	$(UV) sync --locked --quiet --all-packages --extra search
 	$(BIN)/python services/common/build_stubs.py
 	@touch $@
 
@@ -130,7 +130,7 @@ bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real sta
 
 # Images: BASE_IMAGE and PYTHON_IMAGE replace the Dockerfiles' bases, REGISTRY stands before the names, BUILD_ARGS are
 # further arguments of `docker build`. tests/images/base.sh makes a base from Debian packages where none can be pulled.
-IMAGES := sparsifier trainer_cellpose trainer_stardist trainer_unet orchestrator
+IMAGES := $(patsubst services/%/Dockerfile,%,$(wildcard services/*/Dockerfile))
 DOCKER ?= docker
 TAG ?= dev
 IMAGE_PREFIX = $(if $(REGISTRY),$(REGISTRY)/)

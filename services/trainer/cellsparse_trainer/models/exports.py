@@ -1,6 +1,5 @@
 """Models as files for other tools: built by the inference process in a folder that goes away, then sent in chunks."""
 
-import hashlib
 import json
 import shutil
 import stat
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.files import sha256_of
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.contract import CONFIG_FILE
-from cellsparse_trainer.models.inference import Place, find_model
+from cellsparse_trainer.models.inference import InferenceContext, find_model
 
 CHUNK = 2**20
 """Largest part of a file in one message, bytes."""
@@ -29,11 +29,11 @@ def format_name(number: "trainer_pb2.ExportFormat") -> str:
     return trainer_pb2.ExportFormat.Name(number).removeprefix("EXPORT_FORMAT_").lower()
 
 
-def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
+def build_export(context: InferenceContext, model_id: str, name: str, folder: Path) -> Path:
     """Write a model as a file into an empty folder and return its path. Runs in the inference process.
 
     Args:
-        place: Where the process finds what it needs.
+        context: The backend, where models are kept, and the device.
         model_id: The model.
         name: Short name of the format.
         folder: An empty folder; the caller removes it.
@@ -42,10 +42,11 @@ def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
         NotFound: There is no such model.
         InvalidArgument: The backend has no such format.
     """
-    backend, source, card = find_model(place, model_id)
+    spec, source, card = find_model(context, model_id)
+    backend = spec.framework()
     if name not in backend.EXPORTS:
         allowed = ", ".join(backend.EXPORTS)
-        raise InvalidArgument(f"format is {name}; allowed for a {backend.NAME} model: {allowed}.", "format")
+        raise InvalidArgument(f"format is {name}; allowed for a {spec.name} model: {allowed}.", "format")
     files = folder / "files"
     files.mkdir()
     with _temporary_files_in(folder):
@@ -102,10 +103,8 @@ def write_zip(folder: Path, target: Path) -> None:
 
 def read_messages(path: Path) -> Iterator[trainer_pb2.ExportResponse]:
     """Yield the header of a file, then its content in chunks."""
+    header = trainer_pb2.ExportHeader(file_name=path.name, size=path.stat().st_size, sha256=sha256_of(path))
+    yield trainer_pb2.ExportResponse(header=header)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.seek(0, 2)
-        yield trainer_pb2.ExportResponse(header=trainer_pb2.ExportHeader(file_name=path.name, size=size, sha256=digest))
-        file.seek(0)
         while chunk := file.read(CHUNK):
             yield trainer_pb2.ExportResponse(chunk=chunk)
