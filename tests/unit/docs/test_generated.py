@@ -12,6 +12,7 @@ from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSetting
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.config.settings import ProcessSettings, TrainerSettings
+from cellsparse_trainer.contract import installed_backends
 
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "extensions"))
@@ -66,12 +67,12 @@ def test_presets_have_the_values_of_the_code():
     assert r"| `steps` | 800 \* | 360 | 800 \* | 360 |" in rows
 
 
-@pytest.mark.parametrize("backend", ["cellpose", "stardist", "unet"])
+@pytest.mark.parametrize("backend", installed_backends())
 def test_presets_name_settings_that_can_be_set(backend):
     fields = {field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.fields}
     own = trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name[backend].message_type
     names = fields | {f"{backend}.{field.name}" for field in own.fields}
-    rows = preset_tables.presets(backend).splitlines()[2:-2]
+    rows = preset_tables.table(installed_backends()[backend]).splitlines()[2:-2]
     assert {row.split("`")[1] for row in rows} <= names
     assert len(rows) > 20
 
