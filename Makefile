@@ -98,7 +98,8 @@ test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control p
 
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error
-	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir out/docs-cache docs out/docs
+	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet \
+		--doctree-dir out/docs-cache docs out/docs
 
 .PHONY: demo
 demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your images/ and masks/
