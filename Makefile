@@ -95,6 +95,10 @@ test-e2e: .venv/.ready ## Run the whole system through the command line
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
 	$(PYTEST) tests/cluster
 
+.PHONY: docs
+docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir out/docs-cache docs out/docs
+
 .PHONY: demo
 demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your images/ and masks/
 	$(BIN)/python -m cellsparse.demo --out out/demo $(if $(DATA),--data "$(DATA)")

@@ -43,6 +43,8 @@ from nuclei import (
     train,
 )
 
+from cellsparse_common.files import replace_file
+
 IOUS = (0.5, 0.7, 0.9)
 AIM = 0.9
 """Share of the dense labels' F1 at 0.5 that k = 4 with shifted background should reach."""
@@ -99,11 +101,7 @@ def fill(task: Task, folder: Path, threads: int) -> dict[str, Any]:
     if found is not None:
         return found
     answer = {"task": asdict(task), "commit": commit(), **run_child(Path(__file__), task, threads=threads)}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name_of(task)}.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(answer, indent=1) + "\n")
-    part.replace(path)
+    replace_file(folder / f"{name_of(task)}.json", json.dumps(answer, indent=1) + "\n")
     shown = ", ".join(f"F1@{each['iou']} {ratios(each)[0]:.3f}" for each in answer["counts"])
     print(f"{name_of(task):36} {answer['train_seconds']:6.0f} s  {shown}", flush=True)
     return answer

@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies
+from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies, study_grid
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
@@ -16,9 +13,13 @@ from cellsparse.items import Content, Items
 from cellsparse.models import Prediction
 from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
-from cellsparse.studies import StudyHandle, StudyReport
+from cellsparse.studies import StudyHandle
+from cellsparse.study_report import StudyReport
 from cellsparse.training_settings import sparsify_settings, training_settings
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, study_pb2, trainer_pb2
+
+if TYPE_CHECKING:
+    from cellsparse_common.imaging.types import Labels
 
 
 class Client:
@@ -248,7 +249,7 @@ class Client:
         Returns:
             A handle: `study.wait()`, `study.pause()`, `study.report().write(folder)`.
         """
-        grid = studies.make_grid(
+        grid = study_grid.make_grid(
             preset=preset,
             modes=modes,
             backgrounds=backgrounds,
@@ -263,7 +264,7 @@ class Client:
             name=name,
             dataset_id=dataset,
             grid=grid,
-            split=studies.split_number(split),
+            split=study_grid.split_number(split),
             priority=priority,
             max_attempts=max_attempts,
         )
@@ -370,7 +371,7 @@ class Client:
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
         axes: str = "",
-    ) -> npt.NDArray[np.int32]: ...
+    ) -> "Labels": ...
 
     @overload
     def predict(
@@ -393,7 +394,7 @@ class Client:
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
         axes: str = "",
-    ) -> npt.NDArray[np.int32] | bytes:
+    ) -> "Labels | bytes":
         """Segment one image.
 
         Args:

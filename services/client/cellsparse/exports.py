@@ -1,12 +1,13 @@
 """Models as files for other tools."""
 
 import hashlib
-import os
 from pathlib import Path
+from typing import BinaryIO
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
+from cellsparse_common.files import replacing
 from cellsparse_proto.v1 import trainer_pb2
 
 EXPORT_SECONDS = 1800.0
@@ -19,14 +20,9 @@ def export(
     number = enum_names.number(trainer_pb2.ExportFormat.DESCRIPTOR, format_, "format")
     target = Path(path)
     check_target(target, force)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        header = _fetch(connection, trainer_pb2.ExportRequest(model_id=model_id, format=number), staging)
+    with replacing(target) as file:
+        header = _fetch(connection, trainer_pb2.ExportRequest(model_id=model_id, format=number), file)
         check_target(target, force)
-        staging.replace(target)
-    finally:
-        staging.unlink(missing_ok=True)
     return header
 
 
@@ -43,16 +39,15 @@ def check_target(target: Path, force: bool) -> None:
         raise AlreadyExists(f"{target} is there already; --force (force=True) overwrites it.")
 
 
-def _fetch(connection: Connection, request: trainer_pb2.ExportRequest, target: Path) -> trainer_pb2.ExportHeader:
+def _fetch(connection: Connection, request: trainer_pb2.ExportRequest, file: BinaryIO) -> trainer_pb2.ExportHeader:
     header: trainer_pb2.ExportHeader | None = None
     digest = hashlib.sha256()
-    with target.open("wb") as file:
-        for answer in connection.stream("Export", request, timeout=EXPORT_SECONDS):
-            if header is None:
-                header = answer.header
-            else:
-                digest.update(answer.chunk)
-                file.write(answer.chunk)
-    if header is None or target.stat().st_size != header.size or digest.hexdigest() != header.sha256:
+    for answer in connection.stream("Export", request, timeout=EXPORT_SECONDS):
+        if header is None:
+            header = answer.header
+        else:
+            digest.update(answer.chunk)
+            file.write(answer.chunk)
+    if header is None or file.tell() != header.size or digest.hexdigest() != header.sha256:
         raise Internal("The file did not arrive as it was sent; export it again.")
     return header

@@ -26,7 +26,7 @@ from cellsparse_torch.data_parallel import Together, own_gpu
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import find_shelf
+from cellsparse_trainer.data.target_cache import find_disk_cache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 from cellsparse_trainer.processes.failures import not_finite
 
@@ -62,7 +62,7 @@ def create(
         InvalidArgument: No image has a labelled cell, or the device is missing.
     """
     place = own_gpu(find_device(device), ranks)  # first: what is missing is said before any image is read
-    sampler = Sampler(config, train, ranks, find_shelf())
+    sampler = Sampler(config, train, ranks, find_disk_cache())
     return CellposeTraining(config, sampler, Together(ranks, place, config.plan.gradient_format), place, start)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import Arrays, Shelf
+from cellsparse_trainer.data.target_cache import Arrays, DiskCache
 
 LIKELY = -2
 """Marks pixels of a crop that nobody labelled and that are most likely background."""
@@ -61,14 +61,14 @@ class Crop:
 
 
 def make_targets(
-    label: NDArray[np.int32], likely: NDArray[np.bool_] | None = None, shelf: Shelf | None = None
+    label: NDArray[np.int32], likely: NDArray[np.bool_] | None = None, disk_cache: DiskCache | None = None
 ) -> Targets:
     """Runs Cellpose's heat diffusion on the labelled cells.
 
     Args:
         label: Label image, shape (Y, X): -1 not labelled, 0 background, n > 0 cell n. It is not changed.
         likely: Unlabelled pixels that are most likely background, shape (Y, X); None for none.
-        shelf: Where flows of the same cells may be, made for another training; None for nowhere.
+        disk_cache: Where flows of the same cells may be, made for another training; None for nowhere.
 
     Returns:
         The targets of the image.
@@ -87,7 +87,7 @@ def make_targets(
             background=background,
             likely=packed,
         )
-    made = _flows(cells, inside) if shelf is None else shelf.get(_key(cells), lambda: _flows(cells, inside))
+    made = _flows(cells, inside) if disk_cache is None else disk_cache.get(_key(cells), lambda: _flows(cells, inside))
     corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]
     areas = np.bincount(cells.ravel())[1:]
     return Targets(

@@ -11,9 +11,9 @@ from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Crop, Targets, cut, make_targets, place
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.background import likely_background
-from cellsparse_trainer.data.lru_cache import Recent
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import Shelf
+from cellsparse_trainer.data.target_cache import DiskCache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
 UNIFORM_TRIES = 50
@@ -67,11 +67,11 @@ class Sampler:
     """
 
     def __init__(
-        self, config: Config, samples: Sequence[Sample], ranks: Ranks = ALONE, shelf: Shelf | None = None
+        self, config: Config, samples: Sequence[Sample], ranks: Ranks = ALONE, disk_cache: DiskCache | None = None
     ) -> None:
         """Makes the targets of all images once; the newest of them and a summary of each stay in memory.
 
-        Batches hold the crops that are the share of `ranks`; targets may come from a `shelf`.
+        Batches hold the crops that are the share of `ranks`; targets may come from a `disk_cache`.
 
         Raises:
             InvalidArgument: No image has a labelled cell.
@@ -79,8 +79,8 @@ class Sampler:
         self._config = config
         self._ranks = ranks
         self._samples = samples
-        self._shelf = shelf
-        self._targets = Recent(self._make, TARGET_BYTES)
+        self._disk_cache = disk_cache
+        self._targets = SizedLruCache(self._make, TARGET_BYTES)
         self._about = [_summary(self._targets[index]) for index in range(len(samples))]
         found = list(enumerate(self._about))
         self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
@@ -95,8 +95,8 @@ class Sampler:
     def _make(self, index: int) -> Targets:
         sample = self._samples[index]
         if self._config.likely_background == 0:
-            return make_targets(sample.label, shelf=self._shelf)
-        return make_targets(sample.label, likely_background(sample.image, sample.label), self._shelf)
+            return make_targets(sample.label, disk_cache=self._disk_cache)
+        return make_targets(sample.label, likely_background(sample.image, sample.label), self._disk_cache)
 
     def batch(self, step: int) -> Batch:
         """Draws the batch of a step (from 0)."""

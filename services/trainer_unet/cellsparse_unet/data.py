@@ -1,6 +1,5 @@
 """Training crops: drawn around labelled pixels, augmented, never supervised outside the image."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 from cellsparse_unet.config import Config
@@ -150,8 +150,7 @@ class Sampler:
         self._samples = samples
         self._config = config
         self._ranks = ranks
-        self._cache: OrderedDict[int, Prepared] = OrderedDict()
-        self._cached_bytes = 0
+        self._prepared = SizedLruCache(self._prepare, CACHE_BYTES)
         labels = [(bool((s.label >= 0).any()), bool((s.label > 0).any())) for s in samples]
         self._usable = [n for n, (labelled, _) in enumerate(labels) if labelled]
         if not any(cells for _, cells in labels):
@@ -176,17 +175,9 @@ class Sampler:
         )
 
     def _crop(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-        item = self._item(self._usable[rng.integers(len(self._usable))])
+        item = self._prepared[self._usable[rng.integers(len(self._usable))]]
         group = item.anchors[rng.integers(len(item.anchors))]
         return crop_at(item, int(group[rng.integers(len(group))]), self._config, rng)
 
-    def _item(self, index: int) -> Prepared:
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        item = prepare(self._samples[index], self._config)
-        self._cache[index] = item
-        self._cached_bytes += item.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return item
+    def _prepare(self, index: int) -> Prepared:
+        return prepare(self._samples[index], self._config)

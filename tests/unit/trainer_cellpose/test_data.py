@@ -6,7 +6,7 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample
 
 from cellsparse_cellpose.data import cut, make_targets, place
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import Shelf
+from cellsparse_trainer.data.target_cache import DiskCache
 
 
 def dense_flow(label: np.ndarray) -> np.ndarray:
@@ -115,13 +115,13 @@ def test_label_sets_with_the_same_cells_share_flows(tmp_path, monkeypatch) -> No
         return flows(cells)
 
     monkeypatch.setattr(dynamics, "masks_to_flows_cpu", counted)
-    shelf = Shelf(tmp_path, 2**20)
+    disk_cache = DiskCache(tmp_path, 2**20)
     expected = make_targets(disc_sample().label)
     for background in (True, False):
-        found = make_targets(disc_sample(background=background).label, shelf=shelf)
+        found = make_targets(disc_sample(background=background).label, disk_cache=disk_cache)
         np.testing.assert_array_equal(found.flow, expected.flow)
         np.testing.assert_array_equal(found.centers, expected.centers)
         assert bool(found.background) == background
     assert len(made) == 2
-    make_targets(np.where(disc_sample().label == 7, -1, disc_sample().label), shelf=shelf)
+    make_targets(np.where(disc_sample().label == 7, -1, disc_sample().label), disk_cache=disk_cache)
     assert len(made) == 3

@@ -180,7 +180,10 @@ def report(
     if not found.complete:
         output.warn("the study has not ended; this is the report of what there is so far")
     best = found.document["best"]["overall"]
-    lines = [f"wrote {out / 'report.json'}, members.csv and {len(written) - 2} plots"]
+    plots = len(written) - 2
+    if not plots:
+        output.warn("plots need matplotlib, which is not installed; `pip install 'cellsparse[plots]'` installs it")
+    lines = [f"wrote {out / 'report.json'}, members.csv and {plots} plots"]
     if best:
         lines.append(f"best model {best['model_id']}: {best['backend']}, F1 {best['f1']:.3f} at IoU {best['iou']:g}")
     lines.append(render_studies.cost_line(found.document["cost"]))
@@ -218,7 +221,7 @@ def _follow(client: Client, study: study_pb2.Study, output: Output) -> None:
 
 
 def _standing(study: study_pb2.Study) -> str:
-    return f"study {study.id} {enum_names.word(study_pb2.StudyState.DESCRIPTOR, study.state)}: {study.message}"
+    return f"study {study.id} {enum_names.name(study_pb2.StudyState.DESCRIPTOR, study.state)}: {study.message}"
 
 
 def _listed(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cellsparse.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound, StorageError
 from cellsparse.home import home_dir
 from cellsparse.search.plan import NAME, SearchPlan, from_json
+from cellsparse_common.files import replace_file
 
 PLAN = "plan.json"
 TRIALS = "trials.db"
@@ -71,7 +72,5 @@ def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
                     "name",
                 )
             plan = replace(known, trials=plan.trials)
-        written = folder / f"{PLAN}.new"
-        written.write_text(plan.to_json(), encoding="utf-8")
-        written.replace(folder / PLAN)  # whole or not at all, whenever this process is killed
+        replace_file(folder / PLAN, plan.to_json())
         yield plan

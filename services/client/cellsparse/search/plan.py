@@ -9,8 +9,7 @@ from typing import Any
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.search.space import Axis, parse_axis
-from cellsparse.studies import setting_text
-from cellsparse.training_settings import training_settings
+from cellsparse.training_settings import setting_text, training_settings
 from cellsparse_proto.v1 import orchestrator_pb2
 
 METRICS = ("score", "f1", "precision", "recall", "mean_true_score")

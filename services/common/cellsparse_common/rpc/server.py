@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.config.tls import server_credentials
 from cellsparse_common.errors import Unavailable
+from cellsparse_common.files import replace_file
 from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
 
@@ -95,7 +95,7 @@ def serve(
     answering.set()
     address = f"{settings.host}:{port}"
     if settings.address_file:
-        _write_whole(settings.address_file, address)
+        replace_file(settings.address_file, address)
     started(address)
     _LOG.info("%s answers on %s", name, address)
     _wait(
@@ -154,10 +154,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_text(text)
-    staging.replace(path)

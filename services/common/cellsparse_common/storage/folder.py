@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cellsparse_common.errors import NotFound, StorageError
-from cellsparse_common.storage.files import disk_errors, open_source, replacing, settle, unfinished
+from cellsparse_common.files import disk_errors, open_source, replacing, settle, unfinished
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
 
 UNFINISHED = ".unfinished"

@@ -12,7 +12,7 @@ from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from cellsparse_common.errors import NotFound, StorageError
-from cellsparse_common.storage.files import disk_errors, open_source, replacing
+from cellsparse_common.files import disk_errors, open_source, replacing
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
 from cellsparse_common.storage.s3_connection import Connection
 from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket

@@ -1,4 +1,8 @@
-"""What was made last stays in memory, up to a bound."""
+"""A least-recently-used cache with a bound in bytes, for whatever takes time to make.
+
+`cachetools.LRUCache` with `getsizeof` could serve, but it refuses a value larger than its bound. Here the newest value
+is always kept: a training on one large image would otherwise read it again for every crop.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,27 +10,29 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
-    """Something that knows the memory it takes."""
+    """Something that knows how much memory it takes."""
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes, in bytes."""
+        """Memory in bytes."""
 
 
 T = TypeVar("T", bound=Sized)
 
 
-class Recent(Generic[T]):
-    """The results that were asked for last, by number; the rest is made again when it is asked for.
+class SizedLruCache(Generic[T]):
+    """Values by number, made on demand; the least recently used are dropped beyond a bound in bytes.
+
+    Not thread-safe: each training process reads from one thread. A pickled cache takes its values along.
 
     Args:
-        make: Makes the result of a number: the same one every time.
-        most_bytes: Bound of the memory for results; the newest one is kept in any case.
+        make: Makes the value of a number, the same one every time.
+        max_bytes: Bound on the memory of all values; the newest value is kept in any case.
     """
 
-    def __init__(self, make: Callable[[int], T], most_bytes: int) -> None:
+    def __init__(self, make: Callable[[int], T], max_bytes: int) -> None:
         self._make = make
-        self._free = most_bytes
+        self._free = max_bytes
         self._kept: OrderedDict[int, T] = OrderedDict()
 
     def __getitem__(self, number: int) -> T:

@@ -1,6 +1,5 @@
 """Training and validation items as backends see them."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -9,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.config.settings import StoreSettings
-from cellsparse_common.datasets import is_stack, read_image, read_labels
+from cellsparse_common.dataset_items import is_stack
+from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, StorageError
 from cellsparse_common.imaging.images import normalize, to_gray
 from cellsparse_common.imaging.labels import count_cells
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 
 CACHE_BYTES = 2**30
 
@@ -31,7 +32,12 @@ class Sample:
     label: npt.NDArray[np.int32]
     """Axes as the image's: -1 not labelled, 0 background, n > 0 cell n; read-only."""
     spacing: tuple[float, ...] = ()
-    """Size of a pixel along each axis in micrometres; all 1 where nobody knows; empty means the same."""
+    """Size of a pixel along each axis in micrometres; all 1 where it is unknown; empty means the same."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
+        return self.image.nbytes + self.label.nbytes
 
 
 def labelled_items(manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
@@ -52,7 +58,7 @@ def trainable_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.D
 
 
 class StoredSamples(Sequence[Sample]):
-    """Items of a dataset, read from the store when asked for; the newest stay in memory up to a bound."""
+    """Items of a dataset, read from the store on demand; the last used stay in memory up to a bound."""
 
     def __init__(
         self,
@@ -65,11 +71,11 @@ class StoredSamples(Sequence[Sample]):
         self._store = store
         self._items = list(items)
         self._plan = plan
-        self._cache: OrderedDict[int, Sample] = OrderedDict()
-        self._cache_bytes = self._free = cache_bytes
+        self._cache_bytes = cache_bytes
+        self._cache = SizedLruCache(self._read, cache_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs; it opens the store that its environment names, with a cache of its own."""
+        """Return what another process needs; it opens the store that its environment names, with its own cache."""
         items = [item.SerializeToString() for item in self._items]
         return {"items": items, "plan": self._plan, "cache_bytes": self._cache_bytes}
 
@@ -88,18 +94,10 @@ class StoredSamples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self._items))[index]
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        sample = self._read(self._items[index])
-        self._free -= _bytes(sample)
-        self._cache[index] = sample
-        while self._free < 0 and len(self._cache) > 1:
-            self._free += _bytes(self._cache.popitem(last=False)[1])
-        return sample
+        return self._cache[range(len(self._items))[index]]
 
-    def _read(self, item: dataset_pb2.DatasetItem) -> Sample:
+    def _read(self, index: int) -> Sample:
+        item = self._items[index]
         pixels = read_image(self._store, item)
         try:
             gray = to_gray(pixels, self._plan.channel, stack=is_stack(item))
@@ -129,7 +127,3 @@ def check_items(store: ObjectStore, items: Sequence[dataset_pb2.DatasetItem], pl
                 f"The label image of item {item.name!r} has {cells} cells and {labelled} labelled pixels; "
                 f"its manifest says {item.cells} and {item.labelled_pixels}."
             )
-
-
-def _bytes(sample: Sample) -> int:
-    return sample.image.nbytes + sample.label.nbytes

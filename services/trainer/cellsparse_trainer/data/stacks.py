@@ -1,14 +1,15 @@
 """3D stacks in training: which axes a dataset has, and stacks as the 2D planes that some backends train on."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
 
-from cellsparse_common.datasets import is_stack, read_labels, refuse_mixture
+from cellsparse_common.dataset_items import is_stack, refuse_mixture
+from cellsparse_common.datasets import read_labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import CACHE_BYTES, Sample
 from cellsparse_trainer.processes.job import Plane
 
@@ -52,20 +53,20 @@ def common_spacing(items: Sequence[dataset_pb2.DatasetItem]) -> list[float]:
 
 
 class PlaneSamples(Sequence[Sample]):
-    """Planes of stacks as 2D samples, normalised as their whole stack; the newest stay in memory up to a bound.
+    """Planes of stacks as 2D samples, normalised with their whole stack; the last used stay in memory up to a bound.
 
-    A plane that is not in memory costs reading its stack; `stacks` keeps those that it likes to keep.
+    A plane that is not in memory is cut from its stack, which `stacks` may have to read again.
     """
 
     def __init__(self, stacks: Sequence[Sample], planes: Sequence[Plane], *, cache_bytes: int = CACHE_BYTES) -> None:
         self._stacks = stacks
         self._planes = list(planes)
-        self._cache: OrderedDict[int, Sample] = OrderedDict()
-        self._cache_bytes = self._free = cache_bytes
+        self._cache_bytes = cache_bytes
+        self._cache = SizedLruCache(self._cut, cache_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs; it fills a cache of its own."""
-        return {**self.__dict__, "_cache": OrderedDict(), "_free": self._cache_bytes}
+        """Return what another process needs; it fills its own cache."""
+        return {**self.__dict__, "_cache": SizedLruCache(self._cut, self._cache_bytes)}
 
     def __len__(self) -> int:
         return len(self._planes)
@@ -77,22 +78,13 @@ class PlaneSamples(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self._planes))[index]
-        if index not in self._cache:
-            self._cache[index] = self._cut(self._planes[index])
-            self._free -= _bytes(self._cache[index])
-            while self._free < 0 and len(self._cache) > 1:
-                self._free += _bytes(self._cache.popitem(last=False)[1])
-        self._cache.move_to_end(index)
-        return self._cache[index]
+        return self._cache[range(len(self._planes))[index]]
 
-    def _cut(self, plane: Plane) -> Sample:
-        stack = self._stacks[plane[0]]
-        image, label = (array[plane[1]].copy() for array in (stack.image, stack.label))  # lets go of the stack
+    def _cut(self, index: int) -> Sample:
+        item, z = self._planes[index]
+        stack = self._stacks[item]
+        # Copies, because a view would keep the whole stack in memory.
+        image, label = stack.image[z].copy(), stack.label[z].copy()
         image.setflags(write=False)
         label.setflags(write=False)
-        return Sample(name=f"{stack.name} plane {plane[1]}", image=image, label=label, spacing=stack.spacing[1:])
-
-
-def _bytes(sample: Sample) -> int:
-    return sample.image.nbytes + sample.label.nbytes
+        return Sample(name=f"{stack.name} plane {z}", image=image, label=label, spacing=stack.spacing[1:])

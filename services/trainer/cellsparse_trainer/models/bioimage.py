@@ -1,6 +1,5 @@
 """BioImage.IO model packages, format 0.5, of any framework's network: the description and the test data."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.files import sha256_of
 from cellsparse_common.imaging.images import normalize
 
 _SIDE = 128
@@ -153,8 +153,7 @@ def _preprocessing(how: Mapping[str, Any], space: str) -> list[dict[str, Any]]:
 
 
 def _file(folder: Path, name: str) -> dict[str, str]:
-    with (folder / name).open("rb") as file:
-        return {"source": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"source": name, "sha256": sha256_of(folder / name)}
 
 
 def _test_image() -> npt.NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """Models as files for other tools: built by the inference process in a folder that goes away, then sent in chunks."""
 
-import hashlib
 import json
 import shutil
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.files import sha256_of
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.models.inference import InferenceContext, find_model
@@ -103,10 +103,8 @@ def write_zip(folder: Path, target: Path) -> None:
 
 def read_messages(path: Path) -> Iterator[trainer_pb2.ExportResponse]:
     """Yield the header of a file, then its content in chunks."""
+    header = trainer_pb2.ExportHeader(file_name=path.name, size=path.stat().st_size, sha256=sha256_of(path))
+    yield trainer_pb2.ExportResponse(header=header)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.seek(0, 2)
-        yield trainer_pb2.ExportResponse(header=trainer_pb2.ExportHeader(file_name=path.name, size=size, sha256=digest))
-        file.seek(0)
         while chunk := file.read(CHUNK):
             yield trainer_pb2.ExportResponse(chunk=chunk)

@@ -1,6 +1,5 @@
 """Models from files of other tools: checked and published by the inference process, in a folder that goes away."""
 
-import hashlib
 import json
 import platform
 import shutil
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted, StorageError
+from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.contract import BackendSpec, Config, find_backend
@@ -45,9 +45,8 @@ def publish_upload(context: InferenceContext, serialized_request: bytes, folder:
     spec, store = find_backend(context.package), open_store(StoreSettings())
     upload = folder / "upload"
     store.fetch(keys.upload(request.model_id), upload)
-    with upload.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != request.sha256:
-            raise StorageError(f"The uploaded file of {request.model_id} is damaged: its SHA-256 differs.")
+    if sha256_of(upload) != request.sha256:
+        raise StorageError(f"The uploaded file of {request.model_id} is damaged: its SHA-256 differs.")
     source = unpack(upload, folder / "files")
     record = read_record(source, spec.name)
     target = folder / "model"

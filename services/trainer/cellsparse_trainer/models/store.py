@@ -1,6 +1,5 @@
 """Trained models in the object store: `runs/<id>/model/…`, complete once `model.json` is there."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import ObjectStore, keys
 
 CARD = "model.json"
@@ -29,8 +29,7 @@ def publish_model(store: ObjectStore, run_id: str, folder: Path, card: dict[str,
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         store.put(keys.model_file(run_id, name), path)
-        with path.open("rb") as file:
-            files[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        files[name] = sha256_of(path)
     text = json.dumps({**card, "files": files}, indent=2, sort_keys=True)
     store.put(keys.model_file(run_id, CARD), text.encode())
 
@@ -72,9 +71,8 @@ def fetch_model(store: ObjectStore, model_id: str, cache: Path) -> tuple[Path, d
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             store.fetch(key, path)
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    raise StorageError(f"Model {model_id} is damaged: the SHA-256 of {name!r} differs.")
+            if sha256_of(path) != digest:
+                raise StorageError(f"Model {model_id} is damaged: the SHA-256 of {name!r} differs.")
         (target / CARD).write_text(json.dumps(card))
         shutil.rmtree(folder, ignore_errors=True)
         target.replace(folder)

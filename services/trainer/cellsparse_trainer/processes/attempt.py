@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from google.protobuf import json_format
 
+from cellsparse_common.files import replace_file
 from cellsparse_common.logs import log_context
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
@@ -164,9 +165,7 @@ class Attempt:
 
 def write_request(job: Job) -> None:
     """Write an attempt's request into its folder, whole or not at all: a later server may find it there."""
-    whole = job.folder / f"{_REQUEST}.new"
-    whole.write_text(json_format.MessageToJson(job.request))
-    whole.replace(job.folder / _REQUEST)
+    replace_file(job.folder / _REQUEST, json_format.MessageToJson(job.request))
 
 
 def read_request(folder: Path) -> trainer_pb2.StartTrainingRequest | None:

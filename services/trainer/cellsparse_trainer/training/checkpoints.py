@@ -1,6 +1,5 @@
 """Checkpoints of a run in the object store: files first, then the pointer that makes them visible."""
 
-import hashlib
 import json
 import shutil
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
+from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import ObjectStore, keys
 
 LATEST: Final = "LATEST"
@@ -189,7 +189,7 @@ class Checkpoints:
                 return
 
     def _send(self, upload: _Upload) -> None:
-        files = {path.name: _sha256(path) for path in sorted(upload.folder.iterdir())}
+        files = {path.name: sha256_of(path) for path in sorted(upload.folder.iterdir())}
         before: dict[str, Pointer | None] = {LATEST: self.pointer(LATEST), BEST: self.pointer(BEST)}
         pointer = replace(upload.pointer, files=files)
         for file in files:
@@ -214,9 +214,6 @@ class Checkpoints:
 
 
 def _matches(folder: Path, pointer: Pointer) -> bool:
-    return all((folder / file).is_file() and _sha256(folder / file) == digest for file, digest in pointer.files.items())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return all(
+        (folder / file).is_file() and sha256_of(folder / file) == digest for file, digest in pointer.files.items()
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellsparse_trainer.data import target_cache as module
-from cellsparse_trainer.data.target_cache import Shelf, find_shelf
+from cellsparse_trainer.data.target_cache import DiskCache, find_disk_cache
 
 
 class Maker:
@@ -20,8 +20,8 @@ class Maker:
 
 def test_another_training_finds_what_one_has_made(tmp_path):
     make = Maker()
-    first = Shelf(tmp_path / "targets", 2**20).get("k", make)
-    second = Shelf(tmp_path / "targets", 2**20).get("k", make)
+    first = DiskCache(tmp_path / "targets", 2**20).get("k", make)
+    second = DiskCache(tmp_path / "targets", 2**20).get("k", make)
     assert make.count == 1
     for name in ("a", "b"):
         np.testing.assert_array_equal(first[name], second[name])
@@ -31,31 +31,31 @@ def test_another_training_finds_what_one_has_made(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"not a file of arrays"])
 def test_what_is_damaged_is_made_anew(tmp_path, damage):
-    shelf, make = Shelf(tmp_path, 2**20), Maker()
+    cache, make = DiskCache(tmp_path, 2**20), Maker()
     (tmp_path / "k.npz").write_bytes(damage)
-    assert shelf.get("k", make)["a"][0] == 1.0
-    shelf.get("k", make)
+    assert cache.get("k", make)["a"][0] == 1.0
+    cache.get("k", make)
     assert make.count == 1
 
 
 def test_what_cannot_be_kept_is_made_every_time(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    shelf, make = Shelf(tmp_path / "file" / "targets", 2**20), Maker()
-    assert shelf.get("k", make)["a"][0] == shelf.get("k", make)["a"][0] == 1.0
+    cache, make = DiskCache(tmp_path / "file" / "targets", 2**20), Maker()
+    assert cache.get("k", make)["a"][0] == cache.get("k", make)["a"][0] == 1.0
     assert make.count == 2
 
 
 def test_the_folder_does_not_grow_without_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_TRIM_EVERY", 1)
-    shelf = Shelf(tmp_path, 10_000)
+    cache = DiskCache(tmp_path, 10_000)
     for number in range(20):
-        shelf.get(f"k{number}", Maker(size=1000))
+        cache.get(f"k{number}", Maker(size=1000))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10_000 + 5_000
     assert (tmp_path / "k19.npz").exists()
 
 
 def test_there_is_none_unless_the_environment_names_one(tmp_path, monkeypatch):
     monkeypatch.delenv("CELLSPARSE_TARGET_DIR", raising=False)
-    assert find_shelf() is None
+    assert find_disk_cache() is None
     monkeypatch.setenv("CELLSPARSE_TARGET_DIR", str(tmp_path))
-    assert isinstance(find_shelf(), Shelf)
+    assert isinstance(find_disk_cache(), DiskCache)

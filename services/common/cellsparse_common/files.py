@@ -1,7 +1,8 @@
-"""Writing files so that they appear whole or not at all."""
+"""Write files so that they appear whole or not at all, and hash them."""
 
+import hashlib
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import BinaryIO
 from cellsparse_common.errors import InvalidArgument, StorageError
 
 TEMPORARY = ".cellsparse-"
-"""How names of unfinished files begin."""
+"""Prefix of the names of unfinished files."""
 
 
 @contextmanager
@@ -31,7 +32,9 @@ def disk_errors(action: str) -> Iterator[None]:
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Yield a new file, open for writing; removed on the way out unless it was moved away.
+    """Yield a new file, open for writing. Remove it on the way out unless it was moved away.
+
+    The process' umask decides who may read the file, as with any other file.
 
     Args:
         folder: An existing folder on the file system where the finished file goes.
@@ -39,11 +42,9 @@ def unfinished(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     Raises:
         OSError: As the file system says.
     """
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
-    path = Path(name)
+    path = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
     try:
-        path.chmod(0o644)  # mkstemp's own 0600 would hide a finished file from its owner's colleagues
-        with os.fdopen(descriptor, "w+b") as file:
+        with path.open("x+b") as file:
             yield file, path
     finally:
         path.unlink(missing_ok=True)
@@ -68,6 +69,26 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             path.replace(target)
+
+
+def replace_file(target: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; text is written as UTF-8.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    with replacing(target) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 lower-case hex digits.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_source(path: Path) -> BinaryIO:
