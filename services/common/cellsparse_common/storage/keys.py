@@ -11,7 +11,7 @@ from typing import Literal
 from cellsparse_common.errors import InvalidArgument
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""What datasets, runs, models and studies may be called; the protos state the same pattern."""
+"""Pattern of the ids of datasets, runs, models and studies; the protos state the same."""
 
 DATASETS = "datasets/"
 BLOBS = "blobs/"
@@ -50,7 +50,7 @@ def check_id(value: str, field: str = "id") -> str:
 
 
 def is_key(value: str) -> bool:
-    """Tell whether a string is an object key."""
+    """Return whether a string is an object key."""
     return _problem(value) is None
 
 
@@ -79,17 +79,17 @@ def check_prefix(value: str) -> str:
 
 
 def dataset_prefix(dataset_id: str) -> str:
-    """Return the prefix of all objects that belong to one dataset alone (its images are shared blobs)."""
+    """Return the prefix of all objects of one dataset alone (its images are shared blobs)."""
     return f"{DATASETS}{check_id(dataset_id, 'dataset_id')}/"
 
 
 def dataset_manifest(dataset_id: str) -> str:
-    """Return the key of a dataset's content: items with their image and label blobs, splits and counts, as JSON."""
+    """Return the key of a dataset's manifest: items with image and label blobs, splits and counts, as JSON."""
     return f"{dataset_prefix(dataset_id)}manifest.json"
 
 
 def blob(sha256: str) -> str:
-    """Return the key of an image or label image by the SHA-256 (64 hex digits) of its bytes.
+    """Return the key of an image or label image with this SHA-256 (64 hex digits).
 
     Raises:
         InvalidArgument: Not 64 lower-case hex digits.
@@ -105,13 +105,8 @@ def run_prefix(run_id: str) -> str:
 
 
 def run_spec(run_id: str) -> str:
-    """Return the key of a run's request, with seed, versions and data hashes: enough to run it again."""
+    """Return the key of a run's specification: settings, seed, versions and data hashes, enough to repeat it."""
     return f"{run_prefix(run_id)}spec.json"
-
-
-def run_metrics(run_id: str) -> str:
-    """Return the key of the losses and scores of a finished run."""
-    return f"{run_prefix(run_id)}metrics.json"
 
 
 def attempt_events(run_id: str, attempt: int) -> str:
@@ -120,7 +115,7 @@ def attempt_events(run_id: str, attempt: int) -> str:
 
 
 def attempt_log(run_id: str, attempt: int) -> str:
-    """Return the key of what the training process of one attempt (1, 2, ...) printed."""
+    """Return the key of the output that the training process of one attempt (1, 2, ...) printed."""
     return f"{_attempt(run_id, attempt)}log.txt"
 
 
@@ -130,7 +125,7 @@ def checkpoints_prefix(run_id: str) -> str:
 
 
 def checkpoint_prefix(run_id: str, step: int) -> str:
-    """Return the prefix of one checkpoint's files; steps have leading zeros, so they are listed in their order."""
+    """Return the prefix of one checkpoint. Steps have leading zeros, so that listings are in order of training."""
     return f"{checkpoints_prefix(run_id)}{_whole('step', step, least=0):08d}/"
 
 
@@ -140,12 +135,12 @@ def checkpoint(run_id: str, step: int, file: str) -> str:
 
 
 def checkpoint_pointer(run_id: str, which: Pointer) -> str:
-    """Return the key of the small object that names the newest or the best checkpoint; written after all its files."""
+    """Return the key of the pointer to the newest or best complete checkpoint; written after all its files."""
     return f"{checkpoints_prefix(run_id)}{which}"
 
 
 def model_prefix(run_id: str) -> str:
-    """Return the key prefix of a run's final model, in its stock tool's own format."""
+    """Return the prefix of a run's final model, in the format of its stock tool."""
     return f"{run_prefix(run_id)}model/"
 
 
@@ -155,18 +150,8 @@ def model_file(run_id: str, name: str) -> str:
 
 
 def upload(model_id: str) -> str:
-    """Return the key of the uploaded file of a model that is being imported; deleted when the import has ended."""
+    """Return the key of the uploaded file of a model, which exists only during its import."""
     return f"{UPLOADS}{check_id(model_id, 'model_id')}"
-
-
-def predictions_prefix(run_id: str) -> str:
-    """Return the prefix of all label images that a run's model predicted."""
-    return f"{run_prefix(run_id)}predictions/"
-
-
-def prediction(run_id: str, name: str) -> str:
-    """One predicted label image."""
-    return f"{predictions_prefix(run_id)}{check_key(name)}"
 
 
 def report_file(run_id: str, name: str) -> str:
@@ -175,12 +160,12 @@ def report_file(run_id: str, name: str) -> str:
 
 
 def study_prefix(study_id: str) -> str:
-    """Return the prefix of a study's own objects; its runs, models and label sets stand for themselves."""
+    """Return the prefix of all objects of one study alone (its runs, models and label sets are kept apart)."""
     return f"{STUDIES}{check_id(study_id, 'study_id')}/"
 
 
 def study_report_file(study_id: str, name: str) -> str:
-    """Return the key of one file of a study's report; written when the study ends."""
+    """Return the key of one file of a study's report, written when the study ends."""
     return f"{study_prefix(study_id)}report/{check_key(name)}"
 
 
