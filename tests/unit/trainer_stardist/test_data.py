@@ -154,7 +154,7 @@ def test_dark_unlabelled_pixels_count_as_background():
     label = np.full((32, 32), -1, np.int32)
     label[:4, 4:14] = 0
     label[:, 26:] = 1
-    ground = index_sample(image, label).ground
+    ground = index_sample(image, label).background_model
     assert ground is not None
     assert 0.1 < ground.limit < 0.9
     crop = cut(image, label, (-2, 0), (32, 32), (4, 4))
@@ -175,11 +175,11 @@ def test_nothing_is_assumed_where_cells_are_as_bright_as_the_ground():
     image = np.random.default_rng(0).random((20, 20), np.float32)
     label = np.full((20, 20), -1, np.int32)
     label[3:9, 3:9] = 1
-    assert index_sample(image, label).ground is None
+    assert index_sample(image, label).background_model is None
     label[12] = 0
-    assert index_sample(image, label).ground is None
+    assert index_sample(image, label).background_model is None
     label[label < 0] = 0
-    assert index_sample(image, label).ground is None  # nothing left to assume
+    assert index_sample(image, label).background_model is None  # nothing left to assume
 
 
 @pytest.mark.parametrize("bright", [True, False])

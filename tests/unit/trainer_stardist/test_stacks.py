@@ -93,7 +93,7 @@ def test_an_exported_model_opens_here_and_in_stock_stardist(trained, samples):
     assert stock.config.n_rays == 8
     assert tuple(stock.config.rays_json["kwargs"]["anisotropy"]) == tuple(stock.config.anisotropy)
     saved = json.loads((trained.folder / "config.json").read_text())
-    assert saved["anisotropy"] == list(stock.config.anisotropy)
+    assert saved["config"]["anisotropy"] == list(stock.config.anisotropy)
     assert (saved["grid_z"], saved["grid"], saved["grid"]) == tuple(stock.config.grid)
     # Six steps find nothing at 0.45; what lies above the 90th percentile is segmented instead.
     image = samples[0].image
@@ -237,7 +237,7 @@ def test_stacks_are_flipped_along_z_and_turned_in_their_planes_only(samples):
 
 def test_dark_voxels_count_as_background():
     sample = ellipsoids((12, 40, 40), 1, sparse=True)
-    ground = index_sample(sample.image, sample.label).ground
+    ground = index_sample(sample.image, sample.label).background_model
     crop = cut(sample.image, sample.label, (0, 4, 4), (8, 32, 32), (1, 3, 3))
     assumed = mark_likely_background(crop, ground, 1.0, np.random.default_rng(0)).label
     changed = assumed != crop.label

@@ -5,6 +5,7 @@ import pytest
 from unit.trainer_stardist.conftest import disks
 
 from cellsparse_stardist import model, tiles
+from cellsparse_stardist.network import build_network
 
 NETWORKS = [
     {"unet_depth": 3, "grid": 2},
@@ -22,7 +23,7 @@ def image():
 @pytest.fixture(params=NETWORKS, ids=str)
 def network(request, tiny, image):
     config = tiny(**request.param)
-    made = model.StardistModel(config, model.build_network(config, 8.0))
+    made = model.StardistModel(build_network(config, 8.0), config)
     prob, _ = made.stock.predict(image, show_tile_progress=False)
     made.stock.thresholds = {"prob": float(np.quantile(prob, 0.9)), "nms": 0.3}
     return made
