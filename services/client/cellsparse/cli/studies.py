@@ -57,7 +57,7 @@ def run(
             "--set",
             metavar="KEY=A,B,C",
             help="Values of a training setting, such as steps=100,200 or unet.steps=50; where one value holds commas, "
-            "values are parted by semicolons, and a single one ends with one.",
+            "values are separated by semicolons, and a single one ends with one.",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split whose dense labels score the models: test or val.")] = "test",

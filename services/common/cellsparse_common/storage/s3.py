@@ -154,7 +154,7 @@ class S3Store:
             except S3Error as error:
                 if error.code not in DENIED:
                     raise
-                return  # whoever may read objects need not be allowed to see the bucket
+                return  # permission to read objects does not include permission to see the bucket
         if not self._bucket_seen:
             raise StorageError(no_bucket(self._bucket, self._endpoint))
 
