@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.limits import PATIENCE
 
 import cellsparse
 from cellsparse import search
@@ -218,10 +219,10 @@ def test_a_signal_leaves_the_runs_and_the_next_start_finds_them(known):
     try:
         assert "begins" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)  # as Ctrl-C does
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(PATIENCE)
     assert process.returncode == Exit.DETACHED
     assert "the runs of search nuclei-unet go on" in err
     assert "Traceback" not in out + err

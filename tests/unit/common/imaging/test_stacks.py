@@ -246,7 +246,7 @@ def test_items_in_the_store(tmp_path, image, axes):
     hnp.arrays(np.int32, (4, 6, 5), elements=st.integers(0, 3)),
     hnp.arrays(np.int32, (4, 6, 5), elements=st.integers(0, 3)),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_scores_of_stacks_equal_stardist(true, pred):
     ours = total_scores([(true, pred), (pred, pred)])
     theirs = matching_dataset([true, pred], [pred, pred], thresh=DEFAULT_IOUS, show_progress=False)

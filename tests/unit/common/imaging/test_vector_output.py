@@ -35,7 +35,7 @@ def consecutive(label):
     return np.searchsorted(np.unique(np.append(label, 0)), label).astype(np.int32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays.arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 3)))
 def test_any_labels_come_back_pixel_for_pixel(values):
     label = consecutive(values)

@@ -89,20 +89,20 @@ def label_pairs(draw):
     return true, pred
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(label_pairs(), min_size=1, max_size=3))
 def test_agrees_with_stardist_on_random_labels(pairs):
     assert_equals_reference(pairs, (0.5, 0.6, 0.75, 1.0))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(label_pairs(), min_size=1, max_size=3))
 def test_counts_agree_with_stardist_below_one_half(pairs):
     """Below 0.5 several matchings can be optimal; they differ in the sum of scores at most by ties."""
     assert_equals_reference(pairs, (0.05, 0.2, 1 / 3, 0.4), {name: name for name in ("tp", "fp", "fn", "precision")})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(label_pairs(), st.integers(0, 2**31))
 def test_numbering_and_gaps_do_not_matter(pair, seed):
     true, pred = pair
@@ -112,7 +112,7 @@ def test_numbering_and_gaps_do_not_matter(pair, seed):
     assert match_counts(true, lookup[pred].astype(np.int32)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(label_pairs())
 def test_a_dense_image_inside_an_unlabelled_frame_scores_the_same(pair):
     true, pred = pair
@@ -229,9 +229,9 @@ def test_many_touching_cells_stay_sparse():
     y, x = np.mgrid[:1040, :1040]
     true = (y // 6 * 174 + x // 6 + 1).astype(np.int32)
     pred = np.roll(true, (1, 2), axis=(0, 1))
-    start = time.perf_counter()
+    start = time.process_time()
     low, high = match_counts(true, pred, [0.3, 0.5])
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert low.tp > 29_000
     assert low.tp >= high.tp
     assert low.tp + low.fn == len(np.unique(true))
