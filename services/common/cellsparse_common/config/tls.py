@@ -38,7 +38,7 @@ class ClientTls:
     ca: str
     """File of the authorities whose certificates are trusted, or `SYSTEM`."""
     cert: Path | None = None
-    """The client's own certificate, for servers that ask for one; with `key`."""
+    """The client's own certificate, for servers that require one; with `key`."""
     key: Path | None = None
     server_name: str = ""
     """The name expected in the certificate of a server that is called by its IP address; empty: the address itself."""
