@@ -25,7 +25,7 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.processes import launch
 from cellsparse_trainer.processes.events import EventLog
 from cellsparse_trainer.processes.failures import explain
-from cellsparse_trainer.processes.fork_server import Nursery
+from cellsparse_trainer.processes.fork_server import ForkServer
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.processes.launch import Placement
 from cellsparse_trainer.processes.memory_kills import memory_kills
@@ -74,7 +74,7 @@ class Attempt:
         store: ObjectStore,
         stop_seconds: float,
         metrics: TrainingMetrics,
-        nursery: Nursery,
+        fork_server: ForkServer,
     ) -> None:
         self.job = job
         self._metrics = metrics.follow(job.request.attempt)
@@ -92,7 +92,7 @@ class Attempt:
         replace_file(job.folder / _REQUEST, json_format.MessageToJson(job.request))
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
         environment = {**os.environ, **start.environment(), "PYTHONUNBUFFERED": "1"}
-        self._process = nursery.start(start.command(job.write()), environment)
+        self._process = fork_server.start(start.command(job.write()), environment)
         self._owner = threading.Thread(target=self._attend, name=f"attempt-{job.request.run_id}")
         self._owner.start()
 
@@ -226,7 +226,7 @@ class Attempts:
     ) -> None:
         self._metrics = metrics or TrainingMetrics(CollectorRegistry())
         self._module = module
-        self._nursery = Nursery(module, warm_seconds)
+        self._fork_server = ForkServer(module, warm_seconds)
         self._launcher = launcher
         self._start_seconds = start_seconds
         self._folder = folder
@@ -275,7 +275,7 @@ class Attempts:
                 start_seconds=self._start_seconds,
             )
             start = Start(plan=plan, placement=placement, launcher=self._launcher)
-            self._attempts[key] = Attempt(job, start, self._store, self._stop_seconds, self._metrics, self._nursery)
+            self._attempts[key] = Attempt(job, start, self._store, self._stop_seconds, self._metrics, self._fork_server)
             return True
 
     def log(self, run_id: str, attempt: int) -> EventLog:
@@ -319,7 +319,7 @@ class Attempts:
 
     def close(self) -> None:
         """End what was kept ready for later attempts."""
-        self._nursery.close()
+        self._fork_server.close()
 
     def active(self) -> Iterator[str]:
         """Yield the attempts that have not ended, as "run_id/attempt"."""
