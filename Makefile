@@ -25,7 +25,7 @@ $(UV):
 
 # The stubs belong to the installed packages: a changed proto or lock installs anew.
 .venv/.ready: $(UV) uv.lock pyproject.toml $(wildcard services/*/pyproject.toml) $(wildcard proto/cellsparse/v1/*.proto) services/common/build_stubs.py
-	$(UV) sync --locked --quiet
+	$(UV) sync --locked --quiet --all-packages --extra search
 	$(BIN)/python services/common/build_stubs.py
 	@touch $@
 
@@ -95,6 +95,10 @@ test-e2e: .venv/.ready ## Run the whole system through the command line
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
 	$(PYTEST) tests/cluster
 
+.PHONY: docs
+docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir out/docs-cache docs out/docs
+
 .PHONY: demo
 demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your images/ and masks/
 	$(BIN)/python -m cellsparse.demo --out out/demo $(if $(DATA),--data "$(DATA)")
@@ -126,7 +130,7 @@ bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real sta
 
 # Images: BASE_IMAGE and PYTHON_IMAGE replace the Dockerfiles' bases, REGISTRY stands before the names, BUILD_ARGS are
 # further arguments of `docker build`. tests/images/base.sh makes a base from Debian packages where none can be pulled.
-IMAGES := sparsifier trainer_cellpose trainer_stardist trainer_unet orchestrator
+IMAGES := $(patsubst services/%/Dockerfile,%,$(wildcard services/*/Dockerfile))
 DOCKER ?= docker
 TAG ?= dev
 IMAGE_PREFIX = $(if $(REGISTRY),$(REGISTRY)/)

@@ -5,6 +5,7 @@ model for one step; medians of `times` runs (5) of the seconds until the attempt
 memory that one process takes (USS: what is its own; PSS: its share of pages, too) while it trains.
 """
 
+import dataclasses
 import os
 import statistics
 import sys
@@ -16,9 +17,12 @@ import psutil
 from stdlib_fork_server import StdlibForkServer
 from support.tiny_dataset import write_dataset
 
-from cellsparse_common.storage import FolderStore
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.storage import FolderStore, open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.processes.attempts import Attempts
+from cellsparse_trainer.contract import find_backend
+from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
+from cellsparse_trainer.training.resolution import Resolution
 
 SMALLEST = {
     "cellpose": {"cellpose": {}},
@@ -32,7 +36,8 @@ def begin(attempts: Attempts, backend: str, run_id: str, steps: int):
         steps=steps, batch_size=1, crop_size=32, validate_every_steps=max(steps, 10), **SMALLEST[backend]
     )
     request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id="ds-tiny", settings=settings)
-    attempts.start(request)
+    _, inputs = Resolution(find_backend(f"cellsparse_{backend}").light(), open_store(StoreSettings()))(request)
+    attempts.start(request, inputs)
     return attempts._attempts[run_id, 1]
 
 
@@ -83,16 +88,21 @@ def measure(name: str, attempts: Attempts, backend: str, times: int) -> None:
 def main() -> None:
     backend = sys.argv[1] if len(sys.argv) > 1 else "unet"
     times = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    module = f"cellsparse_{backend}.backend"
+    spec = find_backend(f"cellsparse_{backend}")
+
+    def attempts(name: str, warm_seconds: float = 0.0) -> Attempts:
+        how = AttemptSettings(package=spec.package, preload=spec.preload, stop_seconds=20.0, warm_seconds=warm_seconds)
+        return Attempts(how, Path(folder) / name, store)
+
     with tempfile.TemporaryDirectory() as folder:
         store = FolderStore(Path(folder) / "store")
         write_dataset(store)
         os.environ["CELLSPARSE_STORE_URL"] = store.url
 
-        plain = Attempts(module, Path(folder) / "plain", store, 20.0)
+        plain = attempts("plain")
         measure("from nothing", plain, backend, times)
 
-        own = Attempts(module, Path(folder) / "own", store, 20.0, warm_seconds=600.0)
+        own = attempts("own", 600.0)
         for number in range(2):
             seconds_to_end(own, backend, f"run-warm-{number}")
         until(own._fork_server._is_ready)
@@ -100,8 +110,9 @@ def main() -> None:
         print(f"  its server: {size(own._fork_server._process.pid)}")
         own.close()
 
-        theirs = Attempts(module, Path(folder) / "theirs", store, 20.0)
-        theirs._fork_server = server = StdlibForkServer(module)
+        theirs = attempts("theirs")
+        server = StdlibForkServer(spec.preload)
+        theirs._supervision = dataclasses.replace(theirs._supervision, fork_server=server)
         before = {child.pid for child in psutil.Process().children()}
         server.warm_up()
         measure("standard fork server", theirs, backend, times)

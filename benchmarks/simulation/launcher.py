@@ -102,7 +102,7 @@ class SimulatedLauncher:
         """Return the trainer (see `Launcher`)."""
         return self.services()[0] if name == BACKEND else None
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return an attempt's pod, made when it is first asked for (see `Launcher`)."""
         with self._changed:
             pod = self._pods.get((run_id, attempt))
@@ -133,7 +133,7 @@ class SimulatedLauncher:
                 self._pool.give_back(pod.seats)
             self._place_pending()
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
+    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
         """Call `news` whenever an attempt's pod changes (see `Launcher`)."""
         with self._changed:
             self._news[run_id, attempt] = news
@@ -170,7 +170,7 @@ class SimulatedLauncher:
             del self._pending[key]
             pod.seats, pod.placed = seats, time.time()
             self._later(self._scenario.start_seconds, lambda pod=pod: self._make_ready(pod))
-            self._ring(key)
+            self._notify(key)
 
     def _make_ready(self, pod: Pod) -> None:
         if pod.lost or pod.released:
@@ -179,7 +179,7 @@ class SimulatedLauncher:
         if self._random.random() < self._scenario.eviction_share:
             after = self._random.uniform(0.1, 0.5) * self._scenario.run_seconds
             self._later(after, lambda: self._evict(pod))
-        self._ring(pod.key)
+        self._notify(pod.key)
 
     def _evict(self, pod: Pod) -> None:
         if not pod.lost and not pod.released:
@@ -211,11 +211,11 @@ class SimulatedLauncher:
 
         def tell() -> None:
             pod.message = message
-            self._ring(pod.key)
+            self._notify(pod.key)
 
         self._later(_DETECT_SECONDS, tell)
 
-    def _ring(self, key: Key) -> None:
+    def _notify(self, key: Key) -> None:
         news = self._news.get(key)
         if news is not None:
             news()

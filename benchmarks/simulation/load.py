@@ -11,7 +11,7 @@ import psutil
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, event
 
-from cellsparse_orchestrator.db.fair_lock import Turns
+from cellsparse_orchestrator.db.fair_lock import FairLock
 
 _SAMPLE_SECONDS = 1.0
 _RECONCILE = "cellsparse_reconcile_seconds"
@@ -31,17 +31,17 @@ class DatabaseLoad:
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
         event.listen(Engine, "commit", self._commit)
-        enter = Turns._enter
+        enter = FairLock._acquire
 
-        def timed(turns: Turns, seconds: float, urgent: bool) -> bool:
+        def timed(lock: FairLock, seconds: float, urgent: bool) -> bool:
             began = time.perf_counter()
             try:
-                return enter(turns, seconds, urgent)
+                return enter(lock, seconds, urgent)
             finally:
                 with self._lock:
                     self._counts["lock_seconds"] += time.perf_counter() - began
 
-        Turns._enter = timed  # the wait before SQLite's own, which is within BEGIN IMMEDIATE
+        FairLock._acquire = timed  # the wait before SQLite's own, which is within BEGIN IMMEDIATE
 
     def counts(self) -> dict[str, float]:
         """Return what was counted so far: numbers, and seconds where the name says so."""

@@ -208,7 +208,7 @@ def test_the_orchestrators_account_may_do_what_the_launcher_does_and_no_more(
         launcher = KubernetesLauncher(read_settings(path), api, static_launcher({}, ""))
         launcher.start()
         try:
-            placed = launcher.place("unet", "run-first", 1)
+            placed = launcher.ensure("unet", "run-first", 1)
             assert not placed.missing, placed.message
             job = client.BatchV1Api(admin).read_namespaced_job("run-first-a1", restricted)
             assert [(owner.kind, owner.name) for owner in job.metadata.owner_references] == [
@@ -217,7 +217,7 @@ def test_the_orchestrators_account_may_do_what_the_launcher_does_and_no_more(
             until(lambda: _without_pod(admin, restricted, "run-first-a1"))
             launcher.release("run-first", 1)
             until(lambda: [name for name in objects_of(admin, restricted, kinds) if "run-first" in name])
-            launcher.place("unet", "run-second", 1)
+            launcher.ensure("unet", "run-second", 1)
         finally:
             launcher.stop()
 

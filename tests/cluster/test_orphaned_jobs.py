@@ -16,7 +16,7 @@ from support.cluster import (
 from support.orchestrator import tiny_items, until
 from support.thread_nodes import ThreadNodes
 
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place, job, service
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job, service
 from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
@@ -56,8 +56,8 @@ def test_what_is_known_is_adopted_and_what_is_not_is_deleted(start, admin, names
             run = first.train(first.upload(tiny_items()).id, steps=100_000)
             until(lambda: first.run(run.id).state == RUNNING)
             first.kill()
-        orphan = leave_a_job(admin, home / "cluster.yaml", Place(run_id="run-nobodys", backend="unet", attempt=1))
-        older = leave_a_job(admin, home / "cluster.yaml", Place(run_id=run.id, backend="unet", attempt=7))
+        orphan = leave_a_job(admin, home / "cluster.yaml", JobRequest(run_id="run-nobodys", backend="unet", attempt=1))
+        older = leave_a_job(admin, home / "cluster.yaml", JobRequest(run_id=run.id, backend="unet", attempt=7))
         stranger = {"metadata": {"name": "stranger", "labels": {"app.kubernetes.io/instance": NAME}}}
         template = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}
         stranger["spec"] = {"suspend": True, "template": {"spec": template}}

@@ -10,10 +10,10 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import Filter, Runs
-from cellsparse_orchestrator.runs.transitions import Progress
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
+from cellsparse_orchestrator.runs.queries import RunFilter, Runs
+from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone
@@ -25,9 +25,9 @@ THREADS = 8
 class Tables:
     def __init__(self, url):
         self.database = Database(url)
-        bell = Bell()
+        notifier = Notifier()
         self.datasets = Datasets(self.database)
-        self.runs, self.progress = Runs(self.database, bell), Progress(self.database, bell)
+        self.runs, self.transitions = Runs(self.database, notifier), RunTransitions(self.database, notifier)
 
     def add_dataset(self, dataset_id):
         self.datasets.add(dataset_pb2.Dataset(id=dataset_id, name="tiny", created_at=timestamp(now())))
@@ -71,7 +71,7 @@ def at_once(*works):
 def test_one_request_makes_one_run(tables):
     made = at_once(*[lambda: tables.add_run(request_id="once")] * THREADS)
     assert len({run.id for run in made}) == 1
-    assert len(tables.runs.page(common_pb2.PageRequest(), Filter())[0]) == 1
+    assert len(tables.runs.page(common_pb2.PageRequest(), RunFilter())[0]) == 1
 
 
 def test_one_request_id_with_two_contents_makes_one_run(tables):
@@ -84,7 +84,7 @@ def test_one_request_id_with_two_contents_makes_one_run(tables):
 
 def test_an_attempt_begins_once(tables):
     run = tables.add_run()
-    begun = at_once(*[lambda: tables.progress.begin_attempt(run.id)] * THREADS)
+    begun = at_once(*[lambda: tables.transitions.begin_attempt(run.id)] * THREADS)
     assert [attempt.number for attempt in begun if attempt is not None] == [1]
     assert tables.sequences(run.id) == [1, 2]
 
@@ -93,29 +93,29 @@ def test_a_cancelled_run_does_not_begin_and_a_begun_one_is_asked_to_end(tables):
     for _ in range(10):
         run = tables.add_run()
         begun, cancelled = at_once(
-            lambda run=run: tables.progress.begin_attempt(run.id), lambda run=run: tables.runs.cancel(run.id)
+            lambda run=run: tables.transitions.begin_attempt(run.id), lambda run=run: tables.runs.cancel(run.id)
         )
         if begun is None:
             assert cancelled.state == tables.runs.get(run.id).state == run_states.CANCELLED
         else:
             assert tables.runs.get(run.id).state == run_states.STARTING
-            assert [found.cancel_requested for found in tables.progress.active() if found.run_id == run.id] == [True]
-            end = Outcome(state=run_states.CANCELLED)
+            assert [found.cancel_requested for found in tables.transitions.active() if found.run_id == run.id] == [True]
+            end = AttemptOutcome(state=run_states.CANCELLED)
             decision = Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
-            tables.progress.end_attempt(run.id, end, decision, 0.0)
+            tables.transitions.end_attempt(run.id, end, decision, 0.0)
         assert tables.sequences(run.id) == list(range(1, len(tables.sequences(run.id)) + 1))
 
 
 def test_events_from_many_threads_are_numbered_without_gaps(tables):
     run = tables.add_run()
-    attempt = tables.progress.begin_attempt(run.id)
+    attempt = tables.transitions.begin_attempt(run.id)
 
     def listen():
         for sequence in range(1, 21):
             event = trainer_pb2.TrainingEvent(
                 sequence=sequence, state=run_states.RUNNING, step=sequence, total_steps=20
             )
-            tables.progress.store_event(attempt, event)
+            tables.transitions.store_event(attempt, event)
 
     at_once(*[listen] * 4)
     found = tables.runs.events(run.id, 0, 1000)[0]
@@ -125,7 +125,7 @@ def test_events_from_many_threads_are_numbered_without_gaps(tables):
 
 def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_nobodys_way(tables):
     runs = [tables.add_run() for _ in range(THREADS)]
-    attempts = [tables.progress.begin_attempt(run.id) for run in runs]
+    attempts = [tables.transitions.begin_attempt(run.id) for run in runs]
     nobody = replace(attempts[0], run_id="run-nobody")
 
     def listen(attempt):
@@ -133,7 +133,7 @@ def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_no
             event = trainer_pb2.TrainingEvent(
                 sequence=sequence, state=run_states.RUNNING, step=sequence, total_steps=10
             )
-            tables.progress.store_event(attempt, event)
+            tables.transitions.store_event(attempt, event)
 
     results = at_once(*[lambda attempt=attempt: listen(attempt) for attempt in [*attempts, nobody]])
     assert [type(result).__name__ for result in results] == ["NoneType"] * THREADS + ["NotFound"]
@@ -146,7 +146,7 @@ def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_no
 def test_a_run_ends_once(tables):
     run = tables.add_run()
     decision = Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
-    at_once(*[lambda: tables.progress.end_run(run.id, decision), lambda: tables.runs.cancel(run.id)] * 3)
+    at_once(*[lambda: tables.transitions.end_run(run.id, decision), lambda: tables.runs.cancel(run.id)] * 3)
     assert tables.sequences(run.id) == [1, 2]
 
 
@@ -164,6 +164,6 @@ def test_a_dataset_is_deleted_or_used(tables):
 
 def test_sentences_of_others_may_hold_anything(tables):
     run = tables.add_run()
-    attempt = tables.progress.begin_attempt(run.id)
-    tables.progress.waits(attempt, "a \0 in a log, \N{SNOWMAN}")
+    attempt = tables.transitions.begin_attempt(run.id)
+    tables.transitions.set_waiting(attempt, "a \0 in a log, \N{SNOWMAN}")
     assert tables.runs.get(run.id).message == "a \N{REPLACEMENT CHARACTER} in a log, \N{SNOWMAN}"

@@ -14,7 +14,7 @@ from support.postgres import PASSWORD, NoPostgres, Postgres
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.db.engine import open_engine
-from cellsparse_orchestrator.db.owner import Owner
+from cellsparse_orchestrator.db.ownership import Ownership
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
@@ -113,8 +113,8 @@ def test_a_lost_ownership_is_taken_again_or_noticed(postgres, monkeypatch):
     url = postgres.create_database()
     Database(url).close()
     engine = open_engine(url)
-    owner, thief = Owner(engine, "x"), Owner(engine, "x")
-    monkeypatch.setattr("cellsparse_orchestrator.db.owner._CONFIRM_SECONDS", 0.0)
+    owner, thief = Ownership(engine, "x"), Ownership(engine, "x")
+    monkeypatch.setattr("cellsparse_orchestrator.db.ownership._CONFIRM_SECONDS", 0.0)
     owner.take(0.0)
     end_connections(postgres, url)
     owner.confirm()

@@ -14,11 +14,11 @@ from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.runs.attempt_watcher import Patience
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import Filter, Runs
-from cellsparse_orchestrator.runs.reconciler import Limits, Reconciler
-from cellsparse_orchestrator.runs.transitions import Progress
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
+from cellsparse_orchestrator.runs.queries import RunFilter, Runs
+from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
+from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 pytestmark = pytest.mark.alone
@@ -42,16 +42,16 @@ class System:
     def restart(self):
         if self.reconciler is not None:
             self.reconciler.stop()
-        self.bell = Bell()
-        self.runs = Runs(self.database, self.bell)
-        self.progress = Progress(self.database, self.bell)
-        self.reconciler = Reconciler(
-            self.progress,
+        self.notifier = Notifier()
+        self.runs = Runs(self.database, self.notifier)
+        self.transitions = RunTransitions(self.database, self.notifier)
+        self.reconciler = RunReconciler(
+            self.transitions,
             self.launcher,
-            self.bell,
+            self.notifier,
             limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
-            patience=Patience(start=2.0, lost=0.5, stop=2.0),
-            accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
+            timeouts=Timeouts(start=2.0, lost=0.5, stop=2.0),
+            on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
 
@@ -142,9 +142,9 @@ def test_news_ends_the_wait_for_a_place(system):
     """A launcher that says `waiting` is asked again when it has news, and not all the time."""
     ready, asked, waiting = system.launcher.trainer, [], Service(name="unet", waiting=True, message="No room.")
     system.launcher.trainer = waiting
-    system.launcher.place = lambda *place: asked.append(place) or system.launcher.trainer
+    system.launcher.ensure = lambda *place: asked.append(place) or system.launcher.trainer
     told = []
-    system.launcher.notify = lambda run_id, attempt, news: told.append(news)
+    system.launcher.subscribe = lambda run_id, attempt, news: told.append(news)
     run_id = system.create()
     system.until(lambda: system.runs.get(run_id).message == "No room.")
     time.sleep(1.0)
@@ -159,7 +159,7 @@ def test_news_ends_the_wait_for_a_place(system):
 def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system):
     told, room = [], system.launcher.trainer
     system.launcher.trainer = Service(name="unet", waiting=True, no_room=True, message="No room.")
-    system.launcher.notify = lambda run_id, attempt, news: told.append(news)
+    system.launcher.subscribe = lambda run_id, attempt, news: told.append(news)
     system.slots = 2
     system.restart()
     old = system.create()
@@ -287,13 +287,13 @@ def test_places_are_given_by_priority_then_age(system):
     for done, expected in zip([*busy, urgent], [urgent, late, later], strict=True):
         system.trainer.say(done, state=run_states.SUCCEEDED)
         system.begun(expected)
-        active = system.runs.page(common_pb2.PageRequest(), Filter(states=sorted(run_states.ACTIVE)))[0]
+        active = system.runs.page(common_pb2.PageRequest(), RunFilter(states=sorted(run_states.ACTIVE)))[0]
         assert len(active) <= 2
 
 
 def test_a_database_that_fails_for_a_moment_loses_no_event(system, monkeypatch):
     failed = []
-    store = Progress.store_event
+    store = RunTransitions.store_event
 
     def fail(self, attempt, event):
         if event.step == 4 and len(failed) < 2:
@@ -301,7 +301,7 @@ def test_a_database_that_fails_for_a_moment_loses_no_event(system, monkeypatch):
             raise Unavailable("The database does not answer (disk full); try again.")
         store(self, attempt, event)
 
-    monkeypatch.setattr(Progress, "store_event", fail)
+    monkeypatch.setattr(RunTransitions, "store_event", fail)
     run_id = system.create()
     system.begun(run_id)
     system.trainer.say(run_id, state=run_states.RUNNING, step=4, total_steps=9)
@@ -341,10 +341,10 @@ def test_lists_by_state_backend_and_dataset_in_pages(system):
     found, token = [], ""
     while True:
         page = common_pb2.PageRequest(page_size=3, page_token=token)
-        runs, token = system.runs.page(page, Filter(states=[run_states.QUEUED], backend="unet", dataset_id="ds-1"))
+        runs, token = system.runs.page(page, RunFilter(states=[run_states.QUEUED], backend="unet", dataset_id="ds-1"))
         found += [run.id for run in runs]
         if not token:
             break
     assert found == [run_id for run_id in reversed(made) if run_id != made[2]]
-    assert system.runs.page(common_pb2.PageRequest(), Filter(backend="other")) == ([], "")
+    assert system.runs.page(common_pb2.PageRequest(), RunFilter(backend="other")) == ([], "")
     assert system.runs.count_active() == 6

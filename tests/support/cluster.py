@@ -12,7 +12,7 @@ from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, CoreV1Api, RbacA
 from support.control_plane import ControlPlane
 from support.orchestrator import Orchestrator, until
 
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place, job
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, TrainerTemplate
 
 NAME = "cellsparse"
@@ -115,7 +115,9 @@ def left_behind(admin: ApiClient, namespace: str) -> list[str]:
 
 def start_warm(admin: ApiClient, settings: ClusterSettings, template: TrainerTemplate) -> str:
     """Start a service that always runs, as the chart does, in a Deployment; return host:port once it is ready."""
-    pod = job(Place(run_id="warm", backend=template.backend, attempt=1), template, settings, None)["spec"]["template"]
+    pod = job(JobRequest(run_id="warm", backend=template.backend, attempt=1), template, settings, None)["spec"][
+        "template"
+    ]
     name = f"warm-{template.backend}"
     labels = {"app": name}
     body = {

@@ -24,8 +24,8 @@ from kubernetes.client.exceptions import ApiException
 from support import pod_status
 from support.pod_process import start_process
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
+from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
 
 LEASE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
@@ -91,8 +91,8 @@ class NodeAgent:
         self._dead_nodes: set[str] = set()
         self._end = threading.Event()
         self._wake = threading.Event()
-        self._pods = Mirror(lambda pod: "", lambda group: self._wake.set())
-        self._watch = Watched(
+        self._pods = ObjectCache(lambda pod: "", lambda group: self._wake.set())
+        self._watch = ResourceWatch(
             "bound pods", partial(self._core.list_namespaced_pod, namespace), lambda pod: pod, self._pods
         )
         self._threads = [

@@ -93,7 +93,7 @@ class FakeLauncher:
     def service(self, name):
         return self.trainer if name == "unet" else None
 
-    def place(self, backend, run_id, attempt, size=ONE):
+    def ensure(self, backend, run_id, attempt, size=ONE):
         return self.trainer
 
     def find(self, backend, run_id, attempt, size=ONE):
@@ -102,7 +102,7 @@ class FakeLauncher:
     def release(self, run_id, attempt):
         self.released.append((run_id, attempt))
 
-    def notify(self, run_id, attempt, news): ...
+    def subscribe(self, run_id, attempt, news): ...
 
     def keep_only(self, under_way):
         self.kept.append(under_way())

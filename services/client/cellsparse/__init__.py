@@ -16,6 +16,7 @@ from cellsparse.client import Client
 from cellsparse.datasets import Item, ItemArrays
 from cellsparse.models import Prediction
 from cellsparse.runs import Run
-from cellsparse.studies import StudyHandle, StudyReport
+from cellsparse.studies import StudyHandle
+from cellsparse.study_report import StudyReport
 
 __all__ = ["Client", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "errors"]

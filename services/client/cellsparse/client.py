@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies
+from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies, study_grid
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
@@ -16,9 +13,13 @@ from cellsparse.items import Content, Items
 from cellsparse.models import Prediction
 from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
-from cellsparse.studies import StudyHandle, StudyReport
+from cellsparse.studies import StudyHandle
+from cellsparse.study_report import StudyReport
 from cellsparse.training_settings import sparsify_settings, training_settings
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, study_pb2, trainer_pb2
+
+if TYPE_CHECKING:
+    from cellsparse_common.imaging.types import Labels
 
 
 class Client:
@@ -145,7 +146,7 @@ class Client:
 
         Args:
             dataset: Dataset id.
-            backend: "cellpose", "stardist" or "unet".
+            backend: One of `training_settings.backends()`, such as "cellpose".
             name: Name for people; empty: made from backend and dataset.
             request_id: Repeated calls with the same one make one run.
             max_attempts: 1 to 10; not given: 3.
@@ -234,7 +235,7 @@ class Client:
             modes: Of "min", "max", "minmax", "random"; modes, backgrounds and k all empty: the dataset's own labels.
             backgrounds: Of "none", "shifted", "ring", "all".
             k: Cells per image of the mode, 1 to 65,535; "all": every cell.
-            backends: Of "cellpose", "stardist", "unet".
+            backends: Of `training_settings.backends()`.
             seeds: Seeds of training, and of mode random; empty: 0.
             distance: Pixels, for shifted and ring; not given: 10.
             settings: Values by name of a training setting: {"preset": "paper", "steps": [100, 200]}; "unet.steps" holds
@@ -248,7 +249,7 @@ class Client:
         Returns:
             A handle: `study.wait()`, `study.pause()`, `study.report().write(folder)`.
         """
-        grid = studies.make_grid(
+        grid = study_grid.make_grid(
             preset=preset,
             modes=modes,
             backgrounds=backgrounds,
@@ -263,7 +264,7 @@ class Client:
             name=name,
             dataset_id=dataset,
             grid=grid,
-            split=studies.split_number(split),
+            split=study_grid.split_number(split),
             priority=priority,
             max_attempts=max_attempts,
         )
@@ -342,12 +343,12 @@ class Client:
         Args:
             path: A Cellpose 3 model file, a StarDist model folder or a zip of one, a state dict of ELEPHANT's U-Net,
                 or what `export` wrote as "native".
-            backend: "cellpose", "stardist" or "unet".
+            backend: One of `training_settings.backends()`, such as "cellpose".
             name: Name for people; empty: the file's.
             channel: Image channel to use, from 0; not given: the mean of all.
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
-            diameter: Cellpose only: mean diameter of your cells in pixels; not given: what the file says.
+            diameter: Cellpose: mean diameter of your cells in pixels; not given: what the file says.
 
         Returns:
             The model; its id is good for `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
@@ -370,7 +371,7 @@ class Client:
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
         axes: str = "",
-    ) -> npt.NDArray[np.int32]: ...
+    ) -> "Labels": ...
 
     @overload
     def predict(
@@ -393,7 +394,7 @@ class Client:
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
         axes: str = "",
-    ) -> npt.NDArray[np.int32] | bytes:
+    ) -> "Labels | bytes":
         """Segment one image.
 
         Args:

@@ -6,15 +6,14 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from grpc_status import rpc_status
 
 from cellsparse.errors import CellsparseError, Unavailable
 from cellsparse.home import find_address
 from cellsparse.security import describe_refusal, find_tls
 from cellsparse_common.config.tls import ClientTls
-from cellsparse_common.errors import from_rpc_error
+from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
-from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2_grpc, study_pb2_grpc
+from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, study_pb2_grpc
 
 
 class Connection:
@@ -43,6 +42,7 @@ class Connection:
 
     def _open(self, address: str) -> None:
         self.address = address
+        self._max_pixels: int | None = None
         self._channel = open_channel(address, tls=self._tls)
         # The generated stubs carry no types; `_method` is the only place that looks inside them.
         self._stubs: list[Any] = [
@@ -58,6 +58,13 @@ class Connection:
     def tls(self) -> ClientTls | None:
         """How the orchestrator is called; None is without TLS."""
         return self._tls
+
+    def max_pixels(self) -> int:
+        """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes; asked once."""
+        if self._max_pixels is None:
+            status: orchestrator_pb2.GetStatusResponse = self.call("GetStatus", orchestrator_pb2.GetStatusRequest())
+            self._max_pixels = status.max_pixels
+        return self._max_pixels
 
     def refresh(self) -> None:
         """Look again where the orchestrator is: a restarted one may listen on another port."""
@@ -190,17 +197,9 @@ def explain(error: grpc.RpcError, address: str, *, tls: ClientTls | None = None)
         tls: How it was called.
     """
     found = from_rpc_error(error)
-    if type(found) is Unavailable and isinstance(error, grpc.Call) and not _answered(error):
+    if type(found) is Unavailable and isinstance(error, grpc.Call) and not was_answered(error):
         refusal = describe_refusal(error.details() or "", address, tls)
         if refusal:
             return Unavailable(refusal)
         return Unavailable(f"No orchestrator answers at {address}; `cellsparse up` starts one.")
     return found
-
-
-def _answered(error: grpc.Call) -> bool:
-    """Whether a Cellsparse server wrote this status, rather than the transport."""
-    try:
-        return rpc_status.from_call(error) is not None
-    except (ValueError, NotImplementedError):
-        return False

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import Internal
 from cellsparse.items import Item, Items, upload_messages
-from cellsparse_common.datasets import is_stack
-from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.dataset_items import is_stack
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cellsparse_common.imaging.types import Labels
 
 __all__ = ["Item", "ItemArrays", "create", "delete", "get", "item_arrays", "items", "listed", "sparsify"]
 
-MAX_PIXELS = 2**26
 LONG_SECONDS = 6 * 3600.0
 
 
@@ -29,9 +30,9 @@ class ItemArrays:
     """Its name."""
     split: str
     """"train", "val" or "test"."""
-    image: npt.NDArray[np.generic]
+    image: "npt.NDArray[np.generic]"
     """Axes YX or YXC, of a stack ZYX or ZYXC, in the type it was uploaded in."""
-    label: npt.NDArray[np.int32]
+    label: "Labels"
     """Axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty if not known."""
@@ -68,14 +69,16 @@ def items(connection: Connection, dataset_id: str) -> Iterator[dataset_pb2.Datas
 
 def item_arrays(connection: Connection, dataset_id: str, item: str) -> ItemArrays:
     """Fetch one item's image and labels."""
+    from cellsparse import arrays
+
     answer = connection.call("GetDatasetItem", dataset_pb2.GetDatasetItemRequest(dataset_id=dataset_id, item=item))
-    stack = is_stack(answer.item)
-    label = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label", stacks=stack)
+    stack, max_pixels = is_stack(answer.item), connection.max_pixels()
+    label, _ = arrays.read_labels(answer.label, max_pixels, stack=stack)
     return ItemArrays(
         name=answer.item.name,
-        split=enum_names.word(common_pb2.Split.DESCRIPTOR, answer.item.split),
-        image=decode_image(answer.image, max_pixels=MAX_PIXELS, stacks=stack).array,
-        label=label.array.astype(np.int32),
+        split=enum_names.name(common_pb2.Split.DESCRIPTOR, answer.item.split),
+        image=arrays.read_image(answer.image, max_pixels, stack=stack),
+        label=label,
         spacing=tuple(answer.item.spacing),
     )
 

@@ -1,4 +1,4 @@
-"""Short words for enum values ("minmax", "succeeded"), and messages as plain values, all read from descriptors."""
+"""Short names of enum values ("minmax", "succeeded"), and messages as plain values, both read from descriptors."""
 
 import math
 from typing import Any, TypeAlias
@@ -13,21 +13,21 @@ EnumDescriptor: TypeAlias = Any
 FieldDescriptor: TypeAlias = Any
 
 
-def word(enum: EnumDescriptor, number: int) -> str:
-    """Return the short word of an enum value: RUN_STATE_QUEUED is "queued", the 0 value is ""."""
+def name(enum: EnumDescriptor, number: int) -> str:
+    """Return the short name of an enum value: RUN_STATE_QUEUED is "queued", the 0 value is ""."""
     value = enum.values_by_number.get(number)
     if value is None:
         return str(number)
     return str(value.name).removeprefix(_prefix(enum)).lower() if number else ""
 
 
-def words(enum: EnumDescriptor) -> list[str]:
-    """Return the short words of an enum, in their order, without the 0 value."""
-    return [word(enum, value.number) for value in enum.values if value.number]
+def names(enum: EnumDescriptor) -> list[str]:
+    """Return the short names of an enum, in their order, without the 0 value."""
+    return [name(enum, value.number) for value in enum.values if value.number]
 
 
 def number(enum: EnumDescriptor, value: str | int, field: str) -> Any:
-    """Return the enum number that a short word, a full name or a number stands for.
+    """Return the enum number that a short name, a full name or a number stands for.
 
     Args:
         enum: The enum.
@@ -39,17 +39,17 @@ def number(enum: EnumDescriptor, value: str | int, field: str) -> Any:
     """
     if isinstance(value, int) and value in enum.values_by_number:
         return value
-    name = str(value).upper().replace("-", "_")
-    for candidate in (name, _prefix(enum) + name):
+    full = str(value).upper().replace("-", "_")
+    for candidate in (full, _prefix(enum) + full):
         if candidate in enum.values_by_name:
             return enum.values_by_name[candidate].number
-    raise InvalidArgument(f"{field} is {str(value)!r}; allowed: {', '.join(words(enum))}.", field)
+    raise InvalidArgument(f"{field} is {str(value)!r}; allowed: {', '.join(names(enum))}.", field)
 
 
 def plain(message: Message) -> dict[str, Any]:
     """Return a message as values that JSON knows.
 
-    Numbers stay numbers, enums become short words, timestamps ISO 8601 in UTC, NaN and missing messages None. Settings
+    Numbers stay numbers, enums become short names, timestamps ISO 8601 in UTC, NaN and missing messages None. Settings
     that are not set are left out.
     """
     shown: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
     if isinstance(value, Message):
         return plain(value)
     if field.enum_type is not None:
-        return word(field.enum_type, value)
+        return name(field.enum_type, value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.hex() if isinstance(value, bytes) else value

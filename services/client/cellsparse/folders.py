@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import Item
 
@@ -86,8 +84,10 @@ def split_names(count: int, fractions: Sequence[float]) -> list[str]:
     val, test = (max(round(count * share), int(share > 0 and count >= 3)) for share in fractions[1:])
     train = max(count - val - test, 1)
     ordered = (["train"] * train + ["val"] * val + ["test"] * test)[:count]
-    places = np.random.default_rng(0).permutation(count)
-    return [ordered[place] for place in places]
+    import numpy as np  # here: no other command than an import of a folder needs it
+
+    order = np.random.default_rng(0).permutation(count)
+    return [ordered[index] for index in order]
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:

@@ -3,20 +3,22 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
 from cellsparse.errors import InvalidArgument
-from cellsparse_common.imaging.images import encode_tiff
-from cellsparse_common.imaging.layout import Header, name_axes
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHUNK_BYTES = 2**20
 
-Content: TypeAlias = str | Path | bytes | npt.NDArray[np.generic]
+Content: TypeAlias = "str | Path | bytes | npt.NDArray[np.generic]"
+"""A path, the content of a file, or an array."""
+FILES = (str, Path, bytes)
+"""Contents that are files already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +57,13 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
     for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
         item = entry if isinstance(entry, Item) else _item(*entry)
         split = enum_names.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
-        for role, content in (
-            (dataset_pb2.FILE_ROLE_IMAGE, item.image),
-            (dataset_pb2.FILE_ROLE_LABEL, item.label),
-        ):
+        for role in (dataset_pb2.FILE_ROLE_IMAGE, dataset_pb2.FILE_ROLE_LABEL):
             file = dataset_pb2.FileHeader(item=item.name, split=split, role=role)
             if role == dataset_pb2.FILE_ROLE_IMAGE:
                 file.spacing.extend(item.spacing)
-            if isinstance(content, np.ndarray) and role == dataset_pb2.FILE_ROLE_LABEL:
-                content = _label_file(content, item.name)
-            elif isinstance(content, np.ndarray):
-                content = _image_file(content, item.axes, f"image of item {item.name!r}")
-            elif role == dataset_pb2.FILE_ROLE_IMAGE:
-                file.axes = item.axes
+                if isinstance(item.image, FILES):
+                    file.axes = item.axes
+            content = _file(item, role)
             yield request(file=file)
             for chunk in _chunks(content):
                 yield request(chunk=chunk)
@@ -82,7 +78,23 @@ def image_bytes(image: Content, axes: str = "") -> bytes:
     Raises:
         InvalidArgument: The file cannot be read, or the array is no image.
     """
-    return _image_file(image, axes, "image") if isinstance(image, np.ndarray) else b"".join(_chunks(image))
+    if isinstance(image, FILES):
+        return b"".join(_chunks(image))
+    from cellsparse.arrays import image_file
+
+    return image_file(image, axes, "image")
+
+
+def _file(item: Item, role: dataset_pb2.FileRole) -> str | Path | bytes:
+    """Return an item's image or label file; an array becomes the content of one."""
+    content = item.image if role == dataset_pb2.FILE_ROLE_IMAGE else item.label
+    if isinstance(content, FILES):
+        return content
+    from cellsparse import arrays
+
+    if role == dataset_pb2.FILE_ROLE_LABEL:
+        return arrays.label_file(content, item.name)
+    return arrays.image_file(content, item.axes, f"image of item {item.name!r}")
 
 
 def _item(name: str, split: str | int, image: Content, label: Content) -> Item:
@@ -100,34 +112,3 @@ def _chunks(content: str | Path | bytes) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise InvalidArgument(f"{content} cannot be read: {error.strerror or error}.") from error
-
-
-def _image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
-    """Return an array as a TIFF file, by the rule that servers have for files (see `Item.axes`)."""
-    given = axes or ("ZYXC" if image.ndim == 4 else "")
-    header = Header(shape=image.shape, axes="QQYX"[-image.ndim :], dtype=image.dtype)
-    named = name_axes(header, field, given=given, stacks=True)
-    image = image.transpose([named.index(axis) for axis in "ZYXC" if axis in named])
-    if "Z" in named and image.shape[0] > 1:
-        return encode_tiff(image, stack=True)
-    return encode_tiff(image[0] if "Z" in named else image)
-
-
-def _label_file(label: npt.NDArray[np.generic], item: str) -> bytes:
-    """Return labels as a TIFF file; colours, which are no labels, stay what they are, so that the server says so."""
-    label = _label_array(label, item)
-    if label.ndim == 3 and label.shape[0] == 1:
-        label = label[0]
-    return encode_tiff(label, stack=label.ndim == 3 and label.shape[-1] not in (3, 4))
-
-
-def _label_array(label: npt.NDArray[np.generic], item: str) -> npt.NDArray[np.generic]:
-    """Return labels in a type that a TIFF can hold, without ever changing a value."""
-    if label.dtype == bool:
-        return label.astype(np.uint8)
-    if label.dtype.kind not in "iu" or label.dtype.itemsize < 8:
-        return label  # floats too: the server says what is wrong with them
-    narrow = label.astype(np.int32)
-    if not np.array_equal(narrow, label):
-        raise InvalidArgument(f"The labels of item {item!r} go beyond 32 bits; renumber the cells from 1.", "label")
-    return narrow

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
+
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import CHUNK_BYTES
@@ -23,7 +25,8 @@ def import_model(
     settings = trainer_pb2.ImportSettings(backend=backend)
     for field, value in values.items():
         if value is not None:
-            assign(settings, settings.DESCRIPTOR.fields_by_name[field], value)
+            message = settings if field in settings.DESCRIPTOR.fields_by_name else _own_settings(settings, field)
+            assign(message, message.DESCRIPTOR.fields_by_name[field], value)
     header = orchestrator_pb2.ImportModelHeader(name=name or _name(source), settings=settings)
     with tempfile.TemporaryDirectory() as folder:
         if source.is_dir():
@@ -32,6 +35,19 @@ def import_model(
             "ImportModel", _messages(header, source), timeout=IMPORT_SECONDS
         )
     return answer.model
+
+
+def _own_settings(settings: trainer_pb2.ImportSettings, field: str) -> Message:
+    """Return the backend's own part of import settings.
+
+    Raises:
+        InvalidArgument: The backend has no such setting.
+    """
+    own = settings.DESCRIPTOR.fields_by_name.get(settings.backend)
+    if own is None or own.message_type is None or field not in own.message_type.fields_by_name:
+        raise InvalidArgument(f"{field} is no setting of an imported {settings.backend} model; leave it out.", field)
+    message: Message = getattr(settings, own.name)
+    return message
 
 
 def _messages(header: orchestrator_pb2.ImportModelHeader, path: Path) -> Iterator[orchestrator_pb2.ImportModelRequest]:

@@ -2,28 +2,29 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
-from cellsparse.items import Content, image_bytes
-from cellsparse_common.imaging.images import decode_image
+from cellsparse.items import FILES, Content, image_bytes
+from cellsparse_common.rpc.rules import rules_of
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
+
+if TYPE_CHECKING:
+    from cellsparse_common.imaging.types import Labels
 
 PREDICT_SECONDS = 900.0
 EVALUATE_SECONDS = 6 * 3600.0
-MAX_PIXELS = 2**26
-
+_FIELDS = trainer_pb2.PredictRequest.DESCRIPTOR.fields_by_name
+LARGEST_CHANNEL, LARGEST_MIN_PIXELS = (int(rules_of(_FIELDS[name]).max) for name in ("channel", "min_pixels"))
 
 FORMATS = {
     "tiff": trainer_pb2.OUTPUT_FORMAT_LABEL_TIFF,
     "geojson": trainer_pb2.OUTPUT_FORMAT_GEOJSON,
     "roi": trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI,
 }
-"""Short words for output formats."""
+"""Short names of output formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Prediction:
     """The image as it was given."""
     cells: int = 0
     """Number of cells found."""
-    output: npt.NDArray[np.int32] | bytes | None = None
+    output: "Labels | bytes | None" = None
     """Labels of axes YX or ZYX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the labels; empty if the image's file does not say."""
@@ -61,7 +62,7 @@ def predict(
     request = trainer_pb2.PredictRequest(
         model_id=model_id,
         image=image_bytes(image, axes),
-        axes="" if isinstance(image, np.ndarray) else axes,  # an array becomes a file that names them
+        axes=axes if isinstance(image, FILES) else "",  # an array becomes a file that names them
         channel=channel,
         min_pixels=min_pixels,
         format=FORMATS[format],
@@ -69,8 +70,10 @@ def predict(
     answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
     if format != "tiff":
         return Prediction(image=image, cells=answer.cells, output=answer.output)
-    label = decode_image(answer.label, max_pixels=MAX_PIXELS, field="label", stacks=True)
-    return Prediction(image=image, cells=answer.cells, output=label.array.astype(np.int32), spacing=label.spacing)
+    from cellsparse.arrays import read_labels
+
+    label, spacing = read_labels(answer.label, connection.max_pixels(), stack=True)
+    return Prediction(image=image, cells=answer.cells, output=label, spacing=spacing)
 
 
 def predict_many(
@@ -105,7 +108,10 @@ def _check(channel: int | None, min_pixels: int, form: str) -> None:
     """Refuse what a request cannot hold or no server takes."""
     if form not in FORMATS:
         raise InvalidArgument(f"format is {form!r}; allowed: {', '.join(FORMATS)}.", "format")
-    for name, value, largest in (("channel", channel or 0, 3), ("min_pixels", min_pixels, MAX_PIXELS)):
+    for name, value, largest in (
+        ("channel", channel or 0, LARGEST_CHANNEL),
+        ("min_pixels", min_pixels, LARGEST_MIN_PIXELS),
+    ):
         if not 0 <= value <= largest:
             raise InvalidArgument(f"{name} is {value}; allowed: 0 to {largest:,}.", name)
 

@@ -43,7 +43,7 @@ class Run:
         run = self.info()
         if run.state != common_pb2.RUN_STATE_SUCCEEDED:
             raise RunFailedError(
-                f"Run {run.id} {enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)}: {run.message}"
+                f"Run {run.id} {enum_names.name(common_pb2.RunState.DESCRIPTOR, run.state)}: {run.message}"
             )
         return run
 

@@ -1,44 +1,19 @@
-"""Studies: a grid of runs, a handle that waits, and the report."""
+"""Studies: the calls, and a handle that waits."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
-from cellsparse.errors import InvalidArgument, RunFailedError
+from cellsparse.errors import RunFailedError
 from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
-from cellsparse_proto.v1 import common_pb2, sparsifier_pb2, study_pb2
+from cellsparse.study_report import StudyReport
+from cellsparse_proto.v1 import study_pb2
 
-ALL = "all"
-"""The value of k that keeps every cell."""
-MOST_K = 65535
 FINAL = frozenset({study_pb2.STUDY_STATE_SUCCEEDED, study_pb2.STUDY_STATE_FAILED, study_pb2.STUDY_STATE_CANCELLED})
 REPORT_SECONDS = 120.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyReport:
-    """A study's report."""
-
-    complete: bool
-    """Whether the study has ended, so that the report does not change any more."""
-    document: dict[str, Any]
-    """The study, its members, means over seeds, best models and cost."""
-    members_csv: bytes
-    """One line per member, after a header line."""
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write report.json, members.csv and the plots into a folder; returns their paths."""
-        from cellsparse.study_plots import write_plots  # matplotlib takes a while to load, and few commands need it
-
-        folder.mkdir(parents=True, exist_ok=True)
-        document, table = folder / "report.json", folder / "members.csv"
-        document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
-        table.write_bytes(self.members_csv)
-        return [document, table, *write_plots(folder, self.document)]
 
 
 @dataclass(frozen=True)
@@ -73,7 +48,7 @@ class StudyHandle:
             pass
         study = self.info()
         if study.state != study_pb2.STUDY_STATE_SUCCEEDED:
-            state = enum_names.word(study_pb2.StudyState.DESCRIPTOR, study.state)
+            state = enum_names.name(study_pb2.StudyState.DESCRIPTOR, study.state)
             raise RunFailedError(f"Study {study.id} {state}: {study.message}")
         return study
 
@@ -92,40 +67,6 @@ class StudyHandle:
     def report(self) -> StudyReport:
         """Return its report; of a study that goes on, of what there is so far."""
         return report(self.connection, self.id)
-
-
-def make_grid(
-    *,
-    preset: str = "",
-    modes: Sequence[str] = (),
-    backgrounds: Sequence[str] = (),
-    k: Sequence[int | str] = (),
-    backends: Sequence[str] = (),
-    seeds: Sequence[int | str] = (),
-    distance: int | None = None,
-    settings: Mapping[str, Sequence[Any]] | None = None,
-) -> study_pb2.StudyGrid:
-    """Build a grid (see `cellsparse.Client.study`).
-
-    Raises:
-        InvalidArgument: An unknown word, or a number out of range.
-    """
-    grid = study_pb2.StudyGrid(
-        modes=[enum_names.number(sparsifier_pb2.SelectionMode.DESCRIPTOR, mode, "modes") for mode in modes],
-        backgrounds=[
-            enum_names.number(sparsifier_pb2.BackgroundRule.DESCRIPTOR, rule, "backgrounds") for rule in backgrounds
-        ],
-        k=[_k(value) for value in k],
-        backends=backends,
-        seeds=[_whole("seeds", seed, 0, 2**64 - 1) for seed in seeds],
-        background_distance=None if distance is None else _whole("distance", distance, 1, 1024),
-    )
-    if preset:
-        grid.preset = enum_names.number(study_pb2.StudyPreset.DESCRIPTOR, preset, "preset")
-    for name, values in (settings or {}).items():
-        entries = [values] if isinstance(values, str) or not isinstance(values, Sequence) else values
-        grid.settings.add(name=name, values=[setting_text(value) for value in entries])
-    return grid
 
 
 def create(connection: Connection, request: study_pb2.CreateStudyRequest) -> StudyHandle:
@@ -217,32 +158,3 @@ def watch(
         return get(connection, study_id, timeout=ASK_SECONDS).state in FINAL
 
     return bridged(connection, changes, ended, patience=patience, on_lost=on_lost, on_back=on_back)
-
-
-def split_number(split: str) -> "common_pb2.Split":
-    """Return the split with this name; raises InvalidArgument."""
-    number: common_pb2.Split = enum_names.number(common_pb2.Split.DESCRIPTOR, split, "split")
-    return number
-
-
-def _k(value: int | str) -> int:
-    return 0 if value == ALL else _whole("k", value, 1, MOST_K, f', or "{ALL}"')
-
-
-def _whole(name: str, value: int | str, least: int, most: int, or_else: str = "") -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise InvalidArgument(f"{name} is {value!r}; allowed: whole numbers {least} to {most:,}{or_else}.", name)
-    return number
-
-
-def setting_text(value: Any) -> str:
-    """Return a setting's value as text that `cellsparse.training_settings` and a study's grid take."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(setting_text(entry) for entry in value)
-    return str(value)

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cellsparse.studies import ALL
+from cellsparse.study_grid import ALL
 
 COLOURS = {"min": "#0072b2", "max": "#d55e00", "minmax": "#009e73", "random": "#cc79a7"}
 STYLES = {"none": ("--", "o"), "shifted": ("-", "s"), "ring": ("-.", "^"), "all": (":", "D")}

@@ -1,7 +1,6 @@
 """Training and sparsify settings from keywords, through the protos' descriptors: a new backend needs nothing here."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor as Kind
@@ -10,15 +9,8 @@ from google.protobuf.message import Message
 from cellsparse import enum_names
 from cellsparse.enum_names import FieldDescriptor
 from cellsparse.errors import InvalidArgument
-from cellsparse_proto.v1 import rules_pb2, sparsifier_pb2, trainer_pb2
-
-_WHOLE = {
-    Kind.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
-    Kind.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    Kind.CPPTYPE_UINT32: (0, 2**32 - 1),
-    Kind.CPPTYPE_UINT64: (0, 2**64 - 1),
-}
-"""Kinds of whole numbers, with the smallest and the largest."""
+from cellsparse_common.rpc.rules import WHOLE_NUMBERS, allowed_numbers, field_violations, takes_number
+from cellsparse_proto.v1 import sparsifier_pb2, trainer_pb2
 
 
 def backends() -> list[str]:
@@ -94,80 +86,71 @@ def sparsify_settings(
 def describe(field: FieldDescriptor) -> str:
     """Return in words what a setting may be: "32 to 2048", "above 0 to 1", "fast|paper", "true|false"."""
     if field.is_repeated:
-        return f"numbers {_range(field)}, with commas between"
-    return _range(field)
-
-
-def _range(field: FieldDescriptor) -> str:
+        return f"numbers {allowed_numbers(field)}, with commas between"
     if field.enum_type is not None:
-        return "|".join(enum_names.words(field.enum_type))
+        return "|".join(enum_names.names(field.enum_type))
     if field.cpp_type == Kind.CPPTYPE_STRING:
         return "an id"
     if field.cpp_type == Kind.CPPTYPE_BOOL:
         return "true|false"
-    rules = rules_of(field)
-    listed = getattr(rules, "in")
-    if listed:
-        return ", ".join(map(str, listed))
-    parts = [f"above {rules.above:.12g}"] if rules.HasField("above") else []
-    if rules.HasField("min") or (field.cpp_type in _WHOLE and not parts):
-        parts.append(f"{rules.min:.12g}")
-    if rules.HasField("max"):
-        parts.append(f"to {rules.max:.12g}")
-    elif field.cpp_type in _WHOLE:
-        parts.append("or more")
-    if rules.multiple_of:
-        parts[-1] += f", multiples of {rules.multiple_of}"
-    return " ".join(parts) or "any number"
+    return allowed_numbers(field)
 
 
-def rules_of(field: FieldDescriptor) -> Any:
-    """Return the rules that the proto gives a field (see rules.proto)."""
-    return field.GetOptions().Extensions[rules_pb2.rules]
+def setting_text(value: Any) -> str:
+    """Return a setting's value as the text that `training_settings` and a study's grid take."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(setting_text(entry) for entry in value)
+    return str(value)
 
 
 def assign(message: Message, field: FieldDescriptor, value: Any) -> None:
     """Set one field from a Python value or from text.
 
     Raises:
-        InvalidArgument: The value is of another kind or out of range.
+        InvalidArgument: The value is of another kind, or breaks the field's rules.
     """
-    if field.is_repeated:
-        entries = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
-        getattr(message, field.name)[:] = [_number(field, entry) for entry in entries]
-    elif field.enum_type is not None:
-        setattr(message, field.name, enum_names.number(field.enum_type, value, field.name))
-    elif field.cpp_type == Kind.CPPTYPE_BOOL:
-        setattr(message, field.name, _truth(field, value))
-    elif field.cpp_type == Kind.CPPTYPE_STRING:
-        setattr(message, field.name, str(value))
-    else:
-        setattr(message, field.name, _number(field, value))
-
-
-def _truth(field: FieldDescriptor, value: Any) -> bool:
-    word = str(value).lower()
-    if word not in ("true", "false"):
-        raise InvalidArgument(f"{field.name} is {value!r}; allowed: true or false.", field.name)
-    return word == "true"
+    try:
+        if field.is_repeated:
+            entries = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+            getattr(message, field.name)[:] = [_number(field, entry) for entry in entries]
+        elif field.enum_type is not None:
+            setattr(message, field.name, enum_names.number(field.enum_type, value, field.name))
+        elif field.cpp_type == Kind.CPPTYPE_BOOL:
+            setattr(message, field.name, _truth(field, value))
+        elif field.cpp_type == Kind.CPPTYPE_STRING:
+            setattr(message, field.name, str(value))
+        else:
+            setattr(message, field.name, _number(field, value))
+    except ValueError:  # too large for the field's kind of number
+        raise _refused(field, value) from None
+    for _, sentence in field_violations(message, field):
+        raise InvalidArgument(sentence, field.name)
 
 
 def _number(field: FieldDescriptor, value: Any) -> float | int:
-    whole = field.cpp_type in _WHOLE
-    rules = rules_of(field)
-    listed = getattr(rules, "in")
+    """Return a value as the field's kind of number; raises InvalidArgument if it is none, or breaks the rules."""
     try:
-        chosen = _whole(value) if whole else float(value)
+        chosen = _whole(value) if field.cpp_type in WHOLE_NUMBERS else float(value)
+        good = takes_number(field, chosen)
     except (TypeError, ValueError, OverflowError):
-        chosen = math.nan
-    smallest, largest = _WHOLE.get(field.cpp_type, (-math.inf, math.inf))
-    low = rules.min if rules.HasField("min") else smallest
-    high = rules.max if rules.HasField("max") else largest
-    good = low <= chosen <= high and (not rules.HasField("above") or chosen > rules.above)
-    if not good or (rules.multiple_of and chosen % rules.multiple_of) or (listed and chosen not in listed):
-        kind = "a whole number, " if whole else ""
-        raise InvalidArgument(f"{field.name} is {value!r}; allowed: {kind}{describe(field)}.", field.name)
+        raise _refused(field, value) from None
+    if not good:
+        raise _refused(field, value)
     return chosen
+
+
+def _refused(field: FieldDescriptor, value: Any) -> InvalidArgument:
+    kind = "a whole number, " if field.cpp_type in WHOLE_NUMBERS else ""
+    return InvalidArgument(f"{field.name} is {value!r}; allowed: {kind}{describe(field)}.", field.name)
+
+
+def _truth(field: FieldDescriptor, value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise InvalidArgument(f"{field.name} is {value!r}; allowed: true or false.", field.name)
+    return text == "true"
 
 
 def _whole(value: Any) -> int:

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format, timestamp_pb2
 
+from cellsparse_common.dataset_items import is_stack, label_shape
 from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import count_cells, encode_labels
+from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
@@ -21,37 +23,6 @@ VERSION = 1
 """Layout of the manifest."""
 AXES = ("YX", "YXC", "ZYX", "ZYXC")
 """What an item's image may be: one plane or a stack, with one channel or several."""
-
-
-def is_stack(item: dataset_pb2.DatasetItem) -> bool:
-    """Tell whether an item is a stack of planes rather than one plane."""
-    return item.axes.startswith("Z")
-
-
-def label_shape(item: dataset_pb2.DatasetItem) -> tuple[int, ...]:
-    """Return the shape of an item's label image: (height, width), of a stack (planes, height, width)."""
-    return tuple(item.shape)[: len(item.axes.rstrip("C"))]
-
-
-def refuse_mixture(items: Iterable[dataset_pb2.DatasetItem], field: str) -> None:
-    """Refuse items of which some are 2D and others stacks.
-
-    Args:
-        items: What shall be trained on, or uploaded, together.
-        field: Name of the request's field.
-
-    Raises:
-        InvalidArgument: They are; names one of each.
-    """
-    first: dict[bool, str] = {}
-    for item in items:
-        first.setdefault(is_stack(item), item.name)
-    if len(first) == 2:
-        raise InvalidArgument(
-            f"Item {first[True]!r} is a stack and item {first[False]!r} is 2D; a dataset to train on holds "
-            "either stacks or 2D images: make two of it.",
-            field,
-        )
 
 
 def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetManifest:
@@ -127,7 +98,7 @@ def put_item(
     name: str,
     split: common_pb2.Split,
     image: npt.NDArray[np.generic],
-    label: npt.NDArray[np.int32],
+    label: Labels,
     spacing: Sequence[float] = (),
 ) -> dataset_pb2.DatasetItem:
     """Keep an image with its label image and return the item that refers to them.
@@ -172,7 +143,7 @@ def read_image(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray
     return image
 
 
-def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray[np.int32]:
+def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> Labels:
     """Read an item's label image: int32, axes YX or ZYX, -1 not labelled, 0 background, n > 0 cell n.
 
     Raises:

@@ -147,6 +147,14 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
     return kind(call.details() or f"The call failed with {call.code().name}.", violations=violations)
 
 
+def was_answered(error: grpc.RpcError) -> bool:
+    """Whether one of our servers answered a call with this error, rather than the transport failing on the way."""
+    try:
+        return isinstance(error, grpc.Call) and rpc_status.from_call(error) is not None
+    except (ValueError, NotImplementedError):
+        return False
+
+
 def _pack(message: error_details_pb2.BadRequest | error_details_pb2.ErrorInfo) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)

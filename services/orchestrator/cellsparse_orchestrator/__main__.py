@@ -1,7 +1,7 @@
-"""Starts the orchestrator: `python -m cellsparse_orchestrator`.
+"""Start the orchestrator: `python -m cellsparse_orchestrator`.
 
-`python -m cellsparse_orchestrator migrate` only brings the database to the newest layout and ends. A starting
-orchestrator does that, too; a cluster's upgrade may want it done, or refused, before anything is replaced.
+`python -m cellsparse_orchestrator migrate` only migrates the database. The orchestrator does that at every start, but a
+cluster's upgrade needs it done, or refused, before any pod is replaced.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from cellsparse_orchestrator.settings import OrchestratorSettings
 
 
 def main() -> None:
-    """Do what the command line says; exit with code 0, or with 1 and a sentence."""
+    """Run the command; exit with code 0, or with 1 and a message."""
     parser = argparse.ArgumentParser(prog="python -m cellsparse_orchestrator", description="The orchestrator.")
     parser.add_argument(
         "command",
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _serve(settings: OrchestratorSettings) -> int:
-    # Not needed to migrate, and slow to load.
+    # Slow to import, and not needed to migrate.
     from cellsparse_common.rpc.server import serve
     from cellsparse_orchestrator.application import Application
 

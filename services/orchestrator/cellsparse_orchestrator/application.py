@@ -1,4 +1,4 @@
-"""The parts of the orchestrator, put together."""
+"""Assemble the orchestrator from its parts."""
 
 import logging
 
@@ -18,18 +18,18 @@ from cellsparse_orchestrator.home import spool_folder, tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
-from cellsparse_orchestrator.metrics import RunCounts, RunMetrics
-from cellsparse_orchestrator.runs.attempt_watcher import Patience
-from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
+from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.runs.queries import Runs
-from cellsparse_orchestrator.runs.reconciler import Limits, Reconciler
+from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.spec import write_spec
-from cellsparse_orchestrator.runs.transitions import Attempt, Progress
+from cellsparse_orchestrator.runs.transitions import RunAttempt, RunTransitions
 from cellsparse_orchestrator.settings import OrchestratorSettings
-from cellsparse_orchestrator.studies.actions import Work
+from cellsparse_orchestrator.studies.actions import MemberActions
 from cellsparse_orchestrator.studies.queries import Studies
-from cellsparse_orchestrator.studies.reconciler import StudyLoop
-from cellsparse_orchestrator.studies.transitions import StudyProgress
+from cellsparse_orchestrator.studies.reconciler import StudyReconciler
+from cellsparse_orchestrator.studies.transitions import StudyTransitions
 from cellsparse_proto.v1 import (
     dataset_pb2,
     dataset_pb2_grpc,
@@ -43,20 +43,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class Application:
-    """Builds everything from the settings; nothing runs before `start`.
+    """The whole orchestrator, built from its settings; nothing runs before `start`.
 
     Args:
         settings: What to build.
-        launcher: Runs the other services; None: the one that the settings name.
+        launcher: Runs the other services; None for the launcher that the settings name.
 
     Attributes:
-        registry: The metrics.
+        registry: The Prometheus metrics.
 
     Raises:
         Unavailable: The database cannot be opened.
-        FailedPrecondition: There is no way to the cluster, a newer version has used the database, or another
-            orchestrator works with it.
-        InvalidArgument: The store's URL or the cluster's file is not understood.
+        FailedPrecondition: The cluster cannot be reached, a newer version has used the database, or another
+            orchestrator owns it.
+        InvalidArgument: The store's URL or the cluster file is not valid.
     """
 
     def __init__(self, settings: OrchestratorSettings, launcher: Launcher | None = None) -> None:
@@ -64,21 +64,24 @@ class Application:
         self._store = open_store(settings)
         self._database = Database(settings.database_url.get_secret_value(), seconds=settings.database_seconds)
         self._database.own(settings.database_seconds)
-        self._bell = Bell()
+        self._notifier = Notifier()
         self._launcher = launcher or _launcher(settings)
-        datasets, runs = Datasets(self._database), Runs(self._database, self._bell)
-        studies, progress = Studies(self._database, self._bell), StudyProgress(self._database, self._bell)
+        datasets, runs = Datasets(self._database), Runs(self._database, self._notifier)
+        studies, study_transitions = (
+            Studies(self._database, self._notifier),
+            StudyTransitions(self._database, self._notifier),
+        )
         self.registry = new_registry()
         self.registry.register(RunCounts(runs.count_states))
-        self._reconciler = Reconciler(
-            Progress(self._database, self._bell, RunMetrics(self.registry)),
+        self._reconciler = RunReconciler(
+            RunTransitions(self._database, self._notifier, RunMetrics(self.registry)),
             self._launcher,
-            self._bell,
+            self._notifier,
             limits=Limits(
                 slots=settings.slots, first_pause=settings.retry_seconds, longest_pause=settings.retry_limit_seconds
             ),
-            patience=Patience(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
-            accepted=self._complete_spec,
+            timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
+            on_accepted=self._complete_spec,
         )
         self._orchestrator = OrchestratorServicer(
             settings,
@@ -87,24 +90,24 @@ class Application:
             runs=runs,
             models=Models(self._database),
             launcher=self._launcher,
-            bell=self._bell,
+            notifier=self._notifier,
             spool=spool_folder(settings.home),
         )
         self._dataset_servicer = DatasetServicer(
             settings, self._store, datasets, self._launcher, spool_folder(settings.home)
         )
         self._study_servicer = StudyServicer(
-            self._store, studies=studies, datasets=datasets, launcher=self._launcher, bell=self._bell
+            self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )
-        work = Work(
-            progress,
+        actions = MemberActions(
+            study_transitions,
             datasets=datasets,
             runs=runs,
             store=self._store,
             launcher=self._launcher,
             seconds=settings.evaluate_seconds,
         )
-        self._studies = StudyLoop(progress, studies, work, self._bell, slots=settings.slots)
+        self._studies = StudyReconciler(study_transitions, studies, actions, self._notifier, slots=settings.slots)
 
     def add(self, server: grpc.Server) -> list[str]:
         """Register the servicers; return their full names."""
@@ -118,7 +121,7 @@ class Application:
         ]
 
     def start(self, address: str) -> None:
-        """Begin to work, once the server answers at `address` (host:port)."""
+        """Start everything, once the server answers at `address` (host:port)."""
         self._orchestrator.address = address
         self._launcher.start()
         self._reconciler.start()
@@ -126,25 +129,25 @@ class Application:
         tell_clients(self._settings.home, address)
 
     def drain(self) -> None:
-        """Let go of runs and watchers; other calls may still finish."""
-        self._bell.close()
+        """Detach from runs and end watching clients; other calls may still finish."""
+        self._notifier.close()
         self._studies.stop()
         try:
             self._reconciler.stop()
         except CellsparseError as error:
-            _LOG.warning("the runs could not be told of the end: %s", error.message)
+            _LOG.warning("the shutdown could not be recorded in the runs: %s", error.message)
 
     def stop(self) -> None:
-        """End what was started here."""
+        """Stop the launcher and close the database."""
         self._launcher.stop()
         self._database.close()
 
-    def _complete_spec(self, attempt: Attempt, versions: dict[str, str]) -> None:
+    def _complete_spec(self, attempt: RunAttempt, versions: dict[str, str]) -> None:
         try:
             manifest = read_manifest(self._store, attempt.dataset_id)
             write_spec(self._store, attempt.run_id, attempt.settings, manifest, versions)
         except CellsparseError as error:
-            # The attempt is worth more than the list of versions; the trainer writes them into the model, too.
+            # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
 
 
@@ -154,10 +157,10 @@ def _launcher(settings: OrchestratorSettings) -> Launcher:
     given = static_launcher(settings.trainers, settings.sparsifier)
     if settings.launcher == "static":
         return given
-    # Only here: the client of the Kubernetes API takes long to import, and a laptop has no use for it.
+    # Imported only here: the Kubernetes client takes long to import, and a laptop does not need it.
     from cellsparse_orchestrator.launchers.kubernetes.cluster import connect
     from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
     from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
 
-    assert settings.cluster_file is not None  # the settings see to it
+    assert settings.cluster_file is not None  # the settings check this
     return KubernetesLauncher(read_settings(settings.cluster_file), connect(str(settings.kubeconfig or "")), given)

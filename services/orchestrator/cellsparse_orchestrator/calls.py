@@ -1,12 +1,12 @@
-"""Passes a client's call on to another service: its deadline and cancellation included."""
+"""Calls to other services, some on behalf of a client whose deadline and cancellation they pass on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from grpc_status import rpc_status
 
-from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error
+from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.rpc.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -22,18 +22,18 @@ def call_service(
     at_most: float,
     call: Callable[[grpc.Channel, float], Any],
 ) -> Any:
-    """Make a unary call to a service and return its answer.
+    """Make a unary call to a service on behalf of a client, and return its answer.
 
     Args:
         launcher: Knows where services are.
         name: The service.
         context: The client's call.
         at_most: Longest time, seconds; the client's own deadline may be shorter.
-        call: Begins the call on a channel with a timeout (seconds) and returns its future.
+        call: Starts the call on a channel with a timeout (seconds) and returns its future.
 
     Raises:
-        Unavailable: The service is away, or went away; within a few seconds.
-        CellsparseError: What the service answered.
+        Unavailable: The service is away or went away; found within a few seconds.
+        CellsparseError: The service refused the call.
     """
     address = find_address(launcher, name)
     try:
@@ -52,14 +52,36 @@ def stream_service(
     at_most: float,
     call: Callable[[grpc.Channel, float], Any],
 ) -> Iterator[Any]:
-    """Make a call with a stream of answers to a service and yield them (see `call_service`)."""
+    """Make a call with a stream of answers on behalf of a client, and yield the answers (see `call_service`)."""
+
+    def begin(channel: grpc.Channel) -> Any:
+        stream = call(channel, time_left(context, at_most))
+        _pass_cancellation(context, stream)
+        return stream
+
+    with open_stream(launcher, name, begin) as answers:
+        yield from answers
+
+
+@contextmanager
+def open_stream(launcher: Launcher, name: str, begin: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
+    """Give the stream of answers of a call to a service; it is cancelled at the end of the `with` block.
+
+    Args:
+        launcher: Knows where services are.
+        name: The service.
+        begin: Starts the call on a channel and returns its stream.
+
+    Raises:
+        Unavailable: The service is away or went away; found within a few seconds.
+        CellsparseError: The service refused the call.
+    """
     address = find_address(launcher, name)
     try:
         with open_channel(address) as channel:
-            stream = call(channel, time_left(context, at_most))
-            _pass_cancellation(context, stream)
+            stream = begin(channel)
             try:
-                yield from stream
+                yield stream
             finally:
                 stream.cancel()
     except grpc.RpcError as error:
@@ -67,10 +89,10 @@ def stream_service(
 
 
 def find_address(launcher: Launcher, name: str) -> str:
-    """Return where a service answers.
+    """Return the address of a service that answers.
 
     Raises:
-        Unavailable: It is not configured, not installed, being restarted, or has not answered lately.
+        Unavailable: It is not configured or installed, is being restarted, or does not answer.
     """
     service = launcher.service(name)
     if service is None:
@@ -78,7 +100,7 @@ def find_address(launcher: Launcher, name: str) -> str:
     if not service.address:
         raise Unavailable(f"The {name} service is not running now: {service.message}")
     if not service.healthy:
-        # One slow answer on a busy machine is no reason to refuse a call: ask again.
+        # One slow answer on a busy machine is no reason to refuse a call: check again.
         health = probe(name, service.address, _PROBE_SECONDS)
         if not health.healthy:
             raise Unavailable(f"The {name} service does not answer now: {health.message}")
@@ -86,7 +108,7 @@ def find_address(launcher: Launcher, name: str) -> str:
 
 
 def _pass_cancellation(context: grpc.ServicerContext, call: Any) -> None:
-    # Registering fails if the client is gone already: then nobody would ever cancel.
+    # Registering fails if the client is gone already, and then nothing would ever cancel the call.
     if not context.add_callback(call.cancel):
         call.cancel()
 
@@ -95,14 +117,6 @@ def _explain(error: Exception, name: str, address: str) -> CellsparseError:
     if not isinstance(error, grpc.RpcError):
         return Unavailable(f"The call to the {name} service was cancelled.")
     found = from_rpc_error(error)
-    if type(found) is Unavailable and not _answered(error):
+    if type(found) is Unavailable and not was_answered(error):
         return Unavailable(f"The {name} service at {address} went away or does not answer; try again in a few seconds.")
     return found
-
-
-def _answered(error: grpc.RpcError) -> bool:
-    """Whether a service wrote this status, rather than the transport."""
-    try:
-        return isinstance(error, grpc.Call) and rpc_status.from_call(error) is not None
-    except (ValueError, NotImplementedError):
-        return False

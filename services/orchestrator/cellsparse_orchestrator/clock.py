@@ -1,4 +1,4 @@
-"""Times, ids and their protos."""
+"""Current time, fresh ids and timestamp protos."""
 
 import secrets
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def now() -> datetime:
-    """Return the time, UTC."""
+    """Return the current time, UTC."""
     return datetime.now(UTC)
 
 
@@ -24,5 +24,5 @@ def timestamp(time: datetime) -> Timestamp:
 
 
 def optional_timestamp(time: datetime | None) -> Timestamp | None:
-    """Return a time as a proto, None for none."""
+    """Return a time as a proto; None for None."""
     return None if time is None else timestamp(time)

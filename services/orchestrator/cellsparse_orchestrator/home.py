@@ -1,4 +1,4 @@
-"""The orchestrator's home folder: one orchestrator at a time, and a file that tells clients where it is."""
+"""The home folder: a lock for one orchestrator at a time, and a file with the orchestrator's address for clients."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from cellsparse_common.files import disk_errors, replace_file
 
 @contextmanager
 def own_home(home: Path) -> Iterator[None]:
-    """Hold the home folder's lock; it is free again when the process ends, however it ends.
+    """Hold the home folder's lock; it is released when the process ends, however it ends.
 
     Raises:
         FailedPrecondition: Another orchestrator holds it.
@@ -30,7 +30,7 @@ def own_home(home: Path) -> Iterator[None]:
             raise FailedPrecondition(
                 f"Another orchestrator uses {home}; stop it, or give this one another CELLSPARSE_HOME."
             ) from error
-        # What an upload left when its orchestrator was killed.
+        # Left-overs of uploads to an orchestrator that was killed.
         shutil.rmtree(spool_folder(home), ignore_errors=True)
         try:
             yield
@@ -39,12 +39,12 @@ def own_home(home: Path) -> Iterator[None]:
 
 
 def record_file(home: Path) -> Path:
-    """Return the file that tells clients where the orchestrator answers."""
+    """Return the file with the orchestrator's address for clients."""
     return home / "orchestrator.json"
 
 
 def spool_folder(home: Path) -> Path:
-    """Return the folder for uploads that are not complete yet."""
+    """Return the folder for incomplete uploads."""
     return home / "uploads"
 
 

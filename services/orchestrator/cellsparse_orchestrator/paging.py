@@ -1,4 +1,4 @@
-"""Page tokens: where the next page of a list begins, opaque to clients."""
+"""Page tokens: opaque positions in a list at which its next page begins."""
 
 import base64
 import binascii
@@ -10,20 +10,20 @@ DEFAULT_SIZE = 50
 
 
 def page_size(page: common_pb2.PageRequest) -> int:
-    """Return the entries that a page may hold, 1 to 1000."""
+    """Return how many entries a page may hold, 1 to 1000."""
     return page.page_size or DEFAULT_SIZE
 
 
 def encode_token(kind: str, position: int) -> str:
-    """Return the token of the page that continues after `position` in the list called `kind`."""
+    """Return the token of the page after `position` in the list called `kind`."""
     return base64.urlsafe_b64encode(f"{kind}:{position}".encode()).decode()
 
 
 def decode_token(kind: str, token: str) -> int | None:
-    """Return the position a token stands for, None for the first page.
+    """Return a token's position; None for the first page.
 
     Raises:
-        InvalidArgument: The token is not one that the list called `kind` gave.
+        InvalidArgument: The list called `kind` did not give this token.
     """
     if not token:
         return None

@@ -1,4 +1,4 @@
-"""The states of a run: which there are, which change is legal, and how long a failed one waits."""
+"""The states of a run, the legal changes between them, and the pause before a retry."""
 
 from typing import cast
 
@@ -14,7 +14,7 @@ CANCELLED = common_pb2.RUN_STATE_CANCELLED
 
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 ACTIVE = frozenset({STARTING, RUNNING, RETRYING})
-"""States that hold one of the places to train in; a retrying run keeps its place."""
+"""States that hold a slot; a retrying run keeps its slot."""
 
 _NEXT: dict[int, frozenset[int]] = {
     QUEUED: frozenset({STARTING, CANCELLED, FAILED}),
@@ -31,7 +31,7 @@ RETRIED = frozenset(
         common_pb2.FAILURE_REASON_INTERNAL,
     }
 )
-"""Reasons that another attempt may overcome; all others need a person."""
+"""Reasons that another attempt may overcome; all others need a person's help."""
 
 _STATE_PREFIX = "RUN_STATE_"
 _REASON_PREFIX = "FAILURE_REASON_"
@@ -54,7 +54,7 @@ def state_number(name: str) -> "common_pb2.RunState":
 
 
 def reason_name(reason: int) -> str:
-    """Return a failure reason's name without its prefix, "" for none."""
+    """Return a failure reason's name without its prefix; "" for none."""
     name = common_pb2.FailureReason.Name(common_pb2.FailureReason.ValueType(reason)).removeprefix(_REASON_PREFIX)
     return "" if name == "UNSPECIFIED" else name
 
@@ -65,5 +65,5 @@ def reason_number(name: str) -> "common_pb2.FailureReason":
 
 
 def pause_before(failures: int, first: float, limit: float) -> float:
-    """Return the seconds to wait after the given number of failures: first, twice that, four times, up to a limit."""
+    """Return the pause after a number of failures, seconds: `first`, doubled for every further one, up to `limit`."""
     return min(limit, first * 2.0 ** min(max(failures - 1, 0), 30))

@@ -1,5 +1,6 @@
-"""The orchestrator's settings, all from the environment (prefix CELLSPARSE_)."""
+"""The orchestrator's settings, from environment variables with the prefix CELLSPARSE_."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,34 +12,40 @@ from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 DEFAULT_PORT = 50050
 DEFAULT_HOME = Path("~/.cellsparse")
 CLUSTER_LOST_SECONDS = 30.0
+TRAINER_GROUP = "cellsparse.trainers"
+"""Entry-point group in which trainer packages name themselves (see `cellsparse_trainer.contract`)."""
 NamedText = Annotated[dict[str, str], NoDecode]
+
+
+def installed_trainers() -> dict[str, str]:
+    """Return the Python modules of the installed trainers by backend, in alphabetical order; none is imported."""
+    found = importlib.metadata.entry_points(group=TRAINER_GROUP)
+    return {entry.name: entry.module for entry in sorted(found, key=lambda entry: entry.name)}
 
 
 class OrchestratorSettings(ServerSettings):
     """Where state is kept, how services are found, and how many runs train at once."""
 
     port: int = DEFAULT_PORT
-    """TCP port; 0 lets the system choose."""
+    """TCP port; 0 lets the system choose one."""
     workers: int = Field(default=128, ge=4, le=1024)
-    """Threads that answer calls; every client that watches a run holds one."""
+    """Threads that answer calls; every client that watches a run occupies one."""
     home: Path = DEFAULT_HOME
-    """Folder of database, logs, process records and (unless `store_url` is given) the object store."""
+    """Folder of the database, logs, process records and, unless `store_url` is given, the object store."""
     store_url: str = ""
-    """The object store; empty: the folder `store` in `home`."""
+    """URL of the object store; empty for the folder `store` in `home`."""
     database_url: SecretStr = SecretStr("")
-    """SQLAlchemy URL, postgresql+psycopg://user:password@host/database; empty: the SQLite file `cellsparse.db` in
-    `home`. Never logged: it may hold a password. A pooler in between must keep sessions apart: one orchestrator at a
-    time holds the database by a lock of its session."""
+    """SQLAlchemy URL, postgresql+psycopg://user:password@host/database; empty for the SQLite file `cellsparse.db` in
+    `home`. It is never logged, because it may hold a password. A connection pooler in between must keep sessions apart,
+    because the orchestrator owns the database through a lock of its session."""
     database_seconds: float = Field(default=30.0, ge=0.0, le=3600.0)
-    """At start: how long to wait for a PostgreSQL server that does not answer yet, and for an orchestrator before this
-    one to let go of its database."""
+    """Longest wait at start, seconds: for a PostgreSQL server that does not answer yet, and for the previous
+    orchestrator to give up the database."""
     launcher: Literal["local", "static", "kubernetes"] = "local"
     """`local` starts the other services as child processes, `static` uses the given addresses, `kubernetes` makes a Job
     for every attempt and uses the given addresses for all that is not training."""
-    trainer_modules: NamedText = Field(
-        default={"cellpose": "cellsparse_cellpose", "stardist": "cellsparse_stardist", "unet": "cellsparse_unet"}
-    )
-    """`local`: Python module by backend, as "name=module,name=module"."""
+    trainer_modules: NamedText = Field(default_factory=installed_trainers)
+    """`local`: Python module by backend, as "name=module,name=module"; not set: the installed trainers."""
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
     trainers: NamedText = Field(default={})
@@ -46,33 +53,33 @@ class OrchestratorSettings(ServerSettings):
     sparsifier: str = ""
     """`static` and `kubernetes`: host:port of the sparsifier."""
     cluster_file: Path | None = None
-    """`kubernetes`: YAML file that says where and how Jobs are made; needed there."""
+    """`kubernetes`: YAML file that describes where and how Jobs are made; required."""
     kubeconfig: Path | None = None
-    """`kubernetes`: how to reach the cluster from outside; not set: as the pod's own service account."""
+    """`kubernetes`: kubeconfig file for access from outside the cluster; not set for the pod's service account."""
     slots: int = Field(default=1, ge=1, le=10_000)
     """Runs that train at the same time."""
     retry_seconds: float = Field(default=1.0, ge=0.0, le=3600.0)
-    """Pause before the second attempt; it doubles with every further one, up to `retry_limit_seconds`."""
+    """Pause before the second attempt, seconds; doubled for every further one, up to `retry_limit_seconds`."""
     retry_limit_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
-    """Longest pause between attempts."""
+    """Longest pause between attempts, seconds."""
     start_seconds: float = Field(default=120.0, gt=0.0, le=3600.0)
-    """How long an attempt waits for its trainer to come up and accept it."""
+    """How long an attempt waits for its trainer to come up and accept it, seconds."""
     lost_seconds: float = Field(default=3.0, gt=0.0, le=3600.0)
-    """How long a broken event stream may stay broken before the attempt counts as lost; 30 with `kubernetes`, unless
-    given: a cluster's network breaks for longer, and says only after a while why a pod ended."""
+    """How long an event stream may stay broken before the attempt counts as lost, seconds. The default is 30 with
+    `kubernetes`, because a cluster's network breaks for longer and reports late why a pod ended."""
     stop_seconds: float = Field(default=30.0, gt=0.0, le=3600.0)
-    """How long a trainer may take to end an attempt that is being cancelled."""
+    """How long a trainer may take to end an attempt that is being cancelled, seconds."""
     upload_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
-    """Longest time of an upload without a shorter deadline of its own."""
+    """Longest time of an upload, seconds; a client's deadline may be shorter."""
     predict_seconds: float = Field(default=300.0, gt=0.0, le=86_400.0)
-    """Longest time of a Predict call without a shorter deadline of its own."""
+    """Longest time of a Predict call, seconds; a client's deadline may be shorter."""
     evaluate_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
-    """Longest time of an Evaluate or CreateSparseDataset call without a shorter deadline of its own."""
+    """Longest time of an Evaluate or CreateSparseDataset call, seconds; a client's deadline may be shorter."""
     export_seconds: float = Field(default=1800.0, gt=0.0, le=86_400.0)
-    """Longest time of an Export call, download included, without a shorter deadline of its own."""
+    """Longest time of an Export call with its download, seconds; a client's deadline may be shorter."""
 
     import_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
-    """Longest time for checking and publishing an uploaded model."""
+    """Longest time to check and publish an uploaded model, seconds."""
     max_model_mib: int = Field(default=1024, ge=1, le=65_536)
     """Largest model file of an import, MiB."""
 

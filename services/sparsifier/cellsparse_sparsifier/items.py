@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellsparse_common.datasets import label_shape, put_blob, read_image, read_labels
+from cellsparse_common.dataset_items import label_shape
+from cellsparse_common.datasets import put_blob, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.storage import ObjectStore

@@ -1,11 +1,20 @@
-"""What a framework brings: the seam between `cellsparse_trainer` and the three backend packages.
+"""What a backend brings: the seam between `cellsparse_trainer` and the packages that train one kind of model.
 
-A backend package has a module `backend` that offers the functions of `Backend`; the worker process imports it by name.
+A backend is a package that exports one `BackendSpec` as `BACKEND`, and names itself in the entry-point group
+`GROUP`. It has two parts:
+
+- `LightBackend` turns settings into a configuration. The server uses it, so it loads no framework.
+- `Backend` trains, predicts, exports and imports. Only child processes load it, because it loads the framework.
+
+`docs/adding-a-backend.md` walks through a new one.
 """
 
+import importlib
+import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +24,23 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
+from cellsparse_trainer.processes.launch import NodeCommand
+
+GROUP = "cellsparse.trainers"
+"""Entry-point group: names are those of the backends, values are "package:BACKEND"."""
 
 Labels = npt.NDArray[np.int32]
 """Label image, axes YX or ZYX: -1 not labelled (true labels only), 0 background, n > 0 cell n."""
 
 CONFIG_FILE = "config.json"
-"""What `Model.export` calls the file with its settings, a JSON object."""
+"""File in which `Model.export` writes the model's settings, a JSON object."""
 
 Exporter = Callable[[Path, Path, Mapping[str, Any]], None]
 """Writes a model for other tools: from the folder that `Model.export` wrote, into an empty folder, given its card."""
 
 
 class Config(Protocol):
-    """A backend's resolved settings."""
+    """A backend's resolved settings, a frozen dataclass."""
 
     @property
     def plan(self) -> Plan:
@@ -35,6 +48,48 @@ class Config(Protocol):
 
     def to_json(self) -> str:
         """Return all settings as a JSON object."""
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: A setting is missing, unknown or outside its range.
+        """
+
+
+C = TypeVar("C", bound=Config)
+C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
+
+
+class LightBackend(Protocol[C]):
+    """The part of a backend that loads no framework: its settings."""
+
+    @property
+    def Config(self) -> type[C]:  # noqa: N802 - it is a class
+        """The class of the resolved settings."""
+
+    def resolve(self, settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> C:
+        """Return the configuration of a preset and given settings for a number of training items.
+
+        With `stacks` the items have axes ZYX. The config's plan then has a `crop_depth`, or None where the backend
+        trains on single planes: it gets these as samples of axes YX, and `items` is their number.
+
+        Raises:
+            ValueError: A combination of settings is not allowed.
+        """
+
+    def adopt(self, config: C, settings: trainer_pb2.TrainingSettings, text: str) -> C:
+        """Return the configuration with the network of the model that training starts from.
+
+        Args:
+            config: The result of `resolve`.
+            settings: What `config` was resolved from. A setting that is given and contradicts the model is refused.
+            text: The model's `CONFIG_FILE`.
+
+        Raises:
+            ValueError: A setting contradicts the model, or the text is no configuration.
+        """
 
 
 class Model(Protocol):
@@ -86,12 +141,16 @@ class Training(Protocol):
         """Return the current weights as a model, for validation and export; it may share them."""
 
 
-class Backend(Protocol):
-    """The functions of a backend module."""
+class Backend(Protocol[C_contra]):
+    """The part of a backend that loads its framework: the functions of a module."""
 
-    NAME: str
-    EXPORTS: Mapping[str, Exporter]
-    """What files a model can be written as: exporters by short name, such as "native" (see `ExportFormat`)."""
+    @property
+    def EXPORTS(self) -> Mapping[str, Exporter]:  # noqa: N802 - a constant
+        """What files a model can be written as: exporters by short name, such as "native" (see `ExportFormat`)."""
+
+    @property
+    def STOCK_PERCENTILES(self) -> tuple[float, float]:  # noqa: N802 - a constant
+        """Percentiles of the image that the stock tool maps to 0 and 1 by default."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that matter, by name."""
@@ -99,40 +158,18 @@ class Backend(Protocol):
     def devices(self) -> list[str]:
         """Return the devices found, such as "cpu" or "cuda:0 NVIDIA A100"."""
 
-    def resolve(self, settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Any:
-        """Return the `Config` of a preset and given settings for a number of training items.
-
-        With `stacks` the items have axes ZYX. The config's plan then has a `crop_depth`, or None where the backend
-        trains on single planes: it is given these as samples of axes YX, and asked again with their number.
-
-        Raises:
-            ValueError: A combination of settings is not allowed.
-        """
-
-    def adopt(self, config: Any, settings: trainer_pb2.TrainingSettings, text: str) -> Any:
-        """Return the `Config` with the network of a model that training starts from.
-
-        Args:
-            config: What `resolve` made.
-            settings: What it was made of; what they give and the model cannot have is refused.
-            text: The model's `CONFIG_FILE`.
-
-        Raises:
-            ValueError: A setting contradicts the model.
-        """
-
     def create(
-        self, config: Any, train: Sequence[Sample], device: str, start: Path | None = None, ranks: Ranks = ALONE
+        self, config: C_contra, train: Sequence[Sample], device: str, start: Path | None = None, ranks: Ranks = ALONE
     ) -> Training:
         """Build network, optimizer and sampler.
 
         Args:
-            config: All settings, fitted to the start by `adopt`.
+            config: All settings, fitted to the initial model by `LightBackend.adopt`.
             train: Training items.
             device: "auto", "cpu" or "cuda".
             start: Folder that `Model.export` wrote, whose weights and thresholds to begin with; None: fresh weights.
-            ranks: This process' place among those that train one model together: they take equal steps with the loss
-                and the gradient of all their crops together, so that their weights stay equal.
+            ranks: This process among those that train one model together. They take equal steps with the loss and the
+                gradient of all their crops together, so that their weights stay equal.
 
         Raises:
             InvalidArgument: The data cannot be trained on, or the device is missing.
@@ -140,9 +177,6 @@ class Backend(Protocol):
 
     def open_model(self, folder: Path, device: str) -> Model:
         """Open what `Model.export` wrote."""
-
-    STOCK_PERCENTILES: tuple[float, float]
-    """Percentiles of the image that the stock tool makes 0 and 1 unless told otherwise."""
 
     def import_model(
         self, source: Path, target: Path, settings: trainer_pb2.ImportSettings, record: Mapping[str, Any] | None
@@ -152,7 +186,7 @@ class Backend(Protocol):
         Args:
             source: A file, or the folder of an unpacked zip; nothing in it is trusted.
             target: An empty folder.
-            settings: What the person said of it.
+            settings: The user's description of the model.
             record: The `CONFIG_FILE` that our own export put beside it; None: it has none.
 
         Raises:
@@ -160,3 +194,39 @@ class Backend(Protocol):
             ValueError: A value in its files is outside its range.
             RuntimeError: A file cannot be read.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSpec(Generic[C]):
+    """All that the trainer needs to know about a backend; the package's `__init__` exports it as `BACKEND`."""
+
+    name: str
+    """The backend's name: that of its field in `TrainingSettings`."""
+    package: str
+    """Import name of the package, `__name__` in its `__init__`; child processes find the spec by it."""
+    default_port: int
+    """Port that the service listens on unless CELLSPARSE_PORT is set."""
+    node_command: NodeCommand
+    """How the processes of a training that needs several are started on a node (see `launch`)."""
+    light: Callable[[], LightBackend[C]]
+    """Imports and returns the part without a framework."""
+    framework: Callable[[], Backend[C]]
+    """Imports and returns the part with the framework; called in child processes only."""
+    preload: str
+    """Import name of the module that `framework` returns: a fork server loads it before it forks."""
+
+
+def find_backend(package: str) -> BackendSpec[Config]:
+    """Return the spec that a package exports.
+
+    Raises:
+        ImportError: There is no such package.
+        AttributeError: It is no backend's.
+    """
+    return cast("BackendSpec[Config]", importlib.import_module(package).BACKEND)
+
+
+def installed_backends() -> dict[str, BackendSpec[Config]]:
+    """Return all installed backends by name, in alphabetical order."""
+    found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
+    return {entry.name: cast("BackendSpec[Config]", entry.load()) for entry in found}

@@ -1,4 +1,4 @@
-"""Starts a trainer: what the three backends' `__main__` call."""
+"""Starts a trainer service: the `__main__` of every backend calls `run_trainer`."""
 
 import fcntl
 import os
@@ -16,39 +16,32 @@ from cellsparse_common.rpc.server import serve
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.config.settings import TrainerSettings
+from cellsparse_trainer.contract import BackendSpec, C
 from cellsparse_trainer.processes import environment
-from cellsparse_trainer.processes.attempts import Launcher
 from cellsparse_trainer.processes.metrics import TrainingMetrics
 from cellsparse_trainer.service import TrainerServicer
 
 
-def run_trainer(*, backend: str, module: str, default_port: int, launcher: Launcher) -> None:
-    """Serve one backend until SIGTERM, then exit.
-
-    Args:
-        backend: The name of the backend's field in `TrainingSettings`.
-        module: Import name of the backend module; loaded in child processes only.
-        default_port: Port to listen on unless CELLSPARSE_PORT says otherwise.
-        launcher: Starts the processes of a training that needs more than one.
-    """
+def run_trainer(spec: BackendSpec[C]) -> None:
+    """Serve one backend until SIGTERM, then exit."""
     try:
         settings = load(TrainerSettings)
         if "port" not in settings.model_fields_set:
-            settings = settings.model_copy(update={"port": default_port})
-        configure_logging(f"trainer-{backend}", settings.log_level)
+            settings = settings.model_copy(update={"port": spec.default_port})
+        configure_logging(f"trainer-{spec.name}", settings.log_level)
         environment.prepare(os.environ)
-        work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{backend}-"))
-        lock = _own(work_dir)
+        work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{spec.name}-"))
+        lock = _lock(work_dir)
         registry = new_registry()
         metrics = TrainingMetrics(registry)
-        servicer = TrainerServicer(backend, module, settings, open_store(settings), work_dir, metrics, launcher)
+        servicer = TrainerServicer(spec, settings, open_store(settings), work_dir, metrics)
 
         def add(server: object) -> list[str]:
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
             return [trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name]
 
         code = serve(
-            name=f"trainer-{backend}",
+            name=f"trainer-{spec.name}",
             settings=settings,
             add=add,
             drain=servicer.drain,
@@ -64,7 +57,7 @@ def run_trainer(*, backend: str, module: str, default_port: int, launcher: Launc
     sys.exit(code)
 
 
-def _own(folder: Path) -> IO[str]:
+def _lock(folder: Path) -> IO[str]:
     """Lock a work folder: two trainers in one would end each other's attempts.
 
     Raises:

@@ -1,6 +1,5 @@
 """The trainer's servicer: one contract for all backends."""
 
-import importlib
 import importlib.metadata
 import re
 import shutil
@@ -9,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
 import grpc
 
@@ -20,51 +19,52 @@ from cellsparse_common.scoring.matching import DEFAULT_IOUS, Counts, scores
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.config.settings import TrainerSettings
-from cellsparse_trainer.data.samples import trainable_items
-from cellsparse_trainer.data.stacks import find_axes, resolve
+from cellsparse_trainer.contract import BackendSpec, C
 from cellsparse_trainer.models.exports import build_export, format_name, read_messages
 from cellsparse_trainer.models.imports import publish_upload
-from cellsparse_trainer.models.inference import InferenceProcess, Place, evaluate_item, predict_file
+from cellsparse_trainer.models.inference import InferenceContext, InferenceProcess, evaluate_item, predict_file
 from cellsparse_trainer.models.store import read_card
-from cellsparse_trainer.processes.attempts import Attempts, Launcher
-from cellsparse_trainer.processes.launch import one_per_rank
+from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
 from cellsparse_trainer.processes.metrics import TrainingMetrics
-from cellsparse_trainer.training.initial_model import follow_start
+from cellsparse_trainer.training.resolution import Resolution
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _EVALUATE_SECONDS = 86400.0
 
 
-class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
-    """Answers for one backend; frameworks are loaded in child processes only."""
+class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
+    """Serves one backend; frameworks are loaded in child processes only.
+
+    Args:
+        spec: The backend.
+        settings: Time limits and sizes.
+        store: Holds datasets and models.
+        work_dir: Folder of this server alone.
+        metrics: Counts what attempts report.
+    """
 
     def __init__(
         self,
-        backend: str,
-        module: str,
+        spec: BackendSpec[C],
         settings: TrainerSettings,
         store: ObjectStore,
         work_dir: Path,
         metrics: TrainingMetrics,
-        launcher: Launcher = one_per_rank,
     ) -> None:
-        self._backend = backend
+        self._backend = spec.name
         self._settings = settings
         self._store = store
-        # `config` needs no framework, so ranges are checked here, before a process is started.
-        self._config: Any = importlib.import_module(module.rpartition(".")[0] + ".config")
-        self._start: Any = importlib.import_module(module.rpartition(".")[0] + ".initial_model")
-        self._attempts = Attempts(
-            module,
-            work_dir / "attempts",
-            store,
-            settings.stop_seconds,
-            metrics,
-            settings.warm_seconds,
-            launcher=launcher,
-            start_seconds=settings.start_seconds,
+        self._resolve = Resolution(spec.light(), store)
+        how = AttemptSettings(
+            package=spec.package,
+            preload=spec.preload,
+            stop_seconds=settings.stop_seconds,
+            warm_seconds=settings.warm_seconds,
+            node_command=spec.node_command,
+            rendezvous_seconds=settings.rendezvous_seconds,
         )
-        self._place = Place(module=module, cache=work_dir / "models", device="auto")
+        self._attempts = Attempts(how, work_dir / "attempts", store, metrics)
+        self._context = InferenceContext(package=spec.package, cache=work_dir / "models", device="auto")
         self._inference = InferenceProcess(settings.idle_seconds)
         self._exports, self._imports = work_dir / "exports", work_dir / "imports"
         for folder in (self._exports, self._imports):
@@ -72,13 +72,13 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             folder.mkdir(parents=True)
         self._instance_id = uuid.uuid4().hex
         self._devices = _devices()
-        self._versions = _versions(module)
+        self._versions = _versions(spec.package)
         self._draining = False
 
     def Describe(
         self, request: trainer_pb2.DescribeRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.DescribeResponse:
-        """Say what this trainer is."""
+        """Return the backend, its versions and devices."""
         return trainer_pb2.DescribeResponse(
             backend=self._backend,
             versions=self._versions,
@@ -90,14 +90,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     def StartTraining(
         self, request: trainer_pb2.StartTrainingRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.StartTrainingResponse:
-        """Check the request and start the attempt."""
+        """Check the request, resolve its settings, and start the attempt."""
         named = request.settings.WhichOneof("backend")
         if named != self._backend:
             raise InvalidArgument(f"The settings are for {named}; this trainer is {self._backend}.", "settings.backend")
-        manifest = read_manifest(self._store, request.dataset_id)
-        config = resolve(self._config, request.settings, len(trainable_items(manifest)), find_axes(manifest))
-        config = follow_start(config, request.settings, self._store, self._start.adopt)
-        return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request, config.plan))
+        if self._attempts.knows(request):
+            return trainer_pb2.StartTrainingResponse(started=False)
+        config, inputs = self._resolve(request)
+        return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request, inputs, config.plan))
 
     def WatchTraining(
         self, request: trainer_pb2.WatchTrainingRequest, context: grpc.ServicerContext
@@ -120,7 +120,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         read_card(self._store, request.model_id)
         seconds = time_left(context, self._settings.predict_seconds)
         answer = self._inference.call(
-            predict_file, self._place, request.SerializeToString(), self._settings.max_pixels, seconds=seconds
+            predict_file, self._context, request.SerializeToString(), self._settings.max_pixels, seconds=seconds
         )
         return trainer_pb2.PredictResponse.FromString(answer)
 
@@ -138,7 +138,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         for done, item in enumerate(items, start=1):
             seconds = min(time_left(context, _EVALUATE_SECONDS), self._settings.predict_seconds)
             counts, sparse = self._inference.call(
-                evaluate_item, self._place, request.model_id, item.SerializeToString(), ious, seconds=seconds
+                evaluate_item, self._context, request.model_id, item.SerializeToString(), ious, seconds=seconds
             )
             total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
             report.items.add(item=item.name, scores=[scores(count).to_message() for count in counts])
@@ -158,7 +158,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         name = format_name(request.format)
         with tempfile.TemporaryDirectory(dir=self._exports) as folder:
             path = self._inference.call(
-                build_export, self._place, request.model_id, name, Path(folder), seconds=seconds, what="export"
+                build_export, self._context, request.model_id, name, Path(folder), seconds=seconds, what="export"
             )
             for message in read_messages(path):
                 if not context.is_active():
@@ -172,10 +172,16 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         named = request.settings.backend
         if named != self._backend:
             raise InvalidArgument(f"The file is for {named}; this trainer is {self._backend}.", "settings.backend")
+        for field, _ in request.settings.ListFields():
+            if field.message_type is not None and field.name != named:
+                raise InvalidArgument(
+                    f"{field.name} holds settings of {field.name} models, but the file is for {named}; leave it out.",
+                    f"settings.{field.name}",
+                )
         seconds = time_left(context, self._settings.import_seconds)
         with tempfile.TemporaryDirectory(dir=self._imports) as folder:
             self._inference.call(
-                publish_upload, self._place, request.SerializeToString(), Path(folder), seconds=seconds, what="import"
+                publish_upload, self._context, request.SerializeToString(), Path(folder), seconds=seconds, what="import"
             )
         return trainer_pb2.PublishModelResponse()
 
@@ -202,11 +208,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         return items
 
 
-def _versions(module: str) -> dict[str, str]:
-    """Return the versions of numpy and of what the backend's package asks for, without loading any of it."""
-    distribution = module.partition(".")[0].replace("_", "-")
+def _versions(package: str) -> dict[str, str]:
+    """Return the versions of numpy and of the requirements of the backend's distribution, without loading any."""
     try:
-        required = importlib.metadata.requires(distribution) or []
+        required = importlib.metadata.requires(package.replace("_", "-")) or []
     except importlib.metadata.PackageNotFoundError:
         required = []
     names = sorted({"numpy", *(_PACKAGE.match(entry).group() for entry in required)})  # type: ignore[union-attr]

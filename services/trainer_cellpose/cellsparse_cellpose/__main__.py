@@ -1,12 +1,12 @@
-"""Serves `TrainerService` for Cellpose."""
+"""Serves this package's backend."""
 
+from cellsparse_cellpose import BACKEND
 from cellsparse_trainer.main import run_trainer
-from cellsparse_trainer.processes.launch import torchrun
 
 
 def main() -> None:
-    """Run until a signal ends it."""
-    run_trainer(backend="cellpose", module="cellsparse_cellpose.backend", default_port=50052, launcher=torchrun)
+    """Serve until SIGTERM."""
+    run_trainer(BACKEND)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def import_model(
     Args:
         source: The file, or the unpacked folder of an export.
         target: An empty folder.
-        settings: `diameter` replaces the file's.
+        settings: `cellpose.diameter` replaces the file's.
         record: `config.json` of an export; None: settings are the stock tool's.
 
     Raises:
@@ -48,7 +48,7 @@ def import_model(
         config, labels = Config.from_json(json.dumps(record["config"])), float(record["diameter"])
         if config.channels != channels:
             raise InvalidArgument(f"The file has {channels} channels; its record says {config.channels}.", "file")
-    diameter = settings.diameter if settings.HasField("diameter") else labels
+    diameter = settings.cellpose.diameter if settings.cellpose.HasField("diameter") else labels
     if not 0 < diameter < float("inf"):
         raise InvalidArgument(f"The file says that cells have a diameter of {diameter} pixels; give it.", "settings")
     network = build_network(config)

@@ -46,7 +46,7 @@ def import_model(
     Args:
         source: The unpacked folder, or one that holds it.
         target: An empty folder.
-        settings: `diameter` is not allowed.
+        settings: Not used; a StarDist model needs no more than its folder.
         record: `config.json` of an export; None: settings that the folder does not hold are defaults.
 
     Raises:
@@ -54,8 +54,6 @@ def import_model(
         ValueError: A setting is out of range, or weights have other shapes.
         OSError: The weights cannot be read.
     """
-    if settings.HasField("diameter"):
-        raise InvalidArgument("diameter is for Cellpose models; StarDist's do not scale images.", "settings.diameter")
     folder = _folder(source)
     config = _config(folder) if record is None else Config.from_json(json.dumps(record))
     thresholds = _thresholds(folder)

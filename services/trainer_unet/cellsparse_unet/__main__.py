@@ -1,12 +1,12 @@
-"""Starts the U-Net trainer service."""
+"""Serves this package's backend."""
 
 from cellsparse_trainer.main import run_trainer
-from cellsparse_trainer.processes.launch import torchrun
+from cellsparse_unet import BACKEND
 
 
 def main() -> None:
-    """Serves until told to stop."""
-    run_trainer(backend="unet", module="cellsparse_unet.backend", default_port=50054, launcher=torchrun)
+    """Serve until SIGTERM."""
+    run_trainer(BACKEND)
 
 
 if __name__ == "__main__":

@@ -30,15 +30,13 @@ def import_model(
     Args:
         source: The file, or the unpacked folder of an export.
         target: An empty folder.
-        settings: `diameter` is not allowed.
+        settings: Not used; a U-Net needs no more than its file.
         record: `config.json` of an export; None: thresholds are the defaults of this trainer.
 
     Raises:
         InvalidArgument: The file is no such state dict.
         ValueError: A setting is out of range.
     """
-    if settings.HasField("diameter"):
-        raise InvalidArgument("diameter is for Cellpose models; the U-Net does not scale images.", "settings.diameter")
     state = _read(_file(source))
     base = _base_channels(state)
     cut: Cut | None = None

@@ -1,9 +1,10 @@
+from support.cellsparse_fake import BACKEND
+
 from cellsparse_trainer.main import run_trainer
-from cellsparse_trainer.processes.launch import one_per_rank
 
 
 def main() -> None:
-    run_trainer(backend="unet", module="support.cellsparse_fake.backend", default_port=0, launcher=one_per_rank)
+    run_trainer(BACKEND)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,9 @@ import time
 
 import numpy as np
 from scipy import ndimage
-from support.cellsparse_fake.config import resolve
-from support.cellsparse_fake.initial_model import adopt
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.processes.failures import not_finite
-
-__all__ = ["adopt", "resolve"]
-NAME = "unet"
 
 
 def versions():

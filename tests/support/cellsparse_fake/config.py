@@ -14,6 +14,10 @@ class Config:
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        return cls(plan=Plan(**json.loads(text)["plan"]))
+
 
 def resolve(settings, items, stacks=False) -> Config:
     defaults = {

@@ -113,9 +113,9 @@ def until(found):
 def test_pods_are_placed_first_come_first_served(cluster):
     launcher, _ = cluster()
     rung = []
-    launcher.notify("run-b", 1, lambda: rung.append("b"))
-    assert launcher.place(BACKEND, "run-a", 1).waiting
-    waits = launcher.place(BACKEND, "run-b", 1)
+    launcher.subscribe("run-b", 1, lambda: rung.append("b"))
+    assert launcher.ensure(BACKEND, "run-a", 1).waiting
+    waits = launcher.ensure(BACKEND, "run-b", 1)
     assert (waits.no_room, waits.message) == (True, "Waiting for a free GPU.")
     assert until(lambda: launcher.find(BACKEND, "run-a", 1).address).endswith(":1234")
     assert rung == []
@@ -129,19 +129,19 @@ def test_pods_are_placed_first_come_first_served(cluster):
 
 def test_a_lost_node_ends_its_pods_and_a_later_attempt_finds_it_repaired(cluster):
     launcher, killed = cluster(node_mtbf_seconds=0.2)
-    launcher.place(BACKEND, "run-a", 1)
+    launcher.ensure(BACKEND, "run-a", 1)
     lost = until(lambda: (found := launcher.find(BACKEND, "run-a", 1)).missing and found)
     assert (lost.reason, lost.message) == (common_pb2.FAILURE_REASON_LOST, "Its node 0 was lost.")
     assert killed == [("run-a", 1)]
     launcher.release("run-a", 1)
-    launcher.place(BACKEND, "run-a", 2)
+    launcher.ensure(BACKEND, "run-a", 2)
     assert until(lambda: not launcher.find(BACKEND, "run-a", 2).no_room)
 
 
 def test_an_eviction_frees_the_gpu(cluster):
     launcher, killed = cluster(eviction_share=1.0, run_seconds=0.1)
-    launcher.place(BACKEND, "run-a", 1)
-    launcher.place(BACKEND, "run-b", 1)
+    launcher.ensure(BACKEND, "run-a", 1)
+    launcher.ensure(BACKEND, "run-b", 1)
     lost = until(lambda: (found := launcher.find(BACKEND, "run-a", 1)).missing and found)
     assert lost.reason == common_pb2.FAILURE_REASON_EVICTED
     assert killed[0] == ("run-a", 1)

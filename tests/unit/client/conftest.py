@@ -67,6 +67,9 @@ class State:
     moved: list = field(default_factory=list)
     """What was asked of studies: (call, id)."""
     healthy: bool = True
+    max_pixels: int = 2**26
+    predicted_shape: tuple[int, int] | None = None
+    """Shape of predicted labels; None: that of the image."""
     damaged: bool = False
     """Exports lack their last bytes."""
 
@@ -179,7 +182,7 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             return trainer_pb2.PredictResponse(output=b"{}", cells=1)
         if request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
             return trainer_pb2.PredictResponse(output=b"PK", cells=1)
-        label = np.zeros(shape[:2], np.int32)
+        label = np.zeros(self.state.predicted_shape or shape[:2], np.int32)
         label[0, 0] = 3
         return trainer_pb2.PredictResponse(label=encode_tiff(label), cells=1)
 
@@ -196,7 +199,9 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 
     def GetStatus(self, request, context):
         services = [orchestrator_pb2.ServiceStatus(name="orchestrator", healthy=self.state.healthy)]
-        return orchestrator_pb2.GetStatusResponse(services=services, store_url="file:///store")
+        return orchestrator_pb2.GetStatusResponse(
+            services=services, store_url="file:///store", max_pixels=self.state.max_pixels
+        )
 
 
 class Studies(study_pb2_grpc.StudyServiceServicer):

@@ -90,6 +90,25 @@ def test_predict_takes_arrays_and_paths(fake, tmp_path):
             client.predict("m-1", tmp_path / "no.tif")
 
 
+def test_the_clients_limit_on_pixels_is_that_of_its_server(fake):
+    fake.state.max_pixels = 2**28
+    with cellsparse.Client() as client:
+        assert client.connection.max_pixels() == 2**28
+        fake.state.max_pixels = 19
+        assert client.predict("m-1", IMAGE).shape == (4, 5)  # asked once
+    with cellsparse.Client() as client:
+        with pytest.raises(errors.ResourceExhausted, match="at most 19"):
+            client.predict("m-1", IMAGE)
+        with pytest.raises(errors.ResourceExhausted, match="at most 19"):
+            client.dataset_item("ds-1", "a")
+
+
+def test_labels_larger_than_the_usual_limit_are_decoded_if_the_server_made_them(fake):
+    fake.state.max_pixels, fake.state.predicted_shape = 2**27, (2**13, 2**13 + 1)
+    with cellsparse.Client() as client:
+        assert client.predict("m-1", IMAGE).shape == (2**13, 2**13 + 1)
+
+
 def test_predict_options_reach_the_server(fake):
     with cellsparse.Client() as client:
         assert client.predict("m-1", IMAGE, channel=0, min_pixels=9, format="geojson") == b"{}"

@@ -2,7 +2,7 @@
 
 from support.helm import VALUE_SETS, one, render
 
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place, job
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, read_settings
 
 
@@ -16,7 +16,7 @@ def settings(tmp_path, values=None, file=None) -> ClusterSettings:
 def made(found: ClusterSettings, backend: str) -> dict:
     trainer = found.trainer(backend)
     assert trainer is not None
-    return job(Place(run_id="run-1", backend=backend, attempt=1), trainer, found, None)
+    return job(JobRequest(run_id="run-1", backend=backend, attempt=1), trainer, found, None)
 
 
 def test_every_value_set_is_understood(tmp_path):

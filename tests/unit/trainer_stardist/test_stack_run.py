@@ -10,13 +10,14 @@ from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_stardist import BACKEND
 from cellsparse_stardist.framework import StarDist3D
-from cellsparse_trainer.models.inference import Place, predict_file
+from cellsparse_trainer.models.inference import InferenceContext, predict_file
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.job import Job
-from cellsparse_trainer.training.worker import Reporter, train
-
-MODULE = "cellsparse_stardist.backend"
+from cellsparse_trainer.training.reporter import Reporter
+from cellsparse_trainer.training.resolution import Resolution
+from cellsparse_trainer.training.worker import train
 
 
 def test_a_run_on_a_stack(tmp_path, monkeypatch):
@@ -40,9 +41,14 @@ def test_a_run_on_a_stack(tmp_path, monkeypatch):
         stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1, unet_filters=4, features=8),
     )
     request = trainer_pb2.StartTrainingRequest(run_id="run-ball", attempt=1, dataset_id="ds-ball", settings=settings)
+    _, inputs = Resolution(BACKEND.light(), store)(request)
     events = io.StringIO()
     reporter = Reporter(events)
-    train(Job(module=MODULE, request=request, folder=tmp_path / "attempt"), reporter, threading.Event())
+    train(
+        Job(package=BACKEND.package, request=request, inputs=inputs, folder=tmp_path / "attempt"),
+        reporter,
+        threading.Event(),
+    )
     assert reporter.state == common_pb2.RUN_STATE_SUCCEEDED, events.getvalue()
     folder, card = fetch_model(store, "run-ball", tmp_path / "fetched")
     assert card["axes"] == "ZYX"
@@ -50,7 +56,7 @@ def test_a_run_on_a_stack(tmp_path, monkeypatch):
     assert tuple(stock.config.anisotropy) == (2.0, 1.0, 1.0)
     assert tuple(stock.config.grid) == (1, 2, 2)
     asked = trainer_pb2.PredictRequest(model_id="run-ball", image=encode_tiff(image, stack=True))
-    place = Place(module=MODULE, cache=tmp_path / "cache", device="cpu")
-    answer = trainer_pb2.PredictResponse.FromString(predict_file(place, asked.SerializeToString(), 10**6))
+    context = InferenceContext(package=BACKEND.package, cache=tmp_path / "cache", device="cpu")
+    answer = trainer_pb2.PredictResponse.FromString(predict_file(context, asked.SerializeToString(), 10**6))
     found = decode_image(answer.label, max_pixels=10**6, stacks=True, indices=True)
     assert (found.axes, found.array.shape) == ("ZYX", image.shape)

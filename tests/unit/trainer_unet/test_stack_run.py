@@ -10,11 +10,12 @@ from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
-from cellsparse_trainer.models.inference import Place, predict_file
+from cellsparse_trainer.models.inference import InferenceContext, predict_file
 from cellsparse_trainer.processes.job import Job
-from cellsparse_trainer.training.worker import Reporter, train
-
-MODULE = "cellsparse_unet.backend"
+from cellsparse_trainer.training.reporter import Reporter
+from cellsparse_trainer.training.resolution import Resolution
+from cellsparse_trainer.training.worker import train
+from cellsparse_unet import BACKEND
 
 
 def balls():
@@ -49,13 +50,14 @@ def test_a_run_on_stacks(tmp_path, monkeypatch):
         unet=trainer_pb2.UnetSettings(base_channels=4),
     )
     request = trainer_pb2.StartTrainingRequest(run_id="run-balls", attempt=1, dataset_id="ds-balls", settings=settings)
+    _, inputs = Resolution(BACKEND.light(), store)(request)
     events = io.StringIO()
-    job = Job(module=MODULE, request=request, folder=tmp_path / "attempt")
+    job = Job(package=BACKEND.package, request=request, inputs=inputs, folder=tmp_path / "attempt")
     reporter = Reporter(events)
     train(job, reporter, threading.Event())
     assert reporter.state == common_pb2.RUN_STATE_SUCCEEDED, events.getvalue()
     asked = trainer_pb2.PredictRequest(model_id="run-balls", image=encode_tiff(image, stack=True))
-    place = Place(module=MODULE, cache=tmp_path / "cache", device="cpu")
-    answer = trainer_pb2.PredictResponse.FromString(predict_file(place, asked.SerializeToString(), 10**6))
+    context = InferenceContext(package=BACKEND.package, cache=tmp_path / "cache", device="cpu")
+    answer = trainer_pb2.PredictResponse.FromString(predict_file(context, asked.SerializeToString(), 10**6))
     found = decode_image(answer.label, max_pixels=10**6, stacks=True, indices=True)
     assert (found.axes, found.array.shape) == ("ZYX", image.shape)

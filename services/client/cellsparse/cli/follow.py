@@ -51,7 +51,7 @@ def ended(run: orchestrator_pb2.Run, output: Output) -> orchestrator_pb2.Run:
     Raises:
         RunFailedError: It has none.
     """
-    state = enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)
+    state = enum_names.name(common_pb2.RunState.DESCRIPTOR, run.state)
     took = render.run_time(run)
     output.line({"type": "run", **enum_names.plain(run)}, f"run {run.id} {state}" + (f" after {took}" if took else ""))
     if run.state != common_pb2.RUN_STATE_SUCCEEDED:
@@ -132,7 +132,7 @@ class RunView:
             return
         if message:
             self._console.print(f"{render.clock(event.time)}  {message}", markup=False, soft_wrap=True)
-        state = enum_names.word(common_pb2.RunState.DESCRIPTOR, event.state)
+        state = enum_names.name(common_pb2.RunState.DESCRIPTOR, event.state)
         self._progress.update(self._task, state=f"[{render.COLOURS.get(state, 'default')}]{state}")
         if training is None or not training.total_steps:
             return

@@ -2,10 +2,8 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 from cellsparse import enum_names
@@ -16,12 +14,14 @@ from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
-from cellsparse.models import MAX_PIXELS
+from cellsparse.models import LARGEST_MIN_PIXELS
 from cellsparse_common.files import replace_file
-from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import trainer_pb2
 
-FORMATS = enum_names.words(trainer_pb2.ExportFormat.DESCRIPTOR)
+if TYPE_CHECKING:
+    from cellsparse_common.imaging.types import Labels
+
+FORMATS = enum_names.names(trainer_pb2.ExportFormat.DESCRIPTOR)
 
 app = typer.Typer(help="Trained models.", no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def predict(
         typer.Option(min=0, max=3, help="Image channel to use, from 0. [default: as the model was trained]"),
     ] = None,
     min_pixels: Annotated[
-        int, typer.Option(min=0, max=MAX_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
+        int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
     axes: options.Axes = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
@@ -193,10 +193,10 @@ def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Pa
     return targets
 
 
-def _write(target: Path, result: npt.NDArray[np.int32] | bytes, spacing: tuple[float, ...]) -> None:
-    """Write a result whole or not at all; label images as uint16 where they fit, as most tools expect."""
+def _write(target: Path, result: "Labels | bytes", spacing: tuple[float, ...]) -> None:
+    """Write a result whole or not at all."""
     if not isinstance(result, bytes):
-        stack = result.ndim == 3
-        label = result.astype(np.uint16) if result.max(initial=0) < 2**16 else result
-        result = encode_tiff(label, stack=stack, spacing=spacing if stack else ())
+        from cellsparse.arrays import prediction_file
+
+        result = prediction_file(result, spacing)
     replace_file(target, result)

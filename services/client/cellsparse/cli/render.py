@@ -40,7 +40,7 @@ def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.Da
     """Return one dataset and its items."""
     table = new_table("ITEM", "SPLIT", "SHAPE", "TYPE", "CELLS", "LABELLED PIXELS")
     for item in items:
-        split = enum_names.word(common_pb2.Split.DESCRIPTOR, item.split)
+        split = enum_names.name(common_pb2.Split.DESCRIPTOR, item.split)
         shape = " x ".join(map(str, item.shape))
         table.add_row(item.name, split, shape, item.dtype, str(item.cells), str(item.labelled_pixels))
     return Group(dataset_table([dataset]), Text(""), table)
@@ -51,8 +51,8 @@ def labels_text(dataset: dataset_pb2.Dataset) -> str:
     if not dataset.HasField("sparsify"):
         return "as uploaded"
     settings = dataset.sparsify
-    mode = enum_names.word(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode).upper()
-    rule = enum_names.word(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background).upper()
+    mode = enum_names.name(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode).upper()
+    rule = enum_names.name(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background).upper()
     amount = settings.WhichOneof("amount")
     shown = {
         "k": f"k={settings.k}",
@@ -138,7 +138,7 @@ def score_comparison(
 
 def event_text(event: orchestrator_pb2.RunEvent) -> str:
     """Return an event as one plain line."""
-    parts = [clock(event.time), enum_names.word(common_pb2.RunState.DESCRIPTOR, event.state)]
+    parts = [clock(event.time), enum_names.name(common_pb2.RunState.DESCRIPTOR, event.state)]
     if event.HasField("training") and event.training.total_steps:
         parts.append(progress_text(event.training))
     message = event.message or event.training.message
@@ -161,7 +161,7 @@ def progress_text(event: trainer_pb2.TrainingEvent) -> str:
 
 def state_text(state: int) -> Text:
     """Return a run state in its colour."""
-    shown = enum_names.word(common_pb2.RunState.DESCRIPTOR, state)
+    shown = enum_names.name(common_pb2.RunState.DESCRIPTOR, state)
     return Text(shown, COLOURS.get(shown, ""))
 
 

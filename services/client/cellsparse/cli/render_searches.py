@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cellsparse.cli.render import duration, new_table
 from cellsparse.search import SearchPlan, SearchReport, TrialRow
-from cellsparse.studies import setting_text
+from cellsparse.training_settings import setting_text
 
 COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 

@@ -21,7 +21,7 @@ def study_table(studies: Iterable[study_pb2.Study]) -> Table:
             study.id,
             study.name,
             study.dataset_id,
-            state_text(enum_names.word(study_pb2.StudyState.DESCRIPTOR, study.state)),
+            state_text(enum_names.name(study_pb2.StudyState.DESCRIPTOR, study.state)),
             str(study.members),
             str(done),
             str(study.training),
@@ -50,7 +50,7 @@ def member_table(members: Iterable[study_pb2.StudyMember]) -> Table:
             str(member.seed),
             settings_text(member),
             str(member.annotated_cells or ""),
-            state_text(enum_names.word(study_pb2.MemberState.DESCRIPTOR, member.state)),
+            state_text(enum_names.name(study_pb2.MemberState.DESCRIPTOR, member.state)),
             f"{first.f1:.3f}" if first else "",
             f"{first.ap:.3f}" if first else "",
             duration(member.training_seconds) if member.training_seconds else "",
@@ -63,7 +63,7 @@ def member_table(members: Iterable[study_pb2.StudyMember]) -> Table:
 def member_line(study: study_pb2.Study, member: study_pb2.StudyMember) -> str:
     """Return a member that has ended as one line."""
     done = study.succeeded + study.failed + study.cancelled
-    state = enum_names.word(study_pb2.MemberState.DESCRIPTOR, member.state)
+    state = enum_names.name(study_pb2.MemberState.DESCRIPTOR, member.state)
     parts = [f"{done}/{study.members}", f"{member.number:>3}", member.backend, labels_text(member)]
     parts += [part for part in (f"seed {member.seed}" if member.seed else "", settings_text(member)) if part]
     if member.scores:
@@ -83,8 +83,8 @@ def labels_text(member: study_pb2.StudyMember) -> str:
     """Return which labels a member trains on: "MINMAX k=4, SHIFTED", "all cells, NONE", or "as uploaded"."""
     if not member.mode:
         return "as uploaded"
-    mode = enum_names.word(sparsifier_pb2.SelectionMode.DESCRIPTOR, member.mode).upper()
-    rule = enum_names.word(sparsifier_pb2.BackgroundRule.DESCRIPTOR, member.background).upper()
+    mode = enum_names.name(sparsifier_pb2.SelectionMode.DESCRIPTOR, member.mode).upper()
+    rule = enum_names.name(sparsifier_pb2.BackgroundRule.DESCRIPTOR, member.background).upper()
     return f"{mode} k={member.k or 'all'}, {rule}"
 
 

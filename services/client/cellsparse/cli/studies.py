@@ -38,7 +38,10 @@ def run(
         str, typer.Option(metavar="1,4,all", help="Cells per image of the mode; all: every cell.", show_default=False)
     ] = "",
     backends: Annotated[
-        str, typer.Option(metavar="A,B", help="Of cellpose, stardist, unet. [default: all]", show_default=False)
+        str,
+        typer.Option(
+            metavar="A,B", help=f"Of {', '.join(training_settings.backends())}. [default: all]", show_default=False
+        ),
     ] = "",
     seeds: Annotated[
         str,
@@ -177,7 +180,10 @@ def report(
     if not found.complete:
         output.warn("the study has not ended; this is the report of what there is so far")
     best = found.document["best"]["overall"]
-    lines = [f"wrote {out / 'report.json'}, members.csv and {len(written) - 2} plots"]
+    plots = len(written) - 2
+    if not plots:
+        output.warn("plots need matplotlib, which is not installed; `pip install 'cellsparse[plots]'` installs it")
+    lines = [f"wrote {out / 'report.json'}, members.csv and {plots} plots"]
     if best:
         lines.append(f"best model {best['model_id']}: {best['backend']}, F1 {best['f1']:.3f} at IoU {best['iou']:g}")
     lines.append(render_studies.cost_line(found.document["cost"]))
@@ -215,7 +221,7 @@ def _follow(client: Client, study: study_pb2.Study, output: Output) -> None:
 
 
 def _standing(study: study_pb2.Study) -> str:
-    return f"study {study.id} {enum_names.word(study_pb2.StudyState.DESCRIPTOR, study.state)}: {study.message}"
+    return f"study {study.id} {enum_names.name(study_pb2.StudyState.DESCRIPTOR, study.state)}: {study.message}"
 
 
 def _listed(text: str) -> list[str]:

@@ -12,12 +12,12 @@ from scipy import ndimage
 
 from cellsparse.datasets import ItemArrays
 from cellsparse_common.imaging.images import normalize, to_gray
+from cellsparse_common.imaging.types import GrayImage, Labels
 
 FOUND, WRONG, MISSED, GIVEN, BACKGROUND = "#35d0ff", "#ff5a4f", "#ffb000", "#ffd84d", "#4f8cff"
 LARGEST_VIEW = 512
 SAME_IOU = 0.5
 
-Labels = npt.NDArray[np.int32]
 Colours = dict[int, str]
 
 
@@ -83,13 +83,13 @@ def outline(axes: Axes, label: Labels, colours: Colours) -> None:
     axes.add_collection(LineCollection(lines, colors=shades, linewidths=1.4))
 
 
-def _show(axes: Axes, image: npt.NDArray[np.float32], title: str) -> None:
+def _show(axes: Axes, image: GrayImage, title: str) -> None:
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=10.5)
     axes.set_axis_off()
 
 
-def _show_sparse(axes: Axes, image: npt.NDArray[np.float32], label: Labels) -> None:
+def _show_sparse(axes: Axes, image: GrayImage, label: Labels) -> None:
     """Show labelled pixels in their colours and all else dimmed."""
     shown = np.repeat(image[..., None], 3, axis=2)
     shown[label < 0] *= 0.55
@@ -101,7 +101,7 @@ def _show_sparse(axes: Axes, image: npt.NDArray[np.float32], label: Labels) -> N
     outline(axes, label, dict.fromkeys(cells, GIVEN))
 
 
-def _gray(item: ItemArrays) -> npt.NDArray[np.float32]:
+def _gray(item: ItemArrays) -> GrayImage:
     """Return the image as it is best seen: one grey plane, dark cells lifted."""
     return normalize(to_gray(item.image), 1.0, 99.8) ** np.float32(0.75)
 

@@ -105,7 +105,7 @@ def _follow(client: Client, backend: str, handle: Run, dense: dataset_pb2.Datase
     run = handle.wait()
     report = client.evaluate(handle.id, dense.id, "test")
     result = Result(run=run, events=events, report=report)
-    state = enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)
+    state = enum_names.name(common_pb2.RunState.DESCRIPTOR, run.state)
     console.print(f"{backend} {state} after {render.duration(result.seconds)}, F1 {result.f1:.2f} on the test tiles")
     return result
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from cellsparse.errors import InvalidArgument
 from cellsparse.folders import read_folder
 from cellsparse.items import Item, image_bytes
+from cellsparse_common.config.limits import LARGEST_MAX_PIXELS
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_common.imaging.labels import decode_labels
 
-MAX_PIXELS = 2**26
 FEWEST_IMAGES = 3
 SMALLEST_TILE = 32
 
@@ -75,9 +75,9 @@ def cut(height: int, width: int) -> dict[str, list[tuple[slice, slice]]]:
 
 
 def _tiles(name: str, image_path: Path, label_path: Path) -> Iterator[Item]:
-    image: Array = decode_image(image_bytes(image_path), max_pixels=MAX_PIXELS).array
+    image: Array = decode_image(image_bytes(image_path), max_pixels=LARGEST_MAX_PIXELS).array
     height, width = image.shape[:2]
-    label = decode_labels(image_bytes(label_path), shape=(height, width), max_pixels=MAX_PIXELS)
+    label = decode_labels(image_bytes(label_path), shape=(height, width), max_pixels=LARGEST_MAX_PIXELS)
     if min(height // 2, width // 4) < SMALLEST_TILE:
         raise InvalidArgument(
             f"{image_path} is {height} x {width} pixels; to be cut into tiles it needs at least "

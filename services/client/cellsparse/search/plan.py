@@ -9,8 +9,7 @@ from typing import Any
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.search.space import Axis, parse_axis
-from cellsparse.studies import setting_text
-from cellsparse.training_settings import training_settings
+from cellsparse.training_settings import setting_text, training_settings
 from cellsparse_proto.v1 import orchestrator_pb2
 
 METRICS = ("score", "f1", "precision", "recall", "mean_true_score")
@@ -99,7 +98,7 @@ def make_plan(
     Args:
         name: Its name; letters, digits, dots, dashes and underscores.
         dataset: Dataset id.
-        backend: "cellpose", "stardist" or "unet".
+        backend: One of `training_settings.backends()`.
         over: What to search, by setting: "1e-5..1e-2:log", "2,4,8" or [2, 4, 8] (see `space.parse_axis`).
         settings: Settings of all trials, as `cellsparse.Client.train` takes them.
         trials: Trials in all, 1 to 10,000.

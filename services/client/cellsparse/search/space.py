@@ -9,8 +9,8 @@ from google.protobuf.descriptor import FieldDescriptor as Kind
 from cellsparse import enum_names
 from cellsparse.enum_names import FieldDescriptor
 from cellsparse.errors import InvalidArgument
-from cellsparse.studies import setting_text
-from cellsparse.training_settings import backends, describe, rules_of, training_fields, training_settings
+from cellsparse.training_settings import backends, describe, setting_text, training_fields, training_settings
+from cellsparse_common.rpc.rules import rules_of
 
 LOG = ":log"
 BETWEEN = ".."
@@ -137,7 +137,7 @@ def _typed(backend: str, field: FieldDescriptor, value: Any) -> bool | int | flo
     if field.is_repeated:
         return setting_text(value)
     held: Any = getattr(holder, field.name)
-    return enum_names.word(field.enum_type, held) if field.enum_type is not None else held
+    return enum_names.name(field.enum_type, held) if field.enum_type is not None else held
 
 
 def _split(text: str) -> list[str]:

@@ -94,7 +94,7 @@ class Follower:
         elif run.state == common_pb2.RUN_STATE_CANCELLED and self.trials.is_pruned(number):
             self.trials.prune(number)
         else:
-            state = enum_names.word(common_pb2.RunState.DESCRIPTOR, run.state)
+            state = enum_names.name(common_pb2.RunState.DESCRIPTOR, run.state)
             self.trials.fail(number, f"run {state}: {run.message}" if run.message else f"run {state}")
 
     def _score(self, model_id: str) -> float:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cellsparse.errors import FailedPrecondition
 from cellsparse.search.plan import SearchPlan
 from cellsparse.search.space import Axis, Choices
@@ -180,6 +178,8 @@ class Ledger:
         return trial
 
     def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+        import numpy as np  # takes long to load, and `cellsparse search --help` needs none of it
+
         seed = np.random.SeedSequence([self._plan.seed, number]).generate_state(1)[0]
         sampler: optuna.samplers.BaseSampler = self._optuna.samplers.TPESampler(seed=int(seed))
         return sampler

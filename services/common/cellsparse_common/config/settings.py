@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from cellsparse_common.config.limits import DEFAULT_MAX_PIXELS, LARGEST_MAX_PIXELS
 from cellsparse_common.config.secret_files import secret_files
 from cellsparse_common.config.tls import ClientTls, ServerTls
 from cellsparse_common.errors import InvalidArgument
@@ -123,7 +124,7 @@ class ServerSettings(StoreSettings):
     max_message_mib: int = Field(default=128, ge=1, le=2047)
     """Largest gRPC message to receive or send, MiB, 1 to 2047."""
 
-    max_pixels: int = Field(default=2**26, ge=1, le=2**31)
+    max_pixels: int = Field(default=DEFAULT_MAX_PIXELS, ge=1, le=LARGEST_MAX_PIXELS)
     """Largest image to decode, pixels, 1 to 2**31."""
 
     max_file_mib: int = Field(default=60, ge=1, le=2047)

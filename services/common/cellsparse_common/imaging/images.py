@@ -16,6 +16,7 @@ import tifffile
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import png, tiff
 from cellsparse_common.imaging.layout import Header, check_dtype, check_size, check_voxels, name_axes
+from cellsparse_common.imaging.types import GrayImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +142,7 @@ def _imagej_description(shape: tuple[int, ...], spacing: Sequence[float]) -> str
     return "\n".join([*lines, "loop=false", ""])
 
 
-def to_gray(
-    array: npt.NDArray[np.generic], channel: int | None = None, *, stack: bool = False
-) -> npt.NDArray[np.float32]:
+def to_gray(array: npt.NDArray[np.generic], channel: int | None = None, *, stack: bool = False) -> GrayImage:
     """Return one grey plane, or stack of planes.
 
     Args:
@@ -168,7 +167,7 @@ def to_gray(
     return np.asarray(array.mean(axis=-1, dtype=np.float64), dtype=np.float32)
 
 
-def normalize(gray: npt.NDArray[np.float32], lower: float, upper: float) -> npt.NDArray[np.float32]:
+def normalize(gray: GrayImage, lower: float, upper: float) -> GrayImage:
     """Scale grey values so that two percentiles become 0 and 1, and clip to that range.
 
     Args:

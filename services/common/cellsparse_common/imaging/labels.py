@@ -10,6 +10,7 @@ from scipy import ndimage
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import vector_labels
 from cellsparse_common.imaging.images import decode_image, encode_tiff, read_header
+from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
 
 LabelKind = dataset_pb2.LabelKind
@@ -24,7 +25,7 @@ def decode_labels(
     max_pixels: int,
     kind: LabelKind = LabelKind.LABEL_KIND_INSTANCES,
     field: str = "label",
-) -> npt.NDArray[np.int32]:
+) -> Labels:
     """Decode an uploaded label file.
 
     Args:
@@ -81,7 +82,7 @@ def count_cells(label: npt.NDArray[np.integer[Any]]) -> int:
     return int(np.unique(label[label > 0]).size)
 
 
-def without_small(label: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[np.int32]:
+def without_small(label: Labels, min_pixels: int) -> Labels:
     """Remove cells of few pixels and number the rest 1, 2, ... in their order.
 
     Pixels are counted by label, all parts of a cell together, whatever its bounding box.
@@ -96,7 +97,7 @@ def without_small(label: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[
     kept = np.bincount(label.ravel()) >= max(min_pixels, 1)
     kept[0] = False
     number = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    renumbered: npt.NDArray[np.int32] = number[label]
+    renumbered: Labels = number[label]
     return renumbered
 
 
@@ -131,7 +132,7 @@ def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinte
     return values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
 
 
-def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str) -> npt.NDArray[np.int32]:
+def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str) -> Labels:
     """Return labels from values as `kind` says."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
@@ -146,7 +147,7 @@ def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field:
     return label
 
 
-def _refuse_mask(label: npt.NDArray[np.int32], field: str) -> None:
+def _refuse_mask(label: Labels, field: str) -> None:
     """Refuse a binary mask: one value, several separate parts."""
     cells = label[label > 0]
     if cells.size == 0 or (cells != cells[0]).any():
@@ -160,12 +161,12 @@ def _refuse_mask(label: npt.NDArray[np.int32], field: str) -> None:
         )
 
 
-def _neighbours(label: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+def _neighbours(label: Labels) -> Mask:
     """Return what counts as connected: all pixels around one, 8 or 26."""
     return np.ones((3,) * label.ndim, dtype=bool)
 
 
-def _refuse(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_], allowed: str, field: str) -> None:
+def _refuse(values: npt.NDArray[Any], bad: Mask, allowed: str, field: str) -> None:
     """Raise naming the first bad value and where it is."""
     if bad.any():
         place = tuple(int(at) for at in np.unravel_index(int(bad.argmax()), bad.shape))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import ResourceExhausted
+from cellsparse_common.imaging.types import Mask
 
 Corner: TypeAlias = tuple[int, int]
 """x, y of a pixel's corner; the first pixel's upper left corner is 0, 0."""
@@ -112,7 +113,7 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
         yield numbers[first], corners
 
 
-def _beginnings(plane: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+def _beginnings(plane: npt.NDArray[np.integer[Any]]) -> Mask:
     """Return, for the four neighbours of each pixel, whether a side of a cell lies between, shape (4, Y, X)."""
     padded = np.pad(plane, 1)
     around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])

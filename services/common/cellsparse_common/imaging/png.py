@@ -1,15 +1,16 @@
-"""Reading PNG files: header first, then pixels with the values they were stored with."""
+"""Reading PNG files: header first, then pixels with the values they were stored with.
+
+Pillow is loaded with the first pixels: clients, which only ever get TIFF files, do without it.
+"""
 
 import struct
 from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import PngImagePlugin
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.layout import Header
-from cellsparse_common.imaging.png_deep_colour import decode_deep_colour
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
@@ -43,6 +44,10 @@ def decode(data: bytes, field: str, *, indices: bool) -> npt.NDArray[np.generic]
     Raises:
         InvalidArgument: The file is truncated, broken or animated.
     """
+    from PIL import PngImagePlugin
+
+    from cellsparse_common.imaging.png_deep_colour import decode_deep_colour
+
     width, height, bits, colour = _ihdr(data, field)
     try:
         if bits == 16 and colour != _GRAY:  # Pillow would cut 16 bits of colour down to 8

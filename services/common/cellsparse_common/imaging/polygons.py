@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.imaging.types import Labels, Mask
 
 Ring = npt.NDArray[np.float64]
 """A closed line: rows of x, y, at least 3 of them; the last one is joined to the first."""
@@ -38,7 +39,7 @@ class Shape:
     """Its parts; of each the outline and the holes (even-odd rule)."""
 
 
-def paint(shapes: Iterable[Shape], shape: tuple[int, int], field: str) -> npt.NDArray[np.int32]:
+def paint(shapes: Iterable[Shape], shape: tuple[int, int], field: str) -> Labels:
     """Draw shapes into a label image.
 
     Cells are numbered 1, 2, ... in their order. A pixel in several cells belongs to the first of them, a pixel in a
@@ -106,7 +107,7 @@ def _box(polygon: Sequence[Ring], shape: tuple[int, int]) -> tuple[slice, slice]
     return slice(low[1], high[1]), slice(low[0], high[0])
 
 
-def _fill(polygon: Sequence[Ring], box: tuple[slice, slice], budget: _Budget) -> npt.NDArray[np.bool_]:
+def _fill(polygon: Sequence[Ring], box: tuple[slice, slice], budget: _Budget) -> Mask:
     """Return which pixel centres of a box are inside, by the even-odd rule.
 
     Every edge flips, in each row whose centre line it crosses, all pixels to the right of the crossing.

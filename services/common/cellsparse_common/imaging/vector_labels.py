@@ -3,11 +3,9 @@
 Annotations of class `Background` become 0, all others cells 1, 2, ... in their order, the rest of the image -1.
 """
 
-import numpy as np
-import numpy.typing as npt
-
 from cellsparse_common.imaging import geojson, imagej_roi
 from cellsparse_common.imaging.polygons import paint
+from cellsparse_common.imaging.types import Labels
 
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -19,7 +17,7 @@ def is_vector(data: bytes) -> bool:
     return _is_roi(data) or text.startswith((b"{", b"["))
 
 
-def decode_vector_labels(data: bytes, *, shape: tuple[int, int], field: str = "label") -> npt.NDArray[np.int32]:
+def decode_vector_labels(data: bytes, *, shape: tuple[int, int], field: str = "label") -> Labels:
     """Draw the annotations of a file.
 
     Args:

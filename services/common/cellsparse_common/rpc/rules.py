@@ -1,4 +1,8 @@
-"""Enforces the field rules that stand in the protos (see `proto/cellsparse/v1/rules.proto`)."""
+"""The field rules of the protos (see `proto/cellsparse/v1/rules.proto`): the one engine of servers and clients.
+
+Servers check whole requests with `violations`. Clients check single fields and numbers, and say with
+`allowed_numbers` what a field takes.
+"""
 
 import math
 import re
@@ -15,12 +19,16 @@ from cellsparse_proto.v1 import rules_pb2
 _RULES: Any = rules_pb2.rules
 _REQUIRED_ONEOF: Any = rules_pb2.required_oneof
 
-_NUMBERS = {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE} | {
-    FieldDescriptor.CPPTYPE_INT32,
-    FieldDescriptor.CPPTYPE_INT64,
-    FieldDescriptor.CPPTYPE_UINT32,
-    FieldDescriptor.CPPTYPE_UINT64,
-}
+WHOLE_NUMBERS = frozenset(
+    {
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_INT64,
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_UINT64,
+    }
+)
+"""Kinds of fields that hold whole numbers."""
+_NUMBERS = WHOLE_NUMBERS | {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
 
 
 def violations(message: Message) -> list[tuple[str, str]]:
@@ -36,6 +44,51 @@ def violations(message: Message) -> list[tuple[str, str]]:
     return list(_message(message, ""))
 
 
+def field_violations(message: Message, field: Any) -> list[tuple[str, str]]:
+    """Return every rule that one field of a message breaks, as `violations` does for all of them.
+
+    Args:
+        message: Any message of the Cellsparse protos.
+        field: Descriptor of one of its fields.
+    """
+    return list(_field(message, field, field.name))
+
+
+def rules_of(field: Any) -> Any:
+    """Return the rules that the proto gives a field, a `FieldRules`."""
+    return field.GetOptions().Extensions[_RULES]
+
+
+def allowed_numbers(field: Any) -> str:
+    """Return in words which numbers a field takes: "32 to 2048, multiples of 16", "above 0 to 1", "1, 2, 4"."""
+    rules = rules_of(field)
+    listed = getattr(rules, "in")
+    if listed:
+        return ", ".join(map(str, listed))
+    whole = field.cpp_type in WHOLE_NUMBERS
+    parts = [f"above {rules.above:.12g}"] if rules.HasField("above") else []
+    if rules.HasField("min") or (whole and not parts):
+        parts.append(f"{rules.min:.12g}")
+    if rules.HasField("max"):
+        parts.append(f"to {rules.max:.12g}")
+    elif whole:
+        parts.append("or more")
+    if rules.multiple_of:
+        parts[-1] += f", multiples of {rules.multiple_of}"
+    return " ".join(parts) or "any finite number"
+
+
+def takes_number(field: Any, value: float) -> bool:
+    """Whether a number keeps the rules of a field."""
+    rules = rules_of(field)
+    low = rules.min if rules.HasField("min") else -math.inf
+    high = rules.max if rules.HasField("max") else math.inf
+    above = rules.above if rules.HasField("above") else -math.inf
+    listed = getattr(rules, "in")
+    inside = math.isfinite(value) and low <= value <= high and value > above
+    return inside and not (rules.multiple_of and value % rules.multiple_of) and not (listed and value not in listed)
+
+
 def _message(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
     for oneof in message.DESCRIPTOR.oneofs:
         if oneof.GetOptions().Extensions[_REQUIRED_ONEOF] and message.WhichOneof(oneof.name) is None:
@@ -46,7 +99,7 @@ def _message(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _field(message: Message, field: Any, path: str) -> Iterator[tuple[str, str]]:
-    rules = _rules(field)
+    rules = rules_of(field)
     value: Any = getattr(message, field.name)
     if _is_map(field):
         yield from _count(len(value), rules, path)
@@ -72,19 +125,10 @@ def _value(value: Any, field: FieldDescriptor, rules: rules_pb2.FieldRules, path
         if value not in field.enum_type.values_by_number:
             yield path, f"{path} is {value}, which is unknown; allowed: {', '.join(_names(field))}."
     elif field.cpp_type in _NUMBERS:
-        yield from _number(value, rules, path)
+        if not takes_number(field, value):
+            yield path, f"{path} is {value:g}; allowed: {allowed_numbers(field)}."
     elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         yield from _text(value, rules, path)
-
-
-def _number(value: float, rules: rules_pb2.FieldRules, path: str) -> Iterator[tuple[str, str]]:
-    low = rules.min if rules.HasField("min") else -math.inf
-    high = rules.max if rules.HasField("max") else math.inf
-    above = rules.above if rules.HasField("above") else -math.inf
-    listed = getattr(rules, "in")
-    inside = math.isfinite(value) and low <= value <= high and value > above
-    if not inside or (rules.multiple_of and value % rules.multiple_of) or (listed and value not in listed):
-        yield path, f"{path} is {value:g}; allowed: {_range(rules)}."
 
 
 def _text(value: str | bytes, rules: rules_pb2.FieldRules, path: str) -> Iterator[tuple[str, str]]:
@@ -103,31 +147,12 @@ def _count(count: int, rules: rules_pb2.FieldRules, path: str) -> Iterator[tuple
         yield path, f"{path} has {count} entries; allowed: at most {rules.max_items}."
 
 
-def _range(rules: rules_pb2.FieldRules) -> str:
-    listed = getattr(rules, "in")
-    if listed:
-        return ", ".join(str(number) for number in listed)
-    parts = [f"multiples of {rules.multiple_of}"] if rules.multiple_of else []
-    if rules.HasField("above"):
-        parts.append(f"above {rules.above:g}")
-    if rules.HasField("min"):
-        parts.append(f"from {rules.min:.12g}")
-    if rules.HasField("max"):
-        parts.append(f"to {rules.max:.12g}")
-    return " ".join(parts) or "finite numbers"
-
-
 def _names(field: Any) -> list[str]:
     return [value.name for value in field.enum_type.values if value.number != 0]
 
 
 def _is_map(field: FieldDescriptor) -> bool:
     return bool(field.message_type is not None and field.message_type.GetOptions().map_entry)
-
-
-def _rules(field: FieldDescriptor) -> rules_pb2.FieldRules:
-    rules: rules_pb2.FieldRules = field.GetOptions().Extensions[_RULES]
-    return rules
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,10 @@
-"""Object storage: one protocol, a folder and S3 behind it."""
+"""Object storage: one protocol, a folder and S3 behind it.
+
+The S3 client is loaded when an `s3://` URL is opened, not before.
+"""
 
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_common.storage.location import open_store
 from cellsparse_common.storage.protocol import ObjectStore
-from cellsparse_common.storage.s3 import S3Store
 
-__all__ = ["FolderStore", "ObjectStore", "S3Store", "open_store"]
+__all__ = ["FolderStore", "ObjectStore", "open_store"]

@@ -1,20 +1,21 @@
 """From a URL to a store."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_common.storage.keys import check_key
 from cellsparse_common.storage.protocol import ObjectStore
-from cellsparse_common.storage.s3 import S3Store
-from cellsparse_common.storage.s3_connection import connect
+
+if TYPE_CHECKING:
+    from cellsparse_common.config.settings import StoreSettings
 
 ALLOWED = "allowed: file:///absolute/folder, s3://bucket and s3://bucket/prefix."
 
 
-def open_store(settings: StoreSettings) -> ObjectStore:
+def open_store(settings: "StoreSettings") -> ObjectStore:
     """Return the store that the settings name; nothing is contacted or made yet.
 
     Raises:
@@ -32,6 +33,9 @@ def open_store(settings: StoreSettings) -> ObjectStore:
     prefix = path.strip("/")
     if not parts.netloc or ":" in parts.netloc:
         raise InvalidArgument(f"store_url is {url!r}, which names no bucket; {ALLOWED}", "store_url")
+    from cellsparse_common.storage.s3 import S3Store
+    from cellsparse_common.storage.s3_connection import connect
+
     return S3Store(connect(settings), bucket=parts.netloc, prefix=check_key(prefix) if prefix else "")
 
 

@@ -13,7 +13,7 @@ from cellsparse_orchestrator.calls import stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
-from cellsparse_orchestrator.catalogue.uploads import Upload, UploadLimits
+from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -25,14 +25,14 @@ _MESSAGE_MARGIN = 2**20
 
 
 class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
-    """Keeps datasets: rows in SQL, manifests and blobs in the store.
+    """Serves datasets: rows in the database, manifests and blobs in the store.
 
     Args:
         settings: Limits and times.
         store: The object store.
-        datasets: The table.
+        datasets: The table of datasets.
         launcher: Knows the sparsifier.
-        spool: Folder for uploads that are not complete yet.
+        spool: Folder for incomplete uploads.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     def CreateDataset(
         self, request_iterator: Iterator[dataset_pb2.CreateDatasetRequest], context: grpc.ServicerContext
     ) -> dataset_pb2.CreateDatasetResponse:
-        """Make a dataset; the store and the database stay as they are unless the whole stream is good."""
+        """Make a dataset from an upload; store and database change only if the whole stream is valid."""
         with upload_folder(self._spool) as folder:
             spool = FolderStore(folder)
             limits = UploadLimits(
                 max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_file_mib * 2**20
             )
-            upload = Upload(spool, limits)
+            upload = DatasetUpload(spool, limits)
             with time_limit(context, self._settings.upload_seconds):
                 try:
                     upload.read(request_iterator)
@@ -80,13 +80,13 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     def GetDataset(
         self, request: dataset_pb2.GetDatasetRequest, context: grpc.ServicerContext
     ) -> dataset_pb2.GetDatasetResponse:
-        """Answer one dataset."""
+        """Return one dataset."""
         return dataset_pb2.GetDatasetResponse(dataset=self._datasets.get(request.dataset_id))
 
     def ListDatasetItems(
         self, request: dataset_pb2.ListDatasetItemsRequest, context: grpc.ServicerContext
     ) -> dataset_pb2.ListDatasetItemsResponse:
-        """List a dataset's items in their order."""
+        """List a dataset's items in sparsify_request."""
         begin = decode_token("items", request.page.page_token) or 0
         end = begin + page_size(request.page)
         items = self._manifest(request.dataset_id).items
@@ -96,7 +96,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     def GetDatasetItem(
         self, request: dataset_pb2.GetDatasetItemRequest, context: grpc.ServicerContext
     ) -> dataset_pb2.GetDatasetItemResponse:
-        """Answer one item's files."""
+        """Return one item's files."""
         items = self._manifest(request.dataset_id).items
         item = next((item for item in items if item.name == request.item), None)
         if item is None:
@@ -119,16 +119,16 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         try:
             self._store.delete(keys.dataset_manifest(request.dataset_id))
         except CellsparseError as error:
-            # Nobody can reach the manifest any more; what stays is a few kilobytes.
+            # The manifest cannot be reached any more, and takes only a few kilobytes.
             _LOG.warning("the manifest of deleted dataset %s stays: %s", request.dataset_id, error.message)
         return dataset_pb2.DeleteDatasetResponse()
 
     def CreateSparseDataset(
         self, request: dataset_pb2.CreateSparseDatasetRequest, context: grpc.ServicerContext
     ) -> Iterator[dataset_pb2.CreateSparseDatasetResponse]:
-        """Let the sparsifier write a sparse copy, and make it visible when it is whole."""
+        """Let the sparsifier write a sparse copy, and make it visible when it is complete."""
         source = self._datasets.get(request.dataset_id)
-        order = sparsifier_pb2.SparsifyDatasetRequest(
+        sparsify_request = sparsifier_pb2.SparsifyDatasetRequest(
             dataset_id=request.dataset_id,
             target_dataset_id=new_id("ds"),
             target_name=request.name or sparse_name(source.name, request.settings),
@@ -141,7 +141,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             context,
             self._settings.evaluate_seconds,
             lambda channel, seconds: sparsifier_pb2_grpc.SparsifierServiceStub(channel).SparsifyDataset(
-                order, timeout=seconds
+                sparsify_request, timeout=seconds
             ),
         )
         for answer in answers:
@@ -149,7 +149,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                 items_done=answer.items_done, items_total=answer.items_total, warnings=answer.warnings
             )
             if answer.done:
-                made = read_manifest(self._store, order.target_dataset_id).dataset
+                made = read_manifest(self._store, sparsify_request.target_dataset_id).dataset
                 self._datasets.add(made)
                 progress.dataset.CopyFrom(made)
             yield progress
@@ -159,7 +159,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         return read_manifest(self._store, dataset_id)
 
     def _publish(self, spool: ObjectStore, folder: Path) -> None:
-        """Copy the spooled blobs that the store does not have; the manifest, written later, makes them a dataset."""
+        """Copy the spooled blobs that the store lacks; the manifest, written later, makes them a dataset."""
         for key in spool.list(keys.BLOBS):
             if not self._store.exists(key):
                 self._store.put(key, folder / key)

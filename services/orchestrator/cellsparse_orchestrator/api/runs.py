@@ -18,14 +18,14 @@ from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.calls import call_service, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
-from cellsparse_orchestrator.catalogue.model_import import Imports
+from cellsparse_orchestrator.catalogue.model_import import ModelImports
 from cellsparse_orchestrator.catalogue.model_uploads import receive_model
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import Filter, Runs
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -41,7 +41,7 @@ _NAME_LENGTH = 100
 
 
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
-    """The door that clients use.
+    """Serves runs and models, and passes calls on to trainers.
 
     Args:
         settings: Limits and times.
@@ -50,8 +50,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         runs: The table of runs.
         models: The table of models.
         launcher: Knows the trainers.
-        bell: Rings for every event of a run.
-        spool: Folder for uploads that are not complete yet.
+        notifier: Is notified of every event of a run.
+        spool: Folder for incomplete uploads.
     """
 
     def __init__(
@@ -63,31 +63,31 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         runs: Runs,
         models: Models,
         launcher: Launcher,
-        bell: Bell,
+        notifier: Notifier,
         spool: Path,
     ) -> None:
         self.address = ""
-        """host:port, once it is known."""
+        """The orchestrator's own host:port; set once it is known."""
         self._settings = settings
         self._store = store
         self._datasets = datasets
         self._runs = runs
         self._models = models
         self._launcher = launcher
-        self._bell = bell
+        self._notifier = notifier
         self._spool = spool
-        self._imports = Imports(store, models)
+        self._imports = ModelImports(store, models)
 
     def CreateRun(
         self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.CreateRunResponse:
-        """Queue a run, or answer the one that this request made before."""
+        """Queue a run, or return the run that the same request made before."""
         known = self._runs.find_request(request)
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
         backend = request.settings.WhichOneof("backend")
         check_backend(self._launcher, backend)
-        self._check_start(request.settings.initial_model, backend)
+        self._check_initial_model(request.settings.initial_model, backend)
         dataset = self._datasets.get(request.dataset_id)
         manifest = read_manifest(self._store, request.dataset_id)
         check_trainable(manifest)
@@ -105,14 +105,14 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     def GetRun(
         self, request: orchestrator_pb2.GetRunRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetRunResponse:
-        """Answer one run."""
+        """Return one run."""
         return orchestrator_pb2.GetRunResponse(run=self._runs.get(request.run_id))
 
     def ListRuns(
         self, request: orchestrator_pb2.ListRunsRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.ListRunsResponse:
         """List runs, newest first."""
-        chosen = Filter(states=request.states, backend=request.backend, dataset_id=request.dataset_id)
+        chosen = RunFilter(states=request.states, backend=request.backend, dataset_id=request.dataset_id)
         found, token = self._runs.page(request.page, chosen)
         return orchestrator_pb2.ListRunsResponse(runs=found, next_page_token=token)
 
@@ -122,17 +122,17 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Stream a run's events until it has ended."""
         after = request.after_sequence
         while context.is_active():
-            seen = self._bell.last(request.run_id)
+            seen = self._notifier.version(request.run_id)
             found, ended = self._runs.events(request.run_id, after)
             for event in found:
                 after = event.sequence
                 yield orchestrator_pb2.WatchRunResponse(event=event)
             if ended:
                 return
-            if self._bell.closed:
+            if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not found:
-                self._bell.wait(request.run_id, seen, _WATCH_SECONDS)
+                self._notifier.wait(request.run_id, seen, _WATCH_SECONDS)
 
     def CancelRun(
         self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext
@@ -150,7 +150,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     def GetModel(
         self, request: orchestrator_pb2.GetModelRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetModelResponse:
-        """Answer one model."""
+        """Return one model."""
         return orchestrator_pb2.GetModelResponse(model=self._models.get(request.model_id))
 
     def Predict(
@@ -199,7 +199,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     def ImportModel(
         self, request_iterator: Iterator[orchestrator_pb2.ImportModelRequest], context: grpc.ServicerContext
     ) -> orchestrator_pb2.ImportModelResponse:
-        """Make a model of an uploaded file; store and database stay as they are unless all of it is good."""
+        """Make a model from an uploaded file; store and database change only if the whole upload is valid."""
         with upload_folder(self._spool) as folder, time_limit(context, self._settings.upload_seconds):
             try:
                 upload = receive_model(request_iterator, folder / "model", self._settings.max_model_mib * 2**20)
@@ -208,14 +208,14 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             backend = upload.header.settings.backend
             check_backend(self._launcher, backend)
 
-            def publish(order: trainer_pb2.PublishModelRequest) -> None:
+            def publish(publish_request: trainer_pb2.PublishModelRequest) -> None:
                 call_service(
                     self._launcher,
                     backend,
                     context,
                     self._settings.import_seconds,
                     lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).PublishModel.future(
-                        order, timeout=seconds
+                        publish_request, timeout=seconds
                     ),
                 )
 
@@ -224,15 +224,21 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> orchestrator_pb2.GetStatusResponse:
-        """Say which services there are and how they are."""
-        return read_status(self.address, self._launcher.services(), self._runs.count_active(), self._store.url)
+        """Return the state of all services."""
+        return read_status(
+            self.address,
+            self._launcher.services(),
+            active_runs=self._runs.count_active(),
+            store_url=self._store.url,
+            max_pixels=self._settings.max_pixels,
+        )
 
     def _forget_spec(self, run_id: str) -> None:
-        """Delete the specification of a run that does not exist, because it has no row."""
+        """Delete the specification of a run that was not queued."""
         with contextlib.suppress(CellsparseError):
             self._store.delete(keys.run_spec(run_id))
 
-    def _check_start(self, model_id: str, backend: str) -> None:
+    def _check_initial_model(self, model_id: str, backend: str) -> None:
         if not model_id:
             return
         try:

@@ -1,4 +1,4 @@
-"""What GetStatus answers."""
+"""Build the answer of GetStatus."""
 
 import importlib.metadata
 import os
@@ -9,7 +9,7 @@ from cellsparse_proto.v1 import orchestrator_pb2
 
 
 def read_status(
-    address: str, services: Sequence[Service], active_runs: int, store_url: str
+    address: str, services: Sequence[Service], *, active_runs: int, store_url: str, max_pixels: int
 ) -> orchestrator_pb2.GetStatusResponse:
     """Return the orchestrator's own state and that of all other services, as last seen."""
     own = orchestrator_pb2.ServiceStatus(
@@ -29,4 +29,6 @@ def read_status(
         )
         for service in services
     ]
-    return orchestrator_pb2.GetStatusResponse(services=[own, *others], active_runs=active_runs, store_url=store_url)
+    return orchestrator_pb2.GetStatusResponse(
+        services=[own, *others], active_runs=active_runs, store_url=store_url, max_pixels=max_pixels
+    )

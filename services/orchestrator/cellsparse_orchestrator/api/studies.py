@@ -1,4 +1,4 @@
-"""StudyService: many runs at once."""
+"""StudyService: many runs over a grid of settings."""
 
 import logging
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument, Unavailab
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.events import Bell
+from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.studies import report, states
 from cellsparse_orchestrator.studies.actions import MEMBERS_CSV, REPORT_JSON
-from cellsparse_orchestrator.studies.grid import Point, expand, fill
+from cellsparse_orchestrator.studies.grid import GridPoint, expand, fill
 from cellsparse_orchestrator.studies.label_sets import label_set_id, sparsify_settings
 from cellsparse_orchestrator.studies.member_settings import member_settings
-from cellsparse_orchestrator.studies.queries import Planned, Studies
+from cellsparse_orchestrator.studies.queries import PlannedMember, Studies
 from cellsparse_proto.v1 import common_pb2, study_pb2, study_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -26,29 +26,29 @@ _NAME_LENGTH = 100
 
 
 class StudyServicer(study_pb2_grpc.StudyServiceServicer):
-    """Keeps studies; the loop of the studies moves them.
+    """Serves studies; the reconciler of studies moves them.
 
     Args:
         store: The object store.
         studies: The tables of studies and members.
         datasets: The table of datasets.
         launcher: Knows the trainers.
-        bell: Rings for every change of a study.
+        notifier: Is notified of every change of a study.
     """
 
     def __init__(
-        self, store: ObjectStore, *, studies: Studies, datasets: Datasets, launcher: Launcher, bell: Bell
+        self, store: ObjectStore, *, studies: Studies, datasets: Datasets, launcher: Launcher, notifier: Notifier
     ) -> None:
         self._store = store
         self._studies = studies
         self._datasets = datasets
         self._launcher = launcher
-        self._bell = bell
+        self._notifier = notifier
 
     def CreateStudy(
         self, request: study_pb2.CreateStudyRequest, context: grpc.ServicerContext
     ) -> study_pb2.CreateStudyResponse:
-        """Begin a study, or answer the one that this request made before."""
+        """Create a study, or return the study that the same request made before."""
         known = self._studies.find_request(request)
         if known is not None:
             return study_pb2.CreateStudyResponse(study=known)
@@ -74,7 +74,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         return study_pb2.CreateStudyResponse(study=self._studies.add(name, request, grid, planned))
 
     def GetStudy(self, request: study_pb2.GetStudyRequest, context: grpc.ServicerContext) -> study_pb2.GetStudyResponse:
-        """Answer one study."""
+        """Return one study."""
         return study_pb2.GetStudyResponse(study=self._studies.get(request.study_id))
 
     def ListStudies(
@@ -87,7 +87,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     def ListStudyMembers(
         self, request: study_pb2.ListStudyMembersRequest, context: grpc.ServicerContext
     ) -> study_pb2.ListStudyMembersResponse:
-        """List a study's members in their order."""
+        """List a study's members in order."""
         found, token = self._studies.members_page(request.study_id, request.page, request.states)
         return study_pb2.ListStudyMembersResponse(members=found, next_page_token=token)
 
@@ -97,7 +97,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         """Stream a study's changes until it has ended."""
         after, first = request.after_sequence, True
         while context.is_active():
-            seen = self._bell.last(request.study_id)
+            seen = self._notifier.version(request.study_id)
             changes = self._studies.changes(request.study_id, after)
             more = changes.sequence < changes.study.sequence
             if first or changes.sequence > after:
@@ -105,21 +105,21 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             after, first = changes.sequence, False
             if changes.study.state in states.FINAL and not more:
                 return
-            if self._bell.closed:
+            if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not more:
-                self._bell.wait(request.study_id, seen, _WATCH_SECONDS)
+                self._notifier.wait(request.study_id, seen, _WATCH_SECONDS)
 
     def PauseStudy(
         self, request: study_pb2.PauseStudyRequest, context: grpc.ServicerContext
     ) -> study_pb2.PauseStudyResponse:
-        """Let no new member start."""
+        """Pause a study: no new member starts."""
         return study_pb2.PauseStudyResponse(study=self._studies.move(request.study_id, states.PAUSED))
 
     def ResumeStudy(
         self, request: study_pb2.ResumeStudyRequest, context: grpc.ServicerContext
     ) -> study_pb2.ResumeStudyResponse:
-        """Go on with a paused study."""
+        """Resume a paused study."""
         return study_pb2.ResumeStudyResponse(study=self._studies.move(request.study_id, states.RUNNING))
 
     def CancelStudy(
@@ -131,20 +131,20 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     def DeleteStudy(
         self, request: study_pb2.DeleteStudyRequest, context: grpc.ServicerContext
     ) -> study_pb2.DeleteStudyResponse:
-        """Forget a study that has ended."""
+        """Delete a study that has ended, with its report."""
         self._studies.remove(request.study_id)
         try:
             for name in (REPORT_JSON, MEMBERS_CSV):
                 self._store.delete(keys.study_report_file(request.study_id, name))
         except CellsparseError as error:
-            # Nobody can reach the report any more; what stays is a few kilobytes.
+            # The report cannot be reached any more, and takes only a few kilobytes.
             _LOG.warning("the report of deleted study %s stays: %s", request.study_id, error.message)
         return study_pb2.DeleteStudyResponse()
 
     def GetStudyReport(
         self, request: study_pb2.GetStudyReportRequest, context: grpc.ServicerContext
     ) -> study_pb2.GetStudyReportResponse:
-        """Answer the stored report, or make one of what there is so far."""
+        """Return the stored report, or build one of the results so far."""
         study = self._studies.get(request.study_id)
         if study.state in states.FINAL:
             read = (self._store.get(keys.study_report_file(study.id, name)) for name in (REPORT_JSON, MEMBERS_CSV))
@@ -153,12 +153,12 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         return study_pb2.GetStudyReportResponse(report_json=report.to_json(built), members_csv=report.to_csv(built))
 
 
-def _plan(dataset_id: str, point: Point) -> Planned:
-    """Return a member as it will be written down; raises InvalidArgument for settings that cannot be."""
+def _plan(dataset_id: str, point: GridPoint) -> PlannedMember:
+    """Return the member at a grid point; raises InvalidArgument for settings that are not allowed."""
     member = study_pb2.StudyMember(
         backend=point.backend, seed=point.seed, settings=point.settings, dataset_id=dataset_id
     )
     if point.labels is not None:
         member.mode, member.background, member.k = point.labels.mode, point.labels.background, point.labels.k
         member.dataset_id = label_set_id(dataset_id, sparsify_settings(point.labels, point.seed))
-    return Planned(member=member, settings=member_settings(point.backend, point.seed, point.settings))
+    return PlannedMember(member=member, settings=member_settings(point.backend, point.seed, point.settings))

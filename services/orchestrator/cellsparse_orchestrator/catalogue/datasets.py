@@ -1,4 +1,4 @@
-"""The datasets that clients can see: one row each, made after everything else of the dataset is in the store."""
+"""The table of datasets that clients can see; a row is made once its dataset is complete in the store."""
 
 from datetime import UTC
 
@@ -50,7 +50,7 @@ class Datasets:
         return [_to_proto(row) for row in shown], token
 
     def remove(self, dataset_id: str) -> None:
-        """Hide a dataset from everyone.
+        """Remove a dataset from the table.
 
         Raises:
             NotFound: There is none.
@@ -70,7 +70,7 @@ class Datasets:
 
 
 def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> DatasetRow:
-    """Return a dataset's row, where asked locked against deletion until the transaction ends; raises NotFound."""
+    """Return a dataset's row; with `lock`, locked until the transaction ends. Raises NotFound."""
     query = select(DatasetRow).where(DatasetRow.id == dataset_id)
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
@@ -79,10 +79,10 @@ def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> Da
 
 
 def _users(dataset_id: str) -> list[tuple[str, Select[str]]]:
-    """Return what they are called, and the query for the ids of those that have not ended and need a dataset."""
+    """Return, by a noun for messages, queries for the ids of what still needs a dataset."""
     final = [run_states.state_name(state) for state in run_states.FINAL]
     runs = select(RunRow.id).where(RunRow.dataset_id == dataset_id, RunRow.state.not_in(final))
-    # The names of a run's final states are those of a study and of a member, too.
+    # Studies and members have final states of the same names as runs.
     members = select(StudyMemberRow.study_id).where(
         StudyMemberRow.dataset_id == dataset_id, StudyMemberRow.state.not_in(final)
     )

@@ -1,7 +1,7 @@
-"""Imports of models: from an uploaded file to a model that can be seen, or to nothing at all.
+"""Import models: an uploaded file becomes a visible model, or nothing is left of it.
 
-The uploaded file's object in the store is also the mark of an import that has not ended: it is written first and
-deleted last, so whatever an import leaves behind that was killed is found by its mark, and removed by the next import.
+The uploaded file's object in the store also marks an unfinished import: it is written first and deleted last. The next
+import finds the marks of imports that were killed, and removes what they left behind.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 _LOG = logging.getLogger(__name__)
 
 _ANSWERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION)
-"""With these a trainer has ended its work on a file; with others it may not have."""
+"""Errors after which a trainer has certainly finished with the file; after others it may still be writing."""
 
 Publish = Callable[[trainer_pb2.PublishModelRequest], None]
 """Asks a trainer to publish; raises CellsparseError."""
 
 
-class Imports:
-    """Makes models of uploads.
+class ModelImports:
+    """Makes models from uploaded files.
 
     Args:
         store: Where models are.
@@ -45,7 +45,7 @@ class Imports:
         """Publish an upload and register the model.
 
         Raises:
-            CellsparseError: It is no model, or a service failed; nothing of it can be seen.
+            CellsparseError: The file is not a model, or a service failed; nothing of it is visible.
         """
         model_id = new_id("model")
         with self._lock:
@@ -53,16 +53,16 @@ class Imports:
         try:
             self._sweep()
             self._store.put(keys.upload(model_id), upload.file)
-            order = trainer_pb2.PublishModelRequest(
+            request = trainer_pb2.PublishModelRequest(
                 model_id=model_id, sha256=upload.sha256, settings=upload.header.settings
             )
-            publish(order)
+            publish(request)
             made = self._models.add_imported(model_id, upload.header.name, upload.header.settings.backend)
-            with contextlib.suppress(CellsparseError):  # the next import will
+            with contextlib.suppress(CellsparseError):  # the next import will delete it
                 self._store.delete(keys.upload(model_id))
             return made
         except BaseException as error:
-            # A trainer that did not answer may still be writing: the mark stays for the next import to look again.
+            # A trainer that did not answer may still be writing. The mark stays, so that the next import looks again.
             self._remove(model_id, for_good=isinstance(error, CellsparseError) and error.status in _ANSWERS)
             raise
         finally:
@@ -70,19 +70,19 @@ class Imports:
                 self._active.discard(model_id)
 
     def _sweep(self) -> None:
-        """Remove what imports left behind that were killed."""
+        """Remove what killed imports left behind."""
         try:
             for key in list(self._store.list(keys.UPLOADS)):
                 model_id = key.removeprefix(keys.UPLOADS)
                 with self._lock:
-                    going_on = model_id in self._active
-                if not going_on:
+                    active = model_id in self._active
+                if not active:
                     self._remove(model_id, for_good=True)
         except CellsparseError as error:
             _LOG.warning("left-overs of earlier imports stay for now: %s", error.message)
 
     def _remove(self, model_id: str, *, for_good: bool) -> None:
-        """Delete an import's objects, its mark last; those of a model that is registered stay."""
+        """Delete an import's objects, its mark last; keep those of a registered model."""
         try:
             if not self._is_registered(model_id):
                 for key in list(self._store.list(keys.run_prefix(model_id))):

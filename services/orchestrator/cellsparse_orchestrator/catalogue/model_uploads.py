@@ -1,4 +1,4 @@
-"""An import's stream of messages becomes one file in a spool folder."""
+"""Receive a model upload: a stream of messages becomes one file in a spool folder."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from cellsparse_proto.v1 import orchestrator_pb2
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUpload:
-    """A whole upload."""
+    """A complete upload."""
 
     header: orchestrator_pb2.ImportModelHeader
-    """What the person said of the file."""
+    """What the user states about the file."""
     file: Path
     """The file."""
     sha256: str
@@ -23,15 +23,15 @@ class ModelUpload:
 
 
 def receive_model(requests: Iterable[orchestrator_pb2.ImportModelRequest], file: Path, max_bytes: int) -> ModelUpload:
-    """Take a whole stream.
+    """Receive a whole stream.
 
     Args:
         requests: The messages.
-        file: Where the uploaded file goes; does not exist yet.
-        max_bytes: Most bytes that it may have.
+        file: Where to write the uploaded file; must not exist.
+        max_bytes: Largest size of the file.
 
     Raises:
-        InvalidArgument: The order of the messages is wrong, or the file is empty or not whole.
+        InvalidArgument: The messages come in a wrong order, or the file is incomplete.
         ResourceExhausted: The file is too large.
         StorageError: The spool cannot be written.
     """

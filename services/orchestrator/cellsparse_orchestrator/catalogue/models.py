@@ -1,4 +1,4 @@
-"""The models: one row each, made when the run that trained it has succeeded, or when an import is complete."""
+"""The table of models; a row is made when a training run succeeds or an import is complete."""
 
 import json
 
@@ -45,7 +45,7 @@ class Models:
         return [_to_proto(row) for row in shown], token
 
     def add_imported(self, model_id: str, name: str, backend: str) -> orchestrator_pb2.Model:
-        """Register a model that is complete in the store and that no run has trained."""
+        """Register an imported model that is complete in the store."""
         row = ModelRow(
             id=model_id,
             name=name,

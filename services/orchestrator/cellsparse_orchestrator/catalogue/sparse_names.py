@@ -1,4 +1,4 @@
-"""Names for sparsified datasets."""
+"""Names of sparsified datasets."""
 
 from cellsparse_proto.v1 import sparsifier_pb2
 

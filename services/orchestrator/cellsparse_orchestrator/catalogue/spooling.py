@@ -1,4 +1,4 @@
-"""What every upload needs: a folder that goes away, and an end of patience."""
+"""What every upload needs: a temporary folder and a time limit."""
 
 import tempfile
 import threading
@@ -13,13 +13,13 @@ from cellsparse_common.files import disk_errors
 
 @contextmanager
 def upload_folder(spool: Path) -> Iterator[Path]:
-    """Give an empty folder that is removed in the end.
+    """Give an empty folder that is removed at the end of the `with` block.
 
     Args:
-        spool: Where; made if it is missing.
+        spool: The parent folder; created if it is missing.
 
     Raises:
-        StorageError: It cannot be made.
+        StorageError: The folder cannot be created.
     """
     with disk_errors(f"write {spool}"):
         spool.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def upload_folder(spool: Path) -> Iterator[Path]:
 
 @contextmanager
 def time_limit(context: grpc.ServicerContext, seconds: float) -> Iterator[None]:
-    """Cancel a call that takes longer: a client that keeps its stream open and silent would stay for ever."""
+    """Cancel a call that takes longer; a client with an open but silent stream would otherwise block it for ever."""
     limit = threading.Timer(seconds, context.cancel)
     limit.daemon = True
     limit.start()

@@ -1,9 +1,10 @@
-"""An upload's stream of messages becomes items in a spool, one image with its label image in memory at a time."""
+"""Receive a dataset upload: a stream of messages becomes items in a spool, with one item at a time in memory."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cellsparse_common.datasets import put_item, refuse_mixture
+from cellsparse_common.dataset_items import refuse_mixture
+from cellsparse_common.datasets import put_item
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_common.imaging.labels import decode_labels
@@ -17,18 +18,18 @@ _NOUN = {_IMAGE: "image", _LABEL: "label"}
 
 @dataclass(frozen=True, kw_only=True)
 class UploadLimits:
-    """How large an upload's files may be."""
+    """Limits of an upload's files."""
 
     max_pixels: int
-    """Height x width, of a stack x planes."""
+    """Most pixels of an image: height x width, and x planes for a stack."""
     max_file_bytes: int
 
 
-class Upload:
-    """Takes the messages of one upload in their order.
+class DatasetUpload:
+    """Receives the messages of one upload in order.
 
     Args:
-        spool: Where blobs are kept until the whole stream is good.
+        spool: Holds blobs until the whole stream has proved to be valid.
         limits: How large files may be.
     """
 
@@ -48,11 +49,11 @@ class Upload:
         self._first: dataset_pb2.FileHeader | None = None
 
     def read(self, requests: Iterable[dataset_pb2.CreateDatasetRequest]) -> None:
-        """Take a whole stream.
+        """Receive a whole stream.
 
         Raises:
-            InvalidArgument: The order of the messages is wrong, or a file is not what it should be; names the item.
-            ResourceExhausted: A file or an image is too large; names the item.
+            InvalidArgument: The messages come in a wrong order, or a file is not valid; the message names the item.
+            ResourceExhausted: A file or an image is too large; the message names the item.
             StorageError: The spool cannot be written.
         """
         for request in requests:
@@ -141,7 +142,7 @@ class Upload:
         self.items.append(item)
 
     def _keep(self, header: dataset_pb2.FileHeader, image: bytes, label: bytes) -> dataset_pb2.DatasetItem:
-        """Read an item's files; `header` is the image's."""
+        """Decode an item's files and store them in the spool; `header` is that of the image."""
         field = f"label of item {header.item!r}"
         limit = self._limits.max_pixels
         pixels = decode_image(

@@ -16,10 +16,10 @@ _ALLOWED = "allowed are sqlite:////folder/file and postgresql+psycopg://user:pas
 
 
 def open_engine(url: str) -> Engine:
-    """Return the pool of connections to a database; nothing is connected yet.
+    """Return the pool of connections to a database, without connecting.
 
     Raises:
-        InvalidArgument: The URL is not understood, or is one of another kind of database.
+        InvalidArgument: The URL cannot be parsed, or names another kind of database.
     """
     parsed = _parse(url)
     if parsed.drivername in _POSTGRESQL:
@@ -30,7 +30,7 @@ def open_engine(url: str) -> Engine:
 
 
 def shown(url: str) -> str:
-    """Return a database's URL without its password, for people."""
+    """Return a database's URL without its password, for messages."""
     parsed = _parse(url)
     return parsed.set(query={}).render_as_string(hide_password=True)
 
@@ -44,7 +44,7 @@ def _parse(url: str) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
-        # Never quoted: what cannot be parsed may well be the password.
+        # Never quote the URL: the part that cannot be parsed may be the password.
         raise InvalidArgument(
             f"The database URL cannot be read; {_ALLOWED}, with special characters of the password percent-encoded."
         ) from None
@@ -65,7 +65,7 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver begins transactions late, in a way that makes readers who turn writers fail: we say BEGIN ourselves.
+    # The driver begins transactions late, so a reader that becomes a writer may fail. We send BEGIN ourselves.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
         connection.execute(f"PRAGMA {pragma}").close()
@@ -77,7 +77,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    # A server that vanished without a word is noticed within seconds, not after the two hours of the system's default.
+    # Notice a server that vanished within seconds instead of the system's default of two hours.
     waits = {
         "connect_timeout": _CONNECT_SECONDS,
         "keepalives_idle": 10,
@@ -106,7 +106,7 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
         "lock_timeout": f"{BUSY_SECONDS}s",
         "statement_timeout": f"{_STATEMENT_SECONDS}s",
         "idle_in_transaction_session_timeout": f"{_STATEMENT_SECONDS}s",
-        # The server, too, must notice a client that vanished: it holds the lock of ownership.
+        # The server must also notice a client that vanished, because that client holds the ownership lock.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
         "tcp_keepalives_count": "3",

@@ -1,4 +1,10 @@
-"""One at a time, in the order of asking; what is urgent goes first."""
+"""A fair lock for SQLite's writers.
+
+SQLite lets one writer in at a time, and its own waiters poll: each sleeps for longer and longer, and whoever wakes at
+the right moment is next. With 200 trainings that report every second, GPUs stood idle for 1.5 s between trainings
+(median); with this lock it is 0.06 s (docs/scale.md). `threading.Lock` is not fair either and knows no urgent waiters.
+PostgreSQL locks single rows, so it does without.
+"""
 
 import threading
 from collections import deque
@@ -8,8 +14,8 @@ from contextlib import contextmanager
 from cellsparse_common.errors import Unavailable
 
 
-class Turns:
-    """A lock that is handed to whoever waits for the longest time, but at first to who is in a hurry."""
+class FairLock:
+    """A FIFO lock; urgent waiters go first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -17,24 +23,24 @@ class Turns:
         self._waiting: deque[threading.Lock] = deque()
 
     @contextmanager
-    def turn(self, seconds: float, *, urgent: bool = False) -> Iterator[None]:
+    def hold(self, seconds: float, *, urgent: bool = False) -> Iterator[None]:
         """Hold the lock within the `with` block.
 
         Args:
             seconds: Longest wait.
-            urgent: Before all others that wait; for one thread only, or those others might wait for ever.
+            urgent: Go before all other waiters. Only for one thread, as more would starve the others.
 
         Raises:
-            Unavailable: It was not our turn within some seconds.
+            Unavailable: The lock was not free within this time.
         """
-        if not self._enter(seconds, urgent):
+        if not self._acquire(seconds, urgent):
             raise Unavailable(f"The database was busy for {seconds:g} s; try again.")
         try:
             yield
         finally:
-            self._leave()
+            self._release()
 
-    def _enter(self, seconds: float, urgent: bool) -> bool:
+    def _acquire(self, seconds: float, urgent: bool) -> bool:
         with self._lock:
             if not self._taken:
                 self._taken = True
@@ -49,11 +55,11 @@ class Turns:
             return True
         with self._lock:
             if mine not in self._waiting:
-                return True  # it was handed over just now
+                return True  # handed over at the last moment
             self._waiting.remove(mine)
             return False
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()

@@ -1,4 +1,4 @@
-"""Brings a database to the newest layout, one process at a time."""
+"""Migrate a database to the newest layout, one process at a time."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +11,24 @@ from sqlalchemy import Connection, text
 
 from cellsparse_common.errors import FailedPrecondition
 
-# Any constant will do: it only has to be the same for all who share the database.
+# Any constant will do, as long as all processes that share the database use the same one.
 _LOCK = 7_205_001
 _WAIT_SECONDS = 600
-"""For another process that migrates, and for one statement of a migration of ours."""
+"""Longest wait for another process that migrates, and for one statement of our own migration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """What was done."""
+    """What a migration did."""
 
     before: str
-    """The layout that was found; empty for a database without tables."""
+    """The layout before; empty for a database without tables."""
     after: str
-    """The newest layout, which it has now."""
+    """The layout now, which is the newest."""
 
 
 def migrate(connection: Connection) -> Migration:
-    """Bring a database to the newest layout; nothing is changed unless all of it succeeds.
+    """Migrate a database to the newest layout, completely or not at all.
 
     Raises:
         FailedPrecondition: A newer version of the orchestrator has used it.

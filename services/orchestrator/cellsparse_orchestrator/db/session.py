@@ -1,7 +1,8 @@
-"""The database: migrated when it is opened, then short transactions whose failures are one clear status.
+"""The database: migrated when opened, then used in short transactions whose failures have one clear status.
 
-Writers lock the row that they change (`SELECT ... FOR UPDATE`) before they read what the change depends on: SQLite has
-one writer at a time anyway, PostgreSQL has many. Locks are taken in one order, a dataset's before its runs'.
+Writers lock the row that they change (`SELECT ... FOR UPDATE`) before they read anything that the change depends on.
+SQLite has only one writer at a time, but PostgreSQL has many. Locks are taken in one order: a dataset's before its
+runs'.
 """
 
 import logging
@@ -14,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
-from cellsparse_orchestrator.db.fair_lock import Turns
+from cellsparse_orchestrator.db.fair_lock import FairLock
 from cellsparse_orchestrator.db.migrate import Migration, migrate
-from cellsparse_orchestrator.db.owner import Owner
+from cellsparse_orchestrator.db.ownership import Ownership
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
@@ -27,30 +28,30 @@ class Database:
 
     Args:
         url: SQLAlchemy URL.
-        seconds: How long a PostgreSQL server that does not answer yet is waited for.
+        seconds: How long to wait for a PostgreSQL server that does not answer yet.
 
     Attributes:
         name: The URL without its password.
-        migration: What opening it has changed.
+        migration: What opening the database has changed.
 
     Raises:
-        Unavailable: It cannot be opened or brought to the newest layout.
+        Unavailable: It cannot be opened or migrated.
         FailedPrecondition: A newer version has used it.
-        InvalidArgument: The URL is not understood.
+        InvalidArgument: The URL cannot be parsed.
     """
 
     def __init__(self, url: str, *, seconds: float = 0.0) -> None:
         self._engine = open_engine(url)
         self.name = shown(url)
-        self._owner = Owner(self._engine, self.name)
-        # SQLite's own writers wait asleep, for longer and longer, and whoever wakes at the right time is next.
-        self._turns = Turns() if is_sqlite(self._engine) else None
+        self._ownership = Ownership(self._engine, self.name)
+        # SQLite's own queue of writers is slow and unfair (see `fair_lock`).
+        self._write_lock = FairLock() if is_sqlite(self._engine) else None
         with _clear_errors():
             self.migration = self._migrate(seconds)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that only reads and sees one state of the database; raises Unavailable."""
+        """Open a read-only transaction that sees one state of the database; raises Unavailable."""
         with _clear_errors(), Session(self._engine) as session:
             if not is_sqlite(self._engine):
                 options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -59,18 +60,18 @@ class Database:
 
     @contextmanager
     def write(self, *, urgent: bool = False) -> Iterator[Session]:
-        """A transaction that is committed at the end of the `with` block, or rolled back by an exception.
+        """Open a transaction that commits at the end of the `with` block, or rolls back on an exception.
 
         Args:
-            urgent: Where there is one writer at a time: before all others that wait. For the reconciler alone, as
-                GPUs stand idle meanwhile.
+            urgent: With SQLite, go before all other waiting writers. For the reconciler alone, because GPUs stand idle
+                while it waits.
 
         Raises:
             Unavailable: The database is locked, full or unreachable.
         """
         with (
             _clear_errors(),
-            nullcontext() if self._turns is None else self._turns.turn(BUSY_SECONDS, urgent=urgent),
+            nullcontext() if self._write_lock is None else self._write_lock.hold(BUSY_SECONDS, urgent=urgent),
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
             Session(connection) as session,
@@ -79,23 +80,23 @@ class Database:
             session.flush()
 
     def own(self, seconds: float) -> None:
-        """Become the one orchestrator that works with it, within some seconds.
+        """Become the only orchestrator of this database within some seconds.
 
         Raises:
-            FailedPrecondition: Another one does, and stays.
+            FailedPrecondition: Another orchestrator owns it and stays.
             Unavailable: The database does not answer.
         """
         with _clear_errors():
-            self._owner.take(seconds)
+            self._ownership.take(seconds)
 
     def confirm_owner(self) -> None:
-        """Make sure that no other orchestrator works with it; raises as `own` does."""
+        """Make sure that no other orchestrator owns the database; raises as `own` does."""
         with _clear_errors():
-            self._owner.confirm()
+            self._ownership.confirm()
 
     def close(self) -> None:
         """Close all connections."""
-        self._owner.release()
+        self._ownership.release()
         self._engine.dispose()
 
     def _migrate(self, seconds: float) -> Migration:
@@ -118,7 +119,7 @@ def _clear_errors() -> Iterator[None]:
     except IntegrityError:
         raise
     except SQLAlchemyError as error:
-        # During an outage every call comes through here: what it says is enough, where it was is always the same.
+        # During an outage every call fails here. The message is enough; the traceback is always the same.
         _LOG.error("the database failed: %s", _cause(error), exc_info=not isinstance(error, OperationalError))
         raise Unavailable(f"The database does not answer ({_cause(error)}); try again.") from error
 

@@ -12,24 +12,24 @@ BigKey = BigInteger().with_variant(Integer, "sqlite")
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A time with zone UTC, also where the database (SQLite) keeps none."""
+    """A time in UTC, even where the database (SQLite) stores no zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Put the zone back on a value from the database."""
+        """Restore the zone of a value from the database."""
         return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Sentence(TypeDecorator[str]):
-    """Text for people that others wrote: PostgreSQL keeps no NUL characters."""
+    """Text from other programs, which may hold NUL characters that PostgreSQL cannot store."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Replace what cannot be kept."""
+        """Replace NUL characters."""
         return value if value is None else value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -51,7 +51,7 @@ class DatasetRow(Base):
 
 
 class RunRow(Base):
-    """A run: what is wanted of it and where it stands."""
+    """A run: what was asked for, and its state."""
 
     __tablename__ = "runs"
     number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
@@ -61,7 +61,7 @@ class RunRow(Base):
     name: Mapped[str] = mapped_column(String(100))
     backend: Mapped[str] = mapped_column(String(32))
     dataset_id: Mapped[str] = mapped_column(String(63))
-    """No foreign key: a dataset may be deleted when the runs that used it have ended."""
+    """Not a foreign key: a dataset may be deleted once all its runs have ended."""
     settings: Mapped[str] = mapped_column(Text)
     """The proto `TrainingSettings` as JSON."""
     priority: Mapped[int] = mapped_column(default=0)
@@ -70,9 +70,9 @@ class RunRow(Base):
     reason: Mapped[str] = mapped_column(String(16), default="")
     message: Mapped[str] = mapped_column(Sentence, default="")
     attempts: Mapped[int] = mapped_column(default=0)
-    """Attempts begun; the newest one's number."""
+    """Attempts begun; also the number of the newest one."""
     interruptions: Mapped[int] = mapped_column(default=0)
-    """Attempts that ended because the system was stopped in good order; they do not count against `max_attempts`."""
+    """Attempts that ended in an orderly shutdown; they do not count against `max_attempts`."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     retry_at: Mapped[datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
@@ -81,9 +81,9 @@ class RunRow(Base):
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
     """Sequence number of the newest event."""
     progress: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
-    """The newest proto `TrainingEvent` of the newest attempt that says how far it is."""
+    """The newest attempt's newest proto `TrainingEvent` that reports steps."""
     validation: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
-    """The newest proto `TrainingEvent` that carries validation scores."""
+    """The newest proto `TrainingEvent` with validation scores."""
     __table_args__ = (
         Index("runs_in_line", "state", "priority", "number"),
         Index("runs_of_dataset", "dataset_id", "state"),
@@ -91,7 +91,7 @@ class RunRow(Base):
 
 
 class AttemptRow(Base):
-    """One attempt of a run at a trainer; written before the trainer is asked."""
+    """One attempt of a run; written before its trainer is asked to start."""
 
     __tablename__ = "attempts"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
@@ -100,7 +100,7 @@ class AttemptRow(Base):
     reason: Mapped[str] = mapped_column(String(16), default="")
     message: Mapped[str] = mapped_column(Sentence, default="")
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Sequence number of the newest event of the trainer that is stored; smaller ones are repetitions."""
+    """Sequence number of the trainer's newest stored event; events up to it are repetitions."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
@@ -117,11 +117,11 @@ class EventRow(Base):
     reason: Mapped[str] = mapped_column(String(16), default="")
     message: Mapped[str] = mapped_column(Sentence, default="")
     training: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """What the trainer reported: the proto `TrainingEvent`."""
+    """The proto `TrainingEvent` that the trainer reported."""
 
 
 class ModelRow(Base):
-    """A model in the store: trained, with the id of its run, or imported, with an id of its own."""
+    """A model in the store. A trained model has the id of its run, an imported one its own."""
 
     __tablename__ = "models"
     number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
@@ -129,19 +129,19 @@ class ModelRow(Base):
     name: Mapped[str] = mapped_column(String(100))
     backend: Mapped[str] = mapped_column(String(32))
     dataset_id: Mapped[str] = mapped_column(String(63))
-    """Empty if it was imported."""
+    """Empty for an imported model."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     step: Mapped[int] = mapped_column(default=0)
     validation: Mapped[str] = mapped_column(Text, default="{}")
     """Validation scores by name, JSON."""
     initial_model: Mapped[str] = mapped_column(String(63), default="")
-    """The model that its training started from; empty if there was none."""
+    """The model that training started from; empty if there was none."""
     start_validation: Mapped[str] = mapped_column(Text, default="{}")
     """Validation scores of that model by name, JSON."""
 
 
 class StudyRow(Base):
-    """A study: what is wanted of it and where it stands."""
+    """A study: what was asked for, and its state."""
 
     __tablename__ = "studies"
     number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
@@ -150,7 +150,7 @@ class StudyRow(Base):
     request_sha256: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(100))
     dataset_id: Mapped[str] = mapped_column(String(63))
-    """No foreign key: a dataset may be deleted when the studies of it have ended."""
+    """Not a foreign key: a dataset may be deleted once all its studies have ended."""
     grid: Mapped[str] = mapped_column(Text)
     """The proto `StudyGrid`, filled, as JSON."""
     split: Mapped[str] = mapped_column(String(16))
@@ -159,19 +159,19 @@ class StudyRow(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     message: Mapped[str] = mapped_column(Text, default="")
     sequence: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Grows with every change of the study or one of its members."""
+    """Grows with every change of the study or of one of its members."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
 class StudyMemberRow(Base):
-    """A member of a study, with the id of its run from the start: so no restart makes a second one."""
+    """A member of a study. Its run's id is fixed from the start, so a restart cannot make a second run."""
 
     __tablename__ = "study_members"
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(String(63), unique=True)
-    """The run it has or will have; no foreign key, as the run is made later."""
+    """The run that it has or will have; not a foreign key, because the run is made later."""
     dataset_id: Mapped[str] = mapped_column(String(63))
     """Its label set, which may not exist yet."""
     settings: Mapped[str] = mapped_column(Text)
@@ -180,7 +180,7 @@ class StudyMemberRow(Base):
     sequence: Mapped[int] = mapped_column(BigInteger, default=0)
     """The study's sequence number at this member's last change."""
     summary: Mapped[str] = mapped_column(Text)
-    """The proto `StudyMember` as JSON; `state` above is the one that counts."""
+    """The proto `StudyMember` as JSON; the column `state` is authoritative."""
     __table_args__ = (
         Index("members_by_state", "study_id", "state", "number"),
         Index("members_by_change", "study_id", "sequence"),

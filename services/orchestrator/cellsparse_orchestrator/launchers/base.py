@@ -1,4 +1,4 @@
-"""What the orchestrator needs of whatever runs the other services."""
+"""The interface between the orchestrator and what runs the other services."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Protocol
 from cellsparse_proto.v1 import common_pb2
 
 SPARSIFIER = "sparsifier"
-"""The name of the service that is not a trainer."""
+"""Name of the service that is not a trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,33 +25,33 @@ ONE = Size()
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Another service, as far as it is known now."""
+    """Another service, as last seen."""
 
     name: str
     """`SPARSIFIER` or the trainer's backend."""
     address: str = ""
     """host:port; empty while it does not answer."""
     healthy: bool = False
-    """It answered SERVING when last asked."""
+    """Whether it answered SERVING when last asked."""
     hosts: tuple[str, ...] = ()
-    """Of a training on several nodes, where its trainers are, as host:port; the first is `address`. Empty where
-    there is one trainer, which starts all processes."""
+    """Trainers of a training on several nodes, as host:port; the first is `address`. Empty for a single trainer, which
+    starts all processes."""
     pid: int = 0
     """Process id on this machine; 0 if it runs elsewhere."""
     message: str = ""
-    """What is wrong, or versions and devices."""
+    """What is wrong; if nothing is, versions and devices."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Versions of the packages that matter, as the trainer described itself."""
+    """Versions of important packages, as the trainer reports them."""
     missing: bool = False
-    """It cannot be started at all, or has ended for good, so waiting is of no use."""
+    """Whether it cannot be started or has ended for good, so that waiting is useless."""
     reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
-    """Why it is missing (proto `FailureReason`), where that is known."""
+    """Why it is missing (proto `FailureReason`), if that is known."""
     waiting: bool = False
-    """It waits for room, so the time until it answers says nothing about it."""
+    """Whether it waits for the cluster, so that the time until it answers says nothing about the service itself."""
     no_room: bool = False
-    """There is none now: what comes later should not be placed before it."""
+    """Whether the cluster has no room now; later attempts should not be started before it."""
     again_seconds: float = 15.0
-    """While it waits: when to ask again, if nothing is told by `Launcher.notify` before."""
+    """While it waits: when to ask again, unless a subscriber is called before (`Launcher.subscribe`)."""
 
 
 class Launcher(Protocol):
@@ -61,38 +61,39 @@ class Launcher(Protocol):
     """Whether trainers end with the orchestrator."""
 
     def start(self) -> None:
-        """Start, adopt or find the services; returns at once."""
+        """Start, adopt or find the services; return at once."""
 
     def stop(self) -> None:
-        """End what was started here, in bounded time."""
+        """End what this launcher started, in bounded time."""
 
     def services(self) -> list[Service]:
-        """Return all services, as they were when last looked at."""
+        """Return all services as last seen."""
 
     def service(self, name: str) -> Service | None:
         """Return the service with this name; None if it is not configured."""
 
-    def place(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
-        """Return the trainer for an attempt, and see to it that there will be one. Idempotent.
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+        """Get or create the trainer of an attempt; return at once. Idempotent.
 
-        The answer's `address` is empty while it is not ready, with all its nodes; `missing` says that it will never be.
+        The answer's `address` is empty until the trainer and all its nodes are ready; `missing` says that it never
+        will be.
         """
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
-        """Return the trainer of an attempt that was accepted before: as `place`, but a new one is never made.
+        """Get the trainer of an attempt that was accepted before, as `ensure` but without creating one.
 
-        A new one would not know the attempt.
+        A new trainer would not know the attempt.
         """
 
     def release(self, run_id: str, attempt: int) -> None:
-        """Take back what `place` made for an attempt that has ended; returns at once. Idempotent."""
+        """Remove what `ensure` made for an attempt that has ended; return at once. Idempotent."""
 
-    def notify(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
-        """Call `news` when an answer of `place` or `find` that says `waiting` may have changed, until `release`."""
+    def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
+        """Call `on_change` when an answer with `waiting` may have changed, until `release`."""
 
     def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
-        """Take back what was made for attempts, as (run id, number), that are not under way any more.
+        """Remove what was made for attempts, as (run id, number), that are not under way any more.
 
-        `release` may have been missed: an orchestrator that was killed has not called it. Returns False if it is not
-        known yet what there is.
+        An orchestrator that was killed has not called `release`. Return False if the launcher does not know yet what
+        exists.
         """

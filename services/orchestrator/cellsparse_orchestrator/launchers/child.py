@@ -1,4 +1,4 @@
-"""A service as a child process: started with a record on disk, so that a later orchestrator finds it again."""
+"""A service as a child process, with a record on disk by which a later orchestrator can adopt it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import psutil
 from cellsparse_common.files import replace_file
 
 _LOG_LIMIT = 10 * 2**20
-# Two readings of one process's start differ by clock corrections only; another process with its number by far more.
+# Two readings of one process's start differ only by clock corrections. Another process with the same id differs more.
 _SAME_START_SECONDS = 2.0
 
 
@@ -32,24 +32,24 @@ class Command:
 
     @property
     def record_file(self) -> Path:
-        """Who runs, as JSON."""
+        """Process id, start time and fingerprint of the service, as JSON."""
         return self.home / "services" / f"{self.name}.json"
 
     @property
     def address_file(self) -> Path:
-        """Where the service itself writes host:port."""
+        """File in which the service writes its host:port."""
         return self.home / "services" / f"{self.name}.address"
 
     @property
     def log_file(self) -> Path:
-        """What the service prints."""
+        """File for the service's output."""
         return self.home / "logs" / f"{self.name}.log"
 
     def fingerprint(self) -> str:
-        """Return a digest that changes with anything that a running service would have to be told anew."""
-        told = {key: value for key, value in self.environment.items() if key.startswith("CELLSPARSE_")}
-        told.pop("CELLSPARSE_OWNER_PID", None)
-        return hashlib.sha256(json.dumps([sys.executable, self.module, told], sort_keys=True).encode()).hexdigest()
+        """Return a digest that changes when a running service would need a restart to get its new settings."""
+        settings = {key: value for key, value in self.environment.items() if key.startswith("CELLSPARSE_")}
+        settings.pop("CELLSPARSE_OWNER_PID", None)
+        return hashlib.sha256(json.dumps([sys.executable, self.module, settings], sort_keys=True).encode()).hexdigest()
 
 
 class Child:
@@ -70,7 +70,7 @@ class Child:
             return False
 
     def how_it_ended(self) -> str:
-        """Say how a process that is gone has ended."""
+        """Return how a process that is gone has ended, to follow its name in a sentence."""
         code = self._popen.poll() if self._popen is not None else None
         if code is None:
             return "is gone"
@@ -81,7 +81,7 @@ class Child:
         self._signal(signal.SIGTERM)
 
     def end(self, seconds: float) -> None:
-        """Wait for the process to end; after `seconds` kill it with all that it started."""
+        """Wait for the process to end; after `seconds` kill it with everything it started."""
         try:
             self._process.wait(timeout=max(seconds, 0.0)) if self._popen is None else self._popen.wait(
                 max(seconds, 0.0)
@@ -95,7 +95,7 @@ class Child:
         if not self.alive():
             return
         try:
-            # The service leads its own process group: SIGKILL reaches a training process, too.
+            # The service leads its own process group, so SIGKILL reaches a training process as well.
             if number == signal.SIGKILL:
                 os.killpg(self.pid, number)
             else:
@@ -133,13 +133,13 @@ def start(command: Command) -> Child:
 
 
 def adopt(command: Command, stop_seconds: float) -> Child | None:
-    """Return the service that an earlier orchestrator started, if it lives and was told what ours would be told.
+    """Return the service that an earlier orchestrator started, if it still runs with the same settings.
 
-    A living one that was told something else is ended first.
+    One that runs with other settings is ended first.
 
     Args:
-        command: How ours would be started.
-        stop_seconds: How long an unsuitable one may take to end.
+        command: How we would start the service.
+        stop_seconds: How long a service with other settings may take to end.
     """
     try:
         record = json.loads(command.record_file.read_text())

@@ -1,4 +1,4 @@
-"""Asks a service how it is."""
+"""Health checks of other services."""
 
 from dataclasses import dataclass, field
 
@@ -16,17 +16,17 @@ class Health:
 
     healthy: bool
     message: str = ""
-    """What is wrong, or versions and devices."""
+    """What is wrong; if nothing is, versions and devices."""
     versions: dict[str, str] = field(default_factory=dict)
 
 
 def probe(name: str, address: str, seconds: float) -> Health:
-    """Ask the service `name` at `address` for its health and, a trainer, what it is.
+    """Check the health of a service; ask a trainer for its backend, versions and devices as well.
 
     Args:
         name: `SPARSIFIER` or the backend that the trainer must have.
         address: host:port.
-        seconds: How long it may take in all.
+        seconds: Longest time in all.
     """
     try:
         with open_channel(address) as channel:
@@ -42,5 +42,5 @@ def probe(name: str, address: str, seconds: float) -> Health:
         return Health(healthy=False, message=f"{name} at {address} answers {code}.")
     if described.backend != name:
         return Health(healthy=False, message=f"{address} is a {described.backend!r} trainer; {name!r} was expected.")
-    words = [f"{package} {version}" for package, version in sorted(described.versions.items())]
-    return Health(healthy=True, message=", ".join([*words, *described.devices]), versions=dict(described.versions))
+    parts = [f"{package} {version}" for package, version in sorted(described.versions.items())]
+    return Health(healthy=True, message=", ".join([*parts, *described.devices]), versions=dict(described.versions))

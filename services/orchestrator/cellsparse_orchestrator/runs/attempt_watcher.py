@@ -1,4 +1,4 @@
-"""Follows one attempt at its trainer, from asking it to start to its last event, in a thread of its own."""
+"""Watch one attempt at its trainer, from the request to start until its last event, in a thread per attempt."""
 
 import logging
 import threading
@@ -22,82 +22,84 @@ from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
-from cellsparse_orchestrator.runs.decisions import Outcome
-from cellsparse_orchestrator.runs.transitions import Attempt
+from cellsparse_orchestrator.runs.decisions import AttemptOutcome
+from cellsparse_orchestrator.runs.transitions import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
 _CALL_SECONDS = 15.0
 _PAUSE_SECONDS = 0.2
 _EXPLAIN_SECONDS = 5.0
-"""Longest time to ask the other nodes why they ended."""
+"""Longest time to ask the other nodes why they ended, in all."""
 _UNKNOWN = (common_pb2.FAILURE_REASON_UNSPECIFIED, common_pb2.FAILURE_REASON_LOST)
 _RANKS_PORT = 29400
-"""First port on which the processes of several nodes speak to each other: torchrun's own default."""
+"""Port for the rendezvous of several nodes; torchrun's default."""
 _GONE = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
-"""What a trainer that is away, starting, ending or overrun answers, or the transport in its place."""
+"""Errors of a trainer that is away, starting, stopping or overloaded; some come from the transport."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long to wait for what, in seconds."""
+class Timeouts:
+    """How long a watcher waits for its trainer, in seconds."""
 
     start: float
-    """For a trainer to come up and accept the attempt."""
+    """For the trainer to come up and accept the attempt."""
     lost: float
     """For a broken event stream to come back."""
     stop: float
-    """For a trainer to end an attempt."""
+    """For the trainer to end an attempt."""
 
 
-class Follower(threading.Thread):
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """What a watcher reports. All but `changed` may raise CellsparseError."""
+
+    store_event: Callable[[RunAttempt, trainer_pb2.TrainingEvent], None]
+    """Stores an event that does not end the attempt; the same event may come twice."""
+    accepted: Callable[[RunAttempt, dict[str, str]], None]
+    """Takes the trainer's versions when the trainer has accepted the attempt."""
+    waiting: Callable[[RunAttempt, str], None]
+    """Takes a message when the reason to wait has changed."""
+    changed: Callable[[], None]
+    """Called when the watcher is about to end, and when `no_room` has changed."""
+
+
+class AttemptWatcher(threading.Thread):
     """Drives one attempt.
 
-    It ends with an `outcome`; or without one, when it was told to let go or could not store what it heard: then the
-    attempt goes on at its trainer, and another follower takes it up where the stored events end. `finished` says that
-    there is nothing more to come, shortly before the thread is gone; `no_room`, that the attempt waits for room.
+    It ends with an `outcome`, or without one when it was detached or could not store an event. Then the attempt goes on
+    at its trainer, and another watcher continues where the stored events end.
 
     Args:
-        attempt: What to follow.
+        attempt: What to watch.
         launcher: Knows where the trainer is.
-        patience: How long to wait.
-        store: Keeps an event that does not end the attempt; an event may come twice. Raises CellsparseError.
-        accepted: Called with the trainer's versions when it has accepted the attempt. Raises CellsparseError.
-        waits: Called with a sentence when what the attempt waits for has changed. Raises CellsparseError.
-        news: Called when the thread is about to end, and when `no_room` has changed.
+        timeouts: How long to wait.
+        callbacks: What to call with news of the attempt.
+
+    Attributes:
+        outcome: How the attempt ended; None while it is not known.
+        finished: Whether there is nothing more to come; true shortly before the thread ends.
+        no_room: Whether the attempt waits for room in the cluster.
     """
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        launcher: Launcher,
-        patience: Patience,
-        *,
-        store: Callable[[Attempt, trainer_pb2.TrainingEvent], None],
-        accepted: Callable[[Attempt, dict[str, str]], None],
-        waits: Callable[[Attempt, str], None],
-        news: Callable[[], None],
-    ) -> None:
-        super().__init__(name=f"follow-{attempt.run_id}", daemon=True)
+    def __init__(self, attempt: RunAttempt, launcher: Launcher, timeouts: Timeouts, callbacks: Callbacks) -> None:
+        super().__init__(name=f"watch-{attempt.run_id}", daemon=True)
         self.attempt = attempt
-        self.outcome: Outcome | None = None
+        self.outcome: AttemptOutcome | None = None
         self.finished = False
         self.no_room = False
         self._launcher = launcher
-        self._patience = patience
-        self._store = store
-        self._accepted = accepted
-        self._waits = waits
-        self._tell = news
+        self._timeouts = timeouts
+        self._callbacks = callbacks
         self._size = Size(nodes=max(1, attempt.settings.nodes), processes=max(1, attempt.settings.processes_per_node))
         self._after = attempt.last_sequence
-        self._heard = 0
+        self._received = 0
         self._asked_to_end = False
         self._lock = threading.Lock()
         self._call: grpc.Future | None = None
-        self._news = threading.Event()
+        self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._letting_go = threading.Event()
+        self._detaching = threading.Event()
 
     @property
     def stopping(self) -> bool:
@@ -105,15 +107,15 @@ class Follower(threading.Thread):
         return self._stopping.is_set()
 
     def end_attempt(self) -> None:
-        """Ask the trainer to end the attempt; returns at once, the outcome comes in bounded time."""
+        """Ask the trainer to end the attempt; return at once. The outcome follows in bounded time."""
         self._stopping.set()
-        self._news.set()
+        self._wake.set()
         self._interrupt_stream()
 
-    def let_go(self) -> None:
-        """End this thread soon and leave the attempt as it is."""
-        self._letting_go.set()
-        self._news.set()
+    def detach(self) -> None:
+        """End this thread soon and leave the attempt running."""
+        self._detaching.set()
+        self._wake.set()
         self._interrupt_stream()
 
     def run(self) -> None:
@@ -122,67 +124,67 @@ class Follower(threading.Thread):
             try:
                 self.outcome = self._drive()
             except CellsparseError as error:
-                _LOG.warning("attempt %d cannot be followed now: %s", self.attempt.number, error.message)
+                _LOG.warning("attempt %d cannot be watched now: %s", self.attempt.number, error.message)
             except Exception:  # noqa: BLE001 - logged whole
-                # Whatever it is, the attempt goes on at its trainer: the reconciler sends the next follower.
-                _LOG.exception("attempt %d cannot be followed now", self.attempt.number)
+                # Whatever it is, the attempt goes on at its trainer, and the reconciler starts the next watcher.
+                _LOG.exception("attempt %d cannot be watched now", self.attempt.number)
             finally:
                 self.finished = True
                 self.no_room = False
-                self._tell()
+                self._callbacks.changed()
 
-    def _drive(self) -> Outcome | None:
-        self._launcher.notify(self.attempt.run_id, self.attempt.number, self._news.set)
-        # An attempt with stored events was accepted before; asking again would be right, too, but slower.
+    def _drive(self) -> AttemptOutcome | None:
+        self._launcher.subscribe(self.attempt.run_id, self.attempt.number, self._wake.set)
+        # An attempt with stored events was accepted before. Asking again would do no harm, but takes longer.
         if not self._after:
             refused = self._start_attempt()
-            if refused is not None or self._letting_go.is_set():
+            if refused is not None or self._detaching.is_set():
                 return refused
         return self._listen()
 
-    def _start_attempt(self) -> Outcome | None:
-        """Ask the trainer to start, until it has accepted; return an outcome if that will not happen."""
-        deadline = time.monotonic() + self._patience.start
+    def _start_attempt(self) -> AttemptOutcome | None:
+        """Ask the trainer to start until it accepts; return an outcome if it never will."""
+        deadline = time.monotonic() + self._timeouts.start
         problem = f"The {self.attempt.backend} trainer did not come up."
         asked, said = False, ""
-        while self._look_again():
+        while self._clear_wake():
             if self._stopping.is_set():
-                return self._listen() if asked else Outcome(state=run_states.CANCELLED)
-            place = self._launcher.place(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
-            if place.missing:
-                return _failed(place.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, place.message)
-            if place.no_room != self.no_room:
-                self.no_room = place.no_room
-                self._tell()
-            if place.waiting:
-                deadline = time.monotonic() + self._patience.start
-                if place.message != said:
-                    said = place.message
-                    self._waits(self.attempt, said)
-            if place.address:
+                return self._listen() if asked else AttemptOutcome(state=run_states.CANCELLED)
+            trainer = self._launcher.ensure(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
+            if trainer.missing:
+                return _failed(trainer.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, trainer.message)
+            if trainer.no_room != self.no_room:
+                self.no_room = trainer.no_room
+                self._callbacks.changed()
+            if trainer.waiting:
+                deadline = time.monotonic() + self._timeouts.start
+                if trainer.message != said:
+                    said = trainer.message
+                    self._callbacks.waiting(self.attempt, said)
+            if trainer.address:
                 asked = True
                 try:
-                    self._accepted(self.attempt, self._ask_to_start(place))
+                    self._callbacks.accepted(self.attempt, self._ask_to_start(trainer))
                     return None
                 except grpc.RpcError as rpc_error:
                     error = from_rpc_error(rpc_error)
                     if not _is_away(error):
                         return _failed(_reason(error), error.message)
                     problem = f"The {self.attempt.backend} trainer did not accept the attempt: {error.message}"
-            elif place.message:
-                problem = place.message
+            elif trainer.message:
+                problem = trainer.message
             if time.monotonic() > deadline:
                 return _failed(common_pb2.FAILURE_REASON_LOST, problem)
-            self._pause(place)
+            self._pause(trainer)
         return None
 
-    def _ask_to_start(self, place: Service) -> dict[str, str]:
-        """Ask the trainers of all nodes to start, the first one last; return its versions.
+    def _ask_to_start(self, trainer: Service) -> dict[str, str]:
+        """Ask the trainers of all nodes to start, the first node last; return the trainer's versions.
 
-        What was asked for twice is started once. A node whose first one never starts gives up by itself.
+        A repeated request starts nothing twice. A node gives up by itself if the first node never starts.
         """
-        hosts = place.hosts or (place.address,)
-        versions = place.versions
+        hosts = trainer.hosts or (trainer.address,)
+        versions = trainer.versions
         for node in reversed(range(len(hosts))):
             request = trainer_pb2.StartTrainingRequest(
                 run_id=self.attempt.run_id,
@@ -190,7 +192,7 @@ class Follower(threading.Thread):
                 dataset_id=self.attempt.dataset_id,
                 settings=self.attempt.settings,
             )
-            if place.hosts:
+            if trainer.hosts:
                 names = [host.rpartition(":")[0] for host in hosts]
                 request.placement.CopyFrom(trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT))
             with open_channel(hosts[node]) as channel:
@@ -199,59 +201,61 @@ class Follower(threading.Thread):
                 versions = versions or dict(_describe(stub).versions)
         return versions
 
-    def _listen(self) -> Outcome | None:
-        """Store the attempt's events until its last one, through short breaks of the stream."""
+    def _listen(self) -> AttemptOutcome | None:
+        """Store the attempt's events until its last one, also across short breaks of the stream."""
         broken_since = time.monotonic()
-        while self._look_again():
-            place = self._launcher.find(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
+        while self._clear_wake():
+            trainer = self._launcher.find(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
             if self._stopping.is_set() and not self._asked_to_end:
-                self._ask_to_end(place.address)
-            if place.missing:
-                return _failed(place.reason, place.message) if place.reason else self._lost(place.message)
-            heard = self._heard
-            outcome = self._stream(place.address) if place.address else None
+                self._ask_to_end(trainer.address)
+            if trainer.missing:
+                return _failed(trainer.reason, trainer.message) if trainer.reason else self._lost(trainer.message)
+            before = self._received
+            outcome = self._stream(trainer.address) if trainer.address else None
             if outcome is not None:
-                return self._explained(outcome, place.hosts[1:])
+                return self._find_cause(outcome, trainer.hosts[1:])
             if self._stopping.is_set() and not self._asked_to_end:
                 continue
-            if self._heard > heard or (place.waiting and not self._asked_to_end):
+            if self._received > before or (trainer.waiting and not self._asked_to_end):
                 broken_since = time.monotonic()
-            # A service that only comes up, seen for the first time by this follower, may still know the attempt.
-            starting = not self._heard and not place.address
-            if time.monotonic() - broken_since > (self._patience.start if starting else self._patience.lost):
-                return self._lost("it does not answer any more" if place.address else place.message)
-            self._pause(place)
+            # A trainer that is just coming up, and that this watcher has not heard from, may still know the attempt.
+            starting = not self._received and not trainer.address
+            if time.monotonic() - broken_since > (self._timeouts.start if starting else self._timeouts.lost):
+                return self._lost("it does not answer any more" if trainer.address else trainer.message)
+            self._pause(trainer)
         return None
 
-    def _look_again(self) -> bool:
-        """Forget old news, before anything is looked at; return whether there is anything to look at still."""
-        self._news.clear()
-        return not self._letting_go.is_set()
+    def _clear_wake(self) -> bool:
+        """Clear the wake-up before looking at anything; return False when the watcher should end."""
+        self._wake.clear()
+        return not self._detaching.is_set()
 
-    def _pause(self, place: Service) -> None:
-        """Wait until asking again makes sense."""
-        self._news.wait(place.again_seconds if place.waiting else _PAUSE_SECONDS)
+    def _pause(self, trainer: Service) -> None:
+        """Wait until it makes sense to ask again."""
+        self._wake.wait(trainer.again_seconds if trainer.waiting else _PAUSE_SECONDS)
 
-    def _stream(self, address: str) -> Outcome | None:
-        """Store events as they come; return the outcome, None if the stream breaks before the last event."""
+    def _stream(self, address: str) -> AttemptOutcome | None:
+        """Store events as they come; return the outcome, or None if the stream breaks before the last event."""
         request = trainer_pb2.WatchTrainingRequest(
             run_id=self.attempt.run_id, attempt=self.attempt.number, after_sequence=self._after
         )
-        # The stream lasts as long as the training: keepalive pings of the channel notice a peer that is gone.
-        timeout = self._patience.stop if self._asked_to_end else None
+        # The stream lasts as long as the training. Keepalive pings of the channel notice a peer that is gone.
+        timeout = self._timeouts.stop if self._asked_to_end else None
         try:
             with open_channel(address) as channel:
                 call = trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=timeout)
                 with self._lock:
                     self._call = call
-                if self._letting_go.is_set() or (self._stopping.is_set() and not self._asked_to_end):
+                if self._detaching.is_set() or (self._stopping.is_set() and not self._asked_to_end):
                     return None
                 for answer in call:
-                    self._heard += 1
+                    self._received += 1
                     event = answer.event
                     if event.state in run_states.FINAL:
-                        return Outcome(state=event.state, reason=event.reason, message=event.message, event=event)
-                    self._store(self.attempt, event)
+                        return AttemptOutcome(
+                            state=event.state, reason=event.reason, message=event.message, event=event
+                        )
+                    self._callbacks.store_event(self.attempt, event)
                     self._after = event.sequence
         except grpc.RpcError as rpc_error:
             error = from_rpc_error(rpc_error)
@@ -261,11 +265,11 @@ class Follower(threading.Thread):
                 return _failed(_reason(error), error.message)
         return None
 
-    def _explained(self, outcome: Outcome, others: Sequence[str]) -> Outcome:
-        """Return the outcome with the reason of the node where it lies.
+    def _find_cause(self, outcome: AttemptOutcome, others: Sequence[str]) -> AttemptOutcome:
+        """Return the outcome, with the reason of another node if the failure began there.
 
-        A training on several nodes is followed on the first one, which of a process that failed on another one only
-        knows that it is gone; that its memory ran out, say, is known there.
+        A training on several nodes is watched on the first one. The first node knows only that a process on another
+        node is gone; that node itself knows why, for instance that its memory ran out.
         """
         if outcome.reason != common_pb2.FAILURE_REASON_LOST:
             return outcome
@@ -277,7 +281,7 @@ class Follower(threading.Thread):
         return outcome
 
     def _last_event(self, address: str, seconds: float) -> trainer_pb2.TrainingEvent | None:
-        """Return the attempt's last event at a trainer; None if it did not end there, or nobody answers in time."""
+        """Return the attempt's last event at a trainer; None if it has none or does not answer in time."""
         request = trainer_pb2.WatchTrainingRequest(run_id=self.attempt.run_id, attempt=self.attempt.number)
         last = None
         try:
@@ -285,18 +289,18 @@ class Follower(threading.Thread):
                 for answer in trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=seconds):
                     last = answer.event
         except grpc.RpcError:
-            return None  # what is not known there, or not in time, explains nothing
+            return None  # an unknown attempt or a late answer explains nothing
         return last
 
     def _ask_to_end(self, address: str) -> None:
-        """Ask once, within `patience.stop`; a trainer that does not answer is found lost soon after."""
+        """Ask once, within `timeouts.stop`; a trainer that does not answer is found to be lost soon after."""
         self._asked_to_end = True
         if not address:
             return
         request = trainer_pb2.StopTrainingRequest(run_id=self.attempt.run_id, attempt=self.attempt.number)
         try:
             with open_channel(address) as channel:
-                trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=self._patience.stop)
+                trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=self._timeouts.stop)
         except grpc.RpcError as error:
             _LOG.warning("the trainer did not confirm the end of the attempt: %s", from_rpc_error(error).message)
 
@@ -305,7 +309,7 @@ class Follower(threading.Thread):
             if self._call is not None:
                 self._call.cancel()
 
-    def _lost(self, what: str) -> Outcome:
+    def _lost(self, what: str) -> AttemptOutcome:
         sentence = f"The {self.attempt.backend} trainer was lost during attempt {self.attempt.number}: {what}"
         return _failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")
 
@@ -315,8 +319,8 @@ def _describe(stub: trainer_pb2_grpc.TrainerServiceStub) -> trainer_pb2.Describe
     return answer
 
 
-def _failed(reason: int, message: str) -> Outcome:
-    return Outcome(state=run_states.FAILED, reason=reason, message=message)
+def _failed(reason: int, message: str) -> AttemptOutcome:
+    return AttemptOutcome(state=run_states.FAILED, reason=reason, message=message)
 
 
 def _is_away(error: CellsparseError) -> bool:
@@ -324,7 +328,7 @@ def _is_away(error: CellsparseError) -> bool:
 
 
 def _reason(error: CellsparseError) -> int:
-    """Return what a trainer's refusal means for the run."""
+    """Return the failure reason that a trainer's refusal means."""
     if isinstance(error, StorageError):
         return common_pb2.FAILURE_REASON_STORAGE
     if error.status in (

@@ -1,4 +1,4 @@
-"""What to do next with one run: a pure function of what is known about it."""
+"""Decide what to do next with one run: a pure function of the facts known about it."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,9 +13,9 @@ class Action(Enum):
     WAIT = auto()
     """Nothing to do now."""
     BEGIN = auto()
-    """Write down the next attempt, then follow it."""
-    FOLLOW = auto()
-    """Follow the newest attempt: start it at its trainer if need be, and store its events."""
+    """Record the next attempt, then watch it."""
+    WATCH = auto()
+    """Watch the newest attempt: start it at its trainer if necessary, and store its events."""
     STOP = auto()
     """Ask the trainer to end the attempt."""
     RETRY = auto()
@@ -25,7 +25,7 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class AttemptOutcome:
     """How an attempt ended."""
 
     state: int
@@ -35,7 +35,7 @@ class Outcome:
     message: str = ""
     """A sentence for people."""
     event: trainer_pb2.TrainingEvent | None = None
-    """The trainer's last event, not stored yet; None if the trainer could not say."""
+    """The trainer's last event, not stored yet; None if the trainer did not send one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +48,23 @@ class Facts:
     """Attempts begun."""
     max_attempts: int = 1
     interruptions: int = 0
-    """Attempts that do not count against `max_attempts`."""
+    """Attempts ended by an orderly shutdown; they do not count against `max_attempts`."""
     cancel_requested: bool = False
-    place_free: bool = False
-    """QUEUED: it is this run's turn."""
+    slot_free: bool = False
+    """QUEUED: a slot is free and this run is next."""
     pause_over: bool = False
-    """RETRYING: the pause has passed."""
-    followed: bool = False
-    """Somebody follows the newest attempt."""
+    """RETRYING: the pause before the next attempt is over."""
+    watched: bool = False
+    """A watcher follows the newest attempt."""
     stopping: bool = False
-    """Its trainer has been asked to end it."""
-    outcome: Outcome | None = None
-    """How the newest attempt ended, if it has."""
+    """The trainer has been asked to end the newest attempt."""
+    outcome: AttemptOutcome | None = None
+    """How the newest attempt ended; None while it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to do."""
+    """What to do with a run."""
 
     action: Action
     state: int = common_pb2.RUN_STATE_UNSPECIFIED
@@ -85,23 +85,23 @@ def decide(facts: Facts) -> Decision:
     if facts.state in (run_states.QUEUED, run_states.RETRYING):
         if facts.cancel_requested:
             return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
-        ready = facts.place_free if facts.state == run_states.QUEUED else facts.pause_over
+        ready = facts.slot_free if facts.state == run_states.QUEUED else facts.pause_over
         return Decision(action=Action.BEGIN) if ready else _WAIT
-    if not facts.followed:
-        return Decision(action=Action.FOLLOW)
+    if not facts.watched:
+        return Decision(action=Action.WATCH)
     if facts.cancel_requested and not facts.stopping:
         return Decision(action=Action.STOP)
     return _WAIT
 
 
-def _after_attempt(facts: Facts, outcome: Outcome) -> Decision:
+def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
     if outcome.state == run_states.SUCCEEDED:
         return Decision(action=Action.END, state=run_states.SUCCEEDED, message=outcome.message)
     if facts.cancel_requested:
         return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
     reason, message = outcome.reason, outcome.message
     if outcome.state == run_states.CANCELLED:
-        # Nobody here asked for it: the trainer was told to end by somebody else.
+        # We did not ask for it, so somebody else ended the trainer.
         reason = common_pb2.FAILURE_REASON_LOST
         message = message or "The trainer ended the attempt without being asked to."
     failures = facts.attempts - facts.interruptions

@@ -1,4 +1,4 @@
-"""The runs as clients see and ask for them: create, get, list, events, cancel."""
+"""The table of runs from the clients' side: create, get, list, events, cancel."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,30 +13,27 @@ from cellsparse_common.errors import AlreadyExists, NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import now, optional_timestamp, timestamp
-from cellsparse_orchestrator.db.group_commit import Together
+from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import RunRow
+from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.runs.events import Bell, add_event, read_events
+from cellsparse_orchestrator.runs.events import add_event, read_events
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 DEFAULT_ATTEMPTS = 3
-RECONCILER = "reconciler"
-"""The bell's topic that wakes the reconciler."""
-STUDIES = "studies"
-"""The bell's topic that wakes the loop of the studies: rung when a run has ended, too."""
 _MOST_AT_ONCE = 50
-"""Runs queued in one transaction."""
+"""Most runs queued in one transaction."""
 _ADD_SECONDS = 60.0
-"""Longest wait of a run for those before it."""
+"""Longest wait of a new run for those before it."""
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
 _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
-    """Which runs to list; an empty field admits all."""
+class RunFilter:
+    """Which runs to list; an empty field admits all runs."""
 
     states: Sequence[int] = ()
     """Numbers of proto `RunState`."""
@@ -45,30 +42,30 @@ class Filter:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Asked:
-    """A run to be queued."""
+class _RunToAdd:
+    """A run to queue."""
 
     run_id: str
     name: str
     request: orchestrator_pb2.CreateRunRequest
     run: orchestrator_pb2.Run | None = None
-    """The run, when it is queued."""
+    """The queued run; None before."""
 
 
 class Runs:
     """The table of runs, from the clients' side."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
-        # Many may be asked for at once, while one writer is let in at a time.
-        self._adding = Together(self._insert, _MOST_AT_ONCE)
+        self._notifier = notifier
+        # Clients may ask for many runs at once, while SQLite lets one writer in at a time.
+        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
 
     def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
-        """Return the run that an earlier call with this `request_id` made, None if there was no such call.
+        """Return the run that an earlier call with this `request_id` made; None if there was no such call.
 
         Raises:
-            AlreadyExists: The earlier call asked for something else.
+            AlreadyExists: The earlier call had other content.
         """
         if not request.request_id:
             return None
@@ -81,35 +78,35 @@ class Runs:
                     f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
                     "request_id",
                 )
-            return _Line(session).to_proto(row)
+            return _QueueView(session).to_proto(row)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
-        """Queue a run, or return the one that another call with its `request_id` has queued meanwhile.
+        """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
 
         Raises:
-            NotFound: Its dataset was deleted meanwhile.
-            AlreadyExists: The other call asked for something else.
+            NotFound: Its dataset has just been deleted.
+            AlreadyExists: The concurrent call had other content.
             Unavailable: The database is locked, full or unreachable.
         """
-        asked = _Asked(run_id=run_id, name=name, request=request)
+        new = _RunToAdd(run_id=run_id, name=name, request=request)
         try:
-            self._adding.hand_in(asked, _ADD_SECONDS)
+            self._adding.submit(new, _ADD_SECONDS)
         except IntegrityError:
             known = self.find_request(request)
             if known is None:
                 raise
             return known
-        assert asked.run is not None
-        self._bell.ring(RECONCILER)
-        return asked.run
+        assert new.run is not None
+        self._notifier.notify(RECONCILER)
+        return new.run
 
-    def _row(self, asked: _Asked) -> RunRow:
-        request = asked.request
+    def _row(self, new: _RunToAdd) -> RunRow:
+        request = new.request
         return RunRow(
-            id=asked.run_id,
+            id=new.run_id,
             request_id=request.request_id or None,
             request_sha256=_digest(request),
-            name=asked.name,
+            name=new.name,
             backend=request.settings.WhichOneof("backend"),
             dataset_id=request.dataset_id,
             settings=json_format.MessageToJson(request.settings, indent=None),
@@ -127,26 +124,26 @@ class Runs:
             validation=b"",
         )
 
-    def _insert(self, several: Sequence[_Asked]) -> None:
+    def _insert(self, several: Sequence[_RunToAdd]) -> None:
         """Queue runs in one transaction."""
         with self._database.write() as session:
-            for dataset_id in sorted({asked.request.dataset_id for asked in several}):
+            for dataset_id in sorted({new.request.dataset_id for new in several}):
                 find_dataset(session, dataset_id, lock=True)
-            line = _Line(session)
-            for asked in several:
-                row = self._row(asked)
+            queue = _QueueView(session)
+            for new in several:
+                row = self._row(new)
                 session.add(row)
                 session.flush()
-                row.message = line.message(row)
+                row.message = queue.message(row)
                 add_event(session, row)
-                asked.run = line.to_proto(row)
+                new.run = queue.to_proto(row)
 
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
         with self._database.read() as session:
-            return _Line(session).to_proto(find_run(session, run_id))
+            return _QueueView(session).to_proto(find_run(session, run_id))
 
-    def page(self, page: common_pb2.PageRequest, chosen: Filter) -> tuple[list[orchestrator_pb2.Run], str]:
+    def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
         before = decode_token("runs", page.page_token)
         query = select(RunRow).order_by(RunRow.number.desc()).limit(page_size(page) + 1)
@@ -161,12 +158,12 @@ class Runs:
         with self._database.read() as session:
             rows = list(session.scalars(query))
             shown = rows[: page_size(page)]
-            line = _Line(session)
-            runs = [line.to_proto(row) for row in shown]
+            queue = _QueueView(session)
+            runs = [queue.to_proto(row) for row in shown]
         return runs, encode_token("runs", shown[-1].number) if len(rows) > len(shown) else ""
 
     def events(self, run_id: str, after: int, most: int = 200) -> tuple[list[orchestrator_pb2.RunEvent], bool]:
-        """Return a run's next events, and whether these are the last there will ever be; raises NotFound."""
+        """Return a run's next events, and whether no more will follow; raises NotFound."""
         with self._database.read() as session:
             row = find_run(session, run_id)
             found = read_events(session, run_id, after, most)
@@ -174,7 +171,7 @@ class Runs:
             return found, row.state in _FINAL and newest >= row.last_sequence
 
     def cancel(self, run_id: str) -> orchestrator_pb2.Run:
-        """Cancel a run: at once where nothing trains, else the reconciler is asked to; raises NotFound."""
+        """Cancel a run, one that trains with a short delay through the reconciler; raises NotFound."""
         with self._database.write() as session:
             row = find_run(session, run_id, lock=True)
             if row.state in (_QUEUED, run_states.state_name(run_states.RETRYING)):
@@ -183,14 +180,14 @@ class Runs:
                 add_event(session, row)
             elif row.state not in _FINAL and not row.cancel_requested:
                 row.cancel_requested, row.message = True, "Being cancelled."
-            run = _Line(session).to_proto(row)
-        self._bell.ring(run_id)
-        self._bell.ring(RECONCILER)
-        self._bell.ring(STUDIES)
+            run = _QueueView(session).to_proto(row)
+        self._notifier.notify(run_id)
+        self._notifier.notify(RECONCILER)
+        self._notifier.notify(STUDIES)
         return run
 
     def count_states(self) -> dict[str, int]:
-        """Return how many runs are in each state, by the state's name; states without runs are left out."""
+        """Return the number of runs by state name, without the states that no run is in."""
         with self._database.read() as session:
             counts = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
             return dict(counts.tuples().all())
@@ -202,7 +199,7 @@ class Runs:
 
 
 def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
-    """Return a run's row, where asked locked until the transaction ends; raises NotFound."""
+    """Return a run's row; with `lock`, locked until the transaction ends. Raises NotFound."""
     query = select(RunRow).where(RunRow.id == run_id)
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
@@ -210,8 +207,8 @@ def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
     return row
 
 
-class _Line:
-    """The queue as one transaction sees it."""
+class _QueueView:
+    """The queue as one transaction sees it; each count is made once, because it takes long in a long queue."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -219,17 +216,17 @@ class _Line:
         self._positions: dict[int, int] = {}
 
     def position(self, row: RunRow) -> int:
-        """Return the place of a queued run, from 1; counted once, as that takes long in a long queue."""
+        """Return the position of a queued run, from 1."""
         if row.number not in self._positions:
             self._positions[row.number] = self._count_position(row)
         return self._positions[row.number]
 
     def _count_position(self, row: RunRow) -> int:
-        earlier = or_(
+        ahead = or_(
             RunRow.priority > row.priority,
             (RunRow.priority == row.priority) & (RunRow.number < row.number),
         )
-        return 1 + (self._session.scalar(select(func.count()).where(RunRow.state == _QUEUED, earlier)) or 0)
+        return 1 + (self._session.scalar(select(func.count()).where(RunRow.state == _QUEUED, ahead)) or 0)
 
     def message(self, row: RunRow) -> str:
         """Say what a queued run waits for."""
@@ -262,7 +259,7 @@ class _Line:
 
 
 def parse_settings(text: str) -> trainer_pb2.TrainingSettings:
-    """Return the training settings kept in a run's row."""
+    """Return the training settings stored in a run's row."""
     return json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
 
 

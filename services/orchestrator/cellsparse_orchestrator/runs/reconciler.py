@@ -1,4 +1,4 @@
-"""The loop that brings what is so nearer to what is wanted: reads runs from SQL, decides, acts."""
+"""The reconciler of runs: a loop that reads runs from the database, decides what they need, and acts."""
 
 import logging
 import threading
@@ -10,16 +10,15 @@ from cellsparse_common.errors import CellsparseError
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.launchers.base import Launcher
-from cellsparse_orchestrator.runs.attempt_watcher import Follower, Patience
+from cellsparse_orchestrator.notifier import RECONCILER, Notifier
+from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import RECONCILER
-from cellsparse_orchestrator.runs.transitions import Attempt, Progress, Unfinished
+from cellsparse_orchestrator.runs.transitions import RunAttempt, RunTransitions, UnfinishedRun
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
 _REST_SHARE, _LONGEST_REST = 50.0, 5.0
-"""With very many runs a look takes long; without news, the loop then rests this many times as long, to a limit."""
+"""With very many runs a pass takes long. Without news the loop then rests this many times as long, up to a limit."""
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
@@ -27,7 +26,7 @@ _SWEEP_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much at once, and how often again."""
+    """How many runs train at once, and how soon a failed one is retried."""
 
     slots: int
     """Runs that train at the same time."""
@@ -37,36 +36,36 @@ class Limits:
     """Seconds."""
 
 
-class Reconciler(threading.Thread):
-    """Owns the followers of all attempts.
+class RunReconciler(threading.Thread):
+    """Owns the watchers of all attempts.
 
     Args:
-        progress: The runs.
+        transitions: The runs.
         launcher: Knows the trainers.
-        bell: Wakes the loop.
-        limits: How much at once, and how often again.
-        patience: How long followers wait.
-        accepted: Called with the trainer's versions when a trainer has accepted an attempt.
+        notifier: Wakes the loop.
+        limits: How many runs train at once, and how soon a failed one is retried.
+        timeouts: How long watchers wait.
+        on_accepted: Called with the trainer's versions when a trainer has accepted an attempt.
     """
 
     def __init__(
         self,
-        progress: Progress,
+        transitions: RunTransitions,
         launcher: Launcher,
-        bell: Bell,
+        notifier: Notifier,
         *,
         limits: Limits,
-        patience: Patience,
-        accepted: Callable[[Attempt, dict[str, str]], None],
+        timeouts: Timeouts,
+        on_accepted: Callable[[RunAttempt, dict[str, str]], None],
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
-        self._progress = progress
+        self._transitions = transitions
         self._launcher = launcher
-        self._bell = bell
+        self._notifier = notifier
         self._limits = limits
-        self._patience = patience
-        self._accepted = accepted
-        self._followers: dict[str, Follower] = {}
+        self._timeouts = timeouts
+        self._on_accepted = on_accepted
+        self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._next_sweep = 0.0
         self._end = threading.Event()
@@ -74,129 +73,131 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._end.is_set():
-            seen = self._bell.last(RECONCILER)
+            seen = self._notifier.version(RECONCILER)
             wait = _LONGEST_WAIT
             try:
-                with self._progress.metrics.reconcile.time():
+                with self._transitions.metrics.reconcile.time():
                     wait = self.step()
             except CellsparseError as error:
-                _LOG.warning("the runs cannot be looked after now: %s", error.message)
+                _LOG.warning("the runs cannot be reconciled now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
-            self._bell.wait(RECONCILER, seen, wait)
+            self._notifier.wait(RECONCILER, seen, wait)
 
     def stop(self) -> None:
-        """End the loop and let go of all attempts; where the trainers end too, say so in the runs. Idempotent."""
+        """End the loop and detach from all attempts; if the trainers end too, record that in the runs. Idempotent."""
         if self._end.is_set():
             return
         self._end.set()
-        self._bell.ring(RECONCILER)
+        self._notifier.notify(RECONCILER)
         self.join(_END_SECONDS)
-        for follower in self._followers.values():
-            follower.let_go()
-        for follower in self._followers.values():
-            follower.join(_END_SECONDS)
+        for watcher in self._watchers.values():
+            watcher.detach()
+        for watcher in self._watchers.values():
+            watcher.join(_END_SECONDS)
         if not self._launcher.stops_trainers:
             return
-        for run in self._progress.active():
-            follower_outcome = self._outcome(run.run_id)
-            if follower_outcome is None:
-                self._progress.interrupt(run.run_id, "The orchestrator was stopped, and its trainers with it.")
+        for run in self._transitions.active():
+            outcome = self._outcome(run.run_id)
+            if outcome is None:
+                self._transitions.interrupt(run.run_id, "The orchestrator was stopped, and its trainers with it.")
 
     def step(self) -> float:
-        """Look at every run that may need something; return how long the next look may wait, seconds."""
+        """Reconcile every unfinished run; return how long the next pass may wait, seconds."""
         began = time.monotonic()
-        self._progress.confirm_owner()
+        self._transitions.confirm_owner()
         self._sweep()
-        active = self._progress.active()
+        active = self._transitions.active()
         for run in active:
-            self._care_safely(run, place_free=False)
+            self._reconcile_safely(run, slot_free=False)
         self._forget_all_but({run.run_id for run in active})
         held = sum(run.state in run_states.ACTIVE for run in active)
-        # A GPU that becomes free is for those who wait for one: a younger run's pod might be quicker to take it.
-        crowded = {one.attempt.backend for one in self._followers.values() if one.no_room}
-        for run in self._progress.next_in_line(self._limits.slots - held, crowded):
-            self._care_safely(run, place_free=True)
+        # A GPU that becomes free belongs to the attempts that wait for one. A younger run's pod might take it first.
+        full = {one.attempt.backend for one in self._watchers.values() if one.no_room}
+        for run in self._transitions.next_in_line(self._limits.slots - held, full):
+            self._reconcile_safely(run, slot_free=True)
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
         rest = min(_REST_SHARE * (time.monotonic() - began), _LONGEST_REST)
         return max(0.0, min([max(rest, _LONGEST_WAIT), *pauses]))
 
     def _sweep(self) -> None:
-        """Now and then, let the launcher take back what belongs to no attempt under way."""
-        if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._progress.under_way):
+        """Now and then, let the launcher remove what belongs to no attempt under way."""
+        if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._transitions.under_way):
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _forget_all_but(self, run_ids: set[str]) -> None:
-        """Drop what is left of runs that have ended."""
-        for run_id in [run_id for run_id in self._followers if run_id not in run_ids]:
-            self._followers.pop(run_id).let_go()
+        """Drop the watchers of runs that have ended."""
+        for run_id in [run_id for run_id in self._watchers if run_id not in run_ids]:
+            self._watchers.pop(run_id).detach()
             self._not_before.pop(run_id, None)
 
-    def _care_safely(self, run: Unfinished, *, place_free: bool) -> None:
+    def _reconcile_safely(self, run: UnfinishedRun, *, slot_free: bool) -> None:
         try:
-            self._care(run, place_free=place_free)
+            self._reconcile(run, slot_free=slot_free)
         except CellsparseError:
             raise  # the database is away: for this run as for all others
-        except Exception:  # noqa: BLE001 - logged whole; one run that cannot be handled must not end the care for others
-            _LOG.exception("run %s cannot be looked after", run.run_id)
+        except Exception:  # noqa: BLE001 - logged whole; one run that cannot be handled must not stop the others
+            _LOG.exception("run %s cannot be reconciled", run.run_id)
 
-    def _care(self, run: Unfinished, *, place_free: bool) -> None:
-        follower = self._followers.get(run.run_id)
-        if follower is not None and follower.attempt.number != run.attempts:
-            follower = None
+    def _reconcile(self, run: UnfinishedRun, *, slot_free: bool) -> None:
+        watcher = self._watchers.get(run.run_id)
+        if watcher is not None and watcher.attempt.number != run.attempts:
+            watcher = None
         facts = Facts(
             state=run.state,
             attempts=run.attempts,
             max_attempts=run.max_attempts,
             interruptions=run.interruptions,
             cancel_requested=run.cancel_requested,
-            place_free=place_free,
+            slot_free=slot_free,
             pause_over=run.retry_at is None or run.retry_at <= now(),
-            followed=follower is not None and not follower.finished,
-            stopping=follower is not None and follower.stopping,
-            outcome=follower.outcome if follower is not None and follower.finished else None,
+            watched=watcher is not None and not watcher.finished,
+            stopping=watcher is not None and watcher.stopping,
+            outcome=watcher.outcome if watcher is not None and watcher.finished else None,
         )
         self._act(run, facts, decide(facts))
 
-    def _act(self, run: Unfinished, facts: Facts, decision: Decision) -> None:
+    def _act(self, run: UnfinishedRun, facts: Facts, decision: Decision) -> None:
         if decision.action is Action.BEGIN:
-            attempt = self._progress.begin_attempt(run.run_id)
+            attempt = self._transitions.begin_attempt(run.run_id)
             if attempt is not None:
-                self._follow(attempt)
-        elif decision.action is Action.FOLLOW:
-            # A follower that could not store what it heard is not replaced at once: the database needs a moment.
+                self._watch(attempt)
+        elif decision.action is Action.WATCH:
+            # Do not replace a watcher that could not store its events at once: the database needs a moment.
             if time.monotonic() >= self._not_before.get(run.run_id, 0.0):
-                self._follow(self._progress.newest_attempt(run.run_id))
+                self._watch(self._transitions.newest_attempt(run.run_id))
         elif decision.action is Action.STOP:
-            self._followers[run.run_id].end_attempt()
+            self._watchers[run.run_id].end_attempt()
         elif decision.action in (Action.RETRY, Action.END):
             self._conclude(run, facts, decision)
 
-    def _conclude(self, run: Unfinished, facts: Facts, decision: Decision) -> None:
+    def _conclude(self, run: UnfinishedRun, facts: Facts, decision: Decision) -> None:
         if facts.outcome is None:
-            self._progress.end_run(run.run_id, decision)
+            self._transitions.end_run(run.run_id, decision)
             return
         failures = max(1, run.attempts - run.interruptions)
         pause = run_states.pause_before(failures, self._limits.first_pause, self._limits.longest_pause)
-        self._progress.end_attempt(run.run_id, facts.outcome, decision, pause)
+        self._transitions.end_attempt(run.run_id, facts.outcome, decision, pause)
         self._launcher.release(run.run_id, run.attempts)
-        self._followers.pop(run.run_id, None)
+        self._watchers.pop(run.run_id, None)
         self._not_before.pop(run.run_id, None)
         _LOG.info("run %s is %s: %s", run.run_id, run_states.state_name(decision.state), decision.message)
 
-    def _follow(self, attempt: Attempt) -> None:
+    def _watch(self, attempt: RunAttempt) -> None:
         self._not_before[attempt.run_id] = time.monotonic() + _REPEAT_SECONDS
-        follower = Follower(
+        watcher = AttemptWatcher(
             attempt,
             self._launcher,
-            self._patience,
-            store=self._progress.store_event,
-            accepted=self._accepted,
-            waits=self._progress.waits,
-            news=lambda: self._bell.ring(RECONCILER),
+            self._timeouts,
+            Callbacks(
+                store_event=self._transitions.store_event,
+                accepted=self._on_accepted,
+                waiting=self._transitions.set_waiting,
+                changed=lambda: self._notifier.notify(RECONCILER),
+            ),
         )
-        self._followers[attempt.run_id] = follower
-        follower.start()
+        self._watchers[attempt.run_id] = watcher
+        watcher.start()
 
     def _outcome(self, run_id: str) -> object:
-        follower = self._followers.get(run_id)
-        return None if follower is None else follower.outcome
+        watcher = self._watchers.get(run_id)
+        return None if watcher is None else watcher.outcome

@@ -1,4 +1,4 @@
-"""A run's specification in the store: what was asked, with everything needed to run it again."""
+"""A run's specification in the store: everything needed to repeat the run."""
 
 import importlib.metadata
 import json
@@ -26,7 +26,7 @@ def write_spec(
         run_id: The run.
         settings: How it trains.
         manifest: The dataset it trains on.
-        trainer_versions: Versions by package as its trainer said; empty while no trainer has accepted it.
+        trainer_versions: The trainer's versions by package; empty until a trainer has accepted the run.
 
     Raises:
         StorageError: The store failed.

@@ -1,16 +1,16 @@
-"""Whether there is a chance to train: something to learn from, and a trainer."""
+"""Refuse runs that cannot train: without labelled cells, or without a trainer."""
 
-from cellsparse_common.datasets import refuse_mixture
+from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 
 def check_trainable(manifest: dataset_pb2.DatasetManifest) -> None:
-    """Refuse a dataset that nothing can be learnt from.
+    """Refuse a dataset that a model cannot be trained on.
 
     Raises:
-        InvalidArgument: No labelled cell in split TRAIN, or 2D images beside stacks.
+        InvalidArgument: Split TRAIN has no labelled cell, or there are 2D images beside stacks.
     """
     if not any(item.split == common_pb2.SPLIT_TRAIN and item.cells for item in manifest.items):
         raise InvalidArgument(

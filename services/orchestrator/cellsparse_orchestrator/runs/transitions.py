@@ -1,4 +1,4 @@
-"""The runs as the reconciler sees and moves them; every change and its event are one transaction."""
+"""The table of runs from the reconciler's side; every change and its event are one transaction."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,20 @@ from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.models import add_model
 from cellsparse_orchestrator.clock import now
-from cellsparse_orchestrator.db.group_commit import Together
+from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
-from cellsparse_orchestrator.metrics import RunMetrics
-from cellsparse_orchestrator.runs.decisions import Action, Decision, Outcome
-from cellsparse_orchestrator.runs.events import Bell, add_event
-from cellsparse_orchestrator.runs.queries import RECONCILER, STUDIES, find_run, parse_settings
+from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
+from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
+from cellsparse_orchestrator.runs.events import add_event
+from cellsparse_orchestrator.runs.metrics import RunMetrics
+from cellsparse_orchestrator.runs.queries import find_run, parse_settings
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
-# Not whole rows: settings and progress are large, and thousands of runs are looked at every second.
-_LOOK = select(
+# Not whole rows: settings and progress are large, and thousands of runs are read every second.
+_UNFINISHED = select(
     RunRow.id,
     RunRow.state,
     RunRow.attempts,
@@ -35,8 +36,8 @@ _LOOK = select(
     RunRow.retry_at,
 )
 
-# A run to be moved, without what is large and not read for that; its row is locked, in one order for all.
-_MOVED = (
+# Runs to change, without the large columns that a change does not read. Rows are locked in one order for all.
+_LOCKED = (
     select(RunRow)
     .options(*(defer(column, raiseload=True) for column in (RunRow.settings, RunRow.progress, RunRow.validation)))
     .order_by(RunRow.id)
@@ -46,12 +47,12 @@ _NEWEST = select(AttemptRow).join(RunRow, (RunRow.id == AttemptRow.run_id) & (Ru
 _STORE_SECONDS = 60.0
 """Longest wait of an event for those before it."""
 _MOST_EVENTS = 200
-"""Stored in one transaction."""
+"""Most events stored in one transaction."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One attempt of a run: all that its trainer needs to know, and how much of it is known here."""
+class RunAttempt:
+    """One attempt of a run: what its trainer needs to know, and how much of it is stored."""
 
     run_id: str
     number: int
@@ -59,14 +60,14 @@ class Attempt:
     dataset_id: str
     settings: trainer_pb2.TrainingSettings
     last_sequence: int = 0
-    """Sequence number of the trainer's newest event that is stored."""
+    """Sequence number of the trainer's newest stored event."""
 
 
-Told = tuple[Attempt, trainer_pb2.TrainingEvent]
+ReportedEvent = tuple[RunAttempt, trainer_pb2.TrainingEvent]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unfinished:
+class UnfinishedRun:
     """A run that has not ended."""
 
     run_id: str
@@ -78,21 +79,21 @@ class Unfinished:
     retry_at: datetime | None
 
 
-class Progress:
+class RunTransitions:
     """Moves runs from state to state.
 
     Attributes:
-        metrics: What is counted of that.
+        metrics: Counters of these changes.
     """
 
-    def __init__(self, database: Database, bell: Bell, metrics: RunMetrics | None = None) -> None:
+    def __init__(self, database: Database, notifier: Notifier, metrics: RunMetrics | None = None) -> None:
         self._database = database
-        self._bell = bell
-        self._events = Together(self._store_events, _MOST_EVENTS)
+        self._notifier = notifier
+        self._events = GroupCommit(self._store_events, _MOST_EVENTS)
         self.metrics = metrics or RunMetrics(CollectorRegistry())
 
     def confirm_owner(self) -> None:
-        """Make sure that no other orchestrator moves these runs.
+        """Make sure that no other orchestrator works with this database.
 
         Raises:
             FailedPrecondition: Another one does.
@@ -100,10 +101,10 @@ class Progress:
         """
         self._database.confirm_owner()
 
-    def active(self) -> list[Unfinished]:
-        """Return the runs that hold a place."""
+    def active(self) -> list[UnfinishedRun]:
+        """Return the runs that hold a slot."""
         with self._database.read() as session:
-            return _unfinished(session.execute(_LOOK.where(RunRow.state.in_(_ACTIVE))))
+            return _unfinished(session.execute(_UNFINISHED.where(RunRow.state.in_(_ACTIVE))))
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
@@ -112,18 +113,18 @@ class Progress:
             rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(going)))
             return {(run_id, number) for run_id, number in rows}
 
-    def next_in_line(self, places: int, but_not: Collection[str] = ()) -> list[Unfinished]:
-        """Return the queued runs whose turn it is, at most `places`, without those of some backends."""
-        if places <= 0:
+    def next_in_line(self, slots: int, but_not: Collection[str] = ()) -> list[UnfinishedRun]:
+        """Return the next `slots` queued runs, without those of the backends in `but_not`."""
+        if slots <= 0:
             return []
         order = (RunRow.priority.desc(), RunRow.number)
-        waits = (RunRow.state == _QUEUED, RunRow.backend.not_in(but_not))
-        query = _LOOK.where(*waits).order_by(*order).limit(places)
+        waiting = (RunRow.state == _QUEUED, RunRow.backend.not_in(but_not))
+        query = _UNFINISHED.where(*waiting).order_by(*order).limit(slots)
         with self._database.read() as session:
             return _unfinished(session.execute(query))
 
-    def begin_attempt(self, run_id: str) -> Attempt | None:
-        """Write down a run's next attempt before any trainer hears of it; None if the run has ended meanwhile."""
+    def begin_attempt(self, run_id: str) -> RunAttempt | None:
+        """Record a run's next attempt, before its trainer is asked; return None if the run has just ended."""
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
             if row.state not in (_QUEUED, run_states.state_name(run_states.RETRYING)):
@@ -139,17 +140,17 @@ class Progress:
             waited = (now() - row.created_at).total_seconds()
         if found.number == 1:
             self.metrics.queue.observe(waited)
-        self._bell.ring(run_id)
+        self._notifier.notify(run_id)
         return found
 
-    def newest_attempt(self, run_id: str) -> Attempt:
-        """Return a run's newest attempt, to be followed from where its stored events end."""
+    def newest_attempt(self, run_id: str) -> RunAttempt:
+        """Return a run's newest attempt, to be watched from where its stored events end."""
         with self._database.read() as session:
             row = find_run(session, run_id)
             return _attempt(row, _find_attempt(session, row))
 
-    def waits(self, attempt: Attempt, message: str) -> None:
-        """Say what an attempt that has not begun to train waits for; the same sentence twice changes nothing."""
+    def set_waiting(self, attempt: RunAttempt, message: str) -> None:
+        """Record what an attempt that has not begun to train waits for; a repeated message changes nothing."""
         with self._database.write() as session:
             row = find_run(session, attempt.run_id, lock=True)
             if (
@@ -160,27 +161,27 @@ class Progress:
                 return
             row.message = message
             add_event(session, row)
-        self._bell.ring(attempt.run_id)
+        self._notifier.notify(attempt.run_id)
 
-    def store_event(self, attempt: Attempt, event: trainer_pb2.TrainingEvent) -> None:
-        """Store an event of a trainer that does not end the attempt; one that is stored already changes nothing."""
-        self._events.hand_in((attempt, event), _STORE_SECONDS)
+    def store_event(self, attempt: RunAttempt, event: trainer_pb2.TrainingEvent) -> None:
+        """Store a trainer's event that does not end the attempt; one that is stored already changes nothing."""
+        self._events.submit((attempt, event), _STORE_SECONDS)
 
-    def _store_events(self, told: Sequence[Told]) -> None:
+    def _store_events(self, reported: Sequence[ReportedEvent]) -> None:
         """Store events of several attempts in one transaction."""
-        run_ids = sorted({attempt.run_id for attempt, _ in told})
+        run_ids = sorted({attempt.run_id for attempt, _ in reported})
         with self._database.write() as session:
-            runs = {row.id: row for row in session.scalars(_MOVED.where(RunRow.id.in_(run_ids)))}
+            runs = {row.id: row for row in session.scalars(_LOCKED.where(RunRow.id.in_(run_ids)))}
             found = {row.run_id: row for row in session.scalars(_NEWEST.where(RunRow.id.in_(run_ids)))}
-            for attempt, event in told:
+            for attempt, event in reported:
                 row = runs.get(attempt.run_id)
                 if row is None:
                     raise NotFound(f"There is no run {attempt.run_id!r}.")
                 _store_event(session, row, found[attempt.run_id], attempt, event)
-        self._bell.ring(*run_ids)
+        self._notifier.notify(*run_ids)
 
-    def end_attempt(self, run_id: str, outcome: Outcome, decision: Decision, pause_seconds: float) -> None:
-        """Store how the newest attempt ended and what becomes of the run.
+    def end_attempt(self, run_id: str, outcome: AttemptOutcome, decision: Decision, pause_seconds: float) -> None:
+        """Record how the newest attempt ended and what the run does next.
 
         Args:
             run_id: The run.
@@ -196,30 +197,30 @@ class Progress:
                 attempt.reason, attempt.message = run_states.reason_name(outcome.reason), outcome.message
                 attempt.ended_at = now()
             if outcome.event is not None and outcome.event.sequence > attempt.last_sequence:
-                _take(row, attempt, outcome.event)
+                _keep_event(row, attempt, outcome.event)
             _conclude(row, decision, pause_seconds)
             add_event(session, row, outcome.event)
             if decision.state == run_states.SUCCEEDED:
                 add_model(session, row, outcome.event)
             backend = row.backend
         self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
-        self._bell.ring(run_id)
-        self._bell.ring(RECONCILER)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(run_id)
+        self._notifier.notify(RECONCILER)
+        self._notifier.notify(STUDIES)
 
     def end_run(self, run_id: str, decision: Decision) -> None:
-        """End a run that has no attempt going on, unless it has ended meanwhile."""
+        """End a run without an attempt under way, unless it has just ended."""
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
             if run_states.state_number(row.state) in run_states.FINAL:
                 return
             _conclude(row, decision, 0.0)
             add_event(session, row)
-        self._bell.ring(run_id)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(run_id)
+        self._notifier.notify(STUDIES)
 
     def interrupt(self, run_id: str, message: str) -> None:
-        """End a run's newest attempt because the system stops in good order; it does not count as a failure."""
+        """End a run's newest attempt in an orderly shutdown; it does not count as a failure."""
         with self._database.write() as session:
             row = find_run(session, run_id, lock=True)
             if row.state not in (run_states.state_name(run_states.STARTING), run_states.state_name(run_states.RUNNING)):
@@ -239,15 +240,15 @@ class Progress:
             add_event(session, row)
             backend = row.backend
         self.metrics.attempt_ended(backend, run_states.FAILED, common_pb2.FAILURE_REASON_EVICTED)
-        self._bell.ring(run_id)
+        self._notifier.notify(run_id)
 
 
 def _store_event(
-    session: Session, row: RunRow, newest: AttemptRow, attempt: Attempt, event: trainer_pb2.TrainingEvent
+    session: Session, row: RunRow, newest: AttemptRow, attempt: RunAttempt, event: trainer_pb2.TrainingEvent
 ) -> None:
     if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
         return
-    _take(row, newest, event)
+    _keep_event(row, newest, event)
     if event.state == run_states.RUNNING:
         _move(row, run_states.RUNNING)
         newest.state = row.state
@@ -262,7 +263,7 @@ def _move(row: RunRow, state: int) -> None:
 
 
 def _conclude(row: RunRow, decision: Decision, pause_seconds: float) -> None:
-    """Put a run into the state that was decided on."""
+    """Move a run into the state that was decided on."""
     _move(row, decision.state)
     row.reason = run_states.reason_name(decision.reason)
     row.message = decision.message
@@ -274,8 +275,8 @@ def _conclude(row: RunRow, decision: Decision, pause_seconds: float) -> None:
         row.message = f"{decision.message} Attempt {row.attempts + 1} begins {when}.".strip()
 
 
-def _take(row: RunRow, attempt: AttemptRow, event: trainer_pb2.TrainingEvent) -> None:
-    """Keep what is worth showing of a trainer's event, and remember that it is stored."""
+def _keep_event(row: RunRow, attempt: AttemptRow, event: trainer_pb2.TrainingEvent) -> None:
+    """Keep progress and scores of a trainer's event, and that it is stored."""
     attempt.last_sequence = event.sequence
     if event.total_steps:
         shown = trainer_pb2.TrainingEvent()
@@ -290,8 +291,8 @@ def _find_attempt(session: Session, row: RunRow) -> AttemptRow:
     return session.get_one(AttemptRow, (row.id, row.attempts))
 
 
-def _attempt(row: RunRow, attempt: AttemptRow) -> Attempt:
-    return Attempt(
+def _attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
+    return RunAttempt(
         run_id=row.id,
         number=attempt.number,
         backend=row.backend,
@@ -301,9 +302,9 @@ def _attempt(row: RunRow, attempt: AttemptRow) -> Attempt:
     )
 
 
-def _unfinished(rows: Iterable[Any]) -> list[Unfinished]:
+def _unfinished(rows: Iterable[Any]) -> list[UnfinishedRun]:
     return [
-        Unfinished(
+        UnfinishedRun(
             run_id=row.id,
             state=run_states.state_number(row.state),
             attempts=row.attempts,

@@ -1,4 +1,4 @@
-"""What is done for a member: make its label set, queue its run, score its model. Doing it twice does no harm."""
+"""The actions of a study's member: make its label set, queue its run, score its model. All are idempotent."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -8,18 +8,17 @@ from typing import Any
 import grpc
 
 from cellsparse_common.datasets import read_manifest
-from cellsparse_common.errors import Internal, NotFound, from_rpc_error
-from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.errors import Internal, NotFound
 from cellsparse_common.storage import ObjectStore, keys
-from cellsparse_orchestrator.calls import find_address
+from cellsparse_orchestrator.calls import open_stream
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_trainable
 from cellsparse_orchestrator.studies import report
-from cellsparse_orchestrator.studies.label_sets import Labels, label_set_name, sparsify_settings
-from cellsparse_orchestrator.studies.transitions import Order, StudyProgress
+from cellsparse_orchestrator.studies.label_sets import LabelSet, label_set_name, sparsify_settings
+from cellsparse_orchestrator.studies.transitions import MemberTask, StudyTransitions
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,
@@ -32,12 +31,12 @@ from cellsparse_proto.v1 import (
 )
 
 REPORT_JSON, MEMBERS_CSV = "report.json", "members.csv"
-"""Names of a report's files in the store."""
+"""File names of a report in the store."""
 _NAME_LENGTH = 100
 
 
-class Work:
-    """Does it, in the threads of whoever calls.
+class MemberActions:
+    """Carries out actions in the caller's thread.
 
     Args:
         progress: The studies.
@@ -50,7 +49,7 @@ class Work:
 
     def __init__(
         self,
-        progress: StudyProgress,
+        transitions: StudyTransitions,
         *,
         datasets: Datasets,
         runs: Runs,
@@ -58,7 +57,7 @@ class Work:
         launcher: Launcher,
         seconds: float,
     ) -> None:
-        self._progress = progress
+        self._transitions = transitions
         self._datasets = datasets
         self._runs = runs
         self._store = store
@@ -68,19 +67,19 @@ class Work:
         self._calls: dict[tuple[str, int], Any] = {}
         self._ending = False
 
-    def sparsify(self, order: Order) -> None:
-        """Make a member's label set, unless it is there.
+    def sparsify(self, task: MemberTask) -> None:
+        """Make a member's label set, unless it exists.
 
         Raises:
-            CellsparseError: The sparsifier is away or refuses, or store or database failed.
+            CellsparseError: The sparsifier is away or refuses, or the store or the database failed.
         """
         try:
-            self._datasets.get(order.member.dataset_id)
+            self._datasets.get(task.member.dataset_id)
             return
         except NotFound:
-            source = self._datasets.get(order.study.dataset_id)
-        grid, member = order.study.grid, order.member
-        labels = Labels(
+            source = self._datasets.get(task.study.dataset_id)
+        grid, member = task.study.grid, task.member
+        labels = LabelSet(
             mode=member.mode,
             background=member.background,
             k=member.k,
@@ -97,69 +96,69 @@ class Work:
         def call(channel: grpc.Channel) -> Any:
             return sparsifier_pb2_grpc.SparsifierServiceStub(channel).SparsifyDataset(request, timeout=self._seconds)
 
-        with self._stream(order, SPARSIFIER, call) as answers:
+        with self._stream(task, SPARSIFIER, call) as answers:
             done = any(answer.done for answer in answers)
         if not done:
             raise Internal("The sparsifier ended without the dataset.")
         self._datasets.add(read_manifest(self._store, member.dataset_id).dataset)
 
-    def start(self, order: Order) -> None:
-        """Queue a member's run, unless it is there, and write down that the member trains.
+    def start(self, task: MemberTask) -> None:
+        """Queue a member's run, unless it exists, and record that the member trains.
 
         Raises:
-            InvalidArgument: Its label set has nothing to learn from.
-            CellsparseError: Store or database failed.
+            InvalidArgument: Its label set has no labelled cell to train on.
+            CellsparseError: The store or the database failed.
         """
-        member = order.member
+        member = task.member
         manifest = read_manifest(self._store, member.dataset_id)
         check_trainable(manifest)
         try:
             self._runs.get(member.run_id)
         except NotFound:
-            name = f"{order.study.name[: _NAME_LENGTH - 8]} {member.number}"
-            write_spec(self._store, member.run_id, order.settings, manifest, {})
+            name = f"{task.study.name[: _NAME_LENGTH - 8]} {member.number}"
+            write_spec(self._store, member.run_id, task.settings, manifest, {})
             request = orchestrator_pb2.CreateRunRequest(
                 dataset_id=member.dataset_id,
-                settings=order.settings,
-                max_attempts=order.study.max_attempts,
-                priority=order.study.priority,
+                settings=task.settings,
+                max_attempts=task.study.max_attempts,
+                priority=task.study.priority,
             )
             self._runs.add(member.run_id, name, request)
-        self._progress.begin(order.study.id, member.number, _annotated_cells(manifest))
+        self._transitions.begin(task.study.id, member.number, _annotated_cells(manifest))
 
-    def evaluate(self, order: Order) -> None:
+    def evaluate(self, task: MemberTask) -> None:
         """Score a member's model with the dense labels of the study's dataset.
 
         Raises:
-            CellsparseError: The trainer is away or refuses, or store or database failed.
+            CellsparseError: The trainer is away or refuses, or the store or the database failed.
         """
         request = trainer_pb2.EvaluateRequest(
-            model_id=order.member.run_id, dataset_id=order.study.dataset_id, split=order.study.split
+            model_id=task.member.run_id, dataset_id=task.study.dataset_id, split=task.study.split
         )
 
         def call(channel: grpc.Channel) -> Any:
             return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(request, timeout=self._seconds)
 
         found: trainer_pb2.EvaluationReport | None = None
-        with self._stream(order, order.member.backend, call) as answers:
+        with self._stream(task, task.member.backend, call) as answers:
             for answer in answers:
                 found = answer.report if answer.HasField("report") else found
         if found is None:
-            raise Internal(f"The {order.member.backend} trainer ended without scores.")
-        self._progress.score(order.study.id, order.member.number, found.scores)
+            raise Internal(f"The {task.member.backend} trainer ended without scores.")
+        self._transitions.score(task.study.id, task.member.number, found.scores)
 
     def cancel_run(self, run_id: str) -> None:
-        """Ask to cancel a member's run."""
+        """Request the cancellation of a member's run."""
         self._runs.cancel(run_id)
 
     def write_report(self, study: study_pb2.Study, members: Sequence[study_pb2.StudyMember]) -> None:
-        """Keep the report of a study whose members have all ended; raises StorageError."""
+        """Store the report of a study whose members have all ended; raises StorageError."""
         built = report.build(study, members)
         self._store.put(keys.study_report_file(study.id, MEMBERS_CSV), report.to_csv(built))
         self._store.put(keys.study_report_file(study.id, REPORT_JSON), report.to_json(built))
 
     def end_calls(self, study_id: str = "") -> None:
-        """Cancel the calls to other services of one study, or of all for good."""
+        """Cancel one study's calls to other services; without a study, cancel all calls for good."""
         with self._lock:
             self._ending = self._ending or not study_id
             for (owner, _), call in self._calls.items():
@@ -167,19 +166,21 @@ class Work:
                     call.cancel()
 
     @contextmanager
-    def _stream(self, order: Order, service: str, call: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
-        """Give the answers of a call to a service; raises its CellsparseError."""
-        key = (order.study.id, order.member.number)
+    def _stream(self, task: MemberTask, service: str, begin: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
+        """Give the answers of a call to a service, which `end_calls` can cancel; raises its CellsparseError."""
+        key = (task.study.id, task.member.number)
+
+        def begin_and_register(channel: grpc.Channel) -> Any:
+            stream = begin(channel)
+            with self._lock:
+                self._calls[key] = stream
+                if self._ending:
+                    stream.cancel()
+            return stream
+
         try:
-            with open_channel(find_address(self._launcher, service)) as channel:
-                stream = call(channel)
-                with self._lock:
-                    self._calls[key] = stream
-                    if self._ending:
-                        stream.cancel()
-                yield stream
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            with open_stream(self._launcher, service, begin_and_register) as answers:
+                yield answers
         finally:
             with self._lock:
                 self._calls.pop(key, None)

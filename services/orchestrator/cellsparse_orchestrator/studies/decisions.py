@@ -1,10 +1,10 @@
-"""What to do next for one study: a pure function of what is known about it."""
+"""Decide what to do next for one study: a pure function of the facts known about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from cellsparse_orchestrator import run_states as run_states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.studies import states
 
 
@@ -14,41 +14,41 @@ class Action(Enum):
     SPARSIFY = auto()
     """Make a member's label set."""
     START = auto()
-    """Queue a member's run, or take over the one that is there."""
+    """Queue a member's run, or adopt the run that exists."""
     CONCLUDE = auto()
-    """Take over how a member's run has ended."""
+    """Copy to a member how its run ended."""
     EVALUATE = auto()
     """Score a member's model."""
     CANCEL_RUN = auto()
-    """Ask to cancel a member's run."""
+    """Request the cancellation of a member's run."""
     CANCEL_MEMBERS = auto()
-    """Cancel all members without a run that goes on."""
+    """Cancel all members without an unfinished run."""
     FINISH = auto()
     """Write the report and end the study."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """A member whose run was not queued yet."""
+class WaitingMember:
+    """A member that waits for its run to be queued."""
 
     number: int
     dataset_id: str
     """Its label set."""
     ready: bool
-    """The label set exists."""
+    """Whether the label set exists."""
     has_run: bool = False
-    """Its run exists: whoever queued it could not write down that the member trains."""
+    """Whether the run exists but the member row was not updated, for instance after a crash between the two writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingMember:
     """A member with a run."""
 
     number: int
     run_state: int
     """Proto `RunState`."""
     cancel_requested: bool = False
-    """The run has been asked to end."""
+    """Whether the run has been asked to end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,56 +57,56 @@ class Facts:
 
     state: int
     """Proto `StudyState`."""
-    waiting: Sequence[Waiting] = ()
-    """The first waiting members, in their order; empty only if there is none."""
-    training: Sequence[Training] = ()
+    waiting: Sequence[WaitingMember] = ()
+    """The first waiting members in order; empty only if there is none."""
+    training: Sequence[TrainingMember] = ()
     evaluating: Sequence[int] = field(default=())
     """Numbers of the members being scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """What to do, and with which member."""
+class Decision:
+    """What to do, and for which member."""
 
     action: Action
     number: int = 0
     """0 for the study as a whole."""
 
 
-def decide(facts: Facts, slots: int) -> list[Step]:
+def decide(facts: Facts, slots: int) -> list[Decision]:
     """Return the next steps of a study.
 
     Args:
         facts: What is known.
-        slots: Most of its runs that may be queued or training at once. No more than train at once are queued, so that a
-            single run asked for later waits for those that train, not for the whole study.
+        slots: Most runs that may be queued or training at once. A study never queues more runs than there are slots, so
+            a run submitted later waits for one study member, not for the whole study.
     """
     if not (facts.waiting or facts.training or facts.evaluating):
-        return [Step(action=Action.FINISH)]
-    steps = [Step(action=Action.START, number=entry.number) for entry in facts.waiting if entry.has_run]
-    steps += [Step(action=Action.CONCLUDE, number=entry.number) for entry in facts.training if _has_ended(entry)]
+        return [Decision(action=Action.FINISH)]
+    steps = [Decision(action=Action.START, number=entry.number) for entry in facts.waiting if entry.has_run]
+    steps += [Decision(action=Action.CONCLUDE, number=entry.number) for entry in facts.training if _has_ended(entry)]
     if facts.state == states.CANCELLING:
         going = [entry for entry in facts.training if not (_has_ended(entry) or entry.cancel_requested)]
-        steps += [Step(action=Action.CANCEL_RUN, number=entry.number) for entry in going]
+        steps += [Decision(action=Action.CANCEL_RUN, number=entry.number) for entry in going]
         if facts.waiting or facts.evaluating:
-            steps.append(Step(action=Action.CANCEL_MEMBERS))
+            steps.append(Decision(action=Action.CANCEL_MEMBERS))
         return steps
-    steps += [Step(action=Action.EVALUATE, number=number) for number in facts.evaluating]
+    steps += [Decision(action=Action.EVALUATE, number=number) for number in facts.evaluating]
     if facts.state == states.RUNNING:
         taken = sum(not _has_ended(entry) for entry in facts.training) + sum(entry.has_run for entry in facts.waiting)
         steps += _begin([entry for entry in facts.waiting if not entry.has_run], slots - taken)
     return steps
 
 
-def _begin(waiting: Sequence[Waiting], room: int) -> list[Step]:
-    """Start members that can start, and make the label sets of the others, each once."""
+def _begin(waiting: Sequence[WaitingMember], room: int) -> list[Decision]:
+    """Start the members whose label sets exist, and make each missing label set once."""
     ready = [entry.number for entry in waiting if entry.ready]
     missing = {entry.dataset_id: entry.number for entry in reversed(waiting) if not entry.ready}
     return [
-        *(Step(action=Action.START, number=number) for number in ready[: max(room, 0)]),
-        *(Step(action=Action.SPARSIFY, number=number) for number in sorted(missing.values())),
+        *(Decision(action=Action.START, number=number) for number in ready[: max(room, 0)]),
+        *(Decision(action=Action.SPARSIFY, number=number) for number in sorted(missing.values())),
     ]
 
 
-def _has_ended(entry: Training) -> bool:
+def _has_ended(entry: TrainingMember) -> bool:
     return entry.run_state in run_states.FINAL

@@ -1,4 +1,4 @@
-"""Work that takes time, beside a loop that must not wait: each piece once at a time, tried again within a bound."""
+"""Slow actions of a loop that must not wait: each runs once at a time and is retried a limited number of times."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 MOST_TRIES = 10
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 Key = tuple[str, int]
-"""A study's id, and the number of one of its members (0: the study)."""
+"""A study's id and the number of one of its members (0 for the study itself)."""
 _AGAIN = (Unavailable, DeadlineExceeded, Cancelled)
 
 
@@ -30,17 +30,17 @@ class _Tries:
     not_before: float = 0.0
     going: bool = False
     error: CellsparseError | None = None
-    """Why it was given up."""
+    """Why the action was given up; None while it was not."""
 
 
-class Errands:
-    """Threads for one kind of work.
+class RetryingExecutor:
+    """A thread pool for one kind of action, with retries.
 
     Args:
-        name: Of the threads.
-        workers: How many pieces of work go on at once.
-        ended: Called when one has ended.
-        first_pause: Seconds before the second try; doubles with every further one.
+        name: Name of the threads.
+        workers: How many actions run at once.
+        ended: Called when an action has ended.
+        first_pause: Seconds before the second try; doubled for every further one.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Errands:
         self._lock = threading.Lock()
         self._tries: dict[Key, _Tries] = {}
 
-    def begin(self, key: Key, work: Callable[[], None]) -> CellsparseError | None:
-        """Have `work` done, unless it is being done, or failed a moment ago.
+    def submit(self, key: Key, action: Callable[[], None]) -> CellsparseError | None:
+        """Run an action, unless it is running or waits for its next try.
 
         Args:
-            key: What it is.
-            work: What to do; it must do no harm if it is done twice.
+            key: What identifies the action.
+            action: What to do; must be idempotent.
 
         Returns:
-            None, or once why it was given up: it failed for good, or `MOST_TRIES` times.
+            None, or once the error for which the action was given up: a permanent one, or that of try `MOST_TRIES`.
         """
         with self._lock:
             tries = self._tries.setdefault(key, _Tries())
@@ -70,26 +70,26 @@ class Errands:
                 return None
             tries.going = True
             tries.count += 1
-        self._pool.submit(self._do, key, tries, work)
+        self._pool.submit(self._run, key, tries, action)
         return None
 
-    def forget(self, owner: str) -> None:
-        """Drop what is known of the work whose key begins with `owner`; what goes on is not touched."""
+    def forget(self, study_id: str) -> None:
+        """Drop what is known of a study's actions; those that run go on."""
         with self._lock:
-            for key in [key for key, tries in self._tries.items() if key[0] == owner and not tries.going]:
+            for key in [key for key, tries in self._tries.items() if key[0] == study_id and not tries.going]:
                 del self._tries[key]
 
     def stop(self) -> None:
-        """Begin nothing more; what goes on must be told by other means."""
+        """Start no more actions; those that run must be ended by other means."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _do(self, key: Key, tries: _Tries, work: Callable[[], None]) -> None:
+    def _run(self, key: Key, tries: _Tries, action: Callable[[], None]) -> None:
         error: CellsparseError | None = None
         try:
-            work()
+            action()
         except CellsparseError as found:
             error = found
-        except Exception:  # noqa: BLE001 - logged whole; one piece of work must not end the care for others
+        except Exception:  # noqa: BLE001 - logged whole; one action must not stop the others
             _LOG.exception("%s failed", key)
             error = Internal("This is a fault of ours; the orchestrator's log has the details.")
         with self._lock:

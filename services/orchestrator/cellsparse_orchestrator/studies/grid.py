@@ -1,4 +1,4 @@
-"""From a grid to its members: pure functions of the request."""
+"""Expand a study's grid to its members: pure functions of the request."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_orchestrator.studies.label_sets import Labels
+from cellsparse_orchestrator.studies.label_sets import LabelSet
 from cellsparse_orchestrator.studies.member_settings import applies, check_backends, check_name
-from cellsparse_proto.v1 import sparsifier_pb2, study_pb2
+from cellsparse_proto.v1 import sparsifier_pb2, study_pb2, trainer_pb2
 
 MOST_MEMBERS = 10_000
 ALL_CELLS = 0
@@ -22,28 +22,28 @@ _PAPER = study_pb2.StudyGrid(
     ],
     backgrounds=[sparsifier_pb2.BACKGROUND_RULE_NONE, sparsifier_pb2.BACKGROUND_RULE_SHIFTED],
     k=[1, 4, 16, 64, 256, ALL_CELLS],
-    backends=["cellpose", "stardist", "unet"],
+    backends=[field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields],
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
-    """One member of a study, before anything of it exists."""
+class GridPoint:
+    """One member of a study before it is created."""
 
-    labels: Labels | None
-    """Which labels it trains on; None: the dataset's own."""
+    labels: LabelSet | None
+    """Which labels it trains on; None for the dataset's own."""
     backend: str
     """Name of the backend's field in TrainingSettings."""
     seed: int
     settings: dict[str, str]
-    """Values of the grid's settings that hold for this backend, by their names in the grid."""
+    """Values of the grid's settings that apply to this backend, by their names in the grid."""
 
 
 def fill(grid: study_pb2.StudyGrid) -> study_pb2.StudyGrid:
-    """Return a grid with its preset's axes and defaults filled in, so that it stands for itself.
+    """Return a grid with its preset and all defaults filled in.
 
     Raises:
-        InvalidArgument: An axis is missing, has a value twice, or has values that do not go together.
+        InvalidArgument: An axis is missing, has a duplicate value, or has a value that is not allowed.
     """
     filled = study_pb2.StudyGrid()
     filled.CopyFrom(grid)
@@ -76,11 +76,11 @@ def fill(grid: study_pb2.StudyGrid) -> study_pb2.StudyGrid:
     return filled
 
 
-def expand(grid: study_pb2.StudyGrid) -> list[Point]:
-    """Return the members of a filled grid, in their order: label sets outermost, then backends, settings and seeds.
+def expand(grid: study_pb2.StudyGrid) -> list[GridPoint]:
+    """Return the members of a filled grid in order: label sets outermost, then backends, settings and seeds.
 
     Raises:
-        InvalidArgument: There would be more than `MOST_MEMBERS`.
+        InvalidArgument: The grid has more than `MOST_MEMBERS` members.
     """
     count = sum(1 for _ in itertools.islice(_points(grid), MOST_MEMBERS + 1))
     if count > MOST_MEMBERS:
@@ -93,21 +93,21 @@ def varied(grid: study_pb2.StudyGrid) -> list[str]:
     return [axis.name for axis in grid.settings if len(axis.values) > 1]
 
 
-def _points(grid: study_pb2.StudyGrid) -> Iterator[Point]:
+def _points(grid: study_pb2.StudyGrid) -> Iterator[GridPoint]:
     for labels, backend in itertools.product(_label_sets(grid), grid.backends):
         axes = [axis for axis in grid.settings if applies(axis.name, backend)]
         for values in itertools.product(*(axis.values for axis in axes)):
             settings = {axis.name: value for axis, value in zip(axes, values, strict=True)}
             for seed in grid.seeds:
-                yield Point(labels=labels, backend=backend, seed=seed, settings=settings)
+                yield GridPoint(labels=labels, backend=backend, seed=seed, settings=settings)
 
 
-def _label_sets(grid: study_pb2.StudyGrid) -> Sequence[Labels | None]:
+def _label_sets(grid: study_pb2.StudyGrid) -> Sequence[LabelSet | None]:
     if not grid.modes:
         return [None]
     distance = grid.background_distance if grid.HasField("background_distance") else None
     return [
-        Labels(mode=mode, background=background, k=k, distance=distance)
+        LabelSet(mode=mode, background=background, k=k, distance=distance)
         for mode, background, k in itertools.product(grid.modes, grid.backgrounds, grid.k)
     ]
 

@@ -1,4 +1,4 @@
-"""Label sets: which sparsified dataset a member trains on. The same sparsification has the same id, in every study."""
+"""Label sets: the sparsified datasets that members train on. Equal sparsifications have the same id in every study."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,32 +7,32 @@ from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_proto.v1 import sparsifier_pb2
 
 MOST_K = 65535
-"""Keeps every cell: no selection is larger."""
+"""The k that keeps every cell, because no selection is larger."""
 _LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
-    """Which labels are kept."""
+class LabelSet:
+    """Which labels of a dataset are kept."""
 
     mode: "sparsifier_pb2.SelectionMode"
     """Which cells."""
     background: "sparsifier_pb2.BackgroundRule"
     """Which background."""
     k: int
-    """Cells per image of the mode; 0 keeps all."""
+    """Cells per image that the mode keeps; 0 keeps all."""
     distance: int | None
-    """Pixels, for the backgrounds that have one; None: the sparsifier's default."""
+    """Background distance, pixels, for rules that have one; None for the sparsifier's default."""
 
 
-def sparsify_settings(labels: Labels, seed: int) -> sparsifier_pb2.SparsifySettings:
-    """Return what the sparsifier is asked for; equal where the kept labels are equal.
+def sparsify_settings(labels: LabelSet, seed: int) -> sparsifier_pb2.SparsifySettings:
+    """Return the sparsifier's settings for a label set; they are equal if the kept labels are equal.
 
-    Where all cells are kept the mode chooses nothing, and outside of RANDOM the seed does not: they are left out, so
-    that members with equal labels share one label set.
+    The mode is left out if all cells are kept, and the seed if the mode is not RANDOM, because they change nothing
+    then. Members with equal labels therefore share one label set.
 
     Args:
-        labels: Which labels.
+        labels: Which labels to keep.
         seed: The member's seed.
     """
     mode = labels.mode if labels.k else sparsifier_pb2.SELECTION_MODE_MINMAX
@@ -48,7 +48,7 @@ def sparsify_settings(labels: Labels, seed: int) -> sparsifier_pb2.SparsifySetti
 
 
 def label_set_id(dataset_id: str, settings: sparsifier_pb2.SparsifySettings) -> str:
-    """Return the id of the dataset that holds a label set: a digest of its source and its settings."""
+    """Return the id of a label set's dataset: a digest of its source and settings."""
     asked = dataset_id.encode() + b"\0" + settings.SerializeToString(deterministic=True)
     return f"ds-{hashlib.sha256(asked).hexdigest()[:20]}"
 

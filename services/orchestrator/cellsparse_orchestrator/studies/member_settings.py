@@ -1,4 +1,4 @@
-"""Training settings of one member, from the text of the grid, through the protos' descriptors."""
+"""Build the training settings of a member from the grid's text, by the protos' descriptors."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -9,18 +9,18 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import trainer_pb2
 
-# protobuf's type stubs know two unrelated classes for each kind of descriptor.
+# protobuf's type stubs have two unrelated classes for each kind of descriptor.
 Field: TypeAlias = Any
 _OWN_AXES = ("seed",)
 
 
 def applies(name: str, backend: str) -> bool:
-    """Tell whether a setting called `name` in a grid is one of this backend's members."""
+    """Return whether a grid's setting applies to members of this backend."""
     return _find(name, backend) is not None
 
 
 def check_backends(backends: Iterable[str]) -> None:
-    """Refuse a backend that the contract does not know; raises InvalidArgument, which names those there are."""
+    """Raise InvalidArgument, naming the backends there are, for an unknown backend."""
     known = [field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields]
     for backend in backends:
         if backend not in known:
@@ -31,7 +31,7 @@ def check_name(name: str, backends: Iterable[str]) -> None:
     """Refuse a setting that no chosen backend has.
 
     Raises:
-        InvalidArgument: Names the settings there are.
+        InvalidArgument: No chosen backend has it; the message names the settings there are.
     """
     chosen = list(backends)
     if name.rpartition(".")[2] in _OWN_AXES:
@@ -49,10 +49,10 @@ def member_settings(backend: str, seed: int, values: Mapping[str, str]) -> train
     Args:
         backend: Name of a field in TrainingSettings' oneof `backend`.
         seed: Seed.
-        values: Text by setting name; all apply to the backend. Of "steps" and "unet.steps" the latter holds.
+        values: Text by setting name; all apply to the backend. "unet.steps" overrides "steps".
 
     Raises:
-        InvalidArgument: A value is of another kind or out of its range; names the setting.
+        InvalidArgument: A value has the wrong type or is out of range; the message names the setting.
     """
     settings = trainer_pb2.TrainingSettings(seed=seed)
     own = getattr(settings, backend)
@@ -80,14 +80,14 @@ def _find(name: str, backend: str) -> Field | None:
 
 
 def _fields(backend: str) -> dict[str, Field]:
-    """Return the settings of a backend by name, common ones first; one of its own hides a common one."""
+    """Return the settings of a backend by name; its own settings hide common ones of the same name."""
     common: Field = trainer_pb2.TrainingSettings.DESCRIPTOR
     own = common.fields_by_name[backend].message_type
     return {field.name: field for message in (common, own) for field in message.fields if field.message_type is None}
 
 
 def _json_value(field: Field, text: str) -> Any:
-    """Return what JSON would hold for a value given as text; ParseDict takes numbers as text."""
+    """Return the JSON value for a value given as text; ParseDict accepts numbers as text."""
     if field.is_repeated:
         return [entry.strip() for entry in text.split(",")]
     if field.enum_type is not None:
@@ -104,7 +104,7 @@ _WHOLE = ("CPPTYPE_INT32", "CPPTYPE_INT64", "CPPTYPE_UINT32", "CPPTYPE_UINT64")
 
 
 def _kind(field: Field) -> str:
-    """Say what a value may be."""
+    """Return which values are allowed, for messages."""
     if field.enum_type is not None:
         prefix = field.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
         return ", ".join(value.name.removeprefix(prefix).lower() for value in field.enum_type.values if value.number)

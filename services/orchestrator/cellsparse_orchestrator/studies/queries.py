@@ -1,4 +1,4 @@
-"""The studies as clients see and ask for them."""
+"""The tables of studies and members from the clients' side: create, get, list, changes, pause, cancel, delete."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import StudyMemberRow, StudyRow
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS, STUDIES
+from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.rows import find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2
@@ -23,8 +23,8 @@ _FINAL = [states.study_name(state) for state in states.FINAL]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A member to be written down."""
+class PlannedMember:
+    """A member to create."""
 
     member: study_pb2.StudyMember
     """Without number, run id and state."""
@@ -34,15 +34,15 @@ class Planned:
 class Studies:
     """The tables of studies and members, from the clients' side."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
 
     def find_request(self, request: study_pb2.CreateStudyRequest) -> study_pb2.Study | None:
-        """Return the study that an earlier call with this `request_id` made, None if there was no such call.
+        """Return the study that an earlier call with this `request_id` made; None if there was no such call.
 
         Raises:
-            AlreadyExists: The earlier call asked for something else.
+            AlreadyExists: The earlier call had other content.
         """
         if not request.request_id:
             return None
@@ -62,18 +62,18 @@ class Studies:
         name: str,
         request: study_pb2.CreateStudyRequest,
         grid: study_pb2.StudyGrid,
-        planned: Iterable[Planned],
+        planned: Iterable[PlannedMember],
     ) -> study_pb2.Study:
-        """Write a study down with all its members, each with the id of the run it will have.
+        """Create a study with all its members; each gets the id of its future run.
 
         Args:
             name: Name for people.
-            request: What was asked.
-            grid: Its grid, filled.
-            planned: Its members, in their order.
+            request: The client's request.
+            grid: The request's grid, filled.
+            planned: Its members in order.
 
         Raises:
-            NotFound: The dataset was deleted meanwhile.
+            NotFound: The dataset has just been deleted.
         """
         study = StudyRow(
             id=new_id("study"),
@@ -99,7 +99,7 @@ class Studies:
             study.sequence += 1
             session.flush()
             made = to_study(session, study)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(STUDIES)
         return made
 
     def get(self, study_id: str) -> study_pb2.Study:
@@ -122,7 +122,7 @@ class Studies:
     def members_page(
         self, study_id: str, page: common_pb2.PageRequest, chosen: Sequence[int]
     ) -> tuple[list[study_pb2.StudyMember], str]:
-        """Return a page of members in their order, of the chosen states or of all, and the token of the next one."""
+        """Return a page of members in order, all or those in chosen states, and the token of the next page."""
         after = decode_token("members", page.page_token) or 0
         query = select(StudyMemberRow).where(StudyMemberRow.study_id == study_id, StudyMemberRow.number > after)
         if chosen:
@@ -135,13 +135,13 @@ class Studies:
         return [to_member(row) for row in shown], token
 
     def members(self, study_id: str) -> list[study_pb2.StudyMember]:
-        """Return all members in their order."""
+        """Return all members in order."""
         query = select(StudyMemberRow).where(StudyMemberRow.study_id == study_id).order_by(StudyMemberRow.number)
         with self._database.read() as session:
             return [to_member(row) for row in session.scalars(query)]
 
     def changes(self, study_id: str, after: int, most: int = 200) -> study_pb2.WatchStudyResponse:
-        """Return a study with the first members that have changed after a sequence number; raises NotFound."""
+        """Return a study with the first members that changed after a sequence number; raises NotFound."""
         query = (
             select(StudyMemberRow)
             .where(StudyMemberRow.study_id == study_id, StudyMemberRow.sequence > after)
@@ -158,7 +158,7 @@ class Studies:
             )
 
     def move(self, study_id: str, state: int) -> study_pb2.Study:
-        """Pause, resume or cancel a study; one that has ended, or is being cancelled, stays as it is.
+        """Pause, resume or cancel a study; a study that has ended or is being cancelled stays as it is.
 
         Args:
             study_id: The study.
@@ -174,12 +174,12 @@ class Studies:
                 row.sequence += 1
             session.flush()
             study = to_study(session, row)
-        self._bell.ring(study_id)
-        self._bell.ring(STUDIES)
+        self._notifier.notify(study_id)
+        self._notifier.notify(STUDIES)
         return study
 
     def remove(self, study_id: str) -> None:
-        """Forget a study with its members.
+        """Delete a study with its members.
 
         Raises:
             NotFound: There is none.
@@ -192,7 +192,7 @@ class Studies:
             session.delete(row)
 
 
-def _member_row(study: StudyRow, number: int, planned: Planned) -> StudyMemberRow:
+def _member_row(study: StudyRow, number: int, planned: PlannedMember) -> StudyMemberRow:
     member = study_pb2.StudyMember()
     member.CopyFrom(planned.member)
     member.number, member.run_id, member.state = number, new_id("run"), states.MEMBER_WAITING

@@ -1,4 +1,4 @@
-"""The loop that brings studies nearer to their end: reads them from SQL, decides, acts."""
+"""The reconciler of studies: a loop that reads studies from the database, decides what they need, and acts."""
 
 import logging
 import threading
@@ -11,14 +11,13 @@ from cellsparse_common.errors import (
     StorageError,
     Unavailable,
 )
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import STUDIES
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.studies import states
-from cellsparse_orchestrator.studies.actions import Work
-from cellsparse_orchestrator.studies.decisions import Action, Step, decide
-from cellsparse_orchestrator.studies.executor import Errands
+from cellsparse_orchestrator.studies.actions import MemberActions
+from cellsparse_orchestrator.studies.decisions import Action, Decision, decide
+from cellsparse_orchestrator.studies.executor import RetryingExecutor
 from cellsparse_orchestrator.studies.queries import Studies
-from cellsparse_orchestrator.studies.transitions import StudyProgress
+from cellsparse_orchestrator.studies.transitions import StudyTransitions
 from cellsparse_proto.v1 import common_pb2, study_pb2
 
 _LOG = logging.getLogger(__name__)
@@ -26,122 +25,126 @@ _LONGEST_WAIT = 0.5
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _AHEAD = 16
-"""Members beyond the next ones whose label sets are made while others train."""
+"""Label sets are made ahead for this many waiting members while others train."""
 _MOST_EVALUATIONS = 4
 
 
-class StudyLoop(threading.Thread):
-    """Owns all that is done for studies.
+class StudyReconciler(threading.Thread):
+    """Moves all studies to their end.
 
     Args:
-        progress: The studies, as they are moved.
-        studies: The studies, as clients see them.
-        work: What is done for members.
-        bell: Wakes the loop.
+        transitions: Changes studies and members.
+        studies: Reads studies and members.
+        actions: Carries out the actions of members.
+        notifier: Wakes the loop.
         slots: Runs that train at the same time.
     """
 
-    def __init__(self, progress: StudyProgress, studies: Studies, work: Work, bell: Bell, *, slots: int) -> None:
+    def __init__(
+        self, transitions: StudyTransitions, studies: Studies, actions: MemberActions, notifier: Notifier, *, slots: int
+    ) -> None:
         super().__init__(name="studies", daemon=True)
-        self._progress = progress
+        self._transitions = transitions
         self._studies = studies
-        self._work = work
-        self._bell = bell
+        self._actions = actions
+        self._notifier = notifier
         self._slots = slots
         self._end = threading.Event()
 
         def wake() -> None:
-            bell.ring(STUDIES)
+            notifier.notify(STUDIES)
 
-        # One sparsification at a time: it reads whole datasets. Starts have a thread of their own, so as not to wait
-        # for it. Every trainer scores one model at a time.
-        self._sparsifying = Errands("sparsify", 1, wake)
-        self._starting = Errands("start", 1, wake)
-        self._scoring = Errands("score", min(slots, _MOST_EVALUATIONS), wake)
-        self._finishing = Errands("finish", 1, wake)
+        # Sparsify one dataset at a time, because that reads whole datasets. Starts have their own thread, so that
+        # they need not wait for it. Every trainer scores one model at a time.
+        self._sparsifying = RetryingExecutor("sparsify", 1, wake)
+        self._starting = RetryingExecutor("start", 1, wake)
+        self._scoring = RetryingExecutor("score", min(slots, _MOST_EVALUATIONS), wake)
+        self._finishing = RetryingExecutor("finish", 1, wake)
 
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._end.is_set():
-            seen = self._bell.last(STUDIES)
+            seen = self._notifier.version(STUDIES)
             try:
                 self.step()
             except CellsparseError as error:
-                _LOG.warning("the studies cannot be looked after now: %s", error.message)
+                _LOG.warning("the studies cannot be reconciled now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
-            self._bell.wait(STUDIES, seen, _LONGEST_WAIT)
+            self._notifier.wait(STUDIES, seen, _LONGEST_WAIT)
 
     def stop(self) -> None:
-        """End the loop and what goes on for studies; a later orchestrator takes up from the database. Idempotent."""
+        """End the loop and all actions; a later orchestrator continues from the database. Idempotent."""
         if self._end.is_set():
             return
         self._end.set()
-        self._bell.ring(STUDIES)
-        for errands in (self._sparsifying, self._starting, self._scoring, self._finishing):
-            errands.stop()
-        self._work.end_calls()
+        self._notifier.notify(STUDIES)
+        for executor in (self._sparsifying, self._starting, self._scoring, self._finishing):
+            executor.stop()
+        self._actions.end_calls()
         self.join(_END_SECONDS)
 
     def step(self) -> None:
-        """Look at every study that has not ended."""
-        for study_id in self._progress.unfinished():
+        """Reconcile every study that has not ended."""
+        for study_id in self._transitions.unfinished():
             try:
-                facts = self._progress.facts(study_id, self._slots + _AHEAD)
-                for step in decide(facts, self._slots):
-                    self._act(study_id, step)
+                facts = self._transitions.facts(study_id, self._slots + _AHEAD)
+                for decision in decide(facts, self._slots):
+                    self._act(study_id, decision)
             except CellsparseError:
                 raise  # the database is away: for this study as for all others
-            except Exception:  # noqa: BLE001 - logged whole; one study that cannot be handled must not end the care for others
-                _LOG.exception("study %s cannot be looked after", study_id)
+            except Exception:  # noqa: BLE001 - logged whole; one study that cannot be handled must not stop the others
+                _LOG.exception("study %s cannot be reconciled", study_id)
 
-    def _act(self, study_id: str, step: Step) -> None:
-        if step.action is Action.CONCLUDE:
-            self._progress.conclude_run(study_id, step.number)
-        elif step.action is Action.CANCEL_RUN:
-            self._work.cancel_run(self._progress.order(study_id, step.number).member.run_id)
-        elif step.action is Action.CANCEL_MEMBERS:
-            self._progress.cancel_members(study_id)
-            self._work.end_calls(study_id)
-        elif step.action is Action.FINISH:
-            self._finishing.begin((study_id, 0), lambda: self._finish(study_id))
+    def _act(self, study_id: str, decision: Decision) -> None:
+        if decision.action is Action.CONCLUDE:
+            self._transitions.conclude_run(study_id, decision.number)
+        elif decision.action is Action.CANCEL_RUN:
+            self._actions.cancel_run(self._transitions.task(study_id, decision.number).member.run_id)
+        elif decision.action is Action.CANCEL_MEMBERS:
+            self._transitions.cancel_members(study_id)
+            self._actions.end_calls(study_id)
+        elif decision.action is Action.FINISH:
+            self._finishing.submit((study_id, 0), lambda: self._finish(study_id))
         else:
-            self._begin(study_id, step)
+            self._begin(study_id, decision)
 
-    def _begin(self, study_id: str, step: Step) -> None:
-        """Have a member's next piece of work done; the member has failed if that was given up."""
-        errands, work = {
-            Action.SPARSIFY: (self._sparsifying, self._work.sparsify),
-            Action.START: (self._starting, self._work.start),
-            Action.EVALUATE: (self._scoring, self._work.evaluate),
-        }[step.action]
-        given_up = errands.begin((study_id, step.number), lambda: work(self._progress.order(study_id, step.number)))
+    def _begin(self, study_id: str, decision: Decision) -> None:
+        """Submit a member's next action; the member has failed if the action was given up."""
+        executor, action = {
+            Action.SPARSIFY: (self._sparsifying, self._actions.sparsify),
+            Action.START: (self._starting, self._actions.start),
+            Action.EVALUATE: (self._scoring, self._actions.evaluate),
+        }[decision.action]
+        given_up = executor.submit(
+            (study_id, decision.number), lambda: action(self._transitions.task(study_id, decision.number))
+        )
         if given_up is None:
             return
-        if step.action is Action.SPARSIFY:
-            label_set = self._progress.order(study_id, step.number).member.dataset_id
+        if decision.action is Action.SPARSIFY:
+            label_set = self._transitions.task(study_id, decision.number).member.dataset_id
             message = f"Its labels could not be made: {given_up.message}"
-            self._progress.fail_label_set(study_id, label_set, _reason(given_up), message)
+            self._transitions.fail_label_set(study_id, label_set, _reason(given_up), message)
         else:
-            what = "Its run could not be queued" if step.action is Action.START else "Its model could not be scored"
-            self._progress.fail(study_id, step.number, _reason(given_up), f"{what}: {given_up.message}")
+            what = "Its run could not be queued" if decision.action is Action.START else "Its model could not be scored"
+            self._transitions.fail(study_id, decision.number, _reason(given_up), f"{what}: {given_up.message}")
 
     def _finish(self, study_id: str) -> None:
-        """Write the report and end the study, in this order: a study that has ended has a report."""
+        """Write the report, then end the study, so that every study that has ended has a report."""
         study, members = self._studies.get(study_id), self._studies.members(study_id)
         state, message = _ending(study)
         study.state, study.message = state, message
-        self._work.write_report(study, members)
-        self._progress.finish(study_id, state, message)
+        self._actions.write_report(study, members)
+        self._transitions.finish(study_id, state, message)
         self._forget(study_id)
         _LOG.info("study %s is %s: %s", study_id, states.study_name(state), message)
 
     def _forget(self, study_id: str) -> None:
-        for errands in (self._sparsifying, self._starting, self._scoring):
-            errands.forget(study_id)
+        for executor in (self._sparsifying, self._starting, self._scoring):
+            executor.forget(study_id)
 
 
 def _ending(study: study_pb2.Study) -> tuple["study_pb2.StudyState", str]:
-    """Return the state that a study without unfinished members ends in, and a sentence about it."""
+    """Return the final state of a study whose members have all ended, and a message."""
     counts = f"{study.succeeded} of {study.members} members have scores"
     more = [
         f"{count} {word}" for count, word in ((study.failed, "failed"), (study.cancelled, "were cancelled")) if count
@@ -153,7 +156,7 @@ def _ending(study: study_pb2.Study) -> tuple["study_pb2.StudyState", str]:
 
 
 def _reason(error: CellsparseError) -> "common_pb2.FailureReason":
-    """Return what an error means for a member."""
+    """Return the failure reason that an error means for a member."""
     if isinstance(error, StorageError):
         return common_pb2.FAILURE_REASON_STORAGE
     if isinstance(error, Unavailable):

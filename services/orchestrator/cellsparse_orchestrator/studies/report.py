@@ -1,4 +1,4 @@
-"""A study's report: pure functions of the study and its members."""
+"""Build a study's report: pure functions of the study and its members."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from cellsparse_proto.v1 import common_pb2, sparsifier_pb2, study_pb2
 
 VERSION = 1
 ALL = "all"
-"""What k is called where all cells are kept."""
+"""The k of label sets that keep all cells."""
 _COUNTS = ("tp", "fp", "fn")
 _SHARES = ("f1", "ap")
 K = TypeVar("K", bound=Hashable)
@@ -24,11 +24,11 @@ Row = dict[str, Any]
 
 
 def build(study: study_pb2.Study, members: Sequence[study_pb2.StudyMember]) -> Row:
-    """Return the report as values that JSON knows.
+    """Return the report as a JSON-serialisable dictionary.
 
     Args:
         study: The study.
-        members: All its members, in their order.
+        members: All its members in order.
     """
     rows = [_row(member) for member in members]
     scored = [row for row in rows if row["scores"]]
@@ -46,12 +46,12 @@ def build(study: study_pb2.Study, members: Sequence[study_pb2.StudyMember]) -> R
 
 
 def to_json(report: Row) -> bytes:
-    """Return a report as JSON, the same bytes for the same report."""
+    """Return a report as JSON; equal reports give equal bytes."""
     return (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
 
 
 def to_csv(report: Row) -> bytes:
-    """Return the members of a report as CSV with a header line, one line each."""
+    """Return the members of a report as CSV: a header and one line per member."""
     names = sorted({name for row in report["members"] for name in row["settings"]})
     ious = sorted({entry["iou"] for row in report["members"] for entry in row["scores"]})
     plain = [name for name in _PLAIN if name != "message"]
@@ -113,7 +113,7 @@ def _row(member: study_pb2.StudyMember) -> Row:
         "step": member.step,
         "annotated_cells": member.annotated_cells,
         "dataset_id": member.dataset_id,
-        # Only a run that has succeeded has a model, and only such a one is scored.
+        # Only a run that succeeded has a model and scores.
         "model_id": member.run_id if member.step or member.scores else "",
         "run_id": member.run_id,
         "scores": [_score(score) for score in member.scores],
@@ -174,14 +174,14 @@ def _curves(scored: Iterable[Row], names: Sequence[str]) -> list[Row]:
 
 
 def _mean(entries: Sequence[Row]) -> Row:
-    """Return the mean of the same threshold's scores over several members, and the range of F1."""
+    """Return the mean scores of several members at one threshold, and the range of F1."""
     means = {name: statistics.fmean(entry[name] for entry in entries) for name in (*_SHARES, *_COUNTS)}
     f1 = [entry["f1"] for entry in entries]
     return {"iou": entries[0]["iou"], **means, "f1_least": min(f1), "f1_most": max(f1)}
 
 
 def _best(scored: Sequence[Row]) -> Row | None:
-    """Return the member with the best F1 at the lowest threshold; of equals the one with fewer labelled cells."""
+    """Return the member with the best F1 at the lowest threshold; on a tie, the one with fewer labelled cells."""
     if not scored:
         return None
     row = max(scored, key=lambda row: (row["scores"][0]["f1"], -row["annotated_cells"], -row["number"]))
@@ -197,7 +197,7 @@ def _best(scored: Sequence[Row]) -> Row | None:
 
 
 def _cost(rows: Sequence[Row]) -> Row:
-    """Return what was spent: GPU-seconds, seconds of training by device and backend, labelled cells by label set."""
+    """Return the cost: GPU-seconds, training seconds by device and backend, labelled cells by label set."""
     trained = [row for row in rows if row["training_seconds"]]
     label_sets = {row["dataset_id"]: row["annotated_cells"] for row in rows if row["annotated_cells"]}
     return {
@@ -210,7 +210,7 @@ def _cost(rows: Sequence[Row]) -> Row:
             backend: _seconds(found) for backend, found in _groups(trained, lambda row: row["backend"])
         },
         "label_sets": len({row["dataset_id"] for row in rows}),
-        # Of nested selections the same cells are counted once for each: a person marks at most the largest one.
+        # Nested selections count the same cells several times. A person has to label only the largest selection.
         "annotated_cells_by_label_set": dict(sorted(label_sets.items())),
         "annotated_cells_of_largest_label_set": max(label_sets.values(), default=0),
     }
@@ -221,7 +221,7 @@ def _seconds(rows: Iterable[Row], name: str = "training_seconds") -> float:
 
 
 def _groups(rows: Iterable[Row], key: Callable[[Row], K]) -> list[tuple[K, list[Row]]]:
-    """Return rows with equal keys together, in the order of their first."""
+    """Group rows by key, in the order of each group's first row."""
     groups: defaultdict[K, list[Row]] = defaultdict(list)
     for row in rows:
         groups[key(row)].append(row)

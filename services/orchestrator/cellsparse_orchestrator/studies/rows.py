@@ -1,4 +1,4 @@
-"""Rows of studies and members as protos, and the one way in which they change."""
+"""Convert rows of studies and members to protos, and change members."""
 
 from typing import cast
 
@@ -14,7 +14,7 @@ from cellsparse_proto.v1 import common_pb2, study_pb2
 
 
 def find_study(session: Session, study_id: str, *, lock: bool = False) -> StudyRow:
-    """Return a study's row, where asked locked until the transaction ends; raises NotFound."""
+    """Return a study's row; with `lock`, locked until the transaction ends. Raises NotFound."""
     query = select(StudyRow).where(StudyRow.id == study_id)
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
@@ -28,7 +28,7 @@ def find_member(session: Session, study_id: str, number: int) -> StudyMemberRow:
 
 
 def change_member(study: StudyRow, row: StudyMemberRow, member: study_pb2.StudyMember) -> bool:
-    """Write a member down in its new state, as the study's next change.
+    """Store a member in its new state, as the study's next change.
 
     Args:
         study: The study, locked by the transaction.
@@ -36,7 +36,8 @@ def change_member(study: StudyRow, row: StudyMemberRow, member: study_pb2.StudyM
         member: The member with its new state.
 
     Returns:
-        False, and nothing is written, if its state does not allow this one to follow: somebody was faster.
+        False if the member's stored state does not allow the new one, because another thread was faster. Nothing is
+        stored then.
     """
     if not states.member_may_change(states.member_number(row.state), member.state):
         return False
@@ -48,7 +49,7 @@ def change_member(study: StudyRow, row: StudyMemberRow, member: study_pb2.StudyM
 
 
 def to_member(row: StudyMemberRow) -> study_pb2.StudyMember:
-    """Return a member."""
+    """Return a row's member."""
     return json_format.Parse(row.summary, study_pb2.StudyMember(), ignore_unknown_fields=True)
 
 
@@ -58,7 +59,7 @@ def to_grid(row: StudyRow) -> study_pb2.StudyGrid:
 
 
 def to_study(session: Session, row: StudyRow) -> study_pb2.Study:
-    """Return a study with its members counted."""
+    """Return a row's study with the number of members in each state."""
     query = select(StudyMemberRow.state, func.count()).where(StudyMemberRow.study_id == row.id)
     counted = session.execute(query.group_by(StudyMemberRow.state))
     counts = {name.lower(): count for name, count in counted.tuples()}
@@ -81,7 +82,7 @@ def to_study(session: Session, row: StudyRow) -> study_pb2.Study:
 
 
 def _message(counts: dict[str, int]) -> str:
-    """Say how far a study is."""
+    """Return a message about a study's progress."""
     ended = sum(counts.get(states.member_name(state).lower(), 0) for state in states.MEMBER_FINAL)
     parts = [f"{ended} of {sum(counts.values())} members have ended"]
     parts += [f"{counts[name]} {word}" for name, word in _SHOWN if counts.get(name)]

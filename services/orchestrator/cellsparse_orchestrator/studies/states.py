@@ -39,12 +39,12 @@ _MEMBER_PREFIX = "MEMBER_STATE_"
 
 
 def may_change(old: int, new: int) -> bool:
-    """Tell whether a study in state `old` may go to state `new`."""
+    """Return whether a study in state `old` may go to state `new`."""
     return new in _NEXT.get(old, frozenset())
 
 
 def member_may_change(old: int, new: int) -> bool:
-    """Tell whether a member in state `old` may go to state `new`."""
+    """Return whether a member in state `old` may go to state `new`."""
     return new in _NEXT_OF_MEMBER.get(old, frozenset())
 
 

@@ -1,4 +1,4 @@
-"""The studies as their loop sees and moves them; every change is one transaction."""
+"""The tables of studies and members from the reconciler's side; every change is one transaction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from cellsparse_orchestrator import run_states as run_states
+from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import (
@@ -18,10 +18,10 @@ from cellsparse_orchestrator.db.tables import (
     StudyMemberRow,
     StudyRow,
 )
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import STUDIES, parse_settings
+from cellsparse_orchestrator.notifier import STUDIES, Notifier
+from cellsparse_orchestrator.runs.queries import parse_settings
 from cellsparse_orchestrator.studies import states
-from cellsparse_orchestrator.studies.decisions import Facts, Training, Waiting
+from cellsparse_orchestrator.studies.decisions import Facts, TrainingMember, WaitingMember
 from cellsparse_orchestrator.studies.rows import change_member, find_member, find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2
 
@@ -33,20 +33,20 @@ Change = Callable[[study_pb2.StudyMember], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """All that is needed to begin or score a member."""
+class MemberTask:
+    """A member with everything that its actions need."""
 
     study: study_pb2.Study
     member: study_pb2.StudyMember
     settings: trainer_pb2.TrainingSettings
 
 
-class StudyProgress:
+class StudyTransitions:
     """Moves members from state to state."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
         self._database = database
-        self._bell = bell
+        self._notifier = notifier
 
     def unfinished(self) -> list[str]:
         """Return the ids of the studies that have not ended, oldest first."""
@@ -55,11 +55,11 @@ class StudyProgress:
             return list(session.scalars(query))
 
     def facts(self, study_id: str, most_waiting: int) -> Facts:
-        """Return what is known about a study.
+        """Return the facts known about a study.
 
         Args:
             study_id: The study.
-            most_waiting: Most waiting members to look at.
+            most_waiting: Most waiting members to return.
         """
         with self._database.read() as session:
             study = find_study(session, study_id)
@@ -71,15 +71,15 @@ class StudyProgress:
                 evaluating=list(session.scalars(evaluating.order_by(StudyMemberRow.number))),
             )
 
-    def order(self, study_id: str, number: int) -> Order:
-        """Return a member with its study."""
+    def task(self, study_id: str, number: int) -> MemberTask:
+        """Return a member with its study and settings."""
         with self._database.read() as session:
             row = find_member(session, study_id, number)
             study = to_study(session, find_study(session, study_id))
-            return Order(study=study, member=to_member(row), settings=parse_settings(row.settings))
+            return MemberTask(study=study, member=to_member(row), settings=parse_settings(row.settings))
 
     def begin(self, study_id: str, number: int, annotated_cells: int) -> None:
-        """Write down that a member's run is queued."""
+        """Record that a member's run is queued."""
 
         def begun(member: study_pb2.StudyMember) -> None:
             member.state = states.MEMBER_TRAINING
@@ -88,7 +88,7 @@ class StudyProgress:
         self._change(study_id, number, begun)
 
     def conclude_run(self, study_id: str, number: int) -> None:
-        """Take over how a member's run has ended, and what it has cost."""
+        """Copy to a member how its run ended and what it cost."""
         with self._database.write() as session:
             study = find_study(session, study_id, lock=True)
             row = find_member(session, study_id, number)
@@ -96,15 +96,15 @@ class StudyProgress:
             if run is None or run_states.state_number(run.state) not in run_states.FINAL:
                 return
             member = to_member(row)
-            _take_run(member, run, training_seconds(session, run.id))
+            _copy_run(member, run, training_seconds(session, run.id))
             model = session.scalar(select(ModelRow).where(ModelRow.id == row.run_id))
             if model is not None:
                 member.step = model.step
             change_member(study, row, member)
-        self._ring(study_id)
+        self._notify(study_id)
 
     def score(self, study_id: str, number: int, scores: Sequence[common_pb2.MatchingScore]) -> None:
-        """Give a member its scores."""
+        """Record a member's scores."""
 
         def scored(member: study_pb2.StudyMember) -> None:
             member.state = states.MEMBER_SUCCEEDED
@@ -114,7 +114,7 @@ class StudyProgress:
         self._change(study_id, number, scored)
 
     def fail(self, study_id: str, number: int, reason: "common_pb2.FailureReason", message: str) -> None:
-        """Write down that a member failed."""
+        """Record that a member failed."""
 
         def failed(member: study_pb2.StudyMember) -> None:
             member.state = states.MEMBER_FAILED
@@ -123,7 +123,7 @@ class StudyProgress:
         self._change(study_id, number, failed)
 
     def fail_label_set(self, study_id: str, dataset_id: str, reason: "common_pb2.FailureReason", message: str) -> None:
-        """Write down that the members of a label set failed, as it cannot be made."""
+        """Record that all members of a label set failed, because it cannot be made."""
         waiting = [*_of(study_id, _WAITING), StudyMemberRow.dataset_id == dataset_id]
         with self._database.read() as session:
             numbers = list(session.scalars(select(StudyMemberRow.number).where(*waiting)))
@@ -131,7 +131,7 @@ class StudyProgress:
             self.fail(study_id, number, reason, message)
 
     def cancel_members(self, study_id: str) -> None:
-        """Cancel the members that wait or are being scored; those with a run are cancelled with it."""
+        """Cancel the members that wait or are being scored; a member with a run is cancelled with its run."""
         runs = select(RunRow.id)
         states_of = StudyMemberRow.state.in_([_WAITING, _EVALUATING])
         with self._database.write() as session:
@@ -144,7 +144,7 @@ class StudyProgress:
                 member.message = "Cancelled." if row.state == _WAITING else "Its model is trained, but was not scored."
                 member.state = states.MEMBER_CANCELLED
                 change_member(study, row, member)
-        self._ring(study_id)
+        self._notify(study_id)
 
     def finish(self, study_id: str, state: int, message: str) -> None:
         """End a study."""
@@ -154,7 +154,7 @@ class StudyProgress:
                 return
             row.state, row.message, row.ended_at = states.study_name(state), message, now()
             row.sequence += 1
-        self._ring(study_id)
+        self._notify(study_id)
 
     def _change(self, study_id: str, number: int, change: Change) -> None:
         with self._database.write() as session:
@@ -163,18 +163,18 @@ class StudyProgress:
             member = to_member(row)
             change(member)
             change_member(study, row, member)
-        self._ring(study_id)
+        self._notify(study_id)
 
-    def _ring(self, study_id: str) -> None:
-        self._bell.ring(study_id)
-        self._bell.ring(STUDIES)
+    def _notify(self, study_id: str) -> None:
+        self._notifier.notify(study_id)
+        self._notifier.notify(STUDIES)
 
 
 def _of(study_id: str, state: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return (StudyMemberRow.study_id == study_id, StudyMemberRow.state == state)
 
 
-def _waiting(session: Session, study_id: str, most: int) -> list[Waiting]:
+def _waiting(session: Session, study_id: str, most: int) -> list[WaitingMember]:
     query = (
         select(StudyMemberRow.number, StudyMemberRow.dataset_id, DatasetRow.id, RunRow.id)
         .outerjoin(DatasetRow, DatasetRow.id == StudyMemberRow.dataset_id)
@@ -184,12 +184,12 @@ def _waiting(session: Session, study_id: str, most: int) -> list[Waiting]:
         .limit(most)
     )
     return [
-        Waiting(number=number, dataset_id=dataset_id, ready=made is not None, has_run=run is not None)
+        WaitingMember(number=number, dataset_id=dataset_id, ready=made is not None, has_run=run is not None)
         for number, dataset_id, made, run in session.execute(query).tuples()
     ]
 
 
-def _training(session: Session, study_id: str) -> list[Training]:
+def _training(session: Session, study_id: str) -> list[TrainingMember]:
     query = (
         select(StudyMemberRow.number, RunRow.state, RunRow.cancel_requested)
         .join(RunRow, RunRow.id == StudyMemberRow.run_id)
@@ -197,7 +197,7 @@ def _training(session: Session, study_id: str) -> list[Training]:
         .order_by(StudyMemberRow.number)
     )
     return [
-        Training(number=number, run_state=run_states.state_number(state), cancel_requested=cancelling)
+        TrainingMember(number=number, run_state=run_states.state_number(state), cancel_requested=cancelling)
         for number, state, cancelling in session.execute(query).tuples()
     ]
 
@@ -210,7 +210,7 @@ _AFTER_RUN = {
 
 
 def training_seconds(session: Session, run_id: str) -> float:
-    """Return how long a run's attempts have trained; what they waited for, or paused between them, is not training."""
+    """Return how long a run's attempts have trained, seconds, without waits and pauses."""
     begun = (
         select(EventRow.attempt, func.min(EventRow.time))
         .where(EventRow.run_id == run_id, EventRow.state == run_states.state_name(run_states.RUNNING))
@@ -222,8 +222,8 @@ def training_seconds(session: Session, run_id: str) -> float:
     return sum((end - time).total_seconds() for time, end in spans if end is not None)
 
 
-def _take_run(member: study_pb2.StudyMember, run: RunRow, seconds: float) -> None:
-    """Keep of an ended run what the report needs."""
+def _copy_run(member: study_pb2.StudyMember, run: RunRow, seconds: float) -> None:
+    """Copy what the report needs from a run that has ended."""
     member.state = _AFTER_RUN[run_states.state_number(run.state)]
     member.reason, member.message = run_states.reason_number(run.reason), run.message
     member.attempts = run.attempts

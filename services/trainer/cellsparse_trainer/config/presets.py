@@ -19,7 +19,7 @@ _COMMON: dict[str, Any] = {
 }
 """What the presets of all backends agree on."""
 
-_PLAN_FIELDS = {
+PLAN_FIELDS = {
     "validate_every": "validate_every_steps",
     "checkpoint_every": "checkpoint_every_steps",
     "checkpoint_seconds": "checkpoint_every_seconds",
@@ -54,7 +54,7 @@ def make_plan(settings: trainer_pb2.TrainingSettings, defaults: Mapping[str, Any
     """
     paper = settings.preset == trainer_pb2.PRESET_PAPER
     by_preset = {"patience": 0 if paper else 10, "precision": "auto"}
-    chosen = overlay({**_COMMON, **by_preset, **defaults}, settings, _PLAN_FIELDS)
+    chosen = overlay({**_COMMON, **by_preset, **defaults}, settings, PLAN_FIELDS)
     if paper and chosen["precision"] == "auto":
         chosen["precision"] = "float32"  # the protocol's, whatever the device could do
     if chosen["schedule"] == "cosine" and not settings.HasField("warmup_steps"):

@@ -27,8 +27,8 @@ class TrainerSettings(ServerSettings, ProcessSettings):
     time; kept, a restarted trainer can still tell how earlier attempts ended. Not set: a temporary folder."""
     stop_seconds: float = Field(default=15.0, gt=0, le=600)
     """Seconds that a training process gets to write a checkpoint and end, above 0 to 600."""
-    start_seconds: float = Field(default=120.0, gt=0, le=3600)
-    """Seconds that all processes of a training have to be there, above 0 to 3600; else the attempt is given up."""
+    rendezvous_seconds: float = Field(default=120.0, gt=0, le=3600)
+    """Seconds within which all processes of a training must connect, above 0 to 3600; else the attempt fails."""
     predict_seconds: float = Field(default=600.0, gt=0, le=86400)
     """Most seconds for one prediction, above 0 to 86400."""
     export_seconds: float = Field(default=600.0, gt=0, le=86400)

@@ -19,13 +19,13 @@ from typing import Any, Protocol
 
 from cellsparse_common.errors import Internal
 from cellsparse_trainer.processes.memory_kills import memory_kills
+from cellsparse_trainer.processes.orphan import ORPHANED
 
 AHEAD = 2
 """Batches that each process makes ahead."""
 WAIT_SECONDS = 600.0
 """Longest wait for one batch."""
 MOST_BY_DEFAULT = 4
-ORPHANED = 75
 
 
 class Batches(Protocol):

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.config.settings import StoreSettings
-from cellsparse_common.datasets import is_stack, read_image, read_labels
+from cellsparse_common.dataset_items import is_stack
+from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, StorageError
 from cellsparse_common.imaging.images import normalize, to_gray
 from cellsparse_common.imaging.labels import count_cells

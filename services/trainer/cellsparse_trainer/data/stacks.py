@@ -1,26 +1,17 @@
 """3D stacks in training: which axes a dataset has, and stacks as the 2D planes that some backends train on."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 
-from cellsparse_common.datasets import is_stack, read_labels, refuse_mixture
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.dataset_items import is_stack, refuse_mixture
+from cellsparse_common.datasets import read_labels
 from cellsparse_common.storage import ObjectStore
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import CACHE_BYTES, Sample
-
-Plane = tuple[int, int]
-"""Index of a stack, and of one of its planes."""
-
-
-class Resolver(Protocol):
-    """The part of a backend that needs no framework."""
-
-    def resolve(self, settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Any:
-        """As `Backend.resolve`."""
+from cellsparse_trainer.processes.job import Plane
 
 
 def find_axes(manifest: dataset_pb2.DatasetManifest) -> str:
@@ -32,24 +23,6 @@ def find_axes(manifest: dataset_pb2.DatasetManifest) -> str:
     used = [item for item in manifest.items if item.split != common_pb2.SPLIT_TEST]
     refuse_mixture(used, "dataset_id")
     return "ZYX" if any(is_stack(item) for item in used) else "YX"
-
-
-def resolve(backend: Resolver, settings: trainer_pb2.TrainingSettings, items: int, axes: str) -> Any:
-    """Return the backend's `Config` for a number of training items of some axes.
-
-    Raises:
-        InvalidArgument: A combination of settings is not allowed, or not for this dataset.
-    """
-    stacks = axes == "ZYX"
-    if settings.HasField("crop_depth") and not stacks:
-        raise InvalidArgument(
-            f"crop_depth is {settings.crop_depth}, but the dataset's items are 2D; it is for stacks only.",
-            "settings.crop_depth",
-        )
-    try:
-        return backend.resolve(settings, items, stacks=stacks)
-    except ValueError as error:
-        raise InvalidArgument(str(error), "settings") from error
 
 
 def labelled_planes(store: ObjectStore, items: Sequence[dataset_pb2.DatasetItem]) -> list[Plane]:

@@ -1,11 +1,12 @@
-"""How the processes of one training keep together: they begin at once, go on step by step, and end together.
+"""Keeps the processes of one training in step: they begin together, take the same steps, and end together.
 
-Rank 0 listens, the others connect. Over these connections rank 0 says where to begin and whether there is another step,
-and everybody says every `BEAT_SECONDS` that it is alive. A process that ends, hangs or can no longer be reached is so
-noticed by all others within `SILENT_SECONDS`, whatever the framework's own operations are waiting for.
+Rank 0 is the coordinator: it listens, and the other ranks, the workers, connect to it. Over these connections the
+coordinator sends the step to begin with and whether there is a next step, and every process sends a heartbeat every
+`BEAT_SECONDS`. So all others notice within `SILENT_SECONDS` when a process ends, hangs or can no longer be reached,
+even while the framework's own collective operations block.
 
-Messages are lines of text: "." alive, "begin N" after N steps, "go", "end"; and once, from those that connect, the
-crew's word and their rank.
+Messages are lines of text: "." is a heartbeat, "begin N" starts after N steps, "step" allows one step, "end" ends the
+training. A worker's first line is the training's token and its rank.
 """
 
 import contextlib
@@ -19,18 +20,18 @@ from cellsparse_common.errors import Unavailable
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 20.0
-"""A process that was silent for so long is lost."""
+"""A process that sends nothing for this long is lost."""
 GREETING_SECONDS = 5.0
-"""Who connects and does not say so soon who it is, is a stranger; others may wait behind it."""
+"""A connection that does not identify itself within this time is closed: a worker may be waiting behind it."""
 _RETRY_SECONDS = 0.2
 _LONGEST = 4096
 
 Lost = Callable[[str], None]
-"""Told, in a thread of its own, that a process is lost; what it is told is a sentence. It should end this process."""
+"""Called in its own thread, with an error message, when a peer is lost. Should terminate this process."""
 
 
-class _Line:
-    """A connection to one other process."""
+class _Peer:
+    """The connection to one other process."""
 
     def __init__(self, connection: socket.socket, name: str, lost: Lost) -> None:
         connection.settimeout(SILENT_SECONDS)
@@ -41,25 +42,25 @@ class _Line:
         self._lost = lost
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self.heard: queue.SimpleQueue[str] = queue.SimpleQueue()
-        """What the other said, without signs of life."""
+        self.received: queue.SimpleQueue[str] = queue.SimpleQueue()
+        """Messages of the other process, without heartbeats."""
 
     def send(self, text: str) -> None:
-        """Say something; a connection that is gone is noticed by the thread that listens."""
+        """Send a message; the listening thread notices a broken connection."""
         with self._lock, contextlib.suppress(OSError):
             self._socket.sendall(text.encode() + b"\n")
 
-    def attend(self) -> None:
-        """Listen and show life from now on, in threads of their own."""
+    def watch(self) -> None:
+        """Receive messages and send heartbeats from now on, each in its own thread."""
         for work in (self._listen, self._beat):
-            threading.Thread(target=work, name=f"crew-{self._name}", daemon=True).start()
+            threading.Thread(target=work, name=f"heartbeat-{self._name}", daemon=True).start()
 
     def finish(self) -> None:
-        """What ends from now on, ends as it should."""
+        """Expect the connection to close from now on."""
         self._done.set()
 
     def first(self) -> str:
-        """Return the first line; empty if there is none soon."""
+        """Return the first line; empty if none arrives in time."""
         self._socket.settimeout(GREETING_SECONDS)
         try:
             return self._reader.readline(_LONGEST).decode(errors="replace").strip()
@@ -67,7 +68,7 @@ class _Line:
             return ""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._done.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -77,11 +78,11 @@ class _Line:
         sentence = f"{self._name} is gone."
         try:
             while text := self._reader.readline(_LONGEST):
-                word = text.decode().strip()
-                if word == "end":
+                message = text.decode().strip()
+                if message == "end":
                     self._done.set()
-                if word != ".":
-                    self.heard.put(word)
+                if message != ".":
+                    self.received.put(message)
         except TimeoutError:
             sentence = f"{self._name} was silent for {SILENT_SECONDS:.0f} s."
         except (OSError, ValueError):
@@ -94,95 +95,95 @@ class _Line:
             self.send(".")
 
 
-class Leader:
+class Coordinator:
     """Rank 0's side.
 
     Args:
         host: Address to listen on.
         port: TCP port.
         world: Number of processes, this one included.
-        word: What the others must say to belong to this training's attempt.
+        token: Identifies this training's attempt; workers must send it.
         lost: See `Lost`.
     """
 
-    def __init__(self, host: str, port: int, *, world: int, word: str, lost: Lost) -> None:
+    def __init__(self, host: str, port: int, *, world: int, token: str, lost: Lost) -> None:
         self._listener = socket.create_server((host, port))
         self._world = world
-        self._word = word
+        self._token = token
         self._lost = lost
-        self._lines: dict[int, _Line] = {}
+        self._workers: dict[int, _Peer] = {}
 
     def gather(self, seconds: float) -> None:
-        """Wait until all are there.
+        """Wait until all workers are connected.
 
         Raises:
-            Unavailable: Not all came in time; names the missing ranks.
+            Unavailable: Not all connected in time; names the missing ranks.
         """
         deadline = time.monotonic() + seconds
-        while len(self._lines) < self._world - 1:
+        while len(self._workers) < self._world - 1:
             self._listener.settimeout(max(0.01, deadline - time.monotonic()))
             try:
                 connection, _ = self._listener.accept()
             except TimeoutError:
-                missing = ", ".join(str(rank) for rank in range(1, self._world) if rank not in self._lines)
+                missing = ", ".join(str(rank) for rank in range(1, self._world) if rank not in self._workers)
                 raise Unavailable(
                     f"Not all of the {self._world} processes were there within {seconds:.0f} s; missing: {missing}."
                 ) from None
-            self._greet(connection)
+            self._admit(connection)
         self._listener.close()
 
     def begin(self, step: int) -> None:
-        """Have all begin after a number of steps."""
-        self._say(f"begin {step}")
+        """Make all workers begin after a number of steps."""
+        self._send(f"begin {step}")
 
-    def go(self) -> None:
-        """Have all take the next step."""
-        self._say("go")
+    def next_step(self) -> None:
+        """Allow all workers to take the next step."""
+        self._send("step")
 
     def end(self) -> None:
-        """Have all end: there is no next step."""
-        for line in self._lines.values():
-            line.finish()
-        self._say("end")
+        """End the training of all workers: there is no next step."""
+        for worker in self._workers.values():
+            worker.finish()
+        self._send("end")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._listener.close()
-        for line in self._lines.values():
-            line.close()
+        for worker in self._workers.values():
+            worker.close()
 
-    def _say(self, text: str) -> None:
-        for line in self._lines.values():
-            line.send(text)
+    def _send(self, text: str) -> None:
+        for worker in self._workers.values():
+            worker.send(text)
 
-    def _greet(self, connection: socket.socket) -> None:
-        """Take a process in, unless it is a stranger."""
-        line = _Line(connection, "a stranger", self._lost)
-        word, _, rank = line.first().rpartition(" ")
-        if word != self._word or not rank.isdigit() or not 0 < int(rank) < self._world or int(rank) in self._lines:
-            line.close()
+    def _admit(self, connection: socket.socket) -> None:
+        """Accept a worker of this training; close any other connection."""
+        peer = _Peer(connection, "a stranger", self._lost)
+        token, _, rank = peer.first().rpartition(" ")
+        if token != self._token or not rank.isdigit() or not 0 < int(rank) < self._world or int(rank) in self._workers:
+            peer.close()
             return
-        line = _Line(connection, f"Rank {rank} of {self._world}", self._lost)
-        self._lines[int(rank)] = line
-        line.attend()
+        peer = _Peer(connection, f"Rank {rank} of {self._world}", self._lost)
+        self._workers[int(rank)] = peer
+        peer.watch()
 
 
-class Follower:
+class Worker:
     """The side of any other rank.
 
     Args:
         host: Where rank 0 listens.
         port: Its TCP port.
         rank: Number of this process, from 1.
-        word: As the leader's.
+        token: The coordinator's.
         lost: See `Lost`.
-        seconds: How long rank 0 may take until it listens.
+        seconds: Time within which rank 0 must listen.
 
     Raises:
         Unavailable: It does not listen in time.
     """
 
-    def __init__(self, host: str, port: int, *, rank: int, word: str, lost: Lost, seconds: float) -> None:
+    def __init__(self, host: str, port: int, *, rank: int, token: str, lost: Lost, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -194,18 +195,18 @@ class Follower:
                         f"Rank 0 of the training was not there at {host}:{port} within {seconds:.0f} s: {error}."
                     ) from error
                 time.sleep(_RETRY_SECONDS)
-        self._line = _Line(connection, "Rank 0", lost)
-        self._line.send(f"{word} {rank}")
-        self._line.attend()
+        self._coordinator = _Peer(connection, "Rank 0", lost)
+        self._coordinator.send(f"{token} {rank}")
+        self._coordinator.watch()
 
     def begin(self) -> int:
-        """Wait for the start and return the number of steps to begin after."""
-        return int(self._line.heard.get().removeprefix("begin "))
+        """Wait until the training begins and return the number of steps to begin after."""
+        return int(self._coordinator.received.get().removeprefix("begin "))
 
-    def next(self) -> bool:
-        """Wait for the word and return whether there is another step."""
-        return self._line.heard.get() == "go"
+    def next_step(self) -> bool:
+        """Wait for the coordinator and return whether there is a next step."""
+        return self._coordinator.received.get() == "step"
 
     def close(self) -> None:
-        """Hang up."""
-        self._line.close()
+        """Close the connection."""
+        self._coordinator.close()

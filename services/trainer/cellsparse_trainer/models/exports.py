@@ -14,7 +14,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.files import sha256_of
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.contract import CONFIG_FILE
-from cellsparse_trainer.models.inference import Place, find_model
+from cellsparse_trainer.models.inference import InferenceContext, find_model
 
 CHUNK = 2**20
 """Largest part of a file in one message, bytes."""
@@ -29,11 +29,11 @@ def format_name(number: "trainer_pb2.ExportFormat") -> str:
     return trainer_pb2.ExportFormat.Name(number).removeprefix("EXPORT_FORMAT_").lower()
 
 
-def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
+def build_export(context: InferenceContext, model_id: str, name: str, folder: Path) -> Path:
     """Write a model as a file into an empty folder and return its path. Runs in the inference process.
 
     Args:
-        place: Where the process finds what it needs.
+        context: The backend, where models are kept, and the device.
         model_id: The model.
         name: Short name of the format.
         folder: An empty folder; the caller removes it.
@@ -42,10 +42,11 @@ def build_export(place: Place, model_id: str, name: str, folder: Path) -> Path:
         NotFound: There is no such model.
         InvalidArgument: The backend has no such format.
     """
-    backend, source, card = find_model(place, model_id)
+    spec, source, card = find_model(context, model_id)
+    backend = spec.framework()
     if name not in backend.EXPORTS:
         allowed = ", ".join(backend.EXPORTS)
-        raise InvalidArgument(f"format is {name}; allowed for a {backend.NAME} model: {allowed}.", "format")
+        raise InvalidArgument(f"format is {name}; allowed for a {spec.name} model: {allowed}.", "format")
     files = folder / "files"
     files.mkdir()
     with _temporary_files_in(folder):

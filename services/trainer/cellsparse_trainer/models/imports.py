@@ -16,9 +16,9 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceE
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.contract import Backend
+from cellsparse_trainer.contract import BackendSpec, Config, find_backend
 from cellsparse_trainer.models.exports import RECORD_FILE
-from cellsparse_trainer.models.inference import Place, load_backend
+from cellsparse_trainer.models.inference import InferenceContext
 from cellsparse_trainer.models.store import publish_model
 
 MAX_BYTES = 2**31
@@ -28,11 +28,11 @@ MAX_FILES = 200
 _FEEDING = ("channel", "lower_percentile", "upper_percentile")
 
 
-def publish_upload(place: Place, serialized_request: bytes, folder: Path) -> None:
+def publish_upload(context: InferenceContext, serialized_request: bytes, folder: Path) -> None:
     """Do what a serialized `PublishModelRequest` asks for. Runs in the inference process.
 
     Args:
-        place: Where the process finds what it needs.
+        context: The backend, where models are kept, and the device.
         serialized_request: The request.
         folder: An empty folder; the caller removes it.
 
@@ -42,17 +42,17 @@ def publish_upload(place: Place, serialized_request: bytes, folder: Path) -> Non
         StorageError: The store failed.
     """
     request = trainer_pb2.PublishModelRequest.FromString(serialized_request)
-    backend, store = load_backend(place), open_store(StoreSettings())
+    spec, store = find_backend(context.package), open_store(StoreSettings())
     upload = folder / "upload"
     store.fetch(keys.upload(request.model_id), upload)
     if sha256_of(upload) != request.sha256:
         raise StorageError(f"The uploaded file of {request.model_id} is damaged: its SHA-256 differs.")
     source = unpack(upload, folder / "files")
-    record = read_record(source, backend.NAME)
+    record = read_record(source, spec.name)
     target = folder / "model"
     target.mkdir()
-    _take_in(backend, source, target, request.settings, record, place.device)
-    publish_model(store, request.model_id, target, _card(backend, request, record))
+    _import(spec, source, target, request.settings, record, context.device)
+    publish_model(store, request.model_id, target, _card(spec, request, record))
 
 
 def unpack(upload: Path, folder: Path) -> Path:
@@ -105,29 +105,30 @@ def read_record(source: Path, backend: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(found[0].read_text(encoding="utf-8"))
-        told, feeding = record["backend"], record["preprocessing"]
+        named, feeding = record["backend"], record["preprocessing"]
         shape_is_good = isinstance(record["config"], dict) and all(name in feeding for name in _FEEDING)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(f"{RECORD_FILE} in the zip is damaged: {error}.", "file") from error
     if not shape_is_good:
         raise InvalidArgument(f"{RECORD_FILE} in the zip is damaged: it does not say how the model is fed.", "file")
-    if told != backend:
-        raise InvalidArgument(f"The file holds a {told} model; backend is {backend}.", "settings.backend")
+    if named != backend:
+        raise InvalidArgument(f"The file holds a {named} model; backend is {backend}.", "settings.backend")
     return cast(dict[str, Any], record)
 
 
-def _take_in(
-    backend: Backend,
+def _import(
+    spec: BackendSpec[Config],
     source: Path,
     target: Path,
     settings: trainer_pb2.ImportSettings,
     record: Mapping[str, Any] | None,
     device: str,
 ) -> None:
-    """Let the backend write the model, and see that it opens and segments.
+    """Make the backend write the model, and check that it opens and segments.
 
-    On the device that predictions use: TensorFlow cannot change it later in the same process.
+    The device is that of predictions: TensorFlow cannot change it later in the same process.
     """
+    backend = spec.framework()
     config = None if record is None else record["config"]
     try:
         backend.import_model(source, target, settings, config)
@@ -136,7 +137,7 @@ def _take_in(
         raise
     except Exception as error:  # whatever damaged files make a framework raise
         first = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise InvalidArgument(f"The file holds no {backend.NAME} model: {first}", "file") from error
+        raise InvalidArgument(f"The file holds no {spec.name} model: {first}", "file") from error
 
 
 def _axes(record: Mapping[str, Any] | None) -> str:
@@ -149,16 +150,16 @@ def _noise(axes: str) -> npt.NDArray[np.float32]:
 
 
 def _card(
-    backend: Backend, request: trainer_pb2.PublishModelRequest, record: Mapping[str, Any] | None
+    spec: BackendSpec[Config], request: trainer_pb2.PublishModelRequest, record: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the card of an imported model: as that of a trained one, without a run."""
-    settings = request.settings
-    told = dict(zip(_FEEDING, (None, *backend.STOCK_PERCENTILES), strict=True))
-    feeding = told if record is None else {name: record["preprocessing"][name] for name in _FEEDING}
+    """Return the card of an imported model: like that of a trained one, without a run."""
+    settings, backend = request.settings, spec.framework()
+    stock = dict(zip(_FEEDING, (None, *backend.STOCK_PERCENTILES), strict=True))
+    feeding = stock if record is None else {name: record["preprocessing"][name] for name in _FEEDING}
     given = {name: getattr(settings, name) for name in _FEEDING if settings.HasField(name)}
     return {
         "version": 1,
-        "backend": backend.NAME,
+        "backend": spec.name,
         "run_id": "",
         "dataset_id": "",
         "step": 0,
@@ -173,9 +174,9 @@ def _card(
 
 def _spacing(record: Mapping[str, Any] | None) -> list[float]:
     """Return the size of a pixel along each axis of what the model was trained on, empty where it is not known."""
-    told = [] if record is None else record.get("spacing", [])
-    good = isinstance(told, list) and all(type(size) in (int, float) and 0 < size < float("inf") for size in told)
-    return [float(size) for size in told] if good else []
+    found = [] if record is None else record.get("spacing", [])
+    good = isinstance(found, list) and all(type(size) in (int, float) and 0 < size < float("inf") for size in found)
+    return [float(size) for size in found] if good else []
 
 
 def _checked(feeding: dict[str, Any]) -> dict[str, Any]:

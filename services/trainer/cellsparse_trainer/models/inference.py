@@ -1,6 +1,5 @@
 """Predictions and scores in a process of their own: a crash or a full memory there is an answer, not an outage."""
 
-import importlib
 import multiprocessing
 import os
 import signal
@@ -11,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.datasets import read_image, read_labels
@@ -29,20 +28,21 @@ from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
-from cellsparse_trainer.contract import Backend, Labels, Model, StackModel
+from cellsparse_trainer.contract import BackendSpec, Config, Labels, Model, StackModel, find_backend
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.failures import is_out_of_memory
+from cellsparse_trainer.processes.orphan import end_with_parent
 
 T = TypeVar("T")
 _KILL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where an inference process finds what it needs."""
+class InferenceContext:
+    """What an inference process needs to open models."""
 
-    module: str
-    """Import name of the backend module."""
+    package: str
+    """Import name of the backend's package."""
     cache: Path
     """Folder for downloaded models."""
     device: str
@@ -74,7 +74,8 @@ class InferenceProcess:
             DeadlineExceeded: It took longer.
             Unavailable: The process died.
             ResourceExhausted: Memory ran out, and the process lives.
-            RuntimeError: What a framework raised, in words: its own classes cannot be told here without loading it.
+            RuntimeError: A framework raised an error. Its text is given here; its class cannot be unpickled without
+                the framework.
         """
         end = time.monotonic() + seconds
         if not self._turn.acquire(timeout=max(seconds, 0)):
@@ -82,7 +83,7 @@ class InferenceProcess:
         try:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
-                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
                 )
             future = self._pool.submit(_run, what, work, args)
             return future.result(max(end - time.monotonic(), 0.1))
@@ -135,7 +136,7 @@ def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> bytes:
+def predict_file(context: InferenceContext, serialized_request: bytes, max_pixels: int) -> bytes:
     """Answer a serialized `PredictRequest` with a serialized `PredictResponse`. Runs in the inference process.
 
     Raises:
@@ -147,7 +148,7 @@ def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> by
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
     image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
     start = time.monotonic()
-    label = _predict(place, request.model_id, image, request.channel if request.HasField("channel") else None)
+    label = _predict(context, request.model_id, image, request.channel if request.HasField("channel") else None)
     if request.min_pixels:
         label = without_small(label, request.min_pixels)
     answer = trainer_pb2.PredictResponse(cells=count_cells(label))
@@ -161,7 +162,9 @@ def predict_file(place: Place, serialized_request: bytes, max_pixels: int) -> by
     return answer.SerializeToString()
 
 
-def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: list[float]) -> tuple[list[Counts], bool]:
+def evaluate_item(
+    context: InferenceContext, model_id: str, serialized_item: bytes, ious: list[float]
+) -> tuple[list[Counts], bool]:
     """Score a model on one item, a serialized `DatasetItem`. Runs in the inference process.
 
     Returns:
@@ -175,7 +178,7 @@ def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: lis
     true = read_labels(store, item)
     image = Image(array=read_image(store, item), axes=item.axes)
     try:
-        label = _predict(place, model_id, image)
+        label = _predict(context, model_id, image)
     except InvalidArgument as error:
         raise InvalidArgument(f"Item {item.name!r}: {error.message}", "dataset_id") from error
     return match_counts(true, label, ious), bool((true < 0).any())
@@ -184,8 +187,8 @@ def evaluate_item(place: Place, model_id: str, serialized_item: bytes, ious: lis
 _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
-def _predict(place: Place, model_id: str, image: Image, channel: int | None = None) -> Labels:
-    model, card = _open(place, model_id)
+def _predict(context: InferenceContext, model_id: str, image: Image, channel: int | None = None) -> Labels:
+    model, card = _open(context, model_id)
     how = card["preprocessing"]
     stack = image.axes.startswith("Z")
     takes_stacks = card.get("axes", "YX") == "ZYX"
@@ -202,42 +205,30 @@ def _predict(place: Place, model_id: str, image: Image, channel: int | None = No
     return predict(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
 
 
-def _open(place: Place, model_id: str) -> tuple[Model, dict[str, Any]]:
+def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, Any]]:
     """Return a model and its card; the newest one stays open."""
-    key = (place.module, model_id)
+    key = (context.package, model_id)
     if key not in _OPENED:
-        backend, folder, card = find_model(place, model_id)
+        spec, folder, card = find_model(context, model_id)
         _OPENED.clear()
-        _OPENED[key] = (backend.open_model(folder, place.device), card)
+        _OPENED[key] = (spec.framework().open_model(folder, context.device), card)
     return _OPENED[key]
 
 
-def load_backend(place: Place) -> Backend:
-    """Return the backend, its framework loaded. Runs in the inference process."""
-    return cast(Backend, importlib.import_module(place.module))
-
-
-def find_model(place: Place, model_id: str) -> tuple[Backend, Path, dict[str, Any]]:
+def find_model(context: InferenceContext, model_id: str) -> tuple[BackendSpec[Config], Path, dict[str, Any]]:
     """Return the backend, and a model's local folder and card. Runs in the inference process.
 
     Raises:
         NotFound: There is no such model.
         FailedPrecondition: It belongs to another backend.
     """
-    backend = load_backend(place)
-    folder, card = fetch_model(open_store(StoreSettings()), model_id, place.cache)
-    if card["backend"] != backend.NAME:
-        raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {backend.NAME}.")
-    return backend, folder, card
+    spec = find_backend(context.package)
+    folder, card = fetch_model(open_store(StoreSettings()), model_id, context.cache)
+    if card["backend"] != spec.name:
+        raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {spec.name}.")
+    return spec, folder, card
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a pool's process would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(75)
-
+def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)  # a pool's process would otherwise wait for work for ever

@@ -1,8 +1,8 @@
-"""How the processes of an attempt are started: one worker, or a launcher that starts this node's workers.
+"""How the processes of an attempt are started: one worker, or one program that starts all workers of this node.
 
-Where several processes train one model, each finds in its environment what torchrun gives: RANK, WORLD_SIZE, LOCAL_RANK
-and the address of rank 0. On node 0 the ports from `Placement.port` on are the framework's rendezvous, the crew's, and
-one for each local process.
+Where several processes train one model, each finds its place in the variables that torchrun sets: RANK, WORLD_SIZE,
+LOCAL_RANK and the address of rank 0. On node 0 the ports from `Placement.port` on are that of the framework's
+rendezvous, that of the heartbeat, and one for each local process.
 """
 
 import json
@@ -11,15 +11,17 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.processes.fork_server import WORKER
 
 LOOPBACK = "127.0.0.1"
-CREW_PORT, WORKER_PORTS = 1, 2
-"""What is added to the first port."""
+HEARTBEAT_PORT, WORKER_PORTS = 1, 2
+"""Offsets from the first port."""
 _FIRST_PORT, _LAST_PORT = 20000, 31000
 
 
@@ -35,8 +37,8 @@ class Placement:
     """Processes on each node."""
     port: int
     """First of the ports used on every node."""
-    start_seconds: float = 120.0
-    """Seconds that all nodes have to be there."""
+    rendezvous_seconds: float = 120.0
+    """Seconds within which the processes of all nodes must connect."""
 
     @property
     def world(self) -> int:
@@ -44,18 +46,61 @@ class Placement:
         return len(self.hosts) * self.processes
 
     @property
-    def crew(self) -> str:
+    def coordinator(self) -> str:
         """Where rank 0 listens for the others, as host:port."""
-        return f"{self.hosts[0]}:{self.port + CREW_PORT}"
+        return f"{self.hosts[0]}:{self.port + HEARTBEAT_PORT}"
 
     def workers(self) -> list[str]:
         """Return the addresses of all processes by rank, as host:port."""
         return [f"{host}:{self.port + WORKER_PORTS + local}" for host in self.hosts for local in range(self.processes)]
 
 
-def here(processes: int) -> Placement:
+NodeCommand = Callable[[Path, Placement], list[str]]
+"""Makes the command that starts a node's processes, from the job's file and where all processes are."""
+
+
+def find_placement(request: trainer_pb2.StartTrainingRequest, rendezvous_seconds: float = 120.0) -> Placement | None:
+    """Return where an attempt's processes are; None if there is one only.
+
+    Args:
+        request: The attempt, with its placement if a launcher chose one.
+        rendezvous_seconds: See `Placement`.
+
+    Raises:
+        InvalidArgument: The given placement has another number of nodes than the settings, or not that node.
+    """
+    nodes, each = (max(1, n) for n in (request.settings.nodes, request.settings.processes_per_node))
+    given = request.placement
+    if request.HasField("placement"):
+        if len(given.hosts) != nodes:
+            raise InvalidArgument(
+                f"placement names {len(given.hosts)} hosts, but settings.nodes is {nodes}; allowed: as many.",
+                "placement.hosts",
+            )
+        if given.node >= nodes:
+            raise InvalidArgument(f"placement.node is {given.node}; allowed: 0 to {nodes - 1}.", "placement.node")
+    if nodes * each == 1:
+        return None
+    if not request.HasField("placement"):
+        return here(nodes * each, rendezvous_seconds)
+    return Placement(
+        hosts=tuple(given.hosts),
+        node=given.node,
+        processes=each,
+        port=given.port,
+        rendezvous_seconds=rendezvous_seconds,
+    )
+
+
+def here(processes: int, rendezvous_seconds: float = 120.0) -> Placement:
     """Return a placement of all processes on this machine, on ports that are free now."""
-    return Placement(hosts=(LOOPBACK,), node=0, processes=processes, port=_PORTS.take(WORKER_PORTS + processes))
+    return Placement(
+        hosts=(LOOPBACK,),
+        node=0,
+        processes=processes,
+        port=_PORTS.take(WORKER_PORTS + processes),
+        rendezvous_seconds=rendezvous_seconds,
+    )
 
 
 def alone(job: Path) -> list[str]:
@@ -78,7 +123,7 @@ def torchrun(job: Path, placement: Placement) -> list[str]:
         f"--master-addr={placement.hosts[0]}",
         f"--master-port={placement.port}",
         f"--local-addr={placement.hosts[placement.node]}",
-        f"--rdzv-conf=timeout={math.ceil(placement.start_seconds)}",
+        f"--rdzv-conf=timeout={math.ceil(placement.rendezvous_seconds)}",
         "--max-restarts=0",
         "--module",
         "cellsparse_trainer.training.worker",
@@ -87,7 +132,7 @@ def torchrun(job: Path, placement: Placement) -> list[str]:
 
 
 def one_per_rank(job: Path, placement: Placement) -> list[str]:
-    """Return the command that starts this node's processes with `TF_CONFIG`, as TensorFlow wants them."""
+    """Return the command that starts this node's processes one by one, with `TF_CONFIG` for TensorFlow."""
     record = {
         "hosts": placement.hosts,
         "node": placement.node,
@@ -102,6 +147,29 @@ def threads(processes: int, environment: Mapping[str, str] = os.environ) -> dict
     each = str(max(1, len(os.sched_getaffinity(0)) // processes))
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     return {name: environment.get(name, each) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How the processes of one attempt are started on this node."""
+
+    placement: Placement | None = None
+    """Where its processes are; None: one process trains alone."""
+    node_command: NodeCommand = one_per_rank
+    """Makes the command for more than one process."""
+
+    def command(self, job: Path) -> list[str]:
+        """Return the command to run."""
+        return alone(job) if self.placement is None else self.node_command(job, self.placement)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables to set besides those of this process."""
+        return {} if self.placement is None else threads(self.placement.processes)
+
+    @property
+    def world(self) -> int:
+        """Processes that train together, on all nodes."""
+        return 1 if self.placement is None else self.placement.world
 
 
 class _Ports:

@@ -1,8 +1,8 @@
-"""Training that starts from a given model: what the run takes over from it, and whether it beats it in the end."""
+"""Training from an initial model: what the run takes over from it, and whether the run beats it in the end."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -10,27 +10,27 @@ from google.protobuf.message import Message
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound, StorageError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.contract import CONFIG_FILE, Model
+from cellsparse_trainer.contract import CONFIG_FILE, C, LightBackend, Model
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.training.scoring import validation_scores
 
-Adopt = Callable[[Any, trainer_pb2.TrainingSettings, str], Any]
-"""A backend's `adopt`: gives a configuration the network of a model (see `Backend`)."""
 _FEEDING = ("channel", "lower_percentile", "upper_percentile")
 _REPORT = "start.json"
 
 
-def follow_start(config: Any, settings: trainer_pb2.TrainingSettings, store: ObjectStore, adopt: Adopt) -> Any:
-    """Return the configuration of a run, fitted to the model that it starts from, if there is one.
+def apply_initial_model(
+    config: C, settings: trainer_pb2.TrainingSettings, store: ObjectStore, light: LightBackend[C]
+) -> C:
+    """Return the configuration of a run, fitted to its initial model, if there is one.
 
-    The network's architecture is the model's; so are percentiles and channel unless the settings give them.
+    The network's architecture is the model's. So are percentiles and channel, unless the settings give them.
 
     Args:
-        config: What the settings make without a start.
-        settings: What was asked for.
+        config: The configuration without an initial model.
+        settings: What `config` was resolved from.
         store: Holds the model.
-        adopt: The backend's.
+        light: The backend.
 
     Raises:
         NotFound: There is no such model.
@@ -48,36 +48,37 @@ def follow_start(config: Any, settings: trainer_pb2.TrainingSettings, store: Obj
             "settings.initial_model",
         )
     try:
-        config = adopt(config, settings, store.get(keys.model_file(settings.initial_model, CONFIG_FILE)).decode())
+        config = light.adopt(config, settings, store.get(keys.model_file(settings.initial_model, CONFIG_FILE)).decode())
     except ValueError as error:
         raise InvalidArgument(str(error), "settings") from error
     feeding = {name: card["preprocessing"][name] for name in _FEEDING if not settings.HasField(name)}
-    return dataclasses.replace(config, plan=dataclasses.replace(config.plan, **feeding))
+    plan = dataclasses.replace(config.plan, **feeding)
+    return dataclasses.replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot ask for a dataclass
 
 
-def inherit(given: Message, start: Any, names: Sequence[str], model_id: str) -> dict[str, Any]:
-    """Return the named settings of the model that training starts from, for a backend's `adopt`.
+def inherit(given: Message, initial: object, names: Sequence[str], model_id: str) -> dict[str, Any]:
+    """Return the named settings of the initial model, for a backend's `adopt`.
 
     Args:
-        given: The backend's own settings, as they were asked for.
-        start: The configuration of the model.
+        given: The backend's own settings, as the request gives them.
+        initial: The configuration of the initial model.
         names: Fields of both that decide the network's architecture.
         model_id: The model.
 
     Raises:
-        ValueError: One is given, and another than the model's.
+        ValueError: One is given and differs from the model's.
     """
     for name in names:
-        if given.HasField(name) and getattr(given, name) != getattr(start, name):
+        if given.HasField(name) and getattr(given, name) != getattr(initial, name):
             raise ValueError(
-                f"{name} is {getattr(given, name)}, but initial_model {model_id} has {getattr(start, name)}: "
+                f"{name} is {getattr(given, name)}, but initial_model {model_id} has {getattr(initial, name)}: "
                 "leave it out, or start from another model."
             )
-    return {name: getattr(start, name) for name in names}
+    return {name: getattr(initial, name) for name in names}
 
 
 def check_backend(card: Mapping[str, Any], model_id: str, backend: str) -> None:
-    """Check that a model may be the start of a backend's training.
+    """Check that a model may be the initial model of a backend's training.
 
     Raises:
         FailedPrecondition: It belongs to another backend.
@@ -89,7 +90,7 @@ def check_backend(card: Mapping[str, Any], model_id: str, backend: str) -> None:
         )
 
 
-def start_validation(store: ObjectStore, run_id: str, model: Model, items: Sequence[Sample]) -> dict[str, float]:
+def initial_validation(store: ObjectStore, run_id: str, model: Model, items: Sequence[Sample]) -> dict[str, float]:
     """Return the validation scores of the weights before the first step; scored once per run, then kept in the store.
 
     Args:
@@ -115,12 +116,12 @@ def start_validation(store: ObjectStore, run_id: str, model: Model, items: Seque
 
 
 def verdict(step: int, score: float, start: float) -> str:
-    """Return the sentence that says whether a run's model beats its start.
+    """Return the sentence that says whether a run's model beats its initial model.
 
     Args:
-        step: Step of the model's weights; 0: no step was better than the start.
+        step: Step of the model's weights; 0: no step was better than the initial model.
         score: Its validation score.
-        start: The start's, on the same items.
+        start: The initial model's score, on the same items.
     """
     if step == 0:
         return f"No step scored above the start's {start:.3f} on validation: not better; the start's weights are kept."

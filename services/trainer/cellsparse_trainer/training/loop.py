@@ -10,7 +10,7 @@ from cellsparse_common.errors import StorageError
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import Model, Training
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.distributed.heartbeat import Follower, Leader
+from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
 from cellsparse_trainer.training.scoring import validation_scores
 
@@ -46,7 +46,7 @@ class Outcome:
     validation: dict[str, float]
     """Their validation scores; empty if they were not validated."""
     finished: bool
-    """False if it was asked to stop before the last step."""
+    """False if it was stopped before the last step."""
     steps: int
     """Optimizer steps done in all; fewer than planned where the scores stopped rising."""
 
@@ -63,7 +63,7 @@ class Record:
     def add(self, score: float) -> bool:
         """Take a score and return whether these weights are the best ones.
 
-        Ties go to the later weights, which have seen more at a learning rate that has decayed, but are no progress.
+        Ties go to the later weights, trained for longer at a decayed learning rate, but do not count as an improvement.
         """
         self.stale = self.stale + 1 if self.best and score <= self.best else 0
         chosen = self.best is None or score >= self.best
@@ -131,7 +131,7 @@ class Setup:
     """The run's checkpoints."""
     start: Mapping[str, float] = field(default_factory=dict)
     """Validation scores before the first step, where training starts from a given model: it may stay the best."""
-    crew: Leader | None = None
+    coordinator: Coordinator | None = None
     """The other processes, where several train this model."""
 
 
@@ -141,7 +141,7 @@ def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], boo
     Args:
         setup: What to train.
         report: Called about once a second, after every validation and every checkpoint.
-        stop: Asked after every step; True ends the training after a last checkpoint.
+        stop: Called after every step; True ends the training after a last checkpoint.
 
     Raises:
         FloatingPointError: The loss is not finite; checkpoints before it stay.
@@ -173,11 +173,11 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
         record.add(setup.start["score"])
         checkpoints.write(0, record.best, {LATEST, BEST}, training.save, best=record.best, stale=record.stale)
         report(watch.report(0, dict(setup.start), 0))
-    if setup.crew is not None:
-        setup.crew.begin(step)
+    if setup.coordinator is not None:
+        setup.coordinator.begin(step)
     while step < plan.steps and not record.exhausted(plan.patience) and not stopping:
-        if setup.crew is not None:
-            setup.crew.go()
+        if setup.coordinator is not None:
+            setup.coordinator.next_step()
         watch.add(training.train_step(step))
         step += 1
         stopping = stop()
@@ -192,8 +192,8 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
             written = time.monotonic()
         if saved or scores or watch.due():
             report(watch.report(step, scores, step if saved else None))
-    if setup.crew is not None:
-        setup.crew.end()
+    if setup.coordinator is not None:
+        setup.coordinator.end()
     # A checkpoint may lie beyond the last step: a later attempt can ask for fewer steps.
     finished = step >= plan.steps or record.exhausted(plan.patience)
     return Outcome(step=step, validation=scores, finished=finished, steps=step)
@@ -205,14 +205,14 @@ def _save(setup: Setup, step: int, scores: Mapping[str, float], record: Record, 
     setup.checkpoints.write(step, scores.get("score"), names, setup.training.save, best=record.best, stale=record.stale)
 
 
-def follow(training: Training, checkpoints: Checkpoints, crew: Follower) -> int:
+def follow(training: Training, checkpoints: Checkpoints, worker: Worker) -> int:
     """Train beside rank 0, which decides where to begin and when to end; return the steps done in all.
 
     Raises:
         FloatingPointError: The loss of all ranks together is not finite.
         StorageError: The checkpoint to begin with could not be read.
     """
-    first = crew.begin()
+    first = worker.begin()
     if first > 0:
         latest = checkpoints.pointer(LATEST)
         if latest is None or latest.step != first:
@@ -220,7 +220,7 @@ def follow(training: Training, checkpoints: Checkpoints, crew: Follower) -> int:
             raise StorageError(f"Rank 0 resumes from the checkpoint of step {first}, but the newest here is {found}.")
         training.load(checkpoints.fetch(latest))
     step = first
-    while crew.next():
+    while worker.next_step():
         training.train_step(step)
         step += 1
     return step
@@ -236,8 +236,9 @@ def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[i
     """Load the newest checkpoint, if there is one.
 
     Returns:
-        The steps done, what their scores were, and whether the checkpoint's own is owed: who is told to stop where a
-        validation is due has no time for it, and without it the run would not be the uninterrupted one.
+        The steps done, the record of scores, and whether the checkpoint still has to be validated. A training that is
+        stopped where a validation is due has no time for it; without it the resumed run would differ from an
+        uninterrupted one.
     """
     latest = checkpoints.pointer(LATEST)
     if latest is None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from stardist.matching import matching_dataset
 
-from cellsparse_common import datasets
+from cellsparse_common import dataset_items, datasets
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
 from cellsparse_common.imaging.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
@@ -228,8 +228,8 @@ def test_items_in_the_store(tmp_path, image, axes):
         store, name="s", split=common_pb2.SPLIT_TRAIN, image=image, label=LABEL, spacing=(2, 0.5, 0.5)
     )
     assert (item.axes, tuple(item.shape), list(item.spacing)) == (axes, image.shape, [2, 0.5, 0.5])
-    assert datasets.is_stack(item)
-    assert datasets.label_shape(item) == LABEL.shape
+    assert dataset_items.is_stack(item)
+    assert dataset_items.label_shape(item) == LABEL.shape
     np.testing.assert_array_equal(datasets.read_image(store, item), image)
     np.testing.assert_array_equal(datasets.read_labels(store, item), LABEL)
     plane = datasets.put_item(store, name="p", split=common_pb2.SPLIT_TRAIN, image=STACK[0], label=LABEL[2])
@@ -237,8 +237,8 @@ def test_items_in_the_store(tmp_path, image, axes):
     with pytest.raises(StorageError, match="label image of item 's'"):
         datasets.read_labels(store, item)
     with pytest.raises(InvalidArgument, match="Item 's' is a stack and item 'p' is 2D"):
-        datasets.refuse_mixture([item, plane], "dataset_id")
-    datasets.refuse_mixture([item, item], "dataset_id")
+        dataset_items.refuse_mixture([item, plane], "dataset_id")
+    dataset_items.refuse_mixture([item, item], "dataset_id")
 
 
 @given(

@@ -39,7 +39,7 @@ def test_sentences_name_the_value_and_what_is_allowed():
     sentences = dict(violations(sparsifier_pb2.SparsifySettings(mode=99, k=0, background=1)))
     assert "99" in sentences["mode"]
     assert "SELECTION_MODE_MINMAX" in sentences["mode"]
-    assert sentences["k"] == "k is 0; allowed: from 1 to 65535."
+    assert sentences["k"] == "k is 0; allowed: 1 to 65535."
 
 
 def test_a_required_oneof_must_be_set():
@@ -76,7 +76,7 @@ def test_optional_fields_that_are_not_set_are_not_checked():
 
 def test_multiples():
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), crop_size=100)
-    assert violations(settings) == [("crop_size", "crop_size is 100; allowed: multiples of 16 from 32 to 2048.")]
+    assert violations(settings) == [("crop_size", "crop_size is 100; allowed: 32 to 2048, multiples of 16.")]
 
 
 def test_entries_of_lists_are_named_by_index_and_counted():

@@ -6,7 +6,8 @@ import pytest
 
 from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.storage import FolderStore, S3Store, open_store
+from cellsparse_common.storage import FolderStore, open_store
+from cellsparse_common.storage.s3 import S3Store
 
 
 def settings(url: str, **values: object) -> StoreSettings:

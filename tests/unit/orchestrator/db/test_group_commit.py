@@ -1,80 +1,14 @@
-"""Threads that wait for one writer: in turn, or one for all."""
+"""Threads that write at the same time: one commits for all."""
 
 import threading
-import time
 
 import pytest
+from support.threads import joined, started
 
 from cellsparse_common.errors import NotFound, Unavailable
-from cellsparse_orchestrator.db.fair_lock import Turns
-from cellsparse_orchestrator.db.group_commit import Together
+from cellsparse_orchestrator.db.group_commit import GroupCommit
 
 SECONDS = 10.0
-
-
-def started(*works):
-    """Start works one after the other, each when those before it have come to wait."""
-    threads = [threading.Thread(target=work, daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    return threads
-
-
-def joined(threads):
-    for thread in threads:
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-
-
-def test_turns_come_in_the_order_of_asking():
-    turns, order = Turns(), []
-
-    def take(number):
-        with turns.turn(SECONDS):
-            order.append(number)
-
-    with turns.turn(SECONDS):
-        threads = started(*[lambda number=number: take(number) for number in range(5)])
-        assert order == []
-    joined(threads)
-    assert order == list(range(5))
-
-
-def test_who_is_in_a_hurry_goes_first():
-    turns, order = Turns(), []
-
-    def take(number, urgent):
-        with turns.turn(SECONDS, urgent=urgent):
-            order.append(number)
-
-    with turns.turn(SECONDS):
-        threads = started(*[lambda number=number: take(number, number == 3) for number in range(5)])
-    joined(threads)
-    assert order == [3, 0, 1, 2, 4]
-
-
-def test_who_waited_too_long_is_told_and_holds_nobody_up():
-    turns, entered = Turns(), threading.Event()
-
-    def take():
-        with turns.turn(SECONDS):
-            entered.set()
-
-    with turns.turn(SECONDS):
-        with pytest.raises(Unavailable, match=r"busy for 0\.05 s"), turns.turn(0.05):
-            pass
-        threads = started(take)
-    joined(threads)
-    assert entered.is_set()
-
-
-def test_a_turn_ends_with_an_exception():
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns.turn(SECONDS):
-        raise ZeroDivisionError
-    with turns.turn(0.0):
-        pass
 
 
 class Slow:
@@ -94,19 +28,19 @@ class Slow:
         self.done.append(list(pieces))
 
 
-def handing_in(together, pieces, failed):
-    def hand_in(piece):
+def submitting(group_commit, pieces, failed):
+    def submit(piece):
         try:
-            together.hand_in(piece, SECONDS)
+            group_commit.submit(piece, SECONDS)
         except (NotFound, Unavailable) as error:
             failed[piece] = error
 
-    return started(*[lambda piece=piece: hand_in(piece) for piece in pieces])
+    return started(*[lambda piece=piece: submit(piece) for piece in pieces])
 
 
 def test_what_comes_meanwhile_is_done_at_once_up_to_a_limit():
     slow, failed = Slow(), {}
-    threads = handing_in(Together(slow, 3), range(6), failed)
+    threads = submitting(GroupCommit(slow, 3), range(6), failed)
     assert slow.first.is_set()
     slow.go_on.set()
     joined(threads)
@@ -116,7 +50,7 @@ def test_what_comes_meanwhile_is_done_at_once_up_to_a_limit():
 def test_an_error_is_raised_where_it_belongs():
     slow, failed = Slow(), {}
     slow.errors = {2: NotFound("There is no 2.")}
-    threads = handing_in(Together(slow, 10), range(4), failed)
+    threads = submitting(GroupCommit(slow, 10), range(4), failed)
     slow.go_on.set()
     joined(threads)
     assert (slow.done, failed) == ([[0], [1], [3]], slow.errors)
@@ -125,7 +59,7 @@ def test_an_error_is_raised_where_it_belongs():
 def test_what_is_away_is_away_for_all_and_asked_for_once():
     slow, failed = Slow(), {}
     slow.errors = {2: Unavailable("The database does not answer.")}
-    threads = handing_in(Together(slow, 10), range(4), failed)
+    threads = submitting(GroupCommit(slow, 10), range(4), failed)
     slow.go_on.set()
     joined(threads)
     assert slow.done == [[0]]
@@ -134,11 +68,11 @@ def test_what_is_away_is_away_for_all_and_asked_for_once():
 
 def test_who_gives_up_does_not_stop_the_others():
     slow, failed = Slow(), {}
-    together = Together(slow, 10)
-    threads = handing_in(together, [0], failed)
+    group_commit = GroupCommit(slow, 10)
+    threads = submitting(group_commit, [0], failed)
     with pytest.raises(Unavailable, match=r"busy for 0\.05 s"):
-        together.hand_in(1, 0.05)
-    threads += handing_in(together, [2], failed)
+        group_commit.submit(1, 0.05)
+    threads += submitting(group_commit, [2], failed)
     slow.go_on.set()
     joined(threads)
     assert (slow.done, failed) == ([[0], [2]], {})

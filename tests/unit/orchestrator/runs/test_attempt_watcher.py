@@ -1,4 +1,4 @@
-"""An attempt on several nodes is followed on the first one."""
+"""An attempt on several nodes is watched on the first one."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.runs.attempt_watcher import Follower, Patience
-from cellsparse_orchestrator.runs.transitions import Attempt
+from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
+from cellsparse_orchestrator.runs.transitions import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED
@@ -43,36 +43,33 @@ class Node(trainer_pb2_grpc.TrainerServiceServicer):
         self._server.stop(0)
 
 
-class Places:
+class FixedNodes:
     """A launcher with the nodes of one attempt."""
 
     def __init__(self, hosts):
         self._service = Service(name="unet", address=hosts[0], hosts=tuple(hosts))
 
-    def place(self, *_):
+    def ensure(self, *_):
         return self._service
 
-    find = place
+    find = ensure
 
-    def notify(self, *_):
+    def subscribe(self, *_):
         pass
 
 
 def outcome(hosts):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
-    attempt = Attempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
-    follower = Follower(
+    attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
+    watcher = AttemptWatcher(
         attempt,
-        Places(hosts),
-        Patience(start=SECONDS, lost=SECONDS, stop=SECONDS),
-        store=lambda *_: None,
-        accepted=lambda *_: None,
-        waits=lambda *_: None,
-        news=lambda: None,
+        FixedNodes(hosts),
+        Timeouts(start=SECONDS, lost=SECONDS, stop=SECONDS),
+        Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=lambda *_: None, changed=lambda: None),
     )
-    follower.start()
-    follower.join(SECONDS)
-    return follower.outcome
+    watcher.start()
+    watcher.join(SECONDS)
+    return watcher.outcome
 
 
 @pytest.fixture
@@ -88,7 +85,7 @@ def node():
         one.stop()
 
 
-def test_the_reason_is_that_of_the_node_where_it_lies(node):
+def test_the_reason_comes_from_the_node_where_the_failure_began(node):
     nodes = [node(LOST, "Rank 2 of 3 is gone."), node(LOST, "Rank 0 is gone."), node(MEMORY, "Memory ran out.")]
     found = outcome([one.address for one in nodes])
     assert (found.state, found.reason, found.message) == (FAILED, MEMORY, "Memory ran out.")

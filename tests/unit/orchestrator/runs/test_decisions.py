@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellsparse_orchestrator import run_states
-from cellsparse_orchestrator.runs.decisions import Action, Facts, Outcome, decide
+from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Facts, decide
 from cellsparse_proto.v1 import common_pb2
 
 LOST = common_pb2.FAILURE_REASON_LOST
 OUTCOMES = st.one_of(
     st.none(),
     st.builds(
-        Outcome,
+        AttemptOutcome,
         state=st.sampled_from(sorted(run_states.FINAL)),
         reason=st.sampled_from(common_pb2.FailureReason.values()),
         message=st.sampled_from(["", "It broke."]),
@@ -25,9 +25,9 @@ FACTS = st.builds(
     max_attempts=st.integers(1, 10),
     interruptions=st.integers(0, 3),
     cancel_requested=st.booleans(),
-    place_free=st.booleans(),
+    slot_free=st.booleans(),
     pause_over=st.booleans(),
-    followed=st.booleans(),
+    watched=st.booleans(),
     stopping=st.booleans(),
     outcome=OUTCOMES,
 )
@@ -39,8 +39,8 @@ def act(state, **facts):
 
 def test_a_queued_run_begins_when_it_is_its_turn():
     assert act(run_states.QUEUED) is Action.WAIT
-    assert act(run_states.QUEUED, place_free=True) is Action.BEGIN
-    assert act(run_states.QUEUED, place_free=True, cancel_requested=True) is Action.END
+    assert act(run_states.QUEUED, slot_free=True) is Action.BEGIN
+    assert act(run_states.QUEUED, slot_free=True, cancel_requested=True) is Action.END
 
 
 def test_a_retrying_run_begins_after_its_pause():
@@ -51,45 +51,47 @@ def test_a_retrying_run_begins_after_its_pause():
 
 @pytest.mark.parametrize("state", [run_states.STARTING, run_states.RUNNING])
 def test_an_attempt_that_nobody_follows_is_taken_up(state):
-    assert act(state) is Action.FOLLOW
-    assert act(state, cancel_requested=True) is Action.FOLLOW
-    assert act(state, followed=True) is Action.WAIT
-    assert act(state, followed=True, cancel_requested=True) is Action.STOP
-    assert act(state, followed=True, cancel_requested=True, stopping=True) is Action.WAIT
+    assert act(state) is Action.WATCH
+    assert act(state, cancel_requested=True) is Action.WATCH
+    assert act(state, watched=True) is Action.WAIT
+    assert act(state, watched=True, cancel_requested=True) is Action.STOP
+    assert act(state, watched=True, cancel_requested=True, stopping=True) is Action.WAIT
 
 
 @pytest.mark.parametrize("reason", common_pb2.FailureReason.values())
 def test_only_what_another_attempt_may_overcome_is_tried_again(reason):
-    outcome = Outcome(state=run_states.FAILED, reason=reason, message="It broke.")
+    outcome = AttemptOutcome(state=run_states.FAILED, reason=reason, message="It broke.")
     found = decide(Facts(state=run_states.RUNNING, attempts=1, max_attempts=3, outcome=outcome))
     assert (found.action is Action.RETRY) == (reason in run_states.RETRIED)
     assert found.message == "It broke."
 
 
 def test_the_last_attempt_fails_the_run_and_says_so():
-    outcome = Outcome(state=run_states.FAILED, reason=LOST, message="It broke.")
+    outcome = AttemptOutcome(state=run_states.FAILED, reason=LOST, message="It broke.")
     found = decide(Facts(state=run_states.RUNNING, attempts=3, max_attempts=3, outcome=outcome))
     assert (found.action, found.state, found.reason) == (Action.END, run_states.FAILED, LOST)
     assert found.message == "It broke. This was attempt 3 of 3."
 
 
 def test_interruptions_do_not_count():
-    outcome = Outcome(state=run_states.FAILED, reason=LOST)
+    outcome = AttemptOutcome(state=run_states.FAILED, reason=LOST)
     facts = Facts(state=run_states.RUNNING, attempts=4, interruptions=2, max_attempts=3, outcome=outcome)
     assert decide(facts).action is Action.RETRY
 
 
 def test_a_cancelled_run_is_cancelled_however_its_attempt_ended_unless_it_was_done():
     for state, reason in ((run_states.FAILED, LOST), (run_states.CANCELLED, 0)):
-        outcome = Outcome(state=state, reason=reason)
+        outcome = AttemptOutcome(state=state, reason=reason)
         facts = Facts(state=run_states.RUNNING, attempts=1, max_attempts=3, cancel_requested=True, outcome=outcome)
         assert decide(facts).state == run_states.CANCELLED
-    facts = Facts(state=run_states.RUNNING, cancel_requested=True, outcome=Outcome(state=run_states.SUCCEEDED))
+    facts = Facts(state=run_states.RUNNING, cancel_requested=True, outcome=AttemptOutcome(state=run_states.SUCCEEDED))
     assert decide(facts).state == run_states.SUCCEEDED
 
 
 def test_an_attempt_that_somebody_else_stopped_is_lost():
-    facts = Facts(state=run_states.RUNNING, attempts=1, max_attempts=3, outcome=Outcome(state=run_states.CANCELLED))
+    facts = Facts(
+        state=run_states.RUNNING, attempts=1, max_attempts=3, outcome=AttemptOutcome(state=run_states.CANCELLED)
+    )
     found = decide(facts)
     assert (found.action, found.reason) == (Action.RETRY, LOST)
     assert found.message

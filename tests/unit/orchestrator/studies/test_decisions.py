@@ -7,59 +7,62 @@ from hypothesis import strategies as st
 
 from cellsparse_orchestrator import run_states as run_states
 from cellsparse_orchestrator.studies import states
-from cellsparse_orchestrator.studies.decisions import Action, Facts, Step, Training, Waiting, decide
+from cellsparse_orchestrator.studies.decisions import Action, Decision, Facts, TrainingMember, WaitingMember, decide
 
 GOING = [run_states.QUEUED, run_states.STARTING, run_states.RUNNING, run_states.RETRYING]
 
 
 def waiting(*numbers, ready=True):
-    return [Waiting(number=number, dataset_id=f"ds-{number}", ready=ready) for number in numbers]
+    return [WaitingMember(number=number, dataset_id=f"ds-{number}", ready=ready) for number in numbers]
 
 
 def test_members_start_in_their_order_as_there_is_room():
-    training = [Training(number=1, run_state=run_states.RUNNING)]
+    training = [TrainingMember(number=1, run_state=run_states.RUNNING)]
     facts = Facts(state=states.RUNNING, waiting=waiting(2, 3, 4), training=training)
-    assert decide(facts, 3) == [Step(action=Action.START, number=2), Step(action=Action.START, number=3)]
+    assert decide(facts, 3) == [Decision(action=Action.START, number=2), Decision(action=Action.START, number=3)]
     assert decide(facts, 1) == []
 
 
 def test_label_sets_are_made_once_and_those_that_are_there_need_not_wait():
-    entries = [*waiting(1, ready=False), Waiting(number=2, dataset_id="ds-1", ready=False), *waiting(3)]
+    entries = [*waiting(1, ready=False), WaitingMember(number=2, dataset_id="ds-1", ready=False), *waiting(3)]
     steps = decide(Facts(state=states.RUNNING, waiting=entries), 2)
-    assert steps == [Step(action=Action.START, number=3), Step(action=Action.SPARSIFY, number=1)]
+    assert steps == [Decision(action=Action.START, number=3), Decision(action=Action.SPARSIFY, number=1)]
 
 
 def test_a_run_that_is_there_is_taken_over_whatever_the_state():
-    entry = Waiting(number=1, dataset_id="ds-1", ready=True, has_run=True)
+    entry = WaitingMember(number=1, dataset_id="ds-1", ready=True, has_run=True)
     for state in (states.RUNNING, states.PAUSED, states.CANCELLING):
         steps = decide(Facts(state=state, waiting=[entry, *waiting(2)]), 1)
-        assert steps[0] == Step(action=Action.START, number=1)
-        assert Step(action=Action.START, number=2) not in steps
+        assert steps[0] == Decision(action=Action.START, number=1)
+        assert Decision(action=Action.START, number=2) not in steps
 
 
 def test_paused_studies_finish_what_they_began():
-    training = [Training(number=1, run_state=run_states.SUCCEEDED), Training(number=2, run_state=run_states.RUNNING)]
+    training = [
+        TrainingMember(number=1, run_state=run_states.SUCCEEDED),
+        TrainingMember(number=2, run_state=run_states.RUNNING),
+    ]
     facts = Facts(state=states.PAUSED, waiting=waiting(4, ready=False), training=training, evaluating=[3])
-    assert decide(facts, 9) == [Step(action=Action.CONCLUDE, number=1), Step(action=Action.EVALUATE, number=3)]
+    assert decide(facts, 9) == [Decision(action=Action.CONCLUDE, number=1), Decision(action=Action.EVALUATE, number=3)]
 
 
 def test_cancelling_ends_runs_once_and_scores_nothing():
     training = [
-        Training(number=1, run_state=run_states.RUNNING),
-        Training(number=2, run_state=run_states.RUNNING, cancel_requested=True),
-        Training(number=3, run_state=run_states.CANCELLED),
+        TrainingMember(number=1, run_state=run_states.RUNNING),
+        TrainingMember(number=2, run_state=run_states.RUNNING, cancel_requested=True),
+        TrainingMember(number=3, run_state=run_states.CANCELLED),
     ]
     facts = Facts(state=states.CANCELLING, waiting=waiting(5), training=training, evaluating=[4])
     assert decide(facts, 9) == [
-        Step(action=Action.CONCLUDE, number=3),
-        Step(action=Action.CANCEL_RUN, number=1),
-        Step(action=Action.CANCEL_MEMBERS),
+        Decision(action=Action.CONCLUDE, number=3),
+        Decision(action=Action.CANCEL_RUN, number=1),
+        Decision(action=Action.CANCEL_MEMBERS),
     ]
 
 
 def test_a_study_without_unfinished_members_ends():
     for state in (states.RUNNING, states.PAUSED, states.CANCELLING):
-        assert decide(Facts(state=state), 1) == [Step(action=Action.FINISH)]
+        assert decide(Facts(state=state), 1) == [Decision(action=Action.FINISH)]
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 8))
@@ -75,14 +78,14 @@ def test_every_order_of_events_ends_every_member_once_within_the_slots(seed, slo
         facts = Facts(
             state=study,
             waiting=[
-                Waiting(number=n, dataset_id=str(n // 3), ready=str(n // 3) in label_sets, has_run=n in runs)
+                WaitingMember(number=n, dataset_id=str(n // 3), ready=str(n // 3) in label_sets, has_run=n in runs)
                 for n in numbers.get(states.MEMBER_WAITING, [])[: slots + 2]
             ],
-            training=[Training(number=n, run_state=runs[n]) for n in numbers.get(states.MEMBER_TRAINING, [])],
+            training=[TrainingMember(number=n, run_state=runs[n]) for n in numbers.get(states.MEMBER_TRAINING, [])],
             evaluating=numbers.get(states.MEMBER_EVALUATING, []),
         )
         steps = decide(facts, slots)
-        if steps == [Step(action=Action.FINISH)]:
+        if steps == [Decision(action=Action.FINISH)]:
             break
         for step in chance.sample(steps, chance.randint(0, len(steps))):
             if step.action is Action.SPARSIFY:

@@ -4,8 +4,8 @@ import threading
 import time
 
 from cellsparse_common.errors import InvalidArgument, Unavailable
-from cellsparse_orchestrator.studies import executor as errands_module
-from cellsparse_orchestrator.studies.executor import MOST_TRIES, Errands
+from cellsparse_orchestrator.studies import executor as executor_module
+from cellsparse_orchestrator.studies.executor import MOST_TRIES, RetryingExecutor
 
 KEY = ("study-1", 1)
 
@@ -18,29 +18,29 @@ def until(condition, seconds=10.0):
     return answer
 
 
-def test_work_goes_on_once_at_a_time():
+def test_an_action_runs_once_at_a_time():
     go, done, ends = threading.Event(), [], []
-    errands = Errands("test", 2, lambda: ends.append(1))
+    executor = RetryingExecutor("test", 2, lambda: ends.append(1))
     for _ in range(5):
-        assert errands.begin(KEY, lambda: (go.wait(5), done.append(1))) is None
+        assert executor.submit(KEY, lambda: (go.wait(5), done.append(1))) is None
     go.set()
     until(lambda: ends)
     assert done == [1]
-    errands.stop()
+    executor.stop()
 
 
 def test_what_may_pass_is_tried_again_within_a_bound(monkeypatch):
-    monkeypatch.setattr(errands_module, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(executor_module, "LONGEST_PAUSE_SECONDS", 0.01)
     tries = []
 
     def away():
         tries.append(1)
         raise Unavailable("away.")
 
-    errands = Errands("test", 1, lambda: None, first_pause=0.001)
-    error = until(lambda: errands.begin(KEY, away))
+    executor = RetryingExecutor("test", 1, lambda: None, first_pause=0.001)
+    error = until(lambda: executor.submit(KEY, away))
     assert (len(tries), error.message) == (MOST_TRIES, "away.")
-    errands.stop()
+    executor.stop()
 
 
 def test_what_cannot_pass_is_given_up_at_once():
@@ -50,17 +50,17 @@ def test_what_cannot_pass_is_given_up_at_once():
         tries.append(1)
         raise InvalidArgument("no.")
 
-    errands = Errands("test", 1, lambda: None)
-    assert until(lambda: errands.begin(KEY, refuse)).message == "no."
+    executor = RetryingExecutor("test", 1, lambda: None)
+    assert until(lambda: executor.submit(KEY, refuse)).message == "no."
     assert len(tries) == 1
-    errands.stop()
+    executor.stop()
 
 
 def test_a_fault_of_ours_is_given_up_in_words():
-    errands = Errands("test", 1, lambda: None)
-    assert "fault of ours" in until(lambda: errands.begin(KEY, lambda: 1 // 0)).message
-    errands.begin(KEY, lambda: 1 // 0)
-    until(lambda: errands._tries[KEY].error)
-    errands.forget("study-1")
-    assert not errands._tries
-    errands.stop()
+    executor = RetryingExecutor("test", 1, lambda: None)
+    assert "fault of ours" in until(lambda: executor.submit(KEY, lambda: 1 // 0)).message
+    executor.submit(KEY, lambda: 1 // 0)
+    until(lambda: executor._tries[KEY].error)
+    executor.forget("study-1")
+    assert not executor._tries
+    executor.stop()

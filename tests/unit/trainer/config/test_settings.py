@@ -1,6 +1,9 @@
-"""Every training setting: documented with its defaults, bounded by rules, and resolved into what a training reads."""
+"""Every training setting: documented, bounded by rules, and resolved into what a training reads.
 
-import importlib
+Defaults that all backends share stand in brackets in the protos, as do those of a backend's own settings. Those of
+common settings that differ between backends stand in the backends' presets only, from which `defaults` lists them.
+"""
+
 import json
 import re
 
@@ -10,14 +13,16 @@ from support.paths import ROOT
 
 from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import rules_pb2, trainer_pb2
-from cellsparse_trainer.config.presets import _PLAN_FIELDS
+from cellsparse_trainer.config.presets import PLAN_FIELDS
+from cellsparse_trainer.contract import installed_backends
+from cellsparse_trainer.defaults import defaults as listed_defaults
+from cellsparse_trainer.defaults import tables
 
 PROTO = ROOT / "proto" / "cellsparse" / "v1" / "trainer.proto"
 PRESETS = {"PAPER": trainer_pb2.PRESET_PAPER, "FAST": trainer_pb2.PRESET_FAST}
 BACKENDS = {
     field.name: field.message_type for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields
 }
-NAMES = {"cellpose": "Cellpose", "stardist": "StarDist", "unet": "U-Net"}
 COMMON = [field for field in trainer_pb2.TrainingSettings.DESCRIPTOR.fields if field.message_type is None]
 LISTS = {"channels": [[8, 256]], "class_weights": [[1, 2, 3]], "loss_shares": [[0, 0.5, 1]]}
 # What chooses the defaults, what only stacks have, and the name of a model.
@@ -41,11 +46,18 @@ def comments():
 
 
 COMMENTS = comments()
+INSTALLED = installed_backends()
+LISTED = {
+    (one.backend, one.setting, one.preset, one.stacks): one
+    for spec in INSTALLED.values()
+    for one in listed_defaults(spec)
+}
 
 
 def defaults(field):
-    """What stands in brackets in a field's comment."""
-    return re.findall(r"\[(.+?)\]", COMMENTS[field.containing_type.name, field.name])[-1]
+    """What stands in brackets in a field's comment; None if nothing does."""
+    found = re.findall(r"\[(.+?)\]", COMMENTS[field.containing_type.name, field.name])
+    return found[-1] if found else None
 
 
 EACH = [
@@ -57,15 +69,14 @@ EACH = [
 
 def resolve(backend, settings, items=20):
     getattr(settings, backend).SetInParent()
-    config = importlib.import_module(f"cellsparse_{backend}.config")
-    return json.loads(config.resolve(settings, items).to_json())
+    return json.loads(INSTALLED[backend].light().resolve(settings, items).to_json())
 
 
 def found(config, field):
     """The value of a setting in a config that went through JSON."""
     if field.containing_type.name != "TrainingSettings":
         return config[field.name]
-    names = {proto: name for name, proto in _PLAN_FIELDS.items()}
+    names = {proto: name for name, proto in PLAN_FIELDS.items()}
     return config["plan"][names.get(field.name, field.name)]
 
 
@@ -112,7 +123,8 @@ def test_a_given_setting_reaches_the_config(backend, field):
 @pytest.mark.parametrize(("backend", "field"), EACH)
 def test_a_setting_has_a_range_and_documents_its_defaults(backend, field):
     comment = COMMENTS[field.containing_type.name, field.name]
-    assert defaults(field)
+    assert defaults(field) or (backend, field.name, "FAST", False) in LISTED
+    assert defaults(field) or field in COMMON
     rules = field.GetOptions().Extensions[rules_pb2.rules]
     if field.cpp_type in NUMBERS and not getattr(rules, "in"):
         assert rules.HasField("max")
@@ -122,11 +134,11 @@ def test_a_setting_has_a_range_and_documents_its_defaults(backend, field):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("backend", "field"), EACH)
 def test_documented_defaults_are_the_presets(backend, field, preset):
+    if defaults(field) is None:
+        pytest.skip("its default is each backend's own")
     sides = defaults(field).split(" / ")
     side = sides[-1] if preset == "FAST" else sides[0]
-    if match := re.search(rf"{NAMES[backend]} ([^,;]+)", side):
-        side = match[1]
-    if re.search(r"epoch|mean of|device|CPU|tuned|config", side) or field.name in ELSEWHERE:
+    if re.search(r"mean of|device|CPU|tuned|config", side) or field.name in ELSEWHERE:
         pytest.skip(f"{side} is no value")
     value = found(resolve(backend, trainer_pb2.TrainingSettings(preset=PRESETS[preset]), items=20), field)
     listed = [parse(entry) for entry in side.split(", ")]
@@ -136,15 +148,32 @@ def test_documented_defaults_are_the_presets(backend, field, preset):
         assert [value] == listed
 
 
-@pytest.mark.parametrize(("preset", "side"), [("PAPER", 0), ("FAST", 1)])
-@pytest.mark.parametrize("backend", ["stardist", "unet"])
-def test_the_documented_crop_depth_is_the_presets(backend, preset, side):
-    field = trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name["crop_depth"]
-    listed = re.search(rf"{NAMES[backend]} (\d+)", defaults(field).split(" / ")[side])
+@pytest.mark.parametrize("field", COMMON, ids=lambda field: field.name)
+def test_a_common_setting_names_no_backend(field):
+    comment = COMMENTS["TrainingSettings", field.name].lower().replace("-", "")
+    assert not [backend for backend in BACKENDS if backend in comment]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("backend", "field"), EACH)
+def test_listed_defaults_are_the_presets(backend, field, preset):
+    if field.name in ("preset", "initial_model"):
+        pytest.skip("it chooses defaults")
     settings = trainer_pb2.TrainingSettings(preset=PRESETS[preset])
-    getattr(settings, backend).SetInParent()
-    config = importlib.import_module(f"cellsparse_{backend}.config").resolve(settings, 20, stacks=True)
-    assert config.plan.crop_depth == int(listed[1])
+    listed = LISTED[backend, field.name, preset, False]
+    assert listed.value == found(resolve(backend, settings), field)
+    assert listed.common == (field in COMMON)
+    assert listed.per_item == (listed.value != found(resolve(backend, settings, items=40), field))
+
+
+def test_the_tables_show_every_setting_of_every_backend():
+    text = tables()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == sorted(BACKENDS)
+    for backend, part in zip(sorted(BACKENDS), text.split("## ")[1:], strict=True):
+        rows = {match[1]: match[0].count("|") for match in re.finditer(r"^\| `(\w+)` .*$", part, re.MULTILINE)}
+        fields = [*COMMON, *BACKENDS[backend].fields]
+        assert set(rows) == {field.name for field in fields} - {"preset", "initial_model"}
+        assert set(rows.values()) == {6}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -12,7 +12,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.rpc.rules import violations
 from cellsparse_proto.v1 import rules_pb2, trainer_pb2
 from cellsparse_trainer.config.plan import Plan
-from cellsparse_trainer.data.stacks import resolve
+from cellsparse_trainer.training.resolution import resolve
 
 BACKENDS = {"cellpose": "cellsparse_cellpose", "stardist": "cellsparse_stardist", "unet": "cellsparse_unet"}
 FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)

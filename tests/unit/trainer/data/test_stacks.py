@@ -6,10 +6,10 @@ import pytest
 from cellsparse_common import datasets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import FolderStore
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.samples import Sample, StoredSamples
-from cellsparse_trainer.data.stacks import PlaneSamples, common_spacing, find_axes, labelled_planes, resolve, spread
+from cellsparse_trainer.data.stacks import PlaneSamples, common_spacing, find_axes, labelled_planes, spread
 
 TRAIN, VAL, TEST = common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST
 
@@ -38,22 +38,6 @@ def test_axes_of_a_dataset(store):
     assert find_axes(dataset_pb2.DatasetManifest(items=[plane])) == "YX"
     with pytest.raises(InvalidArgument, match="'a' is a stack and item 'b' is 2D"):
         find_axes(dataset_pb2.DatasetManifest(items=[stack, plane]))
-
-
-class Backend:
-    def resolve(self, settings, items, stacks=False):
-        if settings.steps == 7:
-            raise ValueError("steps is 7; allowed: others.")
-        return items, stacks
-
-
-def test_settings_are_refused_as_the_users_fault():
-    assert resolve(Backend(), trainer_pb2.TrainingSettings(crop_depth=4), 3, "ZYX") == (3, True)
-    assert resolve(Backend(), trainer_pb2.TrainingSettings(), 3, "YX") == (3, False)
-    with pytest.raises(InvalidArgument, match="crop_depth is 4, but the dataset's items are 2D"):
-        resolve(Backend(), trainer_pb2.TrainingSettings(crop_depth=4), 3, "YX")
-    with pytest.raises(InvalidArgument, match="steps is 7"):
-        resolve(Backend(), trainer_pb2.TrainingSettings(steps=7), 3, "ZYX")
 
 
 def test_spacing_is_known_or_not(store):

@@ -8,22 +8,22 @@ import pytest
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_trainer.distributed import heartbeat
-from cellsparse_trainer.distributed.heartbeat import Follower, Leader
+from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 
 HOST = "127.0.0.1"
-WORD = "run-1/2"
+TOKEN = "run-1/2"
 
 
 class Losses:
-    """Collects what is said of lost processes."""
+    """Collects the messages about lost processes."""
 
     def __init__(self):
         self.sentences = []
-        self.told = threading.Event()
+        self.noticed = threading.Event()
 
     def __call__(self, sentence):
         self.sentences.append(sentence)
-        self.told.set()
+        self.noticed.set()
 
 
 @pytest.fixture
@@ -38,91 +38,91 @@ def losses():
 
 
 def meet(port, losses, ranks=(1,), world=2):
-    leader = Leader(HOST, port, world=world, word=WORD, lost=losses[0])
-    followers = [Follower(HOST, port, rank=rank, word=WORD, lost=losses[1], seconds=5) for rank in ranks]
-    leader.gather(5)
-    return leader, followers
+    coordinator = Coordinator(HOST, port, world=world, token=TOKEN, lost=losses[0])
+    workers = [Worker(HOST, port, rank=rank, token=TOKEN, lost=losses[1], seconds=5) for rank in ranks]
+    coordinator.gather(5)
+    return coordinator, workers
 
 
 def test_all_begin_go_and_end_together(port, losses):
-    leader, followers = meet(port, losses, ranks=(2, 1), world=3)
-    leader.begin(40)
-    leader.go()
-    leader.go()
-    leader.end()
-    for follower in followers:
-        assert follower.begin() == 40
-        assert [follower.next(), follower.next(), follower.next()] == [True, True, False]
-        follower.close()
-    leader.close()
+    coordinator, workers = meet(port, losses, ranks=(2, 1), world=3)
+    coordinator.begin(40)
+    coordinator.next_step()
+    coordinator.next_step()
+    coordinator.end()
+    for worker in workers:
+        assert worker.begin() == 40
+        assert [worker.next_step(), worker.next_step(), worker.next_step()] == [True, True, False]
+        worker.close()
+    coordinator.close()
     assert losses[0].sentences == losses[1].sentences == []
 
 
 def test_says_who_is_missing_when_not_all_come(port, losses):
-    leader = Leader(HOST, port, world=4, word=WORD, lost=losses[0])
+    coordinator = Coordinator(HOST, port, world=4, token=TOKEN, lost=losses[0])
     with (
-        contextlib.closing(Follower(HOST, port, rank=2, word=WORD, lost=losses[1], seconds=5)),
+        contextlib.closing(Worker(HOST, port, rank=2, token=TOKEN, lost=losses[1], seconds=5)),
         pytest.raises(Unavailable, match=r"4 processes .* missing: 1, 3\."),
     ):
-        leader.gather(0.5)
-    leader.close()
+        coordinator.gather(0.5)
+    coordinator.close()
 
 
 def test_strangers_are_sent_away(port, losses):
-    leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
-    for said in ("run-9/1 1", f"{WORD} 7", f"{WORD} one", "GET / HTTP/1.1", ""):
+    coordinator = Coordinator(HOST, port, world=2, token=TOKEN, lost=losses[0])
+    for said in ("run-9/1 1", f"{TOKEN} 7", f"{TOKEN} one", "GET / HTTP/1.1", ""):
         with socket.create_connection((HOST, port)) as stranger:
             stranger.sendall(said.encode() + b"\n")
-    follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=5)
-    leader.gather(5)
-    leader.begin(0)
-    assert follower.begin() == 0
-    leader.end()
-    leader.close()
+    worker = Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=5)
+    coordinator.gather(5)
+    coordinator.begin(0)
+    assert worker.begin() == 0
+    coordinator.end()
+    coordinator.close()
 
 
 def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch):
     monkeypatch.setattr(heartbeat, "GREETING_SECONDS", 0.2)
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 30.0)
-    leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
+    coordinator = Coordinator(HOST, port, world=2, token=TOKEN, lost=losses[0])
     with socket.create_connection((HOST, port)):
-        follower = Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=5)
-        leader.gather(10)
-    leader.begin(3)
-    assert follower.begin() == 3
-    leader.end()
-    leader.close()
+        worker = Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=5)
+        coordinator.gather(10)
+    coordinator.begin(3)
+    assert worker.begin() == 3
+    coordinator.end()
+    coordinator.close()
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_that_ends_is_lost_at_once(port, losses, which):
-    leader, (follower,) = meet(port, losses)
-    (follower, leader)[which].close()
-    assert losses[which].told.wait(2)
+    coordinator, (worker,) = meet(port, losses)
+    (worker, coordinator)[which].close()
+    assert losses[which].noticed.wait(2)
     assert losses[which].sentences == [["Rank 1 of 2 is gone."], ["Rank 0 is gone."]][which]
 
 
 def test_one_that_is_silent_is_lost(port, losses, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
-    leader = Leader(HOST, port, world=2, word=WORD, lost=losses[0])
+    coordinator = Coordinator(HOST, port, world=2, token=TOKEN, lost=losses[0])
     with socket.create_connection((HOST, port)) as frozen:
-        frozen.sendall(f"{WORD} 1\n".encode())
-        leader.gather(5)
-        assert losses[0].told.wait(3)
+        frozen.sendall(f"{TOKEN} 1\n".encode())
+        coordinator.gather(5)
+        assert losses[0].noticed.wait(3)
     assert losses[0].sentences[0].startswith("Rank 1 of 2 was silent")
 
 
 def test_signs_of_life_go_on_while_nothing_is_said(port, losses, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
-    leader, (follower,) = meet(port, losses)
-    assert not losses[0].told.wait(1.2)
-    assert not losses[1].told.is_set()
-    leader.end()
-    assert not follower.next()
-    leader.close()
+    coordinator, (worker,) = meet(port, losses)
+    assert not losses[0].noticed.wait(1.2)
+    assert not losses[1].noticed.is_set()
+    coordinator.end()
+    assert not worker.next_step()
+    coordinator.close()
 
 
-def test_gives_up_when_there_is_no_leader(port, losses):
+def test_gives_up_when_there_is_no_coordinator(port, losses):
     with pytest.raises(Unavailable, match=f"{HOST}:{port} within 0 s"):
-        Follower(HOST, port, rank=1, word=WORD, lost=losses[1], seconds=0.3)
+        Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=0.3)

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from support.cellsparse_fake import backend
+from support.cellsparse_fake.config import resolve
 
 from cellsparse_common.errors import Internal, InvalidArgument, NotFound, StorageError
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
@@ -36,6 +36,6 @@ def test_reasons(error, reason):
 
 
 def test_memory_names_batch_and_crop():
-    plan = backend.resolve(trainer_pb2.TrainingSettings(), 1).plan
+    plan = resolve(trainer_pb2.TrainingSettings(), 1).plan
     assert "batch 2 and crop 32;" in explain(MemoryError(), plan)[1]
     assert "batch 2 and crop 32, 16 planes deep;" in explain(MemoryError(), replace(plan, crop_depth=16))[1]

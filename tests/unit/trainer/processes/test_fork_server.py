@@ -6,13 +6,15 @@ import subprocess
 import time
 
 import pytest
+from support.cellsparse_fake import BACKEND
 from support.paths import TESTS
 from support.tiny_dataset import write_dataset
 
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.processes.attempts import Attempts
+from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
 from cellsparse_trainer.processes.fork_server import WORKER, ForkedProcess
+from cellsparse_trainer.training.resolution import Resolution
 
 SECONDS = 120.0
 
@@ -23,7 +25,8 @@ def here(tmp_path, monkeypatch):
     write_dataset(store)
     monkeypatch.setenv("CELLSPARSE_STORE_URL", store.url)
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
-    attempts = Attempts("support.cellsparse_fake.backend", tmp_path / "work", store, 5.0, warm_seconds=60.0)
+    how = AttemptSettings(package=BACKEND.package, preload=BACKEND.preload, stop_seconds=5.0, warm_seconds=60.0)
+    attempts = Attempts(how, tmp_path / "work", store)
     attempts.store = store
     yield attempts
     attempts.stop_all()
@@ -32,7 +35,9 @@ def here(tmp_path, monkeypatch):
 
 def begin(attempts, run_id, **settings):
     training = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **{"steps": 12, **settings})
-    attempts.start(trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id="ds-tiny", settings=training))
+    request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id="ds-tiny", settings=training)
+    _, inputs = Resolution(BACKEND.light(), attempts.store)(request)
+    attempts.start(request, inputs)
     return attempts._attempts[run_id, 1]
 
 
@@ -52,7 +57,7 @@ def warm_up(attempts):
     """Begin attempts until one is forked."""
     first = begin(attempts, "run-first")
     assert isinstance(first._process, subprocess.Popen)
-    assert attempts._fork_server._process is None  # whoever trains once only pays for no fork_server
+    assert attempts._fork_server._process is None  # whoever trains once only pays for no fork server
     assert ended(first).state == common_pb2.RUN_STATE_SUCCEEDED
     begin(attempts, "run-second", learning_rate=0.9, steps=2000)
     with attempts._fork_server._lock:

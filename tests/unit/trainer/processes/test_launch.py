@@ -10,7 +10,8 @@ import pytest
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.processes.attempts import Attempts
+from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
+from cellsparse_trainer.processes.job import Inputs
 from cellsparse_trainer.processes.launch import LOOPBACK, WORKER_PORTS, here, torchrun
 
 
@@ -33,7 +34,7 @@ def test_ports_in_use_are_left_out():
 
 def test_nodes_have_as_long_to_come_as_the_trainer_says():
     """Torchrun's own deadline is ten minutes."""
-    placement = replace(here(2), start_seconds=7.5)
+    placement = replace(here(2), rendezvous_seconds=7.5)
     assert "--rdzv-conf=timeout=8" in torchrun(Path("job.json"), placement)
 
 
@@ -44,19 +45,23 @@ def test_nodes_have_as_long_to_come_as_the_trainer_says():
         ("ImportError: no such thing", "One of the 2 training processes ended"),
     ],
 )
-def test_what_ended_torchrun_is_told(tmp_path, monkeypatch, printed, sentence):
+def test_the_message_says_why_torchrun_ended(tmp_path, monkeypatch, printed, sentence):
     store = open_store(StoreSettings(store_url=f"file://{tmp_path / 'store'}"))
 
-    def launcher(job, placement):
+    def command(job, placement):
         return [sys.executable, "-c", f"import sys; sys.exit({printed!r})"]
 
-    here = Attempts("none", tmp_path / "work", store, 5.0, launcher=launcher, start_seconds=8.0)
+    how = AttemptSettings(
+        package="none", preload="none", stop_seconds=5.0, node_command=command, rendezvous_seconds=8.0
+    )
+    here = Attempts(how, tmp_path / "work", store)
     settings = trainer_pb2.TrainingSettings(nodes=2, unet=trainer_pb2.UnetSettings())
     placement = trainer_pb2.Placement(hosts=["127.0.0.1", "127.0.0.2"], node=0, port=29400)
     here.start(
         trainer_pb2.StartTrainingRequest(
             run_id="run-1", attempt=1, dataset_id="ds-1", settings=settings, placement=placement
-        )
+        ),
+        Inputs(config="{}", train=[], validation=[]),
     )
     last = list(here.log("run-1", 1).follow(0, lambda: True))[-1]
     assert last.reason == common_pb2.FAILURE_REASON_LOST

@@ -3,15 +3,17 @@
 import itertools
 
 import pytest
-from support.cellsparse_fake.config import resolve
+from support.cellsparse_fake import BACKEND
 from support.server_process import TESTS
 from support.tiny_dataset import write_dataset
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
-from cellsparse_trainer.processes import attempts
+from cellsparse_trainer.processes import attempt
+from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
 from cellsparse_trainer.processes.memory_kills import memory_kills
+from cellsparse_trainer.training.resolution import Resolution
 
 
 def write(path, text):
@@ -84,11 +86,13 @@ def failed(tmp_path, monkeypatch, kills, learning_rate, processes=1):
     monkeypatch.setenv("CELLSPARSE_STORE_URL", url)
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     counts = iter(kills)
-    monkeypatch.setattr(attempts, "memory_kills", lambda: next(counts))
+    monkeypatch.setattr(attempt, "memory_kills", lambda: next(counts))
     settings = trainer_pb2.TrainingSettings(
         learning_rate=learning_rate, processes_per_node=processes, unet=trainer_pb2.UnetSettings()
     )
     request = trainer_pb2.StartTrainingRequest(run_id="run-1", attempt=1, dataset_id="ds-tiny", settings=settings)
-    here = attempts.Attempts("support.cellsparse_fake.backend", tmp_path / "work", store, 5.0)
-    assert here.start(request, resolve(settings, 1).plan)
+    config, inputs = Resolution(BACKEND.light(), store)(request)
+    how = AttemptSettings(package=BACKEND.package, preload=BACKEND.preload, stop_seconds=5.0)
+    here = Attempts(how, tmp_path / "work", store)
+    assert here.start(request, inputs, config.plan)
     return list(here.log("run-1", 1).follow(0, lambda: True))[-1]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from support.cellsparse_fake import backend
+from support.cellsparse_fake.config import resolve
 from support.tiny_dataset import blobs, sparse
 
 from cellsparse_common.config.settings import StoreSettings
@@ -24,7 +25,7 @@ def store(tmp_path):
 def run(store, folder, *, steps=20, stop=lambda: False, samples=None, settle=False, **given):
     """With `settle` every checkpoint is in the store before the next step; else some may be left out."""
     settings = trainer_pb2.TrainingSettings(steps=steps, **given)
-    config = backend.resolve(settings, 1)
+    config = resolve(settings, 1)
     training = backend.create(config, [], "cpu")
     image, label = blobs()
     samples = samples or [Sample(name="a", image=(image / 255).astype("float32"), label=sparse(label))]

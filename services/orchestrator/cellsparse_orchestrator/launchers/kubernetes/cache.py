@@ -1,4 +1,4 @@
-"""A copy of what is in the cluster, for many readers and one writer."""
+"""A cache of the cluster's objects, for many readers and one writer."""
 
 import threading
 from collections.abc import Callable
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 
-class Mirror:
-    """Objects of one kind by name, and by the group that they belong to: a reader never looks through all of them.
+class ObjectCache:
+    """Objects of one kind, indexed by name and by group, so that a reader never searches all of them.
 
     Args:
-        group: The group's name of an object, such as the Job of a pod.
-        changed: Called with a group's name after each change of an object in it, outside the lock.
+        group: Returns the name of an object's group, such as the Job of a pod.
+        on_change: Called with a group's name after each change of an object in it, outside the lock.
     """
 
-    def __init__(self, group: Callable[[Object], str], changed: Callable[[str], None]) -> None:
+    def __init__(self, group: Callable[[Object], str], on_change: Callable[[str], None]) -> None:
         self._group = group
-        self._changed = changed
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._objects: dict[str, Object] = {}
         self._groups: dict[str, dict[str, Object]] = {}
@@ -32,29 +32,29 @@ class Mirror:
             return list(self._objects.values())
 
     def group(self, name: str) -> list[Object]:
-        """Return the objects of a group, oldest first (those of the same second by name)."""
+        """Return the objects of a group, oldest first; those of the same second by name."""
         with self._lock:
             found = list(self._groups.get(name, {}).values())
         return sorted(found, key=lambda one: (str(one["metadata"].get("created", "")), one["metadata"]["name"]))
 
     def put(self, found: Object) -> None:
-        """Add an object, or replace the one of its name; an equal one changes nothing."""
+        """Add an object, or replace the one with its name; an equal object changes nothing."""
         name = found["metadata"]["name"]
         with self._lock:
             old = self._objects.get(name)
             if old == found:
                 return
             touched = self._take(name) | {self._add(name, found)}
-        self._tell(touched)
+        self._notify(touched)
 
     def drop(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it is cached."""
         with self._lock:
             touched = self._take(name)
-        self._tell(touched)
+        self._notify(touched)
 
     def replace(self, found: dict[str, Object]) -> None:
-        """Make the copy equal to a whole new list, objects by name."""
+        """Replace the whole content by new objects, given by name."""
         with self._lock:
             gone = [name for name in self._objects if name not in found]
             new = {name: one for name, one in found.items() if self._objects.get(name) != one}
@@ -63,7 +63,7 @@ class Mirror:
                 touched |= self._take(name)
             for name, one in new.items():
                 touched |= self._take(name) | {self._add(name, one)}
-        self._tell(touched)
+        self._notify(touched)
 
     def _add(self, name: str, found: Object) -> str:
         group = self._group(found)
@@ -82,6 +82,6 @@ class Mirror:
             del self._groups[group]
         return {group}
 
-    def _tell(self, groups: set[str]) -> None:
+    def _notify(self, groups: set[str]) -> None:
         for group in groups:
-            self._changed(group)
+            self._on_change(group)

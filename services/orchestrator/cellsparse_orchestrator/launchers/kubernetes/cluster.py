@@ -1,4 +1,4 @@
-"""The Kubernetes API as the launcher needs it: a client, and calls whose failures are one clear sentence."""
+"""Access to the Kubernetes API: a client, and calls whose failures have one clear message."""
 
 import json
 from collections.abc import Callable
@@ -12,18 +12,21 @@ from cellsparse_common.errors import CellsparseError, FailedPrecondition, Resour
 
 CALL_SECONDS = 15.0
 _FULL = "exceeded quota"
-"""What the API server says where a ResourceQuota leaves no room."""
+"""Part of the API server's message when a ResourceQuota leaves no room."""
 
 
 class Forbidden(FailedPrecondition):
-    """A right is missing, or a policy refuses: a person can mend it, and a cluster that has just started will."""
+    """RBAC or an admission policy refused the call.
+
+    Such calls are retried for a while, because permissions often appear shortly after installation.
+    """
 
 
 def connect(kubeconfig: str = "") -> client.ApiClient:
-    """Return a client: of a kubeconfig file, or of the pod's own service account.
+    """Return a client that uses a kubeconfig file or, without one, the pod's service account.
 
     Raises:
-        FailedPrecondition: Neither is there.
+        FailedPrecondition: The file or the service account is missing or not valid.
     """
     settings = client.Configuration()
     try:
@@ -34,18 +37,18 @@ def connect(kubeconfig: str = "") -> client.ApiClient:
     except config.ConfigException as error:
         raise FailedPrecondition(f"The Kubernetes API cannot be reached from here: {error}.") from error
     settings.retries = 2
-    settings.keep_alive = True  # a watch whose other side is gone without a word ends in time
+    settings.keep_alive = True  # end a watch whose peer vanished within bounded time
     return client.ApiClient(settings)
 
 
 def call(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call the API; None if the object does not exist.
+    """Call the API; return None if the object does not exist.
 
     Raises:
-        Unavailable: The API server does not answer, is overrun, or does not know us, as while a token is renewed.
-        ResourceExhausted: A quota of the namespace is used up; the API server's own sentence.
-        Forbidden: It does not let us; its own sentence.
-        FailedPrecondition: It refuses otherwise; its own sentence.
+        Unavailable: The API server does not answer, is overloaded, or does not know us, as while a token is renewed.
+        ResourceExhausted: A quota of the namespace is used up; with the API server's own message.
+        Forbidden: We lack the permission; with the API server's own message.
+        FailedPrecondition: It refuses for another reason; with the API server's own message.
     """
     try:
         return work(*args, **{"_request_timeout": CALL_SECONDS, **options})

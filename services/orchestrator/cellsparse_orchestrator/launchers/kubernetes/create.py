@@ -1,4 +1,4 @@
-"""Makes the objects of an attempt in the cluster; what is there already is taken as it is."""
+"""Create the objects of an attempt in the cluster; objects that exist already are kept."""
 
 import logging
 import threading
@@ -10,74 +10,74 @@ from kubernetes.client.exceptions import ApiException
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator.launchers.kubernetes.cluster import call
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Owner, Place, job, service
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, service
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 8
-"""Thousands of attempts may begin in the same second; the API server should not see a connection of each."""
-_TURN_SECONDS = 10.0
+"""Most concurrent creations: thousands of attempts may begin in one second, which would overload the API server."""
+_SLOT_SECONDS = 10.0
 _CONFLICT = 409
 
 
-class Maker:
-    """Makes Jobs and Services.
+class JobCreator:
+    """Creates Jobs and Services.
 
     Args:
         settings: Namespace, images, resources.
-        batch: The cluster's Jobs.
-        core: The cluster's Services.
+        batch: The API of Jobs.
+        core: The API of Services.
     """
 
     def __init__(self, settings: ClusterSettings, batch: client.BatchV1Api, core: client.CoreV1Api) -> None:
         self._settings = settings
         self._batch = batch
         self._core = core
-        self._owner: Owner | None = None
-        self._turns = threading.BoundedSemaphore(_AT_ONCE)
+        self._owner: OwnerService | None = None
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
 
-    def make(self, place: Place) -> None:
-        """Make Job and Service of an attempt.
+    def create(self, request: JobRequest) -> None:
+        """Create the Job and the Service of an attempt.
 
         Raises:
-            Unavailable: The API server does not answer, or too many others are being made.
+            Unavailable: The API server does not answer, or too many other Jobs are being created.
             ResourceExhausted: A quota of the namespace is used up.
-            FailedPrecondition: It refuses.
+            FailedPrecondition: The API server refuses.
         """
-        if not self._turns.acquire(timeout=_TURN_SECONDS):
+        if not self._slots.acquire(timeout=_SLOT_SECONDS):
             raise Unavailable("Waiting until the Jobs of other runs are made.")
         try:
-            self._make(place)
+            self._create(request)
         finally:
-            self._turns.release()
+            self._slots.release()
 
-    def _make(self, place: Place) -> None:
-        trainer = self._settings.trainer(place.backend)
+    def _create(self, request: JobRequest) -> None:
+        trainer = self._settings.trainer(request.backend)
         assert trainer is not None
         namespace = self._settings.namespace
-        made = _create(
+        made = _create_or_read(
             partial(self._batch.create_namespaced_job, namespace),
-            job(place, trainer, self._settings, self._find_owner()),
-            partial(self._batch.read_namespaced_job, place.name, namespace),
+            job(request, trainer, self._settings, self._find_owner()),
+            partial(self._batch.read_namespaced_job, request.name, namespace),
         )
-        _create(
+        _create_or_read(
             partial(self._core.create_namespaced_service, namespace),
-            service(place, trainer, self._settings, made.metadata.uid),
-            partial(self._core.read_namespaced_service, place.name, namespace),
+            service(request, trainer, self._settings, made.metadata.uid),
+            partial(self._core.read_namespaced_service, request.name, namespace),
         )
-        _LOG.info("Job %s is made", place.name)
+        _LOG.info("Job %s is made", request.name)
 
-    def _find_owner(self) -> Owner | None:
+    def _find_owner(self) -> OwnerService | None:
         name = self._settings.owner_service
         if name and self._owner is None:
             found = call(self._core.read_namespaced_service, name, self._settings.namespace)
             if found is None:
                 raise FailedPrecondition(f"The Service {name} that Jobs should belong to does not exist.")
-            self._owner = Owner(name=name, uid=found.metadata.uid)
+            self._owner = OwnerService(name=name, uid=found.metadata.uid)
         return self._owner
 
 
-def _create(create: "partial[object]", body: Object, read: "partial[object]") -> Any:
+def _create_or_read(create: "partial[object]", body: Object, read: "partial[object]") -> Any:
     try:
         made = call(create, body)
     except FailedPrecondition as error:

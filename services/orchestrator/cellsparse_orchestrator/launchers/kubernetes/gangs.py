@@ -1,4 +1,4 @@
-"""Sees to it that a training on several nodes gets all its places or holds none."""
+"""Gang scheduling: a training on several nodes gets all of its nodes or holds none."""
 
 import random
 import time
@@ -11,13 +11,13 @@ _AGAIN_SECONDS = 1.0
 
 
 class Gangs:
-    """Gives back what attempts hold in part for too long, and knows when they may try again.
+    """Releases attempts that hold only a part of their nodes for too long, and delays their next try.
 
-    Kubernetes places pods one by one: of two trainings that need all of the same nodes each may get a part.
+    Kubernetes schedules pods one by one, so two trainings that need the same nodes may each get a part of them.
 
     Args:
-        seconds: How long a part may be held. The pause before the next try is up to half of it, by chance, so that two
-            do not meet again.
+        seconds: How long a part may be held. The random pause before the next try is up to half of it, so that two
+            trainings do not collide again.
         remove: Deletes a Job by name, soon.
     """
 
@@ -28,7 +28,7 @@ class Gangs:
         self._not_before: dict[str, float] = {}
 
     def look(self, name: str, verdict: Verdict) -> Verdict:
-        """Return the verdict on an attempt's pods; one that has held a part for too long loses its Job."""
+        """Return the verdict on an attempt's pods; delete the Job if they have held only a part for too long."""
         if not verdict.in_part:
             self._since.pop(name, None)
             return verdict
@@ -38,14 +38,14 @@ class Gangs:
         del self._since[name]
         self._not_before[name] = time.monotonic() + random.uniform(0.0, self._seconds / 2)
         self._remove(name)
-        return replace(verdict, message=f"{verdict.message.removesuffix('.')}; places were given back.", in_part=False)
+        return replace(verdict, message=f"{verdict.message.removesuffix('.')}; its nodes were released.", in_part=False)
 
     def waits(self, name: str, *, left: bool) -> Verdict | None:
-        """Return what an attempt that gave its places back waits for; None if its Job may be made.
+        """Return what a released attempt waits for; None if its Job may be created.
 
         Args:
-            name: Of the Job.
-            left: Whether the Job, or a pod of it, is still there.
+            name: Name of the Job.
+            left: Whether the Job or one of its pods still exists.
         """
         if name not in self._not_before:
             return None

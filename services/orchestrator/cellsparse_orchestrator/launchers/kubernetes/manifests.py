@@ -1,4 +1,4 @@
-"""From an attempt to the Kubernetes objects that run it: a pure function, so that tests compare whole objects."""
+"""Build the Kubernetes objects that run an attempt: pure functions, so that tests compare whole objects."""
 
 import re
 from dataclasses import dataclass
@@ -12,65 +12,70 @@ MANAGER = "cellsparse-orchestrator"
 CREDENTIALS = "/run/cellsparse/credentials"
 CA_FOLDER = "/run/cellsparse/ca"
 TLS_FOLDER = "/run/cellsparse/tls"
-SCRATCH = "/tmp"  # noqa: S108 - of a container of its own, on a volume of its own
+SCRATCH = "/tmp"  # noqa: S108 - in a container with its own volume
 _USER = 10001
 _QUANTITY = re.compile(r"([0-9]*\.?[0-9]+)(.*)")
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
+def job_name(run_id: str, attempt: int) -> str:
+    """Return the name of an attempt's Job: the same for the same attempt, so that nothing is made twice."""
+    return f"{run_id}-a{attempt}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """What needs a place to train in."""
+class JobRequest:
+    """An attempt for which a Job is needed."""
 
     run_id: str
     backend: str
     attempt: int
     """From 1."""
     size: Size = ONE
-    """Its nodes are pods, and each process of a pod has GPUs of its own."""
+    """Each node is a pod, and each process of a pod has its own GPUs."""
 
     @property
     def name(self) -> str:
-        """Name of the Job and its Service: the same for the same attempt, so that nothing is made twice."""
-        return f"{self.run_id}-a{self.attempt}"
+        """Name of the Job and its Service."""
+        return job_name(self.run_id, self.attempt)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
-    """The Service that Jobs belong to."""
+class OwnerService:
+    """The Service that owns all Jobs, so that its deletion removes them."""
 
     name: str
     uid: str
 
 
 def selector(instance: str) -> str:
-    """Return the label selector of all that an installation makes here."""
+    """Return the label selector of all objects that an installation makes."""
     return f"app.kubernetes.io/managed-by={MANAGER},app.kubernetes.io/instance={instance}"
 
 
-def labels(place: Place, cluster: ClusterSettings) -> dict[str, str]:
+def labels(request: JobRequest, cluster: ClusterSettings) -> dict[str, str]:
     """Return the labels of an attempt's objects."""
     return {
-        "app.kubernetes.io/name": f"trainer-{place.backend}",
+        "app.kubernetes.io/name": f"trainer-{request.backend}",
         "app.kubernetes.io/component": "trainer",
         "app.kubernetes.io/part-of": "cellsparse",
         "app.kubernetes.io/instance": cluster.instance,
         "app.kubernetes.io/managed-by": MANAGER,
-        "cellsparse.dev/run": place.run_id,
-        "cellsparse.dev/attempt": str(place.attempt),
+        "cellsparse.dev/run": request.run_id,
+        "cellsparse.dev/attempt": str(request.attempt),
     }
 
 
-def job(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, owner: Owner | None) -> Object:
-    """Return the Job of an attempt: one pod for each node, one try.
+def job(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings, owner: OwnerService | None) -> Object:
+    """Return the Job of an attempt: one pod per node, without retries.
 
-    Retries are the orchestrator's: it knows which failures another attempt may overcome.
+    The orchestrator retries instead, because it knows which failures another attempt may overcome.
     """
     kueue = {"kueue.x-k8s.io/queue-name": trainer.queue} if trainer.queue else {}
     metadata: Object = {
-        "name": place.name,
+        "name": request.name,
         "namespace": cluster.namespace,
-        "labels": {**labels(place, cluster), **kueue},
+        "labels": {**labels(request, cluster), **kueue},
     }
     if owner is not None:
         metadata["ownerReferences"] = [
@@ -78,17 +83,17 @@ def job(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, owner:
         ]
     spec: Object = {
         "completionMode": "Indexed",
-        "completions": place.size.nodes,
-        "parallelism": place.size.nodes,
+        "completions": request.size.nodes,
+        "parallelism": request.size.nodes,
         "backoffLimit": 0,
         "activeDeadlineSeconds": trainer.deadline_seconds,
         "ttlSecondsAfterFinished": trainer.ttl_seconds,
         "template": {
             "metadata": {
-                "labels": {**trainer.labels, **labels(place, cluster)},
+                "labels": {**trainer.labels, **labels(request, cluster)},
                 "annotations": dict(trainer.annotations),
             },
-            "spec": _pod(place, trainer, cluster),
+            "spec": _pod(request, trainer, cluster),
         },
     }
     if trainer.queue:
@@ -96,23 +101,23 @@ def job(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, owner:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def service(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, job_uid: str) -> Object:
-    """Return the headless Service that gives an attempt's pods stable names; it goes with the Job."""
+def service(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings, job_uid: str) -> Object:
+    """Return the headless Service that gives an attempt's pods stable names; it is deleted with the Job."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": place.name,
+            "name": request.name,
             "namespace": cluster.namespace,
-            "labels": labels(place, cluster),
+            "labels": labels(request, cluster),
             "ownerReferences": [
-                {"apiVersion": "batch/v1", "kind": "Job", "name": place.name, "uid": job_uid, "controller": False}
+                {"apiVersion": "batch/v1", "kind": "Job", "name": request.name, "uid": job_uid, "controller": False}
             ],
         },
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": place.name},
+            "selector": {"batch.kubernetes.io/job-name": request.name},
             "ports": [
                 {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
                 for name, port in _ports(trainer, cluster).items()
@@ -121,10 +126,10 @@ def service(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings, jo
     }
 
 
-def _pod(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+def _pod(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
     pod: Object = {
         "restartPolicy": "Never",
-        "subdomain": place.name,
+        "subdomain": request.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": trainer.grace_seconds,
@@ -135,8 +140,8 @@ def _pod(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Ob
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(place, trainer, cluster)],
-        "volumes": _volumes(place, trainer, cluster),
+        "containers": [_container(request, trainer, cluster)],
+        "volumes": _volumes(request, trainer, cluster),
     }
     given: Object = {
         "serviceAccountName": cluster.service_account,
@@ -151,20 +156,20 @@ def _pod(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Ob
 
 
 def _tolerations(trainer: TrainerTemplate) -> list[Object]:
-    """Return what the pod bears: what was asked for, and a lost node only for as long as the settings say."""
+    """Return the template's tolerations, and those for a lost node with the configured time limit."""
     named = {toleration.get("key") for toleration in trainer.tolerations}
     lost = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": trainer.node_lost_seconds}
     given = [dict(toleration) for toleration in trainer.tolerations]
     return given + [{"key": key, **lost} for key in _LOST_NODE if key not in named]
 
 
-def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
+def _container(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
     limits, requests = (
-        {name: times(quantity, place.size.processes) for name, quantity in trainer.resources.get(part, {}).items()}
+        {name: times(quantity, request.size.processes) for name, quantity in trainer.resources.get(part, {}).items()}
         for part in ("limits", "requests")
     )
     if trainer.gpu.count:
-        limits[trainer.gpu.resource] = str(trainer.gpu.count * place.size.processes)
+        limits[trainer.gpu.resource] = str(trainer.gpu.count * request.size.processes)
     own = {"PORT": str(trainer.port), "EXIT_UNUSED_SECONDS": str(trainer.unused_seconds)}
     variables = {
         **cluster.environment,
@@ -186,7 +191,7 @@ def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings)
         "image": trainer.image,
         "imagePullPolicy": trainer.image_pull_policy,
         "env": [
-            # The pod's own address, not all of them: what shares the node's network cannot be reached by accident.
+            # The pod's own address instead of all addresses, so that nothing else on the node is exposed by accident.
             {"name": "CELLSPARSE_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             *({"name": name, "value": value} for name, value in sorted(variables.items())),
         ],
@@ -209,18 +214,18 @@ def _container(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings)
 
 
 def times(quantity: str | float, count: int) -> str | float:
-    """Return a quantity of Kubernetes ("500m", "8Gi", 2) so many times, in its own unit; once, it is as it was.
+    """Multiply a Kubernetes quantity ("500m", "8Gi", 2) by a whole number, in its own unit.
 
-    What one process needs, each of several needs: they hold their own copy of model, images and framework.
+    Each of several processes needs what one needs, because it has its own copy of model, images and framework.
     """
     found = _QUANTITY.fullmatch(str(quantity))
-    if count == 1 or found is None:  # the API server says what is wrong with a quantity
+    if count == 1 or found is None:  # the API server reports what is wrong with a quantity
         return quantity
     return f"{Decimal(found[1]) * count}{found[2]}"
 
 
 def _probe(trainer: TrainerTemplate, cluster: ClusterSettings) -> Object:
-    """Return how the kubelet asks for health: its gRPC probe speaks no TLS, but metrics are served without."""
+    """Return the kubelet's health probe; its gRPC probe does not support TLS, but metrics are served without TLS."""
     if not cluster.tls_secret:
         return {"grpc": {"port": trainer.port}}
     if cluster.metrics_port:
@@ -246,8 +251,8 @@ def _mounts(cluster: ClusterSettings) -> list[Object]:
     return mounts + [{"name": name, "mountPath": path, "readOnly": True} for name, path in given]
 
 
-def _volumes(place: Place, trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
-    shared = times(trainer.shared_memory, place.size.processes)
+def _volumes(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings) -> list[Object]:
+    shared = times(trainer.shared_memory, request.size.processes)
     volumes: list[Object] = [
         {"name": "scratch", "emptyDir": {"sizeLimit": trainer.scratch}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},

@@ -1,12 +1,12 @@
-"""What the launcher remembers of Jobs and pods: only what it decides by, so that thousands stay small."""
+"""The parts of Jobs and pods that the launcher keeps, so that thousands of them stay small in memory."""
 
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-"""Label of a pod: which of its Job's pods it is, from 0."""
+"""Label with the index of a pod among its Job's pods, from 0."""
 
 
-def job_digest(job: Object) -> Object:
+def project_job(job: Object) -> Object:
     """Return the parts of a Job that `judge` and the launcher read."""
     metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
     return {
@@ -16,7 +16,7 @@ def job_digest(job: Object) -> Object:
     }
 
 
-def pod_digest(pod: Object) -> Object:
+def project_pod(pod: Object) -> Object:
     """Return the parts of a pod that `judge` and the launcher read."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     kept = {"name": metadata["name"], "created": metadata["creationTimestamp"], "labels": _labels(metadata)}
@@ -46,8 +46,8 @@ def _condition(condition: Object) -> Object:
     return {key: condition[key] for key in ("type", "status", "reason", "message") if key in condition}
 
 
-def place_name(found: Object) -> str:
-    """Return the name of the place (`manifests.Place`) that a Job or pod belongs to; "" if it is nobody's."""
+def job_name_of(found: Object) -> str:
+    """Return the name of the Job that a Job or pod belongs to; "" if it belongs to no attempt."""
     labels = found["metadata"]["labels"]
     run, attempt = labels.get("cellsparse.dev/run", ""), labels.get("cellsparse.dev/attempt", "")
     return f"{run}-a{attempt}" if run and attempt else ""

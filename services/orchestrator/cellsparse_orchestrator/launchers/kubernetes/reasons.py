@@ -1,4 +1,4 @@
-"""From what Kubernetes says about a pod to what a person understands: pure functions of API objects."""
+"""Turn the state of Jobs and pods into a verdict that a person understands: pure functions of API objects."""
 
 import re
 from dataclasses import dataclass, replace
@@ -19,37 +19,37 @@ _INSUFFICIENT = re.compile(r"(\d+) Insufficient ([^\s,.]+(?:\.[^\s,.]+)*)")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How the place of an attempt is."""
+    """The state of an attempt's pods."""
 
     address: str = ""
-    """IP address of the first pod; empty until all run."""
+    """IP address of the first pod; empty until all pods run."""
     addresses: tuple[str, ...] = ()
-    """IP addresses of all pods, in their order, if there are more than one."""
+    """IP addresses of all pods in order, if there is more than one."""
     message: str = ""
-    """What it waits for, or why it ended; a sentence for people."""
+    """What the attempt waits for, or why it ended; a sentence for people."""
     waiting: bool = False
-    """It waits for the cluster: patience, nothing is wrong with the trainer."""
+    """Whether the attempt waits for the cluster, so that nothing is wrong with the trainer."""
     no_room: bool = False
-    """What it waits for is room: the scheduler has found no node."""
+    """Whether it waits for room: the scheduler has found no node."""
     in_part: bool = False
-    """Some of its pods hold places while others find none."""
+    """Whether some of its pods have nodes while others find none."""
     stuck: bool = False
-    """It will not run unless a person changes something, but the cluster still tries."""
+    """Whether it cannot run unless a person changes something, although the cluster still tries."""
     ended: bool = False
-    """It will never run again."""
+    """Whether it has ended for good."""
     again_seconds: float = 60.0
-    """While it waits: how long this holds if nothing changes in the cluster, because nothing else is waited for."""
+    """While it waits: how long this verdict holds if nothing changes in the cluster."""
     about: str = ""
     """Name of the object whose events may say more than `message`."""
     reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
-    """Why, where it is stuck or has ended (proto `FailureReason`)."""
+    """Why it is stuck or has ended (proto `FailureReason`)."""
 
 
 def judge(job: Object | None, pods: list[Object]) -> Verdict:
-    """Return how the place of an attempt is.
+    """Return the verdict on an attempt's pods.
 
     Args:
-        job: Its Job; None if there is none any more.
+        job: The attempt's Job; None if it does not exist any more.
         pods: The Job's pods, oldest first.
     """
     newest = list({pod["metadata"]["labels"].get(INDEX, "0"): pod for pod in pods}.items())
@@ -57,7 +57,7 @@ def judge(job: Object | None, pods: list[Object]) -> Verdict:
     there = [pod for _, pod in newest]
     ended = _first_ended(there)
     failed = _ended_job(job) if job is not None else None
-    # The pod knows why it ended; the Job alone knows that it was its deadline.
+    # The pod says why it ended, but only the Job says that its deadline has passed.
     if failed is not None and failed.reason == common_pb2.FAILURE_REASON_USER_ERROR:
         return failed
     if ended is not None:
@@ -76,19 +76,19 @@ def judge(job: Object | None, pods: list[Object]) -> Verdict:
 
 
 def may_run(pod: Object) -> bool:
-    """Return whether the pod's trainer may still be training; not that of a lost node, as far as the cluster knows."""
+    """Return whether the pod's trainer may still be training; one on a lost node is taken to have ended."""
     return _ended_pod(pod) is None
 
 
 def _first_ended(pods: list[Object]) -> Verdict | None:
-    """Return why one of the pods ended; rather what happened to one than that others lost it."""
+    """Return why a pod ended; prefer a cause of its own over the loss of another pod."""
     ended = [verdict for verdict in map(_ended_pod, pods) if verdict is not None]
     ended.sort(key=lambda verdict: verdict.reason == common_pb2.FAILURE_REASON_LOST)
     return ended[0] if ended else None
 
 
 def _living_pods(pods: list[Object]) -> Verdict:
-    """Return how a training on several nodes is: it has its places when all of them have."""
+    """Return the verdict on a training on several nodes, which is ready when all its pods are."""
     each = [_living_pod(pod) for pod in pods]
     for verdict in each:
         if verdict.ended or verdict.stuck:
@@ -129,7 +129,7 @@ def _ended_pod(pod: Object) -> Verdict | None:
         if why in _NODE_GONE:
             return _lost(f"The node {node} was lost.")
         if why in _TAKEN_AWAY:
-            return _evicted(f"The cluster took the place on {node} away: {disruption.get('message', why)}")
+            return _evicted(f"The cluster evicted the pod from {node}: {disruption.get('message', why)}")
     if status.get("reason") in _NODE_GONE or status.get("phase") == "Unknown":
         return _lost(f"The node {node} was lost.")
     if status.get("reason") == "Evicted":
@@ -156,7 +156,7 @@ def _living_pod(pod: Object) -> Verdict:
     status = pod.get("status", {})
     name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName", "")
     if pod["metadata"].get("deletionTimestamp"):
-        # Why is about to be written into the Job.
+        # The reason is about to appear in the Job.
         return Verdict(waiting=True, message="Its pod is being deleted.")
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
@@ -191,7 +191,7 @@ def _waiting_container(image: str, waiting: Object) -> Verdict | None:
 
 
 def _unschedulable(message: str) -> str:
-    """Shorten the scheduler's sentence: "0/3 nodes have nvidia.com/gpu free." where that is what is missing."""
+    """Shorten the scheduler's message to "0/3 nodes have nvidia.com/gpu free." if only resources are missing."""
     found = _AVAILABLE.match(message)
     if found is None:
         return message or "the scheduler has not found one yet."

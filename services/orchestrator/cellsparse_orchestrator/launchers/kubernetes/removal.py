@@ -1,4 +1,4 @@
-"""Deletes Jobs in a thread of its own, so that nobody else has to wait for an API server that does not answer."""
+"""Delete Jobs in a separate thread, so that nothing else waits for an API server that does not answer."""
 
 import logging
 import threading
@@ -13,12 +13,12 @@ _END_SECONDS = 10.0
 
 
 class Remover(threading.Thread):
-    """Deletes Jobs in the order in which it is asked to.
+    """Deletes Jobs in the order of the requests.
 
-    What cannot be deleted after a few tries is dropped: the launcher's next `keep_only` asks again.
+    A Job that cannot be deleted after a few tries is dropped; the launcher's next `keep_only` requests it again.
 
     Args:
-        delete: Deletes a Job by name, if it is there. Raises CellsparseError.
+        delete: Deletes a Job by name, if it exists. Raises CellsparseError.
     """
 
     def __init__(self, delete: Callable[[str], None]) -> None:
@@ -29,13 +29,13 @@ class Remover(threading.Thread):
         self._ending = False
 
     def remove(self, name: str) -> None:
-        """Delete a Job soon; returns at once. Idempotent."""
+        """Delete a Job soon; return at once. Idempotent."""
         with self._changed:
             self._names[name] = None
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Delete until `stop`, and what is asked for by then."""
+        """Delete until `stop`, including what was requested before it."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._names or self._ending)
@@ -47,7 +47,7 @@ class Remover(threading.Thread):
                 self._names.pop(name, None)
 
     def stop(self) -> None:
-        """End soon: what cannot be deleted at once is left to the next orchestrator."""
+        """End soon; what cannot be deleted at once is left to the next orchestrator."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()

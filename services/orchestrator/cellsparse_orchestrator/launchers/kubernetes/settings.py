@@ -1,4 +1,4 @@
-"""How training attempts become Kubernetes Jobs: the file that the chart writes from its values."""
+"""Settings of the Kubernetes launcher: the file that the chart writes from its values."""
 
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ class _Strict(BaseModel):
 
 
 class Gpu(_Strict):
-    """The accelerator that one training process takes."""
+    """The accelerator of one training process."""
 
     resource: str = "nvidia.com/gpu"
     """The extended resource's name; a MIG slice has its own, such as nvidia.com/mig-1g.10gb."""
     count: int = Field(default=1, ge=0, le=64)
-    """How many; 0 trains on the CPU."""
+    """How many per process; 0 to train on the CPU."""
 
 
 class TrainerTemplate(_Strict):
-    """How the pods of one backend look."""
+    """The pod template of one backend."""
 
     backend: str = Field(pattern=_NAME)
     """The name of the backend's field in TrainingSettings."""
@@ -39,19 +39,19 @@ class TrainerTemplate(_Strict):
     image_pull_secrets: tuple[str, ...] = ()
     """Names of Secrets with registry credentials."""
     command: tuple[str, ...] = ()
-    """Replaces the image's entry point; empty keeps it."""
+    """Replacement for the image's entry point; empty to keep it."""
     port: int = Field(ge=1, le=65535)
     """TCP port that the trainer listens on."""
     resources: Object = Field(default_factory=dict)
-    """Requests and limits of one training process, without the GPU; a pod of several has as many times."""
+    """Requests and limits of one training process, without the GPU; multiplied for a pod with several processes."""
     gpu: Gpu = Gpu()
     """The GPU."""
     node_selector: dict[str, str] = Field(default_factory=dict)
     """Labels that the node must have."""
     tolerations: tuple[Object, ...] = ()
-    """Taints that the pods bear."""
+    """Taints that the pods tolerate."""
     affinity: Object = Field(default_factory=dict)
-    """Where pods go, or do not, beside others."""
+    """Affinity of the pods."""
     runtime_class: str = ""
     """RuntimeClass, such as nvidia; empty for the cluster's default."""
     priority_class: str = ""
@@ -59,43 +59,43 @@ class TrainerTemplate(_Strict):
     queue: str = ""
     """Kueue LocalQueue that admits the Job; empty without Kueue."""
     shared_memory: str = Field(default="1Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
-    """Size of /dev/shm for one training process; a pod of several has as many times."""
+    """Size of /dev/shm for one training process; multiplied for a pod with several processes."""
     scratch: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
-    """Largest size of the folder for checkpoints in the making."""
+    """Largest size of the folder for unfinished checkpoints."""
     deadline_seconds: int = Field(default=7 * 24 * 3600, ge=1)
-    """Longest time of an attempt, the wait for a node included."""
+    """Longest time of an attempt, including the wait for a node, seconds."""
     ttl_seconds: int = Field(default=600, ge=0)
-    """How long an ended Job is kept if nobody deletes it."""
+    """How long an ended Job is kept if nothing deletes it, seconds."""
     grace_seconds: int = Field(default=60, ge=1)
-    """How long a pod that is told to end may take to write a checkpoint."""
+    """How long a terminating pod may take to write a checkpoint, seconds."""
     unused_seconds: int = Field(default=600, ge=1, le=604_800)
-    """How long a trainer that does not train waits for a call before it ends and gives its node back: nobody may be
-    left who would take its result."""
+    """How long an idle trainer waits for a call before it ends and releases its node, seconds. Without this limit, it
+    would hold its node when its orchestrator is gone."""
     node_lost_seconds: int = Field(default=30, ge=0)
-    """How long a node may be away before its pod is given up."""
+    """How long a node may be away before its pod is given up, seconds."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """More labels of the pods."""
+    """Additional labels of the pods."""
     annotations: dict[str, str] = Field(default_factory=dict)
-    """More annotations of the pods."""
+    """Additional annotations of the pods."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """More variables of the container."""
+    """Additional environment variables of the container."""
 
 
 class ClusterSettings(_Strict):
-    """Where Jobs are made, and what all of them share."""
+    """Where Jobs are created, and what all of them share."""
 
     namespace: str = Field(pattern=_NAME)
     """Namespace of Jobs, pods and Services."""
     instance: str = Field(pattern=_NAME)
-    """Name of this installation: its objects carry it as a label, and only they are looked at."""
+    """Name of this installation. Its objects carry the name as a label; other objects are ignored."""
     owner_service: str = ""
-    """Service whose deletion removes all Jobs: the orchestrator's own; empty without an owner."""
+    """Service whose deletion removes all Jobs, which is the orchestrator's own; empty for none."""
     service_account: str = ""
     """ServiceAccount of the trainers' pods; its token is never mounted."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Variables of all trainers: where the object store is, limits, log level."""
+    """Environment variables of all trainers: object store, limits, log level."""
     credentials_secret: str = ""
-    """Secret with the object store's keys; empty for anonymous access or keys from elsewhere."""
+    """Secret with the object store's keys; empty for anonymous access or keys from another source."""
     credentials_keys: dict[str, str] = Field(
         default={"accessKey": "cellsparse_s3_access_key", "secretKey": "cellsparse_s3_secret_key"}
     )
@@ -103,17 +103,17 @@ class ClusterSettings(_Strict):
     ca_secret: str = ""
     """Secret whose `ca.crt` signs the object store's certificate; empty for the system's authorities."""
     tls_secret: str = ""
-    """Secret with the certificate `tls.crt` and the key `tls.key` that trainers show; empty for servers without TLS."""
+    """Secret with the trainers' certificate `tls.crt` and key `tls.key`; empty for trainers without TLS."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """TCP port that answers Prometheus; 0 is off."""
+    """TCP port for Prometheus metrics; 0 for none."""
     stuck_seconds: float = Field(default=120.0, ge=0.0)
-    """How long the cluster may try what only a person can mend, such as an image that cannot be pulled, or a right that
-    the orchestrator does not have."""
+    """How long an attempt may be blocked by a problem that only a person can solve, seconds: an image that cannot be
+    pulled, or a permission that the orchestrator lacks."""
     gang_seconds: float = Field(default=60.0, ge=0.0)
-    """How long some of a training's nodes may hold their places while others find none. Then all are given back, and
-    tried again a little later: two trainings that each hold a part of what both need would wait for ever."""
+    """How long a training may hold only a part of its nodes, seconds. Then it releases them and tries again a little
+    later. Otherwise two trainings that each hold a part of what both need would wait for ever."""
     trainers: tuple[TrainerTemplate, ...]
-    """The backends."""
+    """The pod templates of all backends."""
 
     def trainer(self, backend: str) -> TrainerTemplate | None:
         """Return the template of a backend; None if it is not configured."""
@@ -132,5 +132,5 @@ def read_settings(path: Path) -> ClusterSettings:
         raise InvalidArgument(f"The cluster settings {path} cannot be read: {error}.") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InvalidArgument(f"The cluster settings {path} are wrong at {place}: {first['msg']}.") from error
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidArgument(f"The cluster settings {path} are wrong at {where}: {first['msg']}.") from error

@@ -1,16 +1,16 @@
-"""What the cluster's events say where Job and pod do not: a quota that is full, a volume that cannot be mounted."""
+"""Warnings from the cluster's events about what Jobs and pods do not report: full quotas, volumes that cannot mount."""
 
 import re
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 WARNINGS = "type=Warning,reason!=FailedScheduling"
-"""Field selector. While a pod has no node, its own status says why; later, what the scheduler said is no news."""
+"""Field selector. FailedScheduling is left out, because a pod without a node reports the reason in its own status."""
 _OF_RUN = re.compile(r"^(.+)-a\d+(?:-\d+-[a-z0-9]+)?$")
 
 
-def event_digest(event: Object) -> Object:
+def project_event(event: Object) -> Object:
     """Return the parts of an event that are shown."""
     metadata = event["metadata"]
     when = event.get("lastTimestamp") or event.get("eventTime") or metadata["creationTimestamp"]
@@ -22,17 +22,17 @@ def event_digest(event: Object) -> Object:
 
 
 def about(event: Object) -> str:
-    """Return the name of the object that an event (digest) is about."""
+    """Return the name of the object that a projected event is about."""
     return str(event["about"])
 
 
-def newest(events: Mirror, name: str) -> str:
+def newest(events: ObjectCache, name: str) -> str:
     """Return the newest warning about an object; "" if there is none."""
     found = events.group(name)
     return str(found[-1]["message"]) if found else ""
 
 
 def run_of(name: str) -> str:
-    """Return the run id that the name of a Job or of its pod begins with; "" for other names."""
+    """Return the run id in the name of a Job or of its pod; "" for other names."""
     found = _OF_RUN.match(name)
     return found.group(1) if found else ""

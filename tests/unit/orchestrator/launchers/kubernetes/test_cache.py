@@ -1,9 +1,9 @@
-"""The mirror's groups agree with its objects, whatever comes in which order."""
+"""The cache's groups agree with its objects, whatever comes in which order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 
 NAMES, GROUPS = st.sampled_from("abcd"), st.sampled_from("xyz")
 
@@ -27,21 +27,21 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, max_size=20))
 def test_groups_hold_exactly_the_objects(steps):
     told = []
-    mirror, wanted = Mirror(group_of, told.append), {}
+    cache, wanted = ObjectCache(group_of, told.append), {}
     for kind, what in steps:
         before = dict(wanted)
         if kind == "put":
             wanted[what["metadata"]["name"]] = what
-            mirror.put(what)
+            cache.put(what)
         elif kind == "drop":
             wanted.pop(what, None)
-            mirror.drop(what)
+            cache.drop(what)
         else:
             wanted = {one["metadata"]["name"]: one for one in what}
-            mirror.replace(wanted)
-        assert {one["metadata"]["name"]: one for one in mirror.all()} == wanted
+            cache.replace(wanted)
+        assert {one["metadata"]["name"]: one for one in cache.all()} == wanted
         for group in "xyz":
-            names = [one["metadata"]["name"] for one in mirror.group(group)]
+            names = [one["metadata"]["name"] for one in cache.group(group)]
             assert names == sorted(name for name, one in wanted.items() if one["group"] == group)
         names = before.keys() | wanted.keys()
         touched = {
@@ -56,9 +56,9 @@ def test_groups_hold_exactly_the_objects(steps):
 
 
 def test_a_group_is_sorted_by_age():
-    mirror = Mirror(group_of, lambda _: None)
-    mirror.put(pod("a", "x", "2026-01-01T00:00:09Z"))
-    mirror.put(pod("b", "x", "2026-01-01T00:00:01Z"))
-    assert [one["metadata"]["name"] for one in mirror.group("x")] == ["b", "a"]
-    assert mirror.group("y") == []
-    assert mirror.get("a") == pod("a", "x", "2026-01-01T00:00:09Z")
+    cache = ObjectCache(group_of, lambda _: None)
+    cache.put(pod("a", "x", "2026-01-01T00:00:09Z"))
+    cache.put(pod("b", "x", "2026-01-01T00:00:01Z"))
+    assert [one["metadata"]["name"] for one in cache.group("x")] == ["b", "a"]
+    assert cache.group("y") == []
+    assert cache.get("a") == pod("a", "x", "2026-01-01T00:00:09Z")

@@ -10,14 +10,14 @@ from kubernetes.client.exceptions import ApiException
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator.launchers.kubernetes import create
-from cellsparse_orchestrator.launchers.kubernetes.create import Maker
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
+from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
 
 SETTINGS = ClusterSettings.model_validate(
     {"namespace": "ns", "instance": "one", "trainers": [{"backend": "unet", "image": "unet:1", "port": 50054}]}
 )
-PLACE = Place(run_id="run-1", backend="unet", attempt=2)
+REQUEST = JobRequest(run_id="run-1", backend="unet", attempt=2)
 
 
 class Cluster:
@@ -71,20 +71,20 @@ def cluster():
 
 
 def maker(cluster, **settings):
-    return Maker(SETTINGS.model_copy(update=settings), cluster, cluster)
+    return JobCreator(SETTINGS.model_copy(update=settings), cluster, cluster)
 
 
 def test_the_service_belongs_to_the_job(cluster):
-    maker(cluster).make(PLACE)
+    maker(cluster).create(REQUEST)
     assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2")]
     owners = cluster.there["service", "run-1-a2"].body["metadata"]["ownerReferences"]
     assert [owner["uid"] for owner in owners] == ["uid-1"]
 
 
 def test_what_another_orchestrator_has_made_is_completed(cluster):
-    maker(cluster).make(PLACE)
+    maker(cluster).create(REQUEST)
     del cluster.there["service", "run-1-a2"]
-    maker(cluster).make(PLACE)
+    maker(cluster).create(REQUEST)
     assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2"), ("service", "run-1-a2")]
 
 
@@ -92,37 +92,37 @@ def test_a_refusal_that_is_no_conflict_is_told(cluster):
     cluster.refuse = ApiException(status=403, reason="Forbidden")
     cluster.refuse.body = '{"message": "jobs.batch is forbidden"}'
     with pytest.raises(FailedPrecondition, match=r"jobs\.batch is forbidden"):
-        maker(cluster).make(PLACE)
+        maker(cluster).create(REQUEST)
     assert cluster.made == []
 
 
 def test_a_namespace_that_is_not_there_is_told(cluster):
     cluster.refuse = ApiException(status=404, reason="Not Found")
     with pytest.raises(FailedPrecondition, match="The namespace ns does not exist"):
-        maker(cluster).make(PLACE)
+        maker(cluster).create(REQUEST)
 
 
 def test_an_owner_that_is_missing_is_told(cluster):
     with pytest.raises(FailedPrecondition, match="The Service nobody that Jobs should belong to does not exist"):
-        maker(cluster, owner_service="nobody").make(PLACE)
+        maker(cluster, owner_service="nobody").create(REQUEST)
     assert cluster.made == []
 
 
 def test_few_are_made_at_once(cluster):
     cluster.slow = 0.01
     made = maker(cluster)
-    places = [Place(run_id=f"run-{number}", backend="unet", attempt=1) for number in range(40)]
+    requests = [JobRequest(run_id=f"run-{number}", backend="unet", attempt=1) for number in range(40)]
     with ThreadPoolExecutor(40) as threads:
-        list(threads.map(made.make, places))
+        list(threads.map(made.create, requests))
     assert len(cluster.made) == 80
     assert 1 < cluster.most_at_once <= 8
 
 
-def test_who_waits_too_long_for_a_turn_is_told(cluster, monkeypatch):
-    monkeypatch.setattr(create, "_TURN_SECONDS", 0.05)
+def test_a_creation_that_waits_too_long_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr(create, "_SLOT_SECONDS", 0.05)
     cluster.slow = 1.0
     made = maker(cluster)
     with ThreadPoolExecutor(9) as threads:
-        asked = [threads.submit(made.make, Place(run_id=f"r{n}", backend="unet", attempt=1)) for n in range(9)]
+        asked = [threads.submit(made.create, JobRequest(run_id=f"r{n}", backend="unet", attempt=1)) for n in range(9)]
         failed = [one.exception() for one in asked if one.exception() is not None]
     assert [type(error) for error in failed] == [Unavailable]

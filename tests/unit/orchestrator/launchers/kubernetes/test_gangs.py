@@ -23,7 +23,7 @@ def test_a_part_is_given_back_and_the_job_made_again_when_all_is_gone():
     removed = []
     gangs = Gangs(0, removed.append)
     said = gangs.look(NAME, PART)
-    assert said.message == "1 of 2 pods have a node; places were given back."
+    assert said.message == "1 of 2 pods have a node; its nodes were released."
     assert removed == [NAME]
     waiting = gangs.waits(NAME, left=True)
     assert (waiting.waiting, waiting.no_room) == (True, True)

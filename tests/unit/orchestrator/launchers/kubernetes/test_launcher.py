@@ -8,7 +8,7 @@ from support.kubernetes_api import serving_api
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
-from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest
+from cellsparse_orchestrator.launchers.kubernetes.projections import project_job
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
 from cellsparse_orchestrator.launchers.static import static_launcher
 from cellsparse_proto.v1 import common_pb2
@@ -46,9 +46,9 @@ def launcher(api):
 
 def test_a_full_quota_is_waited_for_as_room(api, launcher):
     api.posted = (403, "jobs.batch is forbidden: exceeded quota: few, used: count/jobs.batch=4")
-    found = launcher.place("unet", "run-1", 1)
+    found = launcher.ensure("unet", "run-1", 1)
     time.sleep(2 * STUCK_SECONDS)
-    for place in (found, launcher.place("unet", "run-1", 1)):
+    for place in (found, launcher.ensure("unet", "run-1", 1)):
         assert (place.missing, place.waiting, place.no_room) == (False, True, True)
         assert "exceeded quota: few" in place.message
 
@@ -56,27 +56,27 @@ def test_a_full_quota_is_waited_for_as_room(api, launcher):
 @pytest.mark.parametrize("code", [401, 500])
 def test_an_api_server_that_does_not_know_us_now_is_waited_for(api, launcher, code):
     api.posted = (code, "")
-    launcher.place("unet", "run-1", 1)
+    launcher.ensure("unet", "run-1", 1)
     time.sleep(2 * STUCK_SECONDS)
-    place = launcher.place("unet", "run-1", 1)
+    place = launcher.ensure("unet", "run-1", 1)
     assert (place.missing, place.waiting) == (False, True)
     assert f"The Kubernetes API answers {code}" in place.message
 
 
 def test_a_right_that_is_missing_ends_the_attempt_after_a_while(api, launcher):
     api.posted = (403, "jobs.batch is forbidden: no RBAC policy matched")
-    place = launcher.place("unet", "run-1", 1)
+    place = launcher.ensure("unet", "run-1", 1)
     assert (place.missing, place.waiting, place.no_room) == (False, True, False)
     assert 0 < place.again_seconds <= STUCK_SECONDS
     time.sleep(2 * STUCK_SECONDS)
-    place = launcher.place("unet", "run-1", 1)
+    place = launcher.ensure("unet", "run-1", 1)
     assert (place.missing, place.waiting, place.reason) == (True, False, UNSCHEDULABLE)
     assert "no RBAC policy matched" in place.message
 
 
 def test_a_job_that_can_never_be_made_ends_the_attempt_at_once(api, launcher):
     api.posted = (422, "Job is invalid")
-    place = launcher.place("unet", "run-1", 1)
+    place = launcher.ensure("unet", "run-1", 1)
     assert (place.missing, place.waiting) == (True, False)
     assert "Job is invalid" in place.message
 
@@ -89,10 +89,10 @@ def test_a_job_without_its_service_is_completed(api, launcher, monkeypatch):
         if len(asked) == 1:
             raise Unavailable("The Kubernetes API answers 500.")
 
-    monkeypatch.setattr(launcher._maker, "make", make)
-    assert "answers 500" in launcher.place("unet", "run-1", 1).message
+    monkeypatch.setattr(launcher._creator, "create", make)
+    assert "answers 500" in launcher.ensure("unet", "run-1", 1).message
     labels = {"cellsparse.dev/run": "run-1", "cellsparse.dev/attempt": "1"}
-    launcher._jobs.put(job_digest({"metadata": {"name": "run-1-a1", "uid": "1", "labels": labels}}))
+    launcher._jobs.put(project_job({"metadata": {"name": "run-1-a1", "uid": "1", "labels": labels}}))
     for _ in range(3):
-        assert launcher.place("unet", "run-1", 1).message == "Waiting for its pod."
+        assert launcher.ensure("unet", "run-1", 1).message == "Waiting for its pod."
     assert asked == ["run-1-a1"] * 2

@@ -6,10 +6,10 @@ import pytest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_orchestrator.launchers.base import Size
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Owner, Place, job, service
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, service
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Gpu, TrainerTemplate, read_settings
 
-PLACE = Place(run_id="run-0a1b2c", backend="unet", attempt=2)
+REQUEST = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2)
 LABELS = {
     "app.kubernetes.io/name": "trainer-unet",
     "app.kubernetes.io/component": "trainer",
@@ -41,7 +41,7 @@ def variables(container):
 
 def test_the_plainest_job():
     template = trainer(gpu=Gpu(count=0))
-    assert job(PLACE, template, cluster(template), None) == {
+    assert job(REQUEST, template, cluster(template), None) == {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": "run-0a1b2c-a2", "namespace": "imaging", "labels": LABELS},
@@ -134,7 +134,7 @@ def test_a_job_with_everything():
         credentials_secret="store",
         ca_secret="authority",
     )
-    made = job(PLACE, template, settings, Owner(name="lab", uid="1-2-3"))
+    made = job(REQUEST, template, settings, OwnerService(name="lab", uid="1-2-3"))
     assert made["metadata"] == {
         "name": "run-0a1b2c-a2",
         "namespace": "imaging",
@@ -201,13 +201,13 @@ def test_a_job_with_everything():
 def test_a_given_toleration_of_a_lost_node_stands():
     patient = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
     template = trainer(tolerations=(patient,))
-    pod = job(PLACE, template, cluster(template), None)["spec"]["template"]["spec"]
+    pod = job(REQUEST, template, cluster(template), None)["spec"]["template"]["spec"]
     assert pod["tolerations"] == [patient, LOST_NODE[0]]
 
 
 def test_the_service_goes_with_the_job():
     template = trainer()
-    assert service(PLACE, template, cluster(template), "4-5-6") == {
+    assert service(REQUEST, template, cluster(template), "4-5-6") == {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
@@ -268,7 +268,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_with_tls_the_pods_show_the_certificate_and_the_kubelet_looks_for_an_open_port():
     template = trainer()
-    pod = job(PLACE, template, cluster(template, tls_secret="certificate"), None)["spec"]["template"]["spec"]
+    pod = job(REQUEST, template, cluster(template, tls_secret="certificate"), None)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     found = variables(container)
     assert found["CELLSPARSE_TLS_CERT"] == "/run/cellsparse/tls/tls.crt"
@@ -284,24 +284,24 @@ def test_with_tls_the_pods_show_the_certificate_and_the_kubelet_looks_for_an_ope
 def test_with_tls_the_kubelet_asks_for_health_where_metrics_are():
     template = trainer()
     settings = cluster(template, tls_secret="certificate", metrics_port=9090)
-    (container,) = job(PLACE, template, settings, None)["spec"]["template"]["spec"]["containers"]
+    (container,) = job(REQUEST, template, settings, None)["spec"]["template"]["spec"]["containers"]
     assert container["readinessProbe"] == {"httpGet": {"path": "/health", "port": "metrics"}, "periodSeconds": 5}
 
 
 def test_prometheus_finds_the_pods_by_their_service():
     template = trainer()
     settings = cluster(template, metrics_port=9090)
-    (container,) = job(PLACE, template, settings, None)["spec"]["template"]["spec"]["containers"]
+    (container,) = job(REQUEST, template, settings, None)["spec"]["template"]["spec"]["containers"]
     assert variables(container)["CELLSPARSE_METRICS_PORT"] == "9090"
     assert container["ports"][1] == {"name": "metrics", "containerPort": 9090, "protocol": "TCP"}
     port = {"name": "metrics", "port": 9090, "targetPort": "metrics", "protocol": "TCP"}
-    assert port in service(PLACE, template, settings, "1-2-3")["spec"]["ports"]
+    assert port in service(REQUEST, template, settings, "1-2-3")["spec"]["ports"]
 
 
 def test_a_training_on_several_nodes_has_a_pod_for_each():
     template = trainer(gpu=Gpu(count=1), resources={"limits": {"memory": "16Gi"}})
-    place = Place(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(nodes=3))
-    made, plain = (job(one, template, cluster(template), None)["spec"] for one in (place, PLACE))
+    request = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(nodes=3))
+    made, plain = (job(one, template, cluster(template), None)["spec"] for one in (request, REQUEST))
     assert (made["completions"], made["parallelism"]) == (3, 3)
     assert {**made, "completions": 1, "parallelism": 1} == plain
 
@@ -309,8 +309,8 @@ def test_a_training_on_several_nodes_has_a_pod_for_each():
 def test_each_process_of_a_pod_has_gpus_memory_and_processors_of_its_own():
     asked = {"requests": {"cpu": "500m", "memory": "1.5Gi"}, "limits": {"memory": "16e9", "cpu": 2}}
     template = trainer(gpu=Gpu(count=2), resources=asked, shared_memory="1Gi")
-    place = Place(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(processes=4))
-    pod = job(place, template, cluster(template), None)["spec"]["template"]["spec"]
+    request = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2, size=Size(processes=4))
+    pod = job(request, template, cluster(template), None)["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"] == {
         "requests": {"cpu": "2000m", "memory": "6.0Gi"},
         "limits": {"memory": "64e9", "cpu": "8", "nvidia.com/gpu": "8"},

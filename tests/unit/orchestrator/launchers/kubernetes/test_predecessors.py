@@ -1,11 +1,11 @@
 """An attempt waits for the ones before it."""
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.manifests import Place
-from cellsparse_orchestrator.launchers.kubernetes.predecessors import Earlier
-from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest, place_name, pod_digest
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest
+from cellsparse_orchestrator.launchers.kubernetes.predecessors import Predecessors
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_name_of, project_job, project_pod
 
-THIRD = Place(run_id="run-1", backend="unet", attempt=3)
+THIRD = JobRequest(run_id="run-1", backend="unet", attempt=3)
 
 
 def metadata(name, attempt, run="run-1"):
@@ -14,41 +14,41 @@ def metadata(name, attempt, run="run-1"):
 
 
 def pod(attempt, phase, **status):
-    return pod_digest({"metadata": metadata(f"pod-{attempt}", attempt), "status": {"phase": phase, **status}})
+    return project_pod({"metadata": metadata(f"pod-{attempt}", attempt), "status": {"phase": phase, **status}})
 
 
-def mirrors():
-    return tuple(Mirror(place_name, lambda name: None) for _ in range(2))
+def caches():
+    return tuple(ObjectCache(job_name_of, lambda name: None) for _ in range(2))
 
 
 def test_what_is_left_is_removed_and_waited_for():
-    jobs, pods = mirrors()
+    jobs, pods = caches()
     removed = []
-    earlier = Earlier(jobs, pods, removed.append)
-    assert earlier.holds(THIRD, 60) == 0
-    jobs.put(job_digest({"metadata": metadata("run-1-a2", 2)}))
+    predecessors = Predecessors(jobs, pods, removed.append)
+    assert predecessors.blocking(THIRD, 60) == 0
+    jobs.put(project_job({"metadata": metadata("run-1-a2", 2)}))
     pods.put(pod(2, "Running"))
-    assert earlier.holds(THIRD, 60) == 2
+    assert predecessors.blocking(THIRD, 60) == 2
     assert removed == ["run-1-a2"]
     jobs.drop("run-1-a2")
-    assert earlier.holds(THIRD, 60) == 2
+    assert predecessors.blocking(THIRD, 60) == 2
     pods.put(pod(2, "Failed", reason="Evicted"))
-    assert earlier.holds(THIRD, 60) == 0
+    assert predecessors.blocking(THIRD, 60) == 0
 
 
 def test_a_pod_of_a_lost_node_is_not_waited_for():
-    jobs, pods = mirrors()
+    jobs, pods = caches()
     gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
     pods.put(pod(1, "Running", conditions=[gone]))
-    assert Earlier(jobs, pods, print).holds(THIRD, 60) == 0
+    assert Predecessors(jobs, pods, print).blocking(THIRD, 60) == 0
 
 
 def test_patience_ends_and_other_runs_do_not_matter():
-    jobs, pods = mirrors()
+    jobs, pods = caches()
     pods.put(pod(1, "Running"))
-    pods.put(pod_digest({"metadata": metadata("other", 1, run="run-2"), "status": {"phase": "Running"}}))
-    earlier = Earlier(jobs, pods, print)
-    assert earlier.holds(THIRD, 0) == 0
-    assert earlier.holds(Place(run_id="run-3", backend="unet", attempt=2), 60) == 0
-    assert earlier.holds(Place(run_id="run-1", backend="unet", attempt=1), 60) == 0
-    assert earlier.holds(Place(run_id="run-1", backend="unet", attempt=2), 60) == 1
+    pods.put(project_pod({"metadata": metadata("other", 1, run="run-2"), "status": {"phase": "Running"}}))
+    predecessors = Predecessors(jobs, pods, print)
+    assert predecessors.blocking(THIRD, 0) == 0
+    assert predecessors.blocking(JobRequest(run_id="run-3", backend="unet", attempt=2), 60) == 0
+    assert predecessors.blocking(JobRequest(run_id="run-1", backend="unet", attempt=1), 60) == 0
+    assert predecessors.blocking(JobRequest(run_id="run-1", backend="unet", attempt=2), 60) == 1

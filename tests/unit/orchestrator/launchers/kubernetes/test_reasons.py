@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from cellsparse_orchestrator.launchers.kubernetes.projections import job_digest, pod_digest
+from cellsparse_orchestrator.launchers.kubernetes.projections import project_job, project_pod
 from cellsparse_orchestrator.launchers.kubernetes.reasons import judge
 from cellsparse_proto.v1 import common_pb2
 
@@ -18,7 +18,7 @@ NO_GPU = (
 
 
 def job(*conditions, **spec):
-    return job_digest(
+    return project_job(
         {
             "metadata": {"name": "run-1-a1", "uid": "u", "labels": {"cellsparse.dev/run": "run-1"}},
             "spec": {"activeDeadlineSeconds": 604800, "suspend": False, **spec},
@@ -30,7 +30,7 @@ def job(*conditions, **spec):
 def pod(*conditions, container=None, metadata=None, node="gpu-7", **status):
     waiting = {"waiting": {"reason": "ContainerCreating"}}
     containers = [{"name": "trainer", "image": "example.org/unet:1", "state": container or waiting}]
-    return pod_digest(
+    return project_pod(
         {
             "metadata": {"name": "run-1-a1-0-x7k2p", "creationTimestamp": "2026-11-22T10:00:00Z", **(metadata or {})},
             "spec": {

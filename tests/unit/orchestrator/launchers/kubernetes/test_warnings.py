@@ -2,8 +2,8 @@
 
 import pytest
 
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.warnings import about, event_digest, newest, run_of
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
+from cellsparse_orchestrator.launchers.kubernetes.warnings import about, newest, project_event, run_of
 
 
 def event(name, message, **when):
@@ -20,11 +20,11 @@ def event(name, message, **when):
 
 def test_the_newest_warning_is_told_in_whatever_field_its_time_is():
     told = []
-    events = Mirror(about, told.append)
+    events = ObjectCache(about, told.append)
     assert newest(events, "run-1-a1-0-x2b4z") == ""
-    events.put(event_digest(event("a", "secret not found\n", lastTimestamp="2026-11-22T10:00:09Z")))
-    events.put(event_digest(event("b", "older", eventTime="2026-11-22T10:00:05.123456Z")))
-    events.put(event_digest(event("c", "oldest")))
+    events.put(project_event(event("a", "secret not found\n", lastTimestamp="2026-11-22T10:00:09Z")))
+    events.put(project_event(event("b", "older", eventTime="2026-11-22T10:00:05.123456Z")))
+    events.put(project_event(event("c", "oldest")))
     assert newest(events, "run-1-a1-0-x2b4z") == "secret not found"
     assert newest(events, "another") == ""
     assert set(told) == {"run-1-a1-0-x2b4z"}

@@ -9,8 +9,8 @@ from kubernetes import client
 from support.kubernetes_api import event, serving_api, thing
 
 from cellsparse_orchestrator.launchers.kubernetes import watch
-from cellsparse_orchestrator.launchers.kubernetes.cache import Mirror
-from cellsparse_orchestrator.launchers.kubernetes.watch import Watched
+from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
+from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def api(api_and_url):
 
 
 class Copy:
-    """A mirror, the watch that fills it, and the names that it told about."""
+    """A cache, the watch that fills it, and the names that it told about."""
 
     def __init__(self, url):
         self.told = []
         self.changed = threading.Condition()
-        self.mirror = Mirror(lambda one: one["metadata"]["name"], self._tell)
+        self.cache = ObjectCache(lambda one: one["metadata"]["name"], self._tell)
         core = client.CoreV1Api(client.ApiClient(client.Configuration(host=url)))
-        self.watch = Watched("pods", partial(core.list_namespaced_pod, "ns"), _digest, self.mirror)
+        self.watch = ResourceWatch("pods", partial(core.list_namespaced_pod, "ns"), _digest, self.cache)
 
     def _tell(self, name):
         with self.changed:
@@ -40,7 +40,7 @@ class Copy:
             self.changed.notify_all()
 
     def names(self):
-        return {one["metadata"]["name"]: one["version"] for one in self.mirror.all()}
+        return {one["metadata"]["name"]: one["version"] for one in self.cache.all()}
 
     def until(self, names, seconds=10.0):
         with self.changed:

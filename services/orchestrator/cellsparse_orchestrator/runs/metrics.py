@@ -1,4 +1,4 @@
-"""What the orchestrator tells Prometheus; `cellsparse_common.rpc.metrics` lists the names."""
+"""The orchestrator's Prometheus metrics; `cellsparse_common.rpc.metrics` lists their names."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,7 +15,7 @@ _STATES = [run_states.state_name(number) for number in common_pb2.RunState.value
 
 
 class RunMetrics:
-    """Counts what happens to runs."""
+    """Counters and histograms of runs."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.queue = Histogram(
@@ -33,17 +33,17 @@ class RunMetrics:
 
 
 class RunCounts(Collector):
-    """Reads from the database, whenever Prometheus asks, how many runs there are in which state.
+    """Gauges of runs by state, read from the database at every scrape.
 
     Args:
-        count: Returns runs by name of state; raises CellsparseError.
+        count: Returns the number of runs by state name; raises CellsparseError.
     """
 
     def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
         self._count = count
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the metrics; without samples while the database does not answer."""
+        """Yield the metrics, without samples while the database does not answer."""
         runs = GaugeMetricFamily("cellsparse_runs", "Runs in the database.", labels=["state"])
         queue = GaugeMetricFamily("cellsparse_queue_length", "Runs that wait for their first attempt.")
         try:
@@ -58,5 +58,5 @@ class RunCounts(Collector):
         yield queue
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Return nothing, so that the database is not asked when the collector is registered."""
+        """Return nothing, so that registering the collector does not query the database."""
         return []

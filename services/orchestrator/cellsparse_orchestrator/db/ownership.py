@@ -1,7 +1,7 @@
-"""One orchestrator at a time works with a database: two would start more runs than there are places.
+"""Exclusive ownership of a database: two orchestrators on one database would start more runs than there are slots.
 
-PostgreSQL keeps the ownership as a lock of one connection, so it ends with its process, however that ends. SQLite needs
-none: the file lies in a home folder, which has a lock of its own.
+PostgreSQL keeps the ownership as an advisory lock of one connection. The lock ends with its process, however that
+ends. SQLite needs none: its file is in a home folder, which has its own lock.
 """
 
 import logging
@@ -14,18 +14,18 @@ from cellsparse_common.errors import FailedPrecondition
 from cellsparse_orchestrator.db.engine import is_sqlite
 
 _LOG = logging.getLogger(__name__)
-# Any constant will do, as long as all orchestrators have the same; two schemas of one database are two databases.
+# Any constant will do, as long as all orchestrators use the same one. Two schemas count as two databases.
 _TAKE = text("SELECT pg_try_advisory_lock(7205002, hashtext(current_schema()))")
 _PAUSE_SECONDS = 0.25
 _CONFIRM_SECONDS = 1.0
 
 
-class Owner:
-    """The ownership of a database. To be used from one thread at a time.
+class Ownership:
+    """The ownership of a database; not thread-safe.
 
     Args:
         engine: The database.
-        name: The database for people.
+        name: The database's name for messages.
     """
 
     def __init__(self, engine: Engine, name: str) -> None:
@@ -35,10 +35,10 @@ class Owner:
         self._confirmed = 0.0
 
     def take(self, seconds: float) -> None:
-        """Become the owner, within some seconds.
+        """Take the ownership within some seconds.
 
         Raises:
-            FailedPrecondition: Another orchestrator is, and stays so.
+            FailedPrecondition: Another orchestrator has it and keeps it.
             SQLAlchemyError: The database does not answer.
         """
         if is_sqlite(self._engine):
@@ -53,10 +53,10 @@ class Owner:
             time.sleep(_PAUSE_SECONDS)
 
     def confirm(self) -> None:
-        """Make sure that the database is still ours; one that was lost with its connection is taken again.
+        """Make sure that we still have the ownership; take it again if its connection was lost.
 
         Raises:
-            FailedPrecondition: Another orchestrator has taken it meanwhile.
+            FailedPrecondition: Another orchestrator has taken it.
             SQLAlchemyError: The database does not answer.
         """
         if is_sqlite(self._engine) or time.monotonic() - self._confirmed < _CONFIRM_SECONDS:
@@ -72,10 +72,10 @@ class Owner:
         self.take(0.0)
 
     def release(self) -> None:
-        """Let go; idempotent."""
+        """Give up the ownership; idempotent."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Closed and not given back to the pool: the lock belongs to the connection.
+            # Close it for real instead of returning it to the pool: the lock belongs to the connection.
             connection.invalidate()
             connection.close()
 

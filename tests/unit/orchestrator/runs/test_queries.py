@@ -10,8 +10,8 @@ from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.runs.events import Bell
-from cellsparse_orchestrator.runs.queries import Filter, Runs
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
@@ -28,7 +28,7 @@ def database(tmp_path):
 
 @pytest.fixture
 def runs(database):
-    return Runs(database, Bell())
+    return Runs(database, Notifier())
 
 
 @pytest.fixture
@@ -93,6 +93,6 @@ def test_one_that_cannot_be_queued_stops_no_other(database, runs):
     made = ask_while_busy(database, runs, asked)
     assert isinstance(made[1], NotFound)
     assert isinstance(made[3], AlreadyExists)
-    kept, _ = runs.page(common_pb2.PageRequest(), Filter())
+    kept, _ = runs.page(common_pb2.PageRequest(), RunFilter())
     assert [run.id for run in kept] == ["run-4", "run-2", "run-0"]
     assert [run.queue_position for run in (made[0], made[2], made[4])] == [1, 2, 3]

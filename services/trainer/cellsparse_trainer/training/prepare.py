@@ -1,0 +1,128 @@
+"""From a job to a training that can begin: data, device, weights and checkpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellsparse_common.storage import ObjectStore, open_store
+from cellsparse_proto.v1 import dataset_pb2
+from cellsparse_trainer.config import device, precision
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.settings import ProcessSettings
+from cellsparse_trainer.contract import Backend, BackendSpec, C, Training
+from cellsparse_trainer.data.prefetch import default_workers
+from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
+from cellsparse_trainer.data.stacks import PlaneSamples
+from cellsparse_trainer.distributed.ranks import Ranks
+from cellsparse_trainer.models.store import fetch_model
+from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.training.checkpoints import Checkpoints
+from cellsparse_trainer.training.reporter import Reporter
+from cellsparse_trainer.training.resume_guard import origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A training that can begin."""
+
+    job: Job
+    """The attempt."""
+    plan: Plan
+    """Steps and intervals."""
+    versions: dict[str, str]
+    """Versions of the packages that matter, by name."""
+    store: ObjectStore
+    """Holds the dataset, and takes checkpoints and the model."""
+    train: Sequence[Sample]
+    """Training items."""
+    validation: Sequence[Sample]
+    """Items that choose the best checkpoint; not empty."""
+    training: Training
+    """The backend's training, before its first step."""
+    checkpoints: Checkpoints
+    """The run's checkpoints."""
+    workers: int
+    """Processes that make batches ahead of the network; 0: there are none."""
+
+    @property
+    def initial_model(self) -> str:
+        """Id of the model that the training starts from; empty: fresh weights."""
+        return str(self.job.request.settings.initial_model)
+
+
+def prepare(job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: Reporter) -> Prepared:
+    """Load the framework, check device and data, and build the training.
+
+    Args:
+        job: The attempt.
+        spec: The job's backend.
+        config: The job's configuration.
+        ranks: This process among those that train together.
+        reporter: Gets the run's size, its device, and lines for the log.
+
+    Raises:
+        InvalidArgument: The device is missing or lacks the number format, or the data cannot be trained on.
+        StorageError: The store failed, or an item in it is damaged.
+    """
+    plan = config.plan
+    backend = spec.framework()
+    settings = ProcessSettings()
+    store = open_store(settings)
+    reporter.total_steps = plan.steps
+    versions, found = backend.versions(), backend.devices()
+    listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    reporter.log(f"{spec.name} on {', '.join(found)}: {listed}")
+    reporter.device = device.choose(plan.device, found)  # refused before any image is read
+    precision.choose(plan.precision, reporter.device, capable=True)  # a CPU refuses some
+    check_items(store, [*job.inputs.train, *job.inputs.validation], plan)
+    workers = default_workers(found, plan.device) if plan.num_workers is None else plan.num_workers
+    train, validation = _open_samples(job, plan, store, workers, settings.cache_mib * 2**20)
+    if job.inputs.train_planes is not None:
+        stacks = len(job.inputs.train)
+        reporter.log(f"{spec.name} trains on the {len(train)} planes with labelled pixels of {stacks} stacks.")
+    if not job.inputs.validation:
+        reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
+    scratch = job.folder if ranks.leads else job.folder / f"rank-{ranks.rank}"
+    return Prepared(
+        job=job,
+        plan=plan,
+        versions=versions,
+        store=store,
+        train=train,
+        validation=validation,
+        training=_create(backend, config, train, store, job.request.settings.initial_model, scratch / "start", ranks),
+        checkpoints=Checkpoints(store, job.request.run_id, scratch / "checkpoints", origin(job.request)),
+        workers=workers,
+    )
+
+
+def count_cells(items: Sequence[dataset_pb2.DatasetItem]) -> int:
+    """Return the number of labelled cells of some items."""
+    return sum(item.cells for item in items)
+
+
+def _open_samples(
+    job: Job, plan: Plan, store: ObjectStore, workers: int, cache_bytes: int
+) -> tuple[Sequence[Sample], Sequence[Sample]]:
+    """Return training items and validation items, whole or as planes."""
+    inputs = job.inputs
+    share = cache_bytes // (workers + 1) // (1 if inputs.train_planes is None else 2)  # planes are kept beside stacks
+    train: Sequence[Sample] = StoredSamples(store, inputs.train, plan, cache_bytes=share)
+    validation: Sequence[Sample] = StoredSamples(store, inputs.validation, plan, cache_bytes=cache_bytes)
+    if inputs.train_planes is None:
+        return train, validation or train
+    shown = PlaneSamples(validation or train, inputs.validation_planes)
+    return PlaneSamples(train, inputs.train_planes, cache_bytes=share), shown
+
+
+def _create(
+    backend: Backend[C],
+    config: C,
+    train: Sequence[Sample],
+    store: ObjectStore,
+    initial: str,
+    folder: Path,
+    ranks: Ranks,
+) -> Training:
+    start = fetch_model(store, initial, folder)[0] if initial else None
+    return backend.create(config, train, config.plan.device, start, ranks)

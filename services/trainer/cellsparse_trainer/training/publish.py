@@ -1,0 +1,55 @@
+"""From a training that has ended to a model in the store."""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+
+from cellsparse_trainer.data.stacks import common_spacing
+from cellsparse_trainer.models.store import publish_model
+from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.prepare import Prepared
+
+
+def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> None:
+    """Tune the model's thresholds and store it with its card.
+
+    Args:
+        prepared: The training; it holds the weights to publish.
+        outcome: How it ended.
+        initial_scores: Validation scores of the initial model; empty without one.
+
+    Raises:
+        StorageError: The store failed.
+    """
+    folder = prepared.job.folder / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    loop.finish(prepared.training.model(), prepared.validation, folder)
+    publish_model(prepared.store, prepared.job.request.run_id, folder, card(prepared, outcome, initial_scores))
+
+
+def card(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> dict[str, Any]:
+    """Return the card that describes a model and how to feed it; arguments as for `publish`."""
+    plan, request = prepared.plan, prepared.job.request
+    return {
+        "version": 1,
+        "backend": request.settings.WhichOneof("backend"),
+        "run_id": request.run_id,
+        "dataset_id": request.dataset_id,
+        "step": outcome.step,
+        "axes": "YX" if plan.crop_depth is None else "ZYX",
+        "validation": outcome.validation,
+        "initial_model": prepared.initial_model,
+        "start_validation": dict(initial_scores),
+        "preprocessing": {
+            "channel": plan.channel,
+            "lower_percentile": plan.lower_percentile,
+            "upper_percentile": plan.upper_percentile,
+        },
+        "settings": json_format.MessageToDict(request.settings),
+        "versions": {**prepared.versions, "python": platform.python_version()},
+        "spacing": common_spacing(prepared.job.inputs.train),
+    }

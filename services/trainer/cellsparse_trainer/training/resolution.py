@@ -1,0 +1,93 @@
+"""What a run trains with and on, decided once by the server: the worker resolves nothing again."""
+
+import threading
+from collections.abc import Sequence
+from typing import Generic
+
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.storage import ObjectStore
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_trainer.contract import C, LightBackend
+from cellsparse_trainer.data.samples import labelled_items, trainable_items
+from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
+from cellsparse_trainer.processes.job import Inputs, Plane
+from cellsparse_trainer.training.initial_model import apply_initial_model
+from cellsparse_trainer.training.scoring import MAX_SAMPLES
+
+_MOST_KEPT = 10_000
+"""Most label images whose planes are remembered."""
+Items = Sequence[dataset_pb2.DatasetItem]
+
+
+class Resolution(Generic[C]):
+    """Resolves the requests of one server.
+
+    Looking for labelled planes reads all label images. What it finds is kept by label image, so that a call that is
+    repeated because it took too long continues where the first one is.
+
+    Args:
+        light: The backend's part without a framework.
+        store: Holds datasets and models.
+    """
+
+    def __init__(self, light: LightBackend[C], store: ObjectStore) -> None:
+        self._light = light
+        self._store = store
+        self._lock = threading.Lock()
+        self._planes: dict[str, list[int]] = {}
+
+    def __call__(self, request: trainer_pb2.StartTrainingRequest) -> tuple[C, Inputs]:
+        """Return the configuration of a run and what it trains on.
+
+        Raises:
+            NotFound: There is no such dataset or initial model.
+            FailedPrecondition: The initial model belongs to another backend.
+            InvalidArgument: A combination of settings is not allowed, or not for this dataset or initial model.
+            StorageError: A label image cannot be read.
+        """
+        settings = request.settings
+        manifest = read_manifest(self._store, request.dataset_id)
+        train, axes = trainable_items(manifest), find_axes(manifest)
+        validation = labelled_items(manifest, common_pb2.SPLIT_VAL)
+        config = resolve(self._light, settings, len(train), axes)
+        planes = self._find_planes(train) if axes == "ZYX" and config.plan.crop_depth is None else None
+        if planes is not None:
+            config = resolve(self._light, settings, len(planes), axes)
+        config = apply_initial_model(config, settings, self._store, self._light)
+        inputs = Inputs(
+            config=config.to_json(),
+            train=train,
+            validation=validation,
+            train_planes=planes,
+            validation_planes=[] if planes is None else spread(self._find_planes(validation) or planes, MAX_SAMPLES),
+        )
+        return config, inputs
+
+    def _find_planes(self, items: Items) -> list[Plane]:
+        with self._lock:
+            for item in items:
+                if item.label_sha256 not in self._planes:
+                    self._planes[item.label_sha256] = [plane for _, plane in labelled_planes(self._store, [item])]
+            found = [(index, plane) for index, item in enumerate(items) for plane in self._planes[item.label_sha256]]
+            while len(self._planes) > _MOST_KEPT:
+                self._planes.pop(next(iter(self._planes)))
+            return found
+
+
+def resolve(light: LightBackend[C], settings: trainer_pb2.TrainingSettings, items: int, axes: str) -> C:
+    """Return the backend's configuration for a number of training items of some axes.
+
+    Raises:
+        InvalidArgument: A combination of settings is not allowed, or not for this dataset.
+    """
+    stacks = axes == "ZYX"
+    if settings.HasField("crop_depth") and not stacks:
+        raise InvalidArgument(
+            f"crop_depth is {settings.crop_depth}, but the dataset's items are 2D; it is for stacks only.",
+            "settings.crop_depth",
+        )
+    try:
+        return light.resolve(settings, items, stacks=stacks)
+    except ValueError as error:
+        raise InvalidArgument(str(error), "settings") from error
