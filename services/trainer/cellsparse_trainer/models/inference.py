@@ -31,6 +31,7 @@ from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.contract import BackendSpec, Config, Labels, Model, StackModel, find_backend
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.failures import is_out_of_memory
+from cellsparse_trainer.processes.orphan import end_with_parent
 
 T = TypeVar("T")
 _KILL_SECONDS = 5.0
@@ -82,7 +83,7 @@ class InferenceProcess:
         try:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
-                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
                 )
             future = self._pool.submit(_run, what, work, args)
             return future.result(max(end - time.monotonic(), 0.1))
@@ -228,13 +229,6 @@ def find_model(context: InferenceContext, model_id: str) -> tuple[BackendSpec[Co
     return spec, folder, card
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a pool's process would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(75)
-
+def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)  # a pool's process would otherwise wait for work for ever
