@@ -1,4 +1,4 @@
-"""Puts the commands together and ends with the right exit code."""
+"""The command line: all commands, and the exit code."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Finds what the user means: an id, the beginning of one, or a name."""
+"""Lookup of objects by id, beginning of an id, or name."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Where searches are kept: a folder each in the home folder, and one driver at a time."""
+"""Folders of searches in the home folder, each with one driver at a time."""
 
 import fcntl
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def load_plan(name: str) -> SearchPlan:
 
 @contextmanager
 def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
-    """Begin a search, or go on with the one of that name, as the only driver while the context lasts.
+    """Start a search, or resume the one of that name, as its only driver while the context lasts.
 
     Yields:
         The plan with the token of the first start and the number of trials of this one.

@@ -11,7 +11,7 @@ from typing import Any
 
 from cellsparse.search.folder import TRIALS, folder_of, load_plan
 from cellsparse.search.plan import SearchPlan
-from cellsparse.search.trial_store import Ledger, TrialRow
+from cellsparse.search.trial_store import TrialRow, TrialStore
 
 STATES = ("complete", "pruned", "failed", "running")
 
@@ -44,7 +44,7 @@ def report(name: str) -> SearchReport:
         FailedPrecondition: Optuna is not installed.
     """
     plan = load_plan(name)
-    return make_report(plan, Ledger(plan, folder_of(name) / TRIALS).rows())
+    return make_report(plan, TrialStore(plan, folder_of(name) / TRIALS).rows())
 
 
 def make_report(plan: SearchPlan, rows: Sequence[TrialRow]) -> SearchReport:

@@ -1,4 +1,4 @@
-"""What a search may choose from: ranges and lists of values of training settings, checked by the proto's rules."""
+"""Search spaces: ranges and lists of values of training settings, checked by the rules of the protos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

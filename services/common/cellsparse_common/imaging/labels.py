@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import vector_labels
-from cellsparse_common.imaging.images import decode_image, encode_tiff, read_header
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
 
@@ -102,11 +102,8 @@ def without_small(label: Labels, min_pixels: int) -> Labels:
 
 
 def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) -> npt.NDArray[np.generic]:
-    """Decode the file and compare its size with the image's; a file of three axes has the planes of its stack."""
-    stack = len(shape) == 3
-    found, _ = read_header(data, field)
-    axes = "ZYX" if stack and len(found) == 3 else ""
-    image = decode_image(data, max_pixels=max_pixels, field=field, indices=True, stacks=stack, axes=axes)
+    """Decode the file and compare its size with the image's."""
+    image = decode_image(data, max_pixels=max_pixels, field=field, labels=True, stacks=len(shape) == 3)
     if "C" in image.axes:
         raise InvalidArgument(
             f"The {field} has {image.array.shape[-1]} channels (shape {image.array.shape}); allowed: one. Save the "

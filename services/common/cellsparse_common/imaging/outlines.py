@@ -1,4 +1,7 @@
-"""Tracing the outlines of a label image along pixel edges, so that painting them gives the same pixels back."""
+"""Tracing the outlines of a label image along pixel edges, so that painting them gives the same pixels back.
+
+`polygons` says why this is not done by a library.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

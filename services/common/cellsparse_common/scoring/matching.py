@@ -8,7 +8,7 @@ Agreement with `stardist.matching.matching_dataset(by_image=False)` is to the la
 the threshold and their sums are float32 as there; 3/5 reaches a threshold of 0.6000000000000001.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ DEFAULT_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What one IoU threshold finds in one image, or, added up, in several."""
+    """Matches at one IoU threshold in one image, or summed over several."""
 
     iou: float
     """The threshold, above 0 to 1."""
@@ -71,35 +71,6 @@ class Score:
     def to_message(self) -> common_pb2.MatchingScore:
         """Return the score as its message."""
         return common_pb2.MatchingScore(**vars(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatchingScores:
-    """Scores of several images; the inner lists follow the thresholds asked for."""
-
-    items: list[list[Score]]
-    """One list per image, in their order."""
-    total: list[Score]
-    """Of the summed counts of all images."""
-
-
-def matching_scores(pairs: Iterable[tuple[Labels, Labels]], ious: Sequence[float] = DEFAULT_IOUS) -> MatchingScores:
-    """Score predicted label images, one at a time.
-
-    Args:
-        pairs: (true, predicted) label images as for `match_counts`.
-        ious: Thresholds, above 0 to 1.
-
-    Raises:
-        ValueError: As `match_counts`.
-    """
-    total = [Counts(iou=iou) for iou in ious]
-    items = []
-    for true, pred in pairs:
-        counts = match_counts(true, pred, ious)
-        items.append([scores(each) for each in counts])
-        total = [a + b for a, b in zip(total, counts, strict=True)]
-    return MatchingScores(items=items, total=[scores(each) for each in total])
 
 
 def match_counts(true: Labels, pred: Labels, ious: Sequence[float] = DEFAULT_IOUS) -> list[Counts]:

@@ -1,4 +1,4 @@
-"""How an S3 server is reached: one client, shared by all threads of a process."""
+"""The connection to an S3 server: one client, shared by all threads of a process."""
 
 import ssl
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 30.0
 CONNECTIONS = 32
 
-# A server that is away must fail a call within seconds, so connecting is tried twice; a busy one (503) gets longer.
+# A call to an unreachable server must fail within seconds, so connecting is tried twice. A busy one (503) has longer.
 RETRIES = urllib3.Retry(
     total=4,
     connect=1,
@@ -36,7 +36,7 @@ class Connection:
 
 
 def connect(settings: StoreSettings) -> Connection:
-    """Make a client; nothing is sent yet.
+    """Create a client. Nothing is sent yet.
 
     Raises:
         InvalidArgument: The endpoint is not host:port, or the CA bundle cannot be read.

@@ -13,7 +13,8 @@ from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
-from cellsparse_orchestrator.runs.transitions import RunAttempt, RunTransitions, UnfinishedRun
+from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
+from cellsparse_orchestrator.runs.transitions import RunTransitions
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
