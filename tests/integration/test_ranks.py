@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from support.limits import PATIENCE, QUICK
+from support.limits import LONG_PATIENCE, PATIENCE, QUICK
 from support.server_process import TESTS, ServerProcess
 from support.tiny_dataset import write_dataset
 
@@ -117,7 +117,7 @@ def losses(tmp_path_factory):
     folder = tmp_path_factory.mktemp("losses")
     environment = {**os.environ, "PYTHONPATH": str(TESTS), **ONE_THREAD, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "support.rank_losses", str(folder), str(STEPS)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG_PATIENCE)
     assert done.returncode == 0, done.stderr[-2000:]
     return {
         case.name: {int(path.stem): json.loads(path.read_text()) for path in case.iterdir()}
