@@ -55,7 +55,7 @@ def _fill_page(app: Sphinx, page: str, source: list[str]) -> None:
 
 def _show_examples(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
     """Make the examples of docstrings code: Sphinx would read them as text."""
-    lines[:] = ["Example::" if line.strip() == "Example:" else line for line in lines]
+    lines[:] = [shown for line in lines for shown in (["Example::", ""] if line.strip() == "Example:" else [line])]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from support.generated_samples import GeneratedSamples
+from support.limits import PATIENCE
 from support.tiny_dataset import write_dataset
 
 from cellsparse_common.config.settings import StoreSettings
@@ -79,5 +80,5 @@ def test_processes_draw_what_the_training_would_draw_and_load_no_framework(name,
         f"pickle.load(open({str(tmp_path / 'sampler')!r}, 'rb')).batch(0)\n"
         f"sys.exit(', '.join(name for name in {FRAMEWORKS!r} if name in sys.modules) or None)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from support.cellsparse_fake import BACKEND
+from support.limits import PATIENCE
 from support.paths import TESTS
 from support.tiny_dataset import write_dataset
 
@@ -15,8 +16,6 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
 from cellsparse_trainer.processes.fork_server import WORKER, ForkedProcess
 from cellsparse_trainer.training.resolution import Resolution
-
-SECONDS = 120.0
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def ended(attempt):
 
 
 def until(condition):
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
@@ -82,7 +81,7 @@ def test_forked_attempts_are_equal_and_end_like_others(here):
     assert isinstance(forked._process, ForkedProcess)
     last = ended(forked)
     assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
-    assert forked._process.wait(5) == 0
+    assert forked._process.wait(PATIENCE) == 0
     plain, own = files(here, "run-first"), files(here, "run-forked")
     for name in ("config.json", "sub/threshold.json"):
         assert own[name] == plain[name]
@@ -127,5 +126,5 @@ def test_processes_end_with_their_server_and_when_idle(here):
     time.sleep(0.1)
     assert process.poll() is None  # not while a process that it must tell of goes on
     forked.stdin.close()  # what a killed server leaves: nothing to read any more
-    assert forked.wait(20) != 0
+    assert forked.wait(PATIENCE) != 0
     until(lambda: process.poll() is not None)

@@ -1,0 +1,100 @@
+"""The parts of the pages that are written from the code."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.pages import PAGES, name_of
+from support.paths import ROOT
+
+from cellsparse_common.config.settings import ServerSettings, StoreSettings
+from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Gpu, TrainerTemplate
+from cellsparse_orchestrator.settings import OrchestratorSettings
+from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.config.settings import ProcessSettings, TrainerSettings
+from cellsparse_trainer.contract import installed_backends
+
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS / "extensions"))
+
+import generated  # noqa: E402 - Sphinx finds its extensions in the same way
+import grpc_reference  # noqa: E402
+import preset_tables  # noqa: E402
+
+ENVIRONMENT = [StoreSettings, ServerSettings, OrchestratorSettings, TrainerSettings, ProcessSettings]
+KEYS = [ClusterSettings, TrainerTemplate, Gpu]
+PROTOS = sorted((ROOT / "proto" / "cellsparse" / "v1").glob("*.proto"))
+
+
+def page(name: str) -> str:
+    return generated.fill((DOCS / name).read_text())
+
+
+@pytest.mark.parametrize("found", PAGES, ids=name_of)
+def test_every_mark_is_filled(found):
+    assert "<!-- generated:" not in generated.fill(found.read_text())
+
+
+def test_an_unknown_renderer_is_refused():
+    with pytest.raises(KeyError):
+        generated.fill("<!-- generated: no-such-table -->")
+
+
+@pytest.mark.parametrize("cls", [*ENVIRONMENT, *KEYS], ids=lambda cls: cls.__name__)
+def test_settings_have_all_fields_with_their_meaning(cls):
+    rows = page("operations/settings.md").splitlines()
+    for name, info in cls.model_fields.items():
+        if name not in cls.__annotations__:
+            continue
+        spelled = f"`CELLSPARSE_{name.upper()}`" if cls in ENVIRONMENT else f"`{name}`"
+        assert info.description, f"{cls.__name__}.{name} has no docstring"
+        assert any(row.startswith(f"| {spelled} |") and not row.endswith("|  |") for row in rows), spelled
+
+
+def test_a_table_shows_default_and_range():
+    rows = page("operations/settings.md").splitlines()
+    port = next(row for row in rows if row.startswith("| `CELLSPARSE_METRICS_PORT`"))
+    assert port.startswith("| `CELLSPARSE_METRICS_PORT` | `0` | from 0 to 65,535 |")
+
+
+def test_no_table_shows_whose_machine_built_it():
+    assert str(Path.home()) not in page("operations/settings.md")
+
+
+def test_presets_have_the_values_of_the_code():
+    rows = page("training.md").splitlines()
+    assert any(row.startswith("| `unet.class_weights` | 1, 10, 10 | 1, 1, 1 |") for row in rows)
+    assert r"| `steps` | 800 \* | 360 | 800 \* | 360 |" in rows
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+def test_presets_name_settings_that_can_be_set(backend):
+    fields = {field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.fields}
+    own = trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name[backend].message_type
+    names = fields | {f"{backend}.{field.name}" for field in own.fields}
+    rows = preset_tables.table(installed_backends()[backend]).splitlines()[2:-2]
+    assert {row.split("`")[1] for row in rows} <= names
+    assert len(rows) > 20
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "proto" / "cellsparse" / "v1").glob("*.proto")), ids=lambda path: path.stem
+)
+def test_the_reference_has_every_message_enum_and_service(path):
+    text = grpc_reference.proto(path.stem)
+    for line in path.read_text().splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind in ("message", "enum", "service"):
+            assert f"\n## {rest.split()[0]}\n" in text
+    assert f"proto {path.stem} -->" in (DOCS / "reference" / "grpc" / f"{path.stem}.md").read_text()
+
+
+def test_the_reference_has_rules_and_comments():
+    text = grpc_reference.proto("trainer")
+    assert "| `crop_size` | optional uint32 | from 32, up to 2,048, multiple of 16 |" in text
+
+
+def test_links_that_leave_the_pages_become_paths():
+    text = "[a](../README.md#x), [b](labels.md), ![c](../.assets/result.png), [d](https://example.org)"
+    linked = generated.link_outside(text, DOCS / "index.md", DOCS)
+    assert linked == text.replace("(../README.md", "(path:../README.md")
