@@ -125,6 +125,14 @@ bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST besid
 bench-scale: .venv/.ready ## Measure what a second process gains, and what slow links between two nodes cost
 	PYTHONPATH=tests $(BIN)/python benchmarks/scale.py $(if $(DATA),--data "$(DATA)")
 
+.PHONY: bench-fork-server
+bench-fork-server: .venv/.ready ## Measure the own fork server beside the standard one; PACKAGE=cellsparse_stardist
+	$(BIN)/python benchmarks/fork_server.py $(PACKAGE)
+
+.PHONY: bench-prefetch
+bench-prefetch: .venv/.ready ## Measure worker processes for batches, the own ones and the standard pool
+	$(BIN)/python benchmarks/prefetch.py
+
 .PHONY: bench-study
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py

@@ -3,6 +3,8 @@
 It is to other frameworks what torchrun is to torch. Workers get their ranks, and `TF_CONFIG` for TensorFlow's
 MultiWorkerMirroredStrategy. When one fails, the others are ended. SIGTERM is passed on. When standard input closes,
 workers end by themselves.
+
+torchrun itself needs torch, which the image of TensorFlow must not hold.
 """
 
 import json
