@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -26,10 +27,15 @@ def parse(arguments: list[str]) -> list[str]:
     Raises:
         typer.BadParameter or another usage error: The command line is wrong.
     """
+    _parser().main(arguments, prog_name="cellsparse", standalone_mode=False)
+    return arguments
+
+
+@cache
+def _parser():
     command = typer.main.get_command(build())
     _do_nothing(command)
-    command.main(arguments, prog_name="cellsparse", standalone_mode=False)
-    return arguments
+    return command
 
 
 def _do_nothing(command) -> None:
