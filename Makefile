@@ -9,9 +9,12 @@ UV_VERSION := 0.13.9
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# Two at a time, of one thread each; those that time what they start have the machine for themselves.
-TWO_AT_A_TIME = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) -n 2 --dist loadfile
-UNIT_TESTS = $(TWO_AT_A_TIME) tests/unit
+# Files of tests run side by side, each on one thread; a file's tests share what they start.
+JOBS ?= 2
+SIDE_BY_SIDE = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) -n $(JOBS) --dist loadfile
+UNIT_TESTS = $(SIDE_BY_SIDE) tests/unit
+# In the order of tests/integration/conftest.py: the longest files begin first.
+INTEGRATION_TESTS = $(SIDE_BY_SIDE) --no-loadscope-reorder tests/integration
 DATA ?=
 FULL ?=
 
@@ -25,7 +28,7 @@ $(UV):
 
 # The stubs belong to the installed packages: a changed proto or lock installs anew.
 .venv/.ready: $(UV) uv.lock pyproject.toml $(wildcard services/*/pyproject.toml) $(wildcard proto/cellsparse/v1/*.proto) services/common/build_stubs.py
-	$(UV) sync --locked --quiet --all-packages --extra search
+	$(UV) sync --locked --quiet --all-packages --extra demo --extra plots --extra search
 	$(BIN)/python services/common/build_stubs.py
 	@touch $@
 
@@ -73,10 +76,9 @@ format: .venv/.ready ## Rewrite sources in the project's style
 	cd proto && ../$(BIN)/buf format --write
 
 .PHONY: test
-test: .venv/.ready minio helm ## Run unit and integration tests, with a real MinIO and helm where they can be built
-	$(UNIT_TESTS)
-	$(TWO_AT_A_TIME) -m "not alone" tests/integration
-	$(PYTEST) -m alone tests/integration
+test: .venv/.ready minio helm ## Run all unit and integration tests, with a real MinIO and helm where they can be built
+	@failed=""; for level in test-unit test-integration; do $(MAKE) --no-print-directory $$level || failed="$$failed $$level"; done; \
+	if [ -n "$$failed" ]; then echo "make test: failed are$$failed" >&2; exit 1; fi
 
 .PHONY: test-unit
 test-unit: .venv/.ready helm ## Run unit tests only
@@ -84,8 +86,7 @@ test-unit: .venv/.ready helm ## Run unit tests only
 
 .PHONY: test-integration
 test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
-	$(TWO_AT_A_TIME) -m "not alone" tests/integration
-	$(PYTEST) -m alone tests/integration
+	$(INTEGRATION_TESTS)
 
 .PHONY: test-e2e
 test-e2e: .venv/.ready ## Run the whole system through the command line
@@ -107,6 +108,10 @@ demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your
 .PHONY: bench
 bench: .venv/.ready ## Measure the sparsifier; writes out/bench/sparsify.json
 	$(BIN)/python benchmarks/sparsify.py
+
+.PHONY: bench-imports
+bench-imports: .venv/.ready ## Time `import cellsparse` and every command's --help beside `import numpy, grpc`
+	$(BIN)/python benchmarks/imports.py
 
 .PHONY: bench-accuracy
 bench-accuracy: .venv/.ready ## Score all trainers on ever fewer labels, reduced; FULL=1 for the whole table

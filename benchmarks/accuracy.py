@@ -1,18 +1,19 @@
-"""Trains every backend on ever fewer labels and scores it: out/bench/accuracy.json and a table, out/bench/accuracy.md.
+"""Train every backend on fewer and fewer labels and score it; write out/bench/accuracy.json and accuracy.md.
 
 Usage: python benchmarks/accuracy.py [--full] [--data FOLDER] [--out FOLDER] [--jobs N] [--only PATTERN] [--labels-only]
 
-The table: k (MINMAX) in 1, 4, 16 and all cells, background none and shifted, and "dense", all labels as they are. F1
-and AP = tp / (tp + fp + fn) at IoU 0.5, 0.7 and 0.9 are those of the validation images, from counts summed over them.
-The preset is FAST. --full is the whole table with its budget, three seeds, 32 training and 31 validation images.
-Without it rows, steps, seeds and images are fewer, as the output says: it shows that all
-parts work and which way the differences go, not what a backend can reach. --labels-only switches off what FAST takes
-to be background without a label; the remedy for background "none" is the difference to this:
+The rows of the table are k (MINMAX) of 1, 4, 16 and all cells with background none and shifted, and "dense", the labels
+as they are. F1 and AP = tp / (tp + fp + fn) at IoU 0.5, 0.7 and 0.9 come from counts summed over the validation images.
+The preset is FAST. With --full the table has all rows, the preset's whole budget, three seeds, 32 training and 31
+validation images. Without --full there are fewer of each, as the output says: the table then shows that all parts work
+and the direction of the differences, but not what a backend can reach. --labels-only switches likely background off;
+its effect on background "none" is the difference between these two:
 
     python benchmarks/accuracy.py --only '*-k4-none-*'; python benchmarks/accuracy.py --only '*-k4-none-*' --labels-only
 
-Every row and seed is a process of its own and leaves one file in FOLDER/accuracy/; what is there is not run again, so
-an interrupted table goes on where it stopped. Delete files to measure them again, after a change of code for example.
+Every row and seed runs in its own process and writes one file to FOLDER/accuracy/. Existing files are not measured
+again, so an interrupted table continues where it stopped. Delete files to measure them again, for instance after a
+change of code.
 """
 
 import argparse
@@ -55,11 +56,11 @@ LABELS_ONLY = {
     "stardist": {"dark_share": 0},
     "unet": {"likely_background": 0},
 }
-"""Settings with which nothing but labels supervises."""
+"""Settings that supervise with labels only."""
 
 
 def tasks(data: Path, *, full: bool, labels_only: bool) -> list[Task]:
-    """Return the trainings of the table, in its order."""
+    """Return the trainings of the table in order."""
     rows = [(k, background) for k in ((1, 4, 16, FULL) if full else (1, 4, FULL)) for background in ("none", "shifted")]
     found = []
     for backend in BACKENDS:
@@ -96,7 +97,7 @@ def measure(task: Task) -> dict[str, Any]:
 
 
 def fill(task: Task, folder: Path, threads: int) -> dict[str, Any]:
-    """Return the result of a task, from its file where there is one."""
+    """Return the result of a task, from its file if there is one."""
     found = known(task, folder)
     if found is not None:
         return found
@@ -108,7 +109,7 @@ def fill(task: Task, folder: Path, threads: int) -> dict[str, Any]:
 
 
 def known(task: Task, folder: Path) -> dict[str, Any] | None:
-    """Return what an earlier run found for exactly this task."""
+    """Return the stored result of exactly this task."""
     path = folder / f"{name_of(task)}.json"
     if not path.is_file():
         return None
@@ -117,7 +118,7 @@ def known(task: Task, folder: Path) -> dict[str, Any] | None:
 
 
 def commit() -> str:
-    """Say which code is measured."""
+    """Return which revision of the code is measured."""
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
@@ -161,7 +162,7 @@ def shares(rows: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """Return the table for people."""
+    """Return the table as Markdown."""
     lines = [
         "# Accuracy from sparse labels",
         "",

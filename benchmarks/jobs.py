@@ -1,10 +1,10 @@
-"""Measures what an orchestrator costs that has thousands of training Jobs in a real Kubernetes control plane.
+"""Measure the cost of an orchestrator with thousands of training Jobs in a real Kubernetes control plane.
 
 Usage: PYTHONPATH=tests python benchmarks/jobs.py [--jobs 5000] [--seconds 60] [--out FILE] (`make bench-jobs`).
 
-All runs are begun at once; each has its Job, Service and a pod on a node where nothing starts. Measured are, at rest,
-the orchestrator's processor time and memory and what is asked of the API server (by all clients, as the API server
-counts it: no LIST means that nobody polls); then how long it takes to cancel runs; and what a restart costs.
+All runs begin at once. Each has a Job, a Service and a pod on a node where nothing starts. The benchmark measures the
+orchestrator's processor time and memory at rest, and all requests that the API server counts meanwhile (no LIST means
+that no client polls). Then it measures how long it takes to cancel runs, and the cost of a restart.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure at rest")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench" / "jobs.json")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started here ends, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes started here end as well
     with tempfile.TemporaryDirectory() as folder, running_control_plane(Path(folder) / "plane") as plane:
         figures = bench(plane, Path(folder), arguments.jobs, arguments.seconds)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,15 +78,13 @@ def bench(plane: ControlPlane, folder: Path, jobs: int, seconds: float) -> dict[
             figures["cancel_seconds"] = _cancel(there, runs[:CANCELLED])
         there_are = partial(count, client.BatchV1Api(admin).list_namespaced_job, namespace)
         left = jobs - min(CANCELLED, jobs)
-        until(
-            lambda: there_are() == left, SECONDS
-        )  # of their pods, the node's kubelet would have to say that they ended
+        until(lambda: there_are() == left, SECONDS)  # their pods end only when a node's kubelet reports it
         figures["restart"] = {**_restart(plane, namespace, start), "jobs_kept": there_are() == left}
     return figures
 
 
 def _cancel(there: Orchestrator, runs: list[str]) -> dict[str, float]:
-    """Cancel runs one after the other; return the seconds until each was over."""
+    """Cancel runs one after the other; return the seconds until each had ended."""
     taken = []
     for run_id in runs:
         began = time.monotonic()
@@ -98,7 +96,7 @@ def _cancel(there: Orchestrator, runs: list[str]) -> dict[str, float]:
 
 
 def _restart(plane: ControlPlane, namespace: str, start: Callable[[], Orchestrator]) -> dict[str, object]:
-    """Start the orchestrator again; return what it takes, and what it asks for, until it is at rest."""
+    """Restart the orchestrator; return its cost and its requests until it is at rest."""
     asked: dict[str, int] = {}
     began = time.monotonic()
     with counted(plane, namespace, asked), start() as there:

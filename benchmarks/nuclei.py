@@ -1,9 +1,9 @@
-"""What the trainers' benchmarks share: real nuclei, sparse labels of them, one training in a process of its own.
+"""The common part of the trainers' benchmarks: images of nuclei, sparse labels, and one training per process.
 
-DSB2018's images of 256 x 256 pixels are looked for in FOLDER/train and FOLDER/val (default: ../shared/data/dsb2018);
-where they are not there, tiles of the nuclei image that ships with stardist take their place, and the report says so.
-The images of `val` are for scoring only: as in a run on a dataset without a VAL item, training items choose the best
-checkpoint and the thresholds.
+The images are those of DSB2018 with 256 x 256 pixels in FOLDER/train and FOLDER/val (default:
+../shared/data/dsb2018). Without them, tiles of the nuclei image that ships with stardist are used, and the report says
+so. The images of `val` are only for scoring: as in a run on a dataset without VAL items, the best checkpoint and the
+thresholds are chosen with the training items.
 """
 
 import importlib
@@ -38,7 +38,7 @@ DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
 SIDE = 256
 BACKENDS = ("cellpose", "stardist", "unet")
 FULL = 65535
-"""k that keeps every cell."""
+"""The k that keeps every cell."""
 DENSE = "dense"
 """Background of labels that are not sparsified at all."""
 CHILD_SECONDS = 6 * 3600
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One training. It is written as JSON to the child's standard input."""
+    """One training, passed as JSON to the child's standard input."""
 
     backend: str
     """One of `BACKENDS`."""
@@ -80,7 +80,7 @@ def pictures(data: Path, split: str, count: int) -> list[Picture]:
 
 
 def data_name(data: Path) -> str:
-    """Say what the images are."""
+    """Return a description of the images."""
     return f"DSB2018 {SIDE} x {SIDE}" if (data / "train" / "images").is_dir() else "stardist's nuclei image in tiles"
 
 
@@ -101,7 +101,7 @@ def _read(data: Path, split: str) -> Iterator[Picture]:
 
 
 def samples(found: Sequence[Picture], plan: Plan, *, k: int, background: str) -> list[Sample]:
-    """Sparsify as the sparsifier does and normalise as a trainer does; images without a labelled cell are left out."""
+    """Sparsify and normalise images as the services do; leave out images without a labelled cell."""
     out = []
     for picture in found:
         label = picture.label
@@ -130,7 +130,7 @@ def configure(task: Task, items: int) -> tuple[Backend, Any]:
 
 
 def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) -> tuple[Any, Model]:
-    """Train as a run does: the loop with its validations and checkpoints, the best weights, tuned thresholds.
+    """Train as a run does, with validations, checkpoints, the best weights and tuned thresholds.
 
     Returns:
         The configuration and the model.
@@ -165,14 +165,14 @@ def run_child(script: Path, task: Task, *, threads: int = 0, timeout: float = CH
     """Run `script --child` with a task and return the JSON object on the last line of its standard output.
 
     Args:
-        script: A benchmark that calls `read_task` where it is given `--child`.
+        script: A benchmark that calls `read_task` with the argument `--child`.
         task: What to train.
-        threads: Threads of the computing libraries; 0 leaves the choice to them.
+        threads: Threads of the numerical libraries; 0 for their defaults.
         timeout: Seconds until the child is killed.
 
     Raises:
-        RuntimeError: It failed; the end of its error output is in the message.
-        subprocess.TimeoutExpired: It took too long.
+        RuntimeError: The child failed; the message has the end of its error output.
+        subprocess.TimeoutExpired: The child took too long.
     """
     environment = dict(os.environ)
     if threads:

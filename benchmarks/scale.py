@@ -1,17 +1,18 @@
-"""Measures what a second process gains, with one thread each, and what a slow link between two nodes costs.
+"""Measure the gain of a second process, with one thread each, and the cost of a slow link between two nodes.
 
 Usage: PYTHONPATH=tests python benchmarks/scale.py [--backends NAME ...] [--steps N] [--links RATE ...] [--data FOLDER]
 [--out FILE] (`make bench-scale`).
 
-All train with the crop and batch per process of the preset PAPER. Step times are compared within this run; one process,
-two apart and two together take turns, and the median of the turns counts:
+Every process trains with the crop and the batch of the preset PAPER. Step times are compared within one run: one
+process, two separate ones and two that train together take turns, and the median of the turns counts.
 
-- speedup_2_processes: crops per second of two processes that train one model, over those of one that trains alone.
-- speedup_2_apart: the same of two that train at once, but a model each: what this machine's memory and caches allow.
-- all_reduce_share: how much of a step two that train together wait for each other and for the link: 1 - (step of two
-  apart) / (step of two together). What the network computes meanwhile hides a part of the traffic.
-- links: by rate, and by how gradients travel, the same of two processes in network namespaces whose links are held to
-  that rate with tc; null where there can be no namespaces.
+- speedup_2_processes: crops per second of two processes that train one model, divided by those of a single process.
+- speedup_2_apart: the same for two processes that train a model each. It is the limit that this machine's memory and
+  caches allow.
+- all_reduce_share: the share of a step in which two processes that train together wait for each other and for the
+  link, 1 - (step of two apart) / (step of two together). Computation hides a part of the traffic.
+- links: the same, by rate and by gradient format, for two processes in network namespaces whose link is limited to that
+  rate with tc; null without namespaces.
 
 Writes the part "backends" of out/bench/scale.json; the part "study" is that of `make bench-study`.
 """
@@ -47,13 +48,15 @@ FORMATS = ("float32", "float16")
 PORT = 29400
 
 
-def run(backend: str, steps: int, data: Path, places: Sequence[tuple[list[str], dict[str, str]]], *more: str) -> float:
-    """Run one process for each place (a command's prefix and variables) at once; return their mean seconds per step."""
+def run(
+    backend: str, steps: int, data: Path, processes: Sequence[tuple[list[str], dict[str, str]]], *more: str
+) -> float:
+    """Run these processes at once; return their mean seconds per step."""
     base = {**os.environ, **dict.fromkeys(THREADS, "1"), "CUDA_VISIBLE_DEVICES": ""}
     process_environment.prepare(base)
     command = [sys.executable, str(CHILD), backend, "--warm", str(WARM), "--steps", str(steps), "--data", str(data)]
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        logs = [Path(folder) / str(number) for number in range(len(places))]
+        logs = [Path(folder) / str(number) for number in range(len(processes))]
         children = [
             subprocess.Popen(
                 [*prefix, *command, *more],
@@ -61,7 +64,7 @@ def run(backend: str, steps: int, data: Path, places: Sequence[tuple[list[str], 
                 stdout=log.with_suffix(".out").open("w"),
                 stderr=log.with_suffix(".err").open("w"),
             )
-            for (prefix, variables), log in zip(places, logs, strict=True)
+            for (prefix, variables), log in zip(processes, logs, strict=True)
         ]
         try:
             _wait(children)
@@ -77,7 +80,7 @@ def run(backend: str, steps: int, data: Path, places: Sequence[tuple[list[str], 
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have ended, or one of them badly; raises TimeoutError."""
+    """Wait until all have ended or one has failed; raises TimeoutError."""
     end = time.monotonic() + SECONDS
     while any(child.poll() is None for child in children) and not any(child.returncode for child in children):
         if time.monotonic() > end:
@@ -86,7 +89,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def ranks(placement: Placement, *, local: bool) -> list[dict[str, str]]:
-    """Return the variables of all processes of a placement, which has one node with all or one process on each."""
+    """Return the variables of all processes of a placement: all on one node, or one on each node."""
     found = []
     for rank in range(placement.world):
         variables = environment(replace(placement, node=0 if local else rank), rank if local else 0)
@@ -104,15 +107,15 @@ def over_links(backend: str, steps: int, data: Path, rates: Sequence[str]) -> di
     for rate in rates:
         with two_nodes(rate) as nodes:
             placement = Placement(hosts=nodes.addresses, node=0, processes=1, port=PORT)
-            places = [(nodes.inside(n, []), variables) for n, variables in enumerate(ranks(placement, local=False))]
-            found[rate] = {one: run(backend, steps, data, places, "--gradients", one) for one in FORMATS}
+            processes = [(nodes.inside(n, []), variables) for n, variables in enumerate(ranks(placement, local=False))]
+            found[rate] = {one: run(backend, steps, data, processes, "--gradients", one) for one in FORMATS}
     return found
 
 
 def bench(backend: str, steps: int, data: Path, rates: Sequence[str]) -> dict[str, Any]:
     local = [([], variables) for variables in ranks(here(2), local=True)]
     turns = [
-        [run(backend, steps, data, places) for places in ([([], {})], [([], {}), ([], {})], local)]
+        [run(backend, steps, data, processes) for processes in ([([], {})], [([], {}), ([], {})], local)]
         for _ in range(TURNS)
     ]
     alone, apart, together = (statistics.median(seconds) for seconds in zip(*turns, strict=True))

@@ -1,7 +1,7 @@
-"""A process of the scaling benchmark: times training steps of one rank and prints them as a line of JSON.
+"""A process of the scaling benchmark: time training steps of one rank and print them as a line of JSON.
 
 Usage: python benchmarks/scale_child.py BACKEND --warm N --steps N [--gradients float16] [--data FOLDER]
-RANK, WORLD_SIZE and the frameworks' own variables say with whom it trains.
+RANK, WORLD_SIZE and the frameworks' own variables select the other ranks.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Drives the real orchestrator with simulated nodes and trainers: what it can look after, and where it breaks.
+"""Run the real orchestrator with simulated nodes and trainers, to find how much it can manage and where it breaks.
 
 Usage: PYTHONPATH=tests python benchmarks/simulate.py [--full] [--nodes 5,10,25] [--runs N] [--plots FOLDER] ...
-(`make bench-simulate`, FULL=1 for 10,000 runs on 500 nodes; `--help` tells the rest). Writes out/bench/simulate.json.
+(`make bench-simulate`; FULL=1 for 10,000 runs on 500 nodes, `--help` for all options). Writes out/bench/simulate.json.
 
-One process is the orchestrator as it is, but for a launcher whose nodes and pods are simulated; another one is the gRPC
-server of all trainers, in which only time passes; this one asks for runs. For each number of nodes, all runs are asked
-for at once; nodes fail and pods are evicted. Fails where a run was lost or trained twice.
+Three processes take part. The orchestrator is the real one, except that its launcher simulates nodes and pods. A second
+process is the gRPC server of all trainers, in which only time passes. This process submits the runs: for each number of
+nodes all at once, while nodes fail and pods are evicted. It fails if a run was lost or trained twice.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from simulation.scenario import Scenario
 from simulation.session import ROOT, measure_rest, simulate
 
 REAL_RUN_SECONDS = 3600.0
-"""What a training of the simulation stands for."""
+"""How long a real training takes that a simulated one stands for."""
 NODES, FULL_NODES = (5, 10, 20, 40), (10, 50, 100, 250, 500)
 RUN_SECONDS, FULL_RUN_SECONDS = 15.0, 30.0
 FULL_RUNS = 10_000
@@ -32,7 +32,7 @@ REST_SECONDS = 30.0
 
 def main() -> None:
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started here ends, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes started here end as well
     if arguments.rest:
         with tempfile.TemporaryDirectory() as folder:
             scenario = replace(_scenario(arguments, arguments.rest, last=False), gpus=1, runs=arguments.rest, **AT_REST)
@@ -42,14 +42,14 @@ def main() -> None:
     for nodes in arguments.nodes:
         scenario = _scenario(arguments, nodes, last=nodes == arguments.nodes[-1])
         print(f"{scenario.runs} runs on {nodes} nodes", file=sys.stderr, flush=True)
-        load = os.getloadavg()[0]  # what else the machine does, before this adds to it
+        load = os.getloadavg()[0]  # the load by other programs, before the simulation adds to it
         with tempfile.TemporaryDirectory() as folder:
             point = simulate(scenario, Path(folder), database=arguments.database, seconds=arguments.seconds)
         points.append({**point, "load_before": round(load, 1)})
         print(json.dumps(points[-1]), file=sys.stderr, flush=True)
         _write(arguments, points)
     if arguments.plots:
-        from simulation.plots import write_plots  # slow to import, and seldom asked for
+        from simulation.plots import write_plots  # slow to import, and rarely needed
 
         write_plots(json.loads(arguments.out.read_text()), arguments.plots)
     wrong = [
@@ -74,11 +74,11 @@ def _write(arguments: argparse.Namespace, points: list[dict[str, Any]]) -> None:
 
 
 def _scenario(arguments: argparse.Namespace, nodes: int, *, last: bool) -> Scenario:
-    places = nodes * arguments.gpus
+    slots = nodes * arguments.gpus
     return Scenario(
         nodes=nodes,
         gpus=arguments.gpus,
-        runs=arguments.runs if arguments.runs and last else places * arguments.waves,
+        runs=arguments.runs if arguments.runs and last else slots * arguments.waves,
         run_seconds=arguments.run_seconds,
         start_seconds=arguments.start_seconds,
         event_seconds=arguments.event_seconds,
@@ -101,10 +101,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--event-seconds", type=float, default=5.0, help="between two events of a trainer")
     parser.add_argument("--start-seconds", type=float, default=1.0, help="start of a pod")
     parser.add_argument(
-        "--node-mtbf", type=float, default=1500.0, help="mean seconds between failures of a node; 0: none"
+        "--node-mtbf", type=float, default=1500.0, help="mean seconds between failures of a node; 0 for none"
     )
     parser.add_argument("--evictions", type=float, default=0.02, help="share of the pods that are evicted")
-    parser.add_argument("--rest", type=int, default=0, help="only: the cost of so many runs that wait for their pods")
+    parser.add_argument(
+        "--rest", type=int, default=0, help="measure only the cost of this many runs that wait for pods"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1800.0, help="longest time of one simulation")
     parser.add_argument("--database", default="", help="SQLAlchemy URL of an empty PostgreSQL database; else SQLite")

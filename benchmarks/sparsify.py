@@ -1,7 +1,7 @@
-"""Times the sparsifier beside a plain scikit-image version of the same definition, and compares them pixel for pixel.
+"""Time the sparsifier against a plain scikit-image version of its definition, and compare their results.
 
 Usage: python benchmarks/sparsify.py [--data FOLDER] [--out FILE]. FOLDER holds images/ and masks/ with equal file names
-(default: DSB2018 where it is there, else generated images). The results must be equal, or it ends with exit code 1.
+(default: DSB2018 if it is there, otherwise generated images). The exit code is 1 if any pixel differs.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# One thread on both sides: what is compared is the work, not the machine.
+# One thread on both sides, to compare the work and not the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -48,7 +48,7 @@ def real(folder: Path) -> Iterator[Picture]:
 
 
 def generated(count: int = 100, side: int = 360, cells: int = 42) -> Iterator[Picture]:
-    """Discs of radius 4 to 12 on a noisy ground: the size and density of DSB2018's nuclei."""
+    """Draw discs of radius 4 to 12 on a noisy background, in the size and density of DSB2018's nuclei."""
     y, x = np.mgrid[:side, :side]
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def cell_table(image: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def plain(image: np.ndarray, label: np.ndarray, settings: Settings, table: dict | None = None) -> np.ndarray:
-    """The definition, as one would write it with scikit-image."""
+    """Sparsify by the definition, written plainly with scikit-image."""
     from scipy.ndimage import distance_transform_edt
 
     table = cell_table(image, label) if table is None else table
@@ -102,7 +102,7 @@ def seconds(call, *arguments) -> tuple[float, object]:
 
 
 def compare(pictures: Iterator[Picture]) -> tuple[np.ndarray, float, int, bool]:
-    """Returns seconds (TIMED x [ours, plain]), megapixels, the number of images, and whether all results are equal."""
+    """Return seconds (TIMED x [ours, plain]), megapixels, the number of images, and whether all results are equal."""
     times = np.zeros((len(TIMED), 2))
     pixels, images, equal = 0, 0, True
     for image, label in pictures:
@@ -121,7 +121,7 @@ def compare(pictures: Iterator[Picture]) -> tuple[np.ndarray, float, int, bool]:
 
 
 def peak_memory_mib(arguments: list[str]) -> float:
-    """Most resident memory of a process of its own that sparsifies all images, one after the other."""
+    """Return the peak resident memory of a new process that sparsifies all images one after the other."""
     command = [sys.executable, __file__, "--memory", *arguments]
     return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout)
 

@@ -1,12 +1,12 @@
-"""Trains a backend on a real stack with a few labelled cells and scores it on the rest of the stack.
+"""Train a backend on a real stack with a few labelled cells, and score it on the rest of the stack.
 
 Usage: python benchmarks/stacks.py BACKEND [--k K] [--steps N] [--seed S] [--preset fast|paper] [--out FILE]
 
-The stack is the one that ships in the stardist package (31 x 61 x 57 voxels, 51 nuclei). The columns left of the
-middle are trained on: the k darkest and the k brightest nuclei, and as background their voxels moved by (-10, -10) in
-their planes where nothing is. The columns right of it are scored on all nuclei, cut ones included. One line of JSON
-comes out: tp, fp and fn at IoU 0.5, F1 at 0.3, 0.5 and 0.7, the same F1 where nuclei that the middle cuts to less than
-half count as not labelled, and the seconds of training and prediction.
+The stack is the one that ships in the stardist package (31 x 61 x 57 voxels, 51 nuclei). The left half of its columns
+is for training. It has labels of the k darkest and the k brightest nuclei, and as background their voxels shifted by
+(-10, -10) within their planes, without those on a nucleus. The right half is for scoring, with all nuclei, including
+those cut by the middle. The output is one line of JSON: tp, fp and fn at IoU 0.5, F1 at 0.3, 0.5 and 0.7, the same F1
+with nuclei cut to less than half taken as not labelled, and the seconds of training and prediction.
 """
 
 import argparse
@@ -37,14 +37,14 @@ def stack() -> tuple[np.ndarray, np.ndarray]:
 
 
 def spacing(label: np.ndarray) -> tuple[float, float, float]:
-    """The file does not tell how far apart planes are: as far as makes the nuclei as deep as they are wide."""
+    """Choose a plane distance, which the file does not have, that makes the nuclei as deep as they are wide."""
     boxes = [box for box in ndimage.find_objects(label) if box is not None]
     deep, high, wide = np.median([[side.stop - side.start for side in box] for box in boxes], axis=0)
     return (float(high + wide) / 2 / float(deep), 1.0, 1.0)
 
 
 def sparse(image: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
-    """MINMAX k with SHIFTED background, by its definition, axes ZYX."""
+    """Sparsify with MINMAX k and SHIFTED background by their definitions, axes ZYX."""
     numbers = np.unique(label[label > 0])
     means = [image[label == number].mean() for number in numbers]
     order = numbers[np.argsort(means, kind="stable")]
@@ -57,7 +57,7 @@ def sparse(image: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
 
 
 def without_slivers(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Set to -1 what has less than half of its nucleus' voxels in this part of the stack."""
+    """Set nuclei to -1 that have less than half of their voxels in this part of the stack."""
     slivers = [n for n in np.unique(part[part > 0]) if (part == n).sum() < 0.5 * (whole == n).sum()]
     return np.where(np.isin(part, slivers), -1, part).astype(np.int32)
 

@@ -1,6 +1,6 @@
-"""The stock implementations' own training steps, at our batch, crop and network: what ours are compared with.
+"""Training steps of the stock implementations with our batch, crop and network, to compare ours with.
 
-Each class has `run(steps)`, which returns the seconds of each step or their mean, with all that a step needs: drawing
+Each class has `run(steps)`, which returns the seconds of each step or their mean. A step includes everything: drawing
 and augmenting crops, targets, network, optimizer.
 """
 
@@ -16,9 +16,9 @@ from cellsparse_trainer.data.samples import Sample
 
 
 class CellposeSteps:
-    """`cellpose.train.train_seg`; dense labels, since stock Cellpose knows no others.
+    """`cellpose.train.train_seg`; dense labels, because stock Cellpose supports no others.
 
-    The network is ours: `CPnet` with `mkldnn=False`.
+    The network is ours, `CPnet` with `mkldnn=False`.
     """
 
     def __init__(self, config: Any, pictures: list[Picture], items: list[Sample]) -> None:
@@ -72,8 +72,8 @@ class CellposeSteps:
 class StardistSteps:
     """`StarDist2D.train` on the sparse labels, with the augmentation of StarDist's examples.
 
-    Keras draws batches in a thread beside the network, so a block of steps is timed as a whole, from the beginning of
-    the epoch to the end of the last batch; the thread has one or two batches ready by then.
+    Keras draws batches in a separate thread. A block of steps is therefore timed as a whole, from the beginning of the
+    epoch to the end of the last batch; the thread has one or two batches ready by then.
     """
 
     def __init__(self, config: Any, pictures: list[Picture], items: list[Sample]) -> None:
@@ -118,7 +118,7 @@ def _epoch_timer() -> Any:
 
 
 def _augment(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turns, flips, intensity and noise, as in StarDist's examples (examples/2D/2_training.ipynb)."""
+    """Augment with turns, flips, intensity and noise, as in StarDist's examples (examples/2D/2_training.ipynb)."""
     turns = np.random.randint(4)  # noqa: NPY002 - as StarDist's examples have it
     image, label = np.rot90(image, turns), np.rot90(label, turns)
     if np.random.rand() > 0.5:  # noqa: NPY002

@@ -1,11 +1,11 @@
-"""The paper's grid of 108 members with tiny budgets, in one command, the orchestrator killed twice meanwhile.
+"""Run the paper's grid of 108 members with tiny budgets, and kill the orchestrator twice meanwhile.
 
 Usage: python benchmarks/study.py [--out FOLDER] [--slots N] [--axes k=1,all backends=unet ...]
 
-Starts an orchestrator of its own with sparsifier and all trainers (one thread each), and kills it with SIGKILL when a
+Starts its own orchestrator with the sparsifier and all trainers (one thread each), and kills it with SIGKILL when one
 third and two thirds of the members have ended. Fails unless every member has scores, no run was made twice and the
 report is in the store. Writes the report to out/bench/study and the part "study" of out/bench/scale.json. The models
-are worth nothing: two steps each.
+are useless, because they train for two steps each.
 """
 
 import argparse
@@ -46,7 +46,7 @@ POLL_SECONDS = 1.0
 
 
 def items(size: int = 96) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """One image of nine discs of different brightness per split."""
+    """Return one image of nine discs of different brightness per split."""
     ys, xs = np.mgrid[:size, :size]
     for seed, split in enumerate(("train", "val", "test")):
         rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def items(size: int = 96) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
 
 @contextmanager
 def orchestrator(home: Path, slots: int) -> Iterator[tuple[subprocess.Popen, Client]]:
-    """Start an orchestrator and give it with a client; ends it in good order."""
+    """Start an orchestrator, give it with a client, and shut it down at the end."""
     address_file = home / "address"
     address_file.unlink(missing_ok=True)
     environment = {
@@ -98,7 +98,7 @@ def ended(study: study_pb2.Study) -> int:
 
 
 def wait_for(client: Client, study_id: str, count: int, deadline: float) -> study_pb2.Study:
-    """Wait until so many members have ended, or the study has."""
+    """Wait until some number of members or the study has ended."""
     said = -1
     while time.monotonic() < deadline:
         try:
@@ -116,7 +116,7 @@ def wait_for(client: Client, study_id: str, count: int, deadline: float) -> stud
 
 
 def measure(home: Path, out: Path, slots: int, axes: dict[str, list[str]]) -> dict[str, object]:
-    """Do the study and return its figures."""
+    """Run the study and return its figures."""
     began = time.monotonic()
     deadline = began + MOST_SECONDS
     study_id = ""
@@ -150,7 +150,7 @@ def measure(home: Path, out: Path, slots: int, axes: dict[str, list[str]]) -> di
 
 
 def check(client: Client, handle: StudyHandle, study: study_pb2.Study, home: Path) -> None:
-    """Fail unless every member has scores from a run of its own, and there are no others."""
+    """Fail unless every member has scores from its own run, and there are no other runs."""
     members = list(handle.members())
     for member in members:
         if not member.scores:

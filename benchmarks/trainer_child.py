@@ -1,6 +1,6 @@
-"""A process of the trainers' benchmark: one backend, so that frameworks never meet and peak memory is its own.
+"""A process of the trainers' benchmark: it holds one backend, so that no other framework counts in its peak memory.
 
-It prints JSON lines on what was its standard output; whatever frameworks print goes to standard error.
+It prints JSON lines to its original standard output; what frameworks print goes to standard error.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from cellsparse_sparsifier.sparsify import Settings, sparsify
 from cellsparse_trainer.data.samples import CACHE_BYTES, StoredSamples
 
 PREVIEW = 8
-"""Validation images scored at every evaluation; all of them confirm that the goal is reached."""
+"""Validation images scored at every evaluation; all images are scored to confirm that the goal is reached."""
 EVALUATIONS = 10
 """Evaluations in the steps of FAST, in the shorter of the two presets."""
 MEMORY_STEPS = 30
@@ -51,7 +51,7 @@ class OurSteps:
 
 
 def answer_steps(task: Task, side: str, out: TextIO) -> None:
-    """Do as many steps as each line of standard input says, and answer with the seconds of each."""
+    """Do as many steps as each line of standard input requests, and answer with the seconds of each."""
     found = pictures(Path(task.data), "train", task.train_images)
     if side == "ours":
         steps: Any = OurSteps(task, found)
@@ -68,10 +68,10 @@ def answer_steps(task: Task, side: str, out: TextIO) -> None:
 
 
 def race(task: Task, out: TextIO) -> None:
-    """Train to the last step; report F1 on validation images after every so many steps and the seconds of training.
+    """Train to the last step; report F1 on validation images at intervals, with the seconds of training so far.
 
-    The thresholds are tuned on the training items before an evaluation, as they are at the end of a run. Neither that
-    nor evaluating counts as training; building the network, reading the images and making targets does.
+    Before an evaluation, the thresholds are tuned on the training items, as at the end of a run. Tuning and evaluation
+    do not count as training. Building the network, reading images and computing targets do.
     """
     found = pictures(Path(task.data), "train", task.train_images)
     val = pictures(Path(task.data), "val", task.val_images)
@@ -102,7 +102,7 @@ def f1_of(model: Any, plan: Any, found: list[Picture]) -> float:
 
 
 def memory(task: Task, images: int, cache_bytes: int, out: TextIO) -> None:
-    """Train a little on so many items from a store, the same few files again and again, and read each of them once."""
+    """Train briefly on a number of items from a store, made of few files, and read each item once."""
     found = pictures(Path(task.data), "train", task.train_images)
     rule = Settings(mode=Mode.MINMAX, k=task.k, background=Background[task.background.upper()])
     with tempfile.TemporaryDirectory(prefix="cellsparse-bench-") as folder:

@@ -1,4 +1,4 @@
-"""The benchmark's child processes: how they are started, asked, and ended."""
+"""Start, query and end the child processes of the trainers' benchmark."""
 
 import json
 import os
@@ -17,10 +17,10 @@ GRACE_SECONDS = 30.0
 
 
 def environment(threads: int, *, ours: bool) -> dict[str, str]:
-    """Return the environment of a child: so many threads for either framework, and no GPU.
+    """Return the environment of a child: the number of threads of both frameworks, and no GPU.
 
-    Ours has what the trainers' server gives its children. The stock side has of that only what keeps OpenMP's threads
-    from spinning: on a machine with other work it would lose by that what it does not lose on a quiet one.
+    Our side gets the environment that a trainer gives its children. The stock side gets only the part of it that keeps
+    OpenMP's threads from spinning, which would slow it down only because of other work on the machine.
     """
     number = str(threads)
     found = os.environ | {
@@ -40,7 +40,7 @@ class Child:
     """A child process; leaving its context ends it.
 
     Raises:
-        RuntimeError: It ended early; the message says where its log is.
+        RuntimeError: The child ended early; the message names its log.
     """
 
     def __init__(self, what: str, backend: str, preset: str, *more: str, threads: int, logs: Path) -> None:
@@ -63,10 +63,10 @@ class Child:
         self._process.stdin.flush()
 
     def answer(self, timeout: float) -> dict[str, Any] | None:
-        """Return the next message; None when it has ended well.
+        """Return the next message; None if the child has ended normally.
 
         Raises:
-            TimeoutError: There was none in so many seconds.
+            TimeoutError: There was no message in time.
         """
         try:
             line = self._answers.get(timeout=timeout)

@@ -1,20 +1,20 @@
-"""Times the trainers beside the stock implementations, races FAST against PAPER, and measures memory.
+"""Time the trainers against the stock implementations, race FAST against PAPER, and measure memory.
 
 Usage: python benchmarks/trainers.py [--quick] [--full] [--backends NAME ...] [--data FOLDER] [--out FILE]
 
 Writes {"backends": {NAME: {"step_ratio_to_stock", "fast_to_paper_time_ratio", "seconds_to_f1_0.70", "peak_memory_mib",
-...}}} after every part, so that a benchmark that is ended keeps what it had. A time that was not reached is null.
+...}}} after every part, so that an interrupted benchmark keeps its results. A goal that was not reached has time null.
 
 - step_ratio_to_stock: seconds per step over the stock implementation's, at PAPER's batch and crop; with _fast at
-  FAST's. Both sides run in processes of their own, which take turns; with other work on the machine the _cpu ratios
-  tell more.
+  FAST's. Both sides run in separate processes that take turns. With other work on the machine, the _cpu ratios are more
+  reliable.
 - seconds_to_f1_0.70: training seconds of FAST, from the first 32 training images of DSB2018 of 256 x 256, the 4 darkest
   and 4 brightest cells labelled and a shifted background, to F1 0.70 at IoU 0.5 on the 31 validation images of that
-  size. PAPER counts as 30 minutes if it is not there by then; it is stopped once it has trained 10 times as long as
-  FAST took, and the ratio is then an upper bound; --full lets it train on.
+  size. PAPER is stopped when it has trained 10 times as long as FAST, and the ratio is an upper bound then; with --full
+  it trains on. It counts as 30 minutes if it has not reached the goal by then.
 - memory_growth_mib_per_image: peak memory of the same short training on 320 items over that on 32, per item, with a
-  cache of 8 MiB for images and labels. memory_growth_mib_per_image_cached has the trainers' own cache, which ends at
-  cache_bound_mib. The U-Net keeps prepared items besides, up to a bound of its own (cellsparse_unet.data).
+  cache of 8 MiB for images and labels. memory_growth_mib_per_image_cached has the trainers' own cache, limited to
+  cache_bound_mib. The U-Net also caches prepared items, with its own limit (cellsparse_unet.data).
 """
 
 import argparse
@@ -37,11 +37,11 @@ IMAGES = (32, 320)
 SMALL_CACHE_MIB = 8
 PAPER_SECONDS = 1800.0
 QUIET_SECONDS = 3600.0
-"""Longest wait for a word from a child."""
+"""Longest wait for a message from a child."""
 
 
 class Bench:
-    """One run of the benchmark and the report it fills."""
+    """One run of the benchmark, with the report that it fills."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -76,7 +76,7 @@ class Bench:
                     child.ask(str(steps if turn else 1))
                     answer = child.answer(QUIET_SECONDS)
                     assert answer is not None
-                    if turn:  # the first one warms up
+                    if turn:  # the first turn warms up
                         said[side].append(answer)
         figures = step_figures(said["ours"], said["stock"])
         suffix = "" if preset == "paper" else "_fast"
@@ -95,7 +95,7 @@ class Bench:
         self.write(backend, **race_figures(fast, paper, PAPER_SECONDS), curves={"fast": fast, "paper": paper})
 
     def _curve(self, backend: str, preset: str, most: float, *, to_goal: bool = False) -> list[Message]:
-        """Return the evaluations of a training until its end, the goal if asked for, or so many training seconds."""
+        """Return the evaluations of a training until its end, `most` training seconds or, with `to_goal`, the goal."""
         curve: list[Message] = []
         with Child("race", backend, preset, *self._data, **self._common) as child:
             while (said := child.answer(QUIET_SECONDS)) is not None:

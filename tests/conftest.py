@@ -1,15 +1,17 @@
 """What all tests share.
 
 Property tests draw the same examples in every run, so that a change is judged by what it changed and by nothing else.
-Look for new ones with `pytest --hypothesis-profile=random`.
+Look for new ones with `pytest --hypothesis-profile=random`. No example has a deadline: on a busy machine it would fail
+by time alone, and speed is what benchmarks measure.
 """
 
 import contextlib
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("random", derandomize=False)
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fixed", derandomize=True, **UNTIMED)
+settings.register_profile("random", derandomize=False, **UNTIMED)
 settings.load_profile("fixed")
 
 

@@ -1,4 +1,4 @@
-"""From what was recorded to what is reported: pure functions."""
+"""Compute the reported figures from the recorded data: pure functions."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,20 +9,20 @@ import numpy as np
 from simulation.ideal import ideal_delays, ideal_end
 from simulation.scenario import Scenario
 
-Record = Mapping[str, Any]
+Row = Mapping[str, Any]
 _RATES = ("cpu_seconds", "looks", "look_seconds", "statements", "statement_seconds", "commits", "events")
 
 
 def spread(values: Iterable[float]) -> dict[str, float | None]:
-    """Return median and 99th percentile; None for no values."""
+    """Return median and 99th percentile; None without values."""
     found = list(values)
     if not found:
         return {"median": None, "p99": None}
     return {"median": round(float(np.median(found)), 4), "p99": round(float(np.percentile(found, 99)), 4)}
 
 
-def endings(runs: Sequence[Record], trainings: Sequence[Record], twice: Sequence[str], asked: int) -> dict[str, Any]:
-    """Return how all runs ended: each once, none lost."""
+def endings(runs: Sequence[Row], trainings: Sequence[Row], twice: Sequence[str], asked: int) -> dict[str, Any]:
+    """Return how all runs ended, with the number of runs that were lost or trained twice."""
     completed = Counter(training["run_id"] for training in trainings if training["completed"] and not training["ended"])
     succeeded = {run["id"] for run in runs if run["state"] == "SUCCEEDED"}
     return {
@@ -35,35 +35,35 @@ def endings(runs: Sequence[Record], trainings: Sequence[Record], twice: Sequence
     }
 
 
-def queue_figures(runs: Sequence[Record], first: Mapping[str, float], held: Mapping[str, float], places: int) -> Record:
-    """Return how long runs waited for their first attempt, beside the ideal.
+def queue_figures(runs: Sequence[Row], first: Mapping[str, float], held: Mapping[str, float], slots: int) -> Row:
+    """Return how long runs waited for their first attempt, compared with the ideal scheduler.
 
     Args:
-        runs: With `id` and `created_at`, in the order of the queue.
+        runs: Runs with `id` and `created_at`, in the order of the queue.
         first: When each run's first attempt began, by run id.
-        held: How long each run's attempts need a place, start of the pod included, seconds.
-        places: GPUs.
+        held: How long each run's attempts hold a slot, including the pod's start, by run id, seconds.
+        slots: Number of GPUs.
     """
     asked = [(run["created_at"], held[run["id"]]) for run in runs]
     waited = [first[run["id"]] - run["created_at"] for run in runs]
-    ideal = ideal_delays(asked, places)
+    ideal = ideal_delays(asked, slots)
     return {
         "seconds": spread(waited),
         "ideal_seconds": spread(ideal),
         "beyond_ideal_seconds": spread(ours - best for ours, best in zip(waited, ideal, strict=True)),
-        "ideal_end": ideal_end(asked, places),
+        "ideal_end": ideal_end(asked, slots),
     }
 
 
-def idle_gaps(pods: Sequence[Record], trainings: Sequence[Record], created: Mapping[str, float]) -> list[float]:
-    """Return how long GPUs stood idle between a training's end and the next one's beginning, pod's start excluded.
+def idle_gaps(pods: Sequence[Row], trainings: Sequence[Row], created: Mapping[str, float]) -> list[float]:
+    """Return how long GPUs stood idle between two trainings while the next one waited, without the pod's start.
 
-    Only while the next one waited: a run that was asked for later counts from then, a later attempt from its pod's.
+    A run that was submitted later counts from its submission, a later attempt from the request for its pod.
 
     Args:
-        pods: With seats, `asked`, `placed` and `ready`.
-        trainings: With `began` and `completed`.
-        created: When each run was asked for, by its id.
+        pods: Pods with seats, `asked`, `placed` and `ready`.
+        trainings: Trainings with `began` and `completed`.
+        created: When each run was submitted, by run id.
     """
     by_key = {(training["run_id"], training["attempt"]): training for training in trainings}
     seats = defaultdict(list)
@@ -82,8 +82,8 @@ def idle_gaps(pods: Sequence[Record], trainings: Sequence[Record], created: Mapp
     return gaps
 
 
-def rates(samples: Sequence[Record], began: float, ended: float) -> dict[str, Any]:
-    """Return what the orchestrator used and did per second between two times, and what it needed for each piece."""
+def rates(samples: Sequence[Row], began: float, ended: float) -> dict[str, Any]:
+    """Return what the orchestrator used and did per second between two times, and the cost of each operation."""
     chosen = [sample for sample in samples if began <= sample["time"] <= ended] or list(samples)
     first, last = chosen[0], chosen[-1]
     seconds = max(last["time"] - first["time"], 1e-9)
@@ -105,8 +105,8 @@ def rates(samples: Sequence[Record], began: float, ended: float) -> dict[str, An
     }
 
 
-def held_seconds(scenario: Scenario, pods: Sequence[Record], trainings: Sequence[Record]) -> dict[str, float]:
-    """Return by run how long its attempts needed a place: their pods' start and what they trained."""
+def held_seconds(scenario: Scenario, pods: Sequence[Row], trainings: Sequence[Row]) -> dict[str, float]:
+    """Return by run id how long its attempts held a slot: the start of their pods and the training."""
     held: dict[str, float] = defaultdict(float)
     for training in trainings:
         end = training["ended"] or training["completed"] or training["began"]

@@ -1,17 +1,17 @@
-"""What a scheduler that takes no time would have done with the same places."""
+"""The ideal scheduler, which takes no time, for comparison."""
 
 import heapq
 from collections.abc import Sequence
 
 
-def ideal_delays(runs: Sequence[tuple[float, float]], places: int) -> list[float]:
-    """Return how long each run waits, first come, first served, where a place that becomes free is taken at once.
+def ideal_delays(runs: Sequence[tuple[float, float]], slots: int) -> list[float]:
+    """Return how long each run waits if a free slot is taken at once, first come, first served.
 
     Args:
-        runs: Of each run when it was asked for and how long it holds a place, seconds, in the order of asking.
-        places: How many train at the same time; none is ever away.
+        runs: When each run was submitted and how long it holds a slot, seconds, in the order of submission.
+        slots: How many runs train at the same time; no slot is ever lost.
     """
-    free = [float("-inf")] * places
+    free = [float("-inf")] * slots
     delays = []
     for asked, held in runs:
         began = max(asked, heapq.heappop(free))
@@ -20,7 +20,7 @@ def ideal_delays(runs: Sequence[tuple[float, float]], places: int) -> list[float
     return delays
 
 
-def ideal_end(runs: Sequence[tuple[float, float]], places: int) -> float:
+def ideal_end(runs: Sequence[tuple[float, float]], slots: int) -> float:
     """Return when the last run ends (see `ideal_delays`)."""
-    delays = ideal_delays(runs, places)
+    delays = ideal_delays(runs, slots)
     return max(asked + delay + held for (asked, held), delay in zip(runs, delays, strict=True))

@@ -1,4 +1,4 @@
-"""A launcher whose cluster is simulated: nodes, GPUs, pods that take time to start, that are lost and evicted."""
+"""A launcher with a simulated cluster: nodes with GPUs, and pods that take time to start, get lost and are evicted."""
 
 import heapq
 import itertools
@@ -18,14 +18,14 @@ from cellsparse_proto.v1 import common_pb2
 
 BACKEND = "unet"
 _DETECT_SECONDS = 1.0
-"""Until the cluster says that a pod is gone; its streams break at once."""
+"""Time until the cluster reports that a pod is gone; the pod's streams break at once."""
 _END_SECONDS = 5.0
 Key = tuple[str, int]
 
 
 @dataclass(kw_only=True)
 class Pod:
-    """One attempt's; times are those of `time.time`, 0 where it has not come to that."""
+    """The pods of one attempt. Times are those of `time.time`; 0 until the event."""
 
     run_id: str
     attempt: int
@@ -37,7 +37,7 @@ class Pod:
     released: float = 0.0
     reason: int = 0
     message: str = ""
-    """Why it was lost, once the cluster says so."""
+    """Why it was lost, once the cluster reports it."""
     seats: tuple[Seat, ...] = field(default=())
 
     @property
@@ -46,13 +46,13 @@ class Pod:
 
 
 class SimulatedLauncher:
-    """Places pods first come, first served; trainers at all addresses are one server, which is told of lost pods.
+    """Schedules pods first come, first served. One server is the trainer at all addresses.
 
     Args:
-        scenario: The cluster.
-        port: Where the server of all trainers listens, on every address of loopback.
-        kill: Ends the trainer of an attempt at once.
-        record: File for what became of the pods, written by `stop`.
+        scenario: The cluster to simulate.
+        port: Port of the server of all trainers, on every loopback address.
+        kill: Ends the trainer of an attempt at once, when its pod is lost.
+        record: File for the history of the pods, written by `stop`.
     """
 
     stops_trainers = False
@@ -67,7 +67,7 @@ class SimulatedLauncher:
         self._pods: dict[Key, Pod] = {}
         self._pending: dict[Key, None] = {}
         self._gone: list[Pod] = []
-        self._news: dict[Key, Callable[[], None]] = {}
+        self._listeners: dict[Key, Callable[[], None]] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
@@ -76,7 +76,7 @@ class SimulatedLauncher:
         self.failures = 0
 
     def start(self) -> None:
-        """Let time pass, and nodes fail (see `Launcher`)."""
+        """Start the clock, so that nodes can fail (see `Launcher`)."""
         with self._changed:
             if self._scenario.node_mtbf_seconds:
                 for node in range(self._scenario.nodes):
@@ -84,7 +84,7 @@ class SimulatedLauncher:
         self._clock.start()
 
     def stop(self) -> None:
-        """Stand still, and write the record (see `Launcher`)."""
+        """Stop the clock and write the record (see `Launcher`)."""
         with self._changed:
             self._end = True
             self._changed.notify_all()
@@ -103,7 +103,7 @@ class SimulatedLauncher:
         return self.services()[0] if name == BACKEND else None
 
     def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
-        """Return an attempt's pod, made when it is first asked for (see `Launcher`)."""
+        """Get or create an attempt's pod (see `Launcher`)."""
         with self._changed:
             pod = self._pods.get((run_id, attempt))
             if pod is None:
@@ -114,7 +114,7 @@ class SimulatedLauncher:
             return self._answer(pod)
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
-        """Return an attempt's pod if there is one (see `Launcher`)."""
+        """Get an attempt's pod (see `Launcher`)."""
         with self._changed:
             pod = self._pods.get((run_id, attempt))
             return Service(name=BACKEND, missing=True, message="its pod is gone") if pod is None else self._answer(pod)
@@ -122,7 +122,7 @@ class SimulatedLauncher:
     def release(self, run_id: str, attempt: int) -> None:
         """Delete an attempt's pod (see `Launcher`)."""
         with self._changed:
-            self._news.pop((run_id, attempt), None)
+            self._listeners.pop((run_id, attempt), None)
             self._pending.pop((run_id, attempt), None)
             pod = self._pods.pop((run_id, attempt), None)
             if pod is None:
@@ -133,16 +133,16 @@ class SimulatedLauncher:
                 self._pool.give_back(pod.seats)
             self._place_pending()
 
-    def subscribe(self, run_id: str, attempt: int, news: Callable[[], None]) -> None:
-        """Call `news` whenever an attempt's pod changes (see `Launcher`)."""
+    def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
+        """Call `on_change` whenever an attempt's pod changes (see `Launcher`)."""
         with self._changed:
-            self._news[run_id, attempt] = news
+            self._listeners[run_id, attempt] = on_change
 
     def keep_only(self, under_way: Callable[[], set[Key]]) -> bool:
         """Delete the pods of all other attempts (see `Launcher`)."""
         with self._changed:
-            there = set(self._pods)
-        for run_id, attempt in there - under_way():
+            existing = set(self._pods)
+        for run_id, attempt in existing - under_way():
             self.release(run_id, attempt)
         return True
 
@@ -166,7 +166,7 @@ class SimulatedLauncher:
             pod = self._pods[key]
             seats = self._pool.take(pod.size)
             if seats is None:
-                return  # first come, first served: who is smaller does not go before
+                return  # first come, first served: a smaller pod does not overtake
             del self._pending[key]
             pod.seats, pod.placed = seats, time.time()
             self._later(self._scenario.start_seconds, lambda pod=pod: self._make_ready(pod))
@@ -195,7 +195,7 @@ class SimulatedLauncher:
         self._pool.lose(node)
         for pod in list(self._pods.values()):
             if not pod.lost and any(seat.node == node for seat in pod.seats):
-                self._pool.give_back(pod.seats)  # what it held on other nodes
+                self._pool.give_back(pod.seats)  # its GPUs on other nodes
                 self._lose(pod, common_pb2.FAILURE_REASON_LOST, f"Its node {node} was lost.")
         self._place_pending()
         self._later(self._scenario.repair_seconds, lambda: self._repair(node))
@@ -209,16 +209,16 @@ class SimulatedLauncher:
         pod.lost, pod.reason = time.time(), reason
         self._kill(pod.run_id, pod.attempt)
 
-        def tell() -> None:
+        def report() -> None:
             pod.message = message
             self._notify(pod.key)
 
-        self._later(_DETECT_SECONDS, tell)
+        self._later(_DETECT_SECONDS, report)
 
     def _notify(self, key: Key) -> None:
-        news = self._news.get(key)
-        if news is not None:
-            news()
+        on_change = self._listeners.get(key)
+        if on_change is not None:
+            on_change()
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), act))
@@ -233,6 +233,6 @@ class SimulatedLauncher:
 
 
 def _address(seat: Seat, gpus: int) -> str:
-    """Return a seat's own address of loopback: connections of different trainers are different connections."""
+    """Return a seat's own loopback address, so that different trainers have different connections."""
     number = seat.node * gpus + seat.gpus[0]
     return f"127.{1 + number // 62500}.{1 + number // 250 % 250}.{1 + number % 250}"

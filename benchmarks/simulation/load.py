@@ -1,4 +1,4 @@
-"""What the orchestrator asks of its database and of the machine, seen from outside of its code."""
+"""Measure the orchestrator's load on its database and the machine, without changing its code."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ _END_SECONDS = 5.0
 
 
 class DatabaseLoad:
-    """Counts what all engines of this process do, once it listens."""
+    """Counts the operations of all database engines in this process after `listen`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,7 +27,7 @@ class DatabaseLoad:
         self._began = threading.local()
 
     def listen(self) -> None:
-        """Begin to count."""
+        """Start to count."""
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
         event.listen(Engine, "commit", self._commit)
@@ -41,10 +41,10 @@ class DatabaseLoad:
                 with self._lock:
                     self._counts["lock_seconds"] += time.perf_counter() - began
 
-        FairLock._acquire = timed  # the wait before SQLite's own, which is within BEGIN IMMEDIATE
+        FairLock._acquire = timed  # this wait comes before SQLite's own, which is part of BEGIN IMMEDIATE
 
     def counts(self) -> dict[str, float]:
-        """Return what was counted so far: numbers, and seconds where the name says so."""
+        """Return the counts so far; names with `seconds` are times."""
         with self._lock:
             return dict(self._counts)
 
@@ -71,12 +71,12 @@ class DatabaseLoad:
 
 
 class Sampler(threading.Thread):
-    """Writes once a second, as a line of JSON, what this process has used and done so far.
+    """Writes a JSON line once a second with the resources and operations of this process so far.
 
     Args:
-        path: The file.
-        load: What the database was asked.
-        registry: The orchestrator's own metrics.
+        path: The file to write.
+        load: The counters of the database.
+        registry: The orchestrator's metrics.
     """
 
     def __init__(self, path: Path, load: DatabaseLoad, registry: CollectorRegistry) -> None:
@@ -106,12 +106,12 @@ class Sampler(threading.Thread):
                     return
 
     def _looks(self) -> dict[str, float]:
-        """Return how often and how long the reconciler has looked; reading other metrics would ask the database."""
+        """Return the number and the time of the reconciler's passes; other metrics would query the database."""
         names = {f"{_RECONCILE}_count": "looks", f"{_RECONCILE}_sum": "look_seconds"}
         families = self._registry.restricted_registry(list(names)).collect()
         return {names[sample.name]: sample.value for family in families for sample in family.samples}
 
     def stop(self) -> None:
-        """End after a last line."""
+        """Write a last line and end."""
         self._end.set()
         self.join(_END_SECONDS)

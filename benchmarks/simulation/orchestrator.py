@@ -1,9 +1,9 @@
-"""The real orchestrator on a simulated cluster: all of it, but for the launcher.
+"""The real orchestrator on a simulated cluster; only the launcher is replaced.
 
 Usage: PYTHONPATH=benchmarks python -m simulation.orchestrator SCENARIO FOLDER PORT
 
-Settings come from the environment as for `python -m cellsparse_orchestrator`; PORT is that of `simulation.trainers`,
-FOLDER the one that it was given. Writes FOLDER/samples.jsonl and, at its end, FOLDER/pods.json.
+Settings come from the environment as for `python -m cellsparse_orchestrator`. PORT and FOLDER are those of
+`simulation.trainers`. Writes FOLDER/samples.jsonl and, at the end, FOLDER/pods.json.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The curves of `make bench-simulate`, over the number of nodes."""
+"""Plot the figures of `make bench-simulate` over the number of nodes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ Point = dict[str, Any]
 
 
 def write_plots(document: dict[str, Any], folder: Path) -> Path:
-    """Write the curves of a document as one SVG; return its path."""
+    """Write the curves of a report as one SVG; return its path."""
     figure = Figure(figsize=_SIZE, layout="constrained")
     panels = figure.subplots(2, 3)
     points = document["points"]

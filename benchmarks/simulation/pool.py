@@ -1,4 +1,4 @@
-"""Which GPUs of which nodes are free: the accounting of a cluster, without time."""
+"""Keep track of which GPUs of a cluster are free, without a notion of time."""
 
 from collections import deque
 from collections.abc import Collection
@@ -9,33 +9,33 @@ from cellsparse_orchestrator.launchers.base import Size
 
 @dataclass(frozen=True, kw_only=True)
 class Seat:
-    """A part of one node that a training holds."""
+    """GPUs of one node that a training holds."""
 
     node: int
     gpus: tuple[int, ...]
 
 
 class Pool:
-    """Nodes with equal GPUs. Every GPU is free, held, or away with its node.
+    """Nodes with equal GPUs. Every GPU is free, held, or lost with its node.
 
     Args:
         nodes: How many nodes.
-        gpus: GPUs of each.
+        gpus: GPUs per node.
     """
 
     def __init__(self, nodes: int, gpus: int) -> None:
         self._free = {node: deque(range(gpus)) for node in range(nodes)}
         self._there = dict.fromkeys(range(nodes), True)
-        self._with_room = dict.fromkeys(range(nodes))  # in the order in which they got room: the longest idle is first
+        self._with_room = dict.fromkeys(range(nodes))  # ordered: the node that has had room for longest is first
         self._gpus = gpus
 
     @property
     def free(self) -> int:
-        """Free GPUs of nodes that are there."""
+        """Number of free GPUs on nodes that are not lost."""
         return sum(len(self._free[node]) for node in self._with_room)
 
     def take(self, size: Size) -> tuple[Seat, ...] | None:
-        """Hold `size.processes` GPUs on each of `size.nodes` different nodes, or nothing and return None."""
+        """Take `size.processes` GPUs on each of `size.nodes` different nodes; return None if that is not possible."""
         chosen = []
         for node in self._with_room:
             if len(self._free[node]) >= size.processes:
@@ -45,7 +45,7 @@ class Pool:
         return None
 
     def give_back(self, seats: Collection[Seat]) -> None:
-        """Free what `take` returned; the seats of a node that is away, or was since, are free already."""
+        """Free what `take` returned, except on nodes that are or were lost since."""
         for seat in seats:
             if self._there[seat.node]:
                 taken = [gpu for gpu in seat.gpus if gpu not in self._free[seat.node]]
@@ -54,12 +54,12 @@ class Pool:
                     self._with_room[seat.node] = None
 
     def lose(self, node: int) -> None:
-        """Take a node away with all its GPUs."""
+        """Lose a node with all its GPUs."""
         self._there[node] = False
         self._with_room.pop(node, None)
 
     def restore(self, node: int) -> None:
-        """Bring a node back with all its GPUs free. Who held some before must have given them back."""
+        """Bring a node back with all its GPUs free; everything that was held on it must have been given back."""
         self._there[node] = True
         self._free[node] = deque(range(self._gpus))
         self._with_room[node] = None

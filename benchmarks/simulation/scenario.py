@@ -1,4 +1,4 @@
-"""What is simulated: one cluster and the runs that come to it."""
+"""A scenario: one cluster and the runs submitted to it."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,39 +6,39 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """All times are seconds of the simulation's own clock, which is the machine's."""
+    """A cluster and its runs. All times are seconds of real time."""
 
     nodes: int
     gpus: int
-    """Of each node; one training each."""
+    """GPUs per node; each trains one run at a time."""
     runs: int
-    """All asked for at once, as fast as they are accepted."""
+    """All submitted at once, as fast as they are accepted."""
     run_seconds: float
-    """Mean time of training; a run takes between half and one and a half of it."""
+    """Mean time of a training; a run takes 0.5 to 1.5 times as long."""
     start_seconds: float
-    """From a pod's placement to its trainer's first answer."""
+    """Time from a pod's scheduling to its trainer's first answer."""
     event_seconds: float
-    """Between two events of a trainer; real ones report once a second."""
+    """Time between two events of a trainer; real trainers report once a second."""
     node_mtbf_seconds: float
-    """Mean time of a node between two failures; 0: none fails."""
+    """Mean time between failures of a node; 0 for no failures."""
     repair_seconds: float
-    """Until a node that failed is there again."""
+    """Time until a failed node is back."""
     eviction_share: float
-    """Share of the pods that are evicted while they train."""
+    """Fraction of pods that are evicted while they train."""
     compression: float
-    """How many seconds of a real cluster one second stands for, where it comes to the length of a training."""
+    """How many times longer a real training takes than a simulated one."""
     seed: int = 0
 
     @property
-    def places(self) -> int:
-        """GPUs in all."""
+    def slots(self) -> int:
+        """Number of GPUs in the cluster."""
         return self.nodes * self.gpus
 
     def to_json(self) -> str:
-        """Return it as one argument of a command line."""
+        """Return the scenario as one command-line argument."""
         return json.dumps(asdict(self))
 
 
 def from_json(text: str) -> Scenario:
-    """Return what `to_json` wrote."""
+    """Return the scenario that `to_json` wrote."""
     return Scenario(**json.loads(text))

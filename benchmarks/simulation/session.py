@@ -1,4 +1,4 @@
-"""One simulation: starts the processes, asks for the runs, waits for their ends, and collects the figures."""
+"""One simulation: start the processes, submit the runs, wait for their ends, and collect the figures."""
 
 import json
 import os
@@ -27,7 +27,7 @@ _ASKED_AT_ONCE = 4
 _LOOK_SECONDS = 1.0
 _REST_SECONDS, _STILL_SECONDS = 600.0, 10.0
 _LAG_EVENTS = 20_000
-"""Of so many events it is read how late they were stored."""
+"""About this many events are read to find how late they were stored."""
 
 
 def simulate(scenario: Scenario, folder: Path, *, database: str = "", seconds: float) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def simulate(scenario: Scenario, folder: Path, *, database: str = "", seconds: f
 
     Args:
         scenario: What to simulate.
-        folder: An empty folder for everything that is written.
-        database: SQLAlchemy URL of an empty database; empty: an SQLite file in the folder.
+        folder: An empty folder for all files.
+        database: SQLAlchemy URL of an empty database; empty for an SQLite file in the folder.
         seconds: Longest time.
 
     Raises:
-        RuntimeError: A process did not start, or the runs have not ended in time.
+        RuntimeError: A process did not start, or the runs did not end in time.
     """
     url = database or f"sqlite:///{folder / 'home' / 'cellsparse.db'}"
     with _process("trainers", scenario, folder) as _:
@@ -56,11 +56,11 @@ def simulate(scenario: Scenario, folder: Path, *, database: str = "", seconds: f
 
 
 def measure_rest(scenario: Scenario, folder: Path, *, seconds: float) -> dict[str, Any]:
-    """Begin all runs of a scenario, whose pods must not become ready, and return what the orchestrator costs then.
+    """Submit all runs of a scenario whose pods never become ready, and return the orchestrator's cost at rest.
 
     Args:
-        scenario: With a place for every run.
-        folder: An empty folder for everything that is written.
+        scenario: A scenario with a slot for every run.
+        folder: An empty folder for all files.
         seconds: How long to measure, once nothing new happens.
     """
     with (
@@ -87,7 +87,7 @@ def _process(
         "CELLSPARSE_HOME": str(folder / "home"),
         "CELLSPARSE_PORT": "0",
         "CELLSPARSE_ADDRESS_FILE": str(folder / "address"),
-        "CELLSPARSE_SLOTS": str(scenario.places),
+        "CELLSPARSE_SLOTS": str(scenario.slots),
         "CELLSPARSE_WORKERS": "32",
         "CELLSPARSE_RETRY_SECONDS": "0.5",
         "CELLSPARSE_RETRY_LIMIT_SECONDS": "4",
@@ -121,7 +121,7 @@ def _wait_for(file: Path) -> str:
 
 
 def _ask(scenario: Scenario, runs: orchestrator_pb2_grpc.OrchestratorServiceStub, dataset_id: str) -> list[float]:
-    """Ask for all runs; return how long each call took, seconds."""
+    """Submit all runs; return how long each call took, seconds."""
     chance = random.Random(scenario.seed)
     lengths = [int(1000 * scenario.run_seconds * chance.uniform(0.5, 1.5)) for _ in range(scenario.runs)]
 
@@ -147,7 +147,7 @@ def _wait_for_end(
 
 
 def _wait_for_rest(samples: Path, there: subprocess.Popen[bytes]) -> None:
-    """Wait until the database has not been written for some seconds."""
+    """Wait until nothing has been written to the database for some seconds."""
     end, commits, since = time.monotonic() + _REST_SECONDS, -1.0, time.monotonic()
     while time.monotonic() - since < _STILL_SECONDS:
         if time.monotonic() > end or there.poll() is not None:
@@ -160,7 +160,7 @@ def _wait_for_rest(samples: Path, there: subprocess.Popen[bytes]) -> None:
 
 def _samples(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "samples.jsonl").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half written
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last line may be incomplete
 
 
 def _collect(scenario: Scenario, folder: Path, url: str, asked: list[float]) -> dict[str, Any]:
@@ -170,13 +170,13 @@ def _collect(scenario: Scenario, folder: Path, url: str, asked: list[float]) -> 
     samples = _samples(folder)
     trainings, pods = record["trainings"], cluster["pods"]
     held = held_seconds(scenario, pods, trainings)
-    queue = dict(queue_figures(runs, first, held, scenario.places))
+    queue = dict(queue_figures(runs, first, held, scenario.slots))
     began, last_begun = min(training["began"] for training in trainings), max(first.values())
     ended, asked_first = max(run["ended_at"] for run in runs), min(run["created_at"] for run in runs)
     ideal = queue.pop("ideal_end") - asked_first
     return {
         "nodes": scenario.nodes,
-        "places": scenario.places,
+        "slots": scenario.slots,
         **endings(runs, trainings, record["twice"], scenario.runs),
         "wall_seconds": round(ended - asked_first, 1),
         "ideal_wall_seconds": round(ideal, 1),
@@ -196,7 +196,7 @@ def _collect(scenario: Scenario, folder: Path, url: str, asked: list[float]) -> 
 
 
 def _read_database(url: str) -> tuple[list[dict[str, Any]], dict[str, float], list[float], int]:
-    """Return the runs in the queue's order, when each began first, how late events were stored, and their number."""
+    """Return the runs in queue order, when each first began, how late events were stored, and the number of events."""
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as connection:
         rows = connection.execute(
@@ -221,8 +221,8 @@ def _read_database(url: str) -> tuple[list[dict[str, Any]], dict[str, float], li
 
 
 def _seconds(value: Any) -> Any:
-    """Return a time as the database gives it in seconds since 1970; None stays None."""
+    """Convert a time from the database to seconds since 1970; None stays None."""
     if value is None:
         return None
-    found = datetime.fromisoformat(value) if isinstance(value, str) else value  # SQLite keeps text, in UTC
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value  # SQLite stores text in UTC
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -1,9 +1,9 @@
-"""All simulated trainers in one process: the real contract over gRPC, in which only time passes.
+"""All simulated trainers in one process: they serve the real gRPC contract, but only time passes.
 
 Usage: PYTHONPATH=benchmarks python -m simulation.trainers SCENARIO FOLDER
 
-Listens on every address of loopback and writes its port to FOLDER/port. A run's `steps` are the milliseconds that it
-trains. Datagrams to FOLDER/kills end attempts as the loss of their node does. On SIGTERM it writes
+Listens on every loopback address and writes its port to FOLDER/port. The `steps` of a run are the milliseconds that it
+trains. A datagram to FOLDER/kills ends an attempt as the loss of its node would. On SIGTERM the process writes
 FOLDER/trainings.json.
 """
 
@@ -26,7 +26,7 @@ from simulation.scenario import Scenario, from_json
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 CHECKPOINT_SHARE = 0.1
-"""A lost attempt's next one goes on from the last whole tenth of the run."""
+"""Checkpoints are written every tenth of a run; the attempt after a lost one resumes from the last of them."""
 _STOP_SECONDS = 2.0
 
 
@@ -38,18 +38,18 @@ class Training:
     attempt: int
     began: float
     first_ms: int
-    """Milliseconds of training that earlier attempts have done."""
+    """Milliseconds of training that earlier attempts have completed."""
     total_ms: int
     completed: float = 0.0
-    """When its last event was due, once that was sent; 0 if it was not."""
+    """When its last event was due; 0 until that event is sent."""
     ended: float = 0.0
-    """When it was killed or told to stop; 0 if that came after its completion."""
+    """When it was killed or stopped; 0 if that came after its completion."""
     told: int = 0
     """Sequence number of the last event sent."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def done_ms(self, at: float) -> int:
-        """Return how much of the run is trained."""
+        """Return how much of the run is trained at a time, milliseconds."""
         return min(self.total_ms, self.first_ms + int(1000 * max(0.0, at - self.began)))
 
 
@@ -64,7 +64,7 @@ class Trainers(trainer_pb2_grpc.TrainerServiceServicer):
         self._newest: dict[str, Training] = {}
         self._dead: set[tuple[str, int]] = set()
         self.twice: list[str] = []
-        """Runs of which an attempt began while another one went on, or after one was completed."""
+        """Runs of which an attempt began while another one was running, or after one was completed."""
 
     async def Describe(self, request, context):  # noqa: N802 - the contract's name
         return trainer_pb2.DescribeResponse(backend="unet", versions={"simulated": "1"}, devices=["cpu"])
@@ -114,11 +114,11 @@ class Trainers(trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.StopTrainingResponse()
 
     def end(self, run_id: str, attempt: int) -> None:
-        """End an attempt without a word; what it trained since its last checkpoint is lost."""
+        """End an attempt silently; its training since the last checkpoint is lost."""
         self._dead.add((run_id, attempt))
         training = self.trainings.get((run_id, attempt))
         if training is None or training.ended or training.completed:
-            return  # what was trained to its end has told of it: the pod's loss comes too late to matter
+            return  # a completed training has sent its last event, so the loss of its pod does not matter any more
         training.ended = time.time()
         step = max(1, int(training.total_ms * CHECKPOINT_SHARE))
         self._kept[run_id] = max(training.first_ms, training.done_ms(training.ended) // step * step)
@@ -160,7 +160,7 @@ async def main() -> None:
     await server.start()
     (folder / "port.new").write_text(str(port))
     (folder / "port.new").rename(folder / "port")
-    while not over.is_set() and os.getppid() != 1:  # nobody else would end it where its parent was killed
+    while not over.is_set() and os.getppid() != 1:  # end with a parent that was killed
         with suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), 1.0)
     await server.stop(_STOP_SECONDS)

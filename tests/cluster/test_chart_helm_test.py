@@ -14,12 +14,12 @@ import pytest
 from kubernetes import client
 from support.control_plane import ControlPlane
 from support.helm import CHART, find_helm, helm
+from support.limits import PATIENCE
 from support.minio import ACCESS_KEY, REGION, SECRET_KEY, MinioServer, running_minio
 from support.node_agent import NodeAgent
 from support.postgres import NoPostgres, Postgres
 
 NAME = "lab-cellsparse"
-SECONDS = 150.0
 PYTHON = [sys.executable, "-m"]
 IMAGES = {
     "ghcr.io/cellsparse/cellsparse-orchestrator:0.1.0": [*PYTHON, "cellsparse_orchestrator"],
@@ -28,8 +28,6 @@ IMAGES = {
 }
 ADDRESS = f"127.{2 + os.getpid() % 250}.200.7"
 """Where the orchestrator listens: nothing here resolves the names of Services."""
-
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -99,20 +97,20 @@ def test_the_database_is_migrated_and_helm_test_trains_a_model(
         (path,) = given["sql"]["url"].rsplit("/", 1)[1:]
         assert database.execute("SELECT count(*) FROM alembic_version", path) == [(1,)], "the hook has not migrated"
 
-        assert "Phase:          Succeeded" in run(agent, "test", "lab", f"--timeout={SECONDS:.0f}s", *access)
+        assert "Phase:          Succeeded" in run(agent, "test", "lab", f"--timeout={PATIENCE:.0f}s", *access)
         assert database.execute("SELECT name FROM runs", path) == [("helm-test",)]
         stored = store.client().list_objects("cellsparse", "runs/", recursive=True)
         assert any("/model/" in found.object_name for found in stored)
 
         run(agent, "uninstall", "lab", *access)
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while left := [pod.metadata.name for pod in core.list_namespaced_pod(namespace).items]:
             assert time.monotonic() < end, f"still there: {left}"
             time.sleep(0.2)
 
 
 def run(agent: NodeAgent, *arguments: str) -> str:
-    done = helm(*arguments, seconds=SECONDS + 30)
+    done = helm(*arguments, seconds=PATIENCE + 30)
     if done.returncode:
         logs = {pod.name: agent.log(pod.name)[-3000:] for pod in agent.pods() if pod.process is not None}
         pytest.fail(f"{done.stdout}{done.stderr}{logs}")

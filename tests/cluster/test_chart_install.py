@@ -15,12 +15,12 @@ from support.cluster_objects import namespaced_kinds, objects_of
 from support.control_plane import BIN
 from support.fake_nodes import fake_nodes
 from support.helm import CHART, VALUE_SETS, helm
+from support.limits import PATIENCE
 
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
 from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
 from cellsparse_orchestrator.launchers.static import static_launcher
 
-SECONDS = 60.0
 CRDS = sorted((Path(__file__).parent / "crds").glob("*.yaml"))
 GPU_TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 SLICES = {"nvidia.com/mig-1g.10gb": "14", "nvidia.com/mig-2g.20gb": "7"}
@@ -41,10 +41,8 @@ GIVEN = {
 """Secrets that value sets expect."""
 NAME = "lab-cellsparse"
 
-pytestmark = pytest.mark.timeout(300)
 
-
-def until(found: Callable[[], object], seconds: float = SECONDS) -> None:
+def until(found: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until an answer is empty; fail with the last one when the time is over."""
     end = time.monotonic() + seconds
     while problem := found():
@@ -112,7 +110,7 @@ def volumes(admin, namespace) -> Iterator[None]:
 
 def run(kubeconfig: str, namespace: str, verb: str, *arguments: str) -> str:
     words = ["get", *arguments, "lab"] if verb == "get" else [verb, "lab", *arguments]
-    done = helm(*words, f"--namespace={namespace}", f"--kubeconfig={kubeconfig}", seconds=180)
+    done = helm(*words, f"--namespace={namespace}", f"--kubeconfig={kubeconfig}", seconds=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

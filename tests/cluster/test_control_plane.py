@@ -5,6 +5,7 @@ import time
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from support.limits import PATIENCE
 
 
 def test_a_job_gets_a_pod_that_waits_for_a_node(admin, namespace):
@@ -13,7 +14,7 @@ def test_a_job_gets_a_pod_that_waits_for_a_node(admin, namespace):
     began = time.monotonic()
     client.BatchV1Api(admin).create_namespaced_job(namespace, {"metadata": {"name": "one"}, "spec": spec})
     core, pods = client.CoreV1Api(admin), []
-    while time.monotonic() < began + 30:
+    while time.monotonic() < began + PATIENCE:
         pods = core.list_namespaced_pod(namespace).items
         if pods and pods[0].status.conditions:
             break

@@ -4,8 +4,9 @@ import pytest
 from kubernetes.client import BatchV1Api, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from support.cluster import IMAGES, NAME, cluster_orchestrator, give_rights, left_behind, trainer
+from support.limits import PATIENCE
 from support.node_agent import NodeAgent
-from support.orchestrator import SECONDS, state_names, until
+from support.orchestrator import state_names, until
 
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
@@ -59,12 +60,12 @@ def create(orchestrator, dataset, backend="unet", **settings):
     chosen = trainer_pb2.TrainingSettings(**settings)
     chosen.MergeFrom(BACKENDS[backend])
     request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset.id, settings=chosen)
-    return orchestrator.runs.CreateRun(request, timeout=10).run
+    return orchestrator.runs.CreateRun(request, timeout=PATIENCE).run
 
 
 def trains(orchestrator, run, steps=3):
     """Wait until a run trains."""
-    return until(lambda: (found := orchestrator.run(run.id)).progress.step >= steps and found, 2 * SECONDS)
+    return until(lambda: (found := orchestrator.run(run.id)).progress.step >= steps and found, 2 * PATIENCE)
 
 
 def pod_of(agent, run, attempt=1):
@@ -96,7 +97,7 @@ def test_no_node_fits_until_it_is_cancelled_or_the_deadline_is_over(orchestrator
     sentence = "Waiting for a node: 0/3 nodes have nvidia.com/gpu free."
     run = create(orchestrator, dataset, "stardist")
     until(lambda: orchestrator.run(run.id).message == sentence)
-    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10)
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
     assert ended(orchestrator, run)[0].state == common_pb2.RUN_STATE_CANCELLED
     found, events = ended(orchestrator, create(orchestrator, dataset, "stardist"))
     assert sentence in [event.message for event in events]
@@ -168,7 +169,7 @@ def test_what_another_attempt_overcomes(orchestrator, admin, shared_namespace, d
                 del waiting[disturb]
         return not waiting
 
-    until(all_disturbed, 2 * SECONDS)
+    until(all_disturbed, 2 * PATIENCE)
     for disturb, run in runs.items():
         found, events = ended(orchestrator, run)
         assert (found.state, found.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 2), (disturb, found.message)
@@ -199,9 +200,9 @@ def test_cancel_ends_the_pod(orchestrator, dataset, agent):
     run = create(orchestrator, dataset, steps=2000, **SLOW)
     trains(orchestrator, run)
     process = pod_of(agent, run).process
-    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10)
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
     assert ended(orchestrator, run)[0].state == common_pb2.RUN_STATE_CANCELLED
-    assert process.wait(30) == 0  # told by SIGTERM, it ends in good order
+    assert process.wait(PATIENCE) == 0  # told by SIGTERM, it ends in good order
 
 
 def test_a_quota_says_so(orchestrator, admin, shared_namespace, dataset):
@@ -212,7 +213,7 @@ def test_a_quota_says_so(orchestrator, admin, shared_namespace, dataset):
     run = create(orchestrator, dataset)
     until(lambda: "exceeded quota: none" in orchestrator.run(run.id).message)
     core.delete_namespaced_resource_quota("none", shared_namespace)
-    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10)
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
     assert ended(orchestrator, run)[0].state == common_pb2.RUN_STATE_CANCELLED
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from kubernetes.client import CoreV1Api
 from support.cluster import TRAINER_PORT, cluster_fields, cluster_orchestrator, give_rights, left_behind, start_warm
+from support.limits import PATIENCE
 from support.minio import ACCESS_KEY, SECRET_KEY, running_minio, store_environment
 from support.node_agent import NodeAgent
-from support.orchestrator import SECONDS, Orchestrator, state_names, until
+from support.orchestrator import Orchestrator, state_names, until
 from support.tiny_dataset import blobs
 
 from cellsparse_common.config.settings import StoreSettings
@@ -46,19 +47,19 @@ def trained(orchestrator, store, disturb=lambda run, event: None):
     """Upload, sparsify, train, evaluate, predict: the run, its events, the model's card, the report and the labels."""
     dataset = orchestrator.upload()
     asked = dataset_pb2.CreateSparseDatasetRequest(dataset_id=dataset.id, settings=SPARSE)
-    sparse = list(orchestrator.datasets.CreateSparseDataset(asked, timeout=SECONDS))[-1].dataset
+    sparse = list(orchestrator.datasets.CreateSparseDataset(asked, timeout=PATIENCE))[-1].dataset
     assert sparse.train_cells == 2
     asked = orchestrator_pb2.CreateRunRequest(dataset_id=sparse.id, settings=SETTINGS)
-    run = orchestrator.runs.CreateRun(asked, timeout=10).run
+    run = orchestrator.runs.CreateRun(asked, timeout=PATIENCE).run
     events = []
     watch = orchestrator_pb2.WatchRunRequest(run_id=run.id)
-    for answer in orchestrator.runs.WatchRun(watch, timeout=4 * SECONDS):
+    for answer in orchestrator.runs.WatchRun(watch, timeout=4 * PATIENCE):
         events.append(answer.event)
         disturb(run, answer.event)
     asked = trainer_pb2.EvaluateRequest(model_id=run.id, dataset_id=dataset.id)
-    report = list(orchestrator.runs.Evaluate(asked, timeout=2 * SECONDS))[-1].report
+    report = list(orchestrator.runs.Evaluate(asked, timeout=2 * PATIENCE))[-1].report
     asked = trainer_pb2.PredictRequest(model_id=run.id, image=encode_tiff(blobs(80, seed=9)[0]))
-    label = orchestrator.runs.Predict(asked, timeout=2 * SECONDS).label
+    label = orchestrator.runs.Predict(asked, timeout=2 * PATIENCE).label
     card = json.loads(store.get(keys.model_file(run.id, "model.json")))
     return orchestrator.run(run.id), events, card, report, decode_image(label, max_pixels=2**20).array
 
@@ -110,7 +111,6 @@ def trained_locally(home):
         return trained(local, open_store(StoreSettings(store_url=local.store.as_uri())))
 
 
-@pytest.mark.timeout(600)
 def test_killed_in_a_job_and_resumed_equals_undisturbed_and_local(on_kubernetes, admin, namespace, tmp_path):
     orchestrator, store, agent = on_kubernetes
     killed = []

@@ -5,8 +5,9 @@ import sys
 import pytest
 from kubernetes.client import BatchV1Api
 from support.cluster import cluster_orchestrator, give_rights, left_behind, trainer
+from support.limits import PATIENCE
 from support.node_agent import NodeAgent
-from support.orchestrator import SECONDS, state_names, until
+from support.orchestrator import state_names, until
 
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
@@ -39,15 +40,14 @@ def create(orchestrator, dataset_id, count, steps):
     settings = trainer_pb2.TrainingSettings(nodes=count, steps=steps, validate_every_steps=steps)
     settings.MergeFrom(TINY)
     request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=settings)
-    return orchestrator.runs.CreateRun(request, timeout=10).run.id
+    return orchestrator.runs.CreateRun(request, timeout=PATIENCE).run.id
 
 
 def watch(orchestrator, run_id):
     request = orchestrator_pb2.WatchRunRequest(run_id=run_id)
-    return (answer.event for answer in orchestrator.runs.WatchRun(request, timeout=4 * SECONDS))
+    return (answer.event for answer in orchestrator.runs.WatchRun(request, timeout=4 * PATIENCE))
 
 
-@pytest.mark.timeout(600)
 def test_a_pod_of_two_is_lost_and_the_next_attempt_goes_on(orchestrator, admin, namespace, tmp_path):
     dataset = orchestrator.upload().id
     with nodes(admin, namespace, tmp_path / "nodes", ["one", "two"]) as agent:
@@ -68,7 +68,6 @@ def test_a_pod_of_two_is_lost_and_the_next_attempt_goes_on(orchestrator, admin, 
         until(lambda: not left_behind(admin, namespace))
 
 
-@pytest.mark.timeout(600)
 def test_all_nodes_or_none(orchestrator, admin, namespace, tmp_path):
     """With room for one of two pods the place is given back, and the run begins when there is room for both."""
     dataset = orchestrator.upload().id

@@ -3,6 +3,7 @@
 import pytest
 from kubernetes import client
 from support.cluster import cluster_orchestrator, give_rights, trainer
+from support.limits import PATIENCE
 from support.orchestrator import tiny_items
 from support.orchestrator_cost import BEARS, counted, measure, queue_runs, wait_for_pods, wait_for_rest, wide_node
 
@@ -44,7 +45,7 @@ def test_at_rest_it_polls_nothing_and_after_a_restart_it_lists_once(control_plan
     asked = {}
     with counted(control_plane, namespace, asked), start() as there:
         wait_for_rest(there.pid, CORES, 60)
-        status = there.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=10)
+        status = there.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE)
         assert status.active_runs == JOBS
     assert asked["LIST jobs"] == asked["LIST pods"] == asked["LIST events"] == 1
     assert asked["POST jobs"] == asked["DELETE jobs"] == 0, "what is there is adopted"

@@ -13,6 +13,7 @@ from support.cluster import (
     left_behind,
     trainer,
 )
+from support.limits import PATIENCE, QUICK
 from support.orchestrator import tiny_items, until
 from support.thread_nodes import ThreadNodes
 
@@ -65,15 +66,15 @@ def test_what_is_known_is_adopted_and_what_is_not_is_deleted(start, admin, names
         assert jobs(admin, namespace) == {f"{run.id}-a1", orphan, older, "stranger"}
 
         with start() as second:
-            until(lambda: jobs(admin, namespace) == {f"{run.id}-a1", "stranger"}, 20)
+            until(lambda: jobs(admin, namespace) == {f"{run.id}-a1", "stranger"})
             for pod in nodes.pods.values():
                 pod.trainer.finish()
-            until(lambda: second.run(run.id).state == SUCCEEDED, 30)
-            until(lambda: jobs(admin, namespace) == {"stranger"}, 20)
+            until(lambda: second.run(run.id).state == SUCCEEDED)
+            until(lambda: jobs(admin, namespace) == {"stranger"})
             assert second.run(run.id).attempts == 1
         trained = [one for pod in nodes.pods.values() for one in pod.trainer.trainings]
         assert [(one.run_id, one.attempt) for one in trained] == [(run.id, 1)], "nothing was started twice"
-        until(lambda: left_behind(admin, namespace) == ["job/stranger"], 20)
+        until(lambda: left_behind(admin, namespace) == ["job/stranger"])
 
 
 def test_a_run_that_waits_for_a_node_is_cancelled_at_once_and_leaves_nothing(start, admin, namespace):
@@ -82,7 +83,7 @@ def test_a_run_that_waits_for_a_node_is_cancelled_at_once_and_leaves_nothing(sta
         run = there.train(there.upload(tiny_items()).id)
         until(lambda: "node" in there.run(run.id).message)
         began = time.monotonic()
-        there.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10)
-        until(lambda: there.run(run.id).state == common_pb2.RUN_STATE_CANCELLED, 10)
-        until(lambda: not left_behind(admin, namespace), 10)
-        assert time.monotonic() - began < 5.0
+        there.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
+        until(lambda: there.run(run.id).state == common_pb2.RUN_STATE_CANCELLED)
+        until(lambda: not left_behind(admin, namespace))
+        assert time.monotonic() - began < QUICK

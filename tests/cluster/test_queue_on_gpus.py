@@ -4,7 +4,6 @@ Control plane, orchestrator and the trainers' contract are real; the trainers on
 that the idle times are what orchestrator, Job controller, garbage collector and scheduler need.
 """
 
-import os
 import statistics
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from support.cluster import (
     left_behind,
     trainer,
 )
+from support.limits import PATIENCE, QUICK
 from support.orchestrator import tiny_items, until
 from support.thread_nodes import Pod, ThreadNodes
 
@@ -30,8 +30,8 @@ LOST_AFTER = 10
 """Runs that have succeeded when a node is lost."""
 STEPS = (200, 350, 275, 425, 300)
 """At 100 a second: so that GPUs do not become free at once."""
-IDLE_SECONDS = 2.0
-SECONDS = 150.0
+IDLE_SECONDS = 10.0
+"""Five times as long as on an idle machine, and less than it takes to look again without news of a free GPU."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class History:
 
 @pytest.fixture(scope="module")
 def history(control_plane, admin, shared_namespace, tmp_path_factory):
-    until(lambda: not _ending(admin), SECONDS)
+    until(lambda: not _ending(admin), PATIENCE)
     give_rights(admin, shared_namespace)
     names = [f"{shared_namespace}-gpu-{number}" for number in range(NODES)]
     settings = {"trainers": [trainer("unet", image="tiny", node_lost_seconds=0)]}
@@ -61,10 +61,10 @@ def history(control_plane, admin, shared_namespace, tmp_path_factory):
     ):
         dataset = there.upload(tiny_items()).id
         ids = [_ask(there, dataset, number) for number in range(RUNS)]
-        until(lambda: _trained(nodes) >= LOST_AFTER, SECONDS)
+        until(lambda: _trained(nodes) >= LOST_AFTER, PATIENCE)
         hit = [pod.run_id for pod in nodes.lose(names[1]) if not any(one.ended for one in pod.trainer.trainings)]
-        until(lambda: _trained(nodes) == RUNS, SECONDS)
-        until(lambda: not _unfinished(there), SECONDS)
+        until(lambda: _trained(nodes) == RUNS, PATIENCE)
+        until(lambda: not _unfinished(there), PATIENCE)
         nodes.take_away(names[1])
         until(lambda: not left_behind(admin, shared_namespace))
         left = left_behind(admin, shared_namespace)
@@ -82,7 +82,7 @@ def _ask(there, dataset, number):
         settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), steps=STEPS[number % len(STEPS)]),
         priority=1 if number >= RUNS - URGENT else 0,
     )
-    return there.runs.CreateRun(request, timeout=10).run.id
+    return there.runs.CreateRun(request, timeout=PATIENCE).run.id
 
 
 def _trained(nodes):
@@ -93,7 +93,7 @@ def _trained(nodes):
 def _unfinished(there):
     going = [common_pb2.RUN_STATE_QUEUED, common_pb2.RUN_STATE_STARTING, common_pb2.RUN_STATE_RUNNING]
     request = orchestrator_pb2.ListRunsRequest(states=[*going, common_pb2.RUN_STATE_RETRYING])
-    return there.runs.ListRuns(request, timeout=10).runs
+    return there.runs.ListRuns(request, timeout=PATIENCE).runs
 
 
 def test_all_runs_succeed(history):
@@ -148,10 +148,8 @@ def test_gpus_do_not_idle_between_runs(history):
     for name, seconds in parts.items():
         print(f"{name:50} median {statistics.median(seconds):.2f}, longest {max(seconds):.2f}")
     assert len(parts["in all"]) >= RUNS - SLOTS - GPUS
-    longest = sorted(parts["in all"], reverse=True)
-    # Where other work waits for the processors, it may happen to any of our processes just in between.
-    busy = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
-    assert longest[len(longest) // 10 if busy else 0] < IDLE_SECONDS
+    assert statistics.median(parts["in all"]) < IDLE_SECONDS
+    assert max(parts["in all"]) < QUICK
 
 
 def test_nothing_is_left(history):

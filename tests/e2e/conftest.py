@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.limits import LONG_PATIENCE
 
 from cellsparse_common.imaging.images import encode_tiff
 
@@ -25,7 +26,7 @@ class Stack:
     home: Path
     environment: dict[str, str]
 
-    def run(self, *arguments: str, code: int = 0, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, code: int = 0, timeout: float = LONG_PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run one command and check its exit code."""
         done = subprocess.run(
             [*COMMAND, *arguments],

@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 
 import cellsparse
 from cellsparse_common.imaging.images import decode_image
 
 from .conftest import TINY
 
-pytestmark = pytest.mark.timeout(600)
 SLOW = ["--set", "steps=100000", "--set", "crop_size=32", "--set", "batch_size=1", "--set", "device=cpu"]
 
 
@@ -86,7 +86,7 @@ def test_ctrl_c_detaches_and_cancel_stops(stack, sparse):
             if "step" in line:
                 break
         watching.send_signal(signal.SIGINT)
-        out, err = watching.communicate(timeout=20)
+        out, err = watching.communicate(timeout=PATIENCE)
     finally:
         watching.kill()
     assert watching.returncode == 130
@@ -95,7 +95,7 @@ def test_ctrl_c_detaches_and_cancel_stops(stack, sparse):
     time.sleep(1)
     assert stack.json("runs", "show", "long")["state"] == "running"
     stack.json("runs", "cancel", "long")
-    ended = stack.run("runs", "watch", "long", code=1, timeout=60)
+    ended = stack.run("runs", "watch", "long", code=1, timeout=PATIENCE)
     assert "cancelled" in ended.stdout
 
 

@@ -9,11 +9,10 @@ import threading
 import time
 
 import psutil
-import pytest
+from support.limits import PATIENCE, QUICK
 
 from cellsparse import local_services as stack_processes
 
-pytestmark = pytest.mark.timeout(300)
 SLOW = ["--set", "steps=100000", "--set", "crop_size=32", "--set", "batch_size=1", "--set", "device=cpu"]
 
 
@@ -26,14 +25,14 @@ def test_a_killed_orchestrator_is_noticed_and_after_up_the_watch_goes_on(stack, 
         lines.extend((time.monotonic(), line) for line in watching.stdout)
 
     threading.Thread(target=read, daemon=True).start()
-    wait_for(lambda: any("step" in line for _, line in lines), 90)
+    wait_for(lambda: any("step" in line for _, line in lines), PATIENCE)
     killed = time.monotonic()
     os.kill(json.loads((stack.home / "orchestrator.json").read_text())["pid"], signal.SIGKILL)
-    wait_for(lambda: any("Trying again" in line for _, line in lines), 5)
+    wait_for(lambda: any("Trying again" in line for _, line in lines), QUICK)
     assert stack.json("up")["started"] is True
-    wait_for(lambda: any("answers again" in line for at, line in lines if at > killed), 30)
+    wait_for(lambda: any("answers again" in line for at, line in lines if at > killed), PATIENCE)
     stack.json("runs", "cancel", "long")
-    assert watching.wait(60) == 1
+    assert watching.wait(PATIENCE) == 1
     assert stack.json("runs", "show", "long")["state"] == "cancelled"
 
 
@@ -62,7 +61,7 @@ def test_ctrl_c_in_the_demo_stops_all_that_it_started(tmp_path):
             if "starting" in line:
                 break
         demo.send_signal(signal.SIGINT)
-        _, err = demo.communicate(timeout=60)
+        _, err = demo.communicate(timeout=PATIENCE)
     finally:
         demo.kill()
         left = stack_processes.down(tmp_path / "demo" / "home")

@@ -1,10 +1,28 @@
-"""What integration tests share: databases of both kinds."""
+"""What integration tests share: their order, and databases of both kinds."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.postgres import NoPostgres, Postgres
+
+LONGEST = (
+    "test_ranks",
+    "test_trainer_kills",
+    "test_start_from_stock_file",
+    "test_export",
+    "test_trainer_contract",
+    "test_trainer_faults",
+    "test_ranks_network",
+    "test_orchestrator_failures",
+    "test_studies",
+)
+"""Files that take longest. They begin first, so that none is left alone at the end with a processor that idles."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; all others keep their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

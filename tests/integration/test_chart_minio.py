@@ -10,9 +10,8 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 from support.helm import container, one, render
+from support.limits import PATIENCE
 from support.minio import find_minio
-
-SECONDS = 60.0
 
 
 def test_the_server_starts_with_the_bucket(tmp_path):
@@ -37,7 +36,7 @@ def test_the_server_starts_with_the_bucket(tmp_path):
     try:
         http = urllib3.PoolManager(timeout=2.0, retries=False)
         client = Minio(address, "access", "secret-key", secure=False, region="us-east-1", http_client=http)
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + PATIENCE
         while True:
             try:
                 assert [bucket.name for bucket in client.list_buckets()] == ["lab"]
@@ -48,4 +47,4 @@ def test_the_server_starts_with_the_bucket(tmp_path):
                 time.sleep(0.1)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)

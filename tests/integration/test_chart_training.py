@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from support.helm import CHART
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator
 
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
@@ -24,22 +25,22 @@ def script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         env={**plain, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
 
 
 def test_it_trains_a_model_and_tells_how_it_goes(orchestrator):
-    done = script(orchestrator.address, "--backend=unet", "--seconds=60")
+    done = script(orchestrator.address, "--backend=unet", f"--seconds={PATIENCE:.0f}")
     assert done.returncode == 0, done.stderr
     assert "RUN_STATE_SUCCEEDED" in done.stdout
-    (run,) = orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=10).runs
+    (run,) = orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=PATIENCE).runs
     assert (run.name, run.state) == ("helm-test", common_pb2.RUN_STATE_SUCCEEDED)
     assert done.stdout.splitlines()[-1] == f"model {run.id} of unet is there"
 
 
 def test_a_run_that_does_not_end_well_is_a_failed_test(orchestrator):
-    done = script(orchestrator.address, "--backend=cellpose", "--seconds=30")
+    done = script(orchestrator.address, "--backend=cellpose", f"--seconds={PATIENCE:.0f}")
     assert done.returncode == 1
     assert "cellpose" in done.stderr
     assert "Traceback" not in done.stderr

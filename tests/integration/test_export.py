@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 import tifffile
-import torch
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
@@ -21,7 +21,6 @@ from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
-SECONDS = 240
 # Hardly trained: thresholds that let nearly everything through make sure that there is something to compare.
 SETTINGS = {
     "cellpose": trainer_pb2.TrainingSettings(
@@ -50,11 +49,11 @@ def trained(request, tmp_path_factory):
         settings = trainer_pb2.TrainingSettings(steps=4, batch_size=2, crop_size=32, learning_rate=0.003)
         settings.MergeFrom(SETTINGS[backend])
         asked = trainer_pb2.StartTrainingRequest(run_id="run-x", attempt=1, dataset_id="ds-tiny", settings=settings)
-        stub.StartTraining(asked, timeout=30)
-        events = list(stub.WatchTraining(trainer_pb2.WatchTrainingRequest(run_id="run-x", attempt=1), timeout=SECONDS))
+        stub.StartTraining(asked, timeout=PATIENCE)
+        events = list(stub.WatchTraining(trainer_pb2.WatchTrainingRequest(run_id="run-x", attempt=1), timeout=PATIENCE))
         assert events[-1].event.state == common_pb2.RUN_STATE_SUCCEEDED, events[-1].event.message
         asked = trainer_pb2.PredictRequest(model_id="run-x", image=encode_tiff(IMAGE))
-        label = decode_image(stub.Predict(asked, timeout=SECONDS).label, max_pixels=2**20).array
+        label = decode_image(stub.Predict(asked, timeout=PATIENCE).label, max_pixels=2**20).array
         yield SimpleNamespace(backend=backend, stub=stub, label=label, work=work, folder=store / "runs/run-x/model")
 
 
@@ -62,7 +61,7 @@ def export(trained, name, folder):
     """Export into a folder and return the file, unpacked if it is a zip."""
     number = trainer_pb2.ExportFormat.Value(f"EXPORT_FORMAT_{name.upper()}")
     request = trainer_pb2.ExportRequest(model_id="run-x", format=number)
-    first, *rest = trained.stub.Export(request, timeout=SECONDS)
+    first, *rest = trained.stub.Export(request, timeout=PATIENCE)
     content = b"".join(message.chunk for message in rest)
     assert (len(content), hashlib.sha256(content).hexdigest()) == (first.header.size, first.header.sha256)
     assert list((trained.work / "work/exports").iterdir()) == []
@@ -80,7 +79,7 @@ def run_stock(folder, code):
     blocked = "import sys; sys.modules.update(dict.fromkeys(['cellsparse_trainer', 'cellsparse_common']))\n"
     source = blocked + "import numpy as np, tifffile\nimage = tifffile.imread('image.tif')\n" + code
     done = subprocess.run(
-        [sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
+        [sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     return np.load(folder / "result.npy")
@@ -112,6 +111,8 @@ def test_the_unets_state_dict_has_elephants_shapes(trained, tmp_path):
     if trained.backend != "unet":
         pytest.skip("only the U-Net is ELEPHANT's")
     export(trained, "native", tmp_path)
+    import torch
+
     state = torch.load(tmp_path / "unet.pt", weights_only=True)
     assert state["encoder.0.0.weight"].shape == (16, 1, 3, 3)
     assert state["base.3.weight"].shape == (256, 256, 3, 3)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from support.certificates import Authority
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 
 from cellsparse_common.config.settings import ServerSettings, load
@@ -22,7 +23,9 @@ def server(tmp_path_factory):
 def probe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CELLSPARSE_")}
     command = [sys.executable, "-m", "cellsparse_common.rpc.health", *arguments]
-    return subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        command, env=kept | environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 def test_a_serving_server_is_healthy(server):

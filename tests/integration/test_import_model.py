@@ -8,8 +8,9 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from support.limits import PATIENCE
 from support.model_imports import import_messages
-from support.orchestrator import SECONDS, Orchestrator, refused, snapshot, until
+from support.orchestrator import Orchestrator, refused, snapshot, until
 
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
@@ -31,7 +32,7 @@ def dataset(orchestrator):
 
 
 def imported(orchestrator, content=b"0.25", **options):
-    return orchestrator.runs.ImportModel(import_messages(content, "unet", **options), timeout=SECONDS).model
+    return orchestrator.runs.ImportModel(import_messages(content, "unet", **options), timeout=PATIENCE).model
 
 
 def trained(orchestrator, dataset, **settings):
@@ -44,16 +45,16 @@ def test_an_imported_model_is_a_model_like_others(orchestrator, dataset):
     made = imported(orchestrator, name="mine", upper_percentile=99)
     assert (made.name, made.backend, made.dataset_id, made.step) == ("mine", "unet", "", 0)
     get = orchestrator_pb2.GetModelRequest(model_id=made.id)
-    assert orchestrator.runs.GetModel(get, timeout=10).model == made
-    listed = orchestrator.runs.ListModels(orchestrator_pb2.ListModelsRequest(backend="unet"), timeout=10).models
+    assert orchestrator.runs.GetModel(get, timeout=PATIENCE).model == made
+    listed = orchestrator.runs.ListModels(orchestrator_pb2.ListModelsRequest(backend="unet"), timeout=PATIENCE).models
     assert made in listed
     image = encode_tiff(np.zeros((40, 40), np.uint8))
     asked = trainer_pb2.PredictRequest(model_id=made.id, image=image)
-    assert orchestrator.runs.Predict(asked, timeout=SECONDS).cells == 0
+    assert orchestrator.runs.Predict(asked, timeout=PATIENCE).cells == 0
     asked = trainer_pb2.EvaluateRequest(model_id=made.id, dataset_id=dataset.id)
-    assert len(list(orchestrator.runs.Evaluate(asked, timeout=SECONDS))[-1].report.scores) == 9
+    assert len(list(orchestrator.runs.Evaluate(asked, timeout=PATIENCE))[-1].report.scores) == 9
     asked = trainer_pb2.ExportRequest(model_id=made.id, format=trainer_pb2.EXPORT_FORMAT_NATIVE)
-    assert next(orchestrator.runs.Export(asked, timeout=SECONDS)).header.file_name == f"{made.id}.zip"
+    assert next(orchestrator.runs.Export(asked, timeout=PATIENCE)).header.file_name == f"{made.id}.zip"
     assert not list((orchestrator.store / "uploads").glob("*"))
 
 
@@ -75,7 +76,7 @@ def test_an_imported_model_is_a_model_like_others(orchestrator, dataset):
 def test_what_is_refused_leaves_nothing(orchestrator, content, options, status, said):
     imported(orchestrator)  # sweeps what a slow or killed one has left, and starts the inference process
     before = snapshot(orchestrator)
-    error = refused(orchestrator.runs.ImportModel, import_messages(content, "unet", **options), seconds=30)
+    error = refused(orchestrator.runs.ImportModel, import_messages(content, "unet", **options))
     assert error.status == status
     assert said in error.message
     files, rows = snapshot(orchestrator)
@@ -117,14 +118,14 @@ def test_an_orchestrator_killed_during_an_import_leaves_nothing_that_stays(tmp_p
     home = tmp_path / "home"
     with Orchestrator(home) as orchestrator:
         orchestrator.healthy("unet")
-        call = orchestrator.runs.ImportModel.future(import_messages(b"slow", "unet"), timeout=SECONDS)
+        call = orchestrator.runs.ImportModel.future(import_messages(b"slow", "unet"), timeout=PATIENCE)
         until(lambda: list((orchestrator.store / "uploads").glob("*")))
         orchestrator.kill()
         with pytest.raises(grpc.RpcError):
             call.result()
     with Orchestrator(home) as orchestrator:
         orchestrator.healthy("unet")
-        assert not orchestrator.runs.ListModels(orchestrator_pb2.ListModelsRequest(), timeout=10).models
+        assert not orchestrator.runs.ListModels(orchestrator_pb2.ListModelsRequest(), timeout=PATIENCE).models
         made = imported(orchestrator)
         assert [path.name for path in (orchestrator.store / "runs").iterdir()] == [made.id]
         assert not list((orchestrator.store / "uploads").glob("*"))
@@ -135,7 +136,7 @@ def test_a_run_starts_from_a_model_and_says_whether_it_beats_it(orchestrator, da
     run = trained(orchestrator, dataset, initial_model=start.id)
     assert run.state == common_pb2.RUN_STATE_SUCCEEDED, run.message
     before, after = run.progress.start_validation["score"], run.progress.validation["score"]
-    model = orchestrator.runs.GetModel(orchestrator_pb2.GetModelRequest(model_id=run.id), timeout=10).model
+    model = orchestrator.runs.GetModel(orchestrator_pb2.GetModelRequest(model_id=run.id), timeout=PATIENCE).model
     assert (model.initial_model, model.start_validation["score"]) == (start.id, before)
     assert run.message.endswith("better." if after > before else "kept.")
     assert f"{before:.3f}" in run.message
@@ -148,7 +149,7 @@ def test_a_start_that_nothing_surpasses_stays(orchestrator, dataset):
     start = imported(orchestrator, b"0.5")
     run = trained(orchestrator, dataset, initial_model=start.id, steps=80)
     assert run.state == common_pb2.RUN_STATE_SUCCEEDED, run.message
-    model = orchestrator.runs.GetModel(orchestrator_pb2.GetModelRequest(model_id=run.id), timeout=10).model
+    model = orchestrator.runs.GetModel(orchestrator_pb2.GetModelRequest(model_id=run.id), timeout=PATIENCE).model
     assert model.step == run.progress.model_step == 0
     assert model.validation == model.start_validation
     assert "the start's weights are kept" in run.message
@@ -186,7 +187,7 @@ def test_starts_that_cannot_be(orchestrator, dataset):
     assert again.state == common_pb2.RUN_STATE_SUCCEEDED, again.message
     request = create("unet", made.id)
     request.settings.unet.centre_threshold = 0.75
-    wrong = orchestrator.runs.CreateRun(request, timeout=10).run
+    wrong = orchestrator.runs.CreateRun(request, timeout=PATIENCE).run
     until(lambda: orchestrator.run(wrong.id).HasField("ended_at"))
     ended = orchestrator.run(wrong.id)
     assert ended.reason == common_pb2.FAILURE_REASON_USER_ERROR

@@ -9,6 +9,7 @@ import grpc
 import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, state_names, until
 from support.server_process import ServerProcess
 
@@ -26,7 +27,7 @@ def free_port():
 
 def scrape(port):
     """All samples: {name: {labels: value}}."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
         text = answer.read().decode()
     found = {}
     for family in text_string_to_metric_families(text):
@@ -37,7 +38,7 @@ def scrape(port):
 
 def health(port):
     """The HTTP status that a kubelet gets."""
-    return urllib3.request("GET", f"http://127.0.0.1:{port}/health", timeout=5.0, retries=False).status
+    return urllib3.request("GET", f"http://127.0.0.1:{port}/health", timeout=PATIENCE, retries=False).status
 
 
 def table():
@@ -89,7 +90,7 @@ def test_every_service_tells_what_the_table_says(tmp_path):
                 mode=sparsifier_pb2.SELECTION_MODE_MINMAX, k=1, background=sparsifier_pb2.BACKGROUND_RULE_RING
             ),
         )
-        list(orchestrator.datasets.CreateSparseDataset(request, timeout=60))
+        list(orchestrator.datasets.CreateSparseDataset(request, timeout=PATIENCE))
         run = orchestrator.train(dataset.id, steps=30, learning_rate=0.9)
         assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
         with pytest.raises(grpc.RpcError):
@@ -134,8 +135,8 @@ def test_a_run_that_waits_is_counted_and_an_outage_costs_no_scrape(postgres, tmp
             orchestrator.train(dataset)
         until(lambda: scrape(port)["cellsparse_runs"][("state", "STARTING"),] == 1)
         assert scrape(port)["cellsparse_queue_length"][()] == 2
-        for run in orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=10).runs:
-            orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10)
+        for run in orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=PATIENCE).runs:
+            orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
         until(lambda: scrape(port)["cellsparse_runs"][("state", "CANCELLED"),] == 3)
         postgres.execute(
             f"ALTER DATABASE {settings['CELLSPARSE_DATABASE_URL'].rpartition('/')[2]} ALLOW_CONNECTIONS false"

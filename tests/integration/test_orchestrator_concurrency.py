@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound
 from cellsparse_orchestrator import run_states
@@ -15,8 +16,6 @@ from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decis
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
-
-pytestmark = pytest.mark.alone
 
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
 THREADS = 8
@@ -54,7 +53,7 @@ def at_once(*works):
     gate = threading.Barrier(len(works))
 
     def run(number, work):
-        gate.wait(30)
+        gate.wait(PATIENCE)
         try:
             results[number] = work()
         except CellsparseError as error:
@@ -64,7 +63,7 @@ def at_once(*works):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     return results
 
 

@@ -7,6 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, Unavailable
 from cellsparse_orchestrator.clock import now
@@ -35,7 +36,7 @@ def in_threads(work, count=4):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     return problems
 
 

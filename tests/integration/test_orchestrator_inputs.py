@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import tifffile
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, messages, refused, snapshot, tiny_items, until
 from support.tiny_dataset import blobs
 
@@ -166,7 +167,7 @@ def test_an_upload_that_breaks_off(orchestrator):
         raise RuntimeError
 
     with pytest.raises(grpc.RpcError):
-        orchestrator.datasets.CreateDataset(stream(), timeout=10)
+        orchestrator.datasets.CreateDataset(stream(), timeout=PATIENCE)
     # The client does not wait for the server, which cleans up a moment later.
     until(lambda: not any((orchestrator.home / "uploads").iterdir()))
 
@@ -239,6 +240,6 @@ def test_page_tokens_of_others(orchestrator, dataset):
 
 
 def test_a_sparsifier_that_is_away(orchestrator, dataset):
-    error = refused(orchestrator.datasets.CreateSparseDataset, sparsify(dataset.id), seconds=5)
+    error = refused(orchestrator.datasets.CreateSparseDataset, sparsify(dataset.id))
     assert error.status == grpc.StatusCode.UNAVAILABLE
     assert "sparsifier" in error.message

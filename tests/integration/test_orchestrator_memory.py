@@ -3,12 +3,10 @@
 import time
 from pathlib import Path
 
-import pytest
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, tiny_items
 
 from cellsparse_proto.v1 import dataset_pb2
-
-pytestmark = pytest.mark.alone
 
 FEW, MANY = 20, 2000
 
@@ -30,7 +28,7 @@ def test_two_thousand_images_take_no_more_memory_than_twenty(tmp_path):
         seconds = time.monotonic() - begin
         page = {"page_size": 1000}
         request = dataset_pb2.ListDatasetItemsRequest(dataset_id=dataset.id, page=page)
-        assert len(orchestrator.datasets.ListDatasetItems(request, timeout=30).items) == 1000
+        assert len(orchestrator.datasets.ListDatasetItems(request, timeout=PATIENCE).items) == 1000
         orchestrator.train(dataset.id)
         many = peak_mib(orchestrator.pid)
     assert dataset.items == MANY

@@ -8,6 +8,7 @@ import time
 
 import grpc
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.orchestrator import Orchestrator, refused, state_names, until
 from support.postgres import PASSWORD, NoPostgres, Postgres
 
@@ -17,8 +18,6 @@ from cellsparse_orchestrator.db.engine import open_engine
 from cellsparse_orchestrator.db.ownership import Ownership
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
-
-pytestmark = pytest.mark.alone
 
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
 SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
@@ -43,7 +42,9 @@ def run_command(home, url, *words):
         "CELLSPARSE_DATABASE_SECONDS": "1",
         **({"CELLSPARSE_DATABASE_URL": url} if url else {}),
     }
-    return subprocess.run([*COMMAND, *words], env=environment, capture_output=True, text=True, timeout=180, check=False)
+    return subprocess.run(
+        [*COMMAND, *words], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 @pytest.mark.parametrize("embedded", [True, False])
@@ -142,7 +143,7 @@ def test_an_outage_is_unavailable_and_over_when_the_server_is_back(own_postgres)
         begin = time.monotonic()
         with pytest.raises(Unavailable, match="The database does not answer") as caught:
             datasets.page(common_pb2.PageRequest())
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < QUICK
         assert PASSWORD not in str(caught.value)
     own_postgres.start()
     assert datasets.page(common_pb2.PageRequest()) == ([], "")

@@ -1,10 +1,11 @@
-"""The reconciler and its followers, with real databases of both kinds and a trainer that does what the test says."""
+"""The reconciler and its watchers, with real databases of both kinds and a trainer that does what the test says."""
 
 import time
 from dataclasses import replace
 
 import grpc
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
@@ -21,11 +22,9 @@ from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
-pytestmark = pytest.mark.alone
-
 
 class System:
-    """Everything of an orchestrator but its doors; `restart` is what follows a crash."""
+    """An orchestrator without its API; `restart` is what follows a crash."""
 
     def __init__(self, url):
         self.database = Database(url)
@@ -36,6 +35,7 @@ class System:
         self.server, address = self.trainer.serve()
         self.launcher = FakeLauncher(address)
         self.slots = 1
+        self.timeouts = Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE)
         self.reconciler = None
         self.accepted = []
 
@@ -50,7 +50,7 @@ class System:
             self.launcher,
             self.notifier,
             limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
-            timeouts=Timeouts(start=2.0, lost=0.5, stop=2.0),
+            timeouts=self.timeouts,
             on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
@@ -61,7 +61,7 @@ class System:
         )
         return self.runs.add(new_id("run"), "a run", request).id
 
-    def until(self, condition, seconds=10.0):
+    def until(self, condition, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not happen"
@@ -124,8 +124,8 @@ def test_a_restart_neither_loses_nor_repeats_anything(system):
     system.until_state(run_id, run_states.SUCCEEDED)
     assert system.trainer.asked == [(run_id, 1)]
     events = system.runs.events(run_id, 0)[0]
-    told = [event.training.sequence for event in events if event.HasField("training")]
-    assert told == list(range(1, len(told) + 1))
+    stored = [event.training.sequence for event in events if event.HasField("training")]
+    assert stored == list(range(1, len(stored) + 1))
 
 
 def test_the_launcher_hears_which_attempts_are_under_way(system):
@@ -138,28 +138,28 @@ def test_the_launcher_hears_which_attempts_are_under_way(system):
     system.until(lambda: system.launcher.kept[-1:] == [{(ids[0], 1), (ids[1], 1)}])
 
 
-def test_news_ends_the_wait_for_a_place(system):
+def test_news_ends_the_wait_for_a_node(system):
     """A launcher that says `waiting` is asked again when it has news, and not all the time."""
-    ready, asked, waiting = system.launcher.trainer, [], Service(name="unet", waiting=True, message="No room.")
-    system.launcher.trainer = waiting
-    system.launcher.ensure = lambda *place: asked.append(place) or system.launcher.trainer
-    told = []
-    system.launcher.subscribe = lambda run_id, attempt, news: told.append(news)
+    ready, asked = system.launcher.trainer, []
+    system.launcher.trainer = Service(name="unet", waiting=True, message="No room.", again_seconds=PATIENCE)
+    system.launcher.ensure = lambda *key: asked.append(key) or system.launcher.trainer
+    callbacks = []
+    system.launcher.subscribe = lambda run_id, attempt, on_change: callbacks.append(on_change)
     run_id = system.create()
     system.until(lambda: system.runs.get(run_id).message == "No room.")
     time.sleep(1.0)
     assert len(asked) <= 2
     system.launcher.trainer = ready
     began = time.monotonic()
-    told[-1]()
+    callbacks[-1]()
     system.until(lambda: (run_id, 1) in system.trainer.events)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < QUICK
 
 
 def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system):
-    told, room = [], system.launcher.trainer
+    callbacks, room = [], system.launcher.trainer
     system.launcher.trainer = Service(name="unet", waiting=True, no_room=True, message="No room.")
-    system.launcher.subscribe = lambda run_id, attempt, news: told.append(news)
+    system.launcher.subscribe = lambda run_id, attempt, on_change: callbacks.append(on_change)
     system.slots = 2
     system.restart()
     old = system.create()
@@ -168,18 +168,18 @@ def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system)
     time.sleep(1.5)
     assert system.runs.get(young).state == run_states.QUEUED
     system.launcher.trainer = room
-    told[-1]()
+    callbacks[-1]()
     system.until(lambda: (young, 1) in system.trainer.events)
     assert (old, 1) in system.trainer.events
 
 
 def test_an_attempt_written_down_but_not_asked_for_is_asked_for_after_a_restart(system):
-    place = system.launcher.trainer
-    system.launcher.trainer = replace(place, address="")
+    trainer = system.launcher.trainer
+    system.launcher.trainer = replace(trainer, address="")
     run_id = system.create()
     system.until_state(run_id, run_states.STARTING)
     system.reconciler.stop()
-    system.launcher.trainer = place
+    system.launcher.trainer = trainer
     system.restart()
     system.begun(run_id)
     assert system.trainer.asked == [(run_id, 1)]
@@ -211,6 +211,8 @@ def test_a_stream_that_breaks_shortly_costs_nothing(system):
 
 
 def test_a_trainer_that_stays_away_fails_the_run_after_its_attempts(system):
+    system.timeouts = Timeouts(start=2.0, lost=0.5, stop=2.0)
+    system.restart()
     run_id = system.create(max_attempts=2)
     system.begun(run_id)
     system.server.stop(None)
@@ -263,7 +265,7 @@ def test_cancelling_while_the_trainer_is_away(system):
     assert system.trainer.asked == []
 
 
-def test_cancelling_what_nobody_follows_yet(system):
+def test_cancelling_what_nobody_watches_yet(system):
     run_id = system.create()
     system.begun(run_id)
     system.reconciler.stop()
@@ -273,7 +275,7 @@ def test_cancelling_what_nobody_follows_yet(system):
     system.until_state(run_id, run_states.CANCELLED)
 
 
-def test_places_are_given_by_priority_then_age(system):
+def test_slots_are_given_by_priority_then_age(system):
     system.reconciler.stop()
     system.slots = 2
     system.restart()
@@ -307,8 +309,8 @@ def test_a_database_that_fails_for_a_moment_loses_no_event(system, monkeypatch):
     system.trainer.say(run_id, state=run_states.RUNNING, step=4, total_steps=9)
     system.trainer.say(run_id, state=run_states.SUCCEEDED)
     system.until_state(run_id, run_states.SUCCEEDED)
-    told = [event.training.sequence for event in system.runs.events(run_id, 0)[0] if event.HasField("training")]
-    assert (failed, told) == ([3, 3], [1, 2, 3, 4])
+    stored = [event.training.sequence for event in system.runs.events(run_id, 0)[0] if event.HasField("training")]
+    assert (failed, stored) == ([3, 3], [1, 2, 3, 4])
     assert system.runs.get(run_id).attempts == 1
 
 

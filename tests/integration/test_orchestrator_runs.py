@@ -2,7 +2,8 @@
 
 import grpc
 import pytest
-from support.orchestrator import SECONDS, Orchestrator, refused, state_names, until
+from support.limits import PATIENCE
+from support.orchestrator import Orchestrator, refused, state_names, until
 from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.images import decode_image, encode_tiff
@@ -34,19 +35,19 @@ def model(orchestrator, dataset):
 def test_a_dataset_is_what_was_uploaded(orchestrator, dataset):
     assert (dataset.items, dataset.train_items, dataset.val_items, dataset.test_items) == (3, 1, 1, 1)
     assert dataset.cells == 12
-    listed = orchestrator.datasets.ListDatasets(dataset_pb2.ListDatasetsRequest(), timeout=10).datasets
+    listed = orchestrator.datasets.ListDatasets(dataset_pb2.ListDatasetsRequest(), timeout=PATIENCE).datasets
     assert dataset in listed
     names, token = [], ""
     while True:
         request = dataset_pb2.ListDatasetItemsRequest(dataset_id=dataset.id, page={"page_size": 2, "page_token": token})
-        answer = orchestrator.datasets.ListDatasetItems(request, timeout=10)
+        answer = orchestrator.datasets.ListDatasetItems(request, timeout=PATIENCE)
         names += [item.name for item in answer.items]
         token = answer.next_page_token
         if not token:
             break
     assert names == ["item0", "item1", "item2"]
     request = dataset_pb2.GetDatasetItemRequest(dataset_id=dataset.id, item="item1")
-    answer = orchestrator.datasets.GetDatasetItem(request, timeout=10)
+    answer = orchestrator.datasets.GetDatasetItem(request, timeout=PATIENCE)
     image, label = blobs(64, seed=1)
     assert (decode_image(answer.image, max_pixels=2**20).array == image).all()
     assert (decode_image(answer.label, max_pixels=2**20).array == label).all()
@@ -66,7 +67,7 @@ def test_a_run_from_queue_to_model(orchestrator, dataset):
     assert ended.attempts == 1
     assert ended.progress.step == 20
     assert ended.ended_at.ToDatetime() >= ended.started_at.ToDatetime() >= ended.created_at.ToDatetime()
-    model = orchestrator.runs.GetModel(orchestrator_pb2.GetModelRequest(model_id=run.id), timeout=10).model
+    model = orchestrator.runs.GetModel(orchestrator_pb2.GetModelRequest(model_id=run.id), timeout=PATIENCE).model
     assert model.backend == "unet"
     assert model.dataset_id == dataset.id
     assert model.step > 0
@@ -79,14 +80,14 @@ def test_a_run_from_queue_to_model(orchestrator, dataset):
 def test_predict_evaluate_and_export_go_to_the_trainer(orchestrator, dataset, model):
     image, _ = blobs(80, seed=9)
     request = trainer_pb2.PredictRequest(model_id=model, image=encode_tiff(image))
-    answer = orchestrator.runs.Predict(request, timeout=SECONDS)
+    answer = orchestrator.runs.Predict(request, timeout=PATIENCE)
     assert decode_image(answer.label, max_pixels=2**20).array.shape == image.shape
     request = trainer_pb2.EvaluateRequest(model_id=model, dataset_id=dataset.id)
-    answers = list(orchestrator.runs.Evaluate(request, timeout=SECONDS))
+    answers = list(orchestrator.runs.Evaluate(request, timeout=PATIENCE))
     assert len(answers[-1].report.scores) == 9
     assert not answers[0].HasField("report")
     request = trainer_pb2.ExportRequest(model_id=model, format=trainer_pb2.EXPORT_FORMAT_NATIVE)
-    first, *rest = orchestrator.runs.Export(request, timeout=SECONDS)
+    first, *rest = orchestrator.runs.Export(request, timeout=PATIENCE)
     assert first.header.size == sum(len(message.chunk) for message in rest) > 2**20
     request = trainer_pb2.ExportRequest(model_id=model, format=trainer_pb2.EXPORT_FORMAT_SAVED_MODEL)
     assert refused(orchestrator.runs.Export, request).status == grpc.StatusCode.INVALID_ARGUMENT
@@ -134,16 +135,16 @@ def test_runs_wait_in_line_and_are_cancelled(orchestrator):
     assert error.status == grpc.StatusCode.FAILED_PRECONDITION
     assert first.id in error.message
     request = orchestrator_pb2.ListRunsRequest(states=[common_pb2.RUN_STATE_QUEUED], dataset_id=dataset.id)
-    listed = orchestrator.runs.ListRuns(request, timeout=10).runs
+    listed = orchestrator.runs.ListRuns(request, timeout=PATIENCE).runs
     assert [run.id for run in listed] == [third.id, second.id]
     for run in (third, second, second):
-        cancelled = orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10).run
+        cancelled = orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE).run
         assert cancelled.state == common_pb2.RUN_STATE_CANCELLED
-    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=first.id), timeout=10)
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=first.id), timeout=PATIENCE)
     assert state_names(orchestrator.watch(first.id)) == ["QUEUED", "STARTING", "RUNNING", "CANCELLED"]
-    again = orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=first.id), timeout=10).run
+    again = orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=first.id), timeout=PATIENCE).run
     assert again.state == common_pb2.RUN_STATE_CANCELLED
-    orchestrator.datasets.DeleteDataset(dataset_pb2.DeleteDatasetRequest(dataset_id=dataset.id), timeout=10)
+    orchestrator.datasets.DeleteDataset(dataset_pb2.DeleteDatasetRequest(dataset_id=dataset.id), timeout=PATIENCE)
     assert not (orchestrator.store / "datasets" / dataset.id / "manifest.json").exists()
 
 
@@ -161,7 +162,7 @@ def test_what_is_tried_again_and_what_is_not(orchestrator, dataset, learning_rat
         max_attempts=2,
         settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), learning_rate=learning_rate),
     )
-    run = orchestrator.runs.CreateRun(request, timeout=10).run
+    run = orchestrator.runs.CreateRun(request, timeout=PATIENCE).run
     events = list(orchestrator.watch(run.id))
     ended = orchestrator.run(run.id)
     assert (ended.state, ended.reason, ended.attempts) == (common_pb2.RUN_STATE_FAILED, reason, attempts)
@@ -177,8 +178,8 @@ def test_a_sparse_copy(orchestrator, dataset):
             mode=sparsifier_pb2.SELECTION_MODE_MINMAX, k=1, background=sparsifier_pb2.BACKGROUND_RULE_SHIFTED
         ),
     )
-    answers = list(orchestrator.datasets.CreateSparseDataset(request, timeout=SECONDS))
+    answers = list(orchestrator.datasets.CreateSparseDataset(request, timeout=PATIENCE))
     made = answers[-1].dataset
     assert (made.name, made.parent_id, made.train_cells) == ("tiny MINMAX k1 SHIFTED", dataset.id, 2)
-    found = orchestrator.datasets.GetDataset(dataset_pb2.GetDatasetRequest(dataset_id=made.id), timeout=10)
+    found = orchestrator.datasets.GetDataset(dataset_pb2.GetDatasetRequest(dataset_id=made.id), timeout=PATIENCE)
     assert found.dataset == made

@@ -6,6 +6,7 @@ import grpc
 import numpy as np
 import pytest
 from scipy import ndimage
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
@@ -37,14 +38,14 @@ def stub(tmp_path_factory):
 def train(stub, run_id, **settings):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **settings)
     asked = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id="ds-tiny", settings=settings)
-    stub.StartTraining(asked, timeout=30)
-    watched = stub.WatchTraining(trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=1), timeout=60)
+    stub.StartTraining(asked, timeout=PATIENCE)
+    watched = stub.WatchTraining(trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=1), timeout=PATIENCE)
     assert list(watched)[-1].event.state == common_pb2.RUN_STATE_SUCCEEDED
 
 
 def predict(stub, image, model_id="run-mean", **options):
     asked = trainer_pb2.PredictRequest(model_id=model_id, image=encode_tiff(image), **options)
-    return stub.Predict(asked, timeout=60)
+    return stub.Predict(asked, timeout=PATIENCE)
 
 
 def label_of(answer):
@@ -130,7 +131,7 @@ def test_evaluate_says_whether_the_labels_are_sparse(stub):
     reports = {}
     for split in (common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST):
         asked = trainer_pb2.EvaluateRequest(model_id="run-mean", dataset_id="ds-tiny", split=split, ious=[0.5])
-        reports[split] = list(stub.Evaluate(asked, timeout=60))[-1].report
+        reports[split] = list(stub.Evaluate(asked, timeout=PATIENCE))[-1].report
     sparse, dense = reports[common_pb2.SPLIT_VAL], reports[common_pb2.SPLIT_TEST]
     assert (sparse.sparse, dense.sparse) == (True, False)
     # Two of four cells are labelled; the two found on unlabelled pixels are neither right nor wrong.

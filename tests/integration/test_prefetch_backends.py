@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from support.generated_samples import GeneratedSamples
+from support.limits import PATIENCE
 from support.tiny_dataset import write_dataset
 
 from cellsparse_common.config.settings import StoreSettings
@@ -51,7 +52,7 @@ def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(
         config = backend.resolve(settings, count)
         sampler = backend.create(config, GeneratedSamples(count), "cpu").batches
         if name == "unet":
-            assert not sampler._cache  # filled by the steps, up to its bound
+            assert not sampler._prepared._kept  # filled by the steps, up to its bound
         sizes.append(len(pickle.dumps(sampler)))
     pixels = 64 * 64
     assert (sizes[1] - sizes[0]) / 30 < pixels / 2  # bytes for each image more; the image and its labels take 8 a pixel
@@ -79,5 +80,5 @@ def test_processes_draw_what_the_training_would_draw_and_load_no_framework(name,
         f"pickle.load(open({str(tmp_path / 'sampler')!r}, 'rb')).batch(0)\n"
         f"sys.exit(', '.join(name for name in {FRAMEWORKS!r} if name in sys.modules) or None)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,17 +1,15 @@
 """Several processes train one model: as one process with all their crops does, and all or nothing."""
 
-import functools
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import psutil
 import pytest
+from support.limits import LONG_PATIENCE, PATIENCE, QUICK
 from support.server_process import TESTS, ServerProcess
 from support.tiny_dataset import write_dataset
 
@@ -37,11 +35,9 @@ def on(*backends):
 
 
 TORCH = pytest.mark.parametrize("backend", ["cellpose", "unet"])
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 STEPS = 20
-SECONDS = 180
-NOTICED_SECONDS = 30.0
-"""Within which a lost or hung process ends the attempt everywhere."""
+NOTICED_SECONDS = 120.0
+"""Within which a lost or hung process ends the attempt everywhere; the promise is 20 s, on an idle machine."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 TOLERANCE = 1e-5
 """Of losses, absolute."""
@@ -82,9 +78,9 @@ def settings(backend, *, processes, batch, steps=STEPS, **others):
 def start(stub, run_id, given, attempt=1):
     """Start an attempt and return its events as they come."""
     request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=given)
-    stub.StartTraining(request, timeout=60)
+    stub.StartTraining(request, timeout=PATIENCE)
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
-    return (answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS))
+    return (answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE))
 
 
 def succeed(events):
@@ -115,22 +111,25 @@ def end(events):
     return {step: seen[step] for step in sorted(seen)[-LAST_STEPS:]}, dict(events[-1].validation)
 
 
-@functools.cache
-def losses(backend, *launcher, more=()):
-    """What `support.rank_losses` finds, by rank."""
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory):
+    """What `support.rank_losses` finds, by case and rank."""
+    folder = tmp_path_factory.mktemp("losses")
     environment = {**os.environ, "PYTHONPATH": str(TESTS), **ONE_THREAD, "CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, *launcher, "-m", "support.rank_losses", folder, backend, str(STEPS), *more]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return {int(path.stem): json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
+    command = [sys.executable, "-m", "support.rank_losses", str(folder), str(STEPS)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG_PATIENCE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {
+        case.name: {int(path.stem): json.loads(path.read_text()) for path in case.iterdir()}
+        for case in folder.iterdir()
+    }
 
 
 @TORCH
-def test_two_processes_of_torch_compute_what_one_does(backend):
+def test_two_processes_of_torch_compute_what_one_does(losses, backend):
     """In float64: in float32 optimizers magnify the rounding of sums that are added up in another order."""
-    alone = losses(backend)[0]
-    together = losses(backend, *TWO)
+    alone = losses[f"{backend}-1-FLOAT32"][0]
+    together = losses[f"{backend}-2-FLOAT32"]
     assert sorted(together) == [0, 1]
     assert together[0]["weights"] == together[1]["weights"]
     for one in together.values():
@@ -138,28 +137,24 @@ def test_two_processes_of_torch_compute_what_one_does(backend):
     assert len(set(alone["losses"])) == STEPS
 
 
-def test_gradients_may_travel_as_half_as_many_bytes():
-    together = losses("unet", *TWO, more=("float16",))
+def test_gradients_may_travel_as_half_as_many_bytes(losses):
+    together, whole = losses["unet-2-FLOAT16"], losses["unet-2-FLOAT32"]
     assert together[0]["weights"] == together[1]["weights"]
-    whole = losses("unet", *TWO)
     assert together[0]["losses"][0] == whole[0]["losses"][0]
     assert together[0]["losses"] == pytest.approx(whole[0]["losses"], rel=0.1)
     assert together[0]["losses"] != whole[0]["losses"]
 
 
 @on("stardist")
-def test_two_processes_learn_what_one_with_both_batches_does(trainer):
+def test_two_processes_learn_what_one_with_both_batches_does(trainer, undisturbed):
     """As clients see it, in float32: torch's optimizers would magnify its rounding, see above."""
     backend, _, stub, _ = trainer
+    given = settings(backend, processes=1, batch=4, steps=KILLED_STEPS)
     one, two = (
-        {
-            event.step: event.losses["loss"]
-            for event in succeed(start(stub, f"run-{n}", settings(backend, processes=n, batch=4 // n)))
-            if event.losses
-        }
-        for n in (1, 2)
+        {event.step: event.losses["loss"] for event in events if event.losses}
+        for events in (succeed(start(stub, "run-one", given)), undisturbed)
     )
-    assert sorted(one) == list(range(1, STEPS + 1))
+    assert sorted(one) == sorted(two) == list(range(1, KILLED_STEPS + 1))
     assert two == pytest.approx(one, abs=TOLERANCE)
 
 
@@ -217,6 +212,6 @@ def test_a_run_that_is_stopped_ends_all_its_processes(trainer):
     events = start(stub, "run-stopped", settings(backend, processes=2, batch=2, steps=4000))
     next(event for event in events if event.checkpoint_step >= 2)
     hit = workers(pid)
-    stub.StopTraining(trainer_pb2.StopTrainingRequest(run_id="run-stopped", attempt=1), timeout=60)
+    stub.StopTraining(trainer_pb2.StopTrainingRequest(run_id="run-stopped", attempt=1), timeout=PATIENCE)
     assert list(events)[-1].state == common_pb2.RUN_STATE_CANCELLED
-    assert psutil.wait_procs(hit.values(), timeout=10)[1] == []
+    assert psutil.wait_procs(hit.values(), timeout=QUICK)[1] == []

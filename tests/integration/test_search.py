@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from support.orchestrator import STUDY_SECONDS, Orchestrator, until
+from support.limits import LONG_PATIENCE, PATIENCE
+from support.orchestrator import Orchestrator, until
 
 import cellsparse
 from cellsparse import search
@@ -54,13 +55,13 @@ def drive(orchestrator, home):
     yield start
     for process in started:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
 
 
 def runs_of(orchestrator, name):
     """All runs of a search."""
     request = orchestrator_pb2.ListRunsRequest(page=common_pb2.PageRequest(page_size=1000))
-    found = orchestrator.runs.ListRuns(request, timeout=10).runs
+    found = orchestrator.runs.ListRuns(request, timeout=PATIENCE).runs
     return [run for run in found if run.name.startswith(f"{name} ")]
 
 
@@ -71,12 +72,12 @@ def test_a_killed_driver_goes_on_and_does_nothing_twice(orchestrator, home, driv
     until(lambda: any(run.state == common_pb2.RUN_STATE_SUCCEEDED for run in runs_of(orchestrator, "bright")))
     until(lambda: any(run.state == common_pb2.RUN_STATE_RUNNING for run in runs_of(orchestrator, "bright")))
     driver.kill()
-    driver.communicate(timeout=10)
+    driver.communicate(timeout=PATIENCE)
     left = runs_of(orchestrator, "bright")
     assert len(left) < TRIALS
 
     driver = drive("--resume", "--name", "bright", "--at-once", "2")
-    out, err = driver.communicate(timeout=STUDY_SECONDS)
+    out, err = driver.communicate(timeout=LONG_PATIENCE)
     assert driver.returncode == 0, err
     lines = [json.loads(line) for line in out.splitlines()]
     document = lines[-1]

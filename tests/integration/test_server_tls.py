@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.certificates import Authority
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, state_names
 from support.server_process import ServerProcess
 
@@ -58,7 +59,7 @@ def start(tmp_path):
 def ask(address, tls):
     with open_channel(address, tls=tls) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        return stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status
+        return stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status
 
 
 def test_a_server_with_a_certificate_speaks_tls_only(start, authority, certificate, tmp_path):
@@ -101,7 +102,7 @@ def test_certificates_are_replaced_without_a_restart(start, authority, certifica
     server = start(**certificate)
     with open_channel(server.address, tls=ClientTls(ca=str(authority.certificate))) as old:
         stub = health_pb2_grpc.HealthStub(old)
-        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
         # In two steps, as files are: in between the pair does not fit, and the one before stays in use.
         new = Authority(tmp_path / "new")
         cert, key = tmp_path / "new.crt", tmp_path / "new.key"
@@ -112,7 +113,9 @@ def test_certificates_are_replaced_without_a_restart(start, authority, certifica
         assert ask(server.address, ClientTls(ca=str(new.certificate))) == SERVING
         with pytest.raises(grpc.RpcError):
             ask(server.address, ClientTls(ca=str(authority.certificate)))
-        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING, "an open connection broke"
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING, (
+            "an open connection broke"
+        )
     log = server.log.read_text()
     assert "the one before stays" in log
     assert "was changed and is used from now on" in log
@@ -190,7 +193,7 @@ def test_bad_certificates_are_one_sentence(authority, certificate, tmp_path, mon
         "CELLSPARSE_TLS_KEY": str(tmp_path / "b.key"),
     }
     done = subprocess.run(
-        [sys.executable, *SPARSIFIER], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *SPARSIFIER], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 1
     assert "cannot be used together" in done.stderr.splitlines()[-1]

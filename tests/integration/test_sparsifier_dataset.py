@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.sparsifier_server import running_sparsifier
 from support.tiny_dataset import blobs
 
@@ -61,7 +62,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def run(server, request) -> list[pb.SparsifyDatasetResponse]:
-    return list(server.stub.SparsifyDataset(request, timeout=120))
+    return list(server.stub.SparsifyDataset(request, timeout=PATIENCE))
 
 
 def refused(server, request) -> grpc.RpcError:
@@ -319,13 +320,13 @@ def test_a_caller_who_goes_away_ends_the_job(servers, amount):
     many(place, 1000)
     ended = "SparsifyDataset CANCELLED"
     before = running.process.log.read_text().count(ended)
-    stream = running.stub.SparsifyDataset(asked(mode=pb.SELECTION_MODE_RANDOM, **amount), timeout=120)
+    stream = running.stub.SparsifyDataset(asked(mode=pb.SELECTION_MODE_RANDOM, **amount), timeout=PATIENCE)
     for _ in range(3):
         next(stream)
     stream.cancel()
     began = time.monotonic()
     while running.process.log.read_text().count(ended) == before:
-        assert time.monotonic() - began < 5, "the job goes on although nobody listens"
+        assert time.monotonic() - began < PATIENCE, "the job goes on although nobody listens"
         time.sleep(0.05)
     time.sleep(0.5)
     assert not FolderStore(place).exists(keys.dataset_manifest("sparse"))
@@ -335,13 +336,13 @@ def test_a_stopped_server_ends_its_jobs_at_once_and_the_next_one_finishes_them(t
     place = tmp_path / "store"
     many(place, 600)
     with running_sparsifier(place, tmp_path) as running:
-        stream = running.stub.SparsifyDataset(asked(), timeout=120)
+        stream = running.stub.SparsifyDataset(asked(), timeout=PATIENCE)
         next(stream)
         os.kill(running.process.pid, signal.SIGTERM)
         with pytest.raises(grpc.RpcError, match="being stopped") as caught:
             list(stream)
         assert caught.value.code() is CODES.UNAVAILABLE
-        assert running.process.wait(10) == 0
+        assert running.process.wait(PATIENCE) == 0
     store = FolderStore(place)
     assert not store.exists(keys.dataset_manifest("sparse"))
     with running_sparsifier(place, tmp_path) as running:
@@ -353,12 +354,12 @@ def test_a_killed_server_leaves_nothing_to_be_seen(tmp_path):
     place = tmp_path / "store"
     many(place, 600)
     with running_sparsifier(place, tmp_path) as running:
-        stream = running.stub.SparsifyDataset(asked(), timeout=120)
+        stream = running.stub.SparsifyDataset(asked(), timeout=PATIENCE)
         next(stream)
         os.kill(running.process.pid, signal.SIGKILL)
         began = time.monotonic()
         with pytest.raises(grpc.RpcError) as caught:
             list(stream)
         assert caught.value.code() is CODES.UNAVAILABLE
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < QUICK
     assert not FolderStore(place).exists(keys.dataset_manifest("sparse"))

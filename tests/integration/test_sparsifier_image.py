@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from support.limits import PATIENCE
 from support.sparsifier_server import running_sparsifier
 from support.tiny_dataset import blobs
 
@@ -68,7 +69,7 @@ def server(store, tmp_path_factory):
 
 
 def sparsify(server, asked):
-    answer = server.stub.Sparsify(asked, timeout=60)
+    answer = server.stub.Sparsify(asked, timeout=PATIENCE)
     return decode_image(answer.label, max_pixels=2**20).array, answer
 
 
@@ -114,13 +115,13 @@ def test_a_stack_is_one_image(server):
     label[0, 0, 0] = 9  # flat
     asked = request(tiff(image), tiff(label), background_distance=3)
     asked.axes = "ZYX"
-    answer = server.stub.Sparsify(asked, timeout=60)
+    answer = server.stub.Sparsify(asked, timeout=PATIENCE)
     sparse = decode_image(answer.label, max_pixels=2**20, stacks=True)
     assert (sparse.axes, list(answer.kept), answer.candidates) == ("ZYX", [1, 4], 4)
     np.testing.assert_array_equal(sparse.array, np.stack([sparsify(server, request(background_distance=3))[0]] * 3))
     asked.axes = ""
     with pytest.raises(grpc.RpcError, match="label has 3 channels") as refused:
-        server.stub.Sparsify(asked, timeout=60)
+        server.stub.Sparsify(asked, timeout=PATIENCE)
     assert refused.value.code() == CODES.INVALID_ARGUMENT
 
 
@@ -202,7 +203,7 @@ BAD = {
 def test_bad_input_is_answered_with_a_sentence(name, server, store):
     asked, code, words = BAD[name]
     with pytest.raises(grpc.RpcError) as caught:
-        server.stub.Sparsify(asked, timeout=60)
+        server.stub.Sparsify(asked, timeout=PATIENCE)
     error = caught.value
     assert error.code() is code, error.details()
     assert words in error.details()
@@ -213,7 +214,7 @@ def test_bad_input_is_answered_with_a_sentence(name, server, store):
 
 def test_all_violations_come_at_once_with_their_fields(server):
     with pytest.raises(grpc.RpcError) as caught:
-        server.stub.Sparsify(request(image=b"", k=0, mode=77), timeout=60)
+        server.stub.Sparsify(request(image=b"", k=0, mode=77), timeout=PATIENCE)
     bad = error_details_pb2.BadRequest()
     assert rpc_status.from_call(caught.value).details[0].Unpack(bad)
     assert {entry.field for entry in bad.field_violations} >= {"image", "settings.k", "settings.mode"}
@@ -224,7 +225,7 @@ def test_the_file_limit_is_a_setting(store, tmp_path):
         running_sparsifier(store, tmp_path, max_file_mib="1") as small,
         pytest.raises(grpc.RpcError, match="at most 1 MiB") as caught,
     ):
-        small.stub.Sparsify(request(tiff(np.zeros((1100, 1100), np.uint8))), timeout=60)
+        small.stub.Sparsify(request(tiff(np.zeros((1100, 1100), np.uint8))), timeout=PATIENCE)
     assert caught.value.code() is CODES.RESOURCE_EXHAUSTED
 
 
@@ -239,5 +240,5 @@ def test_callers_at_the_same_time_get_their_own_answers(server):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert answers == {number: [1, 2] if number % 2 else [3, 4] for number in range(8)}

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 from support.sparsifier_server import running_sparsifier
 
 from cellsparse_common import datasets
 from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_proto.v1 import sparsifier_pb2 as pb
-
-pytestmark = pytest.mark.alone
 
 MANY, FEW = 2000, 20
 
@@ -55,7 +54,7 @@ def test_peak_memory_with_2000_images_is_that_with_20(store, tmp_path, amount):
                     mode=pb.SELECTION_MODE_MINMAX, background=pb.BACKGROUND_RULE_RING, **amount
                 ),
             )
-            for progress in running.stub.SparsifyDataset(request, timeout=240):
+            for progress in running.stub.SparsifyDataset(request, timeout=PATIENCE):
                 last = progress
             assert last.done
             assert last.items_done == count

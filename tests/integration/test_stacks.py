@@ -1,13 +1,14 @@
 """Stacks from upload to scores through the SDK and real servers: Cellpose on planes, and a backend for volumes."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-import stardist
 import tifffile
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator
 
 import cellsparse
@@ -17,7 +18,7 @@ from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.scoring.matching import match_counts
 from cellsparse_proto.v1 import dataset_pb2
 
-REAL = Path(stardist.__file__).parent / "data" / "images"
+REAL = Path(find_spec("stardist").origin).parent / "data" / "images"
 CORNER = (slice(8, 22), slice(0, 40), slice(0, 44))
 IMAGE, LABEL = (tifffile.imread(REAL / name)[CORNER] for name in ("img3d.tif", "mask3d.tif"))
 SPACING = (2.0, 0.5, 0.5)
@@ -159,4 +160,4 @@ def test_a_label_file_has_the_axes_of_its_image(client):
         yield request(file=dataset_pb2.FileHeader(item="a", split=1, role=2, axes="ZYX"))
 
     with pytest.raises((InvalidArgument, grpc.RpcError), match="label file of item 'a' is given axes"):
-        client.connection.upload("CreateDataset", stream(), timeout=30)
+        client.connection.upload("CreateDataset", stream(), timeout=PATIENCE)

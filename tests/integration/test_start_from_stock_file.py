@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pytest
 import torch
+from support.limits import PATIENCE
 from support.model_imports import import_messages
 from support.orchestrator import Orchestrator, snapshot, until
 from support.tiny_dataset import blobs
@@ -23,7 +24,6 @@ from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
-SECONDS = 300
 IMAGE = blobs(size=72, seed=7)[0]
 # Fresh networks, biased so that they find something.
 STOCK = {
@@ -68,7 +68,9 @@ def stack(request, tmp_path_factory):
     """A running orchestrator with one real trainer, a stock file of its backend, and the model made of it."""
     backend, home = request.param, tmp_path_factory.mktemp("home")
     folder = tmp_path_factory.mktemp("stock")
-    subprocess.run([sys.executable, "-c", STOCK[backend]], cwd=folder, check=True, timeout=SECONDS, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", STOCK[backend]], cwd=folder, check=True, timeout=PATIENCE, capture_output=True
+    )
     file = (folder / "stock").read_bytes()
     with Orchestrator(home, CELLSPARSE_TRAINER_MODULES=f"{backend}=cellsparse_{backend}") as orchestrator:
         orchestrator.healthy(backend)
@@ -77,17 +79,17 @@ def stack(request, tmp_path_factory):
 
 
 def send(orchestrator, backend, content, **settings):
-    return orchestrator.runs.ImportModel(import_messages(content, backend, **settings), timeout=SECONDS).model
+    return orchestrator.runs.ImportModel(import_messages(content, backend, **settings), timeout=PATIENCE).model
 
 
 def predict(stack, model):
     asked = trainer_pb2.PredictRequest(model_id=model.id, image=encode_tiff(IMAGE))
-    return decode_image(stack.orchestrator.runs.Predict(asked, timeout=SECONDS).label, max_pixels=2**20).array
+    return decode_image(stack.orchestrator.runs.Predict(asked, timeout=PATIENCE).label, max_pixels=2**20).array
 
 
 def export(stack, model_id):
     asked = trainer_pb2.ExportRequest(model_id=model_id, format=trainer_pb2.EXPORT_FORMAT_NATIVE)
-    return b"".join(answer.chunk for answer in stack.orchestrator.runs.Export(asked, timeout=SECONDS))
+    return b"".join(answer.chunk for answer in stack.orchestrator.runs.Export(asked, timeout=PATIENCE))
 
 
 def settings(backend, **fields):
@@ -99,8 +101,8 @@ def settings(backend, **fields):
 def train(stack, chosen):
     dataset = stack.orchestrator.upload()
     asked = orchestrator_pb2.CreateRunRequest(dataset_id=dataset.id, settings=chosen)
-    run = stack.orchestrator.runs.CreateRun(asked, timeout=30).run
-    until(lambda: stack.orchestrator.run(run.id).HasField("ended_at"), SECONDS)
+    run = stack.orchestrator.runs.CreateRun(asked, timeout=PATIENCE).run
+    until(lambda: stack.orchestrator.run(run.id).HasField("ended_at"), PATIENCE)
     return stack.orchestrator.run(run.id)
 
 
@@ -130,7 +132,7 @@ def test_training_starts_from_it_and_what_it_exports_is_imported_as_it_was(stack
     assert "the start" in run.message
     assert "score" in run.progress.start_validation
     asked = orchestrator_pb2.GetModelRequest(model_id=run.id)
-    model = stack.orchestrator.runs.GetModel(asked, timeout=10).model
+    model = stack.orchestrator.runs.GetModel(asked, timeout=PATIENCE).model
     assert model.initial_model == stack.model.id
     again = send(stack.orchestrator, stack.backend, export(stack, run.id), name="again")
     np.testing.assert_array_equal(predict(stack, again), predict(stack, model))

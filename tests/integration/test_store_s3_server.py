@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.limits import PATIENCE
 from support.minio import DOMAIN, REGION, MinioServer, running_minio
 
 from cellsparse_common.errors import StorageError
@@ -142,7 +143,7 @@ def test_memory_stays_flat_for_large_files(minio: MinioServer, tmp_path: Path) -
         file.truncate(300 * MIB)
     environment = minio.environment("s3://bucket/flat")
     command = [sys.executable, "-c", FLAT, source, tmp_path / "copy"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy").stat().st_size == 300 * MIB
     assert float(done.stdout) < 100

@@ -7,7 +7,8 @@ import json
 import grpc
 import psutil
 import pytest
-from support.orchestrator import STUDY_SECONDS, Orchestrator, refused, tiny_items, until
+from support.limits import LONG_PATIENCE, PATIENCE
+from support.orchestrator import Orchestrator, refused, tiny_items, until
 
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, study_pb2
 
@@ -49,19 +50,36 @@ def home(tmp_path):
             continue
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """An orchestrator for all tests that leave nothing under way; its later trainings need not load anything."""
+    with Orchestrator(tmp_path_factory.mktemp("shared"), CELLSPARSE_WARM_SECONDS="600") as orchestrator:
+        yield orchestrator
+
+
+@pytest.fixture(scope="module")
+def source(shared):
+    return shared.upload()
+
+
 def ended(orchestrator, study_id):
-    return until(lambda: (study := orchestrator.study(study_id)).state in FINAL and study, STUDY_SECONDS)
+    return until(lambda: (study := orchestrator.study(study_id)).state in FINAL and study, LONG_PATIENCE)
 
 
 def report(orchestrator, study_id):
-    answer = orchestrator.studies.GetStudyReport(study_pb2.GetStudyReportRequest(study_id=study_id), timeout=10)
+    answer = orchestrator.studies.GetStudyReport(study_pb2.GetStudyReportRequest(study_id=study_id), timeout=PATIENCE)
     rows = list(csv.DictReader(io.StringIO(answer.members_csv.decode())))
     return json.loads(answer.report_json), rows, answer.complete
 
 
 def all_runs(orchestrator):
     request = orchestrator_pb2.ListRunsRequest(page=common_pb2.PageRequest(page_size=1000))
-    return list(orchestrator.runs.ListRuns(request, timeout=10).runs)
+    return list(orchestrator.runs.ListRuns(request, timeout=PATIENCE).runs)
+
+
+def runs_of(orchestrator, study_id):
+    members = {member.run_id for member in orchestrator.members(study_id)}
+    return [run for run in all_runs(orchestrator) if run.id in members]
 
 
 def test_members_share_label_sets_are_scored_and_reported(home, database_url):
@@ -79,7 +97,7 @@ def test_members_share_label_sets_are_scored_and_reported(home, database_url):
         assert len({member.run_id for member in members}) == 4 == len(all_runs(orchestrator))
         label_sets = {member.dataset_id for member in members}
         assert len(label_sets) == 3
-        listed = orchestrator.datasets.ListDatasets(dataset_pb2.ListDatasetsRequest(), timeout=10).datasets
+        listed = orchestrator.datasets.ListDatasets(dataset_pb2.ListDatasetsRequest(), timeout=PATIENCE).datasets
         assert {dataset.id for dataset in listed} == label_sets | {source.id}
         by_k = {member.k: member.annotated_cells for member in members}
         assert by_k == {1: 2 * 2, 0: 2 * 4}  # 2 cells of each mode and image, or all 4; one image each in TRAIN and VAL
@@ -92,7 +110,7 @@ def test_members_share_label_sets_are_scored_and_reported(home, database_url):
         assert document["best"]["overall"]["model_id"] in {member.run_id for member in members}
         assert document["cost"]["label_sets"] == 3
         assert (orchestrator.store / "studies" / study.id / "report" / "members.csv").exists()
-        orchestrator.studies.DeleteStudy(study_pb2.DeleteStudyRequest(study_id=study.id), timeout=10)
+        orchestrator.studies.DeleteStudy(study_pb2.DeleteStudyRequest(study_id=study.id), timeout=PATIENCE)
         assert not list((orchestrator.store / "studies").rglob("*.json"))
         assert len(all_runs(orchestrator)) == 4
 
@@ -107,7 +125,7 @@ def test_an_orchestrator_killed_twice_starts_nothing_twice(home):
         orchestrator.kill()
     with Orchestrator(home, CELLSPARSE_SLOTS="2") as orchestrator:
         assert orchestrator.begin_study(source.id, grid=made, **request).id == study.id
-        until(lambda: orchestrator.study(study.id).succeeded >= 2, STUDY_SECONDS)
+        until(lambda: orchestrator.study(study.id).succeeded >= 2, LONG_PATIENCE)
         orchestrator.kill()
     with Orchestrator(home, CELLSPARSE_SLOTS="2") as orchestrator:
         assert ended(orchestrator, study.id).succeeded == 6
@@ -134,80 +152,73 @@ def _first(made):
     return first
 
 
-def test_a_failing_member_does_not_sink_the_study(home):
-    with Orchestrator(home) as orchestrator:
-        rates = study_pb2.StudyAxis(name="learning_rate", values=["0.1", "0.7"])  # 0.7 runs out of memory
-        study = orchestrator.begin_study(orchestrator.upload().id, grid=grid(steps(12), rates, k=[1]))
-        done = ended(orchestrator, study.id)
-        assert (done.state, done.succeeded, done.failed) == (study_pb2.STUDY_STATE_SUCCEEDED, 2, 2)
-        failed = [member for member in orchestrator.members(study.id) if member.state == FAILED]
-        assert {member.settings["learning_rate"] for member in failed} == {"0.7"}
-        assert {member.reason for member in failed} == {common_pb2.FAILURE_REASON_OUT_OF_MEMORY}
-        document, rows, _ = report(orchestrator, study.id)
-        assert [row["reason"] for row in rows] == ["", "out_of_memory"] * 2
-        assert document["best"]["overall"]["settings"]["learning_rate"] == "0.1"
+def test_a_failing_member_does_not_sink_the_study(shared, source):
+    rates = study_pb2.StudyAxis(name="learning_rate", values=["0.1", "0.7"])  # 0.7 runs out of memory
+    study = shared.begin_study(source.id, grid=grid(steps(12), rates, k=[1]))
+    done = ended(shared, study.id)
+    assert (done.state, done.succeeded, done.failed) == (study_pb2.STUDY_STATE_SUCCEEDED, 2, 2)
+    failed = [member for member in shared.members(study.id) if member.state == FAILED]
+    assert {member.settings["learning_rate"] for member in failed} == {"0.7"}
+    assert {member.reason for member in failed} == {common_pb2.FAILURE_REASON_OUT_OF_MEMORY}
+    document, rows, _ = report(shared, study.id)
+    assert [row["reason"] for row in rows] == ["", "out_of_memory"] * 2
+    assert document["best"]["overall"]["settings"]["learning_rate"] == "0.1"
 
 
-def test_a_study_without_any_result_has_failed(home):
-    with Orchestrator(home) as orchestrator:
-        rate = study_pb2.StudyAxis(name="learning_rate", values=["0.7"])
-        study = orchestrator.begin_study(orchestrator.upload().id, grid=grid(steps(12), rate, k=[1]))
-        done = ended(orchestrator, study.id)
-        assert (done.state, done.failed) == (study_pb2.STUDY_STATE_FAILED, 2)
-        document, rows, complete = report(orchestrator, study.id)
-        assert complete
-        assert document["best"]["overall"] is None
-        assert len(rows) == 2
+def test_a_study_without_any_result_has_failed(shared, source):
+    rate = study_pb2.StudyAxis(name="learning_rate", values=["0.7"])
+    study = shared.begin_study(source.id, grid=grid(steps(12), rate, k=[1]))
+    done = ended(shared, study.id)
+    assert (done.state, done.failed) == (study_pb2.STUDY_STATE_FAILED, 2)
+    document, rows, complete = report(shared, study.id)
+    assert complete
+    assert document["best"]["overall"] is None
+    assert len(rows) == 2
 
 
-def test_pause_lets_nothing_start_and_resume_goes_on(home):
-    with Orchestrator(home) as orchestrator:
-        study = orchestrator.begin_study(orchestrator.upload().id, grid=grid(steps(20), SLOW))
-        until(lambda: orchestrator.study(study.id).training)
-        request = study_pb2.PauseStudyRequest(study_id=study.id)
-        assert orchestrator.studies.PauseStudy(request, timeout=10).study.state == study_pb2.STUDY_STATE_PAUSED
-        paused = until(lambda: (found := orchestrator.study(study.id)).succeeded == 1 and found)
-        assert (paused.state, paused.training, paused.waiting) == (study_pb2.STUDY_STATE_PAUSED, 0, 3)
-        # A single run does not wait for a paused study.
-        single = orchestrator.train(paused.dataset_id, steps=3)
-        until(lambda: orchestrator.run(single.id).state == common_pb2.RUN_STATE_SUCCEEDED)
-        assert orchestrator.study(study.id).waiting == 3
-        request = study_pb2.ResumeStudyRequest(study_id=study.id)
-        assert orchestrator.studies.ResumeStudy(request, timeout=10).study.state == study_pb2.STUDY_STATE_RUNNING
-        assert ended(orchestrator, study.id).succeeded == 4
+def test_pause_lets_nothing_start_and_resume_goes_on(shared, source):
+    study = shared.begin_study(source.id, grid=grid(steps(20), SLOW))
+    until(lambda: shared.study(study.id).training)
+    request = study_pb2.PauseStudyRequest(study_id=study.id)
+    assert shared.studies.PauseStudy(request, timeout=PATIENCE).study.state == study_pb2.STUDY_STATE_PAUSED
+    paused = until(lambda: (found := shared.study(study.id)).succeeded == 1 and found)
+    assert (paused.state, paused.training, paused.waiting) == (study_pb2.STUDY_STATE_PAUSED, 0, 3)
+    # A single run does not wait for a paused study.
+    single = shared.train(paused.dataset_id, steps=3)
+    until(lambda: shared.run(single.id).state == common_pb2.RUN_STATE_SUCCEEDED)
+    assert shared.study(study.id).waiting == 3
+    request = study_pb2.ResumeStudyRequest(study_id=study.id)
+    assert shared.studies.ResumeStudy(request, timeout=PATIENCE).study.state == study_pb2.STUDY_STATE_RUNNING
+    assert ended(shared, study.id).succeeded == 4
 
 
-def test_cancel_ends_what_trains_and_what_waits(home):
-    with Orchestrator(home) as orchestrator:
-        source = orchestrator.upload()
-        study = orchestrator.begin_study(source.id, grid=grid(steps(5000), SLOW))
-        until(lambda: any(run.state == common_pb2.RUN_STATE_RUNNING for run in all_runs(orchestrator)))
-        refusal = refused(orchestrator.datasets.DeleteDataset, dataset_pb2.DeleteDatasetRequest(dataset_id=source.id))
-        assert study.id in refusal.message
-        refusal = refused(orchestrator.studies.DeleteStudy, study_pb2.DeleteStudyRequest(study_id=study.id))
-        assert "has not ended" in refusal.message
-        request = study_pb2.CancelStudyRequest(study_id=study.id)
-        orchestrator.studies.CancelStudy(request, timeout=10)
-        done = ended(orchestrator, study.id)
-        assert (done.state, done.cancelled) == (study_pb2.STUDY_STATE_CANCELLED, 4)
-        assert [run.state for run in all_runs(orchestrator)] == [common_pb2.RUN_STATE_CANCELLED]
-        _, rows, complete = report(orchestrator, study.id)
-        assert complete
-        assert [row["state"] for row in rows] == ["cancelled"] * 4
-        assert orchestrator.studies.CancelStudy(request, timeout=10).study.state == study_pb2.STUDY_STATE_CANCELLED
+def test_cancel_ends_what_trains_and_what_waits(shared, source):
+    study = shared.begin_study(source.id, grid=grid(steps(5000), SLOW))
+    until(lambda: any(run.state == common_pb2.RUN_STATE_RUNNING for run in runs_of(shared, study.id)))
+    refusal = refused(shared.datasets.DeleteDataset, dataset_pb2.DeleteDatasetRequest(dataset_id=source.id))
+    assert study.id in refusal.message
+    refusal = refused(shared.studies.DeleteStudy, study_pb2.DeleteStudyRequest(study_id=study.id))
+    assert "has not ended" in refusal.message
+    request = study_pb2.CancelStudyRequest(study_id=study.id)
+    shared.studies.CancelStudy(request, timeout=PATIENCE)
+    done = ended(shared, study.id)
+    assert (done.state, done.cancelled) == (study_pb2.STUDY_STATE_CANCELLED, 4)
+    assert [run.state for run in runs_of(shared, study.id)] == [common_pb2.RUN_STATE_CANCELLED]
+    _, rows, complete = report(shared, study.id)
+    assert complete
+    assert [row["state"] for row in rows] == ["cancelled"] * 4
+    assert shared.studies.CancelStudy(request, timeout=PATIENCE).study.state == study_pb2.STUDY_STATE_CANCELLED
 
 
-def test_a_single_run_waits_for_one_member_not_for_the_study(home):
-    with Orchestrator(home) as orchestrator:
-        source = orchestrator.upload()
-        study = orchestrator.begin_study(source.id, grid=grid(steps(10), SLOW, seeds=[0, 1]))
-        until(lambda: orchestrator.study(study.id).training)
-        single = orchestrator.train(source.id, steps=3)
-        assert orchestrator.run(single.id).queue_position <= 2
-        until(lambda: orchestrator.run(single.id).state == common_pb2.RUN_STATE_SUCCEEDED)
-        assert orchestrator.study(study.id).waiting >= 4
-        orchestrator.studies.CancelStudy(study_pb2.CancelStudyRequest(study_id=study.id), timeout=10)
-        assert ended(orchestrator, study.id).state == study_pb2.STUDY_STATE_CANCELLED
+def test_a_single_run_waits_for_one_member_not_for_the_study(shared, source):
+    study = shared.begin_study(source.id, grid=grid(steps(10), SLOW, seeds=[0, 1]))
+    until(lambda: shared.study(study.id).training)
+    single = shared.train(source.id, steps=3)
+    assert shared.run(single.id).queue_position <= 2
+    until(lambda: shared.run(single.id).state == common_pb2.RUN_STATE_SUCCEEDED)
+    assert shared.study(study.id).waiting >= 4
+    shared.studies.CancelStudy(study_pb2.CancelStudyRequest(study_id=study.id), timeout=PATIENCE)
+    assert ended(shared, study.id).state == study_pb2.STUDY_STATE_CANCELLED
 
 
 WRONG = [
@@ -224,19 +235,18 @@ WRONG = [
 ]
 
 
-def test_what_cannot_be_is_refused_before_anything_is_kept(home):
-    with Orchestrator(home) as orchestrator:
-        source = orchestrator.upload()
-        for wrong, sentence in WRONG:
-            request = study_pb2.CreateStudyRequest(dataset_id=source.id, grid=wrong)
-            assert sentence in refused(orchestrator.studies.CreateStudy, request).message
-        request = study_pb2.CreateStudyRequest(dataset_id=source.id, grid=grid(), split=common_pb2.SPLIT_TRAIN)
-        assert "SPLIT_VAL, SPLIT_TEST" in refused(orchestrator.studies.CreateStudy, request).message
-        only_train = orchestrator.upload(list(tiny_items(1)))
-        request = study_pb2.CreateStudyRequest(dataset_id=only_train.id, grid=grid())
-        assert "no item of SPLIT_TEST" in refused(orchestrator.studies.CreateStudy, request).message
-        assert not orchestrator.studies.ListStudies(study_pb2.ListStudiesRequest(), timeout=10).studies
-        unknown = study_pb2.GetStudyRequest(study_id="study-0")
-        with pytest.raises(grpc.RpcError) as caught:
-            orchestrator.studies.GetStudy(unknown, timeout=10)
-        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+def test_what_cannot_be_is_refused_before_anything_is_kept(shared, source):
+    before = shared.studies.ListStudies(study_pb2.ListStudiesRequest(), timeout=PATIENCE).studies
+    for wrong, sentence in WRONG:
+        request = study_pb2.CreateStudyRequest(dataset_id=source.id, grid=wrong)
+        assert sentence in refused(shared.studies.CreateStudy, request).message
+    request = study_pb2.CreateStudyRequest(dataset_id=source.id, grid=grid(), split=common_pb2.SPLIT_TRAIN)
+    assert "SPLIT_VAL, SPLIT_TEST" in refused(shared.studies.CreateStudy, request).message
+    only_train = shared.upload(list(tiny_items(1)))
+    request = study_pb2.CreateStudyRequest(dataset_id=only_train.id, grid=grid())
+    assert "no item of SPLIT_TEST" in refused(shared.studies.CreateStudy, request).message
+    assert shared.studies.ListStudies(study_pb2.ListStudiesRequest(), timeout=PATIENCE).studies == before
+    unknown = study_pb2.GetStudyRequest(study_id="study-0")
+    with pytest.raises(grpc.RpcError) as caught:
+        shared.studies.GetStudy(unknown, timeout=PATIENCE)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND

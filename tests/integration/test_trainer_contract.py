@@ -1,12 +1,12 @@
-"""One contract for all trainers: the same calls against the real process of every backend, with tiny settings."""
+"""One contract for all trainers: the same calls against the real process of every backend, with tiny settings.
 
-import os
-import signal
+What ends a training is in `test_trainer_faults`, how it resumes in `test_trainer_kills`.
+"""
 
 import grpc
 import numpy as np
-import psutil
 import pytest
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
 
@@ -17,15 +17,11 @@ from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
-WORKER = "cellsparse_trainer.training.worker"
-
 BACKENDS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings(channels=[8, 256])),
     "stardist": trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1)),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
 }
-FINAL = (common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED)
-SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +60,18 @@ def request(backend, run_id, attempt=1, **fields):
 
 def watch(stub, run_id, attempt=1):
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
-    return [answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS)]
+    return [answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE)]
 
 
 def trained(stub, backend, run_id):
-    stub.StartTraining(request(backend, run_id), timeout=30)
+    stub.StartTraining(request(backend, run_id), timeout=PATIENCE)
     last = watch(stub, run_id)[-1]
     assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
     return run_id
 
 
 def test_describe(stub, backend):
-    answer = stub.Describe(trainer_pb2.DescribeRequest(), timeout=10)
+    answer = stub.Describe(trainer_pb2.DescribeRequest(), timeout=PATIENCE)
     assert answer.backend == backend
     assert "cpu" in answer.devices
     assert "numpy" in answer.versions
@@ -90,46 +86,19 @@ def test_train_predict_evaluate(stub, backend):
     for size in (64, 33, 150):
         image, _ = blobs(size=size)
         asked = trainer_pb2.PredictRequest(model_id=run_id, image=encode_tiff(image))
-        answer = stub.Predict(asked, timeout=SECONDS)
+        answer = stub.Predict(asked, timeout=PATIENCE)
         label = decode_image(answer.label, max_pixels=2**20).array
         assert label.shape == image.shape
         assert set(np.unique(label)) == set(range(answer.cells + 1)) | ({0} if (label == 0).any() else set())
     asked = trainer_pb2.EvaluateRequest(model_id=run_id, dataset_id="ds-tiny", split=common_pb2.SPLIT_TEST)
-    report = list(stub.Evaluate(asked, timeout=SECONDS))[-1].report
+    report = list(stub.Evaluate(asked, timeout=PATIENCE))[-1].report
     assert len(report.scores) == 9
     assert [item.item for item in report.items] == ["item2"]
 
 
-def test_a_training_killed_in_the_middle_resumes_where_it_was(stub, backend, server, store_folder):
-    run_id = f"run-kill-{backend}"
-    stub.StartTraining(request(backend, run_id, steps=500), timeout=30)
-    asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=1)
-    stream = stub.WatchTraining(asked, timeout=SECONDS)
-    step = next(answer.event.step for answer in stream if answer.event.HasField("checkpoint_step"))
-    worker = next(child for child in psutil.Process(server.pid).children() if WORKER in child.cmdline())
-    os.kill(worker.pid, signal.SIGKILL)
-    last = list(stream)[-1].event
-    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_LOST)
-    latest = max(event.step for event in watch(stub, run_id))
-    stub.StartTraining(request(backend, run_id, attempt=2, steps=latest + 3), timeout=30)
-    events = watch(stub, run_id, attempt=2)
-    assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1].message
-    first = min(event.step for event in events if event.losses)
-    assert step <= first <= latest + 3
-
-
 def test_settings_that_cannot_be(stub, backend):
     with pytest.raises(grpc.RpcError) as caught:
-        stub.StartTraining(request(backend, "run-bad", crop_size=100), timeout=30)
+        stub.StartTraining(request(backend, "run-bad", crop_size=100), timeout=PATIENCE)
     error = from_rpc_error(caught.value)
     assert error.status == grpc.StatusCode.INVALID_ARGUMENT
     assert "100" in error.message
-
-
-def test_a_gpu_that_is_not_there_fails_at_once(stub, backend):
-    if len(stub.Describe(trainer_pb2.DescribeRequest(), timeout=10).devices) > 1:
-        pytest.skip("this machine has a GPU")
-    stub.StartTraining(request(backend, f"run-gpu-{backend}", device=trainer_pb2.DEVICE_CUDA), timeout=30)
-    last = watch(stub, f"run-gpu-{backend}")[-1]
-    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_USER_ERROR)
-    assert "GPU" in last.message

@@ -4,6 +4,7 @@ import resource
 
 import psutil
 import pytest
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 
@@ -19,7 +20,6 @@ BACKENDS = {
     "stardist": trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1)),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
 }
-SECONDS = 120
 SPARE_MIB = 64
 
 
@@ -57,10 +57,10 @@ def start(stub, backend, run_id, dataset="ds-tiny", **fields):
     settings.MergeFrom(trainer_pb2.TrainingSettings(**fields))
     stub.StartTraining(
         trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id=dataset, settings=settings),
-        timeout=30,
+        timeout=PATIENCE,
     )
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=1)
-    return (answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS))
+    return (answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE))
 
 
 def worker(server):
@@ -86,7 +86,7 @@ def test_memory_that_runs_out_is_said_with_batch_and_crop(stub, backend, server)
 
 def test_a_gpu_that_is_missing_ends_the_run_before_any_image_is_read(stub, backend, store):
     """The dataset's images are gone: a run that looked at one would say that instead."""
-    if len(stub.Describe(trainer_pb2.DescribeRequest(), timeout=10).devices) > 1:
+    if len(stub.Describe(trainer_pb2.DescribeRequest(), timeout=PATIENCE).devices) > 1:
         pytest.skip("this machine has a GPU")
     manifest = write_dataset(store, "ds-gone", size=48)
     for item in manifest.items:

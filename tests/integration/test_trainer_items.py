@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import psutil
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, sparse
 
@@ -19,8 +20,6 @@ from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
 
 PREFETCH = "cellsparse_trainer.data.prefetch"
-
-SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +65,13 @@ def start(stub, dataset_id, run_id="", **settings):
         dataset_id=dataset_id,
         settings=trainer_pb2.TrainingSettings(unet={}, **settings),
     )
-    stub.StartTraining(asked, timeout=30)
+    stub.StartTraining(asked, timeout=PATIENCE)
     return trainer_pb2.WatchTrainingRequest(run_id=asked.run_id, attempt=1)
 
 
 def events(stub, dataset_id, **settings):
     asked = start(stub, dataset_id, **settings)
-    return [answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS)]
+    return [answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE)]
 
 
 def truncated(store):
@@ -148,14 +147,14 @@ def test_processes_make_the_same_batches_and_none_outlives_a_training_that_is_ki
     assert losses[0] == losses[1]
     assert helpers(server.pid) == []
     asked = start(stub, "ds-good", run_id="run-killed", num_workers=2, learning_rate=0.9, steps=2000)
-    stream = stub.WatchTraining(asked, timeout=SECONDS)
+    stream = stub.WatchTraining(asked, timeout=PATIENCE)
     next(answer for answer in stream if answer.event.losses)
     found = helpers(server.pid)
     assert len(found) == 2
     os.kill(found[0].ppid(), signal.SIGKILL)
     assert list(stream)[-1].event.reason == common_pb2.FAILURE_REASON_LOST
-    _, left = psutil.wait_procs(found, timeout=20)
-    end = time.monotonic() + 20
+    _, left = psutil.wait_procs(found, timeout=QUICK)
+    end = time.monotonic() + QUICK
     while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in left) and time.monotonic() < end:
         time.sleep(0.1)
     assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from support.limits import PATIENCE, QUICK
 from support.minio import running_minio, store_environment
 from support.pointer_watch import PointerWatch
 from support.server_process import ServerProcess
@@ -21,8 +22,6 @@ from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 WORKER = "cellsparse_trainer.training.worker"
-
-pytestmark = pytest.mark.alone
 
 BACKENDS = {
     # Steps enough for the kill to come before the end: checkpoints are large, and one under way holds up the next.
@@ -36,7 +35,6 @@ BACKENDS = {
 }
 MODULES = {"fake on MinIO": "support.cellsparse_fake"}
 STEPS = 18
-SECONDS = 120
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -65,9 +63,9 @@ def trainer(backend, folder, environment):
 
 def start(stub, backend, run_id, attempt):
     """Starts an attempt and returns its events as they come."""
-    stub.StartTraining(request(backend, run_id, attempt), timeout=30)
+    stub.StartTraining(request(backend, run_id, attempt), timeout=PATIENCE)
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
-    return (answer.event for answer in stub.WatchTraining(asked, timeout=SECONDS))
+    return (answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE))
 
 
 def succeed(events):
@@ -88,7 +86,7 @@ def worker(pid):
 def kill_in_upload(step, events, pid, store, run_id):
     """Kills the training process as soon as a file of a checkpoint from this step on is in the store."""
     process = worker(pid)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     prefix = keys.checkpoints_prefix(run_id)
     while time.monotonic() < end:
         names = [key.removeprefix(prefix).split("/") for key in store.list(prefix)]
@@ -137,7 +135,7 @@ def test_killed_and_resumed_equals_uninterrupted(place):
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(grpc.RpcError):
                 list(events)
-            assert psutil.wait_procs([child], timeout=5)[1] == []
+            assert psutil.wait_procs([child], timeout=QUICK)[1] == []
         with trainer(backend, folder, environment) as (_, stub):
             events = list(start(stub, backend, "run-killed", 3))
     assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1].message

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, sparse
 
@@ -10,8 +11,6 @@ from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
-
-pytestmark = pytest.mark.alone
 
 FEW, MANY, SIDE = 20, 400, 160
 CACHE_MIB = 4
@@ -54,8 +53,10 @@ def test_peak_memory_with_400_images_is_that_with_20(store_folder, tmp_path):
             settings.validate_every_steps = 1000
             run = {"run_id": f"run-{name}", "attempt": 1}
             asked = trainer_pb2.StartTrainingRequest(dataset_id=f"ds-{name}", settings=settings, **run)
-            stub.StartTraining(asked, timeout=30)
-            events = [one.event for one in stub.WatchTraining(trainer_pb2.WatchTrainingRequest(**run), timeout=240)]
+            stub.StartTraining(asked, timeout=PATIENCE)
+            events = [
+                one.event for one in stub.WatchTraining(trainer_pb2.WatchTrainingRequest(**run), timeout=PATIENCE)
+            ]
             assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1].message
             peaks[name] = max(event.peak_memory_mib for event in events)
     print(f"peak memory: {peaks['few']:.0f} MiB with {FEW} images, {peaks['many']:.0f} MiB with {MANY}")

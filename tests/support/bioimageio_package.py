@@ -10,6 +10,7 @@ import numpy as np
 from bioimageio.core import test_description
 from bioimageio.spec import ValidationContext, load_description
 from bioimageio.spec.model.v0_5 import ModelDescr
+from support.limits import PATIENCE
 
 from cellsparse_trainer.models.exports import write_zip
 
@@ -27,7 +28,6 @@ from bioimageio.core import test_description
 summary = test_description(sys.argv[1], devices=["cpu"])
 sys.exit(summary.status != "passed" and summary.format())
 """
-_SECONDS = 120
 
 
 def run_test(zipped: Path, described: ModelDescr) -> None:
@@ -44,7 +44,7 @@ def run_test(zipped: Path, described: ModelDescr) -> None:
         cwd=zipped.parent,  # it unpacks weights where it stands
         capture_output=True,
         text=True,
-        timeout=_SECONDS,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -129,6 +129,6 @@ def start_warm(admin: ApiClient, settings: ClusterSettings, template: TrainerTem
     }
     apps, core = AppsV1Api(admin), CoreV1Api(admin)
     apps.create_namespaced_deployment(settings.namespace, body)
-    until(lambda: apps.read_namespaced_deployment(name, settings.namespace).status.ready_replicas, 180)
+    until(lambda: apps.read_namespaced_deployment(name, settings.namespace).status.ready_replicas)
     (found,) = core.list_namespaced_pod(settings.namespace, label_selector=f"app={name}").items
     return f"{found.status.pod_ip}:{template.port}"

@@ -17,13 +17,12 @@ import urllib3
 import yaml
 from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.config import new_client_from_config
+from support.limits import PATIENCE
 
 BIN = Path(__file__).parents[2] / ".tools" / "bin"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 AUDIT = "audit.log"
 """File in the control plane's folder: a line of JSON for every request of a ServiceAccount but the cluster's own."""
-START_SECONDS = 90.0
-STOP_SECONDS = 15.0
 PORTS = range(20_000, 30_000)
 USERS = {
     "admin": "system:masters",
@@ -93,7 +92,7 @@ def new_namespace(admin: ApiClient) -> Iterator[str]:
     name = f"test-{secrets.token_hex(3)}"
     core = CoreV1Api(admin)
     core.create_namespace({"metadata": {"name": name}})
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while not core.list_namespaced_service_account(name).items:
         if time.monotonic() > deadline:
             pytest.fail(f"the namespace {name} got no ServiceAccount")
@@ -129,14 +128,14 @@ def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
         for process in processes:
             process.kill()  # nothing here outlives the test, so nothing needs to be written down in good order
         for process in processes:
-            process.wait(STOP_SECONDS)
+            process.wait(PATIENCE)
 
 
 def _start(folder: Path, processes: list[subprocess.Popen[bytes]]) -> ControlPlane:
     certificates = folder / "certificates"
     certificates.mkdir(parents=True)
     key = certificates / "service-accounts.key"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True, timeout=PATIENCE)
     tokens = {user: secrets.token_hex(16) for user in USERS}
     lines = [f'{token},{user},{user},"{USERS[user]}"' for user, token in tokens.items()]
     (certificates / "tokens.csv").write_text("\n".join(lines) + "\n")
@@ -233,7 +232,7 @@ def _run(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _wait_ready(plane: ControlPlane, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             http = urllib3.PoolManager(ca_certs=str(plane.ca_bundle), timeout=2.0, retries=False)
@@ -248,7 +247,7 @@ def _wait_ready(plane: ControlPlane, process: subprocess.Popen[bytes]) -> None:
 
 def _wait_controlled(plane: ControlPlane) -> None:
     """Wait for the controllers: pods can be made once there is a ServiceAccount."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     with plane.client("admin") as api:
         while time.monotonic() < deadline:
             if CoreV1Api(api).list_namespaced_service_account("default").items:

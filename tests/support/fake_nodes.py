@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
-from support.control_plane import BIN, START_SECONDS, STOP_SECONDS, ControlPlane
+from support.control_plane import BIN, ControlPlane
+from support.limits import PATIENCE
 
 LABEL = "cellsparse.dev/played-by"
 SIZE = {"cpu": "64", "memory": "512Gi", "pods": "110", "ephemeral-storage": "2Ti"}
@@ -55,14 +56,14 @@ def _running_kwok(plane: ControlPlane, folder: Path, log: Path) -> Iterator[subp
     finally:
         kwok.terminate()
         try:
-            kwok.wait(STOP_SECONDS)
+            kwok.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             kwok.kill()
-            kwok.wait(STOP_SECONDS)
+            kwok.wait(PATIENCE)
 
 
 def _wait_ready(core: client.CoreV1Api, nodes: Nodes, kwok: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + PATIENCE
     while kwok.poll() is None and time.monotonic() < end:
         found = core.list_node(label_selector=f"{LABEL}=kwok").items
         ready = {node.metadata.name for node in found for one in node.status.conditions or [] if _is_ready(one)}

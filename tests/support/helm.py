@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from support.limits import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".tools" / "bin" / "helm"
 CHART = ROOT / "helm" / "cellsparse"
 VALUE_SETS = tuple(sorted(CHART.glob("ci/*.yaml")))
-SECONDS = 60.0
 Object = dict[str, Any]
 
 
@@ -24,7 +24,7 @@ def find_helm() -> Path:
     return PROGRAM
 
 
-def helm(*arguments: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+def helm(*arguments: str, seconds: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     """Run helm; the caller judges its exit code."""
     return subprocess.run([find_helm(), *arguments], capture_output=True, text=True, timeout=seconds, check=False)
 
@@ -56,7 +56,7 @@ def refusal(values: Object) -> str:
 def _template(values: str, file: Path | None) -> subprocess.CompletedProcess[str]:
     files = ["--values", str(file)] if file else []
     command = [find_helm(), "template", "lab", CHART, "--namespace=imaging", *files, "--values=-"]
-    return subprocess.run(command, input=values, capture_output=True, text=True, timeout=SECONDS, check=False)
+    return subprocess.run(command, input=values, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def one(objects: list[Object], kind: str, name: str) -> Object:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from support.limits import PATIENCE
+
 Object = dict
 
 
@@ -75,7 +77,7 @@ class Api:
         with self._more:
             self._more.wait_for(lambda: self._closed, 30)
 
-    def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
+    def until(self, done: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Wait until something is so after a request; fail when the time is over."""
         with self._more:
             assert self._more.wait_for(done, seconds), f"it did not happen; asked so far: {self.asked}"
@@ -145,4 +147,4 @@ def serving_api() -> Iterator[tuple[Api, str]]:
         api.close()
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(PATIENCE)

@@ -16,6 +16,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 from support.certificates import make_certificates
+from support.limits import PATIENCE
 
 from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.storage.s3_connection import connect
@@ -25,9 +26,7 @@ DOMAIN = "store.test"
 ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret-key"
 REGION = "eu-central-1"
-START_SECONDS = 60.0
 PROBE_SECONDS = 2.0
-STOP_SECONDS = 20.0
 PORT_ATTEMPTS = 3
 
 
@@ -122,7 +121,7 @@ def _answers(server: MinioServer, process: subprocess.Popen[bytes]) -> bool:
     http = urllib3.PoolManager(timeout=PROBE_SECONDS, retries=False, ssl_context=trust)
     secure = server.ca_bundle is not None
     client = Minio(server.endpoint, ACCESS_KEY, SECRET_KEY, secure=secure, region=REGION, http_client=http)
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
             client.list_buckets()
@@ -136,10 +135,10 @@ def _answers(server: MinioServer, process: subprocess.Popen[bytes]) -> bool:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(STOP_SECONDS)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(STOP_SECONDS)
+        process.wait(PATIENCE)
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from support.limits import LONG_PATIENCE, PATIENCE, QUICK
 from support.server_process import ServerProcess
 from support.tiny_dataset import SPLITS, blobs
 
@@ -30,9 +31,6 @@ from cellsparse_proto.v1 import (
 )
 
 FAKE_TRAINER = "unet=support.cellsparse_fake"
-SECONDS = 60.0
-STUDY_SECONDS = 240.0
-"""Many short runs, on a machine that may do other things besides."""
 
 
 class Orchestrator(ServerProcess):
@@ -74,10 +72,10 @@ class Orchestrator(ServerProcess):
     def kill(self) -> None:
         """End the orchestrator alone, as a crash would."""
         os.kill(self.pid, signal.SIGKILL)
-        self.wait(10)
+        self.wait(PATIENCE)
 
     def service(self, name: str) -> orchestrator_pb2.ServiceStatus:
-        status = self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=10)
+        status = self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE)
         return next(service for service in status.services if service.name == name)
 
     def healthy(self, name: str, but_not: int = 0) -> orchestrator_pb2.ServiceStatus:
@@ -85,7 +83,7 @@ class Orchestrator(ServerProcess):
         return until(lambda: (found := self.service(name)).healthy and (not but_not or found.pid != but_not) and found)
 
     def upload(self, items: Iterable | None = None, name: str = "tiny") -> dataset_pb2.Dataset:
-        return self.datasets.CreateDataset(messages(items, name), timeout=SECONDS).dataset
+        return self.datasets.CreateDataset(messages(items, name), timeout=PATIENCE).dataset
 
     def train(self, dataset_id: str, *, request_id: str = "", **settings) -> orchestrator_pb2.Run:
         request = orchestrator_pb2.CreateRunRequest(
@@ -93,33 +91,33 @@ class Orchestrator(ServerProcess):
             dataset_id=dataset_id,
             settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **settings),
         )
-        return self.runs.CreateRun(request, timeout=10).run
+        return self.runs.CreateRun(request, timeout=PATIENCE).run
 
     def run(self, run_id: str) -> orchestrator_pb2.Run:
-        return self.runs.GetRun(orchestrator_pb2.GetRunRequest(run_id=run_id), timeout=10).run
+        return self.runs.GetRun(orchestrator_pb2.GetRunRequest(run_id=run_id), timeout=PATIENCE).run
 
     def watch(self, run_id: str, after: int = 0) -> Iterator[orchestrator_pb2.RunEvent]:
         request = orchestrator_pb2.WatchRunRequest(run_id=run_id, after_sequence=after)
-        for answer in self.runs.WatchRun(request, timeout=SECONDS):
+        for answer in self.runs.WatchRun(request, timeout=PATIENCE):
             yield answer.event
 
     def begin_study(self, dataset_id: str, **fields) -> study_pb2.Study:
         request = study_pb2.CreateStudyRequest(dataset_id=dataset_id, **fields)
-        return self.studies.CreateStudy(request, timeout=10).study
+        return self.studies.CreateStudy(request, timeout=PATIENCE).study
 
     def study(self, study_id: str) -> study_pb2.Study:
-        return self.studies.GetStudy(study_pb2.GetStudyRequest(study_id=study_id), timeout=10).study
+        return self.studies.GetStudy(study_pb2.GetStudyRequest(study_id=study_id), timeout=PATIENCE).study
 
     def members(self, study_id: str) -> list[study_pb2.StudyMember]:
         request = study_pb2.ListStudyMembersRequest(study_id=study_id, page=common_pb2.PageRequest(page_size=1000))
-        return list(self.studies.ListStudyMembers(request, timeout=10).members)
+        return list(self.studies.ListStudyMembers(request, timeout=PATIENCE).members)
 
     def watch_study(self, study_id: str, after: int = 0) -> Iterator[study_pb2.WatchStudyResponse]:
         request = study_pb2.WatchStudyRequest(study_id=study_id, after_sequence=after)
-        yield from self.studies.WatchStudy(request, timeout=STUDY_SECONDS)
+        yield from self.studies.WatchStudy(request, timeout=LONG_PATIENCE)
 
 
-def until(found: Callable, seconds: float = SECONDS):
+def until(found: Callable, seconds: float = PATIENCE):
     """Return the first true answer; fail when the time is over."""
     end = time.monotonic() + seconds
     while not (answer := found()):
@@ -147,11 +145,11 @@ def tiny_items(count: int = 3, size: int = 64) -> Iterator[tuple[str, int, bytes
         yield f"item{number}", SPLITS[number % 3], encode_tiff(image), encode_labels(label)
 
 
-def refused(call: Callable, *args, seconds: float = 10.0, **kwargs) -> CellsparseError:
+def refused(call: Callable, *args, seconds: float = QUICK, **kwargs) -> CellsparseError:
     """Make a call, unary or streaming, that must fail in time, and return its error."""
     begin = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
-        _exhaust(call(*args, timeout=SECONDS, **kwargs))
+        _exhaust(call(*args, timeout=PATIENCE, **kwargs))
     assert time.monotonic() - begin < seconds
     return from_rpc_error(caught.value)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psutil
 from kubernetes import client
 from support.control_plane import AUDIT, ControlPlane
+from support.limits import PATIENCE
 from support.orchestrator import Orchestrator
 
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
@@ -107,7 +108,7 @@ def queue_runs(there: Orchestrator, dataset_id: str, count: int) -> list[str]:
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
     request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=settings)
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
-        return list(threads.map(lambda _: there.runs.CreateRun(request, timeout=60).run.id, range(count)))
+        return list(threads.map(lambda _: there.runs.CreateRun(request, timeout=PATIENCE).run.id, range(count)))
 
 
 def count(listing, *args) -> int:

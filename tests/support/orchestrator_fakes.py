@@ -102,7 +102,7 @@ class FakeLauncher:
     def release(self, run_id, attempt):
         self.released.append((run_id, attempt))
 
-    def subscribe(self, run_id, attempt, news): ...
+    def subscribe(self, run_id, attempt, on_change): ...
 
     def keep_only(self, under_way):
         self.kept.append(under_way())

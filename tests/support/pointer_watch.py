@@ -5,6 +5,8 @@ import json
 import threading
 from types import TracebackType
 
+from support.limits import PATIENCE
+
 from cellsparse_common.errors import NotFound
 from cellsparse_common.storage import ObjectStore, keys
 
@@ -33,7 +35,7 @@ class PointerWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
 
     def _watch(self) -> None:
         whole: dict[str, bytes] = {}

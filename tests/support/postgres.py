@@ -14,8 +14,8 @@ import uuid
 from pathlib import Path
 
 import psycopg
+from support.limits import PATIENCE
 
-START_SECONDS = 60
 USER, PASSWORD = "cellsparse", "correct-horse"
 _NOBODY = 65534
 
@@ -61,7 +61,7 @@ class Postgres:
         """Start the server again, on the same port."""
         options = f"-c port={self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         self._run(
-            "pg_ctl", "start", "--wait", "--timeout", str(START_SECONDS), "--silent",
+            "pg_ctl", "start", "--wait", "--timeout", f"{PATIENCE:.0f}", "--silent",
             "--pgdata", self._data, "--log", self.log, "--options", options,
         )  # fmt: skip
 
@@ -93,7 +93,7 @@ class Postgres:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                timeout=START_SECONDS + 30,
+                timeout=PATIENCE + 30,
                 check=False,
                 **self._as_nobody,
             )

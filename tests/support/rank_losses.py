@@ -1,13 +1,20 @@
-"""Trains one torch backend for some steps; each rank writes its losses and a digest of its weights to FOLDER/RANK.json.
+"""Trains torch backends for some steps, alone and together; each rank writes its losses and a digest of its weights.
 
-Usage: python -m support.rank_losses FOLDER BACKEND STEPS [float16], alone or by torchrun; 4 crops per step in all, in
-float64 but for how gradients travel. Files, since lines that two ranks print at once can run into each other.
+Usage: python -m support.rank_losses FOLDER STEPS; 4 crops per step in all, in float64 but for how gradients travel.
+Rank R of a case writes FOLDER/CASE/R.json. Ranks are forked from one process that has loaded the backends, as loading
+takes longer than all steps. They find their place in the same variables in which torchrun tells it.
 """
 
 import hashlib
 import importlib
 import json
+import os
+import socket
 import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +35,73 @@ SETTINGS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One training.
+
+    Attributes:
+        backend: Which of `SETTINGS`.
+        ranks: Number of processes.
+        gradients: Name of their gradients' format on the way.
+    """
+
+    backend: str
+    ranks: int = 1
+    gradients: str = "FLOAT32"
+
+    @property
+    def name(self) -> str:
+        return f"{self.backend}-{self.ranks}-{self.gradients}"
+
+
+CASES = [
+    *(Case(backend=backend, ranks=ranks) for backend in SETTINGS for ranks in (1, 2)),
+    Case(backend="unet", ranks=2, gradients="FLOAT16"),
+]
+
+
 def main() -> None:
-    """Train and write."""
-    folder, backend, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    """Train all cases, one after the other."""
+    folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+    modules = {backend: importlib.import_module(f"cellsparse_{backend}.backend") for backend in SETTINGS}
+    for case in CASES:
+        (folder / case.name).mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        pids = [_fork(case, modules[case.backend], rank, port, folder / case.name, steps) for rank in range(case.ranks)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        if any(codes):
+            sys.exit(f"{case.name}: its ranks ended with {codes}")
+
+
+def _fork(case: Case, module: object, rank: int, port: int, folder: Path, steps: int) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{case.ranks}"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+    code = 1
+    try:
+        _train(case, module, folder, steps)
+        code = 0
+    except BaseException:  # noqa: BLE001 a rank says whatever ends it
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _train(case: Case, module: object, folder: Path, steps: int) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     ranks = find_ranks()
-    module = importlib.import_module(f"cellsparse_{backend}.backend")
     settings = trainer_pb2.TrainingSettings(
         steps=steps,
         batch_size=BATCH // ranks.world,
@@ -42,13 +109,13 @@ def main() -> None:
         seed=3,
         processes_per_node=ranks.world,
         rate_scaling=trainer_pb2.RATE_SCALING_NONE,
-        gradient_format=trainer_pb2.GradientFormat.Value(f"GRADIENT_FORMAT_{(sys.argv[4:] or ['FLOAT32'])[0].upper()}"),
+        gradient_format=trainer_pb2.GradientFormat.Value(f"GRADIENT_FORMAT_{case.gradients}"),
     )
-    settings.MergeFrom(SETTINGS[backend])
+    settings.MergeFrom(SETTINGS[case.backend])
     image, label = blobs(64, 0)
     sample = Sample(name="blobs", image=(image / 255).astype(np.float32), label=sparse(label))
     training = module.create(module.resolve(settings, 1), [sample], "cpu", None, ranks)
-    network = training._net if backend == "unet" else training._network
+    network = training._net if case.backend == "unet" else training._network
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     losses = [training.train_step(step)["loss"] for step in range(steps)]
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from support.limits import PATIENCE
+
 TESTS = Path(__file__).resolve().parents[1]
-START_SECONDS = 60.0
 
 
 class ServerProcess:
@@ -46,7 +47,7 @@ class ServerProcess:
                 [*self._prefix, sys.executable, *self._arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
             )
         self.pid = self._process.pid
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + PATIENCE
         while not address_file.exists():
             if self._process.poll() is not None or time.monotonic() > end:
                 self._process.kill()
@@ -68,7 +69,7 @@ class ServerProcess:
     ) -> None:
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(5)
+            self._process.wait(PATIENCE)

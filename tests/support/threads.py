@@ -3,7 +3,7 @@
 import threading
 import time
 
-SECONDS = 10.0
+from support.limits import PATIENCE
 
 
 def started(*works):
@@ -17,5 +17,5 @@ def started(*works):
 
 def joined(threads):
     for thread in threads:
-        thread.join(SECONDS)
+        thread.join(PATIENCE)
         assert not thread.is_alive()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.limits import PATIENCE
 
 FRAMEWORKS = ("torch", "tensorflow", "tf_keras", "stardist", "cellpose", "csbdeep")
 SERVERS = [
@@ -25,7 +26,9 @@ SERVERS = [
 
 def loaded(module: str, names: tuple[str, ...]) -> str:
     code = f"import sys, {module}; print(*[name for name in {names} if name in sys.modules])"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("module", SERVERS)
@@ -48,7 +51,7 @@ def test_the_command_line_is_built_without_heavy_libraries():
         "with contextlib.redirect_stdout(io.StringIO()): run(['predict', '--help'])\n"
         f"print(*[name for name in {(*SERVER_SIDE, *FOR_FEW_COMMANDS)} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == ""
 
 
@@ -61,7 +64,7 @@ def test_the_sdk_reads_and_writes_arrays_without_what_only_servers_install():
         "planes = np.ones((3, 4, 5), np.float32)\n"
         "assert arrays.read_image(arrays.image_file(planes, 'ZYX', 'image'), 60, stack=True).shape == (3, 4, 5)\n"
     )
-    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
 
 
 @pytest.mark.parametrize("module", ["cellsparse_common.imaging.images", "cellsparse_common.imaging.labels"])
@@ -93,5 +96,5 @@ def test_importing_a_backend_seeds_no_global_generator(backend):
         "random.seed = lambda *given: seeded.append(given); np.random.seed = lambda *given: seeded.append(given); "
         f"import cellsparse_{backend}.backend; print(seeded)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.split()[-1] == "[]"

@@ -1,4 +1,4 @@
-"""The SDK's front door."""
+"""The client of an orchestrator."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Talks to one orchestrator. Every method raises `cellsparse.errors.CellsparseError` with one sentence.
+    """Client of one orchestrator. Every method raises `cellsparse.errors.CellsparseError` with one sentence.
 
     Args:
-        address: host:port; not given: CELLSPARSE_ADDRESS, or what `cellsparse up` started.
+        address: host:port. Default: CELLSPARSE_ADDRESS, or the orchestrator that `cellsparse up` started.
         timeout: Deadline of an ordinary call, seconds.
         ca: PEM file of the authorities that sign the orchestrator's certificate, or "system" for public ones; not
-            given: CELLSPARSE_TLS_CA, else a connection without TLS. An orchestrator that asks for a certificate is
-            shown that in CELLSPARSE_TLS_CERT, with the key in CELLSPARSE_TLS_KEY.
+            given: CELLSPARSE_TLS_CA, else a connection without TLS. If the orchestrator requires a client certificate,
+            CELLSPARSE_TLS_CERT and CELLSPARSE_TLS_KEY name its files.
 
     Raises:
         Unavailable: No address is known.
@@ -53,19 +53,19 @@ class Client:
         self.connection.close()
 
     def status(self, timeout: float | None = None) -> orchestrator_pb2.GetStatusResponse:
-        """Return which services there are and how they are."""
+        """Return all services and their health."""
         request = orchestrator_pb2.GetStatusRequest()
         answer: orchestrator_pb2.GetStatusResponse = self.connection.call("GetStatus", request, timeout=timeout)
         return answer
 
     def create_dataset(self, name: str, items: Items, label_kind: str = "instances") -> dataset_pb2.Dataset:
-        """Upload a dataset; nothing is kept unless all of it is good.
+        """Upload a dataset. Nothing is stored unless all of it is valid.
 
         Args:
-            name: Name for people.
-            items: `Item`s or (name, split, image, label) tuples, taken one at a time: an iterator may be as long as
-                it likes. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes;
-                `Item` takes `axes` and `spacing`, too.
+            name: Display name.
+            items: `Item`s or (name, split, image, label) tuples, read one at a time, so that an iterator may be of any
+                length. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes.
+                `Item` also takes `axes` and `spacing`.
             label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
         """
         return datasets.create(self.connection, name, items, label_kind)
@@ -105,7 +105,7 @@ class Client:
         name: str = "",
         on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
     ) -> dataset_pb2.Dataset:
-        """Make a new dataset in which the chosen splits keep a few cells; other splits are taken over as they are.
+        """Create a dataset in which the chosen splits keep a few cells. Other splits are copied unchanged.
 
         Args:
             dataset: Dataset id.
@@ -147,13 +147,13 @@ class Client:
         Args:
             dataset: Dataset id.
             backend: One of `training_settings.backends()`, such as "cellpose".
-            name: Name for people; empty: made from backend and dataset.
-            request_id: Repeated calls with the same one make one run.
+            name: Display name; empty: made from backend and dataset.
+            request_id: Idempotency key: repeated calls with the same one create one run.
             max_attempts: 1 to 10; not given: 3.
             priority: Larger starts earlier, -100 to 100.
             **settings: Fields of TrainingSettings and of the backend's own settings: preset="fast", steps=100,
-                n_rays=32, initial_model="model-..." to start from its weights. An unknown one raises, with a list of
-                those there are and their ranges.
+                n_rays=32, initial_model="model-..." to start from its weights. The error for an unknown one lists
+                all settings and their ranges.
 
         Returns:
             A handle: `run.wait()`, `run.watch()`, `run.cancel()`.
@@ -202,11 +202,11 @@ class Client:
         on_lost: OnLost = lambda *_: None,
         on_back: Callable[[], None] = lambda: None,
     ) -> Iterator[orchestrator_pb2.RunEvent]:
-        """Yield a run's events until it has ended; outages of up to 30 s are bridged (see `cellsparse.runs.watch`)."""
+        """Yield a run's events until it has ended. Survives outages of up to 30 s (see `cellsparse.runs.watch`)."""
         return runs.watch(self.connection, run_id, after, on_lost=on_lost, on_back=on_back)
 
     def cancel(self, run_id: str) -> orchestrator_pb2.Run:
-        """Ask to cancel a run; one that has ended stays as it is."""
+        """Request the cancellation of a run. A run that has ended does not change."""
         return runs.cancel(self.connection, run_id)
 
     def study(
@@ -227,7 +227,7 @@ class Client:
         max_attempts: int | None = None,
         priority: int = 0,
     ) -> StudyHandle:
-        """Begin a study: one run for every combination of the given values.
+        """Start a study: one run for every combination of the given values.
 
         Args:
             dataset: Id of a dataset with dense labels; each combination of mode, background and k makes it sparse once.
@@ -241,8 +241,8 @@ class Client:
             settings: Values by name of a training setting: {"preset": "paper", "steps": [100, 200]}; "unet.steps" holds
                 for that backend alone. One value holds for all members.
             split: Scores the models with the dataset's dense labels: "test" or "val".
-            name: Name for people; empty: made from the dataset's.
-            request_id: Repeated calls with the same one make one study.
+            name: Display name; empty: made from that of the dataset.
+            request_id: Idempotency key: repeated calls with the same one create one study.
             max_attempts: Of each run, 1 to 10; not given: 3.
             priority: Of the runs, -100 to 100; larger starts earlier.
 
@@ -290,27 +290,27 @@ class Client:
         on_lost: OnLost = lambda *_: None,
         on_back: Callable[[], None] = lambda: None,
     ) -> Iterator[study_pb2.WatchStudyResponse]:
-        """Yield a study with the members that changed until it has ended; outages of up to 30 s are bridged."""
+        """Yield a study with its changed members until it has ended. Survives outages of up to 30 s."""
         return studies.watch(self.connection, study_id, after, on_lost=on_lost, on_back=on_back)
 
     def pause_study(self, study_id: str) -> study_pb2.Study:
-        """Let no new member start; those that train go on."""
+        """Start no more members. Those that are training continue."""
         return studies.change(self.connection, study_id, "Pause")
 
     def resume_study(self, study_id: str) -> study_pb2.Study:
-        """Go on with a paused study."""
+        """Resume a paused study."""
         return studies.change(self.connection, study_id, "Resume")
 
     def cancel_study(self, study_id: str) -> study_pb2.Study:
-        """Cancel all members that have not ended; a study that has ended stays as it is."""
+        """Cancel all members that have not ended. A study that has ended does not change."""
         return studies.change(self.connection, study_id, "Cancel")
 
     def delete_study(self, study_id: str) -> None:
-        """Forget a study that has ended; its runs, models and label sets stay."""
+        """Delete a study that has ended. Its runs, models and label sets remain."""
         studies.delete(self.connection, study_id)
 
     def study_report(self, study_id: str) -> StudyReport:
-        """Return a study's report; of one that goes on, of what there is so far."""
+        """Return a study's report; of a running study, the results so far."""
         return studies.report(self.connection, study_id)
 
     def models(self, *, backend: str = "") -> Iterator[orchestrator_pb2.Model]:
@@ -338,20 +338,20 @@ class Client:
         upper_percentile: float | None = None,
         diameter: float | None = None,
     ) -> orchestrator_pb2.Model:
-        """Make a model of a stock tool's file; nothing is kept unless the backend's trainer can open it.
+        """Import a model file of a stock tool. Nothing is stored unless the backend's trainer can open it.
 
         Args:
             path: A Cellpose 3 model file, a StarDist model folder or a zip of one, a state dict of ELEPHANT's U-Net,
-                or what `export` wrote as "native".
+                or a "native" file from `export`.
             backend: One of `training_settings.backends()`, such as "cellpose".
-            name: Name for people; empty: the file's.
+            name: Display name; empty: the name of the file.
             channel: Image channel to use, from 0; not given: the mean of all.
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
-            diameter: Cellpose: mean diameter of your cells in pixels; not given: what the file says.
+            diameter: Cellpose: mean diameter of your cells in pixels; not given: that of the file.
 
         Returns:
-            The model; its id is good for `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
+            The model. Its id works with `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
         """
         values = {
             "channel": channel,
@@ -404,7 +404,7 @@ class Client:
             min_pixels: Cells of fewer pixels are removed.
             format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
                 ImageJ; of stacks, outlines of each plane.
-            axes: Axes of the image, such as "ZCYX", where its file does not say (see `cellsparse.items.Item.axes`).
+            axes: Axes of the image, such as "ZCYX", if its file does not name them (see `cellsparse.items.Item.axes`).
 
         Returns:
             Labels of axes YX or ZYX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
@@ -426,13 +426,13 @@ class Client:
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
         axes: str = "",
     ) -> Iterator[Prediction]:
-        """Segment images one after the other, as they are asked for.
+        """Segment images one after the other, while the iterator is consumed.
 
-        An image that fails does not end the others: its `Prediction` holds the error.
+        An image that fails does not stop the others: its `Prediction` holds the error.
 
         Args:
             model: Model id.
-            images: As for `predict`; an iterator may be as long as it likes.
+            images: As for `predict`; an iterator may be of any length.
             channel: As for `predict`.
             min_pixels: As for `predict`.
             format: As for `predict`.
@@ -479,13 +479,13 @@ class Client:
             model: Model id.
             format: "native" (the stock tool's own files), "saved_model", "torchscript", "onnx" or "bioimageio"; each
                 backend has some of them (see `ExportFormat` in trainer.proto).
-            path: File to write, whole or not at all.
-            force: True: a file that is there is overwritten.
+            path: File to write. It appears complete or not at all.
+            force: Whether to overwrite an existing file.
 
         Returns:
             The file's usual name, its size in bytes and its SHA-256.
 
         Raises:
-            AlreadyExists: The file is there and `force` is False.
+            AlreadyExists: The file exists and `force` is False.
         """
         return exports.export(self.connection, model, format, path, force=force)

@@ -1,4 +1,4 @@
-"""One channel to the orchestrator: deadlines, errors as exceptions, and a fresh look for the address after a loss."""
+"""One channel to the orchestrator: deadlines, errors as exceptions, and a new address after a restart."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator
 
 
 class Connection:
-    """Calls the orchestrator's services.
+    """A connection to the orchestrator's services.
 
     Args:
         address: host:port; None finds it (see `cellsparse.home.find_address`).
         timeout: Deadline of an ordinary call, seconds.
-        ca: File of the authorities that sign the orchestrator's certificate, or "system" for public ones; None: what
-            the environment says, else a connection without TLS.
+        ca: File of the authorities that sign the orchestrator's certificate, or "system" for public ones; None: from
+            the environment, else a connection without TLS.
 
     Raises:
         Unavailable: No address is known.
@@ -36,7 +36,7 @@ class Connection:
         self._given = address
         self._ca = ca
         self._closed = False
-        # A channel that is closed in the very moment in which a stream begins leaves that stream waiting for ever.
+        # A stream that starts at the very moment in which its channel is closed would wait forever.
         self._beginning = threading.Lock()
         self._open(find_address(address))
 
@@ -56,35 +56,35 @@ class Connection:
 
     @property
     def tls(self) -> ClientTls | None:
-        """How the orchestrator is called; None is without TLS."""
+        """Certificates of the connection; None: no TLS."""
         return self._tls
 
     def max_pixels(self) -> int:
-        """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes; asked once."""
+        """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes. Fetched once."""
         if self._max_pixels is None:
             status: orchestrator_pb2.GetStatusResponse = self.call("GetStatus", orchestrator_pb2.GetStatusRequest())
             self._max_pixels = status.max_pixels
         return self._max_pixels
 
     def refresh(self) -> None:
-        """Look again where the orchestrator is: a restarted one may listen on another port."""
+        """Look up the address again: a restarted orchestrator may listen on another port."""
         if self._closed:
-            return  # by another thread: calls are to fail, not to begin anew
+            return  # closed by another thread: calls shall fail, not reconnect
         try:
             address = find_address(self._given)
         except Unavailable:
-            return  # it is just being started, and has not said yet where it will be
+            return  # it is starting, and has not written its address yet
         with self._beginning:
             if address != self.address and not self._closed:
                 self._channel.close()
                 self._open(address)
 
     def another(self) -> "Connection":
-        """Return a new connection to the same orchestrator, for another thread: `refresh` is for one thread only."""
+        """Return a new connection to the same orchestrator for another thread, as `refresh` is not thread-safe."""
         return Connection(self._given, self.timeout, self._ca)
 
     def close(self) -> None:
-        """Close the channel; calls under way fail."""
+        """Close the channel. Running calls fail."""
         with self._beginning:
             self._closed = True
             self._channel.close()
@@ -99,7 +99,7 @@ class Connection:
             return self._method(method)(request, timeout=timeout or self.timeout)
 
     def upload(self, method: str, requests: Iterator[Message], *, timeout: float) -> Any:
-        """Make a call with a stream of requests; what the iterator raises is raised here.
+        """Make a call with a stream of requests. Exceptions of the iterator are raised here.
 
         Raises:
             CellsparseError: The call failed.
@@ -109,7 +109,7 @@ class Connection:
             return self._method(method)(source, timeout=timeout)
 
     def stream(self, method: str, request: Message, *, timeout: float) -> Iterator[Any]:
-        """Make a call with a stream of answers; leaving the iterator cancels the call.
+        """Make a call with a stream of answers. Closing the iterator cancels the call.
 
         Raises:
             CellsparseError: The call failed.
@@ -143,10 +143,10 @@ class Connection:
 
 
 class _Source:
-    """Makes the server refuse an upload whose iterator raises, and keeps the exception for the caller's thread.
+    """Aborts an upload whose iterator raises, and keeps the exception for the caller's thread.
 
-    Raising in here would make gRPC log a traceback and cancel the call, and to the server a cancelled stream can look
-    like one that ended in order: it would keep half a dataset. An empty message breaks the rules of every request.
+    Raising here would make gRPC log a traceback and cancel the call. To the server a cancelled stream can look like one
+    that ended normally, so that it would keep half a dataset. Sending an empty message makes the server refuse it.
     """
 
     def __init__(self, requests: Iterator[Message]) -> None:
@@ -173,7 +173,7 @@ class _Source:
 
 
 class _Errors:
-    """Turns what a stub raises into the SDK's exceptions."""
+    """Turns exceptions of a stub into those of the SDK."""
 
     def __init__(self, connection: Connection, source: _Source | None = None) -> None:
         self._connection = connection
@@ -189,12 +189,12 @@ class _Errors:
 
 
 def explain(error: grpc.RpcError, address: str, *, tls: ClientTls | None = None) -> CellsparseError:
-    """Return the exception behind a failed call; where no server answered at all, one that names the address.
+    """Return the SDK's exception for a failed call. If no server answered, it names the address.
 
     Args:
         error: What a stub raised.
         address: host:port of the orchestrator.
-        tls: How it was called.
+        tls: Certificates of the call.
     """
     found = from_rpc_error(error)
     if type(found) is Unavailable and isinstance(error, grpc.Call) and not was_answered(error):

@@ -1,4 +1,4 @@
-"""Datasets: upload, look at, sparsify."""
+"""Datasets: upload, list, fetch, sparsify, delete."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def sparsify(
     name: str = "",
     on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
 ) -> dataset_pb2.Dataset:
-    """Make a sparse copy of a dataset (see `cellsparse.Client.sparsify`)."""
+    """Create a sparse copy of a dataset (see `cellsparse.Client.sparsify`)."""
     request = dataset_pb2.CreateSparseDatasetRequest(
         dataset_id=dataset_id,
         name=name,

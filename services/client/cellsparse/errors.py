@@ -1,4 +1,4 @@
-"""What the SDK raises: one class per kind of failure, each with one sentence in `.message`.
+"""Exceptions of the SDK: one class per kind of failure, each with one sentence in `.message`.
 
 All derive from `CellsparseError`; `.status` is the gRPC status and `.violations` the fields of a request at fault.
 """
@@ -34,4 +34,4 @@ __all__ = [
 
 
 class RunFailedError(CellsparseError):
-    """A run that was waited for ended without a model: it failed or was cancelled."""
+    """A run ended without a model: it failed or was cancelled."""

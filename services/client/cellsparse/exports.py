@@ -1,4 +1,4 @@
-"""Models as files for other tools."""
+"""Export of models as files for other tools."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ EXPORT_SECONDS = 1800.0
 def export(
     connection: Connection, model_id: str, format_: str, path: str | Path, *, force: bool = False
 ) -> trainer_pb2.ExportHeader:
-    """Write a model as a file, whole or not at all (see `cellsparse.Client.export`)."""
+    """Write a model as a file, completely or not at all (see `cellsparse.Client.export`)."""
     number = enum_names.number(trainer_pb2.ExportFormat.DESCRIPTOR, format_, "format")
     target = Path(path)
     check_target(target, force)
@@ -31,7 +31,7 @@ def check_target(target: Path, force: bool) -> None:
 
     Raises:
         InvalidArgument: It is a folder.
-        AlreadyExists: It is there, and must not be overwritten.
+        AlreadyExists: It exists and must not be overwritten.
     """
     if target.is_dir():
         raise InvalidArgument(f"{target} is a folder; give the name of a file.")

@@ -17,12 +17,12 @@ DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """What a folder holds."""
+    """Content of a folder."""
 
     items: list[Item]
     """Images with their labels, as paths, sorted by split and name."""
     unmatched: list[Path]
-    """Files without a partner, or of a kind that is not read."""
+    """Files without a partner, or of an unsupported kind."""
 
 
 def read_folder(root: Path, fractions: Sequence[float] = DEFAULT_FRACTIONS) -> Pairs:
@@ -30,7 +30,7 @@ def read_folder(root: Path, fractions: Sequence[float] = DEFAULT_FRACTIONS) -> P
 
     Args:
         root: The folder.
-        fractions: Shares of train, val and test where the folder does not say; sum 1.
+        fractions: Shares of train, val and test for folders without splits; sum 1.
 
     Raises:
         InvalidArgument: No such folder, another layout, no pair at all, or two files for one name.
@@ -138,7 +138,7 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], 
 
 
 def _unique(items: list[Item]) -> list[Item]:
-    """Give every item a name that a dataset takes; where splits share one, the split goes in front."""
+    """Give every item a valid, unique name. A name used in several splits is prefixed with its split."""
     uses = Counter(item.name for item in items)
     named: dict[str, Item] = {}
     for item in items:

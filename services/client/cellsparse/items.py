@@ -1,4 +1,4 @@
-"""What goes into a dataset, and how it is cut into the messages of an upload."""
+"""Items of a dataset, and the messages of their upload."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FILES = (str, Path, bytes)
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One image with its labels. Plain tuples in this order are as good."""
+    """One image with its labels. A tuple of the first four fields can be used instead."""
 
     name: str
     """Unique in its dataset; letters, digits, dot, dash, underscore and space."""
@@ -34,11 +34,11 @@ class Item:
     label: Content
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
-    """Axes of the image: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX; empty: as the file says. Arrays of 3 axes, and files
-    that do not say, hold channels where the first or last axis is shorter than 10, else planes; arrays of 4 axes are
+    """Axes of the image: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX; empty: from the file. Arrays of 3 axes, and files
+    without named axes, hold channels where the first or last axis is shorter than 10, else planes; arrays of 4 axes are
     ZYXC."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along each axis of the label image; empty: as the file says, else unknown."""
+    """Micrometres per pixel along each axis of the label image; empty: from the file, else unknown."""
 
 
 Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
@@ -73,7 +73,7 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
 
 
 def image_bytes(image: Content, axes: str = "") -> bytes:
-    """Return an image as file content: files as they are, arrays as TIFF that says their axes.
+    """Return the content of an image file; an array becomes a TIFF file that names its axes.
 
     Raises:
         InvalidArgument: The file cannot be read, or the array is no image.

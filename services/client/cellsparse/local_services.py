@@ -1,4 +1,4 @@
-"""The local stack as processes: start the orchestrator detached, wait until all is healthy, stop all of it."""
+"""The local services as processes: start the orchestrator detached, wait until all are healthy, stop them all."""
 
 import fcntl
 import os
@@ -14,12 +14,17 @@ import psutil
 
 from cellsparse.client import Client
 from cellsparse.errors import CellsparseError, DeadlineExceeded, FailedPrecondition, Unavailable
-from cellsparse.home import DEFAULT_HOME, RECORD, Record, read_record
+from cellsparse.home import (
+    DEFAULT_HOME,
+    ORCHESTRATOR_FILE,
+    START_SECONDS,
+    STOP_SECONDS,
+    RunningOrchestrator,
+    read_orchestrator,
+)
 from cellsparse_proto.v1 import orchestrator_pb2
 
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
-START_SECONDS = 90.0
-STOP_SECONDS = 20.0
 KILL_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 
@@ -29,12 +34,12 @@ def log_path(home: Path) -> Path:
     return home / "logs" / "orchestrator.log"
 
 
-def running(home: Path) -> Record | None:
-    """Return the record of the orchestrator that runs from a home folder; None if none does."""
-    record = read_record(home)
-    if record is None or not record.pid or not psutil.pid_exists(record.pid):
+def running(home: Path) -> RunningOrchestrator | None:
+    """Return the orchestrator that runs from a home folder; None if none does."""
+    orchestrator = read_orchestrator(home)
+    if orchestrator is None or not orchestrator.pid or not psutil.pid_exists(orchestrator.pid):
         return None
-    return record if _belongs(psutil.Process(record.pid), home) else None
+    return orchestrator if _belongs(psutil.Process(orchestrator.pid), home) else None
 
 
 def up(
@@ -43,8 +48,8 @@ def up(
     port: int | None = None,
     timeout: float = START_SECONDS,
     on_wait: Callable[[orchestrator_pb2.GetStatusResponse], None] = lambda _: None,
-) -> tuple[bool, Record, orchestrator_pb2.GetStatusResponse]:
-    """Start the stack of a home folder unless it runs, and wait until every service is healthy.
+) -> tuple[bool, RunningOrchestrator, orchestrator_pb2.GetStatusResponse]:
+    """Start the services of a home folder unless they run, and wait until all are healthy.
 
     Args:
         home: Home folder; made if missing.
@@ -54,16 +59,16 @@ def up(
         on_wait: Called with each status on the way.
 
     Returns:
-        Whether this call started it, the orchestrator's record, and the status.
+        Whether this call started it, the running orchestrator, and its status.
 
     Raises:
         Unavailable: The orchestrator ended at once; the message has the end of its log.
-        DeadlineExceeded: Not everything was healthy in time; what runs goes on running.
+        DeadlineExceeded: Not everything was healthy in time. What was started keeps running.
         FailedPrecondition: Another process is starting it.
     """
     with _lock(home):
-        record = running(home)
-        process = None if record else _launch(home, port)
+        orchestrator = running(home)
+        process = None if orchestrator else _launch(home, port)
         end = time.monotonic() + timeout
         status = None
         while time.monotonic() < end:
@@ -72,11 +77,11 @@ def up(
                 raise Unavailable(
                     f"The orchestrator ended with code {process.returncode}; {log_path(home)} ends: {tail}"
                 )
-            record = running(home)
-            if record is not None:
-                status = _status(record) or status
+            orchestrator = running(home)
+            if orchestrator is not None:
+                status = _status(orchestrator) or status
                 if status is not None and status.services and all(service.healthy for service in status.services):
-                    return process is not None, record, status
+                    return process is not None, orchestrator, status
                 if status is not None:
                     on_wait(status)
             time.sleep(PAUSE_SECONDS)
@@ -85,7 +90,7 @@ def up(
     )
     raise DeadlineExceeded(
         f"Not healthy after {timeout:.0f} s: {', '.join(sick) or 'orchestrator'}; see {log_path(home)}. "
-        "What was started goes on; `cellsparse down` stops it."
+        "What was started keeps running; `cellsparse down` stops it."
     )
 
 
@@ -98,45 +103,47 @@ def foreground(home: Path, *, port: int | None = None) -> int:
     Raises:
         FailedPrecondition: It runs already.
     """
-    record = running(home)
-    if record is not None:
-        raise FailedPrecondition(f"The orchestrator runs already at {record.address} (process {record.pid}).")
+    orchestrator = running(home)
+    if orchestrator is not None:
+        raise FailedPrecondition(
+            f"The orchestrator runs already at {orchestrator.address} (process {orchestrator.pid})."
+        )
     home.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(COMMAND, env=_environment(home, port), stdin=subprocess.DEVNULL)
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            continue  # the child has got the same signal and ends in order; it bounds its own drain
+            continue  # the child got the same signal and shuts down by itself, within a limit of its own
 
 
 def down(home: Path, *, timeout: float = STOP_SECONDS) -> int:
-    """Stop everything that runs from a home folder: ask, wait, then kill.
+    """Stop all processes of a home folder: terminate, wait, then kill.
 
     Args:
         home: Home folder.
-        timeout: Seconds that the orchestrator gets to stop its services in order.
+        timeout: Seconds that the orchestrator has to stop its services.
 
     Returns:
         Number of processes stopped.
     """
-    record = read_record(home)
+    orchestrator = read_orchestrator(home)
     members = _members(home)
-    leaders = [process for process in members if record is not None and process.pid == record.pid]
+    leaders = [process for process in members if orchestrator is not None and process.pid == orchestrator.pid]
     for process in leaders or members:
         _quietly(process.terminate)
     _, alive = psutil.wait_procs(members, timeout=timeout)
-    # Whoever is left either did not listen or was started meanwhile.
+    # What is left ignored the signal, or was started in the meantime.
     for process in (left := {*alive, *_members(home)}):
         _quietly(process.kill)
     psutil.wait_procs(list(left), timeout=KILL_SECONDS)
     if members:
-        (home / RECORD).unlink(missing_ok=True)
+        (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)
     return len(members)
 
 
 def _launch(home: Path, port: int | None) -> "subprocess.Popen[bytes]":
-    (home / RECORD).unlink(missing_ok=True)  # of one that died without cleaning up
+    (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)  # of one that died without cleaning up
     log = log_path(home)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
@@ -153,14 +160,14 @@ def _launch(home: Path, port: int | None) -> "subprocess.Popen[bytes]":
 def _environment(home: Path, port: int | None) -> dict[str, str]:
     environment = {**os.environ, "CELLSPARSE_HOME": str(home)}
     if port is None and "CELLSPARSE_PORT" not in environment and home != Path.home() / DEFAULT_HOME:
-        port = 0  # so that stacks in homes of their own live side by side
+        port = 0  # services of several homes run side by side
     if port is not None:
         environment["CELLSPARSE_PORT"] = str(port)
     return environment
 
 
 def _members(home: Path) -> list[psutil.Process]:
-    """Return all processes of the stack of a home folder, orphans of a killed orchestrator included."""
+    """Return all service processes of a home folder, orphans of a killed orchestrator included."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         if _belongs(process, home):
@@ -170,13 +177,13 @@ def _members(home: Path) -> list[psutil.Process]:
 
 
 def _belongs(process: psutil.Process, home: Path) -> bool:
-    """Whether a process is a service of this home folder: a process id alone may long be somebody else's."""
+    """Whether a process is a service of this home folder. Process ids are reused, so the id alone proves nothing."""
     try:
         if process.status() == psutil.STATUS_ZOMBIE or not _is_service(process.cmdline()):
             return False
         where = process.environ().get("CELLSPARSE_HOME")
     except psutil.Error:
-        return False  # gone meanwhile, or not ours to look at
+        return False  # ended in the meantime, or owned by another user
     return Path(where).resolve() == home.resolve() if where else False
 
 
@@ -192,12 +199,12 @@ def _is_service(command: list[str]) -> bool:
     return script or any(flag == "-m" and module.startswith("cellsparse_") for flag, module in pairwise(command))
 
 
-def _status(record: Record) -> orchestrator_pb2.GetStatusResponse | None:
+def _status(orchestrator: RunningOrchestrator) -> orchestrator_pb2.GetStatusResponse | None:
     try:
-        with Client(record.address) as client:
+        with Client(orchestrator.address) as client:
             return client.status(timeout=5.0)
     except CellsparseError:
-        return None  # not yet; the caller's deadline bounds how often
+        return None  # not ready yet; the caller has a deadline
 
 
 def _quietly(act: Callable[[], object]) -> None:
@@ -221,5 +228,5 @@ def _lock(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise FailedPrecondition(f"Another `cellsparse up` is starting the stack in {home}.") from error
+            raise FailedPrecondition(f"Another `cellsparse up` is starting the services of {home}.") from error
         yield

@@ -1,4 +1,4 @@
-"""Models from files of other tools, cut into the messages of an upload."""
+"""Import of model files of other tools."""
 
 import tempfile
 import zipfile
@@ -67,7 +67,7 @@ def _messages(header: orchestrator_pb2.ImportModelHeader, path: Path) -> Iterato
 
 
 def _zipped(folder: Path, target: Path) -> Path:
-    """Return a zip of a folder's visible files; what is called like a log or lies in a hidden folder stays here."""
+    """Return a zip of the visible files of a folder, without those in folders named `logs`."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
@@ -78,7 +78,7 @@ def _zipped(folder: Path, target: Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    """Return a name for people made from a file's."""
+    """Return a display name made from the name of a file."""
     kept = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "._ -") else "-" for letter in path.stem
     )

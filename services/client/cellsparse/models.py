@@ -29,7 +29,7 @@ FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What became of one image."""
+    """The result of one image."""
 
     image: Content
     """The image as it was given."""
@@ -38,9 +38,9 @@ class Prediction:
     output: "Labels | bytes | None" = None
     """Labels of axes YX or ZYX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along each axis of the labels; empty if the image's file does not say."""
+    """Micrometres per pixel along each axis of the labels; empty if the image's file does not state them."""
     error: CellsparseError | None = None
-    """Why it failed; None if it did not."""
+    """The error; None if it succeeded."""
 
 
 def predict(
@@ -105,7 +105,7 @@ def predict_many(
 
 
 def _check(channel: int | None, min_pixels: int, form: str) -> None:
-    """Refuse what a request cannot hold or no server takes."""
+    """Refuse values that no request can hold or no server accepts."""
     if form not in FORMATS:
         raise InvalidArgument(f"format is {form!r}; allowed: {', '.join(FORMATS)}.", "format")
     for name, value, largest in (

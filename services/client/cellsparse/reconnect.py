@@ -19,7 +19,7 @@ OnLost = Callable[[CellsparseError, float], None]
 T = TypeVar("T")
 
 
-def bridged(
+def reconnecting(
     connection: Connection,
     stream: Callable[[], Iterator[T]],
     ended: Callable[[], bool],
@@ -28,19 +28,19 @@ def bridged(
     on_lost: OnLost,
     on_back: Callable[[], None],
 ) -> Iterator[T]:
-    """Yield the answers of a stream until what it is about has ended, with growing pauses between broken calls.
+    """Yield the answers of a stream until its subject has ended, and reconnect with growing pauses when it breaks.
 
     Args:
-        connection: Where.
-        stream: Makes the call, from after the last answer that was yielded.
-        ended: Asks, within `ASK_SECONDS`, whether what the stream is about has ended.
-        patience: Seconds without an answer after which to give up.
+        connection: The connection to use.
+        stream: Makes the call, and continues after the last answer that was yielded.
+        ended: Returns within `ASK_SECONDS` whether the subject of the stream has ended.
+        patience: Seconds without an answer before giving up.
         on_lost: Called with the error and the seconds left, each time the orchestrator does not answer.
         on_back: Called when it answers again.
 
     Raises:
         Unavailable: It did not answer for `patience` seconds.
-        NotFound: There is nothing to stream.
+        NotFound: The subject does not exist.
     """
     give_up, pause = 0.0, FIRST_PAUSE_SECONDS
     while True:
@@ -53,7 +53,7 @@ def bridged(
             for answer in stream():
                 give_up, pause = 0.0, FIRST_PAUSE_SECONDS
                 yield answer
-            # A server that shuts down ends its streams too: only what they are about knows whether it has ended.
+            # A server that shuts down ends its streams, too, so the end of a stream alone says nothing.
             if _ask(connection, ended):
                 return
             raise Unavailable(f"The orchestrator at {connection.address} ended the stream before it was complete.")
@@ -61,7 +61,7 @@ def bridged(
             continue  # the stream was long, not broken
         except Unavailable as error:
             now = time.monotonic()
-            if now - began > STEADY_SECONDS:  # an outage of its own, not more of the last one
+            if now - began > STEADY_SECONDS:  # a new outage, not the previous one continued
                 give_up, pause = 0.0, FIRST_PAUSE_SECONDS
             give_up = give_up or now + patience
             if now + pause > give_up:
@@ -73,7 +73,7 @@ def bridged(
 
 
 def _ask(connection: Connection, ended: Callable[[], bool]) -> bool:
-    """Ask; a server that is there but silent counts as unavailable."""
+    """Return whether the subject has ended. A server that does not respond in time counts as unavailable."""
     try:
         return ended()
     except DeadlineExceeded as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import RunFailedError
-from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, reconnecting
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 FINAL = frozenset({common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, common_pb2.RUN_STATE_CANCELLED})
@@ -14,15 +14,15 @@ FINAL = frozenset({common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_FAILED, 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was started: its id, and what to do with it."""
+    """Handle of a run."""
 
     id: str
     """The run's id, which is also its model's id."""
     connection: Connection = field(repr=False, compare=False)
-    """Where it runs."""
+    """Connection to its orchestrator."""
 
     def info(self) -> orchestrator_pb2.Run:
-        """Return the run as it stands now."""
+        """Return the current state of the run."""
         return get(self.connection, self.id)
 
     def watch(self, after: int = 0) -> Iterator[orchestrator_pb2.RunEvent]:
@@ -36,7 +36,7 @@ class Run:
             The run, SUCCEEDED.
 
         Raises:
-            RunFailedError: It failed or was cancelled; the message says why.
+            RunFailedError: It failed or was cancelled. The message gives the reason.
         """
         for _ in self.watch():
             pass
@@ -48,7 +48,7 @@ class Run:
         return run
 
     def cancel(self) -> orchestrator_pb2.Run:
-        """Ask to cancel the run."""
+        """Request the cancellation of the run."""
         return cancel(self.connection, self.id)
 
 
@@ -60,7 +60,7 @@ def get(connection: Connection, run_id: str, *, timeout: float | None = None) ->
 
 
 def cancel(connection: Connection, run_id: str) -> orchestrator_pb2.Run:
-    """Ask to cancel a run; one that has ended stays as it is."""
+    """Request the cancellation of a run. A run that has ended does not change."""
     request = orchestrator_pb2.CancelRunRequest(run_id=run_id)
     answer: orchestrator_pb2.CancelRunResponse = connection.call("CancelRun", request)
     return answer.run
@@ -77,10 +77,10 @@ def watch(
 ) -> Iterator[orchestrator_pb2.RunEvent]:
     """Yield a run's events from after a sequence number until it has ended.
 
-    When the orchestrator goes away, it is called again with growing pauses, and no event comes twice or is left out.
+    When the orchestrator disconnects, the call is repeated with growing pauses. No event is repeated or lost.
 
     Args:
-        connection: Where the run is.
+        connection: Connection to the orchestrator of the run.
         run_id: The run.
         after: Sequence number of the last event already seen; 0 for all.
         patience: Seconds without an answer after which to give up.
@@ -103,4 +103,4 @@ def watch(
     def ended() -> bool:
         return get(connection, run_id, timeout=ASK_SECONDS).state in FINAL
 
-    return bridged(connection, events, ended, patience=patience, on_lost=on_lost, on_back=on_back)
+    return reconnecting(connection, events, ended, patience=patience, on_lost=on_lost, on_back=on_back)

@@ -1,4 +1,4 @@
-"""How the orchestrator is called: with TLS if an authority is named, and what to say where that fails."""
+"""TLS of the connection to the orchestrator, and messages for failed handshakes."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ _OWN_VARIABLES = ("CELLSPARSE_TLS_CERT", "CELLSPARSE_TLS_KEY")
 
 
 def find_tls(ca: str | None) -> ClientTls | None:
-    """Return whom to trust: the given authorities or those in CELLSPARSE_TLS_CA; None for no TLS.
+    """Return the certificates: with the given authorities or those in CELLSPARSE_TLS_CA; None: no TLS.
 
     Raises:
         InvalidArgument: The environment names a certificate without its key, or the other way round.
@@ -27,12 +27,12 @@ def find_tls(ca: str | None) -> ClientTls | None:
 
 
 def describe_refusal(details: str, address: str, tls: ClientTls | None) -> str:
-    """Return a sentence for a connection that broke over certificates; empty if it was something else.
+    """Return a sentence for a connection that failed because of TLS; empty if there was another reason.
 
     Args:
-        details: What gRPC says of the failed call.
+        details: Details of the failed call from gRPC.
         address: host:port.
-        tls: How it was called.
+        tls: Certificates of the call.
     """
     text = details.lower()
     closed = "failed to connect" in text and "socket closed" in text
@@ -44,6 +44,6 @@ def describe_refusal(details: str, address: str, tls: ClientTls | None) -> str:
     if "wrong_version_number" in text:
         return f"The orchestrator at {address} does not speak TLS; call it without --ca and {CA_VARIABLE}."
     if closed:
-        hint = f"it may ask for a certificate of yours: {' and '.join(_OWN_VARIABLES)}"
+        hint = f"it may require a client certificate: {' and '.join(_OWN_VARIABLES)}"
         return f"The orchestrator at {address} closes the connection; {hint}."
     return ""

@@ -8,7 +8,7 @@ from typing import Any
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import RunFailedError
-from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, bridged
+from cellsparse.reconnect import ASK_SECONDS, PATIENCE_SECONDS, STREAM_SECONDS, OnLost, reconnecting
 from cellsparse.study_report import StudyReport
 from cellsparse_proto.v1 import study_pb2
 
@@ -18,13 +18,13 @@ REPORT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class StudyHandle:
-    """A study that was begun: its id, and what to do with it."""
+    """Handle of a study."""
 
     id: str
     connection: Connection = field(repr=False, compare=False)
 
     def info(self) -> study_pb2.Study:
-        """Return the study as it stands now."""
+        """Return the current state of the study."""
         return get(self.connection, self.id)
 
     def members(self) -> Iterator[study_pb2.StudyMember]:
@@ -53,11 +53,11 @@ class StudyHandle:
         return study
 
     def pause(self) -> study_pb2.Study:
-        """Let no new member start."""
+        """Start no more members."""
         return change(self.connection, self.id, "Pause")
 
     def resume(self) -> study_pb2.Study:
-        """Go on."""
+        """Resume the study."""
         return change(self.connection, self.id, "Resume")
 
     def cancel(self) -> study_pb2.Study:
@@ -65,12 +65,12 @@ class StudyHandle:
         return change(self.connection, self.id, "Cancel")
 
     def report(self) -> StudyReport:
-        """Return its report; of a study that goes on, of what there is so far."""
+        """Return its report; of a running study, the results so far."""
         return report(self.connection, self.id)
 
 
 def create(connection: Connection, request: study_pb2.CreateStudyRequest) -> StudyHandle:
-    """Begin a study."""
+    """Start a study."""
     return StudyHandle(connection.call("CreateStudy", request).study.id, connection)
 
 
@@ -99,7 +99,7 @@ def change(connection: Connection, study_id: str, how: str) -> study_pb2.Study:
     """Pause, resume or cancel a study.
 
     Args:
-        connection: Where it is.
+        connection: Connection to the orchestrator of the study.
         study_id: The study.
         how: "Pause", "Resume" or "Cancel".
     """
@@ -109,7 +109,7 @@ def change(connection: Connection, study_id: str, how: str) -> study_pb2.Study:
 
 
 def delete(connection: Connection, study_id: str) -> None:
-    """Forget a study that has ended."""
+    """Delete a study that has ended."""
     connection.call("DeleteStudy", study_pb2.DeleteStudyRequest(study_id=study_id))
 
 
@@ -131,10 +131,10 @@ def watch(
     on_lost: OnLost = lambda *_: None,
     on_back: Callable[[], None] = lambda: None,
 ) -> Iterator[study_pb2.WatchStudyResponse]:
-    """Yield a study's changes until it has ended; outages are bridged (see `cellsparse.reconnect`).
+    """Yield a study's changes until it has ended; survives outages (see `cellsparse.reconnect`).
 
     Args:
-        connection: Where the study is.
+        connection: Connection to the orchestrator of the study.
         study_id: The study.
         after: Sequence number of the last change already seen; 0 for all.
         patience: Seconds without an answer after which to give up.
@@ -157,4 +157,4 @@ def watch(
     def ended() -> bool:
         return get(connection, study_id, timeout=ASK_SECONDS).state in FINAL
 
-    return bridged(connection, changes, ended, patience=patience, on_lost=on_lost, on_back=on_back)
+    return reconnecting(connection, changes, ended, patience=patience, on_lost=on_lost, on_back=on_back)

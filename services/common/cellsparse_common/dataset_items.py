@@ -1,4 +1,4 @@
-"""What a dataset's items say about their images; nothing is read, so clients load this without a store."""
+"""Properties of dataset items that follow from their message alone, so that clients need no store for them."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from cellsparse_proto.v1 import dataset_pb2
 
 
 def is_stack(item: dataset_pb2.DatasetItem) -> bool:
-    """Tell whether an item is a stack of planes rather than one plane."""
+    """Return whether an item is a stack of planes rather than one plane."""
     return item.axes.startswith("Z")
 
 
@@ -17,14 +17,14 @@ def label_shape(item: dataset_pb2.DatasetItem) -> tuple[int, ...]:
 
 
 def refuse_mixture(items: Iterable[dataset_pb2.DatasetItem], field: str) -> None:
-    """Refuse items of which some are 2D and others stacks.
+    """Refuse a mixture of 2D images and stacks.
 
     Args:
-        items: What shall be trained on, or uploaded, together.
+        items: Items that are trained on, or uploaded, together.
         field: Name of the request's field.
 
     Raises:
-        InvalidArgument: They are; names one of each.
+        InvalidArgument: It is a mixture; names one item of each kind.
     """
     first: dict[bool, str] = {}
     for item in items:

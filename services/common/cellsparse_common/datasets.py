@@ -1,6 +1,6 @@
 """Datasets in the store: a manifest in JSON, images and label images as blobs named by their hash.
 
-Blobs are immutable and shared between datasets; a dataset exists once its manifest does.
+Blobs are immutable and shared between datasets. A dataset exists as soon as its manifest does.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 VERSION = 1
 """Layout of the manifest."""
 AXES = ("YX", "YXC", "ZYX", "ZYXC")
-"""What an item's image may be: one plane or a stack, with one channel or several."""
+"""Axes that an item's image may have: one plane or a stack, with one channel or several."""
 
 
 def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetManifest:
@@ -39,7 +39,7 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetMan
         raise NotFound(f"Dataset {dataset_id} does not exist.", "dataset_id") from error
     manifest = dataset_pb2.DatasetManifest()
     try:
-        # Unknown fields pass: the version tells whether they matter.
+        # Unknown fields are ignored: the version shows whether they matter.
         json_format.Parse(data.decode("utf-8"), manifest, ignore_unknown_fields=True)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"The manifest of dataset {dataset_id} in the store is damaged: {error}.") from error
@@ -59,11 +59,11 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetMan
 
 
 def write_manifest(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) -> None:
-    """Write a manifest, by which its dataset begins to exist; the same manifest always gives the same bytes.
+    """Write a manifest, which makes its dataset exist. The same manifest always gives the same bytes.
 
     Args:
         store: Where.
-        manifest: Its `dataset.id` says which dataset; `version` is set here.
+        manifest: The manifest, with `dataset.id`. `version` is set here.
 
     Raises:
         InvalidArgument: The id is not well formed.
@@ -77,7 +77,7 @@ def write_manifest(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) ->
 
 
 def put_blob(store: ObjectStore, data: bytes) -> str:
-    """Keep bytes under their SHA-256; bytes that are there are not written again.
+    """Store bytes under their SHA-256. Bytes that are already stored are not written again.
 
     Returns:
         The hash, 64 hexadecimal digits.
@@ -101,7 +101,7 @@ def put_item(
     label: Labels,
     spacing: Sequence[float] = (),
 ) -> dataset_pb2.DatasetItem:
-    """Keep an image with its label image and return the item that refers to them.
+    """Store an image with its label image and return the item that refers to them.
 
     Args:
         store: Where.
@@ -172,7 +172,7 @@ def summarize(
     Args:
         items: All items of the dataset.
         dataset_id: Id of the dataset.
-        name: Name for people.
+        name: Display name.
         created_at: When it was made, UTC.
         parent_id: The dataset it was sparsified from, empty for an upload.
         sparsify: How it was sparsified, None for an upload.

@@ -1,7 +1,7 @@
-"""What can go wrong, and which gRPC status it is: the one place that maps between the two.
+"""Errors and their gRPC statuses: the one place that maps between the two.
 
-Servicers raise these; the server's interceptor answers them as a status with `google.rpc.Status` details. Callers turn
-a status back into the same classes with `from_rpc_error`.
+Servicers raise these classes. The server's interceptor sends them as a status with `google.rpc.Status` details. Callers
+turn a status back into the same classes with `from_rpc_error`.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ DOMAIN = "cellsparse"
 
 
 class CellsparseError(Exception):
-    """A failure with one clear sentence for people and a gRPC status for programs.
+    """A failure with one clear sentence and a gRPC status.
 
     Attributes:
-        status: The gRPC status it is answered with.
+        status: Its gRPC status.
         message: One sentence naming the bad value and what is allowed.
         violations: (field path, description) pairs, when fields of a request are at fault.
     """
@@ -32,25 +32,25 @@ class CellsparseError(Exception):
 
 
 class InvalidArgument(CellsparseError):
-    """The request can never work as it is."""
+    """The request is invalid in any state of the service."""
 
     status = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class NotFound(CellsparseError):
-    """What the request names does not exist."""
+    """An object that the request names does not exist."""
 
     status = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(CellsparseError):
-    """What the request would make exists and differs."""
+    """The object to be created exists and is different."""
 
     status = grpc.StatusCode.ALREADY_EXISTS
 
 
 class FailedPrecondition(CellsparseError):
-    """The request may work later, in another state."""
+    """The request is valid but does not fit the current state of the service."""
 
     status = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -62,7 +62,7 @@ class ResourceExhausted(CellsparseError):
 
 
 class Unavailable(CellsparseError):
-    """A service or store does not answer now; trying again may help."""
+    """A service or store does not respond at the moment. A retry may succeed."""
 
     status = grpc.StatusCode.UNAVAILABLE
 
@@ -78,13 +78,13 @@ class DeadlineExceeded(CellsparseError):
 
 
 class Cancelled(CellsparseError):
-    """The caller went away."""
+    """The caller cancelled the call or disconnected."""
 
     status = grpc.StatusCode.CANCELLED
 
 
 class Internal(CellsparseError):
-    """A fault of ours."""
+    """A bug in Cellsparse."""
 
     status = grpc.StatusCode.INTERNAL
 
@@ -123,7 +123,7 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
         error: What a stub raised.
 
     Returns:
-        An instance of the class that belongs to the status; `Internal` for statuses without a class of their own.
+        An instance of the class that belongs to the status; `Internal` for a status without a class.
     """
     call = error if isinstance(error, grpc.Call) else None
     if call is None:

@@ -9,12 +9,12 @@ from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_store
 from cellsparse_orchestrator.api.datasets import DatasetServicer
-from cellsparse_orchestrator.api.runs import OrchestratorServicer
+from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.home import spool_folder, tell_clients
+from cellsparse_orchestrator.home import tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
@@ -23,8 +23,9 @@ from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
 from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
+from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_orchestrator.runs.spec import write_spec
-from cellsparse_orchestrator.runs.transitions import RunAttempt, RunTransitions
+from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_orchestrator.studies.actions import MemberActions
 from cellsparse_orchestrator.studies.queries import Studies
@@ -86,16 +87,11 @@ class Application:
         self._orchestrator = OrchestratorServicer(
             settings,
             self._store,
-            datasets=datasets,
-            runs=runs,
-            models=Models(self._database),
-            launcher=self._launcher,
-            notifier=self._notifier,
-            spool=spool_folder(settings.home),
+            Tables(datasets=datasets, runs=runs, models=Models(self._database)),
+            self._launcher,
+            self._notifier,
         )
-        self._dataset_servicer = DatasetServicer(
-            settings, self._store, datasets, self._launcher, spool_folder(settings.home)
-        )
+        self._dataset_servicer = DatasetServicer(settings, self._store, datasets, self._launcher)
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )

@@ -20,6 +20,7 @@ _PRESETS = {"FAST": trainer_pb2.PRESET_FAST, "PAPER": trainer_pb2.PRESET_PAPER}
 _NOT_RESOLVED = frozenset({"preset", "initial_model"})
 """Settings that are no part of a configuration: they choose one."""
 _PLAN_NAMES = {proto: name for name, proto in PLAN_FIELDS.items()}
+_COLUMNS = 4
 _HEADER = "| setting | images, FAST | images, PAPER | stacks, FAST | stacks, PAPER |\n|---|---|---|---|---|"
 
 
@@ -44,12 +45,20 @@ class Default:
 
 
 def defaults(spec: BackendSpec[Config]) -> Iterator[Default]:
-    """Yield the defaults of a backend's settings, in the order of the proto's fields."""
+    """Yield the defaults of a backend's settings, in the order of the proto's fields.
+
+    A backend that refuses stacks has no defaults for them.
+    """
     common = trainer_pb2.TrainingSettings.DESCRIPTOR
     own = getattr(trainer_pb2.TrainingSettings(), spec.name).DESCRIPTOR
     for stacks in (False, True):
         for preset in _PRESETS:
-            few, many = (_resolve(spec, preset, items, stacks) for items in (ITEMS, 2 * ITEMS))
+            try:
+                few, many = (_resolve(spec, preset, items, stacks) for items in (ITEMS, 2 * ITEMS))
+            except ValueError:
+                if not stacks:
+                    raise
+                continue
             for field in filter(_is_setting, (*common.fields, *own.fields)):
                 shared = field.containing_type is common
                 name = _PLAN_NAMES.get(field.name, field.name) if shared else field.name
@@ -85,7 +94,10 @@ def _table(spec: BackendSpec[Config]) -> str:
     rows: dict[str, list[str]] = {}
     for default in defaults(spec):
         rows.setdefault(default.setting, []).append(_text(default))
-    lines = [f"| `{setting}` | {' | '.join(values)} |" for setting, values in rows.items()]
+    lines = [
+        f"| `{setting}` | {' | '.join([*values, *['-'] * (_COLUMNS - len(values))])} |"
+        for setting, values in rows.items()
+    ]
     return "\n".join([f"## {spec.name}", "", _HEADER, *lines, ""])
 
 

@@ -9,6 +9,7 @@ from simulation.ideal import ideal_delays, ideal_end
 from simulation.launcher import BACKEND, SimulatedLauncher
 from simulation.pool import Pool, Seat
 from simulation.scenario import Scenario, from_json
+from support.limits import PATIENCE
 
 from cellsparse_orchestrator.launchers.base import ONE, Size
 from cellsparse_proto.v1 import common_pb2
@@ -59,7 +60,7 @@ def test_a_lost_node_comes_back_empty():
     assert pool.free == 1
 
 
-def test_the_ideal_takes_a_place_when_it_becomes_free():
+def test_the_ideal_takes_a_slot_when_it_becomes_free():
     runs = [(0.0, 4.0), (0.0, 1.0), (0.5, 1.0), (9.0, 1.0)]
     assert ideal_delays(runs, 2) == [0.0, 0.0, 0.5, 0.0]
     assert ideal_end(runs, 2) == 10.0
@@ -103,25 +104,25 @@ def cluster(tmp_path):
 
 
 def until(found):
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + PATIENCE
     while not (answer := found()):
         assert time.monotonic() < end
         time.sleep(0.01)
     return answer
 
 
-def test_pods_are_placed_first_come_first_served(cluster):
+def test_pods_are_scheduled_first_come_first_served(cluster):
     launcher, _ = cluster()
-    rung = []
-    launcher.subscribe("run-b", 1, lambda: rung.append("b"))
+    notified = []
+    launcher.subscribe("run-b", 1, lambda: notified.append("b"))
     assert launcher.ensure(BACKEND, "run-a", 1).waiting
     waits = launcher.ensure(BACKEND, "run-b", 1)
     assert (waits.no_room, waits.message) == (True, "Waiting for a free GPU.")
     assert until(lambda: launcher.find(BACKEND, "run-a", 1).address).endswith(":1234")
-    assert rung == []
+    assert notified == []
     launcher.release("run-a", 1)
     assert until(lambda: launcher.find(BACKEND, "run-b", 1).address)
-    assert rung == ["b", "b"], "placed, then ready"
+    assert notified == ["b", "b"], "placed, then ready"
     assert launcher.find(BACKEND, "run-a", 1).missing
     assert launcher.keep_only(set)
     assert launcher.find(BACKEND, "run-b", 1).missing

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import InvalidArgument, NotFound, Unavailable
 from cellsparse_common.imaging.images import decode_image, encode_tiff
@@ -156,7 +157,7 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             if self.state.break_after == event.sequence:
                 self.state.break_after = None
                 raise Unavailable("going down.")
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while self.state.endless and context.is_active() and time.monotonic() < end:
             time.sleep(0.02)
 
@@ -282,7 +283,7 @@ class Fake:
         self.server.start()
 
     def stop(self) -> None:
-        self.server.stop(0).wait(5)
+        self.server.stop(0).wait(PATIENCE)
 
 
 @pytest.fixture

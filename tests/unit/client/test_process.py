@@ -8,18 +8,27 @@ import threading
 import time
 
 import pytest
+from support.limits import PATIENCE, QUICK
 
 from cellsparse_proto.v1 import common_pb2
 
+PATIENT = [sys.executable, "-m", "cellsparse"]
+HASTY = """
+import cellsparse.__main__, cellsparse.runs
+assert cellsparse.runs.watch.__kwdefaults__["patience"] == 30.0
+cellsparse.runs.watch.__kwdefaults__["patience"] = 4.0
+cellsparse.__main__.main()
+"""
+
 
 @pytest.fixture
-def watching(fake, make):
-    """`cellsparse runs watch` on a run that does not end by itself."""
+def watching(request, fake, make):
+    """`cellsparse runs watch` on a run that does not end by itself; the start of its command may be a parameter."""
     fake.state.runs = [make.run("run-1")]
     fake.state.events = [make.event(1)]
     fake.state.endless = True
     process = subprocess.Popen(
-        [sys.executable, "-m", "cellsparse", "runs", "watch", "run-1"],
+        [*getattr(request, "param", PATIENT), "runs", "watch", "run-1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -31,12 +40,12 @@ def watching(fake, make):
     assert "step 0/10" in process.stdout.readline()
     yield process
     process.kill()
-    process.wait(5)
+    process.wait(PATIENCE)
 
 
 def test_ctrl_c_detaches_and_never_cancels(fake, watching):
     watching.send_signal(signal.SIGINT)
-    out, err = watching.communicate(timeout=10)
+    out, err = watching.communicate(timeout=PATIENCE)
     assert watching.returncode == 130
     assert "run run-1 goes on" in err
     assert "cellsparse runs watch run-1" in err
@@ -45,36 +54,37 @@ def test_ctrl_c_detaches_and_never_cancels(fake, watching):
     assert fake.state.cancelled == []
 
 
-def test_a_dead_orchestrator_is_reported_within_5_s_and_a_new_one_is_found(fake, watching, make):
+def test_a_dead_orchestrator_is_reported_within_seconds_and_a_new_one_is_found(fake, watching, make):
     port = int(fake.address.rpartition(":")[2])
     fake.stop()
     said = []
     reader = threading.Thread(target=lambda: said.append(watching.stdout.readline()), daemon=True)
     reader.start()
-    reader.join(5)
-    assert said, "nothing was said within 5 s"
+    reader.join(QUICK)
+    assert said, f"nothing was said within {QUICK:.0f} s"
     assert "Trying again for 30 s" in said[0]
     fake.state.endless = False
     fake.state.events.append(make.event(2, common_pb2.RUN_STATE_SUCCEEDED, step=10))
     fake.state.runs = [make.run("run-1", state=common_pb2.RUN_STATE_SUCCEEDED)]
     fake.start(port)
-    out, _ = watching.communicate(timeout=20)
+    out, _ = watching.communicate(timeout=PATIENCE)
     assert watching.returncode == 0
     assert "answers again" in out
     assert "step 10/10" in out
 
 
+@pytest.mark.parametrize("watching", [[sys.executable, "-c", HASTY]], indirect=True, ids=["hasty"])
 def test_an_orchestrator_that_stays_away_ends_the_watch(fake, watching):
     fake.stop()
     begun = time.monotonic()
-    _, err = watching.communicate(timeout=45)
+    _, err = watching.communicate(timeout=PATIENCE)
     assert watching.returncode == 4
-    assert 15 < time.monotonic() - begun < 40
+    assert time.monotonic() - begun > 2
     assert "No orchestrator answers" in err
 
 
 def test_a_reader_that_goes_away_is_no_error(fake, make):
     fake.state.runs = [make.run(f"run-{n}") for n in range(2000)]
     command = f"{sys.executable} -m cellsparse runs list --json | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common import errors
 from cellsparse_common.rpc.interceptor import CallGuard
@@ -39,7 +40,7 @@ def server():
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield servicer, sparsifier_pb2_grpc.SparsifierServiceStub(channel)
-    server.stop(0).wait(5)
+    server.stop(0).wait(PATIENCE)
 
 
 def settings():
@@ -49,7 +50,7 @@ def settings():
 def unary(stub):
     request = sparsifier_pb2.SparsifyRequest(image=b"x", label=b"y", settings=settings())
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Sparsify(request, timeout=5)
+        stub.Sparsify(request, timeout=PATIENCE)
     return caught.value
 
 
@@ -71,7 +72,7 @@ def test_an_error_in_the_middle_of_a_stream(server):
     request = sparsifier_pb2.SparsifyDatasetRequest(
         dataset_id="a", target_dataset_id="b", target_name="b", settings=settings()
     )
-    stream = stub.SparsifyDataset(request, timeout=5)
+    stream = stub.SparsifyDataset(request, timeout=PATIENCE)
     assert next(stream).items_done == 1
     with pytest.raises(grpc.RpcError) as caught:
         next(stream)
@@ -91,7 +92,7 @@ def test_broken_rules_never_reach_the_servicer(server):
     servicer, stub = server
     servicer.error = AssertionError("the servicer was called")
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=5)
+        stub.Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=PATIENCE)
     back = errors.from_rpc_error(caught.value)
     assert isinstance(back, errors.InvalidArgument)
     assert [field for field, _ in back.violations] == ["image", "label", "settings"]
@@ -99,5 +100,5 @@ def test_broken_rules_never_reach_the_servicer(server):
 
 def test_nobody_there_is_unavailable():
     with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(grpc.RpcError) as caught:
-        sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=5)
+        sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=PATIENCE)
     assert isinstance(errors.from_rpc_error(caught.value), errors.Unavailable)

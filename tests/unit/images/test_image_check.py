@@ -11,6 +11,7 @@ from images.check import content_faults
 from images.contents import main as list_files
 from images.service_images import ROOT, TRAINERS
 from images.sizes import Contents, Sizes
+from support.limits import PATIENCE
 
 TORCH_ONLY = frozenset({"torch", "numpy", "cellsparse-unet"})
 
@@ -27,7 +28,7 @@ def check(docker: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -1,4 +1,4 @@
-"""What the lock puts into each image: its framework, no other one, and all that its own source imports."""
+"""What the lock puts into each image, and what `pip install cellsparse` brings: all that is imported, and no more."""
 
 import ast
 import sys
@@ -12,6 +12,21 @@ LOCK = read_lock()
 EVERY_IMAGE = pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.folder)
 # What only a build of `common` imports; its pyproject.toml names both.
 BUILD_ONLY = {"hatchling", "grpc_tools"}
+CLIENT_EXTRAS = ("demo", "plots", "search")
+SERVER_SIDE = {
+    "contourpy",
+    "grpcio-health-checking",
+    "grpcio-reflection",
+    "imagecodecs",
+    "matplotlib",
+    "minio",
+    "optuna",
+    "pillow",
+    "prometheus-client",
+    "pydantic",
+    "roifile",
+    "scipy",
+}
 
 
 def imported(folder: Path) -> set[str]:
@@ -52,6 +67,18 @@ def test_a_service_starts_from_its_own_dependencies(image):
         for name in imported(ROOT / "services" / folder) - {"cellsparse_proto"}:
             owners = {owner.lower().replace("_", "-") for owner in distributions.get(name, [name])}
             assert owners & held, f"services/{folder} imports {name}, which no dependency of {image.package} brings"
+
+
+def test_the_sdk_brings_nothing_that_only_servers_or_few_commands_need():
+    assert required(LOCK, ["cellsparse"]) & SERVER_SIDE == set()
+
+
+def test_every_import_of_the_client_is_brought_by_it_or_by_one_of_its_extras():
+    held = required(LOCK, ["cellsparse"], CLIENT_EXTRAS)
+    distributions = packages_distributions()
+    for name in imported(ROOT / "services" / "client") - {"cellsparse_proto"}:
+        owners = {owner.lower().replace("_", "-") for owner in distributions.get(name, [name])}
+        assert owners & held, f"the client imports {name}, which neither it nor an extra brings"
 
 
 def test_extras_and_what_they_need_are_followed():

@@ -1,38 +1,38 @@
-"""Who waits for news."""
+"""Threads that wait for a notification."""
 
 import threading
 import time
 
-from cellsparse_orchestrator.notifier import Notifier
+from support.limits import PATIENCE
 
-SECONDS = 10.0
+from cellsparse_orchestrator.notifier import Notifier
 
 
 def waits(notifier, topic, seen, seconds=0.05):
-    """Whether somebody who saw a ring still waits for the next one after some time."""
+    """Return whether a thread that has seen a version still waits for the next one after some time."""
     began = time.monotonic()
     notifier.wait(topic, seen, seconds)
     return time.monotonic() - began >= seconds
 
 
-def test_a_ring_between_looking_and_waiting_is_not_lost():
+def test_a_notification_between_looking_and_waiting_is_not_lost():
     notifier = Notifier()
     seen = notifier.version("a")
     notifier.notify("b")
     assert waits(notifier, "a", seen)
     notifier.notify("a")
-    assert not waits(notifier, "a", seen, SECONDS)
+    assert not waits(notifier, "a", seen, PATIENCE)
     assert waits(notifier, "a", notifier.version("a"))
 
 
-def test_a_ring_wakes_who_waits():
+def test_a_notification_wakes_a_waiting_thread():
     notifier = Notifier()
     seen = notifier.version("a")
     threading.Timer(0.05, notifier.notify, ("a",)).start()
-    assert not waits(notifier, "a", seen, SECONDS)
+    assert not waits(notifier, "a", seen, PATIENCE)
 
 
-def test_topics_are_forgotten_but_no_ring_is_lost():
+def test_topics_are_evicted_but_no_notification_is_lost():
     notifier = Notifier(most_topics=10)
     never, early = notifier.version("late"), notifier.version("early")
     notifier.notify("early")
@@ -40,10 +40,10 @@ def test_topics_are_forgotten_but_no_ring_is_lost():
         notifier.notify(f"run-{number}")
         notifier.notify("kept")
     assert len(notifier._last) <= 10
-    assert not waits(notifier, "early", early, SECONDS)
+    assert not waits(notifier, "early", early, PATIENCE)
     seen = notifier.version("early")
     assert waits(notifier, "early", seen)
     notifier.notify("late")
     for number in range(20):
         notifier.notify(f"other-{number}")
-    assert not waits(notifier, "late", never, SECONDS)
+    assert not waits(notifier, "late", never, PATIENCE)

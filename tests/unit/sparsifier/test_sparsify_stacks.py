@@ -64,7 +64,7 @@ def expected_background(label, kept, rule, distance, step):
     st.integers(1, 5),
     st.sampled_from([(), (1.0, 1.0, 1.0), (2.0, 0.5, 0.5), (0.25, 1.0, 1.0)]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_the_plain_definition_voxel_for_voxel(stack, rule, distance, spacing):
     image, label = stack
     sparse = sparsify(

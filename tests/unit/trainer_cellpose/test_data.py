@@ -67,7 +67,7 @@ def test_flows_turn_with_the_image() -> None:
         np.testing.assert_allclose(crop.flow, dense_flow(np.ascontiguousarray(label)), atol=2e-2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     size=st.sampled_from([32, 48, 64]),

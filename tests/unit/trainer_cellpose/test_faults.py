@@ -98,7 +98,7 @@ def unfit() -> list[CellposeModel]:
     return models
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(image=odd_images())
 def test_any_image_gives_labels_or_a_sentence(unfit: list[CellposeModel], image: np.ndarray) -> None:
     for model in unfit:

@@ -15,7 +15,7 @@ from cellsparse_proto.v1 import trainer_pb2
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.05, 0.25, 0.6, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_equals_stock_cellpose_where_no_plane_is_empty(seed: int, threshold: float) -> None:
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.random((5, 24, 24)), (0.7, 1.5, 1.5))

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
@@ -93,7 +94,7 @@ def test_a_crop_that_does_not_fit_the_network_is_refused():
 
 def test_neither_config_nor_main_loads_tensorflow():
     code = "import sys, cellsparse_stardist.config, cellsparse_stardist.__main__; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE).returncode == 0
 
 
 def test_bfloat16_is_refused():

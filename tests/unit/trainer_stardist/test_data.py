@@ -51,7 +51,7 @@ def test_a_cell_cut_by_the_crop_keeps_its_real_edge(dense_sample, grid):
 
 
 @given(st.integers(5, 40), st.integers(5, 40), st.integers(0, 2**32), st.sampled_from([1, 2, 4]))
-@limits(max_examples=40, deadline=None)
+@limits(max_examples=40)
 def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 3, (height, width)).astype(np.int32)
@@ -70,7 +70,7 @@ def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32), st.booleans(), st.sampled_from([0.0, 0.5, 1.0]))
-@limits(max_examples=40, deadline=None)
+@limits(max_examples=40)
 def test_every_crop_holds_a_labelled_pixel(height, width, seed, anchor_cells, jitter):
     rng = np.random.default_rng(seed)
     label = np.full((height, width), -1, np.int32)
@@ -195,7 +195,7 @@ def test_ground_is_assumed_without_labelled_background(bright, tiny):
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32), st.sampled_from([1, 2, 4]), st.booleans())
-@limits(max_examples=60, deadline=None)
+@limits(max_examples=60)
 def test_one_labelled_pixel_is_supervised_wherever_it_lies_on_the_grid(height, width, seed, grid, anchor_cells):
     rng = np.random.default_rng(seed)
     label = np.full((height, width), -1, np.int32)

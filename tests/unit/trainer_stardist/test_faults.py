@@ -137,7 +137,7 @@ def unfit():
     return models
 
 
-@limits(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@limits(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(image=odd_images())
 def test_any_image_gives_labels_or_a_sentence(unfit, image):
     for model in unfit:

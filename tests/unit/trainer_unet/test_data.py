@@ -20,7 +20,7 @@ def preset(name, crop_size=32):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),
@@ -59,7 +59,7 @@ def test_outside_the_image_is_never_supervised(height, width, seed, name):
     assert (same == classes).all()  # the border of the image adds nothing that explicit -1 would not
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(y=st.integers(0, 39), x=st.integers(0, 49), seed=st.integers(0, 2**32))
 def test_one_labelled_pixel_is_always_found(y, x, seed):
     config = preset(trainer_pb2.PRESET_FAST)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from support.limits import PATIENCE
 from support.odd_images import check_predicts, odd_images
 from support.poisoned_training import check_poisoned_run, digest
 
@@ -99,7 +100,7 @@ def centres(kind):
     return found
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("method", ["ellipse", "watershed"])
 @pytest.mark.parametrize("kind", ["pixel", "row", "column", "diagonal", "corners", "huge"])
 def test_cells_without_an_inside_become_cells_all_the_same(kind, method, make_config):
@@ -127,7 +128,7 @@ def unfit():
     return [Predictor(net, config) for net in nets]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(image=odd_images())
 def test_any_image_gives_labels_or_a_sentence(unfit, image):
     for model in unfit:

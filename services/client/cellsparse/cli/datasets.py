@@ -25,7 +25,7 @@ def import_(
         Path | None,
         typer.Argument(
             metavar="[DIR]",
-            help="Holds images/ and masks/, or train/, val/, test/ with these two in each.",
+            help="Contains images/ and masks/, or train/, val/, test/ with these two in each.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +43,7 @@ def import_(
         str,
         typer.Option(
             metavar="Z,Y,X",
-            help="Micrometres per pixel: 2,0.5,0.5 for stacks, Y,X for 2D. [default: as files say]",
+            help="Micrometres per pixel: 2,0.5,0.5 for stacks, Y,X for 2D. [default: from the files]",
             show_default=False,
         ),
     ] = "",
@@ -58,7 +58,7 @@ def import_(
     sizes = _spacing(spacing)
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path in pairs.unmatched:
-        output.warn(f"{path} has no partner, or is no such file, and is left out")
+        output.warn(f"{path} is skipped: it has no partner, or is of an unsupported kind")
     with Client(address) as client, output.bar("uploading") as update:
         items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
         dataset = client.create_dataset(name or called, items, label_kind)

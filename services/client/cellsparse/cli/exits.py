@@ -9,7 +9,7 @@ from cellsparse.errors import CellsparseError, RunFailedError
 
 
 class Exit(IntEnum):
-    """What the process's exit code says."""
+    """Exit codes of the command."""
 
     OK = 0
     RUN_FAILED = 1
@@ -21,8 +21,8 @@ class Exit(IntEnum):
 
 
 HELP = (
-    "Exit codes: 0 ok, 1 the run failed or was cancelled, 2 usage or invalid input, 3 not found, 4 the stack or a "
-    "service is not available, 5 another error of the server, 130 detached or interrupted by Ctrl-C."
+    "Exit codes: 0 ok, 1 the run failed or was cancelled, 2 usage or invalid input, 3 not found, 4 a service "
+    "is not available, 5 another error of the server, 130 detached or interrupted by Ctrl-C."
 )
 
 _BY_STATUS = {

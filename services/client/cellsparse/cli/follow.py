@@ -1,4 +1,4 @@
-"""Follows a run: a live bar on a terminal, plain lines elsewhere, JSON lines with --json."""
+"""Output while a run trains: a live bar on a terminal, plain lines elsewhere, JSON lines with --json."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ QUIET_SECONDS = 5
 def follow(client: Client, run: orchestrator_pb2.Run, output: Output, *, after: int = 0) -> orchestrator_pb2.Run:
     """Show a run until it has ended.
 
-    Ctrl-C leaves it alone: it says how to come back, and ends the command.
+    Ctrl-C ends the command, not the run, and prints how to watch the run again.
 
     Returns:
         The run, SUCCEEDED.
@@ -60,7 +60,7 @@ def ended(run: orchestrator_pb2.Run, output: Output) -> orchestrator_pb2.Run:
 
 
 def detach(run_id: str, output: Output) -> None:
-    """Say that the run goes on, and end the command."""
+    """Print that the run continues, and end the command."""
     output.note(
         f"\nrun {run_id} goes on; `cellsparse runs watch {run_id}` to look again; "
         f"`cellsparse runs cancel {run_id}` to stop it"
@@ -69,7 +69,7 @@ def detach(run_id: str, output: Output) -> None:
 
 
 class Lost:
-    """Says once that the orchestrator is gone, and once that it is back."""
+    """Reports an outage once, and its end once."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -82,7 +82,7 @@ class Lost:
         self._gone = True
 
     def over(self) -> None:
-        """Report that it answers."""
+        """Report that the orchestrator responds again."""
         if self._gone:
             self._console.print("The orchestrator answers again.", markup=False)
         self._gone = False
@@ -123,9 +123,9 @@ class RunView:
         message = event.message or event.training.message
         training = event.training if event.HasField("training") else None
         if not self._live:
-            tells = event.state != self._state or message or (training is not None and training.validation)
+            news = event.state != self._state or message or (training is not None and training.validation)
             due = event.time.seconds >= self._printed + QUIET_SECONDS
-            if tells or (due and training is not None and training.losses):
+            if news or (due and training is not None and training.losses):
                 self._console.print(render.event_text(event), markup=False, soft_wrap=True)
                 self._printed = event.time.seconds
             self._state = event.state

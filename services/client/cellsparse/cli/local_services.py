@@ -1,34 +1,36 @@
-"""`cellsparse up`, `down` and `status`: the local stack."""
+"""`cellsparse up`, `down` and `status`: the local services."""
 
 from typing import Annotated
 
 import typer
 
-from cellsparse import enum_names, local_services
+from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
-from cellsparse.home import home_dir
+from cellsparse.home import START_SECONDS, STOP_SECONDS, home_dir
 from cellsparse_proto.v1 import orchestrator_pb2
 
 
 def up(
     json: options.Json = False,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay attached: the log goes to stderr, Ctrl-C stops the stack.")
+        bool, typer.Option("--foreground", help="Stay attached: the log goes to stderr, Ctrl-C stops the services.")
     ] = False,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default=False)
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every service is healthy.")] = (
-        local_services.START_SECONDS
+        START_SECONDS
     ),
 ) -> None:
-    """Start the local stack and wait until it is healthy.
+    """Start the local services and wait until all are healthy.
 
-    State lives in CELLSPARSE_HOME (default ~/.cellsparse), the log in its logs/orchestrator.log.
+    Data is kept in CELLSPARSE_HOME (default ~/.cellsparse), the log in logs/orchestrator.log below it.
     """
+    from cellsparse import local_services
+
     output, home = Output(json), home_dir()
     if foreground:
         raise typer.Exit(local_services.foreground(home, port=port))
@@ -46,11 +48,13 @@ def up(
 
 def down(
     json: options.Json = False,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait before what is left is killed.")] = (
-        local_services.STOP_SECONDS
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait before killing what still runs.")] = (
+        STOP_SECONDS
     ),
 ) -> None:
-    """Stop the local stack, every service of it."""
+    """Stop all local services."""
+    from cellsparse import local_services
+
     home = home_dir()
     count = local_services.down(home, timeout=timeout)
     text = f"stopped {count} processes of {home}" if count else f"nothing runs from {home}"
@@ -58,7 +62,7 @@ def down(
 
 
 def status(json: options.Json = False, address: options.Address = None) -> None:
-    """Show how the services are.
+    """Show the state of the services.
 
     Exit code 4 unless all of them are healthy.
     """

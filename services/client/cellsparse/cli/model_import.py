@@ -31,10 +31,10 @@ def import_(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Make a model of a stock tool's file, to predict with or to train on from (train --start).
+    """Import a model file of a stock tool, for prediction or as the start of a training (train --start).
 
-    PATH is a Cellpose 3 model file, a StarDist model folder, a state dict of ELEPHANT's U-Net, or what
-    `cellsparse export` wrote as native.
+    PATH is a Cellpose 3 model file, a StarDist model folder, a state dict of ELEPHANT's U-Net, or a native file
+    from `cellsparse export`.
     """
     with Client(address) as client:
         made = client.import_model(

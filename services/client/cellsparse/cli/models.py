@@ -47,7 +47,7 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
 
 
 class Format(StrEnum):
-    """What predictions are written as."""
+    """File formats of predictions."""
 
     TIFF = "tiff"
     GEOJSON = "geojson"
@@ -60,7 +60,7 @@ _SUFFIXES: dict[Format, str] = {Format.TIFF: ".tif", Format.GEOJSON: ".geojson",
 def predict(
     model: options.ModelName,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; made if missing.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
         Format, typer.Option("--format", help="tiff: label images; geojson: for QuPath; roi: zips for ImageJ.")
     ] = Format.TIFF,
@@ -72,7 +72,7 @@ def predict(
         int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
     axes: options.Axes = "",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite results that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing results.")] = False,
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -113,7 +113,7 @@ def evaluate(
     dataset: options.DatasetName,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     against: Annotated[
-        str, typer.Option(metavar="MODEL", help="Score this model too, such as the start.", show_default=False)
+        str, typer.Option(metavar="MODEL", help="Model to compare with, such as the initial model.", show_default=False)
     ] = "",
     iou: Annotated[
         list[float] | None, typer.Option(help="Threshold (again for more). [default: 0.5, 0.55, ... 0.9]")
@@ -152,9 +152,9 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
     format_: Annotated[
         str,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}; each backend has some of them."),
+        typer.Option("--format", help=f"{', '.join(FORMATS)}; not every backend has all of them."),
     ] = "native",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -194,7 +194,7 @@ def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Pa
 
 
 def _write(target: Path, result: "Labels | bytes", spacing: tuple[float, ...]) -> None:
-    """Write a result whole or not at all."""
+    """Write a result completely or not at all."""
     if not isinstance(result, bytes):
         from cellsparse.arrays import prediction_file
 

@@ -1,4 +1,4 @@
-"""Where text goes: results to stdout, all else to stderr; with --json, nothing but JSON to stdout."""
+"""Output of commands: results to stdout, all else to stderr; with --json, only JSON to stdout."""
 
 import json
 import sys
@@ -16,13 +16,13 @@ WIDE = 250
 
 
 def stdout_console() -> Console:
-    """Return a console on stdout that never folds lines for a reader that is no terminal."""
+    """Return a console on stdout that wraps lines on terminals only."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
 class Output:
-    """What one command prints.
+    """The output of one command.
 
     Args:
         as_json: Whether --json was given.
@@ -49,16 +49,16 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Say something that is not the result."""
+        """Print a remark to stderr."""
         self.errors.print(text, markup=False)
 
     def warn(self, text: str) -> None:
-        """Say something that the user should see to."""
+        """Print a warning to stderr."""
         self.errors.print("[yellow]warning:[/]", end=" ")
         self.errors.print(text, markup=False)
 
     def error(self, text: str) -> None:
-        """Say what failed."""
+        """Print an error to stderr."""
         self.errors.print("[bold red]error:[/]", end=" ")
         self.errors.print(text, markup=False)
 

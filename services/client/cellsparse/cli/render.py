@@ -1,4 +1,4 @@
-"""How things look on a terminal: tables and lines, no decisions."""
+"""Tables and lines for the terminal."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime

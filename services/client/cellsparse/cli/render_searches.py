@@ -1,4 +1,4 @@
-"""How searches look on a terminal."""
+"""Tables and lines of searches for the terminal."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

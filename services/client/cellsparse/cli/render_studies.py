@@ -1,4 +1,4 @@
-"""How studies look on a terminal."""
+"""Tables and lines of studies for the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

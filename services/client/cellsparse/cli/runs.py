@@ -52,7 +52,7 @@ def watch(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Watch a run until it has ended; Ctrl-C only stops watching.
+    """Watch a run until it has ended. Ctrl-C stops watching, not the run.
 
     With --json: lines of type "event", then the ended run as a line of type "run".
     """
@@ -62,16 +62,16 @@ def watch(
 
 @app.command()
 def cancel(run: options.RunName, json: options.Json = False, address: options.Address = None) -> None:
-    """Cancel a run; one that has ended stays as it is."""
+    """Cancel a run. A run that has ended does not change."""
     with Client(address) as client:
         stopped = client.cancel(find_run(client, run).id)
     state = enum_names.name(common_pb2.RunState.DESCRIPTOR, stopped.state)
-    Output(json).result(enum_names.plain(stopped), f"run {stopped.id} is asked to stop; its state is {state}")
+    Output(json).result(enum_names.plain(stopped), f"run {stopped.id} will be cancelled; its state is {state}")
 
 
 @app.command()
 def logs(run: options.RunName, json: options.Json = False, address: options.Address = None) -> None:
-    """Print a run's log lines, until the run has ended; Ctrl-C only stops looking."""
+    """Print the log of a run until it has ended. Ctrl-C stops printing, not the run."""
     output = Output(json)
     with Client(address) as client:
         found = find_run(client, run)

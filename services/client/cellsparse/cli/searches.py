@@ -38,7 +38,7 @@ def run(
         typer.Option(
             metavar="KEY=VALUES",
             help="What to search (again for more): learning_rate=1e-5..1e-2:log, steps=100..500, batch_size=2,4,8 or "
-            "unet.base_channels=16,32; values with commas of their own are parted by semicolons.",
+            "unet.base_channels=16,32; values that contain commas are separated by semicolons.",
         ),
     ] = None,
     trials: Annotated[
@@ -48,12 +48,14 @@ def run(
     pruner: Annotated[
         str, typer.Option(help=f"Cancels runs whose validations are poor: {', '.join(PRUNERS)}.")
     ] = "median",
-    at_once: Annotated[int, typer.Option(help="Trials at a time, 1 to 64; fewer learn more from each other.")] = 1,
+    at_once: Annotated[
+        int, typer.Option(help="Parallel trials, 1 to 64. With fewer, later trials learn from more results.")
+    ] = 1,
     name: Annotated[str, typer.Option(help="Name of the search. [default: DATASET-BACKEND]", show_default=False)] = "",
     seed: Annotated[int, typer.Option(help="Seed of the choices; that of training is --set seed=.")] = 0,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with --name as it was begun; only --trials and --at-once may differ."),
+        typer.Option("--resume", help="Resume the search --name; only --trials and --at-once may differ."),
     ] = False,
     preset: Annotated[str, typer.Option(help="fast (useful soonest, on a CPU too) or paper (Sugawara 2023).")] = "fast",
     settings: Annotated[
@@ -75,16 +77,18 @@ def run(
 ) -> None:
     """Search for the settings that train the best model, one run per trial.
 
-    Ctrl-C, or a kill, ends only the search: runs go on, and the same command goes on with them.
+    Ctrl-C, or a kill, stops only the search. Its runs continue, and the same command resumes it.
 
-    With --json: lines of type "trial" when one begins or ends, then the report as a line of type "search".
+    With --json: a line of type "trial" when one starts or ends, then the report as a line of type "search".
     """
     output = Output(json)
     _quiet()
     with Client(address) as client:
         if resume:
             if not name or dataset or over:
-                raise InvalidArgument("--resume goes on as it was begun: give --name, but neither DATASET nor --over.")
+                raise InvalidArgument(
+                    "--resume continues a search as it was started: give --name, but neither DATASET nor --over."
+                )
             plan = search.load_plan(name)
             plan = plan.with_trials(trials if trials is not None else plan.trials)
         else:
@@ -115,7 +119,7 @@ def run(
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """List the searches that this machine's home folder holds."""
+    """List the searches in the home folder of this machine."""
     plans = [search.load_plan(name) for name in search.names()]
     Output(json).result([plan.plain() for plan in plans], render_searches.plan_table(plans))
 
@@ -129,19 +133,19 @@ def report(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Show and write a search's report: table, best settings and model; at any time."""
+    """Show and write the report of a search, also while it runs: table, best settings and model."""
     output = Output(json)
     _quiet()
     found = search.report(name)
     written = found.write(out or folder_of(name))
     if not found.complete:
-        output.warn("the search has not ended; this is the report of what there is so far")
+        output.warn("the search has not ended; the report covers the results so far")
     document = {"written": [str(path) for path in written], "complete": found.complete, **found.document}
     output.result(document, render_searches.report_view(found))
 
 
 def _drive(client: Client, plan: search.SearchPlan, at_once: int, output: Output) -> None:
-    """Run a search and print every trial that begins or ends, then the report.
+    """Run a search and print every trial that starts or ends, then the report.
 
     Raises:
         RunFailedError: No trial has a model.
@@ -172,14 +176,14 @@ def _drive(client: Client, plan: search.SearchPlan, at_once: int, output: Output
 
 
 def _quiet() -> None:
-    """Keep Optuna from telling in its own words what this command tells; raises FailedPrecondition without Optuna."""
+    """Silence Optuna, whose messages would repeat those of this command; raises FailedPrecondition without it."""
     logging = load_optuna().logging
     logging.set_verbosity(logging.WARNING)
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the search as Ctrl-C does."""
+    """Let SIGTERM stop the search as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -15,6 +15,7 @@ from cellsparse.cli.names import find_dataset, find_study
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument, RunFailedError
+from cellsparse.study_report import can_plot
 from cellsparse_proto.v1 import study_pb2
 
 app = typer.Typer(
@@ -56,12 +57,12 @@ def run(
             "--set",
             metavar="KEY=A,B,C",
             help="Values of a training setting, such as steps=100,200 or unet.steps=50; where one value holds commas, "
-            "values are parted by semicolons, and a single one ends with one.",
+            "values are separated by semicolons, and a single one ends with one.",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split whose dense labels score the models: test or val.")] = "test",
     name: Annotated[str, typer.Option(help="Name of the study.", show_default=False)] = "",
-    detach_now: Annotated[bool, typer.Option("--detach", help="Begin the study and return at once.")] = False,
+    detach_now: Annotated[bool, typer.Option("--detach", help="Start the study and return immediately.")] = False,
     max_attempts: Annotated[
         int | None, typer.Option(help="Most attempts of each run, 1 to 10. [default: 3]", show_default=False)
     ] = None,
@@ -69,9 +70,9 @@ def run(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Begin a study of a densely labelled dataset and watch it; Ctrl-C only stops watching.
+    """Start a study of a densely labelled dataset and watch it. Ctrl-C stops watching, not the study.
 
-    Without modes, backgrounds and k all members train on the dataset's own labels.
+    Without modes, backgrounds and k all members train on the labels of the dataset as they are.
     """
     output = Output(json)
     with Client(address) as client:
@@ -124,7 +125,7 @@ def show(study: options.StudyName, json: options.Json = False, address: options.
 
 @app.command()
 def watch(study: options.StudyName, json: options.Json = False, address: options.Address = None) -> None:
-    """Watch a study until it has ended; Ctrl-C only stops watching.
+    """Watch a study until it has ended. Ctrl-C stops watching, not the study.
 
     With --json: lines of type "member" for members that have changed, then the ended study as a line of type "study".
     """
@@ -134,7 +135,7 @@ def watch(study: options.StudyName, json: options.Json = False, address: options
 
 @app.command()
 def pause(study: options.StudyName, json: options.Json = False, address: options.Address = None) -> None:
-    """Let no new member start; those that train go on and are scored."""
+    """Start no more members. Those that are training continue and are scored."""
     with Client(address) as client:
         found = client.pause_study(find_study(client, study).id)
     Output(json).result(enum_names.plain(found), _standing(found))
@@ -142,7 +143,7 @@ def pause(study: options.StudyName, json: options.Json = False, address: options
 
 @app.command()
 def resume(study: options.StudyName, json: options.Json = False, address: options.Address = None) -> None:
-    """Go on with a paused study."""
+    """Resume a paused study."""
     with Client(address) as client:
         found = client.resume_study(find_study(client, study).id)
     Output(json).result(enum_names.plain(found), _standing(found))
@@ -158,7 +159,7 @@ def cancel(study: options.StudyName, json: options.Json = False, address: option
 
 @app.command()
 def delete(study: options.StudyName, json: options.Json = False, address: options.Address = None) -> None:
-    """Forget a study that has ended, and its report; its runs, models and label sets stay."""
+    """Delete a study that has ended, and its report. Its runs, models and label sets remain."""
     with Client(address) as client:
         found = find_study(client, study)
         client.delete_study(found.id)
@@ -172,18 +173,17 @@ def report(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Write a study's report: table, scores, best models, cost, and the paper's plots; at any time."""
+    """Write the report of a study, also while it runs: table, scores, best models, cost, and the paper's plots."""
     output = Output(json)
     with Client(address) as client:
         found = client.study_report(find_study(client, study).id)
     written = found.write(out)
     if not found.complete:
-        output.warn("the study has not ended; this is the report of what there is so far")
+        output.warn("the study has not ended; the report covers the results so far")
     best = found.document["best"]["overall"]
-    plots = len(written) - 2
-    if not plots:
+    if not can_plot():
         output.warn("plots need matplotlib, which is not installed; `pip install 'cellsparse[plots]'` installs it")
-    lines = [f"wrote {out / 'report.json'}, members.csv and {plots} plots"]
+    lines = [f"wrote {out / 'report.json'}, members.csv and {len(written) - 2} plots"]
     if best:
         lines.append(f"best model {best['model_id']}: {best['backend']}, F1 {best['f1']:.3f} at IoU {best['iou']:g}")
     lines.append(render_studies.cost_line(found.document["cost"]))

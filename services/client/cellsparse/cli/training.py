@@ -26,14 +26,14 @@ def sparsify(
         int | None, typer.Option(help="Pixels, for shifted and ring. [default: 10]", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of mode random.")] = 0,
-    splits: Annotated[str, typer.Option(help="Splits to sparsify; others are taken over as they are.")] = "train,val",
+    splits: Annotated[str, typer.Option(help="Splits to sparsify; others are copied unchanged.")] = "train,val",
     name: Annotated[
         str, typer.Option(help="Name of the new dataset. [default: made from the source's]", show_default=False)
     ] = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Make a dataset in which only a few cells are labelled."""
+    """Create a dataset in which only a few cells are labelled."""
     output = Output(json)
     with Client(address) as client, output.bar("sparsifying") as update:
         warnings: list[str] = []
@@ -67,7 +67,7 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other setting, such as steps=200; an unknown one lists all."
+            "--set", metavar="KEY=VALUE", help="Any other setting, such as steps=200. An unknown one lists all."
         ),
     ] = None,
     start: Annotated[
@@ -77,7 +77,7 @@ def train(
         ),
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the run.", show_default=False)] = "",
-    detach_now: Annotated[bool, typer.Option("--detach", help="Queue the run and return at once.")] = False,
+    detach_now: Annotated[bool, typer.Option("--detach", help="Queue the run and return immediately.")] = False,
     max_attempts: Annotated[
         int | None, typer.Option(help="Most attempts, 1 to 10. [default: 3]", show_default=False)
     ] = None,
@@ -85,7 +85,7 @@ def train(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Train a model and watch it; Ctrl-C only stops watching.
+    """Train a model and watch the run. Ctrl-C stops watching, not the run.
 
     With --json: a line of type "run", then lines of type "event", then the ended run; with --detach one document.
     """
@@ -117,7 +117,7 @@ def train(
 
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:
-    """Return what --set gives, by name.
+    """Return the settings given with --set, by name.
 
     Raises:
         InvalidArgument: One is not KEY=VALUE.

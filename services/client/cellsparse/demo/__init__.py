@@ -1,1 +1,1 @@
-"""The demo: the main job on a real image, from nothing to scores, with the same client that everybody uses."""
+"""The demo: from a real image to scores, with the public client."""

@@ -19,15 +19,15 @@ def run(arguments: list[str]) -> int:
     """Run the demo.
 
     Returns:
-        0 ok, 1 a run failed, 2 bad folder, 4 the stack did not start, 5 another error, 130 Ctrl-C.
+        0 ok, 1 a run failed, 2 bad folder, 4 the services did not start, 5 another error, 130 Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="python -m cellsparse.demo",
-        description="Starts the stack, trains every backend from a few labelled cells, scores them, stops it all.",
+        description="Start the services, train and score every backend on a few labelled cells, stop the services.",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="images/ and masks/ of yours [the nuclei of stardist]")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="results [out/demo]")
-    parser.add_argument("--keep-running", action="store_true", help="leave the stack up")
+    parser.add_argument("--keep-running", action="store_true", help="leave the services running")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     try:

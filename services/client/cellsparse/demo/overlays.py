@@ -1,4 +1,4 @@
-"""Pictures: a test image, the sparse labels it was learnt from, the prediction and the truth."""
+"""Pictures: a test image, the sparse training labels, the prediction and the true labels."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def _show(axes: Axes, image: GrayImage, title: str) -> None:
 
 
 def _show_sparse(axes: Axes, image: GrayImage, label: Labels) -> None:
-    """Show labelled pixels in their colours and all else dimmed."""
+    """Show labelled pixels in their colours and dim the rest."""
     shown = np.repeat(image[..., None], 3, axis=2)
     shown[label < 0] *= 0.55
     shown[label == 0] = 0.5 * shown[label == 0] + 0.5 * np.array(_rgb(BACKGROUND))
@@ -102,12 +102,12 @@ def _show_sparse(axes: Axes, image: GrayImage, label: Labels) -> None:
 
 
 def _gray(item: ItemArrays) -> GrayImage:
-    """Return the image as it is best seen: one grey plane, dark cells lifted."""
+    """Return the image as one grey plane, with dark cells brightened."""
     return normalize(to_gray(item.image), 1.0, 99.8) ** np.float32(0.75)
 
 
 def _window(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return the middle of a large image: outlines of thousands of cells are no picture."""
+    """Return the centre of a large image, because outlines of thousands of cells are unreadable."""
     starts = [max((size - LARGEST_VIEW) // 2, 0) for size in shape[:2]]
     return slice(starts[0], starts[0] + LARGEST_VIEW), slice(starts[1], starts[1] + LARGEST_VIEW)
 

@@ -1,4 +1,4 @@
-"""The demo from start to end: stack, dataset, sparse labels, three runs, scores, pictures."""
+"""The demo from start to end: services, dataset, sparse labels, three runs, scores, pictures."""
 
 import shutil
 import signal
@@ -28,19 +28,19 @@ MARKER = ".cellsparse-demo"
 
 
 def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
-    """Run the demo and stop all that it started.
+    """Run the demo and stop everything that it started.
 
     Args:
         data: The user's folder; None for the nuclei of stardist.
-        out: Folder for results; its `home` holds the demo's own stack.
-        keep_running: Leave the stack up.
+        out: Folder for results; its `home` is the home folder of the demo's own services.
+        keep_running: Leave the services running.
 
     Returns:
         0, or 1 if a run failed.
 
     Raises:
         InvalidArgument: The folder cannot be used.
-        CellsparseError: The stack did not start, or a call failed.
+        CellsparseError: The services did not start, or a call failed.
     """
     begun = time.monotonic()
     console = stdout_console()
@@ -48,14 +48,14 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
     home = _fresh_home(out)
     try:
         _, record, _ = local_services.up(home)
-        console.print(f"stack is up: {record.address}")
+        console.print(f"services are up: {record.address}")
         with Client(record.address) as client:
             return _work(client, items, out, console, begun)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
         if keep_running:
-            console.print(f"the stack goes on; CELLSPARSE_HOME={home} cellsparse down stops it")
+            console.print(f"the services keep running; CELLSPARSE_HOME={home} cellsparse down stops them")
         else:
             local_services.down(home)
 
@@ -64,7 +64,7 @@ def _work(client: Client, items: list[Item], out: Path, console: Console, begun:
     dense = client.create_dataset("demo", items)
     sparse = client.sparsify(dense.id, mode="minmax", k=K, background="shifted", distance=DISTANCE)
     console.print(render.dataset_table([sparse, dense]))
-    # All are queued at once and train one after the other; a model is scored while the next one's trainer starts.
+    # Runs are queued together and train one after the other. A model is scored while the next trainer starts.
     queue = {
         backend: client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
         for backend in training_settings.backends()
@@ -113,7 +113,7 @@ def _follow(client: Client, backend: str, handle: Run, dense: dataset_pb2.Datase
 def _pictures(
     client: Client, result: Result, sparse: dataset_pb2.Dataset, dense: dataset_pb2.Dataset, out: Path
 ) -> list[Path]:
-    """Predict the test items and draw them beside the labels that were learnt from."""
+    """Predict the test items and draw them beside the training labels."""
     from cellsparse.demo.overlays import write_overlay
 
     first = next(
@@ -132,10 +132,10 @@ def _pictures(
 
 
 def _fresh_home(out: Path) -> Path:
-    """Return an empty home folder; what an earlier demo left there goes, anything else stays.
+    """Return an empty home folder. The remains of an earlier demo are removed, anything else is kept.
 
     Raises:
-        InvalidArgument: The folder is there and no demo made it.
+        InvalidArgument: The folder exists and was not made by a demo.
     """
     home = out / "home"
     if home.exists() and not (home / MARKER).exists():

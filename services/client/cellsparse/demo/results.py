@@ -1,4 +1,4 @@
-"""What the demo found out, as report.json and as one table."""
+"""Results of the demo, as report.json and as a table."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Result:
     run: orchestrator_pb2.Run
     """The run, SUCCEEDED."""
     events: list[trainer_pb2.TrainingEvent]
-    """Everything its trainer reported, in order."""
+    """All events of its trainer, in order."""
     report: trainer_pb2.EvaluationReport
     """Scores on the test tiles."""
 

@@ -1,4 +1,4 @@
-"""What the demo trains on: the nuclei that ship with stardist, or a folder of the user's."""
+"""Images of the demo: the nuclei that ship with stardist, or a folder of the user."""
 
 import importlib.util
 from collections.abc import Iterator

@@ -11,8 +11,8 @@ Example:
     report = search.run(client, plan, at_once=2)
     labels = client.predict(report.document["best"]["model_id"], "image.tif")
 
-Needs Optuna: `pip install cellsparse[search]`. A driver that is killed goes on when it is started again with the same
-plan: the trials are kept in the home folder, and the runs go on meanwhile.
+Needs Optuna: `pip install cellsparse[search]`. A driver that was killed resumes when it is started again with the same
+plan: the trials are stored in the home folder, and the runs continue without it.
 """
 
 from cellsparse.search.driver import Listener, run

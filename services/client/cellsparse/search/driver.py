@@ -1,4 +1,4 @@
-"""Drives a search: as many trials at a time as asked for, each in a thread of its own."""
+"""Driver of a search: runs trials in parallel, each in its own thread."""
 
 import queue
 import threading
@@ -12,8 +12,8 @@ from cellsparse.reconnect import OnLost
 from cellsparse.search.folder import TRIALS, begun, folder_of
 from cellsparse.search.plan import SearchPlan
 from cellsparse.search.report import SearchReport, make_report
-from cellsparse.search.trial import Follower
-from cellsparse.search.trial_store import Ledger, TrialRow, load_optuna
+from cellsparse.search.trial import TrialWatcher
+from cellsparse.search.trial_store import TrialRow, TrialStore, load_optuna
 
 MOST_AT_ONCE = 64
 LOOK_SECONDS = 1.0
@@ -22,10 +22,10 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Whom a driver tells what happens."""
+    """Callbacks of a driver."""
 
     on_trial: Callable[[TrialRow], None] = lambda _: None
-    """Called, in the driver's thread, with a trial that begins, goes on or has ended."""
+    """Called in the driver's thread with a trial that begins, is resumed or has ended."""
     on_lost: OnLost = lambda *_: None
     """Called, in a trial's thread, with the error and the seconds left, when the orchestrator does not answer."""
     on_back: Callable[[], None] = lambda: None
@@ -33,15 +33,15 @@ class Listener:
 
 
 def run(client: Client, plan: SearchPlan, *, at_once: int = 1, listener: Listener | None = None) -> SearchReport:
-    """Run a search, or go on with the one of that name, until it has all its trials.
+    """Run a search, or resume the one of that name, until all its trials have ended.
 
-    An exception, such as that of Ctrl-C, ends the driver alone: runs go on, and the next start finds them.
+    An exception, such as KeyboardInterrupt, ends only the driver. Runs continue, and the next start finds them.
 
     Args:
-        client: Where to train; not closed.
-        plan: What to do (see `make_plan`).
-        at_once: Trials at a time, 1 to 64. Fewer learn more from each other.
-        listener: Whom to tell.
+        client: Client of the orchestrator; not closed.
+        plan: The search (see `make_plan`).
+        at_once: Number of parallel trials, 1 to 64. With fewer, later trials learn from more results.
+        listener: Callbacks.
 
     Returns:
         The report; it is in the search's folder as well.
@@ -57,9 +57,9 @@ def run(client: Client, plan: SearchPlan, *, at_once: int = 1, listener: Listene
     load_optuna()  # before anything is written
     with begun(plan) as known:
         folder = folder_of(known.name)
-        ledger = Ledger(known, folder / TRIALS)
-        _Driver(client, known, ledger, at_once, listener or Listener()).drive()
-        report = make_report(known, ledger.rows())
+        trials = TrialStore(known, folder / TRIALS)
+        _Driver(client, known, trials, at_once, listener or Listener()).drive()
+        report = make_report(known, trials.rows())
         report.write(folder)
     return report
 
@@ -67,25 +67,25 @@ def run(client: Client, plan: SearchPlan, *, at_once: int = 1, listener: Listene
 class _Driver:
     """The threads of a search."""
 
-    def __init__(self, client: Client, plan: SearchPlan, ledger: Ledger, at_once: int, listener: Listener) -> None:
+    def __init__(self, client: Client, plan: SearchPlan, trials: TrialStore, at_once: int, listener: Listener) -> None:
         self._client = client
         self._plan = plan
-        self._ledger = ledger
+        self._trials = trials
         self._at_once = at_once
         self._listener = listener
         self._ended: queue.Queue[_Worker] = queue.Queue()
 
     def drive(self) -> None:
-        """Bring all trials to their ends; those of an earlier driver first."""
-        left = self._ledger.unfinished()
+        """Run all trials to their end, those of an earlier driver first."""
+        left = self._trials.unfinished()
         working: set[_Worker] = set()
         try:
             while True:
                 while len(working) < self._at_once and (number := self._next(left)) is not None:
-                    repeated = self._ledger.repeats(number)
-                    self._listener.on_trial(self._ledger.row(number))
+                    repeated = self._trials.repeats(number)
+                    self._listener.on_trial(self._trials.row(number))
                     if not repeated:
-                        worker = _Worker(number, self._follower(), self._ended)
+                        worker = _Worker(number, self._watcher(), self._ended)
                         working.add(worker)
                         worker.start()
                 if not working:
@@ -94,22 +94,22 @@ class _Driver:
                 if ended is not None:
                     working.discard(ended)
                     ended.finish()
-                    self._listener.on_trial(self._ledger.row(ended.number))
+                    self._listener.on_trial(self._trials.row(ended.number))
         finally:
             _stop(working)
 
     def _next(self, left: list[int]) -> int | None:
         if left:
             number = left.pop(0)
-            self._ledger.settings(number)  # what a driver killed while choosing left open is chosen before it is shown
+            self._trials.settings(number)  # completes the choice that a killed driver left unfinished
             return number
-        return self._ledger.ask() if self._ledger.begun() < self._plan.trials else None
+        return self._trials.ask() if self._trials.begun() < self._plan.trials else None
 
-    def _follower(self) -> Follower:
-        return Follower(
+    def _watcher(self) -> TrialWatcher:
+        return TrialWatcher(
             connection=self._client.connection.another(),
             plan=self._plan,
-            trials=self._ledger,
+            trials=self._trials,
             on_lost=self._listener.on_lost,
             on_back=self._listener.on_back,
         )
@@ -118,36 +118,36 @@ class _Driver:
         try:
             return self._ended.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            return None  # a worker bounds its own waits; this wait only lets signals through
+            return None  # lets signals be handled between two waits
 
 
 class _Worker(threading.Thread):
-    """Follows one trial; not waited for when the process ends, as its run goes on by itself."""
+    """Thread of one trial. The process does not wait for it, because the run continues without it."""
 
-    def __init__(self, number: int, follower: Follower, ended: "queue.Queue[_Worker]") -> None:
+    def __init__(self, number: int, watcher: TrialWatcher, ended: "queue.Queue[_Worker]") -> None:
         super().__init__(name=f"trial-{number}", daemon=True)
         self.number = number
-        self._follower = follower
+        self._watcher = watcher
         self._ended = ended
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Follow the trial, and say when that has ended."""
+        """Watch the trial, and report its end."""
         try:
-            self._follower.follow(self.number)
+            self._watcher.follow(self.number)
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread
             self._error = error
         self._ended.put(self)
 
     def finish(self) -> None:
         """Close the connection, and raise what ended the thread."""
-        self._follower.connection.close()
+        self._watcher.connection.close()
         if self._error is not None:
             raise self._error
 
     def leave(self) -> None:
-        """End the watch; the run goes on."""
-        self._follower.connection.close()
+        """Stop watching. The run continues."""
+        self._watcher.connection.close()
 
 
 def _stop(working: set[_Worker]) -> None:

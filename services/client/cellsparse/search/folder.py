@@ -1,4 +1,4 @@
-"""Where searches are kept: a folder each in the home folder, and one driver at a time."""
+"""Folders of searches in the home folder, each with one driver at a time."""
 
 import fcntl
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def load_plan(name: str) -> SearchPlan:
-    """Return the plan of a search that was begun.
+    """Return the plan of an existing search.
 
     Raises:
         NotFound: There is no such search.
@@ -46,7 +46,7 @@ def load_plan(name: str) -> SearchPlan:
 
 @contextmanager
 def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
-    """Begin a search, or go on with the one of that name, as the only driver while the context lasts.
+    """Start a search, or resume the one of that name, as its only driver while the context lasts.
 
     Yields:
         The plan with the token of the first start and the number of trials of this one.
@@ -67,8 +67,8 @@ def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
             different = plan.differences(known)
             if different:
                 raise AlreadyExists(
-                    f"Search {plan.name} was begun with other values of {', '.join(different)}; choose another name, "
-                    "or go on with it as it was begun (--resume).",
+                    f"Search {plan.name} was started with other values of {', '.join(different)}; choose another name, "
+                    "or resume it as it was started (--resume).",
                     "name",
                 )
             plan = replace(known, trials=plan.trials)

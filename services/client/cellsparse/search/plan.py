@@ -1,4 +1,4 @@
-"""What a search does, fixed when it begins."""
+"""The plan of a search, fixed when it starts."""
 
 import json
 import re
@@ -27,13 +27,13 @@ class SearchPlan:
     name: str
     """Its name, which is also its folder's, 1 to 64 letters, digits, dots, dashes and underscores."""
     token: str
-    """Part of its runs' request ids, made once: a later search of the same name starts runs of its own."""
+    """Random prefix of this search's request ids, so that a new search of the same name creates new runs."""
     dataset_id: str
     """Dataset to train on."""
     backend: str
     """Backend to train."""
     over: tuple[Axis, ...]
-    """What is searched."""
+    """Settings that are searched over."""
     settings: Mapping[str, str]
     """Settings that all trials share, by name."""
     trials: int
@@ -41,7 +41,7 @@ class SearchPlan:
     metric: str
     """Validation score to raise, one of `METRICS`."""
     pruner: str
-    """What ends poor trials early, one of `PRUNERS`."""
+    """How poor trials are stopped early, one of `PRUNERS`."""
     seed: int
     """Seed of the choices, 0 to 4,294,967,295; the runs' own seed is a setting."""
     max_attempts: int | None
@@ -50,7 +50,7 @@ class SearchPlan:
     """Of the runs, -100 to 100."""
 
     def request(self, number: int, chosen: Mapping[str, Any]) -> orchestrator_pb2.CreateRunRequest:
-        """Return what asks for the run of a trial; the same number and values give the same request."""
+        """Return the request for the run of a trial. The same number and values give the same request."""
         return orchestrator_pb2.CreateRunRequest(
             request_id=f"search-{self.token}-{number}",
             name=f"{self.name} {number}",
@@ -93,7 +93,7 @@ def make_plan(
     max_attempts: int | None = None,
     priority: int = 0,
 ) -> SearchPlan:
-    """Check what a search is to do.
+    """Return the checked plan of a search.
 
     Args:
         name: Its name; letters, digits, dots, dashes and underscores.

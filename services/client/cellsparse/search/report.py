@@ -11,7 +11,7 @@ from typing import Any
 
 from cellsparse.search.folder import TRIALS, folder_of, load_plan
 from cellsparse.search.plan import SearchPlan
-from cellsparse.search.trial_store import Ledger, TrialRow
+from cellsparse.search.trial_store import TrialRow, TrialStore
 
 STATES = ("complete", "pruned", "failed", "running")
 
@@ -21,7 +21,7 @@ class SearchReport:
     """A search's report."""
 
     complete: bool
-    """Whether all trials have ended, so that the report changes only if more are asked for."""
+    """Whether all trials have ended, so that the report changes only if trials are added."""
     document: dict[str, Any]
     """The plan, its trials, the best of them, counts and cost."""
     trials_csv: str
@@ -37,14 +37,14 @@ class SearchReport:
 
 
 def report(name: str) -> SearchReport:
-    """Return the report of a search; of one that goes on, of what there is so far.
+    """Return the report of a search; of a running search, the results so far.
 
     Raises:
         NotFound: There is no such search.
         FailedPrecondition: Optuna is not installed.
     """
     plan = load_plan(name)
-    return make_report(plan, Ledger(plan, folder_of(name) / TRIALS).rows())
+    return make_report(plan, TrialStore(plan, folder_of(name) / TRIALS).rows())
 
 
 def make_report(plan: SearchPlan, rows: Sequence[TrialRow]) -> SearchReport:

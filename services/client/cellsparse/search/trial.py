@@ -1,4 +1,4 @@
-"""One trial: its run is created, watched, cancelled if it is too poor, and its model's score taken."""
+"""One trial: create its run, watch it, cancel it if it is too poor, and read the score of its model."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,18 +8,18 @@ from typing import Any, Protocol, TypeVar
 from cellsparse import enum_names, runs
 from cellsparse.connection import Connection
 from cellsparse.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
-from cellsparse.reconnect import ASK_SECONDS, OnLost, bridged
+from cellsparse.reconnect import ASK_SECONDS, OnLost, reconnecting
 from cellsparse.search.plan import SearchPlan
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 PATIENCE_SECONDS = 600.0
-"""Seconds without an answer after which a search gives up; it may run for days, and its runs go on meanwhile."""
+"""Seconds without an answer after which a search gives up; it may run for days, and its runs continue meanwhile."""
 
 T = TypeVar("T")
 
 
 class Trials(Protocol):
-    """What a trial needs of `cellsparse.search.trial_store.Ledger`, where all this is described."""
+    """The methods of `cellsparse.search.trial_store.TrialStore` that a trial needs; see there."""
 
     def settings(self, number: int) -> dict[str, Any]: ...  # noqa: D102
     def note_run(self, number: int, run_id: str) -> None: ...  # noqa: D102
@@ -32,8 +32,8 @@ class Trials(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Follower:
-    """Brings trials to their ends, over a connection of its own; outages of the orchestrator are bridged."""
+class TrialWatcher:
+    """Runs trials to their end over its own connection, and survives outages of the orchestrator."""
 
     connection: Connection
     plan: SearchPlan
@@ -46,13 +46,13 @@ class Follower:
     """Called when it answers again."""
 
     def follow(self, number: int) -> None:
-        """Run a trial, or go on with it, to its end.
+        """Run a trial, or resume it, to its end.
 
-        A run that fails, or whose settings the orchestrator refuses, is a failed trial and no error.
+        A run that fails, or whose settings the orchestrator refuses, makes a failed trial and raises nothing.
 
         Raises:
-            CellsparseError: The orchestrator does not answer, or there is no such dataset; the trial can be gone on
-                with later.
+            CellsparseError: The orchestrator does not answer, or there is no such dataset. The trial can be
+                resumed later.
         """
         try:
             run = self._create(number)
@@ -66,7 +66,7 @@ class Follower:
         self._end(number, self._asked(lambda: runs.get(self.connection, run.id, timeout=ASK_SECONDS)))
 
     def _create(self, number: int) -> orchestrator_pb2.Run:
-        """Return the trial's run: the same request id makes one run, however often it is asked for."""
+        """Return the trial's run: the same request id makes one run, however often it is sent."""
         request = self.plan.request(number, self.trials.settings(number))
         answer: orchestrator_pb2.CreateRunResponse = self._asked(lambda: self.connection.call("CreateRun", request))
         return answer.run
@@ -107,7 +107,7 @@ class Follower:
         self._asked(lambda: runs.cancel(self.connection, run_id))
 
     def _asked(self, call: Callable[[], T]) -> T:
-        """Make a call that may be repeated; outages are bridged like a stream's."""
+        """Make an idempotent call, and repeat it after an outage as a stream is."""
 
         def answers() -> Iterator[T]:
             try:
@@ -116,7 +116,7 @@ class Follower:
                 raise Unavailable(f"The orchestrator at {self.connection.address} does not answer.") from error
 
         return next(
-            bridged(
+            reconnecting(
                 self.connection,
                 answers,
                 lambda: True,

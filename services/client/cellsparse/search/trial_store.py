@@ -1,4 +1,4 @@
-"""The trials of a search, kept by Optuna in SQLite: what to try next, which to prune, and how all ended."""
+"""The trials of a search, stored by Optuna in SQLite: next choices, pruning and results."""
 
 import threading
 from collections.abc import Mapping
@@ -37,16 +37,15 @@ class TrialRow:
     training_seconds: float = 0.0
     """From the run's start to its end."""
     message: str = ""
-    """Why it failed, was pruned, or has no run of its own."""
+    """Why it failed, was pruned, or shares the run of another trial."""
     validations: Mapping[int, float] = field(default_factory=dict)
     """Validation scores by step."""
 
 
-class Ledger:
-    """The trials of one search; may be asked from several threads.
+class TrialStore:
+    """The trials of one search; safe to use from several threads.
 
-    What is chosen for a trial depends on the seed, its number and the trials before it alone, not on how often the
-    driver was started.
+    The settings of a trial depend only on the seed, its number and the trials before it, not on restarts of the driver.
 
     Args:
         plan: The search.
@@ -89,13 +88,13 @@ class Ledger:
             return trial.number
 
     def settings(self, number: int) -> dict[str, Any]:
-        """Return what was chosen for a trial; a driver killed while choosing may have left some of it open."""
+        """Return the settings of a trial, and choose those that a killed driver left open."""
         with self._lock:
             self._study.sampler = self._sampler(number)
             return self._suggest(self._trial(number))
 
     def repeats(self, number: int) -> bool:
-        """Whether an earlier trial had the same settings and has ended by itself; then this one ends like it."""
+        """End a trial like an earlier one with the same settings that did not fail; return whether there was one."""
         with self._lock:
             row = self.row(number)
             for earlier in self.rows()[:number]:
@@ -106,14 +105,14 @@ class Ledger:
         return False
 
     def note_run(self, number: int, run_id: str) -> None:
-        """Keep which run a trial has."""
+        """Store the run of a trial."""
         with self._lock:
             self._trial(number).set_user_attr(RUN_ID, run_id)
 
     def validated(self, number: int, step: int, value: float) -> bool:
-        """Take a validation score and return whether to prune the trial; a decision to prune is kept.
+        """Store a validation score and return whether to prune the trial. A decision to prune is stored, too.
 
-        Steps that are there already, as after a new start of the driver or the run's next attempt, count once.
+        Repeated steps, after a restart of the driver or in the run's next attempt, count once.
         """
         with self._lock:
             if self.is_pruned(number):
@@ -133,7 +132,7 @@ class Ledger:
             return PRUNED_AT in self._frozen(number).user_attrs
 
     def note_end(self, number: int, steps: int, seconds: float) -> None:
-        """Keep how many steps a trial's run took, and how many seconds."""
+        """Store how many steps and seconds the run of a trial took."""
         with self._lock:
             trial = self._trial(number)
             trial.set_user_attr(STEPS, steps)
@@ -173,7 +172,7 @@ class Ledger:
             return self._study.get_trials(deepcopy=False)[number]
 
     def _trial(self, number: int) -> "optuna.Trial":
-        """Return a trial to go on with, whichever driver has begun it."""
+        """Return a trial that can be continued, whichever driver started it."""
         trial: optuna.Trial = self._optuna.trial.Trial(self._study, self._frozen(number)._trial_id)
         return trial
 

@@ -1,7 +1,7 @@
-"""How large an image may be."""
+"""Limits on the size of an image."""
 
 DEFAULT_MAX_PIXELS = 2**26
-"""Most pixels of an image, or voxels of a stack, that a server decodes unless it is set otherwise."""
+"""Most pixels of an image, or voxels of a stack, that a server decodes by default."""
 
 LARGEST_MAX_PIXELS = 2**31
 """The largest limit that a server can be set to."""

@@ -1,7 +1,7 @@
 """Settings from files: in the folder CELLSPARSE_SECRETS_DIR each file is named after a setting and holds its value.
 
-That is how Kubernetes and Docker hand out secrets. Names are as those of the variables, in small letters:
-`cellsparse_s3_secret_key`. A variable that is set wins over the file; other files may lie beside them.
+Kubernetes and Docker provide secrets this way. Names are those of the variables in lower case:
+`cellsparse_s3_secret_key`. A variable takes precedence over its file. Other files in the folder are ignored.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ _NAMED = 5
 
 
 def secret_files(cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> list[PydanticBaseSettingsSource]:
-    """Return the source that reads the folder; none if no folder is given.
+    """Return the source that reads the folder; an empty list if no folder is given.
 
     Args:
         cls: The settings, with a field `secrets_dir`.
-        sources: What may say where the folder is, the first one wins.
+        sources: Sources that may name the folder; the first one that does is used.
 
     Raises:
         SettingsError: The folder is not there or cannot be read, or holds nothing of ours.

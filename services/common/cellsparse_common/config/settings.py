@@ -1,4 +1,4 @@
-"""What a process is told: variables CELLSPARSE_<FIELD>, or files of that name, checked before anything starts."""
+"""Process settings, read from CELLSPARSE_* variables or secret files and checked before anything starts."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -22,12 +22,12 @@ LogLevel = Annotated[
 
 
 def default_store_url() -> str:
-    """URL of the embedded store: a folder in the user's home, which is made by the first write."""
+    """Return the URL of the embedded store: a folder in the user's home, created by the first write."""
     return (Path.home() / ".cellsparse" / "store").as_uri()
 
 
 class StoreSettings(BaseSettings):
-    """Where objects are kept. A variable that is set but empty counts as not set."""
+    """Settings of the object store. An empty variable counts as not set."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, use_attribute_docstrings=True
@@ -49,7 +49,7 @@ class StoreSettings(BaseSettings):
     """Region that requests are signed for."""
 
     s3_access_key: str = ""
-    """Access key; empty for anonymous access. Given together with the secret key."""
+    """Access key; empty for anonymous access. Requires the secret key."""
 
     s3_secret_key: SecretStr = SecretStr("")
     """Secret key; never logged."""
@@ -88,7 +88,7 @@ class StoreSettings(BaseSettings):
 
 
 class ServerSettings(StoreSettings):
-    """What every server process is told; services subclass it for fields of their own."""
+    """Settings of every server. Services subclass it to add their own."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 or [::] for all interfaces."""
@@ -97,25 +97,25 @@ class ServerSettings(StoreSettings):
     """TCP port to listen on, 0 to 65535; 0 takes a free one."""
 
     address_file: Path | None = None
-    """File to write the bound host:port to once the server answers; for whoever started it with port 0."""
+    """File that receives the bound host:port once the server is ready. Tells the caller which port 0 became."""
 
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """TCP port that answers Prometheus on /metrics and probes on /health, 0 to 65535; 0 is off. Without TLS, on the
     same host address."""
 
     tls_cert: Path | None = None
-    """PEM file with the certificate that this server shows, and those between it and the authority. Given together with
-    the key, it makes the server speak TLS only; read again when it changes."""
+    """PEM file with this server's certificate, followed by intermediate ones. Requires the key. The server then accepts
+    TLS only. Read again when it changes."""
 
     tls_key: Path | None = None
     """PEM file with the certificate's private key, not encrypted."""
 
     tls_client_ca: Path | None = None
-    """PEM file of authorities; only clients with a certificate of theirs are let in. Not set: all are."""
+    """PEM file of authorities. Only clients with a certificate signed by one of them may connect. Not set: all may."""
 
     tls_ca: str = ""
-    """PEM file of the authorities that sign the other services' certificates, or `system` for public ones; set, other
-    services are called with TLS, and are shown this server's own certificate where they ask for one."""
+    """PEM file of the authorities that sign the other services' certificates, or `system` for public ones. Set: other
+    services are called with TLS, and receive this server's certificate if they require one."""
 
     tls_server_name: str = ""
     """The name in the certificates of services that are called by IP address, as pods of training Jobs are; not set:
@@ -128,23 +128,23 @@ class ServerSettings(StoreSettings):
     """Largest image to decode, pixels, 1 to 2**31."""
 
     max_file_mib: int = Field(default=60, ge=1, le=2047)
-    """Largest uploaded file, MiB, 1 to 2047; it travels in one message."""
+    """Largest uploaded file, MiB, 1 to 2047. Between services it is sent in one message."""
 
     workers: int = Field(default=32, ge=1, le=1024)
-    """Threads that answer calls, 1 to 1024; each open stream holds one."""
+    """Threads that handle calls, 1 to 1024. Each open stream occupies one."""
 
     drain_seconds: float = Field(default=10, ge=0, le=3600)
-    """Time that running calls get to finish after SIGTERM, seconds, 0 to 3600."""
+    """Time for running calls to finish after SIGTERM, seconds, 0 to 3600."""
 
     log_level: LogLevel = "INFO"
     """Least severe log level to print: DEBUG, INFO, WARNING or ERROR."""
 
     owner_pid: int | None = Field(default=None, ge=1)
-    """Process whose end stops this server, too; for servers that another one started."""
+    """Process id of the owner. The server stops when that process has ended. For servers started by another one."""
 
     exit_unused_seconds: float | None = Field(default=None, gt=0, le=604_800)
-    """End this server when nobody has called it, and nothing was under way, for so long, seconds, above 0 to 604,800;
-    for servers that were made for one piece of work. Not set: never."""
+    """Stop after this many seconds without a call and without running work, above 0 to 604,800. For servers created for
+    a single task. Not set: never."""
 
     @model_validator(mode="after")
     def _certificate_and_key_come_in_pairs(self) -> Self:
@@ -155,7 +155,7 @@ class ServerSettings(StoreSettings):
         return self
 
     def server_tls(self) -> ServerTls | None:
-        """Return what this server shows to clients, None for a server without TLS."""
+        """Return the certificates of this server, None for a server without TLS."""
         if self.tls_cert is None or self.tls_key is None:
             return None
         return ServerTls(cert=self.tls_cert, key=self.tls_key, client_ca=self.tls_client_ca)
@@ -172,7 +172,7 @@ def load(cls: type[S], **values: Any) -> S:
 
     Args:
         cls: The settings to read.
-        values: Fields that win over their variables.
+        values: Fields that take precedence over their variables.
 
     Raises:
         InvalidArgument: A sentence for every variable at fault, with its value (unless secret) and what is allowed.

@@ -1,7 +1,7 @@
 """TLS of gRPC servers and channels, from PEM files that may be replaced at any time (cert-manager does so).
 
-A server reads its files again for every new connection, a client for every new channel; connections that are open stay
-as they are.
+A server reads its files again for every new connection, a client for every new channel. Open connections are not
+affected.
 """
 
 import ipaddress
@@ -16,36 +16,36 @@ from cellsparse_common.errors import InvalidArgument
 
 _LOG = logging.getLogger(__name__)
 SYSTEM = "system"
-"""In place of a file: the authorities that gRPC itself trusts."""
+"""Instead of a file: the public authorities that gRPC trusts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerTls:
-    """What a server shows, and asks for."""
+    """Certificates of a server."""
 
     cert: Path
-    """Its certificate, followed by those between it and the authority."""
+    """Its certificate, followed by intermediate ones."""
     key: Path
     """The certificate's private key, not encrypted."""
     client_ca: Path | None = None
-    """Authorities: only clients with a certificate of theirs are let in; None lets all in."""
+    """Authorities. Only clients with a certificate signed by one of them may connect; None: all may."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientTls:
-    """What a client trusts, and shows."""
+    """Certificates of a client."""
 
     ca: str
     """File of the authorities whose certificates are trusted, or `SYSTEM`."""
     cert: Path | None = None
-    """The client's own certificate, for servers that ask for one; with `key`."""
+    """The client's own certificate, for servers that require one; with `key`."""
     key: Path | None = None
     server_name: str = ""
-    """The name that a certificate must be for where a server is called by its IP address; empty: that address."""
+    """The name expected in the certificate of a server that is called by its IP address; empty: the address itself."""
 
 
 def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    """Return credentials that follow their files.
+    """Return credentials that are read again when their files change.
 
     Raises:
         InvalidArgument: A file is missing, or certificate and key do not belong together.
@@ -71,7 +71,7 @@ def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 
 
 def expected_name(tls: ClientTls, address: str) -> str:
-    """Return the name that the certificate of the server at host:port must be for; empty for the host itself."""
+    """Return the name expected in the certificate of the server at host:port; empty for the host itself."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         ipaddress.ip_address(host)
@@ -81,7 +81,7 @@ def expected_name(tls: ClientTls, address: str) -> str:
 
 
 class _Certificates:
-    """The files as they were when they were last good."""
+    """The last valid content of the files."""
 
     def __init__(self, tls: ServerTls) -> None:
         self._tls = tls
@@ -89,12 +89,12 @@ class _Certificates:
         self.current = _configuration(*self._files)
 
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what new connections are served with, None for no change; called by gRPC for each of them."""
+        """Return new credentials, None if nothing changed. Called by gRPC for every new connection."""
         try:
             found = self._load()
         except InvalidArgument as error:
-            # Files are replaced one after the other: certificate and key of different days are refused for a moment.
-            _LOG.warning("the certificate was changed and cannot be used; the one before stays: %s", error.message)
+            # Files are replaced one after the other, so for a moment certificate and key do not match.
+            _LOG.warning("the new certificate cannot be used, the previous one stays in use: %s", error.message)
             return None
         if found == self._files:
             return None

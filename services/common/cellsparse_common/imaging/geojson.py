@@ -1,4 +1,7 @@
-"""Reading annotations from GeoJSON, as QuPath exports them."""
+"""Reading annotations from GeoJSON, as QuPath exports them.
+
+Checked by hand: pydantic models would be shorter, but imaging is also used where pydantic is not installed.
+"""
 
 import json
 from typing import Any

@@ -28,21 +28,7 @@ class Image:
     axes: str
     """YX or ZYX, or YXC or ZYXC with 2 to 4 channels."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along the axes other than C; empty if the file does not say."""
-
-
-def read_header(data: bytes, field: str = "image") -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Return (shape, dtype) as the file's header tells them; nothing is decoded.
-
-    Args:
-        data: A TIFF or PNG file.
-        field: Name of the request's field, for messages.
-
-    Raises:
-        InvalidArgument: Not a TIFF or PNG file, or its header is broken.
-    """
-    header = (png if _is_png(data, field) else tiff).read_header(data, field)
-    return header.shape, header.dtype
+    """Micrometres per pixel along the axes other than C; empty if the file does not state them."""
 
 
 def decode_image(
@@ -50,19 +36,21 @@ def decode_image(
     *,
     max_pixels: int,
     field: str = "image",
-    indices: bool = False,
+    labels: bool = False,
     stacks: bool = False,
     axes: str = "",
 ) -> Image:
     """Decode an uploaded image.
 
     Args:
-        data: A TIFF file (any flavour, lossless compression) or a PNG file.
+        data: A PNG file, or a TIFF file of any flavour: not compressed, with a lossless compression (LZW, deflate,
+            PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         field: Name of the request's field, for messages.
-        indices: Whether a palette PNG gives its indices, as for label images, or its colours.
+        labels: Whether the pixels are label numbers: a palette PNG then gives its indices rather than its colours, and
+            a file of three axes the planes of a stack, where one is allowed, rather than channels.
         stacks: Whether a stack of planes is allowed.
-        axes: What the file's axes are, such as "ZCYX", where the caller knows (see `image_layout.name_axes`).
+        axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
 
     Returns:
         The image with the file's own type, except that booleans become uint8 0 and 1. One channel is squeezed away,
@@ -74,20 +62,23 @@ def decode_image(
         ResourceExhausted: More than `max_pixels`.
     """
 
+    def named(header: Header) -> str:
+        given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
+        return name_axes(header, field, given=given, stacks=stacks)
+
     def check(header: Header) -> None:
         check_size(header, max_pixels, field)
         check_dtype(header, field)
-        check_voxels(header, name_axes(header, field, given=axes, stacks=stacks), max_pixels, field)
+        check_voxels(header, named(header), max_pixels, field)
 
     if _is_png(data, field):
         header = png.read_header(data, field)
         check(header)
-        array = png.decode(data, field, indices=indices)
+        array = png.decode(data, field, indices=labels)
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype)
     else:
         array, header = tiff.decode(data, field, check)
-    named = name_axes(header, field, given=axes, stacks=stacks)
-    return _normalised(array, named, header.spacing, field)
+    return _normalised(array, named(header), header.spacing, field)
 
 
 def encode_tiff(array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = ()) -> bytes:

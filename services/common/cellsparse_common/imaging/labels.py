@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import vector_labels
-from cellsparse_common.imaging.images import decode_image, encode_tiff, read_header
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
 
@@ -29,8 +29,8 @@ def decode_labels(
     """Decode an uploaded label file.
 
     Args:
-        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. The last two say
-            by themselves what their shapes mean, whatever `kind`.
+        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. In the last two
+            the shapes have a meaning of their own, whatever `kind`.
         shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
@@ -41,7 +41,7 @@ def decode_labels(
 
     Raises:
         InvalidArgument: Another size than the image, values that are no labels, a binary mask given as instances, or
-            no labelled cell; the sentence says what to do.
+            no labelled cell. The sentence names the remedy.
         ResourceExhausted: More than `max_pixels`.
     """
     if vector_labels.is_vector(data):
@@ -102,11 +102,8 @@ def without_small(label: Labels, min_pixels: int) -> Labels:
 
 
 def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) -> npt.NDArray[np.generic]:
-    """Decode the file and compare its size with the image's; a file of three axes has the planes of its stack."""
-    stack = len(shape) == 3
-    found, _ = read_header(data, field)
-    axes = "ZYX" if stack and len(found) == 3 else ""
-    image = decode_image(data, max_pixels=max_pixels, field=field, indices=True, stacks=stack, axes=axes)
+    """Decode the file and compare its size with the image's."""
+    image = decode_image(data, max_pixels=max_pixels, field=field, labels=True, stacks=len(shape) == 3)
     if "C" in image.axes:
         raise InvalidArgument(
             f"The {field} has {image.array.shape[-1]} channels (shape {image.array.shape}); allowed: one. Save the "
@@ -133,7 +130,7 @@ def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinte
 
 
 def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str) -> Labels:
-    """Return labels from values as `kind` says."""
+    """Return labels from values of this kind."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
         values = values - 1

@@ -14,7 +14,7 @@ FEWEST_UNNAMED_PLANES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says about its image before any pixel is decoded."""
+    """Properties of an image that its file states, before any pixel is decoded."""
 
     shape: tuple[int, ...]
     """Length of each axis, without axes of length 1 other than Y and X."""
@@ -23,16 +23,16 @@ class Header:
     dtype: np.dtype[np.generic]
     """Type of a pixel's value."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along z, y and x; empty if the file does not say."""
+    """Micrometres per pixel along z, y and x; empty if the file does not state them."""
 
 
 def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = False) -> str:
     """Return what each axis of a file is.
 
-    What the caller says holds; else a file that names its axes (ImageJ, OME, RGB samples) is believed. Where it does
-    not, the shorter one of the first and last axis holds the channels, the last one if they are equal: (3, 256, 256)
-    and (256, 256, 3) are both three channels of 256 x 256 pixels. From `FEWEST_UNNAMED_PLANES` on nobody has as many
-    channels: (30, 256, 256) is a stack of 30 planes. Between that and `MAX_CHANNELS` it could be either and is refused.
+    Axes given by the caller take precedence, then those named in the file (ImageJ, OME, RGB samples). Otherwise the
+    shorter one of the first and last axis holds the channels, the last one if they are equal: (3, 256, 256) and
+    (256, 256, 3) are both three channels of 256 x 256 pixels. `FEWEST_UNNAMED_PLANES` or more cannot be channels:
+    (30, 256, 256) is a stack of 30 planes. A number between that and `MAX_CHANNELS` could be either and is refused.
 
     Args:
         header: Shape and axes of the file.
@@ -72,7 +72,7 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
 
 
 def _own_names(header: Header, field: str, stacks: bool) -> str:
-    """Return what the file says, or what its shape suggests."""
+    """Return the axes named in the file, or those that its shape suggests."""
     shape, axes = header.shape, header.axes.replace("S", "C")
     if len(shape) == 2:
         return "YX"

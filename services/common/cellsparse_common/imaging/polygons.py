@@ -2,6 +2,10 @@
 
 Coordinates are x, y in pixels with the corner of the first pixel at 0, 0, as in ImageJ and QuPath: the pixel in
 column x and row y is inside when its centre (x + 0.5, y + 0.5) is.
+
+This module and `outlines` are our own code because of weight: `rasterio.features` has the same rules for pixels, but
+its wheels hold GDAL, and an image may add at most 150 MB to its base and framework. scikit-image and OpenCV are not
+exact. Ours also limits the work that one file may cause.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +25,9 @@ MAX_VERTICES = 2_000_000
 """Most vertices of all shapes of a file."""
 
 _MAX_WORK = 32
-"""How often all shapes' bounding boxes may cover the whole image."""
+"""Largest total area of the shapes' bounding boxes, in areas of the image."""
 _MAX_CROSSINGS = 50_000_000
-"""How many rows all edges together may cross."""
+"""Most rows that all edges together may cross."""
 _CHUNK = 1_000_000
 
 
@@ -32,7 +36,7 @@ class Shape:
     """One annotation."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     background: bool
     """Whether it marks background rather than a cell."""
     polygons: Sequence[Sequence[Ring]]
@@ -80,7 +84,7 @@ def paint(shapes: Iterable[Shape], shape: tuple[int, int], field: str) -> Labels
 
 @dataclass(kw_only=True)
 class _Budget:
-    """What may still be spent on one file."""
+    """Work that one file may still cause."""
 
     area: int
     field: str

@@ -1,6 +1,6 @@
-"""Reading TIFF files of any flavour through tifffile: header first, then pixels; nothing in the file is believed.
+"""Reading TIFF files of any flavour through tifffile: header first, then pixels. Nothing in the file is trusted.
 
-Sizes, offsets and compressions are checked before anything is allocated, so that a small file cannot ask for much
+Sizes, offsets and compressions are checked before anything is allocated, so that a small file cannot request much
 memory. Files are opened from memory only: an OME header naming other files reads none of them.
 """
 
@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,8 @@ MAX_PAGES = 20_000
 """Most image directories walked in one file; tifffile stores (Y, X, 2) arrays as Y of them."""
 
 _JPEG = 7
-# Codecs that write at most as many bytes as the TIFF header asks for, and JPEG, whose second header inside each strip
-# is compared with it. JPEG 2000, WebP and the like would need the same care.
+# Codecs that write at most as many bytes as the TIFF header announces. JPEG has a second header in each strip, which
+# is compared with the first. Whole-slide images use it. JPEG 2000, WebP and the like would need the same care.
 _COMPRESSIONS = {
     1: "none",
     5: "LZW",
@@ -38,17 +38,6 @@ _COMPRESSIONS = {
     34925: "LZMA",
     50000: "Zstd",
 }
-
-T = TypeVar("T")
-
-
-def read_header(data: bytes, field: str) -> Header:
-    """Return shape, axes and type of the only image series in a file; nothing is decoded.
-
-    Raises:
-        InvalidArgument: Not a readable TIFF file, or it holds several images.
-    """
-    return _with_series(data, field, lambda series, spacing: _header(series, spacing, field))
 
 
 def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[npt.NDArray[np.generic], Header]:
@@ -62,19 +51,6 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
     Raises:
         InvalidArgument: Truncated, broken, or compressed in a way that is not read.
     """
-
-    def read(series: Any, spacing: Spacing) -> tuple[npt.NDArray[np.generic], Header]:
-        header = _header(series, spacing, field)
-        check(header)
-        _check_segments(series, data, field)
-        array = np.asarray(series.asarray(maxworkers=1))
-        return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
-
-    return _with_series(data, field, read)
-
-
-def _with_series(data: bytes, field: str, use: Callable[[Any, Spacing], T]) -> T:
-    """Open a file, check that it holds one series, and apply `use` to it and its spacing."""
     _count_pages(data, field)
     try:
         with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
@@ -82,7 +58,12 @@ def _with_series(data: bytes, field: str, use: Callable[[Any, Spacing], T]) -> T
                 raise InvalidArgument(
                     f"The {field} holds {len(file.series)} images of different kinds; export one 2D plane.", field
                 )
-            return use(file.series[0], read_spacing(file))
+            series = file.series[0]
+            header = _header(series, read_spacing(file), field)
+            check(header)
+            _check_segments(series, data, field)
+            array = np.asarray(series.asarray(maxworkers=1))
+            return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
     except CellsparseError:
         raise
     except Exception as error:

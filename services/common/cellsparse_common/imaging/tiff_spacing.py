@@ -1,6 +1,6 @@
-"""How large a pixel is, as ImageJ and OME write it into TIFF files.
+"""The size of a pixel, as ImageJ and OME write it into TIFF files.
 
-Other TIFF files hold a resolution, too, but mostly that of a printer: it is not believed.
+The resolution in other TIFF files is ignored, because it is mostly meant for printing.
 """
 
 import math
@@ -26,7 +26,7 @@ _MICROMETRES = {
 _PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
 _SIZE = re.compile(r"\b(PhysicalSize[XYZ](?:Unit)?)\s*=\s*[\"']([^\"']{0,40})[\"']")
 _LARGEST = 1e5
-"""Largest size believed, micrometres."""
+"""Largest plausible size, micrometres."""
 
 
 def read_spacing(file: Any) -> Spacing:

@@ -10,27 +10,27 @@ from cellsparse_common.logs import traceparent
 
 MAX_MESSAGE_MIB = 128
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 10, 10
-"""How often a silent peer is asked for a sign, and how long a busy machine may take to give it."""
+"""Interval of keepalive pings, and how long a busy machine may take to answer one."""
 
 
 _TLS: ClientTls | None = None
 
 
 def use_tls(tls: ClientTls | None) -> None:
-    """Choose how this process calls other services, unless `open_channel` is told otherwise; None is without TLS."""
+    """Set the TLS that `open_channel` uses by default in this process; None: no TLS."""
     global _TLS  # like the configuration of logging: one for the process, set by its main()
     _TLS = tls
 
 
 def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: ClientTls | None = None) -> grpc.Channel:
-    """Open a channel that notices a dead peer and passes the current trace on.
+    """Open a channel that detects a dead peer and forwards the current trace.
 
-    Connection attempts back off to at most one second: services here start and restart within seconds.
+    The pause between connection attempts grows to one second at most, because services restart within seconds.
 
     Args:
         address: host:port.
         max_message_mib: Largest message to receive or send, MiB.
-        tls: Whom to trust; None: as `use_tls` has chosen, else a plaintext channel.
+        tls: Certificates; None: those of `use_tls`, else a plaintext channel.
 
     Raises:
         InvalidArgument: A file of `tls` cannot be read.
@@ -74,7 +74,7 @@ class _TraceInterceptor(
     grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
     grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
 ):
-    """Adds the context's `traceparent` to outgoing metadata."""
+    """Adds the `traceparent` of the log context to the metadata of every call."""
 
     def _call(self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Any) -> Any:
         parent = traceparent()

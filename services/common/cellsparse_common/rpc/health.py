@@ -1,7 +1,7 @@
-"""Asks a server for its health: `python -m cellsparse_common.rpc.health [host:port]`, for container health checks.
+"""Health check of a server, for containers: `python -m cellsparse_common.rpc.health [host:port]`.
 
-Exit code 0 if it answers SERVING within the deadline, else 1 and a sentence on standard error. Without an address it
-asks the server that this environment configures (CELLSPARSE_HOST, CELLSPARSE_PORT), with TLS if that server has it.
+The exit code is 0 if the server answers SERVING within the deadline, else 1 with a sentence on standard error. Without
+an address the server of this environment is checked (CELLSPARSE_HOST, CELLSPARSE_PORT), with TLS if it has it.
 """
 
 import argparse
@@ -22,13 +22,13 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}  # noqa: S1
 
 
 def check(address: str, service: str = "", *, tls: ClientTls | None = None, seconds: float = DEADLINE_SECONDS) -> str:
-    """Return what is wrong with a server; empty if it answers SERVING.
+    """Return the problem of a server as a sentence; empty if it answers SERVING.
 
     Args:
         address: host:port.
         service: Full name of a gRPC service; empty for the server as a whole.
-        tls: Whom to trust; None for a server without TLS.
-        seconds: Most seconds to wait.
+        tls: Certificates; None for a server without TLS.
+        seconds: Deadline, seconds.
 
     Raises:
         InvalidArgument: A file of `tls` cannot be read.
@@ -45,7 +45,7 @@ def check(address: str, service: str = "", *, tls: ClientTls | None = None, seco
 
 
 def own_address(settings: ServerSettings) -> str:
-    """Return host:port of the server with these settings; one on all interfaces is asked on loopback.
+    """Return host:port of the server with these settings; loopback for a server on all interfaces.
 
     Raises:
         InvalidArgument: The server takes any free port.
@@ -56,7 +56,7 @@ def own_address(settings: ServerSettings) -> str:
 
 
 def own_tls(settings: ServerSettings, address: str) -> ClientTls | None:
-    """Trust the very certificate that the server with these settings shows; None for a server without TLS.
+    """Return TLS that trusts exactly the certificate of the server with these settings; None without TLS.
 
     Raises:
         Unavailable: The server at `address` does not answer, or shows another certificate.
@@ -69,7 +69,7 @@ def own_tls(settings: ServerSettings, address: str) -> ClientTls | None:
 
 
 def _name_in_certificate(address: str, server: ServerTls) -> str:
-    """Ask a server for its certificate: loopback is rarely among its names, and gRPC insists on one of them."""
+    """Return a name in a server's certificate. gRPC requires one, and loopback is rarely among them."""
     context = ssl.create_default_context(cafile=str(server.cert))
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.check_hostname = False

@@ -1,4 +1,4 @@
-"""What every call passes through: trace and log context, field rules, and the mapping of exceptions to a status."""
+"""Interceptor of every call: trace and log context, field rules, and the mapping of exceptions to a status."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Checks every request of our services and answers every exception as a status with details.
+    """Checks every request to our services and turns every exception into a status with details.
 
     Args:
         metrics: Counts the calls.
@@ -32,12 +32,12 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         self._running = self._in_use = 0
 
     def seconds_idle(self) -> float:
-        """Return the seconds since the last call ended; 0 while one is running."""
+        """Return the seconds since the last call of any service ended; 0 while one is running."""
         with self._lock:
             return 0.0 if self._running else time.monotonic() - self._last_call
 
     def seconds_unused(self) -> float:
-        """Return the same, but for calls of our own services: a probe of the health is no use."""
+        """Return the seconds since the last call to one of our own services ended; health probes do not count."""
         with self._lock:
             return 0.0 if self._in_use else time.monotonic() - self._last_use
 
@@ -56,20 +56,20 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
 
     def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._watched(details, context):
+            with self._around(details, context):
                 return behavior(_checked(request, details.method), context)
 
         return call
 
     def _stream(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._watched(details, context):
+            with self._around(details, context):
                 yield from behavior(_checked(request, details.method), context)
 
         return call
 
-    def _watched(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_Watched":
-        return _Watched(self, details, context)
+    def _around(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_CallContext":
+        return _CallContext(self, details, context)
 
     def _begin(self, method: str) -> None:
         if _is_ours(method):
@@ -90,8 +90,8 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
             _LOG.info("%s %s in %.0f ms", method, code, seconds * 1000)
 
 
-class _Watched:
-    """Context manager around one call."""
+class _CallContext:
+    """Context manager around one call: log context, metrics, and exceptions to a status."""
 
     def __init__(self, guard: CallGuard, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> None:
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
@@ -107,7 +107,7 @@ class _Watched:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         try:
-            # GeneratorExit: the caller went away; any other exception without a class of ours is abort() itself.
+            # GeneratorExit means that the caller disconnected. A code is set if abort() itself raised the exception.
             if isinstance(error, Exception) and self._context.code() is None:
                 self._abort(error)
         finally:

@@ -1,14 +1,14 @@
-"""What a service tells Prometheus, on /metrics of the port CELLSPARSE_METRICS_PORT; without it nothing listens.
+"""Metrics for Prometheus, on /metrics of the port CELLSPARSE_METRICS_PORT. Nothing listens if that is not set.
 
-The names, all of them; a test compares this table with what the services answer. Histograms end in `_bucket`, `_sum`
+All names; a test compares this table with what the services answer. Histograms end in `_bucket`, `_sum`
 and `_count`. A method is written as "TrainerService/Predict", a state or reason as in the protos, without its prefix.
 
 | Name | Kind | Labels | Service | What |
 |---|---|---|---|---|
 | cellsparse_call_seconds | histogram | method, code | all | time that gRPC calls took, by their status |
-| cellsparse_calls_running | gauge | method | all | gRPC calls and streams that are being answered now |
+| cellsparse_calls_running | gauge | method | all | gRPC calls and streams in progress |
 | cellsparse_runs | gauge | state | orchestrator | runs in the database |
-| cellsparse_queue_length | gauge | | orchestrator | runs that wait for their first attempt |
+| cellsparse_queue_length | gauge | | orchestrator | runs waiting for their first attempt |
 | cellsparse_queue_seconds | histogram | | orchestrator | time from a run's creation to its first attempt |
 | cellsparse_attempts_total | counter | backend, reason | orchestrator | attempts ended: SUCCEEDED, CANCELLED, or why |
 | cellsparse_reconcile_seconds | histogram | | orchestrator | time of one look at all runs |
@@ -19,7 +19,7 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_sparsified_images_total | counter | | sparsifier | images and stacks sparsified |
 | cellsparse_sparsified_pixels_total | counter | | sparsifier | pixels of these |
 
-Besides there are the usual `process_*` of the process. The same port answers /health: 200 while the server serves, else
+The usual `process_*` metrics come on top. The same port answers /health: 200 while the server serves, else
 503; for kubelets, whose gRPC probe speaks no TLS.
 """
 
@@ -41,7 +41,7 @@ CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 
 
 def new_registry() -> CollectorRegistry:
-    """Return what collects the metrics of one service, with those of its process."""
+    """Return the registry of one service, with the metrics of its process."""
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     return registry
@@ -63,7 +63,7 @@ class CallMetrics:
         )
 
     def begin(self, method: str) -> None:
-        """Count a call that begins; `method` is the full path."""
+        """Count a call that starts; `method` is the full path."""
         self._running.labels(_short(method)).inc()
 
     def end(self, method: str, code: str, seconds: float) -> None:
@@ -75,7 +75,7 @@ class CallMetrics:
 def serve_metrics(
     registry: CollectorRegistry, host: str, port: int, healthy: Callable[[], bool] = lambda: True
 ) -> Callable[[], None]:
-    """Answer Prometheus in a thread of its own; return what ends that. A port of 0 serves nothing.
+    """Serve the metrics in a separate thread and return a function that stops it. Port 0 serves nothing.
 
     Args:
         registry: The metrics.

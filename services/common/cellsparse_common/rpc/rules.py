@@ -1,7 +1,7 @@
 """The field rules of the protos (see `proto/cellsparse/v1/rules.proto`): the one engine of servers and clients.
 
-Servers check whole requests with `violations`. Clients check single fields and numbers, and say with
-`allowed_numbers` what a field takes.
+Servers check whole requests with `violations`. Clients check single fields and numbers, and describe
+with `allowed_numbers` what a field accepts.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Starts a gRPC server with health, reflection, limits and an orderly end, and runs it until it is told to stop."""
+"""A gRPC server with health, reflection, limits and a graceful shutdown."""
 
 import logging
 import os
@@ -37,18 +37,19 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or SIGINT.
 
-    Then: health says NOT_SERVING, new calls are refused, running calls get `drain_seconds`, `stop` cleans up.
+    On shutdown health becomes NOT_SERVING, new calls are refused, running calls have `drain_seconds` to finish, and
+    `stop` cleans up.
 
     Args:
-        name: The service's name in logs.
+        name: Name of the service in logs.
         settings: Address, limits and times.
         add: Registers the servicers on the server and returns their full service names.
-        started: Called with host:port once the server answers.
-        drain: Called when the end begins; long streams should end soon.
+        started: Called with host:port once the server is ready.
+        drain: Called when shutdown begins. Long streams should end soon.
         stop: Called after the last call has ended.
-        busy: Whether there is work that must go on although nobody calls; asked before a service whose owner is gone
-            ends itself.
-        registry: The service's own metrics; those of its calls are added, and all are served on `metrics_port`.
+        busy: Whether work is running that must not be interrupted. Checked before a server that lost its owner, or is
+            unused, stops itself.
+        registry: The service's own metrics. Those of its calls are added. All are served on `metrics_port`.
 
     Returns:
         The exit code, 0.
@@ -132,14 +133,14 @@ def time_left(context: grpc.ServicerContext, at_most: float) -> float:
 def _wait(
     end: threading.Event, settings: ServerSettings, *, lonely: Callable[[], bool], seconds_unused: Callable[[], float]
 ) -> None:
-    """Wait for a signal, or until nobody needs us: the owner process is gone, or nobody has called for too long."""
+    """Wait for a signal, for the end of the owner process, or for a long time without use."""
     owner_pid, limit = settings.owner_pid, settings.exit_unused_seconds
     used = time.monotonic()
     while not end.wait(min(5.0, limit or 5.0) if owner_pid or limit else 3600.0):
         if owner_pid and not _alive(owner_pid) and lonely():
             _LOG.warning("owner process %d is gone and nobody calls: ending", owner_pid)
             return
-        # Work that nobody watches counts as use, up to the moment when it was last seen under way.
+        # Running work counts as use, even without calls.
         used = max(used, time.monotonic() - seconds_unused())
         if limit and time.monotonic() - used > limit:
             _LOG.warning("nobody has called for %g s: ending", limit)

@@ -8,7 +8,7 @@ Agreement with `stardist.matching.matching_dataset(by_image=False)` is to the la
 the threshold and their sums are float32 as there; 3/5 reaches a threshold of 0.6000000000000001.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,12 @@ from cellsparse_proto.v1 import common_pb2
 Labels = npt.NDArray[np.integer[Any]]
 
 DEFAULT_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-"""Thresholds scored unless others are asked for."""
+"""Thresholds that are scored by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What one IoU threshold finds in one image, or, added up, in several."""
+    """Matches at one IoU threshold in one image, or summed over several."""
 
     iou: float
     """The threshold, above 0 to 1."""
@@ -71,35 +71,6 @@ class Score:
     def to_message(self) -> common_pb2.MatchingScore:
         """Return the score as its message."""
         return common_pb2.MatchingScore(**vars(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MatchingScores:
-    """Scores of several images; the inner lists follow the thresholds asked for."""
-
-    items: list[list[Score]]
-    """One list per image, in their order."""
-    total: list[Score]
-    """Of the summed counts of all images."""
-
-
-def matching_scores(pairs: Iterable[tuple[Labels, Labels]], ious: Sequence[float] = DEFAULT_IOUS) -> MatchingScores:
-    """Score predicted label images, one at a time.
-
-    Args:
-        pairs: (true, predicted) label images as for `match_counts`.
-        ious: Thresholds, above 0 to 1.
-
-    Raises:
-        ValueError: As `match_counts`.
-    """
-    total = [Counts(iou=iou) for iou in ious]
-    items = []
-    for true, pred in pairs:
-        counts = match_counts(true, pred, ious)
-        items.append([scores(each) for each in counts])
-        total = [a + b for a, b in zip(total, counts, strict=True)]
-    return MatchingScores(items=items, total=[scores(each) for each in total])
 
 
 def match_counts(true: Labels, pred: Labels, ious: Sequence[float] = DEFAULT_IOUS) -> list[Counts]:
@@ -147,7 +118,7 @@ def match_outlines(true: Labels, pred: Labels, ious: Sequence[float] = DEFAULT_I
         ValueError: As `match_counts`.
     """
     if true.shape != pred.shape or (pred.size and pred.min() < 0):
-        return match_counts(true, pred, ious)  # which says what is wrong
+        return match_counts(true, pred, ious)  # raises the right error
     cells, _ = _sequential(pred.ravel())
     pixels = np.bincount(cells)
     unlabelled = np.bincount(cells[true.ravel() < 0], minlength=len(pixels))
@@ -240,7 +211,7 @@ def _count(overlap: _Overlap, iou: float) -> Counts:
 def _matched(overlap: _Overlap, threshold: np.float32) -> npt.NDArray[np.int64]:
     """Return the positions of the pairs that are matched at or above a threshold.
 
-    A true cell without a partner takes a column of its own at no cost, so a full matching always exists and the
+    A true cell without a partner takes its own column at no cost, so a full matching always exists and the
     problem stays sparse. Two pairs of one cell cannot both exceed 0.5, so from there on pairs below the threshold
     cannot take part in the optimum and are left away; below 0.5 they decide between matchings of equal size.
     """

@@ -11,7 +11,7 @@ from typing import Literal
 from cellsparse_common.errors import InvalidArgument
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""What datasets, runs, models and studies may be called; the protos state the same pattern."""
+"""Pattern of the ids of datasets, runs, models and studies; the protos state the same."""
 
 DATASETS = "datasets/"
 BLOBS = "blobs/"
@@ -50,7 +50,7 @@ def check_id(value: str, field: str = "id") -> str:
 
 
 def is_key(value: str) -> bool:
-    """Tell whether a string is an object key."""
+    """Return whether a string is an object key."""
     return _problem(value) is None
 
 
@@ -79,17 +79,17 @@ def check_prefix(value: str) -> str:
 
 
 def dataset_prefix(dataset_id: str) -> str:
-    """All objects that belong to one dataset alone (its images are shared blobs)."""
+    """Return the prefix of all objects of one dataset alone (its images are shared blobs)."""
     return f"{DATASETS}{check_id(dataset_id, 'dataset_id')}/"
 
 
 def dataset_manifest(dataset_id: str) -> str:
-    """What a dataset holds: items with their image and label blobs, splits and counts, as JSON."""
+    """Return the key of a dataset's manifest: items with image and label blobs, splits and counts, as JSON."""
     return f"{dataset_prefix(dataset_id)}manifest.json"
 
 
 def blob(sha256: str) -> str:
-    """An image or label image by the SHA-256 (64 hex digits) of its bytes.
+    """Return the key of an image or label image with this SHA-256 (64 hex digits).
 
     Raises:
         InvalidArgument: Not 64 lower-case hex digits.
@@ -100,87 +100,72 @@ def blob(sha256: str) -> str:
 
 
 def run_prefix(run_id: str) -> str:
-    """All objects of one run."""
+    """Return the prefix of all objects of one run."""
     return f"{RUNS}{check_id(run_id, 'run_id')}/"
 
 
 def run_spec(run_id: str) -> str:
-    """What was asked, with seed, versions and data hashes: enough to run it again."""
+    """Return the key of a run's specification: settings, seed, versions and data hashes, enough to repeat it."""
     return f"{run_prefix(run_id)}spec.json"
 
 
-def run_metrics(run_id: str) -> str:
-    """Losses and scores of a finished run."""
-    return f"{run_prefix(run_id)}metrics.json"
-
-
 def attempt_events(run_id: str, attempt: int) -> str:
-    """Event log of one attempt (1, 2, ...), one JSON object per line."""
+    """Return the key of the event log of one attempt (1, 2, ...), one JSON object per line."""
     return f"{_attempt(run_id, attempt)}events.jsonl"
 
 
 def attempt_log(run_id: str, attempt: int) -> str:
-    """What the training process of one attempt (1, 2, ...) printed."""
+    """Return the key of the output that the training process of one attempt (1, 2, ...) printed."""
     return f"{_attempt(run_id, attempt)}log.txt"
 
 
 def checkpoints_prefix(run_id: str) -> str:
-    """All checkpoints of a run and the pointers to them."""
+    """Return the prefix of all checkpoints of a run and the pointers to them."""
     return f"{run_prefix(run_id)}checkpoints/"
 
 
 def checkpoint_prefix(run_id: str, step: int) -> str:
-    """All files of one checkpoint; steps have leading zeros, so listings are in the order of training."""
+    """Return the prefix of one checkpoint. Steps have leading zeros, so that listings are in order of training."""
     return f"{checkpoints_prefix(run_id)}{_whole('step', step, least=0):08d}/"
 
 
 def checkpoint(run_id: str, step: int, file: str) -> str:
-    """One file of the checkpoint after `step` steps."""
+    """Return the key of one file of the checkpoint after `step` steps."""
     return f"{checkpoint_prefix(run_id, step)}{check_key(file)}"
 
 
 def checkpoint_pointer(run_id: str, which: Pointer) -> str:
-    """The small object that names the newest or the best complete checkpoint; written after all its files."""
+    """Return the key of the pointer to the newest or best complete checkpoint; written after all its files."""
     return f"{checkpoints_prefix(run_id)}{which}"
 
 
 def model_prefix(run_id: str) -> str:
-    """The final model of a run, in its stock tool's own format."""
+    """Return the prefix of a run's final model, in the format of its stock tool."""
     return f"{run_prefix(run_id)}model/"
 
 
 def model_file(run_id: str, name: str) -> str:
-    """One file of the final model."""
+    """Return the key of one file of the final model."""
     return f"{model_prefix(run_id)}{check_key(name)}"
 
 
 def upload(model_id: str) -> str:
-    """The uploaded file of a model that is being imported; gone when the import has ended."""
+    """Return the key of the uploaded file of a model, which exists only during its import."""
     return f"{UPLOADS}{check_id(model_id, 'model_id')}"
 
 
-def predictions_prefix(run_id: str) -> str:
-    """All label images that a run's model predicted."""
-    return f"{run_prefix(run_id)}predictions/"
-
-
-def prediction(run_id: str, name: str) -> str:
-    """One predicted label image."""
-    return f"{predictions_prefix(run_id)}{check_key(name)}"
-
-
 def report_file(run_id: str, name: str) -> str:
-    """One file of a run's report."""
+    """Return the key of one file of a run's report."""
     return f"{run_prefix(run_id)}report/{check_key(name)}"
 
 
 def study_prefix(study_id: str) -> str:
-    """All objects that belong to one study alone (its runs, models and label sets stand for themselves)."""
+    """Return the prefix of all objects of one study alone (its runs, models and label sets are kept apart)."""
     return f"{STUDIES}{check_id(study_id, 'study_id')}/"
 
 
 def study_report_file(study_id: str, name: str) -> str:
-    """One file of a study's report; written when the study ends."""
+    """Return the key of one file of a study's report, written when the study ends."""
     return f"{study_prefix(study_id)}report/{check_key(name)}"
 
 

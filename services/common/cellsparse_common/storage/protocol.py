@@ -1,4 +1,4 @@
-"""The seam between Cellsparse and wherever its objects lie."""
+"""The interface of object stores."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ class ObjectStore(Protocol):
 
     @property
     def url(self) -> str:
-        """Where the objects lie, without secrets; opens the same store again."""
+        """URL of the store, without secrets; opens the same store again."""
         ...
 
     def put(self, key: str, data: bytes | Path) -> None:

@@ -1,4 +1,4 @@
-"""How an S3 server is reached: one client, shared by all threads of a process."""
+"""The connection to an S3 server: one client, shared by all threads of a process."""
 
 import ssl
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 30.0
 CONNECTIONS = 32
 
-# A server that is away must fail a call within seconds, so connecting is tried twice; a busy one (503) gets longer.
+# A call to an unreachable server must fail within seconds, so connecting is tried twice. A busy one (503) has longer.
 RETRIES = urllib3.Retry(
     total=4,
     connect=1,
@@ -28,15 +28,15 @@ RETRIES = urllib3.Retry(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
+class S3Connection:
     """A client and the server's name for messages."""
 
     client: Minio
     endpoint: str
 
 
-def connect(settings: StoreSettings) -> Connection:
-    """Make a client; nothing is sent yet.
+def connect(settings: StoreSettings) -> S3Connection:
+    """Create a client. Nothing is sent yet.
 
     Raises:
         InvalidArgument: The endpoint is not host:port, or the CA bundle cannot be read.
@@ -62,7 +62,7 @@ def connect(settings: StoreSettings) -> Connection:
         client.disable_virtual_style_endpoint()
     else:
         client.enable_virtual_style_endpoint()
-    return Connection(client=client, endpoint=settings.s3_endpoint)
+    return S3Connection(client=client, endpoint=settings.s3_endpoint)
 
 
 def _http(settings: StoreSettings) -> urllib3.PoolManager:

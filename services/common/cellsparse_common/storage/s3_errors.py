@@ -1,4 +1,4 @@
-"""One sentence for everything that an S3 server and the way to it can do wrong."""
+"""Error messages for S3 servers and the connection to them."""
 
 from minio.error import S3Error
 from urllib3.exceptions import (
@@ -15,7 +15,7 @@ _LONGEST = 300
 
 
 def explain(error: Exception, *, action: str, endpoint: str, bucket: str) -> str:
-    """Say what went wrong and, where it is known, what to do.
+    """Return a sentence with the problem and, if known, the remedy.
 
     Args:
         error: From the client or the HTTP layer below it.
@@ -38,7 +38,7 @@ def explain(error: Exception, *, action: str, endpoint: str, bucket: str) -> str
 
 
 def no_bucket(bucket: str, endpoint: str) -> str:
-    """Say that the bucket is missing."""
+    """Return the sentence for a missing bucket."""
     return f"Bucket {bucket} does not exist at {endpoint}; make it first or change CELLSPARSE_STORE_URL."
 
 
@@ -53,7 +53,7 @@ def _unreachable(error: HTTPError, endpoint: str) -> str:
         )
     if isinstance(reason, ConnectTimeoutError | ReadTimeoutError) and not isinstance(reason, NewConnectionError):
         return f"Cannot reach {endpoint}: no answer in time."
-    # urllib3 puts addresses of its own objects into its text; the system's reason below it is what helps.
+    # urllib3's text contains addresses of Python objects. The reason from the system below it is helpful.
     return f"Cannot reach {endpoint}: {_short(str(reason.__cause__ or reason))}."
 
 

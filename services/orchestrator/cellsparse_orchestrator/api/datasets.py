@@ -15,6 +15,7 @@ from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
 from cellsparse_orchestrator.clock import new_id, now, timestamp
+from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -32,7 +33,6 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         store: The object store.
         datasets: The table of datasets.
         launcher: Knows the sparsifier.
-        spool: Folder for incomplete uploads.
     """
 
     def __init__(
@@ -41,13 +41,12 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         store: ObjectStore,
         datasets: Datasets,
         launcher: Launcher,
-        spool: Path,
     ) -> None:
         self._settings = settings
         self._store = store
         self._datasets = datasets
         self._launcher = launcher
-        self._spool = spool
+        self._spool = spool_folder(settings.home)
 
     def CreateDataset(
         self, request_iterator: Iterator[dataset_pb2.CreateDatasetRequest], context: grpc.ServicerContext

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import grpc
 
@@ -23,6 +23,7 @@ from cellsparse_orchestrator.catalogue.model_uploads import receive_model
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
 from cellsparse_orchestrator.clock import new_id
+from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
@@ -40,43 +41,45 @@ _WATCH_SECONDS = 1.0
 _NAME_LENGTH = 100
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The tables that the service reads and writes."""
+
+    datasets: Datasets
+    runs: Runs
+    models: Models
+
+
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     """Serves runs and models, and passes calls on to trainers.
 
     Args:
         settings: Limits and times.
         store: The object store.
-        datasets: The table of datasets.
-        runs: The table of runs.
-        models: The table of models.
+        tables: The tables of datasets, runs and models.
         launcher: Knows the trainers.
         notifier: Is notified of every event of a run.
-        spool: Folder for incomplete uploads.
     """
 
     def __init__(
         self,
         settings: OrchestratorSettings,
         store: ObjectStore,
-        *,
-        datasets: Datasets,
-        runs: Runs,
-        models: Models,
+        tables: Tables,
         launcher: Launcher,
         notifier: Notifier,
-        spool: Path,
     ) -> None:
         self.address = ""
         """The orchestrator's own host:port; set once it is known."""
         self._settings = settings
         self._store = store
-        self._datasets = datasets
-        self._runs = runs
-        self._models = models
+        self._datasets = tables.datasets
+        self._runs = tables.runs
+        self._models = tables.models
         self._launcher = launcher
         self._notifier = notifier
-        self._spool = spool
-        self._imports = ModelImports(store, models)
+        self._spool = spool_folder(settings.home)
+        self._imports = ModelImports(store, tables.models)
 
     def CreateRun(
         self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext

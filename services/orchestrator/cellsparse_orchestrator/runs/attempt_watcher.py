@@ -3,39 +3,30 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 
-from cellsparse_common.errors import (
-    Cancelled,
-    CellsparseError,
-    DeadlineExceeded,
-    NotFound,
-    ResourceExhausted,
-    StorageError,
-    Unavailable,
-    from_rpc_error,
-)
+from cellsparse_common.errors import CellsparseError, NotFound, from_rpc_error
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
 from cellsparse_orchestrator.runs.decisions import AttemptOutcome
-from cellsparse_orchestrator.runs.transitions import RunAttempt
+from cellsparse_orchestrator.runs.rows import RunAttempt
+from cellsparse_orchestrator.runs.trainer_calls import (
+    failed,
+    find_cause,
+    is_away,
+    refused,
+    start_training,
+    stop_training,
+)
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
-_CALL_SECONDS = 15.0
 _PAUSE_SECONDS = 0.2
-_EXPLAIN_SECONDS = 5.0
-"""Longest time to ask the other nodes why they ended, in all."""
-_UNKNOWN = (common_pb2.FAILURE_REASON_UNSPECIFIED, common_pb2.FAILURE_REASON_LOST)
-_RANKS_PORT = 29400
-"""Port for the rendezvous of several nodes; torchrun's default."""
-_GONE = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
-"""Errors of a trainer that is away, starting, stopping or overloaded; some come from the transport."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +128,9 @@ class AttemptWatcher(threading.Thread):
         self._launcher.subscribe(self.attempt.run_id, self.attempt.number, self._wake.set)
         # An attempt with stored events was accepted before. Asking again would do no harm, but takes longer.
         if not self._after:
-            refused = self._start_attempt()
-            if refused is not None or self._detaching.is_set():
-                return refused
+            outcome = self._start_attempt()
+            if outcome is not None or self._detaching.is_set():
+                return outcome
         return self._listen()
 
     def _start_attempt(self) -> AttemptOutcome | None:
@@ -152,7 +143,7 @@ class AttemptWatcher(threading.Thread):
                 return self._listen() if asked else AttemptOutcome(state=run_states.CANCELLED)
             trainer = self._launcher.ensure(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
             if trainer.missing:
-                return _failed(trainer.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, trainer.message)
+                return failed(trainer.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, trainer.message)
             if trainer.no_room != self.no_room:
                 self.no_room = trainer.no_room
                 self._callbacks.changed()
@@ -164,42 +155,19 @@ class AttemptWatcher(threading.Thread):
             if trainer.address:
                 asked = True
                 try:
-                    self._callbacks.accepted(self.attempt, self._ask_to_start(trainer))
+                    self._callbacks.accepted(self.attempt, start_training(self.attempt, trainer))
                     return None
                 except grpc.RpcError as rpc_error:
                     error = from_rpc_error(rpc_error)
-                    if not _is_away(error):
-                        return _failed(_reason(error), error.message)
+                    if not is_away(error):
+                        return refused(error)
                     problem = f"The {self.attempt.backend} trainer did not accept the attempt: {error.message}"
             elif trainer.message:
                 problem = trainer.message
             if time.monotonic() > deadline:
-                return _failed(common_pb2.FAILURE_REASON_LOST, problem)
+                return failed(common_pb2.FAILURE_REASON_LOST, problem)
             self._pause(trainer)
         return None
-
-    def _ask_to_start(self, trainer: Service) -> dict[str, str]:
-        """Ask the trainers of all nodes to start, the first node last; return the trainer's versions.
-
-        A repeated request starts nothing twice. A node gives up by itself if the first node never starts.
-        """
-        hosts = trainer.hosts or (trainer.address,)
-        versions = trainer.versions
-        for node in reversed(range(len(hosts))):
-            request = trainer_pb2.StartTrainingRequest(
-                run_id=self.attempt.run_id,
-                attempt=self.attempt.number,
-                dataset_id=self.attempt.dataset_id,
-                settings=self.attempt.settings,
-            )
-            if trainer.hosts:
-                names = [host.rpartition(":")[0] for host in hosts]
-                request.placement.CopyFrom(trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT))
-            with open_channel(hosts[node]) as channel:
-                stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-                stub.StartTraining(request, timeout=_CALL_SECONDS)
-                versions = versions or dict(_describe(stub).versions)
-        return versions
 
     def _listen(self) -> AttemptOutcome | None:
         """Store the attempt's events until its last one, also across short breaks of the stream."""
@@ -209,11 +177,11 @@ class AttemptWatcher(threading.Thread):
             if self._stopping.is_set() and not self._asked_to_end:
                 self._ask_to_end(trainer.address)
             if trainer.missing:
-                return _failed(trainer.reason, trainer.message) if trainer.reason else self._lost(trainer.message)
+                return failed(trainer.reason, trainer.message) if trainer.reason else self._lost(trainer.message)
             before = self._received
             outcome = self._stream(trainer.address) if trainer.address else None
             if outcome is not None:
-                return self._find_cause(outcome, trainer.hosts[1:])
+                return find_cause(self.attempt, outcome, trainer.hosts[1:])
             if self._stopping.is_set() and not self._asked_to_end:
                 continue
             if self._received > before or (trainer.waiting and not self._asked_to_end):
@@ -261,48 +229,15 @@ class AttemptWatcher(threading.Thread):
             error = from_rpc_error(rpc_error)
             if isinstance(error, NotFound):
                 return self._lost("it was restarted and does not know the attempt any more")
-            if not _is_away(error):
-                return _failed(_reason(error), error.message)
+            if not is_away(error):
+                return refused(error)
         return None
-
-    def _find_cause(self, outcome: AttemptOutcome, others: Sequence[str]) -> AttemptOutcome:
-        """Return the outcome, with the reason of another node if the failure began there.
-
-        A training on several nodes is watched on the first one. The first node knows only that a process on another
-        node is gone; that node itself knows why, for instance that its memory ran out.
-        """
-        if outcome.reason != common_pb2.FAILURE_REASON_LOST:
-            return outcome
-        deadline = time.monotonic() + _EXPLAIN_SECONDS
-        for host in others:
-            event = self._last_event(host, deadline - time.monotonic())
-            if event is not None and event.state == run_states.FAILED and event.reason not in _UNKNOWN:
-                return replace(outcome, reason=event.reason, message=event.message)
-        return outcome
-
-    def _last_event(self, address: str, seconds: float) -> trainer_pb2.TrainingEvent | None:
-        """Return the attempt's last event at a trainer; None if it has none or does not answer in time."""
-        request = trainer_pb2.WatchTrainingRequest(run_id=self.attempt.run_id, attempt=self.attempt.number)
-        last = None
-        try:
-            with open_channel(address) as channel:
-                for answer in trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=seconds):
-                    last = answer.event
-        except grpc.RpcError:
-            return None  # an unknown attempt or a late answer explains nothing
-        return last
 
     def _ask_to_end(self, address: str) -> None:
         """Ask once, within `timeouts.stop`; a trainer that does not answer is found to be lost soon after."""
         self._asked_to_end = True
-        if not address:
-            return
-        request = trainer_pb2.StopTrainingRequest(run_id=self.attempt.run_id, attempt=self.attempt.number)
-        try:
-            with open_channel(address) as channel:
-                trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=self._timeouts.stop)
-        except grpc.RpcError as error:
-            _LOG.warning("the trainer did not confirm the end of the attempt: %s", from_rpc_error(error).message)
+        if address:
+            stop_training(self.attempt, address, self._timeouts.stop)
 
     def _interrupt_stream(self) -> None:
         with self._lock:
@@ -311,30 +246,4 @@ class AttemptWatcher(threading.Thread):
 
     def _lost(self, what: str) -> AttemptOutcome:
         sentence = f"The {self.attempt.backend} trainer was lost during attempt {self.attempt.number}: {what}"
-        return _failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")
-
-
-def _describe(stub: trainer_pb2_grpc.TrainerServiceStub) -> trainer_pb2.DescribeResponse:
-    answer: trainer_pb2.DescribeResponse = stub.Describe(trainer_pb2.DescribeRequest(), timeout=_CALL_SECONDS)
-    return answer
-
-
-def _failed(reason: int, message: str) -> AttemptOutcome:
-    return AttemptOutcome(state=run_states.FAILED, reason=reason, message=message)
-
-
-def _is_away(error: CellsparseError) -> bool:
-    return isinstance(error, _GONE) and not isinstance(error, StorageError)
-
-
-def _reason(error: CellsparseError) -> int:
-    """Return the failure reason that a trainer's refusal means."""
-    if isinstance(error, StorageError):
-        return common_pb2.FAILURE_REASON_STORAGE
-    if error.status in (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-    ):
-        return common_pb2.FAILURE_REASON_USER_ERROR
-    return common_pb2.FAILURE_REASON_INTERNAL
+        return failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from google.protobuf import json_format
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from cellsparse_common.errors import AlreadyExists, NotFound
+from cellsparse_common.errors import AlreadyExists
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
-from cellsparse_orchestrator.clock import now, optional_timestamp, timestamp
+from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import RunRow
 from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.runs.events import add_event, read_events
-from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
+from cellsparse_orchestrator.runs.rows import QueueView, find_run
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 DEFAULT_ATTEMPTS = 3
 _MOST_AT_ONCE = 50
@@ -28,7 +28,6 @@ _ADD_SECONDS = 60.0
 """Longest wait of a new run for those before it."""
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
-_ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ class Runs:
                     f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
                     "request_id",
                 )
-            return _QueueView(session).to_proto(row)
+            return QueueView(session).to_proto(row)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
@@ -129,7 +128,7 @@ class Runs:
         with self._database.write() as session:
             for dataset_id in sorted({new.request.dataset_id for new in several}):
                 find_dataset(session, dataset_id, lock=True)
-            queue = _QueueView(session)
+            queue = QueueView(session)
             for new in several:
                 row = self._row(new)
                 session.add(row)
@@ -141,7 +140,7 @@ class Runs:
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
         with self._database.read() as session:
-            return _QueueView(session).to_proto(find_run(session, run_id))
+            return QueueView(session).to_proto(find_run(session, run_id))
 
     def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
@@ -158,7 +157,7 @@ class Runs:
         with self._database.read() as session:
             rows = list(session.scalars(query))
             shown = rows[: page_size(page)]
-            queue = _QueueView(session)
+            queue = QueueView(session)
             runs = [queue.to_proto(row) for row in shown]
         return runs, encode_token("runs", shown[-1].number) if len(rows) > len(shown) else ""
 
@@ -180,7 +179,7 @@ class Runs:
                 add_event(session, row)
             elif row.state not in _FINAL and not row.cancel_requested:
                 row.cancel_requested, row.message = True, "Being cancelled."
-            run = _QueueView(session).to_proto(row)
+            run = QueueView(session).to_proto(row)
         self._notifier.notify(run_id)
         self._notifier.notify(RECONCILER)
         self._notifier.notify(STUDIES)
@@ -196,71 +195,6 @@ class Runs:
         """Return the number of runs that have not ended."""
         with self._database.read() as session:
             return session.scalar(select(func.count()).where(RunRow.state.not_in(_FINAL))) or 0
-
-
-def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
-    """Return a run's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(RunRow).where(RunRow.id == run_id)
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no run {run_id!r}.")
-    return row
-
-
-class _QueueView:
-    """The queue as one transaction sees it; each count is made once, because it takes long in a long queue."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._active: int | None = None
-        self._positions: dict[int, int] = {}
-
-    def position(self, row: RunRow) -> int:
-        """Return the position of a queued run, from 1."""
-        if row.number not in self._positions:
-            self._positions[row.number] = self._count_position(row)
-        return self._positions[row.number]
-
-    def _count_position(self, row: RunRow) -> int:
-        ahead = or_(
-            RunRow.priority > row.priority,
-            (RunRow.priority == row.priority) & (RunRow.number < row.number),
-        )
-        return 1 + (self._session.scalar(select(func.count()).where(RunRow.state == _QUEUED, ahead)) or 0)
-
-    def message(self, row: RunRow) -> str:
-        """Say what a queued run waits for."""
-        if self._active is None:
-            self._active = self._session.scalar(select(func.count()).where(RunRow.state.in_(_ACTIVE))) or 0
-        ahead = self._active + self.position(row) - 1
-        return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
-
-    def to_proto(self, row: RunRow) -> orchestrator_pb2.Run:
-        """Return a run as clients see it."""
-        queued = row.state == _QUEUED
-        return orchestrator_pb2.Run(
-            id=row.id,
-            name=row.name,
-            backend=row.backend,
-            dataset_id=row.dataset_id,
-            settings=parse_settings(row.settings),
-            state=run_states.state_number(row.state),
-            reason=run_states.reason_number(row.reason),
-            message=self.message(row) if queued else row.message,
-            attempts=row.attempts,
-            max_attempts=row.max_attempts,
-            priority=row.priority,
-            created_at=timestamp(row.created_at),
-            started_at=optional_timestamp(row.started_at),
-            ended_at=optional_timestamp(row.ended_at),
-            progress=trainer_pb2.TrainingEvent.FromString(row.progress) if row.progress else None,
-            queue_position=self.position(row) if queued else 0,
-        )
-
-
-def parse_settings(text: str) -> trainer_pb2.TrainingSettings:
-    """Return the training settings stored in a run's row."""
-    return json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
 
 
 def _digest(request: orchestrator_pb2.CreateRunRequest) -> str:

@@ -13,7 +13,8 @@ from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
-from cellsparse_orchestrator.runs.transitions import RunAttempt, RunTransitions, UnfinishedRun
+from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
+from cellsparse_orchestrator.runs.transitions import RunTransitions
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
@@ -175,7 +176,7 @@ class RunReconciler(threading.Thread):
             self._transitions.end_run(run.run_id, decision)
             return
         failures = max(1, run.attempts - run.interruptions)
-        pause = run_states.pause_before(failures, self._limits.first_pause, self._limits.longest_pause)
+        pause = run_states.backoff(failures, self._limits.first_pause, self._limits.longest_pause)
         self._transitions.end_attempt(run.run_id, facts.outcome, decision, pause)
         self._launcher.release(run.run_id, run.attempts)
         self._watchers.pop(run.run_id, None)

@@ -1,9 +1,7 @@
 """The table of runs from the reconciler's side; every change and its event are one transaction."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
@@ -20,7 +18,14 @@ from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
 from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
 from cellsparse_orchestrator.runs.events import add_event
 from cellsparse_orchestrator.runs.metrics import RunMetrics
-from cellsparse_orchestrator.runs.queries import find_run, parse_settings
+from cellsparse_orchestrator.runs.rows import (
+    RunAttempt,
+    UnfinishedRun,
+    find_attempt,
+    find_run,
+    to_attempt,
+    to_unfinished,
+)
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 _QUEUED = run_states.state_name(run_states.QUEUED)
@@ -50,33 +55,7 @@ _MOST_EVENTS = 200
 """Most events stored in one transaction."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunAttempt:
-    """One attempt of a run: what its trainer needs to know, and how much of it is stored."""
-
-    run_id: str
-    number: int
-    backend: str
-    dataset_id: str
-    settings: trainer_pb2.TrainingSettings
-    last_sequence: int = 0
-    """Sequence number of the trainer's newest stored event."""
-
-
 ReportedEvent = tuple[RunAttempt, trainer_pb2.TrainingEvent]
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnfinishedRun:
-    """A run that has not ended."""
-
-    run_id: str
-    state: int
-    attempts: int
-    max_attempts: int
-    interruptions: int
-    cancel_requested: bool
-    retry_at: datetime | None
 
 
 class RunTransitions:
@@ -104,7 +83,7 @@ class RunTransitions:
     def active(self) -> list[UnfinishedRun]:
         """Return the runs that hold a slot."""
         with self._database.read() as session:
-            return _unfinished(session.execute(_UNFINISHED.where(RunRow.state.in_(_ACTIVE))))
+            return to_unfinished(session.execute(_UNFINISHED.where(RunRow.state.in_(_ACTIVE))))
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
@@ -121,7 +100,7 @@ class RunTransitions:
         waiting = (RunRow.state == _QUEUED, RunRow.backend.not_in(but_not))
         query = _UNFINISHED.where(*waiting).order_by(*order).limit(slots)
         with self._database.read() as session:
-            return _unfinished(session.execute(query))
+            return to_unfinished(session.execute(query))
 
     def begin_attempt(self, run_id: str) -> RunAttempt | None:
         """Record a run's next attempt, before its trainer is asked; return None if the run has just ended."""
@@ -136,7 +115,7 @@ class RunTransitions:
             attempt = AttemptRow(run_id=run_id, number=row.attempts, state=row.state, last_sequence=0, created_at=now())
             session.add(attempt)
             add_event(session, row)
-            found = _attempt(row, attempt)
+            found = to_attempt(row, attempt)
             waited = (now() - row.created_at).total_seconds()
         if found.number == 1:
             self.metrics.queue.observe(waited)
@@ -147,7 +126,7 @@ class RunTransitions:
         """Return a run's newest attempt, to be watched from where its stored events end."""
         with self._database.read() as session:
             row = find_run(session, run_id)
-            return _attempt(row, _find_attempt(session, row))
+            return to_attempt(row, find_attempt(session, row))
 
     def set_waiting(self, attempt: RunAttempt, message: str) -> None:
         """Record what an attempt that has not begun to train waits for; a repeated message changes nothing."""
@@ -191,7 +170,7 @@ class RunTransitions:
         """
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
-            attempt = _find_attempt(session, row)
+            attempt = find_attempt(session, row)
             if attempt.ended_at is None:
                 attempt.state = run_states.state_name(outcome.state)
                 attempt.reason, attempt.message = run_states.reason_name(outcome.reason), outcome.message
@@ -225,7 +204,7 @@ class RunTransitions:
             row = find_run(session, run_id, lock=True)
             if row.state not in (run_states.state_name(run_states.STARTING), run_states.state_name(run_states.RUNNING)):
                 return
-            attempt = _find_attempt(session, row)
+            attempt = find_attempt(session, row)
             attempt.state, attempt.ended_at = run_states.state_name(run_states.FAILED), now()
             attempt.reason = run_states.reason_name(common_pb2.FAILURE_REASON_EVICTED)
             attempt.message = message
@@ -285,33 +264,3 @@ def _keep_event(row: RunRow, attempt: AttemptRow, event: trainer_pb2.TrainingEve
         row.progress = shown.SerializeToString()
     if event.validation:
         row.validation = event.SerializeToString()
-
-
-def _find_attempt(session: Session, row: RunRow) -> AttemptRow:
-    return session.get_one(AttemptRow, (row.id, row.attempts))
-
-
-def _attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
-    return RunAttempt(
-        run_id=row.id,
-        number=attempt.number,
-        backend=row.backend,
-        dataset_id=row.dataset_id,
-        settings=parse_settings(row.settings),
-        last_sequence=attempt.last_sequence,
-    )
-
-
-def _unfinished(rows: Iterable[Any]) -> list[UnfinishedRun]:
-    return [
-        UnfinishedRun(
-            run_id=row.id,
-            state=run_states.state_number(row.state),
-            attempts=row.attempts,
-            max_attempts=row.max_attempts,
-            interruptions=row.interruptions,
-            cancel_requested=row.cancel_requested,
-            retry_at=row.retry_at,
-        )
-        for row in rows
-    ]

@@ -19,7 +19,7 @@ from cellsparse_orchestrator.db.tables import (
     StudyRow,
 )
 from cellsparse_orchestrator.notifier import STUDIES, Notifier
-from cellsparse_orchestrator.runs.queries import parse_settings
+from cellsparse_orchestrator.runs.rows import parse_settings
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.decisions import Facts, TrainingMember, WaitingMember
 from cellsparse_orchestrator.studies.rows import change_member, find_member, find_study, to_member, to_study

@@ -30,7 +30,7 @@ LOST = -signal.SIGKILL
 """Exit code of a process whose nursery was killed before it could say how it ended."""
 
 
-class Forked:
+class ForkedProcess:
     """A forked training process, with what of `subprocess.Popen` its owner uses."""
 
     def __init__(self, pid: int, stdin: int, stdout: int, stderr: int, exit_code: int) -> None:
@@ -87,7 +87,7 @@ class Forked:
         return LOST
 
 
-class Nursery:
+class ForkServer:
     """Starts training processes: by forking where its process has loaded the backend, else from nothing.
 
     Args:
@@ -104,13 +104,13 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
         self._ready = False
-        self._forked: list[Forked] = []
+        self._forked: list[ForkedProcess] = []
         self._closed = threading.Event()
         if idle_seconds == 0:
             self._closed.set()
         self._reaper: threading.Thread | None = None
 
-    def start(self, command: Sequence[str], environment: dict[str, str]) -> "subprocess.Popen[str] | Forked":
+    def start(self, command: Sequence[str], environment: dict[str, str]) -> "subprocess.Popen[str] | ForkedProcess":
         """Start a training process in a session of its own, with pipes as its standard streams; returns at once.
 
         Args:
@@ -176,7 +176,7 @@ class Nursery:
             self._reaper = threading.Thread(target=self._reap, name="nursery-reaper", daemon=True)
             self._reaper.start()
 
-    def _fork(self, arguments: Sequence[str], environment: dict[str, str]) -> Forked:
+    def _fork(self, arguments: Sequence[str], environment: dict[str, str]) -> ForkedProcess:
         assert self._link is not None
         order = json.dumps({"arguments": list(arguments), "environment": environment}).encode()
         # stdin, stdout, stderr, exit code: (read end, write end); the process writes to all but the first.
@@ -194,7 +194,7 @@ class Nursery:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        return Forked(pid, *ours)
+        return ForkedProcess(pid, *ours)
 
     def _reap(self) -> None:
         """End the process when it was idle for long: a loaded framework takes memory."""

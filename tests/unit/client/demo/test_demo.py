@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse.datasets import ItemArrays
 from cellsparse.demo import source
@@ -67,7 +68,7 @@ def test_folders_that_hold_too_little(tmp_path):
 
 def test_a_bad_folder_is_one_sentence_and_exit_2(tmp_path):
     command = [sys.executable, "-m", "cellsparse.demo", "--data", "/nowhere", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: /nowhere is not a folder.\n"
     assert not (tmp_path / "out").exists()

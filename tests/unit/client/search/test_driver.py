@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.limits import PATIENCE
 
 import cellsparse
 from cellsparse import search
@@ -14,8 +15,8 @@ from cellsparse.cli.app import run
 from cellsparse.cli.exits import Exit
 from cellsparse.errors import InvalidArgument, NotFound, Unavailable
 from cellsparse.search import driver
-from cellsparse.search.trial import Follower
-from cellsparse.search.trial_store import Ledger
+from cellsparse.search.trial import TrialWatcher
+from cellsparse.search.trial_store import TrialStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2
 
 SUCCEEDED, FAILED, CANCELLED = (
@@ -50,11 +51,11 @@ def plan(**fields):
 def follow(path, number=None, made=None):
     """Bring a trial to its end and return it."""
     made = made or plan()
-    ledger = Ledger(made, path)
+    trials = TrialStore(made, path)
     with cellsparse.Client() as client:
-        number = ledger.ask() if number is None else number
-        Follower(connection=client.connection, plan=made, trials=ledger, patience=0.1).follow(number)
-    return ledger.row(number)
+        number = trials.ask() if number is None else number
+        TrialWatcher(connection=client.connection, plan=made, trials=trials, patience=0.1).follow(number)
+    return trials.row(number)
 
 
 def test_a_trial_is_worth_its_models_score(known, tmp_path):
@@ -87,18 +88,18 @@ def test_settings_that_the_orchestrator_refuses_are_a_failed_trial(known, tmp_pa
 
 def test_a_poor_trial_is_cancelled_once_and_pruned(known, tmp_path):
     path = tmp_path / "trials.db"
-    ledger = Ledger(plan(), path)
+    trials = TrialStore(plan(), path)
     for _ in range(5):
-        number = ledger.ask()
-        ledger.validated(number, 10, 0.9)
-        ledger.complete(number, 0.9)
+        number = trials.ask()
+        trials.validated(number, 10, 0.9)
+        trials.complete(number, 0.9)
     known.state.runs[0].state = CANCELLED
     row = follow(path)
     assert (row.state, row.value, row.message) == ("pruned", None, "pruned at step 10")
     assert known.state.cancelled == ["run-1"]
     # A driver killed between the decision and the call cancels when it goes on; a run that was faster has its model.
-    number = ledger.ask()
-    assert ledger.validated(number, 10, 0.1)
+    number = trials.ask()
+    assert trials.validated(number, 10, 0.1)
     known.state.runs[0].state = SUCCEEDED
     assert follow(path, number).state == "complete"
     assert known.state.cancelled == ["run-1", "run-1", "run-1"]
@@ -110,7 +111,7 @@ def test_an_outage_ends_the_driver_and_not_the_trial(known, tmp_path, monkeypatc
     known.stop()
     with pytest.raises(Unavailable):
         follow(path)
-    assert Ledger(plan(), path).unfinished() == [0]
+    assert TrialStore(plan(), path).unfinished() == [0]
 
 
 def test_a_search_has_its_trials_and_goes_on_with_more(known):
@@ -180,7 +181,7 @@ def test_no_model_at_all_is_an_exit_code(known, capsys):
         (["--metric", "speed"], "metric is 'speed'; allowed: score", Exit.USAGE),
         (["--set", "learning_rate=1"], "learning_rate is given twice", Exit.USAGE),
         (["--at-once", "65"], "at_once is 65; allowed: 1 to 64", Exit.USAGE),
-        (["--resume"], "--resume goes on as it was begun", Exit.USAGE),
+        (["--resume"], "--resume continues a search as it was started", Exit.USAGE),
         (["--start", "other"], "No model has the id or name 'other'", Exit.NOT_FOUND),
     ],
 )
@@ -218,10 +219,10 @@ def test_a_signal_leaves_the_runs_and_the_next_start_finds_them(known):
     try:
         assert "begins" in process.stdout.readline()
         process.send_signal(signal.SIGTERM)  # as Ctrl-C does
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(PATIENCE)
     assert process.returncode == Exit.DETACHED
     assert "the runs of search nuclei-unet go on" in err
     assert "Traceback" not in out + err

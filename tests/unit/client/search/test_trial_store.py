@@ -6,7 +6,7 @@ from cellsparse.errors import AlreadyExists, FailedPrecondition, NotFound, Stora
 from cellsparse.search import load_plan, make_plan, names, report
 from cellsparse.search.folder import TRIALS, begun, folder_of
 from cellsparse.search.report import make_report
-from cellsparse.search.trial_store import Ledger
+from cellsparse.search.trial_store import TrialStore
 
 OVER = {"learning_rate": "1e-4..1e-2:log", "batch_size": "2,4,8", "steps": "10..500"}
 
@@ -26,11 +26,11 @@ def goodness(settings):
 
 
 def test_what_is_chosen_does_not_depend_on_how_often_the_driver_was_started(path, tmp_path):
-    whole = Ledger(plan(), path)
+    whole = TrialStore(plan(), path)
     for _ in range(11):  # the sampler learns from the tenth on
         number = whole.ask()
         whole.complete(number, goodness(whole.settings(number)))
-        broken = Ledger(plan(), tmp_path / "other.db")
+        broken = TrialStore(plan(), tmp_path / "other.db")
         number = broken.ask()
         broken.complete(number, goodness(broken.settings(number)))
     assert [row.settings for row in whole.rows()] == [row.settings for row in broken.rows()]
@@ -38,40 +38,40 @@ def test_what_is_chosen_does_not_depend_on_how_often_the_driver_was_started(path
     assert all(
         1e-4 <= row.settings["learning_rate"] <= 1e-2 and 10 <= row.settings["steps"] <= 500 for row in whole.rows()
     )
-    another = Ledger(plan(seed=1), tmp_path / "seed.db")
+    another = TrialStore(plan(seed=1), tmp_path / "seed.db")
     assert another.settings(another.ask()) != whole.row(0).settings
 
 
 def test_trials_under_way_are_found_again_even_half_chosen(path):
-    ledger = Ledger(plan(), path)
-    ledger.complete(ledger.ask(), 0.5)
-    chosen = ledger.settings(ledger.ask())
-    ledger._study.ask()  # and killed before anything was chosen
-    again = Ledger(plan(), path)
+    trials = TrialStore(plan(), path)
+    trials.complete(trials.ask(), 0.5)
+    chosen = trials.settings(trials.ask())
+    trials._study.ask()  # and killed before anything was chosen
+    again = TrialStore(plan(), path)
     assert again.unfinished() == [1, 2]
     assert again.settings(1) == chosen
     assert set(again.settings(2)) == set(OVER)
-    assert again.settings(2) == Ledger(plan(), path).row(2).settings
+    assert again.settings(2) == TrialStore(plan(), path).row(2).settings
     assert again.begun() == 3
 
 
-def five_good(ledger):
+def five_good(trials):
     for _ in range(5):  # the median pruner wants as many before it prunes
-        number = ledger.ask()
+        number = trials.ask()
         for step, value in ((10, 0.5), (20, 0.7)):
-            assert not ledger.validated(number, step, value)
-        ledger.complete(number, 0.7)
-    return ledger.ask()
+            assert not trials.validated(number, step, value)
+        trials.complete(number, 0.7)
+    return trials.ask()
 
 
 def test_a_trial_below_the_median_is_pruned_and_stays_so(path):
-    ledger = Ledger(plan(), path)
-    number = five_good(ledger)
-    assert not ledger.validated(number, 10, 0.6)
-    assert not ledger.is_pruned(number)
-    poor = ledger.ask()
-    assert ledger.validated(poor, 10, 0.1)
-    again = Ledger(plan(), path)
+    trials = TrialStore(plan(), path)
+    number = five_good(trials)
+    assert not trials.validated(number, 10, 0.6)
+    assert not trials.is_pruned(number)
+    poor = trials.ask()
+    assert trials.validated(poor, 10, 0.1)
+    again = TrialStore(plan(), path)
     assert again.is_pruned(poor)
     assert again.validated(poor, 20, 0.9)
     again.prune(poor)
@@ -81,40 +81,40 @@ def test_a_trial_below_the_median_is_pruned_and_stays_so(path):
 
 
 def test_a_step_counts_once(path):
-    ledger = Ledger(plan(), path)
-    number = five_good(ledger)
-    assert not ledger.validated(number, 10, 0.6)
-    assert not ledger.validated(number, 20, 0.8)
-    assert not ledger.validated(number, 10, 0.0)  # what the run's next attempt finds after it has gone back
-    assert not ledger.validated(number, 20, 0.0)
-    assert ledger.row(number).validations == {10: 0.6, 20: 0.8}
+    trials = TrialStore(plan(), path)
+    number = five_good(trials)
+    assert not trials.validated(number, 10, 0.6)
+    assert not trials.validated(number, 20, 0.8)
+    assert not trials.validated(number, 10, 0.0)  # what the run's next attempt finds after it has gone back
+    assert not trials.validated(number, 20, 0.0)
+    assert trials.row(number).validations == {10: 0.6, 20: 0.8}
 
 
 def test_a_decision_lost_with_the_driver_is_taken_again(path, monkeypatch):
-    ledger = Ledger(plan(), path)
-    number = five_good(ledger)
-    ledger._trial(number).report(0.1, 10)  # and killed before it was decided
-    assert Ledger(plan(), path).validated(number, 10, 0.1)
+    trials = TrialStore(plan(), path)
+    number = five_good(trials)
+    trials._trial(number).report(0.1, 10)  # and killed before it was decided
+    assert TrialStore(plan(), path).validated(number, 10, 0.1)
 
 
 @pytest.mark.parametrize(("pruner", "prunes"), [("none", False), ("median", True), ("hyperband", None)])
 def test_pruners_by_name(path, pruner, prunes):
-    ledger = Ledger(plan(pruner=pruner), path)
-    decided = ledger.validated(five_good(ledger), 10, 0.0)
+    trials = TrialStore(plan(pruner=pruner), path)
+    decided = trials.validated(five_good(trials), 10, 0.0)
     assert decided is prunes or prunes is None
 
 
 def test_settings_that_were_tried_are_not_trained_again(path):
-    ledger = Ledger(plan(over={"flip": "true,false"}), path)
+    trials = TrialStore(plan(over={"flip": "true,false"}), path)
     trained = []
     for _ in range(8):
-        number = ledger.ask()
-        if not ledger.repeats(number):
+        number = trials.ask()
+        if not trials.repeats(number):
             trained.append(number)
-            ledger.note_run(number, f"run-{number}")
-            ledger.complete(number, 0.25 + number / 10)
+            trials.note_run(number, f"run-{number}")
+            trials.complete(number, 0.25 + number / 10)
     assert len(trained) == 2
-    rows = ledger.rows()
+    rows = trials.rows()
     assert [row.state for row in rows] == ["complete"] * 8
     for row in rows:
         twin = next(rows[number] for number in trained if rows[number].settings == row.settings)
@@ -124,24 +124,24 @@ def test_settings_that_were_tried_are_not_trained_again(path):
 
 def test_a_report_names_the_best(path):
     made = plan(trials=3)
-    ledger = Ledger(made, path)
-    ledger.note_run(ledger.ask(), "run-a")
-    ledger.note_end(0, 40, 2.5)
-    ledger.complete(0, 0.5)
-    ledger.fail(ledger.ask(), "no memory, alas")
-    found = make_report(made, ledger.rows())
+    trials = TrialStore(made, path)
+    trials.note_run(trials.ask(), "run-a")
+    trials.note_end(0, 40, 2.5)
+    trials.complete(0, 0.5)
+    trials.fail(trials.ask(), "no memory, alas")
+    found = make_report(made, trials.rows())
     assert not found.complete
     assert found.document["counts"] == {"complete": 1, "pruned": 0, "failed": 1, "running": 0}
     assert found.document["best"]["model_id"] == "run-a"
-    assert found.document["best"]["settings"] == ledger.row(0).settings
+    assert found.document["best"]["settings"] == trials.row(0).settings
     lines = found.trials_csv.splitlines()
     assert lines[0] == "number,state,score,learning_rate,batch_size,steps,trained_steps,training_seconds,run_id,message"
     assert lines[1].endswith(",40,2.500,run-a,")
     assert lines[2].startswith("1,failed,,")
     assert lines[2].endswith(',0,0.000,,"no memory, alas"')
-    ledger.fail(ledger.ask(), "again")
-    assert make_report(made, ledger.rows()).complete
-    assert make_report(made, ledger.rows()[1:2]).document["best"] is None
+    trials.fail(trials.ask(), "again")
+    assert make_report(made, trials.rows()).complete
+    assert make_report(made, trials.rows()[1:2]).document["best"] is None
 
 
 def test_one_driver_at_a_time_and_one_plan_per_name(path):

@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, read_header, to_gray
+from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
 
 LIMIT = 2**26
 RNG = np.random.default_rng(7)
@@ -218,7 +218,7 @@ def test_palette_png_gives_colours_or_indices():
     palette.putpalette([value for index in range(12) for value in (index * 10, 5, 6)])
     data = png(palette)
     assert decode(data).array[1, 0].tolist() == [40, 5, 6]
-    assert decode_image(data, max_pixels=LIMIT, indices=True).array.tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert decode_image(data, max_pixels=LIMIT, labels=True).array.tolist() == np.arange(12).reshape(3, 4).tolist()
     assert decode(png(palette, transparency=3)).array.shape == (3, 4, 4)
 
 
@@ -234,12 +234,6 @@ def test_png_with_few_bits_keeps_its_values(bits):
     )
     expected = {1: [0] * 7 + [1], 2: [0, 1, 2, 3], 4: [2, 15]}[bits]
     assert decode(data).array.tolist() == [expected]
-
-
-def test_read_header_decodes_nothing():
-    assert read_header(tiff(PLANE, compression="zlib")) == ((37, 53), np.dtype("u2"))
-    assert read_header(png(COLOUR)) == ((37, 53, 3), np.dtype("u1"))
-    assert read_header(header_only(10_000, 10_000)) == ((10_000, 10_000), np.dtype("u2"))
 
 
 # What is refused
@@ -313,15 +307,15 @@ def test_an_ome_header_reads_no_other_file(tmp_path):
 
 
 def peak(call):
-    """(error raised, peak MiB that numpy and Python asked for, seconds)."""
+    """(error raised, peak MiB that numpy and Python asked for, seconds of processor time)."""
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         call()
         error = None
     except CellsparseError as caught:
         error = caught
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     _, bytes_ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return error, bytes_ / 2**20, seconds
@@ -375,7 +369,7 @@ def test_a_chain_of_empty_directories_ends():
     chain = b"".join(struct.pack("<HI", 0, 8 + 6 * (index + 1)) for index in range(count))
     error, _, seconds = peak(lambda: decode(struct.pack("<2sHI", b"II", 42, 8) + chain))
     assert isinstance(error, InvalidArgument)
-    assert seconds < 5
+    assert seconds < 20
 
 
 def test_a_circle_of_directories_ends():
@@ -420,22 +414,22 @@ def assert_safe(data):
         assert error.message.endswith(".")
         assert len(error.message) < 600
     assert mib < 20
-    assert seconds < 5
+    assert seconds < 20
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from([b"", b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n"]), st.binary(max_size=300))
 def test_random_bytes(start, rest):
     assert_safe(start + rest)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(VALID), st.floats(0, 1))
 def test_truncated_anywhere(data, at):
     assert_safe(data[: int(at * len(data))])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(VALID), st.integers(0, 2**32), st.integers(1, 8))
 def test_random_edits_of_the_header(data, seed, edits):
     random_ = random.Random(seed)
@@ -460,7 +454,7 @@ def test_random_edits_of_the_header(data, seed, edits):
         elements=st.integers(0, 200),
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_encode_is_deterministic_and_lossless(array):
     data = encode_tiff(array)
     assert data == encode_tiff(array.copy(order="F"))
@@ -488,7 +482,7 @@ def test_to_gray():
             to_gray(image, channel)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     hnp.arrays(
         np.float32,

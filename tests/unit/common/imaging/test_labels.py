@@ -182,7 +182,7 @@ def test_small_cells_go_without_their_neighbours():
 FILES = [tiff(LABEL), tiff(SPARSE, compression="zlib"), png(LABEL.astype(np.uint16)), tiff(LABEL.astype("f4"))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(FILES), st.integers(0, 2**32), st.floats(0, 1), st.sampled_from([0, 1, 2, 3]))
 def test_any_bytes_give_labels_or_a_sentence(data, seed, cut, kind):
     random_ = random.Random(seed)
@@ -201,7 +201,7 @@ def test_any_bytes_give_labels_or_a_sentence(data, seed, cut, kind):
     assert label.max() > 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_random_bytes_give_a_sentence(data):
     with pytest.raises(CellsparseError):

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from stardist.matching import matching_dataset
+from support.total_scores import total_scores
 
 from cellsparse_common import dataset_items, datasets
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
 from cellsparse_common.imaging.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
-from cellsparse_common.scoring.matching import DEFAULT_IOUS, matching_scores
+from cellsparse_common.scoring.matching import DEFAULT_IOUS
 from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2
 
@@ -245,9 +246,9 @@ def test_items_in_the_store(tmp_path, image, axes):
     hnp.arrays(np.int32, (4, 6, 5), elements=st.integers(0, 3)),
     hnp.arrays(np.int32, (4, 6, 5), elements=st.integers(0, 3)),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_scores_of_stacks_equal_stardist(true, pred):
-    ours = matching_scores([(true, pred), (pred, pred)]).total
+    ours = total_scores([(true, pred), (pred, pred)])
     theirs = matching_dataset([true, pred], [pred, pred], thresh=DEFAULT_IOUS, show_progress=False)
     for mine, stock in zip(ours, theirs, strict=True):
         assert (mine.tp, mine.fp, mine.fn) == (stock.tp, stock.fp, stock.fn)
@@ -257,6 +258,6 @@ def test_scores_of_stacks_equal_stardist(true, pred):
 def test_scores_of_real_nuclei_equal_stardist():
     true = tifffile.imread(REAL / "mask3d.tif").astype(np.int32)[5:20]
     pred = np.roll(true, 3, axis=2)
-    ours = matching_scores([(true, pred)]).total
+    ours = total_scores([(true, pred)])
     theirs = matching_dataset([true], [pred], thresh=DEFAULT_IOUS, show_progress=False)
     assert [(a.tp, a.fp, a.fn) for a in ours] == [(b.tp, b.fp, b.fn) for b in theirs]

@@ -127,7 +127,7 @@ def test_parts_outside_are_cut_off():
     assert (label[35:, 55:] == 2).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.floats(-20, 80), st.floats(-20, 60)), min_size=3, max_size=30),
 )
@@ -275,17 +275,17 @@ def test_geojson_size_and_vertices_are_bounded(monkeypatch):
 
 
 def test_drawing_work_is_bounded():
-    start = time.perf_counter()
+    start = time.process_time()
     everything = feature([square(-1, -1, 5000)], "Background")
     with pytest.raises(ResourceExhausted, match="cover the image more than 32 times"):
         draw(collection(*[everything] * 100), shape=(2000, 2000))
     zigzag = [[index % 2, 4000 * (index % 2)] for index in range(30_000)]
     with pytest.raises(ResourceExhausted, match="cross more than"):
         draw(collection(feature([zigzag])), shape=(4000, 10))
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(
         [

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import StorageError
 from cellsparse_common.storage import FolderStore
@@ -117,7 +118,7 @@ except StorageError as error:
 
 def test_a_full_disk_is_said_and_leaves_the_old_object(store: FolderStore, root: Path) -> None:
     store.put("a/b", b"old")
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, root], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, root], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.startswith(f"Cannot write a/b to {root.as_uri()}: "), done.stderr
     assert store.get("a/b") == b"old"
     assert list((root / UNFINISHED).iterdir()) == []
@@ -135,7 +136,7 @@ FolderStore(Path(sys.argv[1])).put("a/b", b"new" * 100_000)
 
 def test_a_killed_writer_changes_nothing_and_is_swept_later(root: Path) -> None:
     FolderStore(root).put("a/b", b"old")
-    done = subprocess.run([sys.executable, "-c", KILLED, root], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, root], capture_output=True, timeout=PATIENCE)
     assert done.returncode == -signal.SIGKILL, done.stderr
     (left,) = (root / UNFINISHED).iterdir()
     store = FolderStore(root)

@@ -25,14 +25,12 @@ BAD_KEYS = [
         (keys.dataset_manifest("d-1"), "datasets/d-1/manifest.json"),
         (keys.blob(SHA), f"blobs/0f/{SHA}"),
         (keys.run_spec("r1"), "runs/r1/spec.json"),
-        (keys.run_metrics("r1"), "runs/r1/metrics.json"),
         (keys.attempt_events("r1", 2), "runs/r1/attempts/2/events.jsonl"),
         (keys.attempt_log("r1", 2), "runs/r1/attempts/2/log.txt"),
         (keys.checkpoint("r1", 150, "weights.pt"), "runs/r1/checkpoints/00000150/weights.pt"),
         (keys.checkpoint_pointer("r1", "LATEST"), "runs/r1/checkpoints/LATEST"),
         (keys.checkpoint_pointer("r1", "BEST"), "runs/r1/checkpoints/BEST"),
         (keys.model_file("r1", "thresholds.json"), "runs/r1/model/thresholds.json"),
-        (keys.prediction("r1", "field 1.tif"), "runs/r1/predictions/field 1.tif"),
         (keys.report_file("r1", "loss.png"), "runs/r1/report/loss.png"),
     ],
 )
@@ -45,7 +43,6 @@ def test_prefixes_hold_their_keys_and_no_neighbours() -> None:
     assert keys.checkpoint("r", 1, "w").startswith(keys.checkpoint_prefix("r", 1))
     assert keys.checkpoint_prefix("r", 1).startswith(keys.checkpoints_prefix("r"))
     assert keys.model_file("r", "m").startswith(keys.model_prefix("r"))
-    assert keys.prediction("r", "m").startswith(keys.predictions_prefix("r"))
     assert not keys.run_spec("r1").startswith(keys.run_prefix("r"))
 
 

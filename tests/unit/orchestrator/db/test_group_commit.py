@@ -3,12 +3,11 @@
 import threading
 
 import pytest
+from support.limits import PATIENCE
 from support.threads import joined, started
 
 from cellsparse_common.errors import NotFound, Unavailable
 from cellsparse_orchestrator.db.group_commit import GroupCommit
-
-SECONDS = 10.0
 
 
 class Slow:
@@ -21,7 +20,7 @@ class Slow:
     def __call__(self, pieces):
         if not self.first.is_set():
             self.first.set()
-            assert self.go_on.wait(SECONDS)
+            assert self.go_on.wait(PATIENCE)
         for piece in pieces:
             if piece in self.errors:
                 raise self.errors[piece]
@@ -31,7 +30,7 @@ class Slow:
 def submitting(group_commit, pieces, failed):
     def submit(piece):
         try:
-            group_commit.submit(piece, SECONDS)
+            group_commit.submit(piece, PATIENCE)
         except (NotFound, Unavailable) as error:
             failed[piece] = error
 

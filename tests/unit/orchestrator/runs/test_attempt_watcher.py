@@ -4,15 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
-from cellsparse_orchestrator.runs.transitions import RunAttempt
+from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED
 LOST, MEMORY = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_OUT_OF_MEMORY
-SECONDS = 10.0
 
 
 class Node(trainer_pb2_grpc.TrainerServiceServicer):
@@ -64,11 +64,11 @@ def outcome(hosts):
     watcher = AttemptWatcher(
         attempt,
         FixedNodes(hosts),
-        Timeouts(start=SECONDS, lost=SECONDS, stop=SECONDS),
+        Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
         Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=lambda *_: None, changed=lambda: None),
     )
     watcher.start()
-    watcher.join(SECONDS)
+    watcher.join(PATIENCE)
     return watcher.outcome
 
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from sqlalchemy import Engine, event
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
 from cellsparse_orchestrator.catalogue.datasets import Datasets
@@ -15,7 +16,6 @@ from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
-SECONDS = 10.0
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def ask_while_busy(database, runs, requests):
             thread.start()
             time.sleep(0.02)
     for thread in threads:
-        thread.join(SECONDS)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     return found
 

@@ -3,6 +3,8 @@
 import threading
 import time
 
+from support.limits import PATIENCE
+
 from cellsparse_common.errors import InvalidArgument, Unavailable
 from cellsparse_orchestrator.studies import executor as executor_module
 from cellsparse_orchestrator.studies.executor import MOST_TRIES, RetryingExecutor
@@ -10,7 +12,7 @@ from cellsparse_orchestrator.studies.executor import MOST_TRIES, RetryingExecuto
 KEY = ("study-1", 1)
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < end, "it did not happen"
@@ -22,7 +24,7 @@ def test_an_action_runs_once_at_a_time():
     go, done, ends = threading.Event(), [], []
     executor = RetryingExecutor("test", 2, lambda: ends.append(1))
     for _ in range(5):
-        assert executor.submit(KEY, lambda: (go.wait(5), done.append(1))) is None
+        assert executor.submit(KEY, lambda: (go.wait(PATIENCE), done.append(1))) is None
     go.set()
     until(lambda: ends)
     assert done == [1]

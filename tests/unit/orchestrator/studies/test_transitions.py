@@ -34,12 +34,12 @@ def test_waits_and_pauses_are_not_training(database):
         state="SUCCEEDED",
         created_at=BEGAN,
     )
-    told = [(1, "STARTING", 0), (1, "RUNNING", 100), (1, "RUNNING", 105), (1, "RETRYING", 110)]
-    told += [(2, "STARTING", 500), (2, "RUNNING", 1000), (2, "SUCCEEDED", 1007)]
+    events = [(1, "STARTING", 0), (1, "RUNNING", 100), (1, "RUNNING", 105), (1, "RETRYING", 110)]
+    events += [(2, "STARTING", 500), (2, "RUNNING", 1000), (2, "SUCCEEDED", 1007)]
     with database.write() as session:
         session.add(run)
         session.flush()
-        for sequence, (attempt, state, seconds) in enumerate(told, start=1):
+        for sequence, (attempt, state, seconds) in enumerate(events, start=1):
             session.add(EventRow(run_id="run-1", sequence=sequence, time=at(seconds), state=state, attempt=attempt))
         for number, begun, ended in ((1, 0, 110), (2, 500, 1007), (3, 2000, 2001)):
             session.add(

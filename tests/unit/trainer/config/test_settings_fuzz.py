@@ -104,7 +104,7 @@ def answer(config, asked, items, axes):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_allowed_settings_are_a_training_or_a_sentence(backend, data):
     asked = data.draw(requests(backend))

@@ -27,7 +27,7 @@ def scene(seed, *, cell=0.8, ground=0.1, noise=0.03, kept=3, background=False, b
     return image, label, dense
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     kept=st.integers(1, 9),
@@ -46,7 +46,7 @@ def test_finds_ground_and_spares_cells(seed, kept, background, bright, noise):
     assert found[(dense > 0)].mean() < 0.02
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), background=st.booleans())
 def test_dark_cells_are_the_mirror_image_of_bright_ones(seed, background):
     image, label, _ = scene(seed, background=background)
@@ -55,7 +55,7 @@ def test_dark_cells_are_the_mirror_image_of_bright_ones(seed, background):
     assert dark.limit == pytest.approx(bright.limit - 1, abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), kept=st.integers(2, 9), background=st.booleans())
 def test_says_nothing_where_cells_are_as_bright_as_the_ground(seed, kept, background):
     image, label, _ = scene(seed, cell=0.5, ground=0.5, noise=0.1, kept=kept, background=background)

@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 import pytest
 from support.counting_sampler import CountingSampler
+from support.limits import PATIENCE
 from support.paths import TESTS
 
 from cellsparse_common.errors import Internal, StorageError
@@ -38,7 +39,7 @@ def made(tmp_path):
 
 
 def gone(pids):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
             return True
@@ -56,7 +57,7 @@ def test_batches_are_the_samplers_whatever_the_number_of_processes(start, tmp_pa
 def test_no_more_batches_are_made_than_the_bound_allows_and_none_beyond_the_last_step(start, tmp_path):
     ahead = start(2, steps=9, size=10_000)
     ahead.batch(0)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while len(made(tmp_path)) < 1 + 2 * AHEAD and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
@@ -91,6 +92,18 @@ def test_a_process_that_the_kernel_kills_for_its_memory_ran_out_of_it(start, mon
         ahead.batch(0)
 
 
+def test_a_process_that_is_killed_while_it_sends_is_noticed_at_once(start, tmp_path):
+    ahead = start(1, size=4_000_000)
+    ahead.batch(0)
+    deadline = time.monotonic() + 60
+    while 1 not in made(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # 32 MB wait to be read
+    psutil.Process(ahead.pids[0]).kill()
+    with pytest.raises(Internal, match="code -9"):
+        ahead.batch(1)
+
+
 def test_a_process_that_hangs_is_not_waited_for_without_end(start, monkeypatch):
     monkeypatch.setattr(prefetch, "WAIT_SECONDS", 20.0)
     ahead = start(1, act="hang", at=0)
@@ -123,7 +136,7 @@ def test_killing_the_training_leaves_no_process(tmp_path):
     pids = [int(pid) for pid in training.stdout.readline().split()]
     assert len(pids) == 2
     training.kill()
-    training.wait(10)
+    training.wait(PATIENCE)
     assert gone(pids)
 
 

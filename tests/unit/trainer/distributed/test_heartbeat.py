@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_trainer.distributed import heartbeat
@@ -39,8 +40,8 @@ def losses():
 
 def meet(port, losses, ranks=(1,), world=2):
     coordinator = Coordinator(HOST, port, world=world, token=TOKEN, lost=losses[0])
-    workers = [Worker(HOST, port, rank=rank, token=TOKEN, lost=losses[1], seconds=5) for rank in ranks]
-    coordinator.gather(5)
+    workers = [Worker(HOST, port, rank=rank, token=TOKEN, lost=losses[1], seconds=PATIENCE) for rank in ranks]
+    coordinator.gather(PATIENCE)
     return coordinator, workers
 
 
@@ -61,10 +62,10 @@ def test_all_begin_go_and_end_together(port, losses):
 def test_says_who_is_missing_when_not_all_come(port, losses):
     coordinator = Coordinator(HOST, port, world=4, token=TOKEN, lost=losses[0])
     with (
-        contextlib.closing(Worker(HOST, port, rank=2, token=TOKEN, lost=losses[1], seconds=5)),
+        contextlib.closing(Worker(HOST, port, rank=2, token=TOKEN, lost=losses[1], seconds=PATIENCE)),
         pytest.raises(Unavailable, match=r"4 processes .* missing: 1, 3\."),
     ):
-        coordinator.gather(0.5)
+        coordinator.gather(1.5)
     coordinator.close()
 
 
@@ -73,8 +74,8 @@ def test_strangers_are_sent_away(port, losses):
     for said in ("run-9/1 1", f"{TOKEN} 7", f"{TOKEN} one", "GET / HTTP/1.1", ""):
         with socket.create_connection((HOST, port)) as stranger:
             stranger.sendall(said.encode() + b"\n")
-    worker = Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=5)
-    coordinator.gather(5)
+    worker = Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=PATIENCE)
+    coordinator.gather(PATIENCE)
     coordinator.begin(0)
     assert worker.begin() == 0
     coordinator.end()
@@ -86,8 +87,8 @@ def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 30.0)
     coordinator = Coordinator(HOST, port, world=2, token=TOKEN, lost=losses[0])
     with socket.create_connection((HOST, port)):
-        worker = Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=5)
-        coordinator.gather(10)
+        worker = Worker(HOST, port, rank=1, token=TOKEN, lost=losses[1], seconds=PATIENCE)
+        coordinator.gather(PATIENCE)
     coordinator.begin(3)
     assert worker.begin() == 3
     coordinator.end()
@@ -98,7 +99,7 @@ def test_a_stranger_that_says_nothing_keeps_nobody_out(port, losses, monkeypatch
 def test_one_that_ends_is_lost_at_once(port, losses, which):
     coordinator, (worker,) = meet(port, losses)
     (worker, coordinator)[which].close()
-    assert losses[which].noticed.wait(2)
+    assert losses[which].noticed.wait(PATIENCE)
     assert losses[which].sentences == [["Rank 1 of 2 is gone."], ["Rank 0 is gone."]][which]
 
 
@@ -107,16 +108,16 @@ def test_one_that_is_silent_is_lost(port, losses, monkeypatch):
     coordinator = Coordinator(HOST, port, world=2, token=TOKEN, lost=losses[0])
     with socket.create_connection((HOST, port)) as frozen:
         frozen.sendall(f"{TOKEN} 1\n".encode())
-        coordinator.gather(5)
-        assert losses[0].noticed.wait(3)
+        coordinator.gather(PATIENCE)
+        assert losses[0].noticed.wait(PATIENCE)
     assert losses[0].sentences[0].startswith("Rank 1 of 2 was silent")
 
 
 def test_signs_of_life_go_on_while_nothing_is_said(port, losses, monkeypatch):
-    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 2.0)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.1)
     coordinator, (worker,) = meet(port, losses)
-    assert not losses[0].noticed.wait(1.2)
+    assert not losses[0].noticed.wait(1.5 * heartbeat.SILENT_SECONDS)
     assert not losses[1].noticed.is_set()
     coordinator.end()
     assert not worker.next_step()

@@ -9,6 +9,7 @@ import zipfile
 import grpc
 import numpy as np
 import pytest
+from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 
@@ -70,14 +71,14 @@ def stub(tmp_path_factory, work):
         open_channel(server.address) as channel,
     ):
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        stub.StartTraining(started, timeout=30)
-        list(stub.WatchTraining(trainer_pb2.WatchTrainingRequest(run_id="run-x", attempt=1), timeout=60))
+        stub.StartTraining(started, timeout=PATIENCE)
+        list(stub.WatchTraining(trainer_pb2.WatchTrainingRequest(run_id="run-x", attempt=1), timeout=PATIENCE))
         yield stub
 
 
 @pytest.fixture
 def exported(stub):
-    def export(name, model_id="run-x", timeout=30):
+    def export(name, model_id="run-x", timeout=PATIENCE):
         number = trainer_pb2.ExportFormat.Value(f"EXPORT_FORMAT_{name.upper()}")
         return stub.Export(trainer_pb2.ExportRequest(model_id=model_id, format=number), timeout=timeout)
 
@@ -86,7 +87,7 @@ def exported(stub):
 
 def left(work):
     """What is in the folder of exports, once it is empty or a few seconds have passed."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while (found := list((work / "work" / "exports").iterdir())) and time.monotonic() < end:
         time.sleep(0.05)
     return found

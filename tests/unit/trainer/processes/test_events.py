@@ -1,5 +1,7 @@
 import threading
 
+from support.limits import PATIENCE
+
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.events import EventLog
 
@@ -33,7 +35,7 @@ def test_a_follower_gets_what_comes_later(tmp_path):
     for _ in range(50):
         log.append(event())
     log.append(event(DONE))
-    follower.join(10)
+    follower.join(PATIENCE)
     assert found == list(range(1, 52))
 
 

@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import FailedPrecondition, StorageError
@@ -57,7 +58,7 @@ class Slow:
 
     def put(self, key, data):
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(PATIENCE)
         self.put_keys.append(key)
         self._store.put(key, data)
 
@@ -70,11 +71,11 @@ def test_a_slow_upload_blocks_nothing_and_loses_neither_the_best_nor_the_newest(
     checkpoints = Checkpoints(slow, "run-1", tmp_path / "local")
     began = time.monotonic()
     checkpoints.write(1, None, {LATEST}, saver("one"))
-    assert slow.begun.wait(30)
+    assert slow.begun.wait(PATIENCE)
     for step, score in ((2, 0.5), (3, None), (4, 0.7), (5, None), (6, None)):
         names = {LATEST} if score is None else {LATEST, BEST}
         checkpoints.write(step, score, names, saver(str(step)), best=score, stale=step)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < PATIENCE, "a write waited for the upload"
     assert slow.put_keys == []
     assert sorted(path.name for path in (tmp_path / "local").iterdir()) == ["000000001", "000000004", "000000006"]
     slow.go_on.set()

@@ -1,4 +1,4 @@
-"""Run by Alembic: applies the migrations on the connection that `db.session` gives it."""
+"""Alembic environment: apply the migrations on the connection that `db.migrate` passes on."""
 
 from alembic import context
 

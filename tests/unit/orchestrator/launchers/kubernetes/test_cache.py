@@ -26,8 +26,8 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=20))
 def test_groups_hold_exactly_the_objects(steps):
-    told = []
-    cache, wanted = ObjectCache(group_of, told.append), {}
+    changed = []
+    cache, wanted = ObjectCache(group_of, changed.append), {}
     for kind, what in steps:
         before = dict(wanted)
         if kind == "put":
@@ -51,8 +51,8 @@ def test_groups_hold_exactly_the_objects(steps):
             for one in (before.get(name), wanted.get(name))
             if one is not None
         }
-        assert set(told) == touched
-        told.clear()
+        assert set(changed) == touched
+        changed.clear()
 
 
 def test_a_group_is_sorted_by_age():

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
 import pytest
 from kubernetes.client.exceptions import ApiException
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator.launchers.kubernetes import create
@@ -30,12 +31,15 @@ class Cluster:
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.slow = 0.0
+        self.go_on = threading.Event()
+        self.go_on.set()
 
     def _create(self, kind, body):
         with self.lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         time.sleep(self.slow)
+        assert self.go_on.wait(PATIENCE)
         with self.lock:
             self.at_once -= 1
         if self.refuse is not None:
@@ -120,9 +124,11 @@ def test_few_are_made_at_once(cluster):
 
 def test_a_creation_that_waits_too_long_is_refused(cluster, monkeypatch):
     monkeypatch.setattr(create, "_SLOT_SECONDS", 0.05)
-    cluster.slow = 1.0
+    cluster.go_on.clear()
     made = maker(cluster)
     with ThreadPoolExecutor(9) as threads:
         asked = [threads.submit(made.create, JobRequest(run_id=f"r{n}", backend="unet", attempt=1)) for n in range(9)]
+        wait(asked, PATIENCE, return_when=FIRST_COMPLETED)
+        cluster.go_on.set()
         failed = [one.exception() for one in asked if one.exception() is not None]
     assert [type(error) for error in failed] == [Unavailable]

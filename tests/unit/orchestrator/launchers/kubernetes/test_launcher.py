@@ -1,4 +1,4 @@
-"""What a run is told when the API server does not make its Job."""
+"""What a run reports when the API server does not create its Job."""
 
 import time
 
@@ -48,9 +48,9 @@ def test_a_full_quota_is_waited_for_as_room(api, launcher):
     api.posted = (403, "jobs.batch is forbidden: exceeded quota: few, used: count/jobs.batch=4")
     found = launcher.ensure("unet", "run-1", 1)
     time.sleep(2 * STUCK_SECONDS)
-    for place in (found, launcher.ensure("unet", "run-1", 1)):
-        assert (place.missing, place.waiting, place.no_room) == (False, True, True)
-        assert "exceeded quota: few" in place.message
+    for service in (found, launcher.ensure("unet", "run-1", 1)):
+        assert (service.missing, service.waiting, service.no_room) == (False, True, True)
+        assert "exceeded quota: few" in service.message
 
 
 @pytest.mark.parametrize("code", [401, 500])
@@ -58,38 +58,38 @@ def test_an_api_server_that_does_not_know_us_now_is_waited_for(api, launcher, co
     api.posted = (code, "")
     launcher.ensure("unet", "run-1", 1)
     time.sleep(2 * STUCK_SECONDS)
-    place = launcher.ensure("unet", "run-1", 1)
-    assert (place.missing, place.waiting) == (False, True)
-    assert f"The Kubernetes API answers {code}" in place.message
+    service = launcher.ensure("unet", "run-1", 1)
+    assert (service.missing, service.waiting) == (False, True)
+    assert f"The Kubernetes API answers {code}" in service.message
 
 
 def test_a_right_that_is_missing_ends_the_attempt_after_a_while(api, launcher):
     api.posted = (403, "jobs.batch is forbidden: no RBAC policy matched")
-    place = launcher.ensure("unet", "run-1", 1)
-    assert (place.missing, place.waiting, place.no_room) == (False, True, False)
-    assert 0 < place.again_seconds <= STUCK_SECONDS
+    service = launcher.ensure("unet", "run-1", 1)
+    assert (service.missing, service.waiting, service.no_room) == (False, True, False)
+    assert 0 < service.again_seconds <= STUCK_SECONDS
     time.sleep(2 * STUCK_SECONDS)
-    place = launcher.ensure("unet", "run-1", 1)
-    assert (place.missing, place.waiting, place.reason) == (True, False, UNSCHEDULABLE)
-    assert "no RBAC policy matched" in place.message
+    service = launcher.ensure("unet", "run-1", 1)
+    assert (service.missing, service.waiting, service.reason) == (True, False, UNSCHEDULABLE)
+    assert "no RBAC policy matched" in service.message
 
 
 def test_a_job_that_can_never_be_made_ends_the_attempt_at_once(api, launcher):
     api.posted = (422, "Job is invalid")
-    place = launcher.ensure("unet", "run-1", 1)
-    assert (place.missing, place.waiting) == (True, False)
-    assert "Job is invalid" in place.message
+    service = launcher.ensure("unet", "run-1", 1)
+    assert (service.missing, service.waiting) == (True, False)
+    assert "Job is invalid" in service.message
 
 
 def test_a_job_without_its_service_is_completed(api, launcher, monkeypatch):
     asked = []
 
-    def make(place):
-        asked.append(place.name)
+    def create(request):
+        asked.append(request.name)
         if len(asked) == 1:
             raise Unavailable("The Kubernetes API answers 500.")
 
-    monkeypatch.setattr(launcher._creator, "create", make)
+    monkeypatch.setattr(launcher._creator, "create", create)
     assert "answers 500" in launcher.ensure("unet", "run-1", 1).message
     labels = {"cellsparse.dev/run": "run-1", "cellsparse.dev/attempt": "1"}
     launcher._jobs.put(project_job({"metadata": {"name": "run-1-a1", "uid": "1", "labels": labels}}))

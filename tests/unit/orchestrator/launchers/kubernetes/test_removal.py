@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from support.limits import PATIENCE, QUICK
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_orchestrator.launchers.kubernetes import removal
@@ -18,7 +19,7 @@ class Cluster:
         self.slow.set()
 
     def delete(self, name):
-        assert self.slow.wait(5)
+        assert self.slow.wait(PATIENCE)
         self.asked.append(name)
         if name in self.broken:
             raise Unavailable("no answer")
@@ -41,10 +42,9 @@ def remover(cluster, monkeypatch):
 
 def test_asking_returns_at_once_and_each_is_deleted_once(cluster, remover):
     cluster.slow.clear()
-    began = time.monotonic()
     for name in ("a", "b", "a", "b"):
         remover.remove(name)
-    assert time.monotonic() - began < 0.5
+    assert cluster.asked == []
     cluster.slow.set()
     remover.stop()
     assert cluster.asked == ["a", "b"]
@@ -54,7 +54,7 @@ def test_what_fails_is_tried_a_few_times_and_then_left(cluster, remover):
     cluster.broken.add("a")
     remover.remove("a")
     remover.remove("b")
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while "b" not in cluster.asked and time.monotonic() < end:
         time.sleep(0.01)
     assert cluster.asked == ["a", "a", "a", "b"]
@@ -65,12 +65,12 @@ def test_what_fails_is_tried_a_few_times_and_then_left(cluster, remover):
 
 
 def test_the_end_does_not_wait_for_what_cannot_be_deleted(cluster, remover, monkeypatch):
-    monkeypatch.setattr(removal, "_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(removal, "_PAUSE_SECONDS", PATIENCE)
     cluster.broken.add("a")
     remover.remove("a")
     began = time.monotonic()
     remover.stop()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < QUICK
 
 
 def test_one_that_never_ran_can_be_stopped(cluster):

@@ -19,15 +19,15 @@ def event(name, message, **when):
 
 
 def test_the_newest_warning_is_told_in_whatever_field_its_time_is():
-    told = []
-    events = ObjectCache(about, told.append)
+    changed = []
+    events = ObjectCache(about, changed.append)
     assert newest(events, "run-1-a1-0-x2b4z") == ""
     events.put(project_event(event("a", "secret not found\n", lastTimestamp="2026-11-22T10:00:09Z")))
     events.put(project_event(event("b", "older", eventTime="2026-11-22T10:00:05.123456Z")))
     events.put(project_event(event("c", "oldest")))
     assert newest(events, "run-1-a1-0-x2b4z") == "secret not found"
     assert newest(events, "another") == ""
-    assert set(told) == {"run-1-a1-0-x2b4z"}
+    assert set(changed) == {"run-1-a1-0-x2b4z"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from kubernetes import client
 from support.kubernetes_api import event, serving_api, thing
+from support.limits import PATIENCE, QUICK
 
 from cellsparse_orchestrator.launchers.kubernetes import watch
 from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
@@ -25,29 +26,29 @@ def api(api_and_url):
 
 
 class Copy:
-    """A cache, the watch that fills it, and the names that it told about."""
+    """A cache, the watch that fills it, and the groups that it reported as changed."""
 
     def __init__(self, url):
-        self.told = []
+        self.reported = []
         self.changed = threading.Condition()
-        self.cache = ObjectCache(lambda one: one["metadata"]["name"], self._tell)
+        self.cache = ObjectCache(lambda one: one["metadata"]["name"], self._on_change)
         core = client.CoreV1Api(client.ApiClient(client.Configuration(host=url)))
-        self.watch = ResourceWatch("pods", partial(core.list_namespaced_pod, "ns"), _digest, self.cache)
+        self.watch = ResourceWatch("pods", partial(core.list_namespaced_pod, "ns"), _project, self.cache)
 
-    def _tell(self, name):
+    def _on_change(self, name):
         with self.changed:
-            self.told.append(name)
+            self.reported.append(name)
             self.changed.notify_all()
 
     def names(self):
         return {one["metadata"]["name"]: one["version"] for one in self.cache.all()}
 
-    def until(self, names, seconds=10.0):
+    def until(self, names, seconds=PATIENCE):
         with self.changed:
             assert self.changed.wait_for(lambda: self.names() == names, seconds), self.names()
 
 
-def _digest(item):
+def _project(item):
     return {"metadata": {"name": item["metadata"]["name"]}, "version": int(item["metadata"]["resourceVersion"])}
 
 
@@ -57,13 +58,13 @@ def copy(api_and_url):
     yield copy
     copy.watch.stop()
     if copy.watch.ident is not None:
-        copy.watch.join(5)
+        copy.watch.join(PATIENCE)
         assert not copy.watch.is_alive()
 
 
 def start(copy):
     copy.watch.start()
-    assert copy.watch.complete.wait(10), copy.watch.problem
+    assert copy.watch.complete.wait(PATIENCE), copy.watch.problem
 
 
 def test_pages_become_one_copy(api, copy):
@@ -93,7 +94,7 @@ def test_events_in_chunks_of_any_size_are_applied(api, copy, cut):
     )
     start(copy)
     copy.until({"a": 11, "ä" * 50: 10, "d": 13})
-    assert copy.told[-4:] == ["ä" * 50, "a", "b", "d"]
+    assert copy.reported[-4:] == ["ä" * 50, "a", "b", "d"]
     assert len(api.lists()) == 1
 
 
@@ -133,7 +134,7 @@ def test_a_forgotten_version_is_listed_anew_and_what_went_meanwhile_is_told(api,
     api.page(thing("stays", 1), thing("changes", 58), thing("new", 59), version=60)
     start(copy)
     copy.until({"stays": 1, "changes": 58, "new": 59})
-    assert sorted(copy.told[3:]) == ["changes", "goes", "new"]
+    assert sorted(copy.reported[3:]) == ["changes", "goes", "new"]
     api.until(lambda: len(api.watches()) == 2)
     assert api.watches()[1]["resourceVersion"] == "60"
 
@@ -176,7 +177,7 @@ def test_a_server_that_is_away_at_the_start_is_found_when_it_comes(api, copy):
     copy.watch.start()
     api.until(lambda: len(api.lists()) == 1)
     assert not copy.watch.complete.is_set()
-    assert copy.watch.complete.wait(10)
+    assert copy.watch.complete.wait(PATIENCE)
     assert copy.names() == {"a": 1}
 
 
@@ -203,7 +204,7 @@ def test_an_equal_object_is_no_news(api, copy):
     api.stream(event("MODIFIED", thing("a", 1)), event("ADDED", thing("b", 7)))
     start(copy)
     copy.until({"a": 1, "b": 7})
-    assert copy.told == ["a", "b"]
+    assert copy.reported == ["a", "b"]
 
 
 def test_stop_ends_a_silent_watch_at_once(api, copy):
@@ -214,5 +215,5 @@ def test_stop_ends_a_silent_watch_at_once(api, copy):
     time.sleep(0.2)
     began = time.monotonic()
     copy.watch.stop()
-    copy.watch.join(5)
-    assert time.monotonic() - began < 1.0
+    copy.watch.join(PATIENCE)
+    assert time.monotonic() - began < QUICK

@@ -13,7 +13,14 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Create all tables."""
+    _create_datasets()
+    _create_runs()
+    _create_attempts_and_events()
+    _create_models()
+
+
+def _create_datasets() -> None:
     op.create_table(
         "datasets",
         sa.Column("number", _KEY, primary_key=True, autoincrement=True),
@@ -24,6 +31,9 @@ def upgrade() -> None:
         sa.Column("summary", sa.Text(), nullable=False),
         sqlite_autoincrement=True,
     )
+
+
+def _create_runs() -> None:
     op.create_table(
         "runs",
         sa.Column("number", _KEY, primary_key=True, autoincrement=True),
@@ -53,6 +63,9 @@ def upgrade() -> None:
     )
     op.create_index("runs_in_line", "runs", ["state", "priority", "number"])
     op.create_index("runs_of_dataset", "runs", ["dataset_id", "state"])
+
+
+def _create_attempts_and_events() -> None:
     op.create_table(
         "attempts",
         sa.Column("run_id", sa.String(63), sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
@@ -75,6 +88,9 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("training", sa.LargeBinary(), nullable=True),
     )
+
+
+def _create_models() -> None:
     op.create_table(
         "models",
         sa.Column("number", _KEY, primary_key=True, autoincrement=True),
@@ -90,6 +106,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
+    """Drop all tables."""
     for table in ("models", "events", "attempts", "runs", "datasets"):
         op.drop_table(table)

@@ -15,7 +15,7 @@ _OPTIONS = {"sqlite_autoincrement": True}
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Drop the foreign key to runs, and add the columns of initial models."""
     with op.batch_alter_table("models", naming_convention=_NAMES, table_kwargs=_OPTIONS) as table:
         table.drop_constraint(_KEY, type_="foreignkey")
         table.add_column(sa.Column("initial_model", sa.String(63), nullable=False, server_default=""))
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo; imported models are forgotten."""
+    """Undo this revision; imported models are deleted."""
     op.execute("DELETE FROM models WHERE id NOT IN (SELECT id FROM runs)")
     with op.batch_alter_table("models", table_kwargs=_OPTIONS) as table:
         table.drop_column("start_validation")

@@ -13,7 +13,7 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Create the tables of studies and members."""
     op.create_table(
         "studies",
         sa.Column("number", _KEY, primary_key=True, autoincrement=True),

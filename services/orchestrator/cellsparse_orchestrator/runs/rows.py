@@ -1,0 +1,143 @@
+"""Rows of runs and attempts: find them, and convert them to protos and dataclasses."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from cellsparse_common.errors import NotFound
+from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.clock import optional_timestamp, timestamp
+from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
+from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
+
+_QUEUED = run_states.state_name(run_states.QUEUED)
+_ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunAttempt:
+    """One attempt of a run: what its trainer needs to know, and how much of it is stored."""
+
+    run_id: str
+    number: int
+    backend: str
+    dataset_id: str
+    settings: trainer_pb2.TrainingSettings
+    last_sequence: int = 0
+    """Sequence number of the trainer's newest stored event."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedRun:
+    """A run that has not ended."""
+
+    run_id: str
+    state: int
+    attempts: int
+    max_attempts: int
+    interruptions: int
+    cancel_requested: bool
+    retry_at: datetime | None
+
+
+def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
+    """Return a run's row; with `lock`, locked until the transaction ends. Raises NotFound."""
+    query = select(RunRow).where(RunRow.id == run_id)
+    row = session.scalar(query.with_for_update() if lock else query)
+    if row is None:
+        raise NotFound(f"There is no run {run_id!r}.")
+    return row
+
+
+def find_attempt(session: Session, row: RunRow) -> AttemptRow:
+    """Return the row of a run's newest attempt."""
+    return session.get_one(AttemptRow, (row.id, row.attempts))
+
+
+def to_attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
+    """Return an attempt."""
+    return RunAttempt(
+        run_id=row.id,
+        number=attempt.number,
+        backend=row.backend,
+        dataset_id=row.dataset_id,
+        settings=parse_settings(row.settings),
+        last_sequence=attempt.last_sequence,
+    )
+
+
+def to_unfinished(rows: Iterable[Any]) -> list[UnfinishedRun]:
+    """Return rows with the columns of `UnfinishedRun` as such."""
+    return [
+        UnfinishedRun(
+            run_id=row.id,
+            state=run_states.state_number(row.state),
+            attempts=row.attempts,
+            max_attempts=row.max_attempts,
+            interruptions=row.interruptions,
+            cancel_requested=row.cancel_requested,
+            retry_at=row.retry_at,
+        )
+        for row in rows
+    ]
+
+
+class QueueView:
+    """The queue as one transaction sees it; each count is made once, because it takes long in a long queue."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._active: int | None = None
+        self._positions: dict[int, int] = {}
+
+    def position(self, row: RunRow) -> int:
+        """Return the position of a queued run, from 1."""
+        if row.number not in self._positions:
+            self._positions[row.number] = self._count_position(row)
+        return self._positions[row.number]
+
+    def _count_position(self, row: RunRow) -> int:
+        ahead = or_(
+            RunRow.priority > row.priority,
+            (RunRow.priority == row.priority) & (RunRow.number < row.number),
+        )
+        return 1 + (self._session.scalar(select(func.count()).where(RunRow.state == _QUEUED, ahead)) or 0)
+
+    def message(self, row: RunRow) -> str:
+        """Say what a queued run waits for."""
+        if self._active is None:
+            self._active = self._session.scalar(select(func.count()).where(RunRow.state.in_(_ACTIVE))) or 0
+        ahead = self._active + self.position(row) - 1
+        return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
+
+    def to_proto(self, row: RunRow) -> orchestrator_pb2.Run:
+        """Return a run as clients see it."""
+        queued = row.state == _QUEUED
+        return orchestrator_pb2.Run(
+            id=row.id,
+            name=row.name,
+            backend=row.backend,
+            dataset_id=row.dataset_id,
+            settings=parse_settings(row.settings),
+            state=run_states.state_number(row.state),
+            reason=run_states.reason_number(row.reason),
+            message=self.message(row) if queued else row.message,
+            attempts=row.attempts,
+            max_attempts=row.max_attempts,
+            priority=row.priority,
+            created_at=timestamp(row.created_at),
+            started_at=optional_timestamp(row.started_at),
+            ended_at=optional_timestamp(row.ended_at),
+            progress=trainer_pb2.TrainingEvent.FromString(row.progress) if row.progress else None,
+            queue_position=self.position(row) if queued else 0,
+        )
+
+
+def parse_settings(text: str) -> trainer_pb2.TrainingSettings:
+    """Return the training settings stored in a run's row."""
+    return json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)

@@ -1,0 +1,129 @@
+"""Short calls to the trainers of an attempt: start, stop, and the reason of a failure."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import grpc
+
+from cellsparse_common.errors import (
+    Cancelled,
+    CellsparseError,
+    DeadlineExceeded,
+    ResourceExhausted,
+    StorageError,
+    Unavailable,
+    from_rpc_error,
+)
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.runs.decisions import AttemptOutcome
+from cellsparse_orchestrator.runs.rows import RunAttempt
+from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+_LOG = logging.getLogger(__name__)
+_CALL_SECONDS = 15.0
+_CAUSE_SECONDS = 5.0
+"""Longest time to ask the other nodes why they ended, in all."""
+_UNKNOWN = (common_pb2.FAILURE_REASON_UNSPECIFIED, common_pb2.FAILURE_REASON_LOST)
+_RANKS_PORT = 29400
+"""Port for the rendezvous of several nodes; torchrun's default."""
+_AWAY = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
+"""Errors of a trainer that is away, starting, stopping or overloaded; some come from the transport."""
+
+
+def start_training(attempt: RunAttempt, trainer: Service) -> dict[str, str]:
+    """Ask the trainers of all nodes to start, the first node last; return the trainer's versions.
+
+    A repeated request starts nothing twice. A node gives up by itself if the first node never starts.
+
+    Raises:
+        grpc.RpcError: A trainer is away or refuses.
+    """
+    hosts = trainer.hosts or (trainer.address,)
+    versions = trainer.versions
+    for node in reversed(range(len(hosts))):
+        request = trainer_pb2.StartTrainingRequest(
+            run_id=attempt.run_id,
+            attempt=attempt.number,
+            dataset_id=attempt.dataset_id,
+            settings=attempt.settings,
+        )
+        if trainer.hosts:
+            names = [host.rpartition(":")[0] for host in hosts]
+            request.placement.CopyFrom(trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT))
+        with open_channel(hosts[node]) as channel:
+            stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+            stub.StartTraining(request, timeout=_CALL_SECONDS)
+            if not versions:
+                versions = dict(stub.Describe(trainer_pb2.DescribeRequest(), timeout=_CALL_SECONDS).versions)
+    return versions
+
+
+def stop_training(attempt: RunAttempt, address: str, seconds: float) -> None:
+    """Ask a trainer to end an attempt, within some seconds; log it if the trainer does not answer."""
+    request = trainer_pb2.StopTrainingRequest(run_id=attempt.run_id, attempt=attempt.number)
+    try:
+        with open_channel(address) as channel:
+            trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=seconds)
+    except grpc.RpcError as error:
+        _LOG.warning("the trainer did not confirm the end of the attempt: %s", from_rpc_error(error).message)
+
+
+def find_cause(attempt: RunAttempt, outcome: AttemptOutcome, others: Sequence[str]) -> AttemptOutcome:
+    """Return the outcome, with the reason of another node if the failure began there.
+
+    A training on several nodes is watched on the first one. The first node knows only that a process on another node is
+    gone; that node itself knows why, for instance that its memory ran out.
+
+    Args:
+        attempt: The attempt.
+        outcome: How the attempt ended on its first node.
+        others: Addresses of the other nodes' trainers.
+    """
+    if outcome.reason != common_pb2.FAILURE_REASON_LOST:
+        return outcome
+    deadline = time.monotonic() + _CAUSE_SECONDS
+    for address in others:
+        event = _last_event(attempt, address, deadline - time.monotonic())
+        if event is not None and event.state == run_states.FAILED and event.reason not in _UNKNOWN:
+            return replace(outcome, reason=event.reason, message=event.message)
+    return outcome
+
+
+def is_away(error: CellsparseError) -> bool:
+    """Return whether an error says that the trainer is away for now, so that the call may be repeated."""
+    return isinstance(error, _AWAY) and not isinstance(error, StorageError)
+
+
+def failed(reason: int, message: str) -> AttemptOutcome:
+    """Return the outcome of an attempt that failed for a reason (proto `FailureReason`)."""
+    return AttemptOutcome(state=run_states.FAILED, reason=reason, message=message)
+
+
+def refused(error: CellsparseError) -> AttemptOutcome:
+    """Return the outcome of an attempt that its trainer refused with an error."""
+    if isinstance(error, StorageError):
+        return failed(common_pb2.FAILURE_REASON_STORAGE, error.message)
+    if error.status in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    ):
+        return failed(common_pb2.FAILURE_REASON_USER_ERROR, error.message)
+    return failed(common_pb2.FAILURE_REASON_INTERNAL, error.message)
+
+
+def _last_event(attempt: RunAttempt, address: str, seconds: float) -> trainer_pb2.TrainingEvent | None:
+    """Return the attempt's last event at a trainer; None if it has none or does not answer in time."""
+    request = trainer_pb2.WatchTrainingRequest(run_id=attempt.run_id, attempt=attempt.number)
+    last = None
+    try:
+        with open_channel(address) as channel:
+            for answer in trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=seconds):
+                last = answer.event
+    except grpc.RpcError:
+        return None  # an unknown attempt or a late answer explains nothing
+    return last
