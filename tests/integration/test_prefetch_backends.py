@@ -53,7 +53,7 @@ def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(
         config = light.resolve(settings, count)
         sampler = backend.create(config, GeneratedSamples(count), "cpu").batches
         if name == "unet":
-            assert not sampler._cache  # filled by the steps, up to its bound
+            assert not sampler._prepared._kept  # filled by the steps, up to its bound
         sizes.append(len(pickle.dumps(sampler)))
     pixels = 64 * 64
     assert (sizes[1] - sizes[0]) / 30 < pixels / 2  # bytes for each image more; the image and its labels take 8 a pixel

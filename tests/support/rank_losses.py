@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import sys
+import threading
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +75,11 @@ def main() -> None:
 
 
 def _fork(case: Case, module: object, rank: int, port: int, folder: Path, steps: int) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{case.ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
     code = 1
@@ -86,6 +90,12 @@ def _fork(case: Case, module: object, rank: int, port: int, folder: Path, steps:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _train(case: Case, module: object, folder: Path, steps: int) -> None:

@@ -16,7 +16,7 @@ def image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
     """Return an image as a TIFF file that names its axes.
 
     Args:
-        image: Axes as `axes` says; without it, by the rule that servers have for files (see `Item.axes`).
+        image: Axes as `axes` says; if empty, by the rule for files (see `Item.axes`).
         axes: Axes of the array, such as "ZCYX"; empty if not given.
         field: What messages call the image.
 
@@ -91,7 +91,7 @@ def _writable(label: npt.NDArray[np.generic], item: str) -> npt.NDArray[np.gener
     if label.dtype == bool:
         return label.astype(np.uint8)
     if label.dtype.kind not in "iu" or label.dtype.itemsize < 8:
-        return label  # floats too: the server says what is wrong with them
+        return label  # floats, too: the server refuses them with a clear message
     narrow = label.astype(np.int32)
     if not np.array_equal(narrow, label):
         raise InvalidArgument(f"The labels of item {item!r} go beyond 32 bits; renumber the cells from 1.", "label")

@@ -241,7 +241,7 @@ class Client:
             settings: Values by name of a training setting: {"preset": "paper", "steps": [100, 200]}; "unet.steps" holds
                 for that backend alone. One value holds for all members.
             split: Scores the models with the dataset's dense labels: "test" or "val".
-            name: Name for people; empty: made from the dataset's.
+            name: Display name; empty: made from that of the dataset.
             request_id: Idempotency key: repeated calls with the same one create one study.
             max_attempts: Of each run, 1 to 10; not given: 3.
             priority: Of the runs, -100 to 100; larger starts earlier.
@@ -348,7 +348,7 @@ class Client:
             channel: Image channel to use, from 0; not given: the mean of all.
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
-            diameter: Cellpose: mean diameter of your cells in pixels; not given: what the file says.
+            diameter: Cellpose: mean diameter of your cells in pixels; not given: that of the file.
 
         Returns:
             The model. Its id works with `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
@@ -404,7 +404,7 @@ class Client:
             min_pixels: Cells of fewer pixels are removed.
             format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
                 ImageJ; of stacks, outlines of each plane.
-            axes: Axes of the image, such as "ZCYX", where its file does not say (see `cellsparse.items.Item.axes`).
+            axes: Axes of the image, such as "ZCYX", if its file does not name them (see `cellsparse.items.Item.axes`).
 
         Returns:
             Labels of axes YX or ZYX, the size of the image: 0 background, n > 0 cell n; or the content of the file.

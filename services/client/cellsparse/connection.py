@@ -60,7 +60,7 @@ class Connection:
         return self._tls
 
     def max_pixels(self) -> int:
-        """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes; asked once."""
+        """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes. Fetched once."""
         if self._max_pixels is None:
             status: orchestrator_pb2.GetStatusResponse = self.call("GetStatus", orchestrator_pb2.GetStatusRequest())
             self._max_pixels = status.max_pixels

@@ -34,11 +34,11 @@ class Item:
     label: Content
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
-    """Axes of the image: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX; empty: as the file says. Arrays of 3 axes, and files
-    that do not say, hold channels where the first or last axis is shorter than 10, else planes; arrays of 4 axes are
+    """Axes of the image: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX; empty: from the file. Arrays of 3 axes, and files
+    without named axes, hold channels where the first or last axis is shorter than 10, else planes; arrays of 4 axes are
     ZYXC."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along each axis of the label image; empty: as the file says, else unknown."""
+    """Micrometres per pixel along each axis of the label image; empty: from the file, else unknown."""
 
 
 Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]

@@ -118,7 +118,7 @@ def foreground(home: Path, *, port: int | None = None) -> int:
 
 
 def down(home: Path, *, timeout: float = STOP_SECONDS) -> int:
-    """Stop everything that runs from a home folder: ask, wait, then kill.
+    """Stop all processes of a home folder: terminate, wait, then kill.
 
     Args:
         home: Home folder.

@@ -38,7 +38,7 @@ class Prediction:
     output: "Labels | bytes | None" = None
     """Labels of axes YX or ZYX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along each axis of the labels; empty if the image's file does not say."""
+    """Micrometres per pixel along each axis of the labels; empty if the image's file does not state them."""
     error: CellsparseError | None = None
     """The error; None if it succeeded."""
 

@@ -44,6 +44,6 @@ def describe_refusal(details: str, address: str, tls: ClientTls | None) -> str:
     if "wrong_version_number" in text:
         return f"The orchestrator at {address} does not speak TLS; call it without --ca and {CA_VARIABLE}."
     if closed:
-        hint = f"it may ask for a certificate of yours: {' and '.join(_OWN_VARIABLES)}"
+        hint = f"it may require a client certificate: {' and '.join(_OWN_VARIABLES)}"
         return f"The orchestrator at {address} closes the connection; {hint}."
     return ""

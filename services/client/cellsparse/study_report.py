@@ -27,8 +27,13 @@ class StudyReport:
         document, table = folder / "report.json", folder / "members.csv"
         document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
         table.write_bytes(self.members_csv)
-        if importlib.util.find_spec("matplotlib") is None:
+        if not can_plot():
             return [document, table]
         from cellsparse.study_plots import write_plots  # loads matplotlib, which takes a while
 
         return [document, table, *write_plots(folder, self.document)]
+
+
+def can_plot() -> bool:
+    """Return whether matplotlib is installed, without loading it."""
+    return importlib.util.find_spec("matplotlib") is not None

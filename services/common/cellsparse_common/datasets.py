@@ -39,7 +39,7 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetMan
         raise NotFound(f"Dataset {dataset_id} does not exist.", "dataset_id") from error
     manifest = dataset_pb2.DatasetManifest()
     try:
-        # Unknown fields pass: the version tells whether they matter.
+        # Unknown fields are ignored: the version shows whether they matter.
         json_format.Parse(data.decode("utf-8"), manifest, ignore_unknown_fields=True)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"The manifest of dataset {dataset_id} in the store is damaged: {error}.") from error
@@ -63,7 +63,7 @@ def write_manifest(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) ->
 
     Args:
         store: Where.
-        manifest: Its `dataset.id` says which dataset; `version` is set here.
+        manifest: The manifest, with `dataset.id`. `version` is set here.
 
     Raises:
         InvalidArgument: The id is not well formed.
@@ -172,7 +172,7 @@ def summarize(
     Args:
         items: All items of the dataset.
         dataset_id: Id of the dataset.
-        name: Name for people.
+        name: Display name.
         created_at: When it was made, UTC.
         parent_id: The dataset it was sparsified from, empty for an upload.
         sparsify: How it was sparsified, None for an upload.

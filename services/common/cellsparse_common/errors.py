@@ -15,7 +15,7 @@ DOMAIN = "cellsparse"
 
 
 class CellsparseError(Exception):
-    """A failure with one clear sentence for people and a gRPC status for programs.
+    """A failure with one clear sentence and a gRPC status.
 
     Attributes:
         status: Its gRPC status.

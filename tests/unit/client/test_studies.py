@@ -206,6 +206,15 @@ def test_a_report_is_written_with_its_plots(known, capsys, tmp_path):
     assert "1:05 of training, 130 GPU-seconds, 8 annotated cells" in shown.out
 
 
+def test_without_matplotlib_a_report_is_written_without_plots(known, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run(["study", "report", "grid", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.glob("*.*")} == {"report.json", "members.csv"}
+    shown = capsys.readouterr()
+    assert "members.csv and 0 plots" in shown.out
+    assert "pip install 'cellsparse[plots]'" in shown.err
+
+
 def test_plots_of_the_papers_grid_and_of_varied_settings(tmp_path):
     ks = (1, 4, 16, 64, 256, "all")
     curves = [

@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     except CellsparseError as error:
         return report(error)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        sys.stderr.close()  # the reader of our output has closed its pipe
         return Exit.OK
     except KeyboardInterrupt:
         return Exit.DETACHED

@@ -43,7 +43,7 @@ def import_(
         str,
         typer.Option(
             metavar="Z,Y,X",
-            help="Micrometres per pixel: 2,0.5,0.5 for stacks, Y,X for 2D. [default: as files say]",
+            help="Micrometres per pixel: 2,0.5,0.5 for stacks, Y,X for 2D. [default: from the files]",
             show_default=False,
         ),
     ] = "",

@@ -123,9 +123,9 @@ class RunView:
         message = event.message or event.training.message
         training = event.training if event.HasField("training") else None
         if not self._live:
-            tells = event.state != self._state or message or (training is not None and training.validation)
+            news = event.state != self._state or message or (training is not None and training.validation)
             due = event.time.seconds >= self._printed + QUIET_SECONDS
-            if tells or (due and training is not None and training.losses):
+            if news or (due and training is not None and training.losses):
                 self._console.print(render.event_text(event), markup=False, soft_wrap=True)
                 self._printed = event.time.seconds
             self._state = event.state

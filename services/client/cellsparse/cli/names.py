@@ -42,7 +42,7 @@ def find_study(client: Client, text: str) -> study_pb2.Study:
 
 
 def find(text: str, kind: str, command: str, get: Callable[[str], N], listed: Callable[[], Iterable[N]]) -> N:
-    """Return the entry with this id, else the only one with this name, else the only one whose id begins so.
+    """Return the entry with this id, else the only one with this name, else the only one whose id starts with it.
 
     Raises:
         NotFound: There is none.
@@ -62,7 +62,7 @@ def find(text: str, kind: str, command: str, get: Callable[[str], N], listed: Ca
             by_id.append(entry)
     found = by_name or by_id
     if not found:
-        raise NotFound(f"No {kind} has the id or name {text!r}, or an id that begins so; `{command}` shows them.")
+        raise NotFound(f"No {kind} has the id or name {text!r}, or an id that starts with it; `{command}` lists them.")
     if len(found) > 1:
         ids = ", ".join(entry.id for entry in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
         raise InvalidArgument(

@@ -27,7 +27,7 @@ Axes: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="ZYX",
-        help="Axes of the images where files do not say: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX (Z planes, C channels).",
+        help="Axes of the images, if not in the files: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX (Z planes, C channels).",
         show_default=False,
     ),
 ]

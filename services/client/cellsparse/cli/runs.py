@@ -66,7 +66,7 @@ def cancel(run: options.RunName, json: options.Json = False, address: options.Ad
     with Client(address) as client:
         stopped = client.cancel(find_run(client, run).id)
     state = enum_names.name(common_pb2.RunState.DESCRIPTOR, stopped.state)
-    Output(json).result(enum_names.plain(stopped), f"run {stopped.id} is asked to stop; its state is {state}")
+    Output(json).result(enum_names.plain(stopped), f"run {stopped.id} will be cancelled; its state is {state}")
 
 
 @app.command()

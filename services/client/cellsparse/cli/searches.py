@@ -38,7 +38,7 @@ def run(
         typer.Option(
             metavar="KEY=VALUES",
             help="What to search (again for more): learning_rate=1e-5..1e-2:log, steps=100..500, batch_size=2,4,8 or "
-            "unet.base_channels=16,32; values with commas of their own are parted by semicolons.",
+            "unet.base_channels=16,32; values that contain commas are separated by semicolons.",
         ),
     ] = None,
     trials: Annotated[
@@ -79,14 +79,16 @@ def run(
 
     Ctrl-C, or a kill, stops only the search. Its runs continue, and the same command resumes it.
 
-    With --json: lines of type "trial" when one begins or ends, then the report as a line of type "search".
+    With --json: a line of type "trial" when one starts or ends, then the report as a line of type "search".
     """
     output = Output(json)
     _quiet()
     with Client(address) as client:
         if resume:
             if not name or dataset or over:
-                raise InvalidArgument("--resume goes on as it was begun: give --name, but neither DATASET nor --over.")
+                raise InvalidArgument(
+                    "--resume continues a search as it was started: give --name, but neither DATASET nor --over."
+                )
             plan = search.load_plan(name)
             plan = plan.with_trials(trials if trials is not None else plan.trials)
         else:
@@ -143,7 +145,7 @@ def report(
 
 
 def _drive(client: Client, plan: search.SearchPlan, at_once: int, output: Output) -> None:
-    """Run a search and print every trial that begins or ends, then the report.
+    """Run a search and print every trial that starts or ends, then the report.
 
     Raises:
         RunFailedError: No trial has a model.

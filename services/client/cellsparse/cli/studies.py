@@ -15,6 +15,7 @@ from cellsparse.cli.names import find_dataset, find_study
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument, RunFailedError
+from cellsparse.study_report import can_plot
 from cellsparse_proto.v1 import study_pb2
 
 app = typer.Typer(
@@ -56,7 +57,7 @@ def run(
             "--set",
             metavar="KEY=A,B,C",
             help="Values of a training setting, such as steps=100,200 or unet.steps=50; where one value holds commas, "
-            "values are parted by semicolons, and a single one ends with one.",
+            "values are separated by semicolons, and a single one ends with one.",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split whose dense labels score the models: test or val.")] = "test",
@@ -180,10 +181,9 @@ def report(
     if not found.complete:
         output.warn("the study has not ended; the report covers the results so far")
     best = found.document["best"]["overall"]
-    plots = len(written) - 2
-    if not plots:
+    if not can_plot():
         output.warn("plots need matplotlib, which is not installed; `pip install 'cellsparse[plots]'` installs it")
-    lines = [f"wrote {out / 'report.json'}, members.csv and {plots} plots"]
+    lines = [f"wrote {out / 'report.json'}, members.csv and {len(written) - 2} plots"]
     if best:
         lines.append(f"best model {best['model_id']}: {best['backend']}, F1 {best['f1']:.3f} at IoU {best['iou']:g}")
     lines.append(render_studies.cost_line(found.document["cost"]))

@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def load_plan(name: str) -> SearchPlan:
-    """Return the plan of a search that was begun.
+    """Return the plan of an existing search.
 
     Raises:
         NotFound: There is no such search.
@@ -67,8 +67,8 @@ def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
             different = plan.differences(known)
             if different:
                 raise AlreadyExists(
-                    f"Search {plan.name} was begun with other values of {', '.join(different)}; choose another name, "
-                    "or go on with it as it was begun (--resume).",
+                    f"Search {plan.name} was started with other values of {', '.join(different)}; choose another name, "
+                    "or resume it as it was started (--resume).",
                     "name",
                 )
             plan = replace(known, trials=plan.trials)

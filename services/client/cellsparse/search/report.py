@@ -21,7 +21,7 @@ class SearchReport:
     """A search's report."""
 
     complete: bool
-    """Whether all trials have ended, so that the report changes only if more are asked for."""
+    """Whether all trials have ended, so that the report changes only if trials are added."""
     document: dict[str, Any]
     """The plan, its trials, the best of them, counts and cost."""
     trials_csv: str
@@ -37,7 +37,7 @@ class SearchReport:
 
 
 def report(name: str) -> SearchReport:
-    """Return the report of a search; of one that goes on, of what there is so far.
+    """Return the report of a search; of a running search, the results so far.
 
     Raises:
         NotFound: There is no such search.

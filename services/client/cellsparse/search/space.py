@@ -82,7 +82,7 @@ def parse_axis(backend: str, key: str, values: str | Sequence[Any]) -> Axis:
         backend: The backend that trains.
         key: A setting, common or the backend's own; "unet.base_channels" is the same as "base_channels".
         values: "1e-5..1e-2", "1e-5..1e-2:log", "2,4,8", or a sequence of values; values that hold commas themselves
-            are parted by semicolons.
+            are separated by semicolons.
 
     Raises:
         InvalidArgument: An unknown setting, or a value that it cannot have; names what is allowed.

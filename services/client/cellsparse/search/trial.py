@@ -13,7 +13,7 @@ from cellsparse.search.plan import SearchPlan
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 PATIENCE_SECONDS = 600.0
-"""Seconds without an answer after which a search gives up; it may run for days, and its runs go on meanwhile."""
+"""Seconds without an answer after which a search gives up; it may run for days, and its runs continue meanwhile."""
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class TrialWatcher:
         self._end(number, self._asked(lambda: runs.get(self.connection, run.id, timeout=ASK_SECONDS)))
 
     def _create(self, number: int) -> orchestrator_pb2.Run:
-        """Return the trial's run: the same request id makes one run, however often it is asked for."""
+        """Return the trial's run: the same request id makes one run, however often it is sent."""
         request = self.plan.request(number, self.trials.settings(number))
         answer: orchestrator_pb2.CreateRunResponse = self._asked(lambda: self.connection.call("CreateRun", request))
         return answer.run

@@ -37,7 +37,7 @@ class TrialRow:
     training_seconds: float = 0.0
     """From the run's start to its end."""
     message: str = ""
-    """Why it failed, was pruned, or has no run of its own."""
+    """Why it failed, was pruned, or shares the run of another trial."""
     validations: Mapping[int, float] = field(default_factory=dict)
     """Validation scores by step."""
 
@@ -172,7 +172,7 @@ class TrialStore:
             return self._study.get_trials(deepcopy=False)[number]
 
     def _trial(self, number: int) -> "optuna.Trial":
-        """Return a trial to go on with, whichever driver has begun it."""
+        """Return a trial that can be continued, whichever driver started it."""
         trial: optuna.Trial = self._optuna.trial.Trial(self._study, self._frozen(number)._trial_id)
         return trial
 

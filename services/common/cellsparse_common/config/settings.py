@@ -115,7 +115,7 @@ class ServerSettings(StoreSettings):
 
     tls_ca: str = ""
     """PEM file of the authorities that sign the other services' certificates, or `system` for public ones. Set: other
-    services are called with TLS, and receive this server's certificate if they ask for one."""
+    services are called with TLS, and receive this server's certificate if they require one."""
 
     tls_server_name: str = ""
     """The name in the certificates of services that are called by IP address, as pods of training Jobs are; not set:

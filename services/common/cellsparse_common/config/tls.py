@@ -1,7 +1,7 @@
 """TLS of gRPC servers and channels, from PEM files that may be replaced at any time (cert-manager does so).
 
 A server reads its files again for every new connection, a client for every new channel. Open connections are not
-affected.
+affected. gRPC for Python could do this if it watched certificate files; it does not.
 """
 
 import ipaddress
@@ -38,7 +38,7 @@ class ClientTls:
     ca: str
     """File of the authorities whose certificates are trusted, or `SYSTEM`."""
     cert: Path | None = None
-    """The client's own certificate, for servers that ask for one; with `key`."""
+    """The client's own certificate, for servers that require one; with `key`."""
     key: Path | None = None
     server_name: str = ""
     """The name expected in the certificate of a server that is called by its IP address; empty: the address itself."""

@@ -28,7 +28,7 @@ class Image:
     axes: str
     """YX or ZYX, or YXC or ZYXC with 2 to 4 channels."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along the axes other than C; empty if the file does not say."""
+    """Micrometres per pixel along the axes other than C; empty if the file does not state them."""
 
 
 def decode_image(

@@ -1,9 +1,13 @@
-"""The size a JPEG stream claims, read as strictly as needed to believe it before decoding."""
+"""The size of a JPEG stream from its header, read strictly enough to be trusted before decoding.
+
+Whole-slide TIFF files hold JPEG strips, and a strip's own header may claim more pixels than the TIFF header. Comparing
+the two bounds the memory of a decoder before it runs.
+"""
 
 import struct
 
 _START = b"\xff\xd8"
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; lossless ones have decoders of their own
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; lossless ones need other decoders
 _MAX_SEGMENTS = 1000
 
 

@@ -29,8 +29,8 @@ def decode_labels(
     """Decode an uploaded label file.
 
     Args:
-        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. The last two say
-            by themselves what their shapes mean, whatever `kind`.
+        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. In the last two
+            the shapes have a meaning of their own, whatever `kind`.
         shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
@@ -41,7 +41,7 @@ def decode_labels(
 
     Raises:
         InvalidArgument: Another size than the image, values that are no labels, a binary mask given as instances, or
-            no labelled cell; the sentence says what to do.
+            no labelled cell. The sentence names the remedy.
         ResourceExhausted: More than `max_pixels`.
     """
     if vector_labels.is_vector(data):
@@ -130,7 +130,7 @@ def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinte
 
 
 def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str) -> Labels:
-    """Return labels from values as `kind` says."""
+    """Return labels from values of this kind."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
         values = values - 1

@@ -23,7 +23,7 @@ class Header:
     dtype: np.dtype[np.generic]
     """Type of a pixel's value."""
     spacing: tuple[float, ...] = ()
-    """Micrometres per pixel along z, y and x; empty if the file does not say."""
+    """Micrometres per pixel along z, y and x; empty if the file does not state them."""
 
 
 def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = False) -> str:
@@ -72,7 +72,7 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
 
 
 def _own_names(header: Header, field: str, stacks: bool) -> str:
-    """Return what the file says, or what its shape suggests."""
+    """Return the axes named in the file, or those that its shape suggests."""
     shape, axes = header.shape, header.axes.replace("S", "C")
     if len(shape) == 2:
         return "YX"

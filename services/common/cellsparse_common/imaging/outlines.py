@@ -1,6 +1,6 @@
 """Tracing the outlines of a label image along pixel edges, so that painting them gives the same pixels back.
 
-`polygons` says why this is not done by a library.
+`polygons` explains why no library is used.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Outline:
     """The cell's label."""
     polygons: list[list[Loop]]
     """Per part the outline and then its holes. Parts are 4-connected, in the order of their first pixels. No loop
-    touches itself; outlines run counterclockwise in x, y and holes clockwise, as GeoJSON asks."""
+    touches itself; outlines run counterclockwise in x, y and holes clockwise, as GeoJSON requires."""
 
 
 def plane_outlines(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int | None, Outline]]:

@@ -23,7 +23,7 @@ def read_header(data: bytes, field: str) -> Header:
     A palette file counts as one channel of indices here.
 
     Raises:
-        InvalidArgument: The header is cut off or says impossible things.
+        InvalidArgument: The header is cut off or invalid.
     """
     width, height, bits, colour = _ihdr(data, field)
     channels = _CHANNELS[colour]

@@ -1,9 +1,11 @@
 """PNG files with 16 bits per colour channel, which Pillow would cut down to 8.
 
-PNG filters work on each byte of a pixel apart from the others. So the first bytes of all pixels are, with the filter
-bytes as they are, a grey 8-bit image of their own; so are the second ones, and Pillow decodes each.
-(imagecodecs reads such files too, but its decoder releases a reference too many whenever a file is broken, which ends
-the process after some thousand broken uploads: seen with 2026.3.6.)
+PNG filters treat each byte of a pixel separately. The first bytes of all pixels, together with the filter bytes, thus
+form a grey 8-bit image, and so do the second ones. Pillow decodes each of these.
+
+Such files are rare in microscopy, but QuPath sends them. No library reads them well enough: pypng is pure Python and
+slow, OpenCV is large, and the decoder of imagecodecs (seen with 2026.3.6) releases a reference too many whenever a file
+is broken, which ends the process after some thousand broken uploads.
 """
 
 import struct
@@ -64,7 +66,7 @@ def _pixel_data(data: bytes) -> bytes:
 
 
 def _decode_gray(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Undo the filters of 8-bit grey rows; the first column says which."""
+    """Undo the filters of 8-bit grey rows; the first column holds the filters."""
     height, width = rows.shape[0], rows.shape[1] - 1
     ihdr = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", ihdr), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b"")]

@@ -5,7 +5,7 @@ column x and row y is inside when its centre (x + 0.5, y + 0.5) is.
 
 This module and `outlines` are our own code because of weight: `rasterio.features` has the same rules for pixels, but
 its wheels hold GDAL, and an image may add at most 150 MB to its base and framework. scikit-image and OpenCV are not
-exact. Ours also bounds the work that one file may ask for.
+exact. Ours also limits the work that one file may cause.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """Reading TIFF files of any flavour through tifffile: header first, then pixels. Nothing in the file is trusted.
 
-Sizes, offsets and compressions are checked before anything is allocated, so that a small file cannot ask for much
+Sizes, offsets and compressions are checked before anything is allocated, so that a small file cannot request much
 memory. Files are opened from memory only: an OME header naming other files reads none of them.
 """
 
@@ -26,8 +26,8 @@ MAX_PAGES = 20_000
 """Most image directories walked in one file; tifffile stores (Y, X, 2) arrays as Y of them."""
 
 _JPEG = 7
-# Codecs that write at most as many bytes as the TIFF header asks for. JPEG has a second header inside each strip, which
-# is compared with the first one; whole-slide images use it. JPEG 2000, WebP and the like would need the same care.
+# Codecs that write at most as many bytes as the TIFF header announces. JPEG has a second header in each strip, which
+# is compared with the first. Whole-slide images use it. JPEG 2000, WebP and the like would need the same care.
 _COMPRESSIONS = {
     1: "none",
     5: "LZW",

@@ -2,7 +2,7 @@
 
 Both follow pixel edges, in pixels with 0, 0 at the corner of the first pixel, and are read back pixel for pixel by
 `vector_labels.decode_vector_labels` (which leaves what is not drawn unlabelled rather than background). The same label
-image always gives the same bytes. Of a stack each plane has outlines of its own, at most one per cell.
+image always gives the same bytes. In a stack each plane has its own outlines, at most one per cell.
 """
 
 import json

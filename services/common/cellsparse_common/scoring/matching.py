@@ -22,7 +22,7 @@ from cellsparse_proto.v1 import common_pb2
 Labels = npt.NDArray[np.integer[Any]]
 
 DEFAULT_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-"""Thresholds scored unless others are asked for."""
+"""Thresholds that are scored by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def match_outlines(true: Labels, pred: Labels, ious: Sequence[float] = DEFAULT_I
         ValueError: As `match_counts`.
     """
     if true.shape != pred.shape or (pred.size and pred.min() < 0):
-        return match_counts(true, pred, ious)  # which says what is wrong
+        return match_counts(true, pred, ious)  # raises the right error
     cells, _ = _sequential(pred.ravel())
     pixels = np.bincount(cells)
     unlabelled = np.bincount(cells[true.ravel() < 0], minlength=len(pixels))
@@ -211,7 +211,7 @@ def _count(overlap: _Overlap, iou: float) -> Counts:
 def _matched(overlap: _Overlap, threshold: np.float32) -> npt.NDArray[np.int64]:
     """Return the positions of the pairs that are matched at or above a threshold.
 
-    A true cell without a partner takes a column of its own at no cost, so a full matching always exists and the
+    A true cell without a partner takes its own column at no cost, so a full matching always exists and the
     problem stays sparse. Two pairs of one cell cannot both exceed 0.5, so from there on pairs below the threshold
     cannot take part in the optimum and are left away; below 0.5 they decide between matchings of equal size.
     """

@@ -14,7 +14,7 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from cellsparse_common.errors import NotFound, StorageError
 from cellsparse_common.files import disk_errors, open_source, replacing
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
-from cellsparse_common.storage.s3_connection import Connection
+from cellsparse_common.storage.s3_connection import S3Connection
 from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket
 
 DOWNLOAD_ATTEMPTS = 3
@@ -39,7 +39,7 @@ class S3Store:
         prefix: A key to keep all objects below, or "" for the whole bucket.
     """
 
-    def __init__(self, connection: Connection, *, bucket: str, prefix: str = "") -> None:
+    def __init__(self, connection: S3Connection, *, bucket: str, prefix: str = "") -> None:
         self._client = connection.client
         self._endpoint = connection.endpoint
         self._bucket = bucket
@@ -154,7 +154,7 @@ class S3Store:
             except S3Error as error:
                 if error.code not in DENIED:
                     raise
-                return  # whoever may read objects need not be allowed to see the bucket
+                return  # permission to read objects does not include permission to see the bucket
         if not self._bucket_seen:
             raise StorageError(no_bucket(self._bucket, self._endpoint))
 

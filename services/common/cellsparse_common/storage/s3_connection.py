@@ -28,14 +28,14 @@ RETRIES = urllib3.Retry(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
+class S3Connection:
     """A client and the server's name for messages."""
 
     client: Minio
     endpoint: str
 
 
-def connect(settings: StoreSettings) -> Connection:
+def connect(settings: StoreSettings) -> S3Connection:
     """Create a client. Nothing is sent yet.
 
     Raises:
@@ -62,7 +62,7 @@ def connect(settings: StoreSettings) -> Connection:
         client.disable_virtual_style_endpoint()
     else:
         client.enable_virtual_style_endpoint()
-    return Connection(client=client, endpoint=settings.s3_endpoint)
+    return S3Connection(client=client, endpoint=settings.s3_endpoint)
 
 
 def _http(settings: StoreSettings) -> urllib3.PoolManager:

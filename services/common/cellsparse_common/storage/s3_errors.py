@@ -53,7 +53,7 @@ def _unreachable(error: HTTPError, endpoint: str) -> str:
         )
     if isinstance(reason, ConnectTimeoutError | ReadTimeoutError) and not isinstance(reason, NewConnectionError):
         return f"Cannot reach {endpoint}: no answer in time."
-    # urllib3 puts addresses of its own objects into its text; the system's reason below it is what helps.
+    # urllib3's text contains addresses of Python objects. The reason from the system below it is helpful.
     return f"Cannot reach {endpoint}: {_short(str(reason.__cause__ or reason))}."
 
 
