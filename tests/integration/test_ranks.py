@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from support.limits import PATIENCE, QUICK
+from support.limits import LONG_PATIENCE, PATIENCE, QUICK
 from support.server_process import TESTS, ServerProcess
 from support.tiny_dataset import write_dataset
 
@@ -53,7 +53,8 @@ def trainer(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     store = open_store(StoreSettings(store_url=f"file://{folder / 'store'}"))
     write_dataset(store, "ds-tiny")
-    server = ServerProcess(["-m", f"cellsparse_{request.param}"], folder / "store", folder, **ONE_THREAD)
+    settings = {**ONE_THREAD, "CELLSPARSE_START_SECONDS": f"{LONG_PATIENCE:.0f}"}
+    server = ServerProcess(["-m", f"cellsparse_{request.param}"], folder / "store", folder, **settings)
     with server, open_channel(server.address) as channel:
         yield request.param, server.pid, trainer_pb2_grpc.TrainerServiceStub(channel), store
 
@@ -117,7 +118,7 @@ def losses(tmp_path_factory):
     folder = tmp_path_factory.mktemp("losses")
     environment = {**os.environ, "PYTHONPATH": str(TESTS), **ONE_THREAD, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "support.rank_losses", str(folder), str(STEPS)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG_PATIENCE)
     assert done.returncode == 0, done.stderr[-2000:]
     return {
         case.name: {int(path.stem): json.loads(path.read_text()) for path in case.iterdir()}

@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import sys
+import threading
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +75,11 @@ def main() -> None:
 
 
 def _fork(case: Case, module: object, rank: int, port: int, folder: Path, steps: int) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{case.ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
     code = 1
@@ -86,6 +90,12 @@ def _fork(case: Case, module: object, rank: int, port: int, folder: Path, steps:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _train(case: Case, module: object, folder: Path, steps: int) -> None:
@@ -104,8 +114,9 @@ def _train(case: Case, module: object, folder: Path, steps: int) -> None:
     settings.MergeFrom(SETTINGS[case.backend])
     image, label = blobs(64, 0)
     sample = Sample(name="blobs", image=(image / 255).astype(np.float32), label=sparse(label))
-    training = module.create(module.resolve(settings, 1), [sample], "cpu", None, ranks)
-    network = training._net if case.backend == "unet" else training._network
+    config = importlib.import_module(f"cellsparse_{case.backend}.config").resolve(settings, 1)
+    training = module.create(config, [sample], "cpu", None, ranks)
+    network = training.network
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     losses = [training.train_step(step)["loss"] for step in range(steps)]
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()

@@ -64,6 +64,6 @@ def reason_number(name: str) -> "common_pb2.FailureReason":
     return cast("common_pb2.FailureReason", common_pb2.FailureReason.Value(_REASON_PREFIX + (name or "UNSPECIFIED")))
 
 
-def pause_before(failures: int, first: float, limit: float) -> float:
+def backoff(failures: int, first: float, limit: float) -> float:
     """Return the pause after a number of failures, seconds: `first`, doubled for every further one, up to `limit`."""
     return min(limit, first * 2.0 ** min(max(failures - 1, 0), 30))

@@ -47,4 +47,4 @@ def test_names_come_back():
 
 
 def test_pauses_double_up_to_the_limit():
-    assert [run_states.pause_before(failures, 1.0, 6.0) for failures in (1, 2, 3, 4, 5000)] == [1, 2, 4, 6, 6]
+    assert [run_states.backoff(failures, 1.0, 6.0) for failures in (1, 2, 3, 4, 5000)] == [1, 2, 4, 6, 6]

@@ -1,4 +1,8 @@
-"""The size of a JPEG stream from its header, read strictly enough to be trusted before decoding."""
+"""The size of a JPEG stream from its header, read strictly enough to be trusted before decoding.
+
+Whole-slide TIFF files hold JPEG strips, and a strip's own header may claim more pixels than the TIFF header. Comparing
+the two bounds the memory of a decoder before it runs.
+"""
 
 import struct
 

@@ -2,8 +2,10 @@
 
 PNG filters treat each byte of a pixel separately. The first bytes of all pixels, together with the filter bytes, thus
 form a grey 8-bit image, and so do the second ones. Pillow decodes each of these.
-(imagecodecs reads such files too, but its decoder releases a reference too many whenever a file is broken, which ends
-the process after some thousand broken uploads: seen with 2026.3.6.)
+
+Such files are rare in microscopy, but QuPath sends them. No library reads them well enough: pypng is pure Python and
+slow, OpenCV is large, and the decoder of imagecodecs (seen with 2026.3.6) releases a reference too many whenever a file
+is broken, which ends the process after some thousand broken uploads.
 """
 
 import struct

@@ -2,6 +2,9 @@
 
 Servers check whole requests with `violations`. Clients check single fields and numbers, and describe
 with `allowed_numbers` what a field accepts.
+
+protovalidate could serve. Version 2 runs on protobuf-py, another implementation of protocol buffers than the one that
+gRPC's generated code uses; look at it again with every upgrade.
 """
 
 import math

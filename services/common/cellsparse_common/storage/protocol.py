@@ -1,4 +1,8 @@
-"""The interface of object stores."""
+"""The interface of object stores.
+
+fsspec, obstore and opendal offer such an interface for many more stores. Seven methods over two stores are less to
+depend on, and the promises below are checked by a contract test.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -20,7 +20,7 @@ from cellsparse_orchestrator.launchers.base import SPARSIFIER, Service
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe
 from cellsparse_orchestrator.launchers.resident import ResidentServices
-from cellsparse_orchestrator.run_states import pause_before
+from cellsparse_orchestrator.run_states import backoff
 from cellsparse_orchestrator.settings import OrchestratorSettings
 
 _LOG = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class _Supervisor(threading.Thread):
             except StorageError as error:
                 self._report(f"{self._command.name} cannot be started: {error.message}")
             failures = 1 if time.monotonic() - began > _SETTLED_SECONDS else failures + 1
-            self._end.wait(pause_before(failures, _FIRST_PAUSE, _LONGEST_PAUSE))
+            self._end.wait(backoff(failures, _FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _supervise(self, child: Child) -> None:
         """Supervise a child until it is gone, is killed after failed health checks, or the launcher ends."""

@@ -176,7 +176,7 @@ class RunReconciler(threading.Thread):
             self._transitions.end_run(run.run_id, decision)
             return
         failures = max(1, run.attempts - run.interruptions)
-        pause = run_states.pause_before(failures, self._limits.first_pause, self._limits.longest_pause)
+        pause = run_states.backoff(failures, self._limits.first_pause, self._limits.longest_pause)
         self._transitions.end_attempt(run.run_id, facts.outcome, decision, pause)
         self._launcher.release(run.run_id, run.attempts)
         self._watchers.pop(run.run_id, None)

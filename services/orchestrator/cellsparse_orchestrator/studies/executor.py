@@ -14,7 +14,7 @@ from cellsparse_common.errors import (
     Internal,
     Unavailable,
 )
-from cellsparse_orchestrator.run_states import pause_before
+from cellsparse_orchestrator.run_states import backoff
 
 _LOG = logging.getLogger(__name__)
 MOST_TRIES = 10
@@ -97,9 +97,7 @@ class RetryingExecutor:
             if error is None:
                 self._tries.pop(key, None)
             elif isinstance(error, _AGAIN) and tries.count < MOST_TRIES:
-                tries.not_before = time.monotonic() + pause_before(
-                    tries.count, self._first_pause, LONGEST_PAUSE_SECONDS
-                )
+                tries.not_before = time.monotonic() + backoff(tries.count, self._first_pause, LONGEST_PAUSE_SECONDS)
                 _LOG.warning("%s is tried again after try %d: %s", key, tries.count, error.message)
             else:
                 tries.error = error

@@ -1,4 +1,4 @@
-"""The device that a training asks for, and the one sentence for a device that is missing."""
+"""The device of a training, and the one error for a device that is missing."""
 
 from cellsparse_common.errors import InvalidArgument
 
@@ -6,7 +6,7 @@ AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
 
 def missing_gpu() -> InvalidArgument:
-    """Return the error of a training that asks for CUDA where there is no CUDA GPU."""
+    """Return the error for a training on CUDA where there is no CUDA GPU."""
     return InvalidArgument("device is CUDA, but this trainer finds no CUDA GPU; use AUTO or CPU.", "settings.device")
 
 
@@ -18,7 +18,7 @@ def choose(device: str, found: list[str]) -> str:
         found: Devices of this machine as `Backend.devices` lists them.
 
     Raises:
-        InvalidArgument: CUDA is asked for, and there is no CUDA GPU.
+        InvalidArgument: `device` is "cuda", and there is no CUDA GPU.
     """
     has_gpu = any(name.startswith(CUDA) for name in found)
     if device == CUDA and not has_gpu:

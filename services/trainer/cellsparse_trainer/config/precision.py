@@ -11,14 +11,14 @@ def choose(precision: str, device: str, *, capable: bool) -> str:
     Args:
         precision: One of `plan.PRECISIONS`.
         device: Type of the device, "cpu" or "cuda".
-        capable: Whether the device computes in bfloat16 itself, not by emulation.
+        capable: Whether the device supports bfloat16 in hardware, not by emulation.
 
     Returns:
         "float32", or "bfloat16" where the device gains from it. CPUs do not: most emulate it, and some builds of the
-        frameworks end with an illegal instruction.
+        frameworks crash with an illegal instruction.
 
     Raises:
-        InvalidArgument: bfloat16 is asked for and the device has none.
+        InvalidArgument: The precision is bfloat16, and the device does not support it.
     """
     if precision == BFLOAT16 and device == "cpu":
         raise InvalidArgument(

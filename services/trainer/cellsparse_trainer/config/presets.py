@@ -17,14 +17,14 @@ _COMMON: dict[str, Any] = {
     "rate_scaling": "square_root",
     "gradient_format": "float32",
 }
-"""What the presets of all backends agree on."""
+"""Defaults that the presets of all backends share."""
 
 PLAN_FIELDS = {
     "validate_every": "validate_every_steps",
     "checkpoint_every": "checkpoint_every_steps",
     "checkpoint_seconds": "checkpoint_every_seconds",
 }
-"""Proto fields whose name in `Plan` is another one."""
+"""Names of fields in the proto by their names in `Plan`, where these differ."""
 
 
 def overlay(defaults: Mapping[str, Any], message: Message, names: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -33,8 +33,8 @@ def overlay(defaults: Mapping[str, Any], message: Message, names: Mapping[str, s
     Args:
         defaults: Values by name.
         message: Settings, with a field for every name; a field that is not set, the 0 value of an enum and an empty
-            list are not given. Enum values become words: INSTANCE_METHOD_AUTO is "auto"; lists become tuples.
-        names: Names of fields that are called something else in `message`.
+            list are not given. Enum values become texts: INSTANCE_METHOD_AUTO is "auto"; lists become tuples.
+        names: Names of fields in `message`, for those that have another name there.
     """
     given = {name: _given(message, (names or {}).get(name, name)) for name in defaults}
     return {name: default if given[name] is None else given[name] for name, default in defaults.items()}
@@ -43,11 +43,11 @@ def overlay(defaults: Mapping[str, Any], message: Message, names: Mapping[str, s
 def make_plan(settings: trainer_pb2.TrainingSettings, defaults: Mapping[str, Any]) -> Plan:
     """Return the plan of a run: a preset's defaults and, over them, the common settings that are given.
 
-    A short run that falls along a cosine warms up for a quarter of it, unless it is told how long.
+    The warm-up of a short run with a cosine takes at most a quarter of its steps, unless its length is given.
 
     Args:
-        settings: What was asked for.
-        defaults: Fields of `Plan` by name; what all backends agree on may be left out, so do seed and device.
+        settings: The settings of the request.
+        defaults: Fields of `Plan` by name. Fields that all backends share may be left out, as may seed and device.
 
     Raises:
         ValueError: A value is outside its range.

@@ -8,23 +8,23 @@ from cellsparse_common.config.settings import ServerSettings, StoreSettings
 
 
 class ProcessSettings(StoreSettings):
-    """What a training process reads from the environment that its server hands on."""
+    """Settings of a training process, which it reads from the environment that it inherits from its server."""
 
     cache_mib: int = Field(default=1024, ge=1, le=1_048_576)
     """Memory in MiB for training images that stay decoded, and as much for validation images; 1 to 1,048,576."""
     target_dir: Path | None = None
-    """Folder for training targets that take long to make, shared by all trainings on this machine; it may be lost at
-    any time. Not set: every training makes its own. The local stack sets it."""
+    """Folder for training targets that take long to compute, shared by all trainings on this machine. It may be lost at
+    any time. Not set: every training computes its own. The orchestrator's local launcher sets it."""
     target_mib: int = Field(default=1024, ge=1, le=1_048_576)
     """Most MiB in that folder, about; 1 to 1,048,576."""
 
 
 class TrainerSettings(ServerSettings, ProcessSettings):
-    """What a trainer needs besides a server's settings."""
+    """Settings of a trainer service."""
 
     work_dir: Path | None = None
     """Folder of this trainer alone for event logs, checkpoints in the making and opened models. It may be lost at any
-    time; kept, a restarted trainer can still tell how earlier attempts ended. Not set: a temporary folder."""
+    time. If it is kept, a restarted trainer still knows how earlier attempts ended. Not set: a temporary folder."""
     stop_seconds: float = Field(default=15.0, gt=0, le=600)
     """Seconds that a training process gets to write a checkpoint and end, above 0 to 600."""
     rendezvous_seconds: float = Field(default=120.0, gt=0, le=3600)
@@ -38,6 +38,6 @@ class TrainerSettings(ServerSettings, ProcessSettings):
     idle_seconds: float = Field(default=300.0, gt=0, le=86400)
     """Seconds without a prediction after which the prediction process ends and frees its memory."""
     warm_seconds: float = Field(default=0.0, ge=0, le=86400)
-    """Seconds after an attempt for which a process that has loaded the framework is kept, so that the next attempt need
-    not load it; 0 keeps none. For many short trainings; it takes the framework's memory, and begins with the second
-    attempt."""
+    """Seconds for which a process that has loaded the framework is kept after an attempt, so that the next attempt
+    starts sooner; 0 keeps none. Meant for many short trainings. It takes the framework's memory, and begins with the
+    second attempt."""

@@ -1,8 +1,16 @@
-"""Batches made ahead of the network by processes of their own.
+"""Make batches ahead of the network in worker processes.
 
-A process is `python -m cellsparse_trainer.data.prefetch FD`: it gets a sampler over a socket, then numbers of steps,
-and answers each with its batch. Batches travel over the socket too: no shared memory is needed, so a container's small
-/dev/shm is no limit. A process ends as soon as its socket closes, so none outlives the training, however that ends.
+A worker is `python -m cellsparse_trainer.data.prefetch FD`. It receives a sampler over a socket, then step numbers, and
+answers each step with its batch. Batches travel over the socket too, so a container's small /dev/shm is no limit. A
+worker ends as soon as its socket closes, so none outlives the training, however the training ends.
+
+`concurrent.futures.ProcessPoolExecutor` could serve: `benchmarks/pool_prefetch.py` is this module on it, and
+`benchmarks/prefetch.py` measures both. The pool's workers share one pipe for results. A worker that the kernel kills in
+the middle of a batch leaves half a message there, and the pool waits for the rest for ever: of six such kills it
+noticed three, and the process could not exit afterwards. With a socket per worker all eight of eight were noticed at
+once. The pool also fails batches that were made before the loss, imports the parent's main module again in every
+worker (first batch after 11 s instead of 2 s on a machine with a load of 20 on two cores) and keeps finished batches
+in the training process (124 MiB instead of 4 MiB at 32 MiB a batch).
 """
 
 import contextlib
@@ -19,13 +27,13 @@ from typing import Any, Protocol
 
 from cellsparse_common.errors import Internal
 from cellsparse_trainer.processes.memory_kills import memory_kills
+from cellsparse_trainer.processes.orphan import ORPHANED
 
 AHEAD = 2
-"""Batches that each process makes ahead."""
+"""Batches that each worker makes ahead."""
 WAIT_SECONDS = 600.0
 """Longest wait for one batch."""
 MOST_BY_DEFAULT = 4
-ORPHANED = 75
 
 
 class Batches(Protocol):
@@ -35,8 +43,8 @@ class Batches(Protocol):
         """Return the batch of a step (from 0): a pure function of the seed and the step."""
 
 
-class _Process:
-    """One process and the steps it was asked for."""
+class _Worker:
+    """One worker process and its socket."""
 
     def __init__(self, batches: Batches) -> None:
         self._memory_kills = memory_kills()
@@ -53,20 +61,20 @@ class _Process:
         try:
             self._connection.send(batches)
         except OSError as gone:
-            raise self._gone() from gone
+            raise self._explain_exit() from gone
 
-    def ask(self, step: int) -> None:
-        """Ask for the batch of a step; a process that is gone is said by `answer`, at the step it cannot give."""
+    def request(self, step: int) -> None:
+        """Request the batch of a step. `receive` reports the loss of the process, at the step that is missing."""
         with contextlib.suppress(OSError):
             self._connection.send(step)
 
-    def answer(self, step: int) -> Any:
-        """Wait for the batch of a step; those of steps before it are dropped.
+    def receive(self, step: int) -> Any:
+        """Wait for the batch of a step; drop the batches of earlier requests.
 
         Raises:
             Internal: The process is gone, or does not answer in time.
-            MemoryError: The kernel has killed it for want of memory.
-            Exception: What ended the process' work.
+            MemoryError: The kernel killed it because memory ran out.
+            Exception: What the sampler raised.
         """
         while True:
             if not self._connection.poll(WAIT_SECONDS):
@@ -74,7 +82,7 @@ class _Process:
             try:
                 found, batch, error = self._connection.recv()
             except (EOFError, OSError) as gone:
-                raise self._gone() from gone
+                raise self._explain_exit() from gone
             if error is not None:
                 raise error
             if found == step:
@@ -89,7 +97,7 @@ class _Process:
             self._process.kill()
             self._process.wait(5)
 
-    def _gone(self) -> Exception:
+    def _explain_exit(self) -> Exception:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         if self._process.returncode == -signal.SIGKILL and memory_kills() > self._memory_kills:
@@ -98,21 +106,21 @@ class _Process:
 
 
 class Prefetch:
-    """Batches of a sampler, in order, from processes that work ahead by `AHEAD` batches each.
+    """Batches of a sampler from worker processes, each up to `AHEAD` batches ahead.
 
     Args:
         batches: A sampler that can be pickled.
         workers: Number of processes, from 1.
-        steps: Number of the run's steps; no batch is made beyond.
+        steps: Number of steps of the run; no batch is made for later steps.
     """
 
     def __init__(self, batches: Batches, *, workers: int, steps: int) -> None:
         self._steps = steps
         self._first = self._next = 0
-        self._processes: list[_Process] = []
+        self._workers: list[_Worker] = []
         try:
             for _ in range(workers):
-                self._processes.append(_Process(batches))
+                self._workers.append(_Worker(batches))
         except BaseException:
             self.close()
             raise
@@ -120,35 +128,36 @@ class Prefetch:
     @property
     def pids(self) -> list[int]:
         """Ids of the processes."""
-        return [process.pid for process in self._processes]
+        return [worker.pid for worker in self._workers]
 
     def batch(self, step: int) -> Any:
-        """Return the batch of a step (from 0), and have those of the next steps made.
+        """Return the batch of a step (from 0) and request those of the next steps.
 
         Raises:
             Internal: A process is gone, or does not answer in time.
-            Exception: What went wrong in a process.
+            MemoryError: The kernel killed a process because memory ran out.
+            Exception: What the sampler raised.
         """
         if not self._first <= step < self._next:
             self._next = step
         self._first = step + 1
-        count = len(self._processes)
+        count = len(self._workers)
         while self._next <= step or self._next < min(step + 1 + AHEAD * count, self._steps):
-            self._processes[self._next % count].ask(self._next)
+            self._workers[self._next % count].request(self._next)
             self._next += 1
-        return self._processes[step % count].answer(step)
+        return self._workers[step % count].receive(step)
 
     def close(self) -> None:
         """End the processes."""
-        for process in self._processes:
-            process.close()
-        self._processes = []
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
 
 
 def default_workers(devices: Sequence[str], device: str) -> int:
-    """Return how many processes make batches unless a number is asked for.
+    """Return the default number of worker processes.
 
-    On the CPU none: the network keeps all cores busy. Else one less than there are cores, at most four.
+    None on the CPU, where the network keeps all cores busy. Otherwise one less than there are cores, at most four.
 
     Args:
         devices: What `Backend.devices` found.
@@ -159,22 +168,22 @@ def default_workers(devices: Sequence[str], device: str) -> int:
     return max(0, min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0)) - 1))
 
 
-def _read(connection: Connection, asked: "queue.SimpleQueue[Any]") -> None:
+def _read(connection: Connection, requests: "queue.SimpleQueue[Any]") -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
-            asked.put(connection.recv())
+            requests.put(connection.recv())
     os._exit(ORPHANED)
 
 
 def main() -> None:
-    """Answer the steps that come over the socket whose descriptor is the argument, until it closes."""
+    """Answer requests from the socket whose descriptor is the argument, until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
-    asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     batches: Batches = connection.recv()
-    threading.Thread(target=_read, args=(connection, asked), daemon=True).start()
+    threading.Thread(target=_read, args=(connection, requests), daemon=True).start()
     while True:
-        answer = _answer(batches, asked.get())
+        answer = _answer(batches, requests.get())
         try:
             connection.send(answer)
         except OSError:

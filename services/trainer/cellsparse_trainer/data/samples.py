@@ -1,5 +1,6 @@
 """Training and validation items as backends see them."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -57,8 +58,33 @@ def trainable_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.D
     return items
 
 
-class StoredSamples(Sequence[Sample]):
-    """Items of a dataset, read from the store on demand; the last used stay in memory up to a bound."""
+class CachedSamples(Sequence[Sample]):
+    """Samples made on demand; the last used stay in memory up to a bound.
+
+    Args:
+        cache_bytes: Bound on their memory; the newest sample is kept in any case.
+    """
+
+    def __init__(self, cache_bytes: int) -> None:
+        self._cache_bytes = cache_bytes
+        self._cache = SizedLruCache(self._make, cache_bytes)
+
+    @abstractmethod
+    def _make(self, index: int) -> Sample:
+        """Make the sample of an index from 0, the same one every time."""
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._cache[range(len(self))[index]]
+
+
+class StoredSamples(CachedSamples):
+    """Items of a dataset, read from the store."""
 
     def __init__(
         self,
@@ -68,11 +94,10 @@ class StoredSamples(Sequence[Sample]):
         *,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
+        super().__init__(cache_bytes)
         self._store = store
         self._items = list(items)
         self._plan = plan
-        self._cache_bytes = cache_bytes
-        self._cache = SizedLruCache(self._read, cache_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs; it opens the store that its environment names, with its own cache."""
@@ -87,16 +112,7 @@ class StoredSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._items)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._cache[range(len(self._items))[index]]
-
-    def _read(self, index: int) -> Sample:
+    def _make(self, index: int) -> Sample:
         item = self._items[index]
         pixels = read_image(self._store, item)
         try:

@@ -1,7 +1,7 @@
 """3D stacks in training: which axes a dataset has, and stacks as the 2D planes that some backends train on."""
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cellsparse_common.datasets import read_labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.data.lru_cache import SizedLruCache
-from cellsparse_trainer.data.samples import CACHE_BYTES, Sample
+from cellsparse_trainer.data.samples import CACHE_BYTES, CachedSamples, Sample
 from cellsparse_trainer.processes.job import Plane
 
 
@@ -52,35 +52,25 @@ def common_spacing(items: Sequence[dataset_pb2.DatasetItem]) -> list[float]:
     return [float(size) for size in np.median(np.array(known), axis=0)]
 
 
-class PlaneSamples(Sequence[Sample]):
-    """Planes of stacks as 2D samples, normalised with their whole stack; the last used stay in memory up to a bound.
+class PlaneSamples(CachedSamples):
+    """Planes of stacks as 2D samples, normalised with their whole stack.
 
     A plane that is not in memory is cut from its stack, which `stacks` may have to read again.
     """
 
     def __init__(self, stacks: Sequence[Sample], planes: Sequence[Plane], *, cache_bytes: int = CACHE_BYTES) -> None:
+        super().__init__(cache_bytes)
         self._stacks = stacks
         self._planes = list(planes)
-        self._cache_bytes = cache_bytes
-        self._cache = SizedLruCache(self._cut, cache_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs; it fills its own cache."""
-        return {**self.__dict__, "_cache": SizedLruCache(self._cut, self._cache_bytes)}
+        return {**self.__dict__, "_cache": SizedLruCache(self._make, self._cache_bytes)}
 
     def __len__(self) -> int:
         return len(self._planes)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._cache[range(len(self._planes))[index]]
-
-    def _cut(self, index: int) -> Sample:
+    def _make(self, index: int) -> Sample:
         item, z = self._planes[index]
         stack = self._stacks[item]
         # Copies, because a view would keep the whole stack in memory.

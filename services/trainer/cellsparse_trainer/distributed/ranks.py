@@ -1,7 +1,7 @@
-"""Which part of a training is one process' own, where several train one model together.
+"""Which part of a training one process does, where several train one model together.
 
-All ranks draw from the same batches: the crops of a step are a pure function of the seed, the step and their place in
-it, and each rank makes those of its share. So W processes with batches of b train on what one with W * b trains on.
+All ranks draw from the same batches: a crop is a pure function of the seed, the step and its index in the step. Each
+rank makes the crops of its share. So W processes with batches of b crops train on the same data as one with W * b.
 """
 
 import os
@@ -16,7 +16,7 @@ _FIRST_CROP = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """A process' place among those that train together.
+    """One process among those that train together.
 
     Raises:
         ValueError: The rank is not below the number of processes.
@@ -44,7 +44,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Return which of a number of things, such as a step's crops, are this rank's: equal parts where possible."""
+        """Return the indices of this rank's share of `count` things, such as a step's crops; shares are about equal."""
         return range(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
 
@@ -52,7 +52,7 @@ ALONE = Ranks()
 
 
 def find_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
-    """Return what the launcher says in the variables RANK, WORLD_SIZE and LOCAL_RANK, which torchrun sets, too."""
+    """Return the ranks in the variables RANK, WORLD_SIZE and LOCAL_RANK, as torchrun and `spawn` set them."""
     number = {name: int(environment.get(name, default)) for name, default in _VARIABLES.items()}
     return Ranks(rank=number["RANK"], world=number["WORLD_SIZE"], local_rank=number["LOCAL_RANK"])
 
@@ -60,12 +60,12 @@ def find_ranks(environment: Mapping[str, str] = os.environ) -> Ranks:
 _VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
 
-def crop_random(seed: int, step: int, place: int) -> np.random.Generator:
+def crop_random(seed: int, step: int, index: int) -> np.random.Generator:
     """Return the random numbers of one crop.
 
     Args:
         seed: The run's.
         step: Number of the step, from 0.
-        place: Of the crop among all crops of the step, from 0.
+        index: Index of the crop among all crops of the step, from 0.
     """
-    return np.random.default_rng([seed, step, _FIRST_CROP + place])
+    return np.random.default_rng([seed, step, _FIRST_CROP + index])

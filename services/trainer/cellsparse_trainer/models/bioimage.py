@@ -25,7 +25,7 @@ _PAPER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What a package says about a network."""
+    """A network's description in a package."""
 
     title: str
     """Name of the tool that it belongs to."""
@@ -34,7 +34,7 @@ class Network:
     file: str
     """Name of the weights' file in the package."""
     framework: Mapping[str, str]
-    """Version of the framework, under the name that the format asks for."""
+    """Version of the framework, under the name that the format requires."""
     inputs: tuple[str, ...]
     """Names of the input's channels: the first is the grey image, all others are zeros."""
     outputs: tuple[str, ...]

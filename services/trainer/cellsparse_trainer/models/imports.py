@@ -1,4 +1,4 @@
-"""Models from files of other tools: checked and published by the inference process, in a folder that goes away."""
+"""Models from files of other tools: checked and published by the inference process, in a temporary folder."""
 
 import json
 import platform
@@ -29,7 +29,7 @@ _FEEDING = ("channel", "lower_percentile", "upper_percentile")
 
 
 def publish_upload(context: InferenceContext, serialized_request: bytes, folder: Path) -> None:
-    """Do what a serialized `PublishModelRequest` asks for. Runs in the inference process.
+    """Check and publish the model of a serialized `PublishModelRequest`. Runs in the inference process.
 
     Args:
         context: The backend, where models are kept, and the device.
@@ -95,7 +95,7 @@ def unpack(upload: Path, folder: Path) -> Path:
 
 
 def read_record(source: Path, backend: str) -> dict[str, Any] | None:
-    """Return what our own export says of its model, None if it is not ours.
+    """Return the record that our own export adds to its model; None if there is none.
 
     Raises:
         InvalidArgument: It is of another backend, or damaged.
@@ -173,14 +173,14 @@ def _card(
 
 
 def _spacing(record: Mapping[str, Any] | None) -> list[float]:
-    """Return the size of a pixel along each axis of what the model was trained on, empty where it is not known."""
+    """Return the pixel size along each axis of the model's training items; empty if unknown."""
     found = [] if record is None else record.get("spacing", [])
     good = isinstance(found, list) and all(type(size) in (int, float) and 0 < size < float("inf") for size in found)
     return [float(size) for size in found] if good else []
 
 
 def _checked(feeding: dict[str, Any]) -> dict[str, Any]:
-    """Return how a model is fed, if it can be: a record comes from outside."""
+    """Return how a model is fed, checked, since a record comes from outside."""
     channel, low, high = (feeding[name] for name in _FEEDING)
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (low, high))
     if not numbers or not 0 <= low <= 50 <= high <= 100 or low == high:

@@ -1,4 +1,4 @@
-"""Predictions and scores in a process of their own: a crash or a full memory there is an answer, not an outage."""
+"""Predictions and scores in a separate process: a crash or lack of memory there fails one call, not the server."""
 
 import multiprocessing
 import os
@@ -31,6 +31,7 @@ from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.contract import BackendSpec, Config, Labels, Model, StackModel, find_backend
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.failures import is_out_of_memory
+from cellsparse_trainer.processes.orphan import end_with_parent
 
 T = TypeVar("T")
 _KILL_SECONDS = 5.0
@@ -49,7 +50,7 @@ class InferenceContext:
 
 
 class InferenceProcess:
-    """One process that opens models and segments, started when needed and ended when idle. Calls queue up."""
+    """A process that opens models and segments, started when needed and ended when idle. Calls wait in a queue."""
 
     def __init__(self, idle_seconds: float) -> None:
         self._idle_seconds = idle_seconds
@@ -67,7 +68,7 @@ class InferenceProcess:
             work: A function of a module.
             args: Its arguments; they travel pickled, between our own processes only.
             seconds: Most seconds for waiting and working; then the process is killed.
-            what: What the work is called in errors.
+            what: Name of the work in error messages.
 
         Raises:
             DeadlineExceeded: It took longer.
@@ -82,7 +83,7 @@ class InferenceProcess:
         try:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
-                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with, initargs=(os.getpid(),)
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
                 )
             future = self._pool.submit(_run, what, work, args)
             return future.result(max(end - time.monotonic(), 0.1))
@@ -111,7 +112,7 @@ class InferenceProcess:
             for process in processes:
                 process.kill()
             for process in processes:
-                process.join(_KILL_SECONDS)  # what it was writing can be removed from now on
+                process.join(_KILL_SECONDS)  # its files can be removed from now on
 
     def _reap(self) -> None:
         while not self._closed.wait(min(self._idle_seconds, 5.0)):
@@ -124,7 +125,7 @@ class InferenceProcess:
 
 
 def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Do a call's work in the process, and raise nothing that only a framework can read."""
+    """Do a call's work in the process, and raise no exception that only a framework can unpickle."""
     try:
         return work(*args)
     except CellsparseError:
@@ -140,8 +141,8 @@ def predict_file(context: InferenceContext, serialized_request: bytes, max_pixel
 
     Raises:
         NotFound: There is no such model.
-        InvalidArgument: The file is no 2D image or stack as the model takes it, or has not the channel asked for or, if
-            none is, the model's.
+        InvalidArgument: The file is not the 2D image or stack that the model takes, or lacks the requested channel or,
+            if none is requested, the model's.
         ResourceExhausted: The image has more than `max_pixels` pixels, or its cells' outlines are too long.
     """
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
@@ -228,13 +229,6 @@ def find_model(context: InferenceContext, model_id: str) -> tuple[BackendSpec[Co
     return spec, folder, card
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a pool's process would wait for work for ever."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(75)
-
+def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent(parent)  # a pool's process would otherwise wait for work forever

@@ -21,7 +21,7 @@ from cellsparse_trainer.processes.archive import EVENTS_FILE, LOG_FILE, archive
 from cellsparse_trainer.processes.events import EventLog
 from cellsparse_trainer.processes.exit_reasons import Exit, explain_exit
 from cellsparse_trainer.processes.failures import explain
-from cellsparse_trainer.processes.fork_server import Nursery
+from cellsparse_trainer.processes.fork_server import ForkServer
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.processes.launch import Launch
 from cellsparse_trainer.processes.memory_kills import memory_kills
@@ -44,7 +44,7 @@ class Supervision:
     """Time that a process gets to write a checkpoint and end."""
     metrics: TrainingMetrics
     """Counts what attempts report."""
-    nursery: Nursery
+    fork_server: ForkServer
     """Starts the processes."""
 
 
@@ -72,7 +72,7 @@ class Attempt:
         write_request(job)
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
         environment = {**os.environ, **launch.environment(), "PYTHONUNBUFFERED": "1"}
-        self._process = supervision.nursery.start(launch.command(job.write()), environment)
+        self._process = supervision.fork_server.start(launch.command(job.write()), environment)
         self._supervisor = threading.Thread(target=self._supervise, name=f"attempt-{job.request.run_id}")
         self._supervisor.start()
 

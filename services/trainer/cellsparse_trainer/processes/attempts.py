@@ -15,7 +15,7 @@ from cellsparse_trainer.processes.archive import EVENTS_FILE
 from cellsparse_trainer.processes.attempt import Attempt, Supervision, read_request
 from cellsparse_trainer.processes.events import EventLog
 from cellsparse_trainer.processes.exit_reasons import evicted, lost
-from cellsparse_trainer.processes.fork_server import Nursery
+from cellsparse_trainer.processes.fork_server import ForkServer
 from cellsparse_trainer.processes.job import Inputs, Job
 from cellsparse_trainer.processes.launch import Launch, NodeCommand, find_placement, one_per_rank
 from cellsparse_trainer.processes.metrics import TrainingMetrics
@@ -53,13 +53,13 @@ class Attempts:
         self, how: AttemptSettings, folder: Path, store: ObjectStore, metrics: TrainingMetrics | None = None
     ) -> None:
         self._how = how
-        self._nursery = Nursery(how.preload, how.warm_seconds)
+        self._fork_server = ForkServer(how.preload, how.warm_seconds)
         self._folder = folder
         self._supervision = Supervision(
             store=store,
             stop_seconds=how.stop_seconds,
             metrics=metrics or TrainingMetrics(CollectorRegistry()),
-            nursery=self._nursery,
+            fork_server=self._fork_server,
         )
         self._lock = threading.Lock()
         self._attempts: dict[tuple[str, int], Attempt] = {}
@@ -150,7 +150,7 @@ class Attempts:
 
     def close(self) -> None:
         """End the process that is kept ready for later attempts."""
-        self._nursery.close()
+        self._fork_server.close()
 
     def active(self) -> Iterator[str]:
         """Yield the attempts that have not ended, as "run_id/attempt"."""

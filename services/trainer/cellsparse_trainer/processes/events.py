@@ -16,7 +16,7 @@ _POLL_SECONDS = 1.0
 
 
 class EventLog:
-    """Numbers events, keeps them in a file, and wakes whoever follows it. Safe to use from several threads."""
+    """Numbers events, appends them to a file, and wakes all followers. Safe to use from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,11 +34,11 @@ class EventLog:
 
     @property
     def ended(self) -> bool:
-        """Whether the last event is final; nothing is added after it."""
+        """Whether the last event is final; nothing is appended after it."""
         return self._state in FINAL
 
     def append(self, event: trainer_pb2.TrainingEvent) -> None:
-        """Number an event, stamp it with the time and add it; ignored after a final one."""
+        """Append an event with its number and the current time; ignored after a final event."""
         with self._changed:
             if self.ended:
                 return
@@ -54,7 +54,7 @@ class EventLog:
 
         Args:
             after: Sequence number; 0 for all.
-            wanted: Asked about once a second while there is nothing new; False ends the stream.
+            wanted: Called about once a second while there is nothing new; False ends the stream.
         """
         with self.path.open("rb") as file:
             while True:
@@ -75,7 +75,7 @@ class EventLog:
                     return
 
     def _recover(self) -> None:
-        """Take up a log that a dead process left behind; half a line at its end is cut off."""
+        """Continue a log that a dead process left behind; an incomplete last line is cut off."""
         whole = 0
         with self.path.open("rb") as file:
             for line in file:

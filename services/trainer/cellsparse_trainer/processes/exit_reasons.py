@@ -1,4 +1,4 @@
-"""Why a training process ended without a final event of its own."""
+"""Why a training process ended without sending a final event."""
 
 import signal
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def evicted() -> trainer_pb2.TrainingEvent:
 
 
 def _ran_out_of_memory(ended: Exit) -> bool:
-    # Of several processes the killed one is below the node's command, which ends with a code of its own.
+    # Of several processes the killed one is below the node's command, whose exit code is another one.
     killed = ended.code == -signal.SIGKILL or ended.placement is not None
     aborted = ended.code == -signal.SIGABRT and any(_NO_MEMORY in line for line in ended.tail)
     return aborted or (killed and ended.killed_for_memory)

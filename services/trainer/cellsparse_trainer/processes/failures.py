@@ -1,4 +1,4 @@
-"""Turns the exception that ended a training into a reason and a sentence."""
+"""Turns the exception that ended a training into a failure reason and an error message."""
 
 import errno
 from math import isfinite
@@ -23,7 +23,7 @@ _OUT_OF_MEMORY_TEXTS = (
 )
 """In lower case."""
 
-_DESERTED_CLASSES = {
+_PEER_LOST_CLASSES = {
     "DistBackendError",
     "DistNetworkError",
     "DistStoreError",
@@ -31,7 +31,7 @@ _DESERTED_CLASSES = {
     "AbortedError",
     "CancelledError",
 }
-_DESERTED_TEXTS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL error")
+_PEER_LOST_TEXTS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "NCCL error")
 
 
 def not_finite(loss: float, step: int) -> FloatingPointError:
@@ -49,8 +49,8 @@ def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.Failur
     """Return why a training failed, for the run's record.
 
     Args:
-        error: What ended it.
-        plan: Its plan, if it got that far; names the batch and crop that did not fit into memory.
+        error: The exception that ended it.
+        plan: Its plan, if known; gives the batch and crop that did not fit into memory.
     """
     if is_out_of_memory(error):
         return common_pb2.FAILURE_REASON_OUT_OF_MEMORY, _memory_sentence(plan)
@@ -67,20 +67,20 @@ def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.Failur
 def explain_of_several(error: BaseException, plan: Plan | None, ranks: Ranks) -> tuple["common_pb2.FailureReason", str]:
     """Return why one of several processes failed; arguments as `explain`, and its rank.
 
-    What the frameworks raise where another process is gone is no fault of this one, and worth another attempt; so is
-    another that did not come in time.
+    An error that a framework raises because another process is gone, or did not connect in time, is not this process's
+    fault: another attempt may succeed.
     """
     if isinstance(error, Unavailable) and not isinstance(error, StorageError):
         return common_pb2.FAILURE_REASON_LOST, error.message
-    if type(error).__name__ in _DESERTED_CLASSES or any(text in str(error) for text in _DESERTED_TEXTS):
+    if type(error).__name__ in _PEER_LOST_CLASSES or any(text in str(error) for text in _PEER_LOST_TEXTS):
         sentence = f"Rank {ranks.rank} of {ranks.world} lost the others: {str(error).splitlines()[0]}"
         return common_pb2.FAILURE_REASON_LOST, sentence
     return explain(error, plan)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, of the machine or of a GPU; frameworks have many words for it."""
-    if isinstance(error, CellsparseError):  # ours say what they are
+    """Whether an exception means that memory ran out, of the machine or of a GPU; frameworks report it in many ways."""
+    if isinstance(error, CellsparseError):  # ours have their own reasons
         return False
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True

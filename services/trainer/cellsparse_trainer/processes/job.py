@@ -38,7 +38,7 @@ class Job:
     package: str
     """Import name of the backend's package."""
     request: trainer_pb2.StartTrainingRequest
-    """The attempt, as the server was asked to start it."""
+    """The request that started the attempt."""
     inputs: Inputs
     """What to train with and on."""
     folder: Path

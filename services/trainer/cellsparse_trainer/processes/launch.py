@@ -143,7 +143,7 @@ def one_per_rank(job: Path, placement: Placement) -> list[str]:
 
 
 def threads(processes: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return variables that share this machine's cores among its processes, unless the environment says otherwise."""
+    """Return variables that share this machine's cores among its processes, unless the environment sets them."""
     each = str(max(1, len(os.sched_getaffinity(0)) // processes))
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     return {name: environment.get(name, each) for name in names}

@@ -1,4 +1,4 @@
-"""How often the kernel has killed processes for want of memory: tells that kill from one by hand."""
+"""How often the kernel's OOM killer has struck: distinguishes its kills from those by hand."""
 
 from pathlib import Path
 
@@ -8,18 +8,18 @@ _HOST = Path("/proc/vmstat")
 
 
 def memory_kills(cgroup: Path = _CGROUP, mount: Path = _MOUNT, host: Path = _HOST) -> int:
-    """Count the kernel's kills for want of memory so far; only the difference between two counts says something.
+    """Return the number of kills by the kernel's OOM killer so far; only the difference of two counts is meaningful.
 
-    Counted are kills in this process's own memory group (a container, a service), where the kernel tells; else kills on
-    the whole machine.
+    The kills are those in this process's memory cgroup (a container, a service) where the kernel exposes them, else
+    those on the whole machine.
 
     Args:
-        cgroup: Names this process's groups, one "hierarchy:controllers:/path" a line.
-        mount: Where the groups are mounted; inside a container its own group is the root.
-        host: The machine's counters, one "name number" a line.
+        cgroup: File with this process's cgroups, one "hierarchy:controllers:/path" a line.
+        mount: Where the cgroups are mounted; inside a container its own cgroup is the root.
+        host: File with the machine's counters, one "name number" a line.
 
     Returns:
-        The count; 0 where nothing tells.
+        The count; 0 where it is unknown.
     """
     for path in (*_group_files(cgroup, mount), host):
         try:

@@ -1,4 +1,4 @@
-"""What a trainer tells Prometheus; `cellsparse_common.rpc.metrics` lists the names."""
+"""A trainer's Prometheus metrics; `cellsparse_common.rpc.metrics` lists their names."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -15,15 +15,15 @@ class TrainingMetrics:
         self._score = Gauge("cellsparse_training_score", "Newest validation score.", registry=registry)
 
     def follow(self, attempt: int) -> "Reader":
-        """Return what reads the events of a run's attempt with this number."""
+        """Return a reader for the events of the attempt with this number."""
         return Reader(self, fresh=attempt == 1)
 
     def report(self, steps: int, seconds: float | None, event: trainer_pb2.TrainingEvent) -> None:
-        """Take one report.
+        """Add one report.
 
         Args:
-            steps: Steps since the report before.
-            seconds: Time of these; None if it is not known.
+            steps: Steps since the previous report.
+            seconds: Their duration; None if unknown.
             event: The report.
         """
         self._steps.inc(steps)
@@ -47,7 +47,7 @@ class Reader:
         """Take the next event."""
         if not event.losses and not event.validation:
             return
-        # A resumed attempt begins at the step of its checkpoint: its first report cannot say how many steps are new.
+        # A resumed attempt begins at the step of its checkpoint: how many steps of its first report are new is unknown.
         before, self._before = self._before, event
         if before is None:
             self._metrics.report(event.step if self._fresh else 0, None, event)

@@ -1,7 +1,10 @@
 """Starts one worker per rank of this node: `python -m cellsparse_trainer.processes.spawn JOB PLACEMENT`.
 
-What torchrun is for torch: the workers get their ranks, and `TF_CONFIG` for TensorFlow's MultiWorkerMirroredStrategy.
-The first one that fails ends the others. SIGTERM is passed on; when standard input closes, workers end by themselves.
+It is to other frameworks what torchrun is to torch. Workers get their ranks, and `TF_CONFIG` for TensorFlow's
+MultiWorkerMirroredStrategy. When one fails, the others are ended. SIGTERM is passed on. When standard input closes,
+workers end by themselves.
+
+torchrun itself needs torch, which the image of TensorFlow must not hold.
 """
 
 import json
@@ -65,7 +68,7 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Run the workers of the job and placement given as arguments."""
     record = json.loads(sys.argv[2])
     placement = Placement(**{**record, "hosts": tuple(record["hosts"])})
     code = run(Path(sys.argv[1]), placement)

@@ -53,7 +53,7 @@ def apply_initial_model(
         raise InvalidArgument(str(error), "settings") from error
     feeding = {name: card["preprocessing"][name] for name in _FEEDING if not settings.HasField(name)}
     plan = dataclasses.replace(config.plan, **feeding)
-    return dataclasses.replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot ask for a dataclass
+    return dataclasses.replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
 
 
 def inherit(given: Message, initial: object, names: Sequence[str], model_id: str) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
             report(watch.report(step, scores, step if saved else None))
     if setup.coordinator is not None:
         setup.coordinator.end()
-    # A checkpoint may lie beyond the last step: a later attempt can ask for fewer steps.
+    # A checkpoint may lie beyond the last step: a later attempt may have fewer steps.
     finished = step >= plan.steps or record.exhausted(plan.patience)
     return Outcome(step=step, validation=scores, finished=finished, steps=step)
 

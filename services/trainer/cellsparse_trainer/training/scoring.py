@@ -24,7 +24,7 @@ def validation_scores(model: Model, samples: Sequence[Sample]) -> dict[str, floa
     Returns:
         "f1", "precision" and "recall" at IoU 0.5, "mean_true_score" (the mean over true cells of the matched IoU), and
         "score", the mean of "f1" and "mean_true_score": with a handful of labelled cells F1 alone moves in large steps
-        and says nothing of the boundaries.
+        and does not measure the boundaries.
     """
     total = match_outlines(samples[0].label, model.predict(samples[0].image), [IOU])
     for index in range(1, min(len(samples), MAX_SAMPLES)):

@@ -28,6 +28,7 @@ from cellsparse_trainer.distributed.heartbeat import Coordinator, Lost, Worker
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, find_ranks
 from cellsparse_trainer.processes.failures import explain, explain_of_several
 from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.processes.orphan import end_on_eof
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.initial_model import initial_validation, verdict
 from cellsparse_trainer.training.prepare import Prepared, count_cells, prepare
@@ -35,8 +36,6 @@ from cellsparse_trainer.training.publish import publish
 from cellsparse_trainer.training.reporter import Reporter
 
 _LOG = logging.getLogger(__name__)
-ORPHANED = 75
-"""Exit code of a process whose server is gone."""
 
 
 def train(job: Job, reporter: Reporter, stop: threading.Event, ranks: Ranks = ALONE) -> bool:
@@ -170,13 +169,6 @@ def ahead(prepared: Prepared) -> Iterator[None]:
         prefetch.close()
 
 
-def _end_with_server(stdin: int) -> None:
-    # The bare descriptor: a thread that holds the buffered reader's lock crashes the interpreter at its end.
-    while os.read(stdin, 4096):
-        pass
-    os._exit(ORPHANED)
-
-
 def main() -> None:
     """Run the attempt that the file named by the argument describes."""
     # Frameworks print to standard output; the events keep the real one for themselves.
@@ -187,7 +179,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job, ranks = Job.read(Path(sys.argv[1])), find_ranks()
     configure_logging(f"{job.package}-worker")
-    threading.Thread(target=_end_with_server, args=(sys.stdin.fileno(),), daemon=True).start()
+    end_on_eof(sys.stdin.fileno())  # the server holds the other end
     with log_context(run_id=job.request.run_id):
         failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks)
     if failed and not ranks.alone:

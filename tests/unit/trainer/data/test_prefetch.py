@@ -92,6 +92,18 @@ def test_a_process_that_the_kernel_kills_for_its_memory_ran_out_of_it(start, mon
         ahead.batch(0)
 
 
+def test_a_process_that_is_killed_while_it_sends_is_noticed_at_once(start, tmp_path):
+    ahead = start(1, size=4_000_000)
+    ahead.batch(0)
+    deadline = time.monotonic() + 60
+    while 1 not in made(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # 32 MB wait to be read
+    psutil.Process(ahead.pids[0]).kill()
+    with pytest.raises(Internal, match="code -9"):
+        ahead.batch(1)
+
+
 def test_a_process_that_hangs_is_not_waited_for_without_end(start, monkeypatch):
     monkeypatch.setattr(prefetch, "WAIT_SECONDS", 20.0)
     ahead = start(1, act="hang", at=0)

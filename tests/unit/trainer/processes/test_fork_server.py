@@ -14,7 +14,7 @@ from support.tiny_dataset import write_dataset
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
-from cellsparse_trainer.processes.fork_server import WORKER, Forked
+from cellsparse_trainer.processes.fork_server import WORKER, ForkedProcess
 from cellsparse_trainer.training.resolution import Resolution
 
 
@@ -56,18 +56,18 @@ def warm_up(attempts):
     """Begin attempts until one is forked."""
     first = begin(attempts, "run-first")
     assert isinstance(first._process, subprocess.Popen)
-    assert attempts._nursery._process is None  # whoever trains once only pays for no nursery
+    assert attempts._fork_server._process is None  # whoever trains once only pays for no fork server
     assert ended(first).state == common_pb2.RUN_STATE_SUCCEEDED
     begin(attempts, "run-second", learning_rate=0.9, steps=2000)
-    with attempts._nursery._lock:
-        assert attempts._nursery._process is not None
-    until(lambda: _ready(attempts._nursery))
+    with attempts._fork_server._lock:
+        assert attempts._fork_server._process is not None
+    until(lambda: _ready(attempts._fork_server))
     attempts.stop("run-second", 1)
 
 
-def _ready(nursery):
-    with nursery._lock:
-        return nursery._is_ready()
+def _ready(fork_server):
+    with fork_server._lock:
+        return fork_server._is_ready()
 
 
 def files(attempts, run_id):
@@ -78,7 +78,7 @@ def files(attempts, run_id):
 def test_forked_attempts_are_equal_and_end_like_others(here):
     warm_up(here)
     forked = begin(here, "run-forked")
-    assert isinstance(forked._process, Forked)
+    assert isinstance(forked._process, ForkedProcess)
     last = ended(forked)
     assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
     assert forked._process.wait(PATIENCE) == 0
@@ -99,30 +99,30 @@ def test_forked_attempts_are_equal_and_end_like_others(here):
     assert ended(refused).reason == common_pb2.FAILURE_REASON_INTERNAL
 
 
-def test_a_killed_nursery_loses_its_attempts_and_is_replaced(here):
+def test_a_killed_fork_server_loses_its_attempts_and_is_replaced(here):
     warm_up(here)
     going = begin(here, "run-going", learning_rate=0.9, steps=2000)
-    assert isinstance(going._process, Forked)
-    os.kill(here._nursery._process.pid, signal.SIGKILL)
+    assert isinstance(going._process, ForkedProcess)
+    os.kill(here._fork_server._process.pid, signal.SIGKILL)
     assert ended(going).reason == common_pb2.FAILURE_REASON_LOST
     until(lambda: not os.path.exists(f"/proc/{going._process.pid}"))  # noqa: PTH110
     assert ended(begin(here, "run-next")).state == common_pb2.RUN_STATE_SUCCEEDED
-    until(lambda: _ready(here._nursery))
+    until(lambda: _ready(here._fork_server))
     again = begin(here, "run-again")
-    assert isinstance(again._process, Forked)
+    assert isinstance(again._process, ForkedProcess)
     assert ended(again).state == common_pb2.RUN_STATE_SUCCEEDED
 
 
 def test_processes_end_with_their_server_and_when_idle(here):
     warm_up(here)
-    nursery = here._nursery
-    process = nursery._process
-    forked = nursery.start(WORKER, dict(os.environ))
-    assert isinstance(forked, Forked)
+    fork_server = here._fork_server
+    process = fork_server._process
+    forked = fork_server.start(WORKER, dict(os.environ))
+    assert isinstance(forked, ForkedProcess)
     assert forked.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         forked.wait(0.05)
-    nursery._idle_seconds = 0.0
+    fork_server._idle_seconds = 0.0
     time.sleep(0.1)
     assert process.poll() is None  # not while a process that it must tell of goes on
     forked.stdin.close()  # what a killed server leaves: nothing to read any more
