@@ -11,10 +11,11 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # Files of tests run side by side, each on one thread; a file's tests share what they start.
 JOBS ?= 2
-SIDE_BY_SIDE = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) -n $(JOBS) --dist loadfile
-UNIT_TESTS = $(SIDE_BY_SIDE) tests/unit
-# In the order of tests/integration/conftest.py: the longest files begin first.
-INTEGRATION_TESTS = $(SIDE_BY_SIDE) --no-loadscope-reorder tests/integration
+SIDE_BY_SIDE = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) --dist loadfile
+UNIT_TESTS = $(SIDE_BY_SIDE) -n $(JOBS) tests/unit
+# One more, as these also wait: for processes to end, to be missed, to be tried again. The longest files begin first, in
+# the order of tests/integration/conftest.py.
+INTEGRATION_TESTS = $(SIDE_BY_SIDE) -n $$(($(JOBS) + 1)) --no-loadscope-reorder tests/integration
 DATA ?=
 FULL ?=
 

@@ -53,7 +53,7 @@ SMALL_STEPS = {"cellpose": 180, "stardist": 250, "unet": 125}
 """Half of FAST's budget."""
 LABELS_ONLY = {
     "cellpose": {"likely_background": 0},
-    "stardist": {"dark_share": 0},
+    "stardist": {"likely_background": 0},
     "unet": {"likely_background": 0},
 }
 """Settings that supervise with labels only."""

@@ -122,7 +122,7 @@ def configure(task: Task, items: int) -> tuple[Backend, Any]:
     settings = trainer_pb2.TrainingSettings(preset=trainer_pb2.Preset.Value(f"PRESET_{task.preset.upper()}"))
     json_format.ParseDict({task.backend: {}, **task.settings}, settings)
     settings.seed, settings.device = task.seed, trainer_pb2.DEVICE_CPU
-    config = backend.resolve(settings, items)
+    config = importlib.import_module(f"cellsparse_{task.backend}.config").resolve(settings, items)
     if task.config:
         values = {**json.loads(config.to_json()), **task.config}
         config = type(config).from_json(json.dumps(values))

@@ -125,8 +125,9 @@ def discs(size: int = 256) -> Sample:
 
 def unet(way: type | None, steps: int) -> float:
     from cellsparse_unet import backend  # not above: a pool's processes import this file, too
+    from cellsparse_unet.config import resolve
 
-    config = backend.resolve(trainer_pb2.TrainingSettings(unet={}, steps=steps + 2), 1)
+    config = resolve(trainer_pb2.TrainingSettings(unet={}, steps=steps + 2), 1)
     training = backend.create(config, [discs()], "cpu")
     ahead = way(training.batches, workers=1, steps=steps + 2) if way else None
     if ahead is not None:

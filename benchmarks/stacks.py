@@ -82,7 +82,7 @@ def main() -> None:
     if given.steps:
         settings.steps = given.steps
     backend = importlib.import_module(f"cellsparse_{given.backend}.backend")
-    config = backend.resolve(settings, 1, stacks=True)
+    config = importlib.import_module(f"cellsparse_{given.backend}.config").resolve(settings, 1, stacks=True)
     raw, dense = stack()
     middle = raw.shape[2] // 2
     image = normalize(raw.astype(np.float32), config.plan.lower_percentile, config.plan.upper_percentile)

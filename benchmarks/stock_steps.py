@@ -78,7 +78,7 @@ class StardistSteps:
 
     def __init__(self, config: Any, pictures: list[Picture], items: list[Sample]) -> None:
         from cellsparse_stardist.framework import StarDist2D, quiet
-        from cellsparse_stardist.model import stock_config
+        from cellsparse_stardist.network import stock_config
 
         self._quiet = quiet
         with quiet():
@@ -134,7 +134,7 @@ class UnetSteps:
         import torch
 
         from cellsparse_unet.data import Sampler
-        from cellsparse_unet.model import UNet
+        from cellsparse_unet.network import UNet
 
         self._config = config
         self._sampler = Sampler(items, config)

@@ -14,7 +14,6 @@ version = release = installed_version("cellsparse")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["extensions"]
 source_suffix = {".md": "markdown"}
-default_role = "literal"  # docstrings write names in single backquotes
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -28,4 +27,6 @@ html_theme = "furo"
 html_title = f"Cellsparse {release}"
 html_show_copyright = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 html_theme_options = {"top_of_page_buttons": []}

@@ -22,7 +22,7 @@ from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
-_START_SECONDS, _END_SECONDS, _CALL_SECONDS = 60.0, 60.0, 60.0
+_START_SECONDS, _END_SECONDS, _CALL_SECONDS = 300.0, 60.0, 60.0
 _ASKED_AT_ONCE = 4
 _LOOK_SECONDS = 1.0
 _REST_SECONDS, _STILL_SECONDS = 600.0, 10.0

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import grpc_reference
 import metrics_table
-import preset_tables
 import settings_tables
 from sphinx.application import Sphinx
+
+from cellsparse_trainer.defaults import tables
 
 MARK = re.compile(r"^<!-- generated: (?P<name>[a-z-]+)(?P<arguments>( \S+)*) -->$", re.MULTILINE)
 
 LINK = re.compile(r"(?<!!)(?P<text>\[[^\]]*\])\((?P<target>\.\./[^)#\s]+)")
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)(?=(\w?))")
 
 RENDERERS: dict[str, Callable[..., str]] = {
     "environment": settings_tables.environment,
     "yaml-keys": settings_tables.yaml_keys,
-    "presets": preset_tables.presets,
+    "presets": lambda: tables().replace("## ", "### "),
     "metrics": metrics_table.metrics,
     "proto": grpc_reference.proto,
 }
@@ -53,13 +55,14 @@ def _fill_page(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = link_outside(fill(source[0]), path, Path(app.srcdir).resolve())
 
 
-def _show_examples(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
-    """Make the examples of docstrings code: Sphinx would read them as text."""
-    lines[:] = [shown for line in lines for shown in (["Example::", ""] if line.strip() == "Example:" else [line])]
+def _from_markdown(_app: Sphinx, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Turn what docstrings write as Markdown into reStructuredText: examples, and names in backquotes."""
+    shown = [part for line in lines for part in (["Example::", ""] if line.strip() == "Example:" else [line])]
+    lines[:] = [CODE.sub(lambda found: f"``{found[1]}``" + ("\\ " if found[2] else ""), line) for line in shown]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("source-read", _fill_page)
-    app.connect("autodoc-process-docstring", _show_examples, priority=100)  # before napoleon reads the sections
+    app.connect("autodoc-process-docstring", _from_markdown, priority=100)  # before napoleon reads the sections
     return {"parallel_read_safe": True, "parallel_write_safe": True}

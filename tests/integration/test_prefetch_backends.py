@@ -43,13 +43,14 @@ def flat(batch):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(name, monkeypatch):
     backend = importlib.import_module(f"cellsparse_{name}.backend")
+    light = importlib.import_module(f"cellsparse_{name}.light")
     if name == "cellpose":
-        monkeypatch.setattr("cellsparse_cellpose.sampler.TARGET_BYTES", 0)
+        monkeypatch.setattr("cellsparse_cellpose.data.TARGET_BYTES", 0)
     settings = trainer_pb2.TrainingSettings(steps=4, batch_size=2, crop_size=32)
     settings.MergeFrom(SETTINGS[name])
     sizes = []
     for count in (10, 40):
-        config = backend.resolve(settings, count)
+        config = light.resolve(settings, count)
         sampler = backend.create(config, GeneratedSamples(count), "cpu").batches
         if name == "unet":
             assert not sampler._prepared._kept  # filled by the steps, up to its bound
@@ -61,9 +62,10 @@ def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(
 @pytest.mark.parametrize("name", SETTINGS)
 def test_processes_draw_what_the_training_would_draw_and_load_no_framework(name, samples, tmp_path):
     backend = importlib.import_module(f"cellsparse_{name}.backend")
+    light = importlib.import_module(f"cellsparse_{name}.light")
     settings = trainer_pb2.TrainingSettings(steps=4, batch_size=2, crop_size=32, seed=3)
     settings.MergeFrom(SETTINGS[name])
-    config = backend.resolve(settings, 1)
+    config = light.resolve(settings, 1)
     sampler = backend.create(config, samples(config.plan), "cpu").batches
     ahead = Prefetch(sampler, workers=2, steps=4)
     try:

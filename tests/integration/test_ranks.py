@@ -53,7 +53,8 @@ def trainer(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     store = open_store(StoreSettings(store_url=f"file://{folder / 'store'}"))
     write_dataset(store, "ds-tiny")
-    server = ServerProcess(["-m", f"cellsparse_{request.param}"], folder / "store", folder, **ONE_THREAD)
+    settings = {**ONE_THREAD, "CELLSPARSE_START_SECONDS": f"{LONG_PATIENCE:.0f}"}
+    server = ServerProcess(["-m", f"cellsparse_{request.param}"], folder / "store", folder, **settings)
     with server, open_channel(server.address) as channel:
         yield request.param, server.pid, trainer_pb2_grpc.TrainerServiceStub(channel), store
 

@@ -4,7 +4,7 @@ import time
 
 import psutil
 import pytest
-from support.limits import PATIENCE
+from support.limits import LONG_PATIENCE, PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import write_dataset
 from support.two_nodes import missing, two_nodes
@@ -72,6 +72,7 @@ def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_is_as_goo
     for node in (0, 1):
         (tmp_path / str(node)).mkdir()
         place = {"CELLSPARSE_HOST": nodes.addresses[node], **ONE_THREAD}
+        place["CELLSPARSE_START_SECONDS"] = f"{LONG_PATIENCE:.0f}"
         prefix = nodes.inside(node, [])
         servers.append(
             ServerProcess(

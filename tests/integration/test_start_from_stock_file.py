@@ -54,7 +54,7 @@ shutil.move("stock.zip", "stock")
     # ELEPHANT is no package: its shapes are compared in test_unet_model.py. It may keep a list of one state dict.
     "unet": """
 import torch
-from cellsparse_unet.model import UNet, initialise
+from cellsparse_unet.network import UNet, initialise
 net = UNet(base_channels=4)
 initialise(net, 1)
 net.out_conv.bias.data[2] = 1.0

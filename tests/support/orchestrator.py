@@ -53,6 +53,7 @@ class Orchestrator(ServerProcess):
             "CELLSPARSE_HOME": str(home),
             "CELLSPARSE_TRAINER_MODULES": FAKE_TRAINER,
             "CELLSPARSE_RETRY_SECONDS": "0.2",
+            "CELLSPARSE_START_SECONDS": f"{LONG_PATIENCE:.0f}",
             **environment,
         }
         super().__init__(["-m", "cellsparse_orchestrator"], self.store, home, **settings)

@@ -34,9 +34,10 @@ class Block:
     """Whether `RUN` stands above it."""
 
     def commands(self) -> list[str]:
-        """Return the commands of a console block: lines that begin with "$ ", with their continuations."""
+        """Return the commands of a console block: of lines that begin with "$ ", with their continuations."""
         joined = self.text.replace("\\\n", " ")
-        return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+        lines = [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]
+        return [command.strip() for line in lines for command in line.split("&&")]
 
 
 def name_of(page: Path) -> str:

@@ -59,8 +59,8 @@ def check_poisoned_run(backend: ModuleType, config: Any, samples: Sequence[Sampl
         def train_step(self, step: int) -> Any:
             if step == 3:
                 poison.active = True
-                for name in ("_cache", "_prepared"):  # what the sampler keeps of the images before
-                    getattr(training.batches, name, {}).clear()
+                if hasattr(training.batches, "_prepared"):  # what the sampler keeps of the images before
+                    training.batches._prepared._kept.clear()
             return training.train_step(step)
 
         def __getattr__(self, name: str) -> Any:

@@ -114,8 +114,9 @@ def _train(case: Case, module: object, folder: Path, steps: int) -> None:
     settings.MergeFrom(SETTINGS[case.backend])
     image, label = blobs(64, 0)
     sample = Sample(name="blobs", image=(image / 255).astype(np.float32), label=sparse(label))
-    training = module.create(module.resolve(settings, 1), [sample], "cpu", None, ranks)
-    network = training._net if case.backend == "unet" else training._network
+    config = importlib.import_module(f"cellsparse_{case.backend}.config").resolve(settings, 1)
+    training = module.create(config, [sample], "cpu", None, ranks)
+    network = training.network
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     losses = [training.train_step(step)["loss"] for step in range(steps)]
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()

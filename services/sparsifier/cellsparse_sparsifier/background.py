@@ -1,16 +1,14 @@
 """Which pixels are kept as background around the kept cells."""
 
-from __future__ import annotations
-
 import math
 from enum import Enum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-IntArray = NDArray[np.int64]
+from cellsparse_common.imaging.types import Indices, Labels, Mask
 
 GROW_SHARE = 0.25
 """Growing a row of a run costs about as much as the distance transform of four pixels."""
@@ -26,27 +24,27 @@ class Background(Enum):
 
 
 def mark_background(
-    sparse: NDArray[np.int32],
-    label: NDArray[np.integer[Any]],
-    starts: IntArray,
-    lengths: IntArray,
+    sparse: Labels,
+    label: npt.NDArray[np.integer[Any]],
+    starts: Indices,
+    lengths: Indices,
     *,
     rule: Background,
     distance: int,
     plane_step: float = 1.0,
 ) -> None:
-    """Sets the kept background pixels of a sparse label image to 0, in place.
+    """Set the kept background pixels of a sparse label image to 0, in place.
 
     Only pixels that the dense label image calls background (0) become background: cells and unlabelled pixels stay.
 
     Args:
         sparse: int32 YX or ZYX, C order, kept cells set and all else -1; written.
-        label: the dense label image, integer, the same axes.
-        starts: first pixel of each run of kept cells' pixels, index into the flattened image.
-        lengths: pixels of each of these runs.
-        rule: which background.
-        distance: pixels, for SHIFTED (which stays in its plane) and RING.
-        plane_step: distance of a stack's planes in pixels, for RING.
+        label: The dense label image, integer, the same axes.
+        starts: First pixel of each run of kept cells' pixels, index into the flattened image.
+        lengths: Pixels of each of these runs.
+        rule: Which background.
+        distance: Pixels, for SHIFTED (which stays in its plane) and RING.
+        plane_step: Distance of a stack's planes in pixels, for RING.
     """
     # Where the dense label image is 0 the sparse one is still -1, and adding 1 sets it to 0: far faster than a mask.
     if rule is Background.ALL:
@@ -63,18 +61,18 @@ def mark_background(
 
 
 def mark_ring_of_stack(
-    sparse: NDArray[np.int32],
-    label: NDArray[np.integer[Any]],
-    starts: IntArray,
-    lengths: IntArray,
+    sparse: Labels,
+    label: npt.NDArray[np.integer[Any]],
+    starts: Indices,
+    lengths: Indices,
     *,
     distance: int,
     plane_step: float,
 ) -> None:
-    """Sets all background of a stack within `distance` of a kept cell to 0, in place.
+    """Set all background of a stack within `distance` of a kept cell to 0, in place.
 
     The squared distance to a cell of another plane is that within the plane plus that between the planes, so one 2D
-    distance transform per plane that holds cells tells all; memory beyond the stack is that of a few planes.
+    distance transform per plane that holds cells is enough. Memory beyond the stack is that of a few planes.
     """
     size = label.shape[1] * label.shape[2]
     of_plane = starts // size
@@ -91,16 +89,16 @@ def mark_ring_of_stack(
             sparse[other][(squared <= left) & (label[other] == 0)] = 0
 
 
-def run_pixels(starts: IntArray, lengths: IntArray) -> IntArray:
-    """The flat indices of all pixels of the given runs, in order."""
+def run_pixels(starts: Indices, lengths: Indices) -> Indices:
+    """Return the flat indices of all pixels of the given runs, in order."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if ends.size else 0
-    pixels: IntArray = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    pixels: Indices = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
     return pixels
 
 
-def _near_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], distance: int) -> NDArray[np.bool_]:
-    """Pixels within `distance` (Euclidean) of a run's pixel, in time linear in the image's pixels.
+def _near_runs(starts: Indices, lengths: Indices, shape: tuple[int, ...], distance: int) -> Mask:
+    """Find the pixels within `distance` (Euclidean) of a run's pixel, in time linear in the image's pixels.
 
     Few runs grow row by row, many by a distance transform of the whole image.
     """
@@ -111,12 +109,12 @@ def _near_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], dist
     if away.all():
         return np.zeros(shape, bool)
     # Squared distances are integers: their float64 root is at most `distance` exactly when they are at most its square.
-    near: NDArray[np.bool_] = distance_transform_edt(away) <= distance
+    near: Mask = distance_transform_edt(away) <= distance
     return near
 
 
-def _grow_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], distance: int) -> NDArray[np.bool_]:
-    """Pixels within `distance` of a run: dy rows away a run reaches floor(sqrt(distance^2 - dy^2)) further out.
+def _grow_runs(starts: Indices, lengths: Indices, shape: tuple[int, ...], distance: int) -> Mask:
+    """Find the pixels within `distance` of a run; dy rows away it reaches floor(sqrt(distance^2 - dy^2)) further out.
 
     Every grown row adds 1 where it begins and takes 1 off where it ends: the running sum along the rows is positive
     inside.
@@ -134,5 +132,5 @@ def _grow_runs(starts: IntArray, lengths: IntArray, shape: tuple[int, ...], dist
     one = np.ones(rows.size, np.int32)  # an array: with a plain 1, `at` takes its slow path
     np.add.at(steps.reshape(-1), rows + left, one)
     np.subtract.at(steps.reshape(-1), rows + right, one)
-    grown: NDArray[np.bool_] = np.cumsum(steps, axis=1, out=steps)[:, :width] > 0
+    grown: Mask = np.cumsum(steps, axis=1, out=steps)[:, :width] > 0
     return grown

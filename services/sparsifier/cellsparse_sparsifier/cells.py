@@ -3,19 +3,17 @@
 Stacks take the same way: their runs lie along the rows of all planes, so a cell is one cell in all its planes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-IntArray = NDArray[np.int64]
+from cellsparse_common.imaging.types import Indices, Mask
 
 RUNS_AT_ONCE = 2**18
-"""Runs whose places in space are in memory together."""
+"""Runs whose positions in space are in memory together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,41 +21,41 @@ class Cells:
     """The cells of one label image and the runs (pieces of rows) they are made of.
 
     Attributes:
-        label: the label image, integer YX or ZYX: below 0 not labelled, 0 background, n > 0 cell n.
-        numbers: the cells' labels, int64, ascending.
-        sizes: pixels of each cell, int64.
-        means: mean over each cell of the channel mean, float64, in the image's intensity units.
+        label: The label image, integer YX or ZYX: below 0 not labelled, 0 background, n > 0 cell n.
+        numbers: The cells' labels, int64, ascending.
+        sizes: Pixels of each cell, int64.
+        means: Mean over each cell of the channel mean, float64, in the image's intensity units.
         candidate: True for cells that may be kept: those whose pixels do not all lie on one line (2D) or in one plane
             (stacks).
-        run_starts: first pixel of each run of cell pixels, index into the flattened label image, ascending.
-        run_lengths: pixels of each run.
-        run_cells: index of each run's cell in `numbers`.
+        run_starts: First pixel of each run of cell pixels, index into the flattened label image, ascending.
+        run_lengths: Pixels of each run.
+        run_cells: Index of each run's cell in `numbers`.
     """
 
-    label: NDArray[np.integer[Any]]
-    numbers: IntArray
-    sizes: IntArray
-    means: NDArray[np.float64]
-    candidate: NDArray[np.bool_]
-    run_starts: IntArray
-    run_lengths: IntArray
-    run_cells: IntArray
+    label: npt.NDArray[np.integer[Any]]
+    numbers: Indices
+    sizes: Indices
+    means: npt.NDArray[np.float64]
+    candidate: Mask
+    run_starts: Indices
+    run_lengths: Indices
+    run_cells: Indices
 
 
-def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer[Any]]) -> Cells:
-    """Finds and measures the cells of a label image, in time linear in its pixels.
+def measure_cells(image: npt.NDArray[np.generic], label: npt.NDArray[np.integer[Any]]) -> Cells:
+    """Find and measure the cells of a label image, in time linear in its pixels.
 
     Sums of integer images are exact integers, so that equal means are equal floats and tie.
 
     Args:
-        image: intensities, YX or YXC, of a stack ZYX or ZYXC, real numbers; channels count equally.
-        label: integer YX or ZYX, the image's size: below 0 not labelled, 0 background, n > 0 cell n.
+        image: Intensities, YX or YXC, or ZYX or ZYXC for a stack, real numbers; channels count equally.
+        label: Integer YX or ZYX, the image's size: below 0 not labelled, 0 background, n > 0 cell n.
 
     Returns:
         The measured cells.
 
     Raises:
-        ValueError: the image is no plane or stack with optional channels, the sizes differ or an intensity inside a
+        ValueError: The image is no plane or stack with optional channels, the sizes differ or an intensity inside a
             cell is NaN or infinite.
     """
     if label.ndim not in (2, 3) or image.ndim - label.ndim not in (0, 1) or image.shape[: label.ndim] != label.shape:
@@ -89,16 +87,18 @@ def measure_cells(image: NDArray[np.generic], label: NDArray[np.integer[Any]]) -
     )
 
 
-def _runs(label: NDArray[np.integer[Any]]) -> tuple[IntArray, IntArray, IntArray]:
-    """Starts, lengths and values of all runs of equal labels along the rows, in raster order."""
+def _runs(label: npt.NDArray[np.integer[Any]]) -> tuple[Indices, Indices, Indices]:
+    """Return starts, lengths and values of all runs of equal labels along the rows, in raster order."""
     begins = np.ones(label.shape, bool)
     np.not_equal(label[..., 1:], label[..., :-1], out=begins[..., 1:])
     starts = np.flatnonzero(begins)
     return starts, np.diff(starts, append=label.size), label.reshape(-1)[starts].astype(np.int64)
 
 
-def _run_sums(image: NDArray[np.generic], starts: IntArray, channels: int) -> NDArray[np.int64] | NDArray[np.float64]:
-    """Sum of all channels over each run of the flattened image: int64 up to 32 bit integers, else float64."""
+def _run_sums(
+    image: npt.NDArray[np.generic], starts: Indices, channels: int
+) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    """Return the sum of all channels over each run: int64 for integer images of up to 32 bits, else float64."""
     if starts.size == 0:
         return np.zeros(0, np.int64)
     whole = image.dtype.kind in "bui" and image.dtype.itemsize <= 4
@@ -106,8 +106,8 @@ def _run_sums(image: NDArray[np.generic], starts: IntArray, channels: int) -> ND
     return np.add.reduceat(flat, starts * channels, dtype=np.int64 if whole else np.float64)
 
 
-def _compact(values: IntArray, pixels: int) -> tuple[IntArray, IntArray]:
-    """The distinct positive values, ascending, and the index of each value among them.
+def _compact(values: Indices, pixels: int) -> tuple[Indices, Indices]:
+    """Return the distinct positive values, ascending, and the index of each value among them.
 
     A look-up table is linear in time, but a label of 2**31 - 1 must not cost 16 GiB: beyond the image's size, sort.
     """
@@ -124,10 +124,8 @@ def _compact(values: IntArray, pixels: int) -> tuple[IntArray, IntArray]:
     return numbers, table[values]
 
 
-def _spread(
-    starts: IntArray, lengths: IntArray, run_cells: IntArray, cells: int, shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    """Which cells have pixels off the line through their first and their last pixel: exact, in integers.
+def _spread(starts: Indices, lengths: Indices, run_cells: Indices, cells: int, shape: tuple[int, ...]) -> Mask:
+    """Find out which cells have pixels off the line through their first and their last pixel: exact, in integers.
 
     This is "minor axis length above zero" without its rounding: for a line, floating-point moments give 0 or 1e-6. The
     products are at most height x width, so int64 never overflows. A run lies on a line if both its ends do.
@@ -145,10 +143,8 @@ def _spread(
     return spread
 
 
-def _spread_in_space(
-    starts: IntArray, lengths: IntArray, run_cells: IntArray, cells: int, shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    """Which cells have pixels off every plane: exact, in integers.
+def _spread_in_space(starts: Indices, lengths: Indices, run_cells: Indices, cells: int, shape: tuple[int, ...]) -> Mask:
+    """Find out which cells have pixels off every plane: exact, in integers.
 
     As in 2D this is "minor axis length above zero", which in 3D is 2 sqrt(5) times the root of the smallest variance
     along any direction (skimage.measure.regionprops): a cell that lies in one plane, however turned, has no volume to
@@ -161,20 +157,20 @@ def _spread_in_space(
     origin = np.stack(np.unravel_index(first, shape), axis=-1)
     line = np.stack(np.unravel_index(last, shape), axis=-1) - origin
     normals = np.zeros((cells, 3), np.int64)
-    for owner, place in _seen_from(origin, starts, ends, run_cells, shape):
-        normal = np.cross(line[owner], place)
+    for owner, position in _seen_from(origin, starts, ends, run_cells, shape):
+        normal = np.cross(line[owner], position)
         off_line = np.flatnonzero(normal.any(axis=1))
         normals[owner[off_line]] = normal[off_line]  # any one of them spans the cell's plane, if it has one
     spread = np.zeros(cells, bool)
-    for owner, place in _seen_from(origin, starts, ends, run_cells, shape):
-        spread[owner[(place * normals[owner]).sum(axis=1) != 0]] = True
+    for owner, position in _seen_from(origin, starts, ends, run_cells, shape):
+        spread[owner[(position * normals[owner]).sum(axis=1) != 0]] = True
     return spread
 
 
 def _seen_from(
-    origin: IntArray, starts: IntArray, ends: IntArray, run_cells: IntArray, shape: tuple[int, ...]
-) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yields cells and places (z, y, x) of both ends of their runs from their first pixel, a part at a time.
+    origin: Indices, starts: Indices, ends: Indices, run_cells: Indices, shape: tuple[int, ...]
+) -> Iterator[tuple[Indices, Indices]]:
+    """Yield cells and positions (z, y, x) of both ends of their runs from their first pixel, a part at a time.
 
     A run lies in a plane if both its ends do.
     """

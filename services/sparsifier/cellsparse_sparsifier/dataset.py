@@ -1,11 +1,9 @@
 """A sparse dataset from a dense one: which items, the progress, and the manifest that makes it visible at the end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
@@ -29,22 +27,22 @@ MAX_WARNINGS = 20
 
 
 def sparsify_dataset(reader: Reader, request: Request) -> Iterator[Response]:
-    """Sparsifies a dataset into a new one. Nothing of it can be seen before its manifest is written, at the very end.
+    """Sparsify a dataset into a new one. It becomes visible when its manifest is written, at the very end.
 
-    An equal request made again finds the same dataset and changes nothing.
+    Repeating a request finds the same dataset and changes nothing.
 
     Args:
-        reader: reads the items; its store is written to.
-        request: a request whose field rules hold.
+        reader: Reads the items; its store is written to.
+        request: A request whose field rules hold.
 
     Yields:
         The progress after each item, and at last a message with `done`.
 
     Raises:
-        AlreadyExists: the target is another dataset.
-        InvalidArgument: the splits hold no item, or no item keeps a cell.
-        NotFound: there is no such dataset.
-        StorageError: the store failed.
+        AlreadyExists: The target is another dataset.
+        InvalidArgument: The splits hold no item, or no item keeps a cell.
+        NotFound: There is no such dataset.
+        StorageError: The store failed.
     """
     settings = read_settings(request.settings)
     source = read_manifest(reader.store, request.dataset_id)
@@ -53,7 +51,7 @@ def sparsify_dataset(reader: Reader, request: Request) -> Iterator[Response]:
     total = len(items)
     chosen = None
     if settings.k is None:
-        means: list[NDArray[np.float64]] = []
+        means: list[npt.NDArray[np.float64]] = []
         for part in measure_items(reader, items):
             means.append(part)
             yield Response(items_total=total, items_measured=len(means))
@@ -102,7 +100,7 @@ def _chosen_items(source: dataset_pb2.DatasetManifest, request: Request) -> list
 
 
 def _warnings(results: list[SparseItem]) -> list[str]:
-    """Sentences about items that kept no cell, at most `MAX_WARNINGS`."""
+    """Return sentences about items that kept no cell, at most `MAX_WARNINGS`."""
     barren = [result.item.name for result in results if not result.candidates]
     spared = sum(1 for result in results if result.candidates and not result.item.cells)
     sentences = [

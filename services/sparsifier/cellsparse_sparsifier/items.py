@@ -1,25 +1,23 @@
 """Sparsifying the items of a dataset one after the other, in one pass or, for total amounts, in two."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from cellsparse_common.dataset_items import label_shape
 from cellsparse_common.datasets import put_blob, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.imaging.types import Indices
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import dataset_pb2
 from cellsparse_sparsifier.cells import Cells, measure_cells
 from cellsparse_sparsifier.selection import item_seed, select
 from cellsparse_sparsifier.sparsify import Settings, keep_cells
 
-IntArray = NDArray[np.int64]
 Item = dataset_pb2.DatasetItem
 
 
@@ -28,10 +26,10 @@ class Reader:
     """Reads and measures items.
 
     Attributes:
-        store: where the images and label images are.
-        max_pixels: largest image to read, height x width, of a stack x planes.
-        check: called before each item; raises what ends the work early.
-        count: called with the number of pixels of each item that was sparsified.
+        store: Where the images and label images are.
+        max_pixels: Largest image to read, height x width, of a stack x planes.
+        check: Called before each item; raises what ends the work early.
+        count: Called with the number of pixels of each item that was sparsified.
     """
 
     store: ObjectStore
@@ -40,12 +38,12 @@ class Reader:
     count: Callable[[int], None] = lambda _: None
 
     def measure(self, item: Item) -> Cells:
-        """Measures one item's cells.
+        """Measure one item's cells.
 
         Raises:
-            InvalidArgument: an intensity is not finite.
-            ResourceExhausted: the image is larger than `max_pixels`.
-            StorageError: the item cannot be read.
+            InvalidArgument: An intensity is not finite.
+            ResourceExhausted: The image is larger than `max_pixels`.
+            StorageError: The item cannot be read.
         """
         self.check()
         shape = label_shape(item)
@@ -62,37 +60,37 @@ class Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class SparseItem:
-    """What became of one item: the item with its sparse label image, and how many candidates it had."""
+    """The result of one item: the item with its sparse label image, and the number of its candidate cells."""
 
     item: Item
     candidates: int
 
 
-def measure_items(reader: Reader, items: Sequence[Item]) -> Iterator[NDArray[np.float64]]:
-    """First pass of total amounts: yields the mean intensities of each item's candidates, in the order of labels."""
+def measure_items(reader: Reader, items: Sequence[Item]) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the mean intensities of each item's candidates, in the order of labels: the first pass of total amounts."""
     for item in items:
         cells = reader.measure(item)
         yield cells.means[cells.candidate]
 
 
 def sparsify_items(
-    reader: Reader, items: Sequence[Item], settings: Settings, chosen: Sequence[IntArray] | None
+    reader: Reader, items: Sequence[Item], settings: Settings, chosen: Sequence[Indices] | None
 ) -> Iterator[SparseItem]:
-    """Sparsifies items and writes their label images to the store, except those that keep no cell.
+    """Sparsify items and writes their label images to the store, except those that keep no cell.
 
     Args:
-        reader: reads the items; its store is written to.
-        items: the items, in order.
-        settings: what to keep.
-        chosen: for each item the indices of its chosen candidates; None to choose in each item by itself.
+        reader: Reads the items; its store is written to.
+        items: The items, in order.
+        settings: What to keep.
+        chosen: For each item the indices of its chosen candidates; None to choose in each item by itself.
 
     Yields:
         The items in order; one that keeps no cell still has no `label_sha256`.
     """
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         cells = reader.measure(item)
         candidates = np.flatnonzero(cells.candidate)
-        kept = candidates[_choose(cells, item, settings) if chosen is None else chosen[place]]
+        kept = candidates[_choose(cells, item, settings) if chosen is None else chosen[index]]
         sparse = keep_cells(cells, kept, settings, spacing=item.spacing)
         reader.count(math.prod(label_shape(item)))
         result = Item()
@@ -104,7 +102,7 @@ def sparsify_items(
 
 
 def write_blank_labels(store: ObjectStore, items: Sequence[Item]) -> None:
-    """Gives items that keep no cell a label image of -1 everywhere, one blob for all of the same size."""
+    """Give items that keep no cell a label image of -1 everywhere, one blob for all of the same size."""
     written: dict[tuple[tuple[int, ...], tuple[float, ...]], str] = {}
     for item in items:
         shape, spacing = label_shape(item), tuple(item.spacing)
@@ -113,6 +111,6 @@ def write_blank_labels(store: ObjectStore, items: Sequence[Item]) -> None:
         item.label_sha256 = written[shape, spacing]
 
 
-def _choose(cells: Cells, item: Item, settings: Settings) -> IntArray:
+def _choose(cells: Cells, item: Item, settings: Settings) -> Indices:
     means = cells.means[cells.candidate]
     return select(means, mode=settings.mode, count=settings.count(means.size), seed=item_seed(settings.seed, item.name))

@@ -1,4 +1,4 @@
-"""What the sparsifier tells Prometheus; `cellsparse_common.rpc.metrics` lists the names."""
+"""The metrics of the sparsifier; `cellsparse_common.rpc.metrics` lists the names."""
 
 from prometheus_client import CollectorRegistry, Counter
 

@@ -1,4 +1,4 @@
-"""Between the proto's sparsify settings and the ones that the pure functions take."""
+"""Requests: the proto's settings as those that the pure functions take, with defaults."""
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import common_pb2, sparsifier_pb2
@@ -17,10 +17,10 @@ NEAR = (Background.SHIFTED, Background.RING)
 
 
 def read_settings(message: sparsifier_pb2.SparsifySettings) -> Settings:
-    """Returns the settings of a request whose field rules hold.
+    """Return the settings of a request whose field rules hold.
 
     Raises:
-        InvalidArgument: a combination that the field rules cannot see.
+        InvalidArgument: A combination that the field rules cannot see.
     """
     amount = message.WhichOneof("amount")
     if amount is None:
@@ -40,7 +40,7 @@ def read_settings(message: sparsifier_pb2.SparsifySettings) -> Settings:
 
 
 def settled(message: sparsifier_pb2.SparsifySettings) -> sparsifier_pb2.SparsifySettings:
-    """Returns the settings with defaults spelled out and what has no effect left out: equal results, equal settings."""
+    """Return the settings with defaults spelled out and what has no effect left out: equal results, equal settings."""
     result = sparsifier_pb2.SparsifySettings()
     result.CopyFrom(message)
     settings = read_settings(message)
@@ -53,10 +53,10 @@ def settled(message: sparsifier_pb2.SparsifySettings) -> sparsifier_pb2.Sparsify
 
 
 def read_splits(request: sparsifier_pb2.SparsifyDatasetRequest) -> set[int]:
-    """Returns the splits to sparsify.
+    """Return the splits to sparsify.
 
     Raises:
-        InvalidArgument: one of them is SPLIT_UNSPECIFIED.
+        InvalidArgument: One of them is SPLIT_UNSPECIFIED.
     """
     if common_pb2.SPLIT_UNSPECIFIED in request.splits:
         raise InvalidArgument("splits holds SPLIT_UNSPECIFIED; allowed: SPLIT_TRAIN, SPLIT_VAL, SPLIT_TEST.", "splits")

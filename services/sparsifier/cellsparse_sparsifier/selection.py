@@ -1,15 +1,13 @@
 """Which cells are kept: the selection modes, for one image and over a dataset."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-IntArray = NDArray[np.int64]
+from cellsparse_common.imaging.types import Indices
 
 
 class Mode(Enum):
@@ -21,19 +19,19 @@ class Mode(Enum):
     RANDOM = 4
 
 
-def select(means: NDArray[np.float64], *, mode: Mode, count: int, seed: int | list[int]) -> IntArray:
-    """Chooses candidates by their mean intensity.
+def select(means: npt.NDArray[np.float64], *, mode: Mode, count: int, seed: int | list[int]) -> Indices:
+    """Choose candidates by their mean intensity.
 
     MIN keeps the `count` darkest, MAX the `count` brightest, MINMAX the ceil(count / 2) darkest and the
     floor(count / 2) brightest, RANDOM the first `count` of a seeded permutation. Equal means go in the order given, in
-    both directions; so where means tie, the darkest and the brightest of MINMAX may be the same cells, and fewer than
-    `count` are kept. With fewer than `count` candidates all are kept.
+    both directions. Where means tie, the darkest and the brightest of MINMAX may therefore be the same cells, and fewer
+    than `count` are kept. With fewer than `count` candidates all are kept.
 
     Args:
-        means: the candidates' mean intensities, in the order of their labels (over a dataset: of items, then labels).
-        mode: the selection mode.
-        count: cells to keep, from 1.
-        seed: seed of RANDOM, as numpy.random.default_rng takes it.
+        means: The candidates' mean intensities, in the order of their labels (over a dataset: of items, then labels).
+        mode: The selection mode.
+        count: Cells to keep, from 1.
+        seed: Seed of RANDOM, as numpy.random.default_rng takes it.
 
     Returns:
         Indices into `means`, ascending.
@@ -49,13 +47,13 @@ def select(means: NDArray[np.float64], *, mode: Mode, count: int, seed: int | li
     return np.union1d(_darkest(means, count - count // 2), _darkest(-means, count // 2))
 
 
-def _darkest(means: NDArray[np.float64], count: int) -> IntArray:
-    """Indices of the `count` smallest means, the first ones among equals."""
+def _darkest(means: npt.NDArray[np.float64], count: int) -> Indices:
+    """Return the indices of the `count` smallest means, the first ones among equals."""
     return np.argsort(means, kind="stable")[:count]
 
 
 def budget(candidates: int, *, total_cells: int | None, total_percent: float | None) -> int:
-    """Cells to keep over all candidates, from a number or a percentage (rounded half up, at least 1)."""
+    """Return the number of cells to keep of all candidates, from a number or a percentage (rounded half up, from 1)."""
     if total_cells is not None:
         return total_cells
     if total_percent is None:
@@ -64,20 +62,20 @@ def budget(candidates: int, *, total_cells: int | None, total_percent: float | N
 
 
 def item_seed(seed: int, name: str) -> list[int]:
-    """Seed of one item of a dataset: independent of the item's place, so adding an item changes no other's cells."""
+    """Return the seed of one item: it depends on the item's name alone, so adding an item changes no other's cells."""
     return [seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]
 
 
 def select_over(
-    means: Sequence[NDArray[np.float64]], *, mode: Mode, count: int, seed: int | list[int]
-) -> list[IntArray]:
-    """Chooses among the candidates of several items together; equal means go to the earlier item first.
+    means: Sequence[npt.NDArray[np.float64]], *, mode: Mode, count: int, seed: int | list[int]
+) -> list[Indices]:
+    """Choose among the candidates of several items together; equal means go to the earlier item first.
 
     Args:
-        means: for each item the mean intensities of its candidates, in the order of their labels.
-        mode: the selection mode.
-        count: cells to keep of all items together, from 1.
-        seed: seed of RANDOM, as numpy.random.default_rng takes it.
+        means: For each item the mean intensities of its candidates, in the order of their labels.
+        mode: The selection mode.
+        count: Cells to keep of all items together, from 1.
+        seed: Seed of RANDOM, as numpy.random.default_rng takes it.
 
     Returns:
         For each item the indices of its chosen candidates, ascending.

@@ -28,13 +28,13 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
         self._ending = threading.Event()
 
     def drain(self) -> None:
-        """Ends dataset jobs before their next item; whoever asked may ask again."""
+        """End dataset jobs before their next item; clients may call again."""
         self._ending.set()
 
     def Sparsify(
         self, request: sparsifier_pb2.SparsifyRequest, context: grpc.ServicerContext
     ) -> sparsifier_pb2.SparsifyResponse:
-        """Sparsifies one image."""
+        """Sparsify one image."""
         settings = read_settings(request.settings)
         for field in ("image", "label"):
             self._check_file(getattr(request, field), field)
@@ -57,7 +57,7 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
     def SparsifyDataset(
         self, request: sparsifier_pb2.SparsifyDatasetRequest, context: grpc.ServicerContext
     ) -> Iterator[sparsifier_pb2.SparsifyDatasetResponse]:
-        """Sparsifies a dataset of the store into a new one."""
+        """Sparsify a dataset of the store into a new one."""
 
         def check() -> None:
             if not context.is_active():

@@ -1,19 +1,16 @@
 """Sparsifying one image: keep some cells and some background, set all else to -1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
+from cellsparse_common.imaging.types import Indices, Labels
 from cellsparse_sparsifier.background import Background, mark_background, run_pixels
 from cellsparse_sparsifier.cells import Cells, measure_cells
 from cellsparse_sparsifier.selection import Mode, budget, select
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +18,13 @@ class Settings:
     """What to keep. Exactly one of `k`, `total_cells` and `total_percent` is given.
 
     Attributes:
-        mode: which cells.
-        background: which background.
-        distance: pixels, 1 to 1024, for SHIFTED and RING.
-        seed: seed of RANDOM, from 0.
-        k: per image, from 1: 2k cells, for MINMAX k on either side.
-        total_cells: cells over all images, from 1.
-        total_percent: percent of the candidates over all images, above 0 to 100.
+        mode: Which cells.
+        background: Which background.
+        distance: Pixels, 1 to 1024, for SHIFTED and RING.
+        seed: Seed of RANDOM, from 0.
+        k: Per image, from 1: 2k cells, for MINMAX k on either side.
+        total_cells: Cells over all images, from 1.
+        total_percent: Percent of the candidates over all images, above 0 to 100.
     """
 
     mode: Mode
@@ -48,7 +45,7 @@ class Settings:
             raise ValueError(f"distance must be at least 1 and seed at least 0, got {self.distance} and {self.seed}")
 
     def count(self, candidates: int) -> int:
-        """Cells to keep of this many candidates."""
+        """Return the number of cells to keep of this many candidates."""
         if self.k is not None:
             return 2 * self.k
         return budget(candidates, total_cells=self.total_cells, total_percent=self.total_percent)
@@ -60,37 +57,37 @@ class Sparse:
 
     Attributes:
         label: int32 YX or ZYX: -1 not labelled, 0 background, n > 0 cell n, numbered as in the dense label image.
-        kept: labels of the kept cells, int64, ascending.
-        candidates: number of candidate cells in the dense label image.
+        kept: Labels of the kept cells, int64, ascending.
+        candidates: Number of candidate cells in the dense label image.
     """
 
-    label: NDArray[np.int32]
-    kept: IntArray
+    label: Labels
+    kept: Indices
     candidates: int
 
 
 def sparsify(
-    image: NDArray[np.generic],
-    label: NDArray[np.integer[Any]],
+    image: npt.NDArray[np.generic],
+    label: npt.NDArray[np.integer[Any]],
     settings: Settings,
     *,
     seed: int | list[int] | None = None,
     spacing: Sequence[float] = (),
 ) -> Sparse:
-    """Sparsifies one image, in time linear in its pixels. The inputs are not changed.
+    """Sparsify one image, in time linear in its pixels. The inputs are not changed.
 
     Args:
-        image: intensities, YX or YXC, of a stack ZYX or ZYXC.
-        label: dense label image, integer YX or ZYX, values up to 2**31 - 1; below 0 is not labelled and stays so.
-        settings: what to keep; total amounts are over this image.
-        seed: overrides the settings' seed.
-        spacing: size of a pixel along each axis of the label image, in any unit; empty if not known.
+        image: Intensities, YX or YXC, or ZYX or ZYXC for a stack.
+        label: Dense label image, integer YX or ZYX, values up to 2**31 - 1; below 0 is not labelled and stays so.
+        settings: What to keep; total amounts are over this image.
+        seed: Overrides the settings' seed.
+        spacing: Size of a pixel along each axis of the label image, in any unit; empty if not known.
 
     Returns:
         The sparse label image; without any candidate it is -1 everywhere.
 
     Raises:
-        ValueError: image and label image do not match, or a cell's intensity is not finite.
+        ValueError: Image and label image do not match, or a cell's intensity is not finite.
     """
     cells = measure_cells(image, label)
     candidates = np.flatnonzero(cells.candidate)
@@ -103,14 +100,14 @@ def sparsify(
     return keep_cells(cells, candidates[chosen], settings, spacing=spacing)
 
 
-def keep_cells(cells: Cells, kept: IntArray, settings: Settings, *, spacing: Sequence[float] = ()) -> Sparse:
-    """Draws the sparse label image of the chosen cells.
+def keep_cells(cells: Cells, kept: Indices, settings: Settings, *, spacing: Sequence[float] = ()) -> Sparse:
+    """Draw the sparse label image of the chosen cells.
 
     Args:
-        cells: the measured cells of one image.
-        kept: indices of the cells to keep in `cells.numbers`, ascending.
-        settings: which background; an image without a kept cell keeps none, whatever the rule.
-        spacing: size of a pixel along each axis of the label image, in any unit; empty if not known.
+        cells: The measured cells of one image.
+        kept: Indices of the cells to keep in `cells.numbers`, ascending.
+        settings: Which background; an image without a kept cell keeps none, whatever the rule.
+        spacing: Size of a pixel along each axis of the label image, in any unit; empty if not known.
     """
     sparse = np.full(cells.label.shape, -1, np.int32)
     if kept.size:

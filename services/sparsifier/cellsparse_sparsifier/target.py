@@ -1,4 +1,4 @@
-"""The dataset to be made: whether it is there already, what its manifest holds, and how it comes to be seen."""
+"""The dataset to be made: whether it exists already, its manifest, and how it is published."""
 
 from google.protobuf import timestamp_pb2
 
@@ -14,10 +14,10 @@ Manifest = dataset_pb2.DatasetManifest
 
 
 def find_target(store: ObjectStore, request: Request) -> Manifest | None:
-    """Returns the target's manifest if there is one.
+    """Return the target's manifest if there is one.
 
     Raises:
-        AlreadyExists: it cannot come from an equal request.
+        AlreadyExists: It cannot come from an equal request.
     """
     target = request.target_dataset_id
     if not store.exists(keys.dataset_manifest(target)):
@@ -37,7 +37,7 @@ def _other(target: str) -> AlreadyExists:
 
 
 def derived_manifest(source: Manifest, request: Request, sparse_items: list[Item]) -> Manifest:
-    """Returns the new manifest: sparsified items in the source's order, the others as they are."""
+    """Return the new manifest: sparsified items in the source's order, the others as they are."""
     splits = read_splits(request)
     sparse = iter(sparse_items)
     items = [next(sparse) if item.split in splits else item for item in source.items]
@@ -55,10 +55,10 @@ def derived_manifest(source: Manifest, request: Request, sparse_items: list[Item
 
 
 def publish(store: ObjectStore, manifest: Manifest, existing: Manifest | None) -> None:
-    """Writes the manifest unless it is there already.
+    """Write the manifest unless it is there already.
 
     Raises:
-        AlreadyExists: what is there differs in more than its time.
+        AlreadyExists: What is there differs in more than its time.
     """
     if existing is None:
         write_manifest(store, manifest)

@@ -52,8 +52,9 @@ def _everywhere(features: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]
 class _Normalise(torch.autograd.Function):
     """Normalises by given statistics, which depend on the features of all processes.
 
-    Both ways are torch's fused kernels for fixed statistics; what is missing in their gradient is that of mean and
-    variance: grad += a + b * input with a, b per channel (Ioffe & Szegedy 2015, doi:10.48550/arXiv.1502.03167).
+    Forward and backward are torch's fused kernels for fixed statistics. Their gradient lacks that of mean and variance,
+    which is added here: grad += a + b * input with a, b per channel
+    (Ioffe & Szegedy 2015, doi:10.48550/arXiv.1502.03167).
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Training one model with several processes: torch's process group, DistributedDataParallel, and exact averages.
 
 Labels are sparse, so the processes' batches hold different numbers of labelled pixels, and the mean of their losses is
-not the loss of all crops. Losses therefore divide by counts over all processes (`Together.total`): each process has its
-share of the loss of the whole batch, the shares add up, and so do their gradients.
+not the loss of all crops. Losses therefore divide by counts over all processes (`DataParallel.total`). Each process
+then has its share of the loss of the whole batch: the shares add up, and so do their gradients.
 """
 
 from datetime import timedelta
@@ -19,7 +19,7 @@ from cellsparse_torch.batch_norm import synchronised
 from cellsparse_trainer.distributed.ranks import Ranks
 
 TIMEOUT = timedelta(minutes=30)
-"""Longest time of one operation of all processes. `cellsparse_trainer.distributed.heartbeat` sees lost ones sooner."""
+"""Longest time of one collective operation; `cellsparse_trainer.distributed.heartbeat` sees lost processes sooner."""
 
 
 class Total(Protocol):
@@ -29,40 +29,40 @@ class Total(Protocol):
         """Return the sum of all processes' values, without gradient."""
 
 
-def own(values: Tensor, /) -> Tensor:
+def local_only(values: Tensor, /) -> Tensor:
     """Return the values: the `Total` of a process that trains alone."""
     return values
 
 
-class Together:
-    """The processes that train one model; one alone does nothing here.
+class DataParallel:
+    """The processes that train one model. A process that trains alone passes everything through.
 
     Args:
-        ranks: This process' place.
+        ranks: This process' place among them.
         device: Where it computes.
         gradient_format: How gradients travel between processes (see `Plan`).
     """
 
     def __init__(self, ranks: Ranks, device: torch.device, gradient_format: str = "float32") -> None:
         self.ranks = ranks
+        self.device = device
         self._halved = gradient_format == "float16"
-        self._device = device
         if not ranks.alone and not dist.is_initialized():
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
 
-    def joined(self, network: nn.Module) -> nn.Module:
-        """Return a network to train with: its gradients are those of all processes' losses added up.
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return a network to train with: its gradients are the sums of those of all processes' losses.
 
         Batch normalisation is synchronised. Weights become those of rank 0.
         """
         if self.ranks.alone:
             return network
         synchronised(network)
-        ids = [self._device.index] if self._device.type == "cuda" else None
-        joined = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        wrapped = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
         if self._halved:
-            joined.register_comm_hook(None, fp16_compress_hook)  # type: ignore[no-untyped-call]
-        return joined
+            wrapped.register_comm_hook(None, fp16_compress_hook)  # type: ignore[no-untyped-call]
+        return wrapped
 
     def total(self, values: Tensor, /) -> Tensor:
         """Return the sum of all processes' values, without gradient."""
@@ -83,8 +83,8 @@ class Together:
         return dict(zip(losses, summed.tolist(), strict=True))
 
 
-def own_gpu(device: torch.device, ranks: Ranks) -> torch.device:
-    """Return the device of one of a node's processes: each has a GPU of its own.
+def pin_gpu(device: torch.device, ranks: Ranks) -> torch.device:
+    """Return the device of one of a node's processes: each process gets its own GPU.
 
     Raises:
         InvalidArgument: There are fewer GPUs than processes.

@@ -1,13 +1,11 @@
 """Settings of a Cellpose training: presets, ranges, and their form at rest."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -24,15 +22,25 @@ FAST_BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """How Cellpose trains and segments.
+class Config(BackendConfig):
+    """Everything that decides how Cellpose trains and segments.
 
     Raises:
         ValueError: A value is outside its range.
     """
 
-    plan: Plan
-    """What all backends share."""
+    TOOL: ClassVar = "Cellpose"
+    RANGES: ClassVar = {
+        "mean_diameter": (5, 200),
+        "scale_range": (0, 1.5),
+        "background_share": (0, 0.95),
+        "likely_background": (0, 1),
+        "flow_threshold": (0, 10),
+        "cellprob_threshold": (-6, 6),
+        "min_size": (0, 100_000),
+    }
+    CHOICES: ClassVar = {"optimizer": OPTIMIZERS, "sampling": SAMPLINGS, "rescale": RESCALES}
+
     mean_diameter: float
     """Diameter in pixels to which images are rescaled, 5 to 200."""
     scale_range: float
@@ -60,51 +68,21 @@ class Config:
     """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
     def __post_init__(self) -> None:
-        _within("mean_diameter", self.mean_diameter, 5, 200)
-        _within("scale_range", self.scale_range, 0, 1.5)
-        _within("flow_threshold", self.flow_threshold, 0, 10)
-        _within("cellprob_threshold", self.cellprob_threshold, -6, 6)
-        _within("min_size", self.min_size, 0, 100_000)
-        _within("background_share", self.background_share, 0, 0.95)
-        _within("likely_background", self.likely_background, 0, 1)
+        super().__post_init__()
         if not 0 < self.stitch_threshold <= 1:
             raise ValueError(f"stitch_threshold is {self.stitch_threshold}; allowed: above 0 to 1.")
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("sampling", self.sampling, SAMPLINGS)
-        _one_of("rescale", self.rescale, RESCALES)
         # Cellpose's tiling holds style vectors of 256 values, one per channel of the last level.
         if len(self.channels) < 2 or min(self.channels) < 1 or self.channels[-1] != 256:
             raise ValueError(f"channels is {self.channels}; allowed: two levels or more, the last of 256 channels.")
 
-    def to_json(self) -> str:
-        """Return all settings as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: A setting is missing, unknown or outside its range.
-        """
-        try:
-            values = json.loads(text)
-            plan = Plan(**values.pop("plan"))
-            return cls(plan=plan, channels=tuple(values.pop("channels")), **values)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"This is not a Cellpose configuration: {error}.") from error
-
 
 def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Config:
-    """Applies the preset, then every setting that is given.
+    """Fill a preset with the settings that are given.
 
     Args:
-        settings: What the user asked for.
-        items: Number of training images, from 1; of stacks the planes that are trained on.
-        stacks: Whether the items are stacks (axes ZYX): Cellpose trains on their planes, so no `crop_depth` fits.
-
-    Returns:
-        The complete configuration.
+        settings: What was asked for.
+        items: Number of training images, from 1; of stacks, the number of planes that are trained on.
+        stacks: Whether the items are stacks (axes ZYX): Cellpose trains on their planes, so `crop_depth` is refused.
 
     Raises:
         ValueError: A combination of settings is not allowed.
@@ -182,13 +160,3 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "channels": CHANNELS,
     }
     return plan, own
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; allowed: {low:,} to {high:,}.")
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}.")

@@ -1,200 +1,207 @@
-"""Crops and flow targets from sparsely labelled images.
+"""Which crops a step trains on: a pure function of the seed and the step."""
 
-Flows are Cellpose's own, made once per image and on labelled cells only; a crop turns and scales them with its image.
-Whatever a crop shows from outside its image is not labelled, so it carries no supervision.
-"""
-
-import hashlib
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import find_objects
+import numpy.typing as npt
 
+from cellsparse_cellpose.config import Config
+from cellsparse_cellpose.crops import Crop, affine_map, cut
+from cellsparse_cellpose.targets import Targets, make_targets
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import Arrays, DiskCache
+from cellsparse_trainer.data.target_cache import DiskCache
+from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
-LIKELY = -2
-"""Marks pixels of a crop that nobody labelled and that are most likely background."""
+UNIFORM_TRIES = 50
+"""Crops placed anywhere in an image before one is placed on a labelled pixel instead."""
 
-SMALLEST_DIAMETER = 5.0
-"""Diameter in pixels that smaller cells count as (as in Cellpose), so that no image is blown up without bound."""
+BACKGROUND_CROPS = 0.25
+"""Share of the crops placed around a background pixel instead of a cell, where some background is labelled."""
+
+MOST_WEIGHT = 20.0
+"""Largest weight of a background pixel, so that a handful of them cannot rule the loss."""
+
+TARGET_BYTES = 2**28
+"""Memory for the targets of images that were used last."""
+
+MARGIN = 0.15
+"""Smallest distance of the pixel a crop is placed around from the crop's border, relative to its side."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
-    """What one image teaches; memory grows with the pixels of labelled cells, not with the image."""
+class Batch:
+    """Crops of side S for one step."""
 
-    inside: NDArray[np.int64]
-    """Flat positions of the pixels of labelled cells, ascending."""
-    flow: NDArray[np.float32]
-    """Unit flows (y, x) at those pixels, shape (2, len(inside))."""
-    centers: NDArray[np.int64]
-    """One pixel (y, x) of each labelled cell, the nearest to its centroid, shape (cells, 2)."""
+    image: npt.NDArray[np.float32]
+    """Shape (B, 2, S, S); the second channel is zero, as Cellpose has it for one grey channel."""
+    label: npt.NDArray[np.int16]
+    """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, `LIKELY` (-2) likely background."""
+    flow: npt.NDArray[np.float32]
+    """Flows (y, x), zero outside labelled cells, shape (B, 2, S, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What stays in memory of the targets of every image: fields as in `Targets`."""
+
+    cell_pixels: int
+    """Number of pixels of labelled cells."""
+    centers: npt.NDArray[np.int64]
     diameter: float
-    """Median diameter of the labelled cells in pixels; 0 without one."""
     background: int
-    """Number of pixels labelled as background."""
-    likely: NDArray[np.uint8] | None = None
-    """Unlabelled pixels that are most likely background, each row packed into bits, shape (Y, X / 8 rounded up)."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory it takes, in bytes."""
-        likely = 0 if self.likely is None else self.likely.nbytes
-        return self.inside.nbytes + self.flow.nbytes + self.centers.nbytes + likely
+    likely_pixels: int
+    """Number of pixels of likely background."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """A square cut-out of side S."""
+class Sampler:
+    """Draws batches. Images without a labelled pixel are left out.
 
-    image: NDArray[np.float32]
-    """Shape (S, S); 0 outside the image."""
-    label: NDArray[np.int16]
-    """Shape (S, S): -1 not labelled or outside the image, 0 background, 1 cell, `LIKELY`."""
-    flow: NDArray[np.float32]
-    """Flows (y, x), zero outside labelled cells, shape (2, S, S)."""
-
-
-def make_targets(
-    label: NDArray[np.int32], likely: NDArray[np.bool_] | None = None, disk_cache: DiskCache | None = None
-) -> Targets:
-    """Runs Cellpose's heat diffusion on the labelled cells.
+    The targets of all images are made once; those used last, and a summary of each, stay in memory.
 
     Args:
-        label: Label image, shape (Y, X): -1 not labelled, 0 background, n > 0 cell n. It is not changed.
-        likely: Unlabelled pixels that are most likely background, shape (Y, X); None for none.
-        disk_cache: Where flows of the same cells may be, made for another training; None for nowhere.
+        samples: Training images.
+        config: The settings.
+        ranks: Whose share of the crops batches hold.
+        disk_cache: Where targets may be kept on disk.
 
-    Returns:
-        The targets of the image.
+    Attributes:
+        diameter: Mean over the images of the median diameter of their labelled cells, in pixels.
+        background_weight: Weight of a background pixel relative to a cell's that gives the background its share.
+        steps_per_epoch: Batches that show every image once.
+
+    Raises:
+        InvalidArgument: No image has a labelled cell.
     """
-    packed = None if likely is None else np.packbits(likely, axis=1)
-    cells = _renumber(label)
-    inside = np.flatnonzero(cells)
-    background = int(np.count_nonzero(label == 0))
-    if not inside.size:
-        nothing = np.zeros((2, 0), np.float32)
-        return Targets(
-            inside=inside,
-            flow=nothing,
-            centers=np.zeros((0, 2), np.int64),
-            diameter=0.0,
-            background=background,
-            likely=packed,
+
+    def __init__(
+        self, samples: Sequence[Sample], config: Config, ranks: Ranks = ALONE, disk_cache: DiskCache | None = None
+    ) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._samples = samples
+        self._disk_cache = disk_cache
+        self._targets = SizedLruCache(self._make, TARGET_BYTES)
+        self._about = [_summary(self._targets[index]) for index in range(len(samples))]
+        found = list(enumerate(self._about))
+        self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
+        self._background = [index for index, one in found if one.background]
+        self._usable = [index for index, one in found if one.background or len(one.centers)]
+        if not self._cells:
+            raise InvalidArgument(f"None of the {len(samples)} training images has a labelled cell.")
+        self.diameter = float(np.mean([one.diameter for one in self._about if len(one.centers)]))
+        self.background_weight = _background_weight(self._about, config)
+        self.steps_per_epoch = -(-len(self._usable) // config.plan.crops_per_step)
+
+    def _make(self, index: int) -> Targets:
+        sample = self._samples[index]
+        if self._config.likely_background == 0:
+            return make_targets(sample.label, disk_cache=self._disk_cache)
+        return make_targets(sample.label, likely_background(sample.image, sample.label), self._disk_cache)
+
+    def batch(self, step: int) -> Batch:
+        """Draw the batch of a step (from 0)."""
+        plan = self._config.plan
+        if self._config.sampling == "cell":
+            share = self._ranks.share(plan.crops_per_step)
+            crops = [self._around_label(crop_random(plan.seed, step, number)) for number in share]
+        else:
+            indices = self._turn(step)
+            share = self._ranks.share(len(indices))
+            crops = [self._anywhere(crop_random(plan.seed, step, number), indices[number]) for number in share]
+            if not crops:  # an epoch's last batch may have fewer crops than there are processes
+                crops = [_silenced(self._anywhere(crop_random(plan.seed, step, 0), indices[0]))]
+        image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
+        image[:, 0] = [crop.image for crop in crops]
+        return Batch(
+            image=image,
+            label=np.stack([crop.label for crop in crops]),
+            flow=np.stack([crop.flow for crop in crops]),
         )
-    made = _flows(cells, inside) if disk_cache is None else disk_cache.get(_key(cells), lambda: _flows(cells, inside))
-    corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]
-    areas = np.bincount(cells.ravel())[1:]
-    return Targets(
-        inside=inside,
-        flow=made["flow"],
-        centers=np.asarray(made["centers"], np.int64) + np.array(corners, np.int64),
-        diameter=max(SMALLEST_DIAMETER, float(np.median(np.sqrt(areas))) * 2 / np.pi**0.5),
-        background=background,
-        likely=packed,
+
+    def _turn(self, step: int) -> list[int]:
+        """Return the images of a step: every epoch shows each image once, the last batch may be smaller."""
+        epoch, part = divmod(step, self.steps_per_epoch)
+        # A third number that is not 0 keeps this stream apart from those of the crops.
+        order = np.random.default_rng([self._config.plan.seed, epoch, 1]).permutation(self._usable)
+        size = self._config.plan.crops_per_step
+        return [int(index) for index in order[part * size : (part + 1) * size]]
+
+    def _anywhere(self, rng: np.random.Generator, index: int) -> Crop:
+        """Place a crop as Cellpose does, again and again until it shows a labelled pixel."""
+        size = self._config.plan.crop_size
+        sides = np.array(self._samples[index].label.shape)
+        for _ in range(UNIFORM_TRIES):
+            scale = self._scale(rng, index)
+            target = size / 2 + (rng.random(2) - 0.5) * np.maximum(0, sides * scale - size)
+            crop = self._crop(rng, index, sides / 2, target, scale)
+            if (crop.label >= 0).any():
+                return crop
+        return self._at(rng, index, self._pixel(rng, index, background=not len(self._about[index].centers)))
+
+    def _around_label(self, rng: np.random.Generator) -> Crop:
+        """Place a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
+        if self._background and rng.random() < BACKGROUND_CROPS:
+            index = self._background[rng.integers(len(self._background))]
+            return self._at(rng, index, self._pixel(rng, index, background=True))
+        index, cell = self._cells[rng.integers(len(self._cells))]
+        return self._at(rng, index, self._about[index].centers[cell])
+
+    def _at(self, rng: np.random.Generator, index: int, pixel: npt.NDArray[np.int64]) -> Crop:
+        """Cut a crop that shows a given pixel. The pixel falls on a whole crop pixel, so rounding cannot lose it."""
+        size = self._config.plan.crop_size
+        margin = int(MARGIN * size)
+        target = rng.integers(margin, size - margin, 2)
+        return self._crop(rng, index, pixel, target, self._scale(rng, index))
+
+    def _pixel(self, rng: np.random.Generator, index: int, *, background: bool) -> npt.NDArray[np.int64]:
+        """Return a labelled pixel (y, x) of an image, of its background or of a cell."""
+        label = self._samples[index].label
+        pixels = np.flatnonzero(label == 0) if background else self._targets[index].inside
+        return np.array(divmod(int(pixels[rng.integers(pixels.size)]), label.shape[1]))
+
+    def _scale(self, rng: np.random.Generator, index: int) -> float:
+        """Return crop pixels per image pixel: cells come to the mean diameter, give or take the scale range."""
+        spread = 1 + self._config.scale_range * (rng.random() - 0.5)
+        own = self._about[index].diameter if self._config.rescale == "image" else 0.0
+        return self._config.mean_diameter / (own or self.diameter) * spread
+
+    def _crop(
+        self, rng: np.random.Generator, index: int, anchor: npt.NDArray[Any], target: npt.NDArray[Any], scale: float
+    ) -> Crop:
+        matrix = affine_map(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
+        return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
+
+
+def _silenced(crop: Crop) -> Crop:
+    """Return a crop without a label: it teaches nothing."""
+    return replace(crop, label=np.full_like(crop.label, -1), flow=np.zeros_like(crop.flow))
+
+
+def _summary(targets: Targets) -> Summary:
+    return Summary(
+        cell_pixels=targets.inside.size,
+        centers=targets.centers,
+        diameter=targets.diameter,
+        background=targets.background,
+        likely_pixels=0 if targets.likely is None else int(np.bitwise_count(targets.likely).sum()),
     )
 
 
-def _flows(cells: NDArray[np.int32], inside: NDArray[np.int64]) -> Arrays:
-    """Returns the unit flows (y, x) of numbered cells at their pixels, and the cells' centers in their boxes."""
-    from cellpose import dynamics  # loads torch, which the processes that only cut crops do without
+def _background_weight(about: Sequence[Summary], config: Config) -> float:
+    """Return the weight (from 1) with which background, labelled and likely, has its share of the pixels.
 
-    flow, centers = dynamics.masks_to_flows_cpu(cells)
-    return {
-        "flow": flow.reshape(2, -1)[:, inside].astype(np.float32),
-        "centers": np.array(centers, np.int64),
-    }
-
-
-def _key(cells: NDArray[np.int32]) -> str:
-    """Returns what stands for these cells: no background, so that label sets that differ in it alone share flows."""
-    about = f"cellpose {version('cellpose')} flows {cells.shape}"
-    return hashlib.sha256(about.encode() + cells.tobytes()).hexdigest()
-
-
-def cut(sample: Sample, targets: Targets, matrix: NDArray[np.float64], size: int) -> Crop:
-    """Cuts a turned, scaled and possibly mirrored square out of an image.
-
-    Args:
-        sample: The image.
-        targets: Its targets.
-        matrix: Affine map from image to crop coordinates (x, y), shape (2, 3); a rotation or reflection times a scale.
-        size: Side of the crop in pixels.
-
-    Returns:
-        The crop; pixels whose place is outside the image are not labelled.
+    People label cells and little around them. A network taught with such a mixture finds cells likely everywhere: its
+    logits are off by the logarithm of this weight, its cells too fat, and noise becomes cells.
     """
-    y0, y1, x0, x1 = _window(matrix, size, sample.label.shape)
-    local = matrix.copy()
-    local[:, 2] += matrix[:, :2] @ (x0, y0)
-    label = np.sign(sample.label[y0:y1, x0:x1]).astype(np.int16)
-    if targets.likely is not None:
-        label[np.unpackbits(targets.likely[y0:y1], axis=1)[:, x0:x1].astype(bool)] = LIKELY
-    turn = matrix[:, :2] / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    flow_x, flow_y = np.einsum("ij,jyx->iyx", turn, _dense_flow(targets, sample.label.shape, (y0, y1, x0, x1))[::-1])
-
-    def warp(plane: NDArray[Any], outside: int, flags: int) -> NDArray[Any]:
-        piece = np.ascontiguousarray(plane)
-        return np.asarray(cv2.warpAffine(piece, local, (size, size), flags=flags, borderValue=outside))
-
-    return Crop(
-        image=warp(sample.image[y0:y1, x0:x1], 0, cv2.INTER_LINEAR),
-        label=warp(label, -1, cv2.INTER_NEAREST),
-        flow=np.stack([warp(flow.astype(np.float32), 0, cv2.INTER_LINEAR) for flow in (flow_y, flow_x)]),
-    )
-
-
-def place(
-    anchor: NDArray[Any], target: NDArray[Any], *, scale: float, angle: float, mirrored: bool
-) -> NDArray[np.float64]:
-    """Makes the affine map of a crop.
-
-    Args:
-        anchor: Place (y, x) in the image.
-        target: Where the anchor comes to lie in the crop (y, x).
-        scale: Crop pixels per image pixel.
-        angle: Rotation in radians.
-        mirrored: Whether to flip left and right first.
-
-    Returns:
-        Map from image to crop coordinates (x, y), shape (2, 3).
-    """
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    if mirrored:
-        linear[:, 0] *= -1
-    shift = np.array(target, float)[::-1] - linear @ np.array(anchor, float)[::-1]
-    return np.column_stack([linear, shift])
-
-
-def _renumber(label: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns the cells as 1 ... n and everything else as 0, in an array of its own."""
-    cells = np.where(label > 0, label, 0)
-    names, numbers = np.unique(cells, return_inverse=True)
-    first = 0 if names[0] == 0 else 1
-    return np.asarray(numbers.reshape(label.shape) + first, np.int32)
-
-
-def _window(matrix: NDArray[np.float64], size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Returns the part (y0, y1, x0, x1) of an image that a crop shows, at least one pixel, with a margin."""
-    corners = np.array([[-1, -1], [-1, size], [size, -1], [size, size]], float).T
-    places = np.linalg.solve(matrix[:, :2], corners - matrix[:, 2:])
-    (x0, y0), (x1, y1) = np.floor(places.min(1)).astype(int) - 2, np.ceil(places.max(1)).astype(int) + 3
-    y0, x0 = min(max(0, y0), shape[0] - 1), min(max(0, x0), shape[1] - 1)
-    return y0, min(shape[0], max(y1, y0 + 1)), x0, min(shape[1], max(x1, x0 + 1))
-
-
-def _dense_flow(targets: Targets, shape: tuple[int, ...], window: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """Returns the flows (y, x) inside a window as an image of shape (2, Y, X)."""
-    y0, y1, x0, x1 = window
-    first, last = np.searchsorted(targets.inside, [y0 * shape[1], y1 * shape[1]])
-    ys, xs = np.divmod(targets.inside[first:last], shape[1])
-    here = (xs >= x0) & (xs < x1)
-    flow = np.zeros((2, y1 - y0, x1 - x0), np.float32)
-    flow[:, ys[here] - y0, xs[here] - x0] = targets.flow[:, first:last][:, here]
-    return flow
+    cells = sum(one.cell_pixels for one in about)
+    background: float = sum(one.background for one in about)
+    if not background:
+        return 1.0
+    background += config.likely_background * sum(one.likely_pixels for one in about)
+    share = config.background_share
+    return min(MOST_WEIGHT, max(1.0, share / (1 - share) * cells / background))

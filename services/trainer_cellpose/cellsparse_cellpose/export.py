@@ -1,18 +1,15 @@
 """Cellpose models as files for other tools."""
 
-import json
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cellsparse_cellpose.model import CONFIG_FILE, MODEL_FILE, open_network
+from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
+from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
 
@@ -46,7 +43,6 @@ _CITE = {
     "segmentation. Nature Methods 18, 100-106 (2021).",
     "doi": "10.1038/s41592-020-01018-x",
 }
-_OPSET = 17
 
 
 class _Flows(nn.Module):
@@ -73,56 +69,35 @@ class _Style(nn.Module):
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the file that `CellposeModel(pretrained_model=...)` opens, and how."""
-    record = json.loads((source / CONFIG_FILE).read_text())
-    how, config = card["preprocessing"], record["config"]
+    how, (_, config, diameter) = card["preprocessing"], read_model(source)
     text = _README.format(
-        file=MODEL_FILE,
-        diameter=record["diameter"],
+        file=WEIGHTS_FILE,
+        diameter=diameter,
         lower=how["lower_percentile"],
         upper=how["upper_percentile"],
-        flow=config["flow_threshold"],
-        cellprob=config["cellprob_threshold"],
-        min_size=config["min_size"],
+        flow=config.flow_threshold,
+        cellprob=config.cellprob_threshold,
+        min_size=config.min_size,
     )
-    shutil.copyfile(source / MODEL_FILE, target / MODEL_FILE)
+    shutil.copyfile(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
     (target / "README.md").write_text(text)
 
 
 def torchscript(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the network as TorchScript."""
-    torch.jit.save(_trace(_open(source)), target / "network.pt")  # type: ignore[no-untyped-call]
+    write_torchscript(_flows(read_model(source)), _example(), target / "network.pt")
 
 
 def onnx(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the network as ONNX, with any batch, height and width."""
-    free = {0: "batch", 2: "y", 3: "x"}
-    with warnings.catch_warnings():
-        # PyTorch's newer exporter fixes sizes that this one leaves open.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            _open(source),
-            (_example(),),
-            target / "network.onnx",
-            input_names=["image"],
-            output_names=["output"],
-            dynamic_axes={"image": free, "output": free},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
+    write_onnx(_flows(read_model(source)), _example(), target / "network.onnx")
 
 
 def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the content of a BioImage.IO package around the TorchScript network."""
-    network = _trace(_open(source))
-    torch.jit.save(network, target / "network.pt")  # type: ignore[no-untyped-call]
-
-    def run(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            output: npt.NDArray[np.float32] = network(torch.from_numpy(image)).numpy()
-        return output
-
-    record = json.loads((source / CONFIG_FILE).read_text())
-    config = record["config"]
+    stored = read_model(source)
+    config = stored.config
+    run = write_torchscript(_flows(stored), _example(), target / "network.pt")
     described = Network(
         title="Cellpose",
         weights="torchscript",
@@ -131,30 +106,24 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         inputs=("gray", "zeros"),
         outputs=("flow_y", "flow_x", "cellprob"),
         channels_last=False,
-        multiple=2 ** (len(config["channels"]) - 1),
+        multiple=2 ** (len(config.channels) - 1),
         cite=_CITE,
         documentation=_OUTPUTS.format(
-            mean=config["mean_diameter"],
-            diameter=record["diameter"],
-            cellprob=config["cellprob_threshold"],
-            flow=config["flow_threshold"],
+            mean=config.mean_diameter,
+            diameter=stored.diameter,
+            cellprob=config.cellprob_threshold,
+            flow=config.flow_threshold,
         ),
     )
     write_package(target, card, described, run)
 
 
-def _open(source: Path) -> nn.Module:
-    return _Flows(open_network(source)).eval()
-
-
-def _trace(network: nn.Module) -> Any:
-    with torch.no_grad():
-        return torch.jit.trace(network, _example())  # type: ignore[no-untyped-call]
+def _flows(stored: Stored) -> nn.Module:
+    return _Flows(stored.network).eval()
 
 
 def _example() -> Tensor:
-    """Two images of other height than width: what the trace must not take for fixed."""
-    return torch.rand(2, 2, 64, 48, generator=torch.Generator().manual_seed(0))
+    return example_images(2, 64, 48)
 
 
 EXPORTS: dict[str, Exporter] = {"native": native, "torchscript": torchscript, "onnx": onnx, "bioimageio": bioimageio}

@@ -1,7 +1,6 @@
 """Cellpose models from files of the stock tool."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,16 @@ import torch
 from torch import Tensor
 
 from cellsparse_cellpose.config import Config, resolve
-from cellsparse_cellpose.model import MODEL_FILE, CellposeModel, build_network
+from cellsparse_cellpose.model import CellposeModel
+from cellsparse_cellpose.network import WEIGHTS_FILE, build_network
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.models.shapes import check_shapes
+from cellsparse_torch.files import find_state, load_checked, read_state
+from cellsparse_trainer.config.backend_config import ModelConfig
 
 STOCK_PERCENTILES = (1.0, 99.0)
 """What `CellposeModel.eval` makes 0 and 1."""
+_NAME = "Cellpose 3 model"
 _LEVEL = "downsample.down.res_down_{}.proj.1.weight"
 _MOST_LEVELS, _MOST_CHANNELS = 8, 1024
 _DIAMETERS = ("diam_mean", "diam_labels")
@@ -38,58 +40,35 @@ def import_model(
         InvalidArgument: The file is no Cellpose 3 model.
         ValueError: A diameter or a setting is out of range.
     """
-    state = _read(_file(source))
+    state = read_state(find_state(source, WEIGHTS_FILE), _NAME)
+    _refuse_newer(state)
     channels = _channels(state)
     mean, labels = (float(state[name]) if name in state else _STOCK_DIAMETER for name in _DIAMETERS)
     if record is None:
         base = resolve(trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()), 1)
         config = dataclasses.replace(base, channels=channels, mean_diameter=mean)
     else:
-        config, labels = Config.from_json(json.dumps(record["config"])), float(record["diameter"])
+        stored = ModelConfig.from_dict(record)
+        config, labels = Config.from_dict(stored.config), float(stored.fitted["diameter"])
         if config.channels != channels:
             raise InvalidArgument(f"The file has {channels} channels; its record says {config.channels}.", "file")
     diameter = settings.cellpose.diameter if settings.cellpose.HasField("diameter") else labels
     if not 0 < diameter < float("inf"):
         raise InvalidArgument(f"The file says that cells have a diameter of {diameter} pixels; give it.", "settings")
     network = build_network(config)
-    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     # Models of Cellpose 1 lack the diameters, and the stock tool takes its default for them.
     state = {name: torch.tensor([_STOCK_DIAMETER]) for name in _DIAMETERS} | state
-    check_shapes(expected, {name: tuple(value.shape) for name, value in state.items()}, "Cellpose 3 model")
-    network.load_state_dict(state)
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
-        raise InvalidArgument("The file holds weights that are not finite.", "file")
+    load_checked(network, state, _NAME)
     network.diam_mean.data.fill_(config.mean_diameter)
     network.diam_labels.data.fill_(diameter)
     CellposeModel(network, config, diameter).export(target)
 
 
-def _file(source: Path) -> Path:
-    if source.is_file():
-        return source
-    found = sorted(source.rglob(MODEL_FILE))
-    if not found:
-        raise InvalidArgument(f"The zip holds no file {MODEL_FILE}; send the Cellpose model file itself.", "file")
-    return found[0]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return a state dict; nothing but arrays is ever unpickled."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes PyTorch raise
-        raise InvalidArgument(
-            "The file is no PyTorch file of weights alone: it is damaged, of another kind, or holds objects or code, "
-            "which are never loaded.",
-            "file",
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidArgument("The file is no Cellpose 3 model: it holds no state dict of named arrays.", "file")
-    if "W2" in state or any(str(name).startswith("encoder.") for name in state):
+def _refuse_newer(state: Mapping[str, Tensor]) -> None:
+    if "W2" in state or any(name.startswith("encoder.") for name in state):
         raise InvalidArgument(
             "The file is a Cellpose-SAM model (Cellpose 4); allowed: models of Cellpose 1 to 3.", "file"
         )
-    return {str(name): value for name, value in state.items()}
 
 
 def _channels(state: Mapping[str, Tensor]) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 """What a training takes over from the model that it starts from."""
 
 import dataclasses
-import json
 
 from cellsparse_cellpose.config import Config
 from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.config.backend_config import ModelConfig
 
 
 def adopt(config: Config, settings: trainer_pb2.TrainingSettings, text: str) -> Config:
@@ -18,7 +18,7 @@ def adopt(config: Config, settings: trainer_pb2.TrainingSettings, text: str) -> 
     Raises:
         ValueError: The text is no Cellpose configuration.
     """
-    start = Config.from_json(json.dumps(json.loads(text)["config"]))
+    start = Config.from_dict(ModelConfig.from_json(text).config)
     if not settings.cellpose.HasField("mean_diameter"):
         # The network knows cells of this size: others would be a change of task.
         config = dataclasses.replace(config, mean_diameter=start.mean_diameter)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cellsparse_cellpose.data import LIKELY
-from cellsparse_torch.data_parallel import Total, own
+from cellsparse_torch.data_parallel import Total, local_only
+from cellsparse_trainer.data.background import LIKELY
 
 FLOW_FACTOR = 5.0
 """What Cellpose multiplies unit flows with."""
@@ -18,16 +18,16 @@ def masked_loss(
     background_weight: float = 1.0,
     likely_weight: float = 0.0,
     *,
-    total: Total = own,
+    total: Total = local_only,
 ) -> dict[str, Tensor]:
-    """Half the squared error of the flows plus the binary cross entropy of the cell probability.
+    """Return half the squared error of the flows plus the binary cross entropy of the cell probability.
 
     As `cellpose.train._loss_fn_seg`, but means are taken over labelled pixels; other pixels have no gradient.
-    Likely background is background in the cross entropy only: it says where no cell is, and nothing of flows.
+    Likely background is background in the cross entropy only: there is no cell there, and flows are undefined.
 
     Args:
         output: Flows (y, x) times `FLOW_FACTOR` and the cell probability's logit, shape (B, 3, Y, X).
-        label: -2 likely background, -1 not labelled, 0 background, 1 cell, shape (B, Y, X).
+        label: `LIKELY` (-2) likely background, -1 not labelled, 0 background, 1 cell, shape (B, Y, X).
         flow: Unit flows (y, x), zero outside cells, shape (B, 2, Y, X).
         background_weight: Weight of a background pixel in the cross entropy relative to a cell's pixel.
         likely_weight: Weight of a pixel of likely background in the cross entropy relative to a cell's pixel, from 0.

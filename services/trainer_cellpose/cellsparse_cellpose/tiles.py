@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from cellpose import core
 from cellpose.resnet_torch import CPnet
 from cellpose.transforms import get_pad_yx
-from numpy.typing import NDArray
 
 TILE = 768
 """Side in pixels of the largest square that goes through the network as a whole."""
@@ -27,12 +27,12 @@ Box: TypeAlias = tuple[int, int, int, int]
 """top, bottom, left, right in pixels."""
 
 
-def run(network: CPnet, planes: NDArray[np.float32], *, tile: int = TILE) -> NDArray[np.float32]:
+def run(network: CPnet, planes: npt.NDArray[np.float32], *, tile: int = TILE) -> npt.NDArray[np.float32]:
     """Run the network, on the whole image where it fits and on overlapping tiles where it does not.
 
-    Stock Cellpose gives every tile a style of its own and averages the tiles where they overlap, so its result depends
-    on where the tiles lie. Here all tiles get the style of the whole image and overlap by all that the network sees:
-    both ways give the same but for rounding, less than 0.001.
+    Stock Cellpose computes a style for every tile and averages the tiles where they overlap, so its result depends on
+    where the tiles lie. Here all tiles get the style of the whole image and overlap by all that the network sees.
+    Whole and tiled results differ by rounding only, less than 0.001.
 
     Args:
         network: The network, on the device it is on.
@@ -46,10 +46,10 @@ def run(network: CPnet, planes: NDArray[np.float32], *, tile: int = TILE) -> NDA
     above, below, left, right = get_pad_yx(height, width)
     padded_shape = (height + above + below, width + left + right)
     if padded_shape[0] * padded_shape[1] <= tile * tile:
-        whole: NDArray[np.float32] = core.run_net(network, planes[np.newaxis], bsize=max(padded_shape))[0][0]
+        whole: npt.NDArray[np.float32] = core.run_net(network, planes[np.newaxis], bsize=max(padded_shape))[0][0]
         return whole
     padded = np.pad(planes, ((above, below), (left, right), (0, 0))).transpose(2, 0, 1)
-    # Tiles without their surroundings: what is left of the size that fits, but at least something.
+    # Tiles without their surroundings: the rest of the size that fits, but at least a few pixels.
     side = max(tile - 2 * _REACH, 4 * MULTIPLE) // MULTIPLE * MULTIPLE
     network.eval()
     with torch.inference_mode():
@@ -62,7 +62,7 @@ def run(network: CPnet, planes: NDArray[np.float32], *, tile: int = TILE) -> NDA
     return output[:, above : above + height, left : left + width].transpose(1, 2, 0)
 
 
-def run_many(network: CPnet, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_many(network: CPnet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Run the network on images of one size in one batch.
 
     Args:
@@ -75,7 +75,7 @@ def run_many(network: CPnet, images: NDArray[np.float32]) -> NDArray[np.float32]
     height, width = images.shape[1:3]
     above, below, left, right = get_pad_yx(height, width)
     side = max(height + above + below, width + left + right)
-    together: NDArray[np.float32] = core.run_net(network, images, batch_size=len(images), bsize=side)[0]
+    together: npt.NDArray[np.float32] = core.run_net(network, images, batch_size=len(images), bsize=side)[0]
     return together
 
 
@@ -86,7 +86,7 @@ def images_per_batch(height: int, width: int, *, tile: int = TILE) -> int:
     return max(1, min(MOST_IMAGES, tile * tile // pixels))
 
 
-def _style(network: CPnet, padded: NDArray[np.float32], side: int) -> torch.Tensor:
+def _style(network: CPnet, padded: npt.NDArray[np.float32], side: int) -> torch.Tensor:
     """Return the style of an image: the mean of the deepest features, scaled to length 1."""
     total: Any = 0
     scale = 2 ** (len(network.nbase) - 2)
@@ -105,7 +105,7 @@ def _boxes(shape: tuple[int, ...], side: int, reach: int) -> Iterator[tuple[Box,
         yield (top, bottom, left, right), seen
 
 
-def _tensor(network: CPnet, padded: NDArray[np.float32], box: Box) -> torch.Tensor:
+def _tensor(network: CPnet, padded: npt.NDArray[np.float32], box: Box) -> torch.Tensor:
     part = np.ascontiguousarray(padded[:, box[0] : box[1], box[2] : box[3]])
     return torch.from_numpy(part)[None].to(network.device)
 

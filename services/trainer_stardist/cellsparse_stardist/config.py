@@ -1,28 +1,43 @@
 """Settings of a StarDist training, resolved from a preset and what the person gave. Imports no framework."""
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_stardist import volume
-from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 GRIDS = (1, 2, 4)
 
+_PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
+"""Stock StarDist3D's defaults; the paper trained StarDist on 2D images only."""
+_PAPER_STACKS: dict[str, Any] = {"batch_size": 2, "crop_size": 96, "crop_depth": 48}
+"""Patches of stock StarDist's 3D example."""
+_FAST_STACKS_OWN: dict[str, Any] = {"n_rays": 64, "unet_depth": 2, "unet_filters": 16, "features": 64}
+_FAST_STACKS: dict[str, Any] = {"batch_size": 4, "crop_size": 32, "crop_depth": 16, "steps": 600}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(BackendConfig):
     """Everything that decides what a StarDist training does.
 
     Raises:
         ValueError: A value is outside its range, or the crop does not fit the network.
     """
 
-    plan: Plan
-    """What all backends share."""
+    TOOL: ClassVar = "StarDist"
+    RANGES: ClassVar = {
+        "n_rays": (8, 128),
+        "unet_depth": (1, 5),
+        "unet_filters": (4, 128),
+        "features": (4, 512),
+        "background_share": (0, 1),
+        "likely_background": (0, 1),
+        "jitter": (0, 1),
+    }
+    CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS}
+    OPTIONAL: ClassVar = ("grid_z",)
+
     n_rays: int
     """Rays per cell, 8 to 128."""
     grid: int
@@ -41,34 +56,19 @@ class Config:
     """True: crops visit the labelled cells in turn; False: the images in turn, at a random labelled pixel."""
     background_share: float
     """Share of crops around a background pixel, 0 to 1."""
-    dark_share: float
-    """Share of the unlabelled pixels of likely background in a crop that count as background, 0 to 1."""
+    likely_background: float
+    """Share of a crop's likely background that counts as background, 0 to 1; 0: it is left out."""
     jitter: float
     """How far the crop's middle may lie from its labelled pixel, 0 to 1; at 1 the pixel may be at the crop's edge."""
     grid_z: int | None = None
-    """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `volume.fitted`)."""
+    """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None
     """How much shorter than the longest a cell is along Z, Y and X in pixels, each from 1; None as for `grid_z`."""
 
     def __post_init__(self) -> None:
         if self.plan.precision == "bfloat16":
             raise ValueError("precision is BFLOAT16; StarDist allows AUTO and FLOAT32, and trains in float32.")
-        ranges = {
-            "n_rays": (8, 128),
-            "unet_depth": (1, 5),
-            "unet_filters": (4, 128),
-            "features": (4, 512),
-            "background_share": (0, 1),
-            "dark_share": (0, 1),
-            "jitter": (0, 1),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
-        if self.grid not in GRIDS:
-            raise ValueError(f"grid is {self.grid}; allowed: 1, 2 or 4.")
-        if self.grid_z not in (None, *GRIDS):
-            raise ValueError(f"grid_z is {self.grid_z}; allowed: 1, 2 or 4.")
+        super().__post_init__()
         if self.anisotropy is not None and (len(self.anisotropy) != 3 or not min(self.anisotropy) >= 1):
             raise ValueError(f"anisotropy is {self.anisotropy}; allowed: three numbers, each from 1.")
         if not 0 < self.dist_rate <= 100:
@@ -97,25 +97,6 @@ class Config:
         """Pixels per grid point along each axis, YX or ZYX."""
         return (self.grid, self.grid) if self.plan.crop_depth is None else (self.grid_z or 1, self.grid, self.grid)
 
-    def to_json(self) -> str:
-        """Return all settings as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str) -> "Config":
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: The text is not JSON, or a value is missing, unknown or outside its range.
-        """
-        try:
-            values = json.loads(text)
-            if values.get("anisotropy") is not None:
-                values["anisotropy"] = tuple(values["anisotropy"])
-            return Config(**{**values, "plan": Plan(**values["plan"])})
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"This is no StarDist configuration: {error}.") from error
-
 
 def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Config:
     """Fill a preset with the settings that are given.
@@ -131,8 +112,8 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     paper = settings.preset == trainer_pb2.PRESET_PAPER
     plan, own = _paper(items) if paper else _fast()
     if stacks:
-        plan |= volume.PAPER_PLAN if paper else volume.FAST_PLAN
-        own |= volume.PAPER_OWN if paper else volume.FAST_OWN
+        plan |= _PAPER_STACKS if paper else _FAST_STACKS
+        own |= _PAPER_STACKS_OWN if paper else _FAST_STACKS_OWN
     return Config(plan=make_plan(settings, plan), **overlay(own, settings.stardist))
 
 
@@ -149,7 +130,7 @@ def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": False,
         "anchor_cells": False,
         "background_share": 0.1,  # stock StarDist takes 9 of 10 patches around foreground
-        "dark_share": 0.0,
+        "likely_background": 0.0,
         "jitter": 1.0,
     }
     plan = {
@@ -181,7 +162,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": True,
         "anchor_cells": True,
         "background_share": 0.3,
-        "dark_share": 0.2,
+        "likely_background": 0.2,
         "jitter": 0.5,
     }
     plan = {

@@ -1,7 +1,7 @@
 """Training one model with several processes: TensorFlow's MultiWorkerMirroredStrategy, and exact sums.
 
-Each process holds the whole network with equal weights. Losses divide by counts over all processes, so each has its
-share of the loss of all crops; shares and their gradients add up to what one process would have computed.
+Each process holds the whole network with equal weights. Losses divide by counts over all processes, so each process has
+its share of the loss of all crops. Shares and their gradients add up to what one process would have computed.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from cellsparse_stardist.framework import tf
 from cellsparse_trainer.distributed.ranks import Ranks
 
 
-class Together:
+class DataParallel:
     """The processes that train one model, found by `TF_CONFIG`. Made before TensorFlow computes anything.
 
     Args:
@@ -23,7 +23,7 @@ class Together:
         self._format = tf.as_dtype(gradient_format)
         self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
 
-    def on_replica(self, work: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(self, work: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that does the work where `total` can be called."""
         return lambda *args: self._strategy.run(work, args)
 
@@ -37,7 +37,7 @@ class Together:
         return [tf.cast(value, tf.float32) for value in self.total([tf.cast(value, self._format) for value in values])]
 
 
-def own_gpu(ranks: Ranks) -> None:
+def pin_gpu(ranks: Ranks) -> None:
     """Leave this process only its own GPU, where the node has any.
 
     Raises:

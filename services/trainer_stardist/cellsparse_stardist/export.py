@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import quiet, tf, use_device, versions
-from cellsparse_stardist.model import CONFIG_FILE, FOLDER, stock_class
+from cellsparse_stardist.network import FOLDER, read_config, read_model, stock_class
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
 from cellsparse_trainer.models.exports import write_zip
@@ -50,7 +50,7 @@ _CITE = {
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the folder that stock StarDist opens, and how."""
-    how, kind = card["preprocessing"], stock_class(_config(source)).__name__
+    how, kind = card["preprocessing"], stock_class(Config.from_dict(read_config(source).config)).__name__
     shutil.copytree(source / FOLDER, target / FOLDER)
     text = _README.format(kind=kind, name=FOLDER, lower=how["lower_percentile"], upper=how["upper_percentile"])
     (target / "README.md").write_text(text)
@@ -96,12 +96,7 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def _open(source: Path) -> Any:
     use_device("auto")  # before the first network: else TensorFlow takes all of a GPU's memory, for good
-    with quiet():
-        return stock_class(_config(source))(None, name=FOLDER, basedir=str(source))
-
-
-def _config(source: Path) -> Config:
-    return Config.from_json((source / CONFIG_FILE).read_text())
+    return read_model(source).stock
 
 
 def _export_tf(stock: Any, target: Path) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.config.device import missing_gpu
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -44,7 +44,7 @@ def quiet() -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide the numbers, by package."""
+    """Return the versions of the packages that decide the numbers, by name."""
     return {name: version(name) for name in ("csbdeep", "numpy", "stardist", "tensorflow", "tf-keras")}
 
 
@@ -71,7 +71,7 @@ def use_device(device: str) -> str:
     """
     gpus = tf.config.list_physical_devices("GPU")
     if device == "cuda" and not gpus:
-        raise InvalidArgument("device is cuda, but TensorFlow finds no GPU here; allowed: auto or cpu.", "device")
+        raise missing_gpu()
     if device == "cpu" or not gpus:
         tf.config.set_visible_devices([], "GPU")
         return "cpu"

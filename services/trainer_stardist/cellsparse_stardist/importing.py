@@ -12,13 +12,17 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_stardist.framework import quiet, use_device
+from cellsparse_stardist.framework import use_device
 from cellsparse_stardist.initial_model import fit
-from cellsparse_stardist.model import CONFIG_FILE, FOLDER, StardistModel, stock_class, stock_config
-from cellsparse_stardist.tuning import DEFAULT
+from cellsparse_stardist.instances import DEFAULT, Thresholds
+from cellsparse_stardist.model import StardistModel
+from cellsparse_stardist.network import empty_network
+from cellsparse_trainer.config.backend_config import ModelConfig
 
 STOCK_PERCENTILES = (1.0, 99.8)
 """What StarDist's examples make 0 and 1."""
+STOCK_CONFIG_FILE = "config.json"
+"""The stock tool's own settings, in the folder with the weights."""
 WEIGHTS = ("weights_best.h5", "weights_last.h5")
 """Weight files in the order in which they are taken."""
 _FIXED: dict[str, Any] = {
@@ -55,20 +59,19 @@ def import_model(
         OSError: The weights cannot be read.
     """
     folder = _folder(source)
-    config = _config(folder) if record is None else Config.from_json(json.dumps(record))
+    config = _config(folder) if record is None else Config.from_dict(ModelConfig.from_dict(record).config)
     thresholds = _thresholds(folder)
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise InvalidArgument(f"The StarDist folder holds no weights; allowed: {' or '.join(WEIGHTS)}.", "file")
     check_self_contained(weights)
     use_device("auto")  # before the first network: else TensorFlow takes all of a GPU's memory, for good
-    with quiet():
-        stock = stock_class(config)(stock_config(config), name=FOLDER, basedir=None)
-        stock.keras_model.load_weights(str(weights))
+    stock = empty_network(config)
+    stock.keras_model.load_weights(str(weights))
     if not all(np.isfinite(array).all() for array in stock.keras_model.get_weights()):
         raise InvalidArgument("The file holds weights that are not finite.", "file")
-    stock.thresholds = thresholds
-    StardistModel(config, stock).export(target)
+    stock.thresholds = thresholds.to_dict()
+    StardistModel(stock, config).export(target)
 
 
 def check_self_contained(weights: Path) -> None:
@@ -100,12 +103,12 @@ def check_self_contained(weights: Path) -> None:
 def _folder(source: Path) -> Path:
     """Return the folder with the weights: the unpacked one or one in it."""
     if source.is_dir():
-        names = {path.parent for path in sorted(source.rglob(CONFIG_FILE))}
+        names = {path.parent for path in sorted(source.rglob(STOCK_CONFIG_FILE))}
         if len(names) == 1:
             return names.pop()
     raise InvalidArgument(
-        f"The file is no StarDist model: expected is a zip of one model folder with {CONFIG_FILE}, {WEIGHTS[0]} and "
-        "thresholds.json.",
+        f"The file is no StarDist model: expected is a zip of one model folder with {STOCK_CONFIG_FILE}, {WEIGHTS[0]} "
+        "and thresholds.json.",
         "file",
     )
 
@@ -116,7 +119,7 @@ def _config(folder: Path) -> Config:
     Raises:
         InvalidArgument: The network is one that this trainer does not know.
     """
-    found = _json(folder / CONFIG_FILE)
+    found = _json(folder / STOCK_CONFIG_FILE)
     if found.get("n_dim", 2) != 2 or "Z" in str(found.get("axes", "YX")):
         raise InvalidArgument("The StarDist model is for stacks (3D); this trainer imports 2D models.", "file")
     for name, allowed in _FIXED.items():
@@ -145,7 +148,7 @@ def _config(folder: Path) -> Config:
     return dataclasses.replace(base, plan=plan, **numbers)
 
 
-def _thresholds(folder: Path) -> dict[str, float]:
+def _thresholds(folder: Path) -> Thresholds:
     path = folder / "thresholds.json"
     found = _json(path) if path.is_file() else {}
     values = {"prob": found.get("prob", DEFAULT.prob), "nms": found.get("nms", DEFAULT.nms)}
@@ -154,7 +157,7 @@ def _thresholds(folder: Path) -> dict[str, float]:
             raise InvalidArgument(
                 f"The StarDist model's {name} threshold is {str(value)[:50]}; allowed: 0 to 1.", "file"
             )
-    return {name: float(value) for name, value in values.items()}
+    return Thresholds(**{name: float(value) for name, value in values.items()})
 
 
 def _json(path: Path) -> dict[str, Any]:

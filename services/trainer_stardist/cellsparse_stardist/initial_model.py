@@ -4,6 +4,7 @@ import dataclasses
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config
+from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.training.initial_model import inherit
 
 ARCHITECTURE = ("n_rays", "grid", "unet_depth", "unet_filters")
@@ -20,7 +21,7 @@ def adopt(config: Config, settings: trainer_pb2.TrainingSettings, text: str) -> 
     Raises:
         ValueError: A setting contradicts the model, or the text is no StarDist configuration.
     """
-    start = Config.from_json(text)
+    start = Config.from_dict(ModelConfig.from_json(text).config)
     network = inherit(settings.stardist, start, ARCHITECTURE, settings.initial_model)
     plan = config.plan
     if not settings.HasField("crop_size"):

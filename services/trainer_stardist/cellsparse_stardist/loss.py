@@ -1,8 +1,8 @@
 """StarDist's losses on labelled pixels only.
 
-The stock losses (stardist 0.9.2, `models/base.py`) leave two things to wish for with sparse labels: a batch without a
-labelled pixel gives NaN, and the distance regulariser also acts on pixels that nobody labelled. Where all pixels are
-labelled both are equal. Grid points are G x G here; those of stacks have an axis more, which changes nothing.
+The stock losses (stardist 0.9.2, `models/base.py`) have two faults with sparse labels: a batch without a labelled pixel
+gives NaN, and the distance regulariser also acts on unlabelled pixels. Where all pixels are labelled, stock losses and
+these are equal. Grid points are G x G here; those of stacks have an axis more, which changes nothing.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ BACKGROUND_REG = 1e-4
 """Weight of the absolute distance on labelled pixels off the cells, as stock StarDist."""
 
 
-def own(value: Any) -> Any:
+def local_only(value: Any) -> Any:
     """Return the value: the total of a process that trains alone."""
     return value
 
 
-def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0, total: Total = own) -> Any:
-    """Mean binary cross entropy over labelled pixels.
+def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0, total: Total = local_only) -> Any:
+    """Return the mean binary cross entropy over labelled pixels.
 
     Args:
         prob: Target, shape (B, G, G, 1), -1 where not labelled.
@@ -38,8 +38,8 @@ def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0, total: To
     return tf.reduce_sum(weight * entropy) / tf.maximum(total(tf.reduce_sum(weight)), EPSILON)
 
 
-def dist_loss(prob: Any, dist: Any, predicted: Any, total: Total = own) -> Any:
-    """Mean absolute error of the ray lengths, weighted by the target probability, plus the background regulariser.
+def dist_loss(prob: Any, dist: Any, predicted: Any, total: Total = local_only) -> Any:
+    """Return the mean absolute error of the ray lengths, weighted by the target probability, plus a regulariser.
 
     Args:
         prob: Target probability, shape (B, G, G, 1), -1 where not labelled.

@@ -1,46 +1,102 @@
-"""One optimizer step as one TensorFlow graph, and the state that a later step needs."""
+"""One training step of StarDist as one TensorFlow graph, and the state that a later step needs."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
-from cellsparse_stardist.data import Batch
-from cellsparse_stardist.data_parallel import Together
+from cellsparse_stardist.data import Batch, Sampler
+from cellsparse_stardist.data_parallel import DataParallel
 from cellsparse_stardist.framework import tf
-from cellsparse_stardist.loss import dist_loss, own, prob_loss
+from cellsparse_stardist.loss import dist_loss, local_only, prob_loss
+from cellsparse_stardist.model import StardistModel
 from cellsparse_trainer.config.schedule import learning_rate
+from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.processes.failures import not_finite
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7
 """Keras' defaults for Adam."""
 LOSS_WEIGHTS = (1.0, 0.2)
 """Stock StarDist's weights of probability and distance loss."""
+STATE_FILE = "state.npz"
+"""What `save` writes: weights and optimizer moments."""
+PROBES = 4
+"""Batches in which the mean ray length is measured that the network starts from."""
+
+
+class StardistTraining:
+    """A StarDist training in progress.
+
+    Args:
+        config: All settings, fitted to the labelled cells.
+        sampler: Draws the batches.
+        stock: The stock model, with weights and thresholds to begin with.
+        parallel: The processes that train together; None: one trains alone.
+    """
+
+    def __init__(self, config: Config, sampler: Sampler, stock: Any, parallel: DataParallel | None = None) -> None:
+        self.batches: Batches = sampler
+        self._step = Step(stock.keras_model, config, parallel)
+        self._model = StardistModel(stock, config)
+
+    def train_step(self, step: int) -> dict[str, float]:
+        """Do step number `step` (from 0); returns "loss", "prob" and "dist".
+
+        Raises:
+            FloatingPointError: The loss or its gradient is not finite.
+        """
+        return self._step(self.batches.batch(step), step)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer moments, all arrays in one file."""
+        np.savez(folder / STATE_FILE, **self._step.state())  # type: ignore[arg-type]
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: It belongs to a network of another shape.
+        """
+        with np.load(folder / STATE_FILE, allow_pickle=False) as state:
+            self._step.set_state(dict(state))
+
+    def model(self) -> StardistModel:
+        """Return the current weights as a model, which shares them."""
+        return self._model
+
+
+def mean_ray(sampler: Sampler, first_step: int) -> float:
+    """Return the mean ray length in pixels in batches that no step draws."""
+    every = range(sampler.config.plan.crops_per_step)  # so that all ranks find the same
+    batches = [sampler.part(first_step + i, every) for i in range(PROBES)]
+    rays = np.concatenate([batch.dist[batch.prob[..., 0] > 0] for batch in batches])
+    return float(rays.mean()) if rays.size else 0.0
 
 
 class Step:
     """Adam with decoupled weight decay on a StarDist network.
 
-    Keras' own optimizer keeps the step count in a variable and runs a dozen operations per weight; here the step is an
-    argument, so that everything but the weights and their two moments is a function of it.
+    Keras' own optimizer keeps the step count in a variable and runs a dozen operations per weight. Here the step is an
+    argument, so the weights and their two moments are the only state.
 
     Args:
         network: StarDist's Keras model.
         config: Rates and weights.
-        together: The processes that train this network; None: one trains alone.
+        parallel: The processes that train this network; None: one trains alone.
     """
 
-    def __init__(self, network: Any, config: Config, together: Together | None = None) -> None:
+    def __init__(self, network: Any, config: Config, parallel: DataParallel | None = None) -> None:
         self._network = network
-        self._total = own if together is None else together.total
-        self._sum = own if together is None else together.gradients
+        self._total = local_only if parallel is None else parallel.total
+        self._sum = local_only if parallel is None else parallel.gradients
         self._config = config
         self._first = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
         self._second = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
         unknown = [None] * (1 + len(config.crop))
         maps = [tf.TensorSpec([*unknown, channels], tf.float32) for channels in (1, 1, config.n_rays)]
-        run = self._graph if together is None else together.on_replica(self._graph)
+        run = self._graph if parallel is None else parallel.wrap(self._graph)
         self._run = tf.function(run, input_signature=[*maps, *[tf.TensorSpec([], tf.float32)] * 3])
 
     def __call__(self, batch: Batch, step: int) -> dict[str, float]:

@@ -34,11 +34,11 @@ def reach(config: Any) -> tuple[int, ...]:
 
 
 def tiles(shape: tuple[int, ...], overlap: tuple[int, ...]) -> tuple[int, ...]:
-    """Return into how many tiles along each axis an image goes through the network.
+    """Return the number of tiles along each axis in which an image goes through the network.
 
     Args:
         shape: Pixels of the image along each axis, YX or ZYX.
-        overlap: What `reach` tells.
+        overlap: What `reach` returns.
     """
     if len(shape) == 2:
         return -(-shape[0] // TILE), -(-shape[1] // TILE)

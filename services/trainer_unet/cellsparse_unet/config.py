@@ -1,37 +1,39 @@
 """Settings of a U-Net training: presets, ranges, JSON."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
-_RANGES = {
-    "base_channels": (4, 128),
-    "centre_scale": (0.1, 0.9),
-    "centre_smoothing": (0, 5),
-    "likely_background": (0, 1),
-    "scale_range": (0, 0.9),
-    "rotation": (0, 180),
-    "contrast": (0, 1),
-    "plane_distance": (0.1, 100),
-    "flat_levels": (0, 4),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Everything that decides a U-Net training.
+class Config(BackendConfig):
+    """Everything that decides what a U-Net training does.
 
     Raises:
         ValueError: A value is outside its range.
     """
 
-    plan: Plan
-    """What every backend shares."""
+    TOOL: ClassVar = "U-Net"
+    RANGES: ClassVar = {
+        "base_channels": (4, 128),
+        "centre_scale": (0.1, 0.9),
+        "centre_threshold": (0.05, 0.99),
+        "centre_smoothing": (0, 5),
+        "likely_background": (0, 1),
+        "scale_range": (0, 0.9),
+        "rotation": (0, 180),
+        "contrast": (0, 1),
+        "plane_distance": (0.1, 100),
+        "flat_levels": (0, 4),
+    }
+    CHOICES: ClassVar = {"instance_method": METHODS}
+    OPTIONAL: ClassVar = ("centre_threshold",)
+
     base_channels: int
     """Channels of the first level, 4 to 128; 16 is ELEPHANT's network."""
     centre_scale: float
@@ -53,7 +55,7 @@ class Config:
     rotation: float
     """Augmentation: largest turn either way in degrees, 0 to 180."""
     flip: bool
-    """Augmentation: mirror half of the crops."""
+    """Augmentation: whether half of the crops are mirrored."""
     contrast: float
     """Augmentation: contrast changes by a factor of 1 - this to 1 + this, 0 to 1."""
     spread: bool
@@ -64,16 +66,9 @@ class Config:
     """Levels of the network, from the first, that keep the number of planes, 0 to 4; stacks only, from the above."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
-        if self.centre_threshold is not None and not 0.05 <= self.centre_threshold <= 0.99:
-            raise ValueError(f"centre_threshold is {self.centre_threshold}; allowed: 0.05 to 0.99.")
-        if self.instance_method not in METHODS:
-            raise ValueError(f"instance_method is {self.instance_method!r}; allowed: {', '.join(METHODS)}.")
+        super().__post_init__()
         if len(self.class_weights) != 3 or min(self.class_weights) <= 0:
             raise ValueError(f"class_weights are {self.class_weights}; allowed: three numbers above 0.")
-
         if len(self.loss_shares) != 3 or min(self.loss_shares) < 0 or not any(self.loss_shares):
             raise ValueError(f"loss_shares are {self.loss_shares}; allowed: three numbers from 0, one of them above.")
 
@@ -82,43 +77,14 @@ class Config:
         """Number of axes of an image: 2 (YX) or 3 (ZYX)."""
         return 2 if self.plan.crop_depth is None else 3
 
-    def to_json(self) -> str:
-        """Return all settings as a JSON object."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Config":
-        """Read what `to_json` wrote.
-
-        Args:
-            text: A JSON object.
-
-        Returns:
-            The settings.
-
-        Raises:
-            ValueError: The text is not JSON, or a value is missing, unknown or outside its range.
-        """
-        values = json.loads(text)
-        try:
-            values["plan"] = Plan(**values["plan"])
-            for name in ("class_weights", "loss_shares"):
-                values[name] = tuple(values[name])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"this is no U-Net configuration: {error}.") from error
-
 
 def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = False) -> Config:
-    """Fills a preset with the settings that are given.
+    """Fill a preset with the settings that are given.
 
     Args:
         settings: What was asked for.
         items: Number of training items; PAPER's steps are 100 passes over them.
         stacks: Whether the items are stacks (axes ZYX).
-
-    Returns:
-        The configuration of the run.
 
     Raises:
         ValueError: A value is outside its range.

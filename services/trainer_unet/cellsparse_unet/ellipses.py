@@ -12,6 +12,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.types import Floats, Labels
+
 PIXEL_MOMENT = 1.0 / 12.0
 
 
@@ -32,8 +34,8 @@ class Moments:
     covariance: npt.NDArray[np.float64]
 
 
-def cell_moments(label: npt.NDArray[np.int32]) -> Moments:
-    """Computes area, centroid and second moments of every cell in one pass.
+def cell_moments(label: Labels) -> Moments:
+    """Compute area, centroid and second moments of every cell in one pass.
 
     Args:
         label: Label image, axes YX or ZYX; cells are n > 0, all else is left out.
@@ -54,30 +56,13 @@ def cell_moments(label: npt.NDArray[np.int32]) -> Moments:
     return Moments(ids=ids.astype(np.int64), area=area, centre=centre, covariance=covariance)
 
 
-def semi_axes(moments: Moments) -> npt.NDArray[np.float64]:
-    """Semi-axes of the ellipses with the cells' second moments.
-
-    Args:
-        moments: Moments of n cells.
-
-    Returns:
-        Semi-axes in pixels, ascending, float64 (n, d).
-    """
-    axes: npt.NDArray[np.float64] = reach_of(moments.covariance.shape[-1]) * np.sqrt(
-        np.linalg.eigvalsh(moments.covariance)
-    )
-    return axes
-
-
 def reach_of(dims: int) -> float:
-    """Semi-axis of a solid ellipse (2 axes) or ellipsoid (3) over the standard deviation along it."""
+    """Return the semi-axis of a solid ellipse (2 axes) or ellipsoid (3) over the standard deviation along it."""
     return float(np.sqrt(dims + 2))
 
 
-def draw(
-    moments: Moments, shape: tuple[int, ...], allowed: npt.NDArray[np.int32] | None = None
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Draws every cell's ellipse; where ellipses meet, a pixel goes to the one it lies deepest in.
+def draw(moments: Moments, shape: tuple[int, ...], allowed: Labels | None = None) -> tuple[Labels, Floats]:
+    """Draw every cell's ellipse; where ellipses meet, a pixel goes to the one it lies deepest in.
 
     Args:
         moments: Moments of n cells; an ellipse's semi-axes are the square roots of its covariance's eigenvalues times
@@ -113,7 +98,7 @@ def _squared(
     high: npt.NDArray[np.int_],
     centre: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Squared distance from the centre in standard deviations, for the pixels of a box."""
+    """Return the squared distance from the centre in standard deviations, for the pixels of a box."""
     away = np.ix_(*(np.arange(*ends) - middle for *ends, middle in zip(low, high, centre, strict=True)))
     total: npt.NDArray[np.float64] = np.zeros([len(each.ravel()) for each in away])
     for i, j in combinations_with_replacement(range(len(away)), 2):

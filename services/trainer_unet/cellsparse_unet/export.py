@@ -1,20 +1,17 @@
 """U-Net models as files for other tools."""
 
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, write_package
-from cellsparse_unet.model import LEVELS, MULTIPLE, UNet
-from cellsparse_unet.predictor import WEIGHTS, open_network, open_predictor
+from cellsparse_unet.network import LEVELS, MULTIPLE, WEIGHTS_FILE, UNet, read_model
 
 ELEPHANT_CHANNELS = 16
 """Base channels of ELEPHANT's network."""
@@ -43,9 +40,6 @@ _CITE = {
     "eLife 11, e69380 (2022).",
     "doi": "10.7554/eLife.69380",
 }
-_OPSET = 17
-_FIXED_ANSWER = "Converting a tensor to a Python boolean"
-"""What the tracer remarks where group normalisation asks whether it has a single value."""
 
 
 class _Exponential(nn.Module):
@@ -58,13 +52,13 @@ class _Exponential(nn.Module):
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the state dict that ELEPHANT's `UNet.three_class_segmentation` takes, and how."""
-    network, config = open_network(source)
+    network, config, _ = read_model(source)
     base, stacks = config.base_channels, config.dims == 3
     how = card["preprocessing"]
     keep = [level < config.flat_levels for level in range(LEVELS)]
     lengths = f"height and width multiples of {MULTIPLE}"
     text = _README.format(
-        file=WEIGHTS,
+        file=WEIGHTS_FILE,
         images="stacks" if stacks else "2D images",
         stacks=stacks,
         call=_KEEP_AXIALS.format(keep=keep) if stacks else "",
@@ -75,48 +69,26 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         lower=how["lower_percentile"],
         upper=how["upper_percentile"],
     )
-    shutil.copyfile(source / WEIGHTS, target / WEIGHTS)
+    shutil.copyfile(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
     (target / "README.md").write_text(text)
 
 
 def torchscript(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the network as TorchScript."""
-    network = open_network(source)[0]
-    torch.jit.save(_trace(network, _example(network)), target / "network.pt")  # type: ignore[no-untyped-call]
+    network = read_model(source).network
+    write_torchscript(network, _example(network), target / "network.pt")
 
 
 def onnx(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the network as ONNX, with any batch, height and width, and depth of stacks."""
-    network = open_network(source)[0]
-    free = {0: "batch", **dict(enumerate("zyx"[-len(network.multiples) :], 2))}
-    with warnings.catch_warnings():
-        # PyTorch's newer exporter fixes sizes that this one leaves open.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", _FIXED_ANSWER)
-        torch.onnx.export(
-            network,
-            (_example(network),),
-            target / "network.onnx",
-            input_names=["image"],
-            output_names=["output"],
-            dynamic_axes={"image": free, "output": free},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
+    network = read_model(source).network
+    write_onnx(network, _example(network), target / "network.onnx")
 
 
 def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the content of a BioImage.IO package around the TorchScript network."""
-    bare = open_network(source)[0]
-    network = _trace(nn.Sequential(bare, _Exponential()), _example(bare))
-    torch.jit.save(network, target / "network.pt")  # type: ignore[no-untyped-call]
-
-    def run(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            output: npt.NDArray[np.float32] = network(torch.from_numpy(image)).numpy()
-        return output
-
-    cut = open_predictor(source, torch.device("cpu")).cut
+    bare, _, thresholds = read_model(source)
+    run = write_torchscript(nn.Sequential(bare, _Exponential()), _example(bare), target / "network.pt")
     described = Network(
         title="U-Net",
         weights="torchscript",
@@ -127,22 +99,15 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         channels_last=False,
         multiple=MULTIPLE,
         cite=_CITE,
-        documentation=_OUTPUTS.format(threshold=cut.centre_threshold, method=cut.method),
+        documentation=_OUTPUTS.format(threshold=thresholds.centre_threshold, method=thresholds.method),
         depth_multiple=bare.multiples[0] if len(bare.multiples) == 3 else None,
     )
     write_package(target, card, described, run)
 
 
-def _trace(network: nn.Module, example: Tensor) -> Any:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", _FIXED_ANSWER)
-        return torch.jit.trace(network, example)  # type: ignore[no-untyped-call]
-
-
 def _example(network: UNet) -> Tensor:
-    """Two images of other height than width: what the trace must not take for fixed."""
     depth = [2 * steps for steps in network.multiples[:-2]]
-    return torch.rand(2, 1, *depth, 64, 48, generator=torch.Generator().manual_seed(0))
+    return example_images(1, *depth, 64, 48)
 
 
 EXPORTS: dict[str, Exporter] = {"native": native, "torchscript": torchscript, "onnx": onnx, "bioimageio": bioimageio}

@@ -1,31 +1,31 @@
 """U-Net models from state dicts of ELEPHANT's `UNet.three_class_segmentation`."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.models.shapes import check_shapes
+from cellsparse_torch.files import find_state, load_checked, read_state
+from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_unet.config import Config, resolve
-from cellsparse_unet.instances import Cut
-from cellsparse_unet.model import UNet
-from cellsparse_unet.predictor import WEIGHTS, Predictor
+from cellsparse_unet.instances import Thresholds
+from cellsparse_unet.model import UnetModel
+from cellsparse_unet.network import WEIGHTS_FILE, empty_network
 
 STOCK_PERCENTILES = (0.0, 100.0)
 """ELEPHANT scales the smallest value to 0 and the largest to 1."""
+_NAME = "U-Net of ELEPHANT's"
 _FIRST = "encoder.0.0.weight"
 
 
 def import_model(
     source: Path, target: Path, settings: trainer_pb2.ImportSettings, record: Mapping[str, Any] | None
 ) -> None:
-    """Check a state dict and write it as `Predictor.export` would.
+    """Check a state dict and write it as `UnetModel.export` would.
 
     Args:
         source: The file, or the unpacked folder of an export.
@@ -37,9 +37,9 @@ def import_model(
         InvalidArgument: The file is no such state dict.
         ValueError: A setting is out of range.
     """
-    state = _read(_file(source))
+    state = read_state(find_state(source, WEIGHTS_FILE), _NAME, in_list=True)
     base = _base_channels(state)
-    cut: Cut | None = None
+    thresholds: Thresholds | None = None
     if record is None:
         if state[_FIRST].ndim == 5:
             raise InvalidArgument(
@@ -49,44 +49,13 @@ def import_model(
         plain = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), 1)
         config = dataclasses.replace(plain, base_channels=base)
     else:
-        config, cut = Config.from_json(json.dumps(record["config"])), Cut(**record["cut"])
+        stored = ModelConfig.from_dict(record)
+        config, thresholds = Config.from_dict(stored.config), Thresholds(**stored.fitted)
         if config.base_channels != base:
             raise InvalidArgument(f"The file has {base} base channels; its record says {config.base_channels}.", "file")
-    net = UNet(base_channels=base, dims=config.dims, flat_levels=config.flat_levels)
-    expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
-    check_shapes(expected, {name: tuple(value.shape) for name, value in state.items()}, "U-Net of ELEPHANT's")
-    net.load_state_dict(state)
-    if not all(bool(torch.isfinite(value).all()) for value in net.state_dict().values()):
-        raise InvalidArgument("The file holds weights that are not finite.", "file")
-    Predictor(net, config, cut).export(target)
-
-
-def _file(source: Path) -> Path:
-    if source.is_file():
-        return source
-    found = sorted(source.rglob(WEIGHTS))
-    if not found:
-        raise InvalidArgument(f"The zip holds no file {WEIGHTS}; send the state dict's file itself.", "file")
-    return found[0]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return a state dict, which ELEPHANT also keeps as a list of one; nothing but arrays is ever unpickled."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes PyTorch raise
-        raise InvalidArgument(
-            "The file is no PyTorch file of weights alone: it is damaged, of another kind, or holds objects or code, "
-            "which are never loaded.",
-            "file",
-        ) from error
-    if isinstance(state, list):
-        if len(state) != 1:
-            raise InvalidArgument(f"The file holds an ensemble of {len(state)} networks; allowed: one.", "file")
-        state = state[0]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidArgument("The file is no U-Net of ELEPHANT's: it holds no state dict of named arrays.", "file")
-    return {str(name): value for name, value in state.items()}
+    network = empty_network(config)
+    load_checked(network, state, _NAME)
+    UnetModel(network, config, thresholds).export(target)
 
 
 def _base_channels(state: Mapping[str, Tensor]) -> int:

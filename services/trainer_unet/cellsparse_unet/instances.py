@@ -1,23 +1,46 @@
-"""From class probabilities to cells: by watershed from the centres, or by growing each centre's ellipse back."""
+"""From class probabilities to cells, and the choice of method and thresholds from sparse labels.
 
-from dataclasses import dataclass
+Cells are found by watershed from the centres, or by growing each centre's ellipse back.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from skimage.segmentation import watershed
 
 from cellsparse_common.imaging.labels import without_small
+from cellsparse_common.imaging.types import Floats, Labels
+from cellsparse_common.scoring.matching import Counts, match_outlines, scores
+from cellsparse_trainer.config.backend_config import check_values
+from cellsparse_unet.config import Config
 from cellsparse_unet.ellipses import Moments, cell_moments, draw, reach_of
 from cellsparse_unet.targets import rim_axes
 
 METHODS = ("ellipse", "watershed")
-RIM = 1.0  # pixels by which a centre is smaller than its ellipse: its rim belongs to the outer class
+RIM = 1.0
+"""Pixels by which a centre is smaller than its ellipse: its rim belongs to the outer class."""
+DEFAULT_CENTRE = 0.4
+CENTRE_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+CELL_THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+IOUS = (0.5, 0.6, 0.7)
+"""IoU thresholds whose mean F1 is the score."""
+SMALLEST_SHARE = 0.25
+"""Share of a small labelled cell's area below which a found cell is debris."""
+CELL_ODDS = 2.0
+"""Odds of "cell" from which a pixel belongs to one. A labelled cell is outlined all around, the background beside it on
+one side only: even odds give outlines that are too wide."""
+METHOD_PRICE, THRESHOLD_PRICE = 0.05, 0.3
+"""Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted."""
+MARGIN = 32
+"""Voxels around the labelled ones of a stack in which cells are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Where probabilities become cells.
+class Thresholds:
+    """When probabilities become cells.
 
     Raises:
         ValueError: A value is outside its range.
@@ -39,55 +62,140 @@ class Cut:
     """Distance of planes over the distance of pixels in a plane, above 0; stacks only."""
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}; allowed: {', '.join(METHODS)}.")
-        for name, low, high in (
-            ("centre_threshold", 0.05, 0.99),
-            ("cell_threshold", 0.05, 0.99),
-            ("centre_scale", 0.1, 0.9),
-            ("centre_smoothing", 0, 5),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {low} to {high}.")
+        check_values(self, _RANGES, {"method": METHODS})
         if self.plane_distance <= 0:
             raise ValueError(f"plane_distance is {self.plane_distance}; allowed: above 0.")
         if self.smallest_cell < 0:
             raise ValueError(f"smallest_cell is {self.smallest_cell}; allowed: from 0.")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of them by name."""
+        return asdict(self)
 
-def cells(probability: npt.NDArray[np.float32], cut: Cut) -> npt.NDArray[np.int32]:
-    """Finds the cells.
+
+_RANGES = {
+    "centre_threshold": (0.05, 0.99),
+    "cell_threshold": (0.05, 0.99),
+    "centre_scale": (0.1, 0.9),
+    "centre_smoothing": (0, 5),
+}
+
+
+def find_cells(probability: Floats, thresholds: Thresholds) -> Labels:
+    """Find the cells.
 
     Args:
         probability: Probabilities of background, outer and centre, axes (3, Y, X) or (3, Z, Y, X).
-        cut: Method and thresholds.
+        thresholds: Method and thresholds.
 
     Returns:
-        Label image, int32 YX or ZYX: 0 background, 1 to n cells.
+        Label image, axes YX or ZYX: 0 background, 1 to n cells.
     """
-    sigma = [cut.centre_smoothing / cut.plane_distance, cut.centre_smoothing, cut.centre_smoothing]
+    blur = thresholds.centre_smoothing
+    sigma = [blur / thresholds.plane_distance, blur, blur]
     smooth = ndimage.gaussian_filter(probability[2], sigma[1 - probability.ndim :])
-    centres, found = ndimage.label(smooth >= cut.centre_threshold)
+    centres, found = ndimage.label(smooth >= thresholds.centre_threshold)
     if not found:
         return np.zeros(probability.shape[1:], np.int32)
     centres = centres.astype(np.int32)
-    labels = _watershed(probability, centres, cut) if cut.method == "watershed" else _ellipses(centres, cut)
-    return without_small(labels, cut.smallest_cell)
+    if thresholds.method == "watershed":
+        labels = _watershed(probability, centres, thresholds)
+    else:
+        labels = _ellipses(centres, thresholds)
+    return without_small(labels, thresholds.smallest_cell)
 
 
-def _watershed(probability: npt.NDArray[np.float32], centres: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
-    mask = (probability[0] <= 1 - cut.cell_threshold) | (centres > 0)
-    labels: npt.NDArray[np.int32] = watershed(probability[0] - probability[2], centres, mask=mask).astype(np.int32)
+def _watershed(probability: Floats, centres: Labels, thresholds: Thresholds) -> Labels:
+    mask = (probability[0] <= 1 - thresholds.cell_threshold) | (centres > 0)
+    labels: Labels = watershed(probability[0] - probability[2], centres, mask=mask).astype(np.int32)
     return labels
 
 
-def _ellipses(centres: npt.NDArray[np.int32], cut: Cut) -> npt.NDArray[np.int32]:
+def _ellipses(centres: Labels, thresholds: Thresholds) -> Labels:
     moments = cell_moments(centres)
     values, vectors = np.linalg.eigh(moments.covariance)
     reach = reach_of(centres.ndim)
-    axes = rim_axes(centres.ndim, cut.plane_distance)
+    axes = rim_axes(centres.ndim, thresholds.plane_distance)
     rim = RIM if len(axes) == centres.ndim else RIM * np.linalg.norm(vectors[:, axes], axis=1)
-    grown = ((reach * np.sqrt(values) + rim) / (reach * cut.centre_scale)) ** 2
+    grown = ((reach * np.sqrt(values) + rim) / (reach * thresholds.centre_scale)) ** 2
     covariance = np.einsum("nij,nj,nkj->nik", vectors, grown, vectors)
     bigger = Moments(ids=moments.ids, area=moments.area, centre=moments.centre, covariance=covariance)
     return draw(bigger, centres.shape)[0]
+
+
+def default_thresholds(config: Config) -> Thresholds:
+    """Return the thresholds to use before tuning: those that the settings fix, and defaults for the others."""
+    weights = config.class_weights
+    # Weighting a class tilts the odds that the network learns; these correspond to CELL_ODDS without weights.
+    odds = CELL_ODDS * weights[1] / weights[0]
+    return Thresholds(
+        method="ellipse" if config.instance_method == "ellipse" else "watershed",
+        centre_threshold=DEFAULT_CENTRE if config.centre_threshold is None else config.centre_threshold,
+        cell_threshold=float(np.clip(odds / (1 + odds), 0.05, 0.99)),
+        centre_scale=config.centre_scale,
+        centre_smoothing=config.centre_smoothing,
+        smallest_cell=0,
+        plane_distance=config.plane_distance,
+    )
+
+
+def best_thresholds(config: Config, items: Iterable[tuple[Floats, Labels]]) -> Thresholds:
+    """Try methods and thresholds on labelled pixels.
+
+    Args:
+        config: Settings of the training; a method or threshold that they fix is not changed.
+        items: Probabilities (float32 (3, ...)) and true labels (int32, -1 not labelled) of each image or stack.
+
+    Returns:
+        The defaults, or what scores clearly better in mean F1 over IoU 0.5 to 0.7; cells far smaller than the labelled
+        ones are left out.
+    """
+    start = default_thresholds(config)
+    choices = _choices(config, start)
+    totals = [[Counts(iou=iou) for iou in IOUS] for _ in choices]
+    areas: list[int] = []
+    for probability, label in map(_around_labels, items):
+        sizes = np.unique(label[label > 0], return_counts=True)[1]
+        areas += sizes.tolist()
+        if len(sizes):
+            for n, choice in enumerate(choices):
+                found = match_outlines(label, find_cells(probability, choice), IOUS)
+                totals[n] = [a + b for a, b in zip(totals[n], found, strict=True)]
+    if not areas:
+        return start
+    points = [
+        float(np.mean([scores(each).f1 for each in total])) - _price(choice, start)
+        for total, choice in zip(totals, choices, strict=True)
+    ]
+    return replace(choices[int(np.argmax(points))], smallest_cell=int(SMALLEST_SHARE * np.quantile(areas, 0.1)))
+
+
+def _around_labels(
+    item: tuple[Floats, Labels],
+) -> tuple[Floats, Labels]:
+    """Cut off the voxels of a stack that lie far from all labelled ones: they cost time and are not scored."""
+    probability, label = item
+    labelled = np.nonzero(label >= 0)
+    if label.ndim == 2 or not len(labelled[0]):
+        return item
+    part = tuple(slice(max(0, at.min() - MARGIN), at.max() + 1 + MARGIN) for at in labelled)
+    return probability[:, *part], label[part]
+
+
+def _choices(config: Config, start: Thresholds) -> list[Thresholds]:
+    """Return all thresholds that the settings leave open; the default first, so that it wins a tie."""
+    methods = METHODS if config.instance_method == "auto" else (start.method,)
+    centres = CENTRE_THRESHOLDS if config.centre_threshold is None else (start.centre_threshold,)
+    others = (
+        replace(start, method=method, centre_threshold=centre, cell_threshold=cell)
+        for method in methods
+        for centre in centres
+        for cell in (CELL_THRESHOLDS if method == "watershed" else (start.cell_threshold,))
+    )
+    return [start, *others]
+
+
+def _price(thresholds: Thresholds, start: Thresholds) -> float:
+    centre = abs(thresholds.centre_threshold - start.centre_threshold)
+    cell = abs(thresholds.cell_threshold - start.cell_threshold)
+    return METHOD_PRICE * (thresholds.method != start.method) + THRESHOLD_PRICE * (centre + cell)

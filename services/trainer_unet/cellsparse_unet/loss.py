@@ -4,9 +4,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cellsparse_torch.data_parallel import Total, own
+from cellsparse_torch.data_parallel import Total, local_only
+from cellsparse_trainer.data.background import LIKELY
+from cellsparse_unet.targets import BACKGROUND, CENTRE, IGNORED
 
-CENTRE, LIKELY_BACKGROUND = 2, 3
+_LIKELY_WEIGHT = 3
+"""Where the weight of likely background stands among the weights of classes."""
 SMOOTHING = ((3, 1.0), (5, 8.0), (5, 8.0))
 """Width and sigma of the smoothing along Z, Y and X in pixels; images have the last two."""
 
@@ -17,9 +20,9 @@ def segmentation_loss(
     weights: Tensor,
     shares: tuple[float, float, float],
     *,
-    total: Total = own,
+    total: Total = local_only,
 ) -> dict[str, Tensor]:
-    """Weighted NLL and centre Dice on labelled pixels, plus smoothness of the centre map on all pixels.
+    """Return weighted NLL and centre Dice on labelled pixels, plus smoothness of the centre map on all pixels.
 
     Axes "..." are YX for images and ZYX for stacks.
 
@@ -28,7 +31,7 @@ def segmentation_loss(
 
     Args:
         log_probability: Log-probabilities of background, outer and centre, (B, 3, ...).
-        target: Classes 0, 1, 2, or 3 for likely background, or -1 for not labelled, int64 (B, ...).
+        target: Classes 0, 1, 2, `LIKELY` (-2) for likely background, or -1 for not labelled, int64 (B, ...).
         weights: Weights of background, outer, centre and likely background in the NLL, (4,).
         shares: Weights of NLL, Dice and smoothness in the sum; ELEPHANT's are 1/7, 5/7, 1/7.
         total: Adds up counts of crops over all processes that train together; the values are then these crops' shares.
@@ -36,7 +39,7 @@ def segmentation_loss(
     Returns:
         Scalars "nll", "dice", "smooth" and their weighted sum "loss".
     """
-    labelled, centred = (target >= 0).flatten(1).any(1), (target == CENTRE).flatten(1).any(1)
+    labelled, centred = (target != IGNORED).flatten(1).any(1), (target == CENTRE).flatten(1).any(1)
     every = torch.ones_like(labelled)
     chosen = torch.stack([labelled, centred, every]).to(log_probability.dtype)
     counts = total(chosen.sum(1)).clamp(min=1)
@@ -53,10 +56,9 @@ def segmentation_loss(
 
 
 def _nll(log_probability: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Weighted NLL of each crop, (B,)."""
-    labelled = target >= 0
-    weight = weights[target.clamp(min=0)] * labelled
-    classes = torch.where(target == LIKELY_BACKGROUND, 0, target).clamp(min=0)
+    """Return the weighted NLL of each crop, (B,)."""
+    classes = target.clamp(min=BACKGROUND)
+    weight = weights[torch.where(target == LIKELY, _LIKELY_WEIGHT, classes)] * (target != IGNORED)
     picked = log_probability.gather(1, classes[:, None])[:, 0]
     # A pixel without weight must not turn an infinite log-probability into NaN: select, do not multiply.
     picked = torch.where(weight > 0, picked, torch.zeros_like(picked))
@@ -65,8 +67,8 @@ def _nll(log_probability: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def _centre_dice(centre: Tensor, target: Tensor) -> Tensor:
-    """Dice loss of each crop's centres, (B,)."""
-    labelled = ((target >= 0) & (target != LIKELY_BACKGROUND)).to(centre.dtype)
+    """Return the Dice loss of each crop's centres, (B,)."""
+    labelled = (target >= BACKGROUND).to(centre.dtype)
     truth = (target == CENTRE).to(centre.dtype)
     found = centre * labelled
     space = _space(target)
@@ -76,12 +78,12 @@ def _centre_dice(centre: Tensor, target: Tensor) -> Tensor:
 
 
 def _space(target: Tensor) -> tuple[int, ...]:
-    """Axes of a tensor (B, ...) that are not the batch's."""
+    """Return the axes of a tensor (B, ...) that are not the batch's."""
     return tuple(range(1, target.ndim))
 
 
 def _smoothed(centre: Tensor) -> Tensor:
-    """The centre map after half-resolution Gaussian smoothing, (B, ...)."""
+    """Return the centre map after half-resolution Gaussian smoothing, (B, ...)."""
     dims = centre.ndim - 1
     convolve = F.conv2d if dims == 2 else F.conv3d
     kernel = torch.ones((), dtype=centre.dtype, device=centre.device)

@@ -1,160 +1,81 @@
-"""The network: ELEPHANT's three-class U-Net, module by module, so that weights move freely between the two.
+"""The U-Net as a model that predicts, tunes its thresholds and exports itself."""
 
-Architecture: github.com/elephant-track/elephant-server, elephant-core/elephant/models.py (UNet). Four levels of two
-convolutions, each followed by ReLU and group normalisation; max pooling down, nearest neighbour up, skip connections.
-"""
+from collections.abc import Sequence
+from pathlib import Path
 
-import math
-from typing import cast
-
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
-
-LEVELS = 4
-MULTIPLE: int = 2**LEVELS  # heights and widths that survive four halvings
-CLASSES = 3
-MAX_GROUPS = 32
-
-
-def _groups(channels: int) -> int:
-    """ELEPHANT's min(32, channels), lowered to the next divisor for widths it does not know."""
-    return next(n for n in range(min(MAX_GROUPS, channels), 0, -1) if channels % n == 0)
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.types import GrayImage, Labels
+from cellsparse_torch.devices import choose_device
+from cellsparse_torch.files import write_state
+from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_unet.config import Config
+from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
+from cellsparse_unet.network import WEIGHTS_FILE, UNet, read_model
+from cellsparse_unet.tiles import probabilities
 
 
-class UNet(nn.Module):
-    """Background, outer and centre log-probabilities of every pixel.
-
-    With 16 base channels the state dict has the keys and shapes of ELEPHANT's `UNet.three_class_segmentation`, for
-    images as with `is_3d=False`, for stacks as with `is_3d=True`. Its first levels may leave the number of planes as it
-    is, which ELEPHANT is told with every image as `keep_axials`; the state dict does not depend on it.
+class UnetModel:
+    """The model of the backend contract: a network and the thresholds that turn its output into cells.
 
     Args:
-        base_channels: Channels of the first level; each level below has twice as many.
-        dims: 2 for images (axes YX), 3 for stacks (axes ZYX).
-        flat_levels: How many levels, from the first, are halved in height and width only, 0 to 4; stacks only.
+        network: Shared, not copied.
+        config: The settings it was trained with.
+        thresholds: None: the defaults of `config`.
     """
 
-    def __init__(self, *, base_channels: int = 16, dims: int = 2, flat_levels: int = 0) -> None:
-        super().__init__()
-        self.steps: list[tuple[int, ...]] = [
-            (2,) * dims if dims == 2 or level >= flat_levels else (1, 2, 2) for level in range(LEVELS)
-        ]
-        """By what each level is larger than the one below, along each axis."""
-        self._conv: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d if dims == 2 else nn.Conv3d
-        self.pool = F.max_pool2d if dims == 2 else F.max_pool3d
-        width = [base_channels * 2**level for level in range(LEVELS + 1)]
-        self.encoder = nn.ModuleList(
-            self._block(before, after) for before, after in zip([1, *width], width[:-1], strict=False)
-        )
-        self.base = self._block(width[-2], width[-1])
-        self.decoder = nn.ModuleList(
-            self._block(width[level] + width[level + 1], width[level]) for level in reversed(range(LEVELS))
-        )
-        self.out_conv = self._conv(base_channels, CLASSES, 1)
+    def __init__(self, network: UNet, config: Config, thresholds: Thresholds | None = None) -> None:
+        self._network = network
+        self._config = config
+        self.thresholds = thresholds or default_thresholds(config)
 
-    def _block(self, before: int, after: int) -> nn.Sequential:
-        return nn.Sequential(
-            self._conv(before, after, kernel_size=3, padding=1),
-            nn.ReLU(),
-            nn.GroupNorm(_groups(after), after),
-            self._conv(after, after, kernel_size=3, padding=1),
-            nn.ReLU(),
-            nn.GroupNorm(_groups(after), after),
-        )
-
-    def _decoded(self, block: nn.Module, skip: Tensor, below: Tensor, step: tuple[int, ...]) -> Tensor:
-        first, *others = block.children()
-        # Exported networks keep ELEPHANT's own operations, and networks of stacks do in training, too.
-        if not (self.training and isinstance(first, nn.Conv2d)):
-            return cast(Tensor, block(torch.cat((skip, enlarged(below, step)), dim=1)))
-        x = _joint_convolution(first, skip, below)
-        for layer in others:
-            x = layer(x)
-        return x
-
-    @property
-    def multiples(self) -> tuple[int, ...]:
-        """What the lengths of an image must be multiples of, along each axis."""
-        return tuple(math.prod(steps) for steps in zip(*self.steps, strict=True))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Classifies every pixel.
+    def predict(self, image: GrayImage) -> Labels:
+        """Segment an image.
 
         Args:
-            image: Images in [0, 1], (B, 1, Y, X) or (B, 1, Z, Y, X); lengths as `multiples` says.
+            image: Axes that the network was trained on, YX or ZYX, any size, normalised to [0, 1].
 
         Returns:
-            Log-probabilities of background, outer and centre, (B, 3, ...).
+            Label image, axes as the image's: 0 background, 1 to n the cells.
+
+        Raises:
+            InvalidArgument: The image has other axes.
         """
-        x, skips = image, []
-        for block, step in zip(self.encoder, self.steps, strict=True):
-            x = block(x)
-            skips.append(x)
-            x = self.pool(x, step)
-        x = self.base(x)
-        for block, skip, step in zip(self.decoder, reversed(skips), reversed(self.steps), strict=True):
-            x = self._decoded(block, skip, x, step)
-        return F.log_softmax(self.out_conv(x), dim=1)
+        dims = self._config.dims
+        if image.ndim != dims:
+            raise InvalidArgument(
+                f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
+            )
+        return find_cells(probabilities(self._network, image), self.thresholds)
+
+    def tune(self, samples: Sequence[Sample]) -> None:
+        """Choose method and thresholds on labelled pixels; those that the settings fix stay.
+
+        Args:
+            samples: Validation items, or training items where there are none.
+        """
+        found = ((probabilities(self._network, sample.image), sample.label) for sample in samples)
+        self.thresholds = best_thresholds(self._config, found)
+
+    def export(self, folder: Path) -> None:
+        """Write `unet.pt` (the state dict) and `config.json` (settings and thresholds) into an existing folder."""
+        write_state(self._network, folder / WEIGHTS_FILE)
+        stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
+        (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
 
-def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> Tensor:
-    """Computes `convolution(cat(skip, enlarged(below, (2, 2))))` without making either.
-
-    Doubling pixels and convolving them is one transposed convolution at the lower resolution, with the kernel smeared
-    over two pixels. It multiplies 4 numbers where the plain form multiplies 9, for the features that are two thirds of
-    the block's input, and nothing large is copied. The sums are the same up to rounding.
-
-    Args:
-        convolution: The first one of a decoder's block: kernel 3 x 3, padding 1.
-        skip: Features of the encoder, (B, C, Y, X).
-        below: Features of the level below, (B, D, Y / 2, X / 2).
-    """
-    for_skip, for_below = convolution.weight[:, : skip.shape[1]], convolution.weight[:, skip.shape[1] :]
-    # A transposed convolution wants (in, out, y, x) and mirrors the kernel.
-    kernel = for_below.transpose(0, 1).flip(2, 3)
-    smeared = F.conv_transpose2d(kernel.reshape(-1, 1, 3, 3), kernel.new_ones(1, 1, 2, 2)).reshape(
-        *kernel.shape[:2], 4, 4
-    )
-    out = F.conv2d(skip, for_skip, convolution.bias, padding=1)
-    return out + F.conv_transpose2d(below, smeared, stride=2, padding=1)
-
-
-def enlarged(x: Tensor, step: tuple[int, ...]) -> Tensor:
-    """Repeats every pixel `step` times along each axis of features (B, C, ...)."""
-    return F.interpolate(x, scale_factor=[float(times) for times in step], mode="nearest")
-
-
-def flat_levels(plane_distance: float) -> int:
-    """Says how many levels keep the planes of stacks, by ELEPHANT's rule.
-
-    Each of these levels halves height and width only, so that below them voxels are about as deep as wide. The rule is
-    `getNKeepAxials` of github.com/elephant-track/elephant-client and the limit of elephant-server's config.py: none
-    below a distance of 2, from there the logarithm to base 2 of the nearest power of two, the larger one if two are
-    equally near, and at most all four.
+def open_model(folder: Path, device: str) -> UnetModel:
+    """Open what `UnetModel.export` wrote.
 
     Args:
-        plane_distance: Distance of planes over the distance of pixels in a plane, above 0.
+        folder: Holds `unet.pt` and `config.json`.
+        device: "auto", "cpu" or "cuda".
 
-    Returns:
-        Number of levels, 0 to 4.
+    Raises:
+        InvalidArgument: The files do not make a model, or the device is missing.
+        FileNotFoundError: A file is missing.
     """
-    if plane_distance < 2:
-        return 0
-    lower = math.frexp(plane_distance)[1] - 1
-    return min(LEVELS, lower + (plane_distance >= math.ldexp(1.5, lower)))
-
-
-def initialise(net: UNet, seed: int) -> None:
-    """Draws the first weights as ELEPHANT does (Kaiming normal, zero biases), from a seed of its own.
-
-    Args:
-        net: The network, changed in place.
-        seed: Any number; the same seed gives the same weights whatever the process drew before.
-    """
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    target = choose_device(device)
+    network, config, thresholds = read_model(folder)
+    return UnetModel(network.to(target), config, thresholds)

@@ -8,11 +8,11 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
-from cellsparse_unet.model import LEVELS, flat_levels
+from cellsparse_unet.network import LEVELS, flat_levels
 
 
 def fitted(config: Config, samples: Sequence[Sample]) -> Config:
-    """Sets what depends on the spacing of the training items.
+    """Set what depends on the spacing of the training items.
 
     Args:
         config: Settings of the training.

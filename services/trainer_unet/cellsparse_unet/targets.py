@@ -1,19 +1,19 @@
-"""Three-class targets from sparse labels: what the network learns to say about each pixel."""
+"""Three-class targets from sparse labels: background, and outer part and centre of cells."""
 
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_unet.ellipses import cell_moments, draw
 
-IGNORED, BACKGROUND, OUTER, CENTRE, LIKELY_BACKGROUND = -1, 0, 1, 2, 3
+IGNORED, BACKGROUND, OUTER, CENTRE = -1, 0, 1, 2
+"""Classes of pixels; the fifth, likely background, is `background.LIKELY` (-2)."""
 THICK = 2.0
 """Distance of planes in pixels from which centres have no rim across them."""
 
 
-def three_classes(
-    label: npt.NDArray[np.int32], centre_scale: float, plane_distance: float = 1.0
-) -> npt.NDArray[np.int8]:
-    """Draws labelled cells as ellipses, in stacks ellipsoids, with smaller ones as centres.
+def three_classes(label: Labels, centre_scale: float, plane_distance: float = 1.0) -> npt.NDArray[np.int8]:
+    """Draw labelled cells as ellipses, in stacks ellipsoids, with smaller ones as centres.
 
     The ellipse of a cell may reach over unlabelled pixels, which become labelled, never over labelled background or
     another labelled cell. A cell's own pixels outside its ellipse are outer: they were marked as cell.
@@ -43,20 +43,17 @@ def three_classes(
 
 
 def rim_axes(dims: int, plane_distance: float) -> tuple[int, ...]:
-    """Says along which axes a centre has a rim: not across planes so far apart that one of them is more than a rim.
+    """Return the axes along which a centre has a rim: not across planes that are so far apart that one exceeds a rim.
 
     Args:
         dims: Number of axes of the image.
         plane_distance: Distance of planes over the distance of pixels in a plane; stacks only.
-
-    Returns:
-        Numbers of the axes.
     """
     return tuple(range(dims)) if dims == 2 or plane_distance < THICK else tuple(range(1, dims))
 
 
-def _rim(region: npt.NDArray[np.int32], axes: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Pixels with a neighbour along one of the axes in another region; the image border is no neighbour."""
+def _rim(region: Labels, axes: tuple[int, ...]) -> Mask:
+    """Find pixels with a neighbour along one of the axes in another region; the image border is no neighbour."""
     rim = np.zeros(region.shape, bool)
     for axis in axes:
         here, there = np.moveaxis(rim, axis, 0), np.moveaxis(region, axis, 0)

@@ -4,14 +4,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cellsparse_unet.model import MULTIPLE, UNet
-from cellsparse_unet.parts import probabilities_by_parts
+from cellsparse_unet.network import MULTIPLE, UNet
+from cellsparse_unet.tiled_network import tiled_probabilities
 
 TILE = 1024
 
 
 def probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE) -> npt.NDArray[np.float32]:
-    """Runs the network, on the whole image where it fits and on its parts where it does not.
+    """Run the network, on the whole image where it fits and tile by tile where it does not.
 
     Both give the same but for the rounding of float32 sums, less than 0.0001.
 
@@ -31,13 +31,13 @@ def probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE
     net.eval()
     with torch.inference_mode():
         fits = padded.size <= tile * tile
-        found = _run(net, padded) if fits else probabilities_by_parts(net, padded, _part(tile, image.ndim))
+        found = _run(net, padded) if fits else tiled_probabilities(net, padded, _tile_side(tile, image.ndim))
     net.train(was_training)
     return found[:, *(slice(length) for length in image.shape)]
 
 
-def _part(tile: int, dims: int) -> int:
-    """Side of a part with a quarter of the pixels that go through as a whole, a multiple of the network's."""
+def _tile_side(tile: int, dims: int) -> int:
+    """Return the side of a tile with a quarter of the pixels that go through as a whole; a multiple of `MULTIPLE`."""
     if dims == 2:
         return tile // 2
     side = int(np.cbrt(tile * tile / 4) + 1e-6)  # the cube root of a cube may come out just below its side
@@ -45,7 +45,7 @@ def _part(tile: int, dims: int) -> int:
 
 
 def _run(net: UNet, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Probabilities of one image whose lengths are multiples of the network's."""
+    """Return the probabilities of one image whose lengths are multiples of the network's."""
     device = next(net.parameters()).device
     result = net(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))[0].exp()
     values: npt.NDArray[np.float32] = result.float().cpu().numpy()

@@ -2,6 +2,7 @@
 
 from simulation.scenario import Scenario
 from simulation.session import simulate
+from support.limits import PATIENCE
 
 SCENARIO = Scenario(
     nodes=4,
@@ -18,7 +19,7 @@ SCENARIO = Scenario(
 
 
 def test_every_run_ends_once_through_failures(tmp_path):
-    found = simulate(SCENARIO, tmp_path, seconds=60.0)
+    found = simulate(SCENARIO, tmp_path, seconds=PATIENCE)
     assert found["states"] == {"SUCCEEDED": 16}
     assert (found["lost"], found["succeeded_without_training"], found["trained_twice"]) == (0, 0, 0)
     assert 16 < found["attempts"] <= 16 + found["pods_lost"]

@@ -10,9 +10,10 @@ from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import backend
 from cellsparse_cellpose.config import resolve
-from cellsparse_cellpose.model import MODEL_FILE
+from cellsparse_cellpose.network import WEIGHTS_FILE
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_torch.training import STATE_FILE
 from cellsparse_trainer.config.schedule import learning_rate
 
 
@@ -28,7 +29,7 @@ def one_thread() -> Iterator[None]:
 def state(training: backend.CellposeTraining, folder: Path) -> dict[str, torch.Tensor]:
     folder.mkdir()
     training.save(folder)
-    return torch.load(folder / backend.STATE_FILE, weights_only=True)["network"]
+    return torch.load(folder / STATE_FILE, weights_only=True)["network"]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -117,10 +118,10 @@ def test_stock_cellpose_opens_the_exported_file_without_a_download_and_computes_
     training = backend.create(config, [disc_sample()], "cpu")
     training.train_step(0)
     training.model().export(tmp_path)
-    stock = StockModel(pretrained_model=str(tmp_path / MODEL_FILE))
+    stock = StockModel(pretrained_model=str(tmp_path / WEIGHTS_FILE))
     assert stock.diam_mean == config.mean_diameter
     assert stock.diam_labels == pytest.approx(16, rel=0.05)
-    written = torch.load(tmp_path / MODEL_FILE, weights_only=True)
+    written = torch.load(tmp_path / WEIGHTS_FILE, weights_only=True)
     assert written.keys() == stock.net.state_dict().keys()
     assert all(torch.equal(value, written[name]) for name, value in stock.net.state_dict().items())
     image = disc_sample().image

@@ -1,127 +1,112 @@
+import dataclasses
+
 import numpy as np
-from cellpose import dynamics, utils
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from unit.trainer_cellpose.cellpose_samples import disc_sample
+import pytest
+from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
-from cellsparse_cellpose.data import cut, make_targets, place
+from cellsparse_cellpose.data import Sampler
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.data.target_cache import DiskCache
+
+RECIPES = ["cell", "image"]
 
 
-def dense_flow(label: np.ndarray) -> np.ndarray:
-    return dynamics.masks_to_flows_cpu(np.where(label > 0, label, 0))[0].astype(np.float32)
+@pytest.mark.parametrize("sampling", RECIPES)
+@pytest.mark.parametrize("shape", [(60, 70), (60, 600), (41, 59)])
+def test_every_crop_has_a_labelled_pixel(sampling: str, shape: tuple[int, int]) -> None:
+    sampler = Sampler([disc_sample(shape)], small_config(sampling=sampling))
+    for step in range(40):
+        assert (sampler.batch(step).label >= 0).any(axis=(1, 2)).all()
 
 
-def test_flows_are_cellposes_own_on_labelled_cells_and_nowhere_else() -> None:
-    sample = disc_sample()
-    targets = make_targets(sample.label)
-    flow = np.zeros((2, sample.label.size), np.float32)
-    flow[:, targets.inside] = targets.flow
-    np.testing.assert_array_equal(flow.reshape(2, *sample.label.shape), dense_flow(sample.label))
-    assert set(targets.inside) == set(np.flatnonzero(sample.label > 0))
+@pytest.mark.parametrize("sampling", RECIPES)
+def test_a_single_labelled_pixel_in_a_large_image_is_never_missed(sampling: str) -> None:
+    label = np.full((500, 500), -1, np.int32)
+    label[311, 77] = 1
+    sample = Sample(name="one", image=np.zeros((500, 500), np.float32), label=label)
+    sampler = Sampler([sample], small_config(sampling=sampling))
+    for step in range(20):
+        assert (sampler.batch(step).label == 1).any(axis=(1, 2)).all()
 
 
-def test_the_diameter_is_cellposes_over_labelled_cells_only() -> None:
+@pytest.mark.parametrize("sampling", RECIPES)
+def test_an_image_smaller_than_the_crop_is_padded_with_unlabelled_pixels(sampling: str) -> None:
+    label = np.ones((7, 9), np.int32)
+    sample = Sample(name="tiny", image=np.ones((7, 9), np.float32), label=label)
+    batch = Sampler([sample], small_config(sampling=sampling)).batch(0)
+    assert batch.image.shape[2:] == (32, 32)
+    assert (batch.label == -1).any()
+    assert (batch.label == 1).any()
+    assert not (batch.label == 0).any()
+
+
+@pytest.mark.parametrize("sampling", RECIPES)
+def test_a_batch_depends_on_seed_and_step_only(sampling: str) -> None:
+    config = small_config(sampling=sampling)
+    first, second = Sampler([disc_sample()], config), Sampler([disc_sample()], config)
+    for step in (0, 1, 2):
+        first.batch(step)
+    np.testing.assert_array_equal(first.batch(7).image, second.batch(7).image)
+    np.testing.assert_array_equal(first.batch(7).flow, second.batch(7).flow)
+    assert (first.batch(7).image != first.batch(8).image).any()
+    other = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seed=6))
+    assert (Sampler([disc_sample()], other).batch(7).image != first.batch(7).image).any()
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    np.random.seed(3)  # noqa: NPY002 - the global generator is what this is about
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    Sampler([disc_sample()], small_config()).batch(0)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_an_epoch_shows_every_usable_image_once_and_ends_with_a_smaller_batch() -> None:
+    unlabelled = Sample(name="none", image=np.zeros((40, 40), np.float32), label=np.full((40, 40), -1, np.int32))
+    sampler = Sampler([disc_sample(), unlabelled, disc_sample(), disc_sample()], small_config(sampling="image"))
+    assert sampler.steps_per_epoch == 2
+    assert [len(sampler.batch(step).label) for step in range(4)] == [2, 1, 2, 1]
+
+
+def test_cells_come_to_the_mean_diameter() -> None:
+    sampler = Sampler([disc_sample(background=False)], small_config(scale_range=0.0, mean_diameter=24.0))
+    areas = [(sampler.batch(step).label > 0).sum(axis=(1, 2)).max() for step in range(40)]
+    assert np.median(np.sqrt(areas)) == pytest.approx(24 * np.sqrt(np.pi) / 2, rel=0.2)
+
+
+def test_images_without_a_labelled_cell_cannot_be_trained_on() -> None:
+    sample = Sample(name="bg", image=np.zeros((40, 40), np.float32), label=np.zeros((40, 40), np.int32))
+    with pytest.raises(InvalidArgument, match="None of the 2 training images has a labelled cell"):
+        Sampler([sample, sample], small_config())
+
+
+def test_labelled_background_gets_its_share() -> None:
     label = disc_sample().label
-    assert make_targets(label).diameter == utils.diameters(np.where(label > 0, label, 0))[0]
+    cells, background = (label > 0).sum(), (label == 0).sum()
+    weight = Sampler([disc_sample()], small_config(background_share=0.8, likely_background=0.0)).background_weight
+    assert weight * background / (weight * background + cells) == pytest.approx(0.8)
 
 
-def test_centers_lie_in_their_cells() -> None:
-    sample = disc_sample()
-    centers = make_targets(sample.label).centers
-    np.testing.assert_array_equal(centers, [[20, 20], [38, 50]])
-
-
-def test_an_image_that_is_one_single_cell_has_targets() -> None:
-    targets = make_targets(np.full((9, 9), 4, np.int32))
-    assert targets.inside.size == 81
-    assert not targets.background
-
-
-def test_labels_without_a_cell_have_no_flow() -> None:
-    targets = make_targets(np.where(disc_sample().label == 0, 0, -1).astype(np.int32))
-    assert targets.inside.size == 0
-    assert targets.diameter == 0
-    assert targets.background == (disc_sample().label == 0).sum()
-
-
-def test_a_crop_that_only_shifts_is_the_image_itself() -> None:
-    sample = disc_sample((64, 64))
-    targets = make_targets(sample.label)
-    crop = cut(sample, targets, place(np.array([0, 0]), np.array([0, 0]), scale=1, angle=0, mirrored=False), 64)
-    np.testing.assert_array_equal(crop.image, sample.image)
-    np.testing.assert_array_equal(crop.label, np.sign(sample.label))
-    np.testing.assert_array_equal(crop.flow, dense_flow(sample.label))
-
-
-def test_flows_turn_with_the_image() -> None:
-    sample = disc_sample((64, 64))
-    targets = make_targets(sample.label)
-    corner = {(1, False): (63, 0), (0, True): (0, 63)}  # where the pixel (0, 0) comes to lie, (y, x)
-    for (quarters, mirrored), target in corner.items():
-        matrix = place(np.array([0, 0]), np.array(target), scale=1, angle=-quarters * np.pi / 2, mirrored=mirrored)
-        crop = cut(sample, targets, matrix, 64)
-        label = np.rot90(sample.label, quarters) if not mirrored else sample.label[:, ::-1]
-        np.testing.assert_array_equal(crop.label, np.sign(label))
-        np.testing.assert_allclose(crop.flow, dense_flow(np.ascontiguousarray(label)), atol=2e-2)
-
-
-@settings(max_examples=60)
-@given(
-    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    size=st.sampled_from([32, 48, 64]),
-    scale=st.floats(0.2, 5),
-    angle=st.floats(0, 2 * np.pi),
-    mirrored=st.booleans(),
-    target=st.tuples(st.floats(-5, 70), st.floats(-5, 70)),
-)
-def test_what_lies_outside_the_image_carries_no_supervision(
-    shape: tuple[int, int], size: int, scale: float, angle: float, mirrored: bool, target: tuple[float, float]
+@pytest.mark.parametrize(("share", "background"), [(0.0, True), (0.8, False), (0.1, True)])
+def test_background_is_left_as_it_is_without_a_share_without_labels_or_where_it_has_more(
+    share: float, background: bool
 ) -> None:
-    label = np.ones(shape, np.int32)
-    label[:, : shape[1] // 2] = 0
-    sample = Sample(name="full", image=np.ones(shape, np.float32), label=label)
-    anchor = np.array([shape[0] // 2, shape[1] // 2])
-    matrix = place(anchor, np.array(target), scale=scale, angle=angle, mirrored=mirrored)
-    crop = cut(sample, make_targets(label), matrix, size)
-    rows, columns = np.mgrid[:size, :size].reshape(2, -1)
-    x, y = np.linalg.solve(matrix[:, :2], np.stack([columns, rows]) - matrix[:, 2:])
-    # Half a pixel around the image still has the edge pixel as its nearest; a hundredth more is rounding.
-    beyond = (x < -0.51) | (y < -0.51) | (x > shape[1] - 0.49) | (y > shape[0] - 0.49)
-    within = (x > -0.49) & (y > -0.49) & (x < shape[1] - 0.51) & (y < shape[0] - 0.51)
-    assert (crop.label.ravel()[beyond] == -1).all()
-    assert (crop.label.ravel()[within] >= 0).all()
+    sampler = Sampler([disc_sample(background=background)], small_config(background_share=share))
+    assert sampler.background_weight == 1
 
 
-def test_the_given_arrays_stay_as_they_are() -> None:
+def test_likely_background_is_in_the_crops_and_takes_weight_off_the_labelled_one() -> None:
     sample = disc_sample()
-    before = sample.label.copy(), sample.image.copy()
-    cut(
-        sample,
-        make_targets(sample.label),
-        place(np.array([9, 9]), np.array([3, 3]), scale=2, angle=1, mirrored=True),
-        32,
-    )
-    np.testing.assert_array_equal(sample.label, before[0])
-    np.testing.assert_array_equal(sample.image, before[1])
+    sampler = Sampler([sample], small_config(background_share=0.8, likely_background=1.0))
+    assert sampler.background_weight == 1
+    assert any((sampler.batch(step).label == LIKELY).mean() > 0.2 for step in range(4))
+    nothing = Sampler([sample], small_config(likely_background=0.0))
+    assert all((nothing.batch(step).label >= -1).all() for step in range(4))
 
 
-def test_label_sets_with_the_same_cells_share_flows(tmp_path, monkeypatch) -> None:
-    made, flows = [], dynamics.masks_to_flows_cpu
-
-    def counted(cells):
-        made.append(cells)
-        return flows(cells)
-
-    monkeypatch.setattr(dynamics, "masks_to_flows_cpu", counted)
-    disk_cache = DiskCache(tmp_path, 2**20)
-    expected = make_targets(disc_sample().label)
-    for background in (True, False):
-        found = make_targets(disc_sample(background=background).label, disk_cache=disk_cache)
-        np.testing.assert_array_equal(found.flow, expected.flow)
-        np.testing.assert_array_equal(found.centers, expected.centers)
-        assert bool(found.background) == background
-    assert len(made) == 2
-    make_targets(np.where(disc_sample().label == 7, -1, disc_sample().label), disk_cache=disk_cache)
-    assert len(made) == 3
+def test_without_labelled_background_crops_still_hold_a_labelled_pixel_and_padding_stays_unlabelled() -> None:
+    sampler = Sampler([disc_sample((34, 52), background=False)], small_config(scale_range=0.0))
+    for step in range(20):
+        batch = sampler.batch(step)
+        assert (batch.label >= 0).any(axis=(1, 2)).all()
+        assert (batch.label[batch.image[:, 0] == 0] == -1).all()  # the image is 0.1 or brighter, padding is 0

@@ -10,13 +10,14 @@ from unit.trainer_cellpose.cellpose_samples import small_config
 
 from cellsparse_cellpose import model
 from cellsparse_cellpose.export import EXPORTS
+from cellsparse_cellpose.network import build_network, read_model
 
 
 @pytest.fixture
 def source(tmp_path):
     folder = empty(tmp_path / "model")
     config = small_config()
-    model.CellposeModel(model.build_network(config), config, 12.0).export(folder)
+    model.CellposeModel(build_network(config), config, 12.0).export(folder)
     return folder
 
 
@@ -33,7 +34,7 @@ def image():
 @pytest.fixture
 def expected(source, image):
     with torch.no_grad():
-        return model.open_network(source).eval()(image)[0].numpy()
+        return read_model(source).network.eval()(image)[0].numpy()
 
 
 def test_torchscript(source, image, expected, tmp_path):

@@ -11,8 +11,9 @@ from support.odd_images import check_predicts, odd_images
 from support.poisoned_training import check_poisoned_run, digest
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
-from cellsparse_cellpose import backend, sampler
-from cellsparse_cellpose.model import CellposeModel, build_network
+from cellsparse_cellpose import backend, data
+from cellsparse_cellpose.model import CellposeModel
+from cellsparse_cellpose.network import build_network
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.samples import Sample
 
@@ -32,12 +33,12 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(tmp_path: Path) -
 
 def test_a_gradient_that_is_not_finite_ends_the_run_before_it_reaches_the_weights() -> None:
     training = backend.create(small_config(), [disc_sample()], "cpu")
-    weight = next(each for each in training._network.parameters() if each.requires_grad)
+    weight = next(each for each in training.network.parameters() if each.requires_grad)
     weight.register_hook(lambda gradient: gradient * float("nan"))
-    before = [weight.detach().clone() for weight in training._network.parameters()]
+    before = [weight.detach().clone() for weight in training.network.parameters()]
     with pytest.raises(FloatingPointError, match="gradient is not finite at step 1"):
         training.train_step(0)
-    assert all(torch.equal(one, two) for one, two in zip(before, training._network.parameters(), strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(before, training.network.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("sampling", ["cell", "image"])
@@ -62,14 +63,13 @@ def test_one_labelled_pixel_in_a_corner_is_found_in_a_bounded_number_of_tries(
 ) -> None:
     label = np.full((1200, 1200), -1, np.int32)
     label[corner] = 1
-    drawing = sampler.Sampler(
-        small_config(sampling=sampling), [Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)]
-    )
-    cut, calls = sampler.cut, []
-    monkeypatch.setattr(sampler, "cut", lambda *given: calls.append(1) or cut(*given))
+    sample = Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)
+    drawing = data.Sampler([sample], small_config(sampling=sampling))
+    cut, calls = data.cut, []
+    monkeypatch.setattr(data, "cut", lambda *given: calls.append(1) or cut(*given))
     for step in range(3):
         assert (drawing.batch(step).label == 1).any(axis=(1, 2)).all()
-    assert len(calls) <= 3 * 2 * (sampler.UNIFORM_TRIES + 1)
+    assert len(calls) <= 3 * 2 * (data.UNIFORM_TRIES + 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

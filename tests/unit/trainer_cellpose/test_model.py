@@ -4,12 +4,14 @@ from cellpose import core
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model
-from cellsparse_cellpose.data import make_targets
+from cellsparse_cellpose.instances import tidy
+from cellsparse_cellpose.network import build_network
+from cellsparse_cellpose.targets import make_targets
 
 
 def small_model(diameter: float = 12.0, **changes: object) -> model.CellposeModel:
     config = small_config(**changes)
-    return model.CellposeModel(model.build_network(config), config, diameter)
+    return model.CellposeModel(build_network(config), config, diameter)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (17, 31), (230, 60)])
@@ -46,7 +48,7 @@ def test_small_cells_go_and_their_neighbours_stay() -> None:
     for name, rows in ((1, slice(0, 4)), (2, slice(5, 9)), (4, slice(10, 14))):
         masks[rows, :8] = name
     masks[16:18, 16:18] = 5
-    label = model._tidy(masks, 15)
+    label = tidy(masks, 15)
     np.testing.assert_array_equal(label > 0, (masks > 0) & (masks != 5))
     assert label.max() == 3
 
@@ -55,5 +57,5 @@ def test_holes_are_filled_and_an_image_full_of_cells_keeps_them() -> None:
     masks = np.ones((10, 10), np.uint16)
     masks[:, 5:] = 9
     masks[4:6, 2] = 0
-    label = model._tidy(masks, 15)
+    label = tidy(masks, 15)
     np.testing.assert_array_equal(label, np.repeat([[1] * 5 + [2] * 5], 10, axis=0))

@@ -7,13 +7,14 @@ from cellpose.resnet_torch import CPnet
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model, tiles
-from cellsparse_cellpose.data import make_targets
+from cellsparse_cellpose.network import build_network
+from cellsparse_cellpose.targets import make_targets
 
 
 @pytest.fixture
 def network() -> CPnet:
     """A network whose statistics are not those it starts with."""
-    made = model.build_network(small_config())
+    made = build_network(small_config())
     noise = torch.Generator().manual_seed(5)
     for name, value in made.state_dict().items():
         if "running" in name:

@@ -115,9 +115,9 @@ def test_data_without_cells_is_refused(tiny):
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
 def test_cuda_asked_for_and_missing_is_refused(tiny, sparse_samples, tmp_path):
-    with pytest.raises(InvalidArgument, match="TensorFlow finds no GPU"):
+    with pytest.raises(InvalidArgument, match="finds no CUDA GPU"):
         backend.create(tiny(), sparse_samples, "cuda")
-    with pytest.raises(InvalidArgument, match="TensorFlow finds no GPU"):
+    with pytest.raises(InvalidArgument, match="finds no CUDA GPU"):
         backend.open_model(tmp_path, "cuda")
     assert backend.devices() == ["cpu"]
 

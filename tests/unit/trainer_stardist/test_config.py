@@ -20,7 +20,7 @@ def test_paper_preset_is_the_paper():
     assert (config.n_rays, config.grid, config.unet_depth, config.unet_filters, config.features) == (32, 2, 3, 32, 128)
     assert (plan.crop_size, plan.batch_size, plan.learning_rate, plan.steps) == (224, 8, 3e-4, 100 * (441 // 8 + 1))
     assert (plan.lower_percentile, plan.upper_percentile, plan.weight_decay) == (0, 100, 0)
-    assert config.dark_share == 0
+    assert config.likely_background == 0
     assert {learning_rate(plan, step) for step in (0, 1, plan.steps - 1)} == {3e-4}
 
 
@@ -77,7 +77,7 @@ def test_damaged_json_is_refused(text):
         ("features", 1000),
         ("dist_rate", 0),
         ("background_share", 1.5),
-        ("dark_share", -0.1),
+        ("likely_background", -0.1),
         ("jitter", float("nan")),
     ],
 )

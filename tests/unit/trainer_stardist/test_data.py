@@ -9,9 +9,10 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, assume_ground, augment, cut, onto_grid, targets
-from cellsparse_stardist.index import index_sample
-from cellsparse_stardist.stars import Stars
+from cellsparse_stardist.crops import augment, cut, mark_likely_background, onto_grid
+from cellsparse_stardist.data import Sampler, index_sample
+from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets
+from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
 
 
@@ -27,7 +28,7 @@ def stock_targets(image, label, grid, n_rays):
 def test_targets_of_a_whole_image_are_stardists(dense_sample, sparse_samples, grid):
     square = sparse_samples[0].label[:64, :64]
     for label in (dense_sample.label, square):
-        prob, dist = targets(label, (0, 0), Stars(grid=(grid, grid), n_rays=16))
+        prob, dist = make_targets(label, (0, 0), Stars(grid=(grid, grid), n_rays=16))
         # Stock code numbers find_objects by label value; ours renumbers first.
         stock_prob, stock_dist, stock_mask = stock_targets(dense_sample.image, label, grid, 16)
         np.testing.assert_array_equal(prob, stock_prob)
@@ -40,11 +41,11 @@ def test_a_cell_cut_by_the_crop_keeps_its_real_edge(dense_sample, grid):
     label = dense_sample.label
     index = index_sample(dense_sample.image, label)
     stars = Stars(grid=(grid, grid), n_rays=32)
-    whole_prob, whole_dist = targets(label, (0, 0), stars)
+    whole_prob, whole_dist = make_targets(label, (0, 0), stars)
     for corner in [(0, 0), (8, 12), (32, 32), (20, 4)]:
         margin = index.overhang(corner, (32, 32), stars.grid)
         crop = cut(dense_sample.image, label, corner, (32, 32), margin)
-        prob, dist = targets(crop.label, crop.margin, stars)
+        prob, dist = make_targets(crop.label, crop.margin, stars)
         window = tuple(slice(c // grid, (c + 32) // grid) for c in corner)
         np.testing.assert_array_equal(prob, whole_prob[window])
         np.testing.assert_array_equal(dist, whole_dist[window])
@@ -59,7 +60,7 @@ def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
     corner = (min(0, (height - 32) // 2), min(0, (width - 32) // 2))
     margin = index_sample(image, label).overhang(corner, (32, 32), (grid, grid))
     crop = augment(cut(image, label, corner, (32, 32), margin), rng)
-    prob, dist = targets(crop.label, crop.margin, Stars(grid=(grid, grid), n_rays=8))
+    prob, dist = make_targets(crop.label, crop.margin, Stars(grid=(grid, grid), n_rays=8))
     middle = slice(crop.margin[0], crop.margin[0] + 32)
     known = crop.label[middle, middle][::grid, ::grid]
     assert crop.image.shape == (32, 32)
@@ -158,16 +159,16 @@ def test_dark_unlabelled_pixels_count_as_background():
     assert 0.1 < ground.limit < 0.9
     crop = cut(image, label, (-2, 0), (32, 32), (4, 4))
     rng = np.random.default_rng(0)
-    whole = assume_ground(crop, ground, 1.0, rng).label
+    whole = mark_likely_background(crop, ground, 1.0, rng).label
     changed = np.argwhere(whole != crop.label) - 4
     assert (whole[whole != crop.label] == LIKELY).all()
     assert (crop.label[whole != crop.label] == -1).all()
     assert len(changed) > 100
     assert changed[:, 1].max() < 16
     assert changed[:, 0].min() >= 2
-    tenth = (assume_ground(crop, ground, 0.1, rng).label != crop.label).sum()
+    tenth = (mark_likely_background(crop, ground, 0.1, rng).label != crop.label).sum()
     assert 0 < tenth < 0.2 * len(changed)
-    assert assume_ground(crop, ground, 0.0, rng) is crop
+    assert mark_likely_background(crop, ground, 0.0, rng) is crop
 
 
 def test_nothing_is_assumed_where_cells_are_as_bright_as_the_ground():
@@ -188,9 +189,9 @@ def test_ground_is_assumed_without_labelled_background(bright, tiny):
     image = image if bright else 1 - image
     label = np.full((40, 40), -1, np.int32)
     label[10:20, 10:20] = 1
-    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(dark_share=1.0)).batch(0)
+    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(likely_background=1.0)).batch(0)
     assert (batch.prob == 0).mean() > 0.2
-    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(dark_share=0.0)).batch(0)
+    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(likely_background=0.0)).batch(0)
     assert not (batch.prob == 0).any()
 
 

@@ -8,13 +8,14 @@ from support.bioimageio_package import CARD, validated
 
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import tf
-from cellsparse_stardist.model import StardistModel, build, open_stock
+from cellsparse_stardist.model import StardistModel
+from cellsparse_stardist.network import build_network, read_model
 
 
 @pytest.fixture
 def source(tiny, tmp_path):
     config = tiny()
-    StardistModel(config, build(config, 4.0)).export(tmp_path / "model")
+    StardistModel(build_network(config, 4.0), config).export(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -28,7 +29,7 @@ def test_the_saved_model_gives_stardists_output_upsampled(source, tmp_path):
     image = np.random.default_rng(0).random((1, 64, 96, 1), np.float32)
     network = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
     output = network(tf.constant(image))["output"].numpy()
-    prob, dist = open_stock(source).stock.keras_model(image)
+    prob, dist = read_model(source).stock.keras_model(image)
     assert output.shape == (1, 64, 96, 1 + 8)
     np.testing.assert_allclose(output[:, ::2, ::2, :1], prob, atol=1e-5)
     np.testing.assert_allclose(output[:, ::2, ::2, 1:], dist, atol=1e-4)

@@ -11,9 +11,10 @@ from support.poisoned_training import check_poisoned_run, digest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_stardist import backend, export, framework, importing
+from cellsparse_stardist import backend, export, framework, importing, model, network
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.model import StardistModel, build
+from cellsparse_stardist.model import StardistModel
+from cellsparse_stardist.network import build_network
 
 
 def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(tiny, sparse_samples, tmp_path):
@@ -34,10 +35,10 @@ def test_nothing_of_the_data_is_changed_by_a_whole_training(tiny, sparse_samples
     training = backend.create(tiny(), samples, "cpu")
     for step in range(3):
         training.train_step(step)
-    model = training.model()
-    model.tune(samples)
-    model.predict(samples[0].image)
-    model.export(tmp_path)
+    trained = training.model()
+    trained.tune(samples)
+    trained.predict(samples[0].image)
+    trained.export(tmp_path)
     assert digest(samples) == before
 
 
@@ -77,7 +78,7 @@ def test_the_memory_rule_is_set_before_anything_is_computed(tiny, sparse_samples
     with pytest.raises(Stop):
         backend.create(tiny(), sparse_samples, "cuda")
     gpus.asked.clear()
-    monkeypatch.setattr(backend, "open_stock", used)
+    monkeypatch.setattr(model, "read_model", used)
     with pytest.raises(Stop):
         backend.open_model(tmp_path, "auto")
 
@@ -85,7 +86,7 @@ def test_the_memory_rule_is_set_before_anything_is_computed(tiny, sparse_samples
 def test_nor_do_exports_and_imports_compute_before_it(tiny, monkeypatch, tmp_path):
     """All of them share one process with predictions, which would fail after any of them."""
     config = tiny()
-    StardistModel(config, build(config, 0.0)).export(tmp_path / "model")
+    StardistModel(build_network(config, 0.0), config).export(tmp_path / "model")
     gpus = Gpus(monkeypatch)
 
     class Stop(Exception):
@@ -95,9 +96,7 @@ def test_nor_do_exports_and_imports_compute_before_it(tiny, monkeypatch, tmp_pat
         assert gpus.asked == [("gpu-a", True), ("gpu-b", True)]
         raise Stop
 
-    for module in (export, importing):
-        gpus.asked.clear()
-        monkeypatch.setattr(module, "stock_class", used)
+    monkeypatch.setattr(network, "stock_class", used)
     with pytest.raises(Stop):
         export.saved_model(tmp_path / "model", tmp_path, {})
     gpus.asked.clear()
@@ -120,7 +119,7 @@ def test_a_missing_gpu_is_said_before_any_item_is_read(tiny, monkeypatch):
 
         __iter__ = __getitem__
 
-    with pytest.raises(InvalidArgument, match="no GPU"):
+    with pytest.raises(InvalidArgument, match="no CUDA GPU"):
         backend.create(tiny(), Unread([1]), "cuda")
 
 
@@ -131,7 +130,7 @@ def unfit():
         crop_size=32, stardist=trainer_pb2.StardistSettings(unet_depth=1, unet_filters=4, n_rays=8)
     )
     config = dataclasses.replace(resolve(asked, 1), features=8)
-    models = [StardistModel(config, build(config, start)) for start in (5.0, 5.0, np.nan)]
+    models = [StardistModel(build_network(config, start), config) for start in (5.0, 5.0, np.nan)]
     models[1].stock.thresholds = {"prob": 0.01, "nms": 0.4}
     models[2].stock.thresholds = {"prob": 0.01, "nms": 0.4}
     return models
@@ -140,5 +139,5 @@ def unfit():
 @limits(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(image=odd_images())
 def test_any_image_gives_labels_or_a_sentence(unfit, image):
-    for model in unfit:
-        check_predicts(model.predict, image)
+    for each in unfit:
+        check_predicts(each.predict, image)

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from cellsparse_stardist.data import targets
 from cellsparse_stardist.framework import tf
 from cellsparse_stardist.loss import dist_loss, prob_loss
-from cellsparse_stardist.model import build
-from cellsparse_stardist.stars import Stars
+from cellsparse_stardist.network import build_network
 from cellsparse_stardist.step import LOSS_WEIGHTS
+from cellsparse_stardist.targets import Stars, make_targets
 
 STARS = Stars(grid=(2, 2), n_rays=8)
 
@@ -21,9 +20,9 @@ def outputs(shape, rays, seed=0):
 
 def test_labelled_images_have_stardists_loss(tiny, dense_sample):
     tf.random.set_seed(0)
-    stock = build(tiny(), 5.0)
+    stock = build_network(tiny(), 5.0)
     stock.prepare_for_training()
-    prob, dist = (t[np.newaxis] for t in targets(dense_sample.label, (0, 0), STARS))
+    prob, dist = (t[np.newaxis] for t in make_targets(dense_sample.label, (0, 0), STARS))
     prob = prob[..., np.newaxis]
     image = dense_sample.image[np.newaxis, ..., np.newaxis]
     target = np.concatenate([dist, np.maximum(prob, 0)], axis=-1)
@@ -35,7 +34,7 @@ def test_labelled_images_have_stardists_loss(tiny, dense_sample):
 
 
 def test_unlabelled_pixels_have_no_gradient(sparse_samples):
-    prob, dist = (t[np.newaxis] for t in targets(sparse_samples[0].label, (0, 0), STARS))
+    prob, dist = (t[np.newaxis] for t in make_targets(sparse_samples[0].label, (0, 0), STARS))
     prob = prob[..., np.newaxis]
     prob_out, dist_out = outputs(prob.shape[:3], 8)
     with tf.GradientTape() as tape:

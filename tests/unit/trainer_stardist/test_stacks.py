@@ -12,13 +12,15 @@ from support.bioimageio_package import CARD, validated
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist import backend, tiles
 from cellsparse_stardist.config import Config, resolve
-from cellsparse_stardist.data import LIKELY, OUTSIDE, Sampler, assume_ground, augment, cut, targets
+from cellsparse_stardist.crops import augment, cut, mark_likely_background
+from cellsparse_stardist.data import Sampler, index_sample
 from cellsparse_stardist.export import EXPORTS
 from cellsparse_stardist.framework import StarDist3D, tf
-from cellsparse_stardist.index import index_sample
-from cellsparse_stardist.model import StardistModel, build
-from cellsparse_stardist.stars import Stars, rays
-from cellsparse_stardist.volume import anisotropy, fitted
+from cellsparse_stardist.model import StardistModel
+from cellsparse_stardist.network import build_network
+from cellsparse_stardist.spacing import anisotropy, fitted
+from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets, rays
+from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
 
 GRIDS = [(1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 4, 4)]
@@ -138,7 +140,7 @@ def test_a_package_of_stacks_is_valid_and_reproduces_its_test_output(trained, tm
 def test_tiles_equal_the_whole(own, monkeypatch):
     image = ellipsoids((16, 50, 90), 3, sparse=False).image
     config = fitted(tiny(**own), np.array([[4, 8, 8]]), [])
-    model = StardistModel(config, build(config, 4.0))
+    model = StardistModel(build_network(config, 4.0), config)
     prob, dist = model.stock.predict(image, n_tiles=(1, 1, 1), show_tile_progress=False)
     model.stock.thresholds = {"prob": float(np.quantile(prob, 0.97)), "nms": 0.3}
     whole = model.predict(image)
@@ -182,7 +184,7 @@ def test_targets_of_a_whole_stack_are_stardists(samples, grid):
             grid=grid, anisotropy=(2.0, 1.0, 1.0),
         )  # fmt: skip
         _, (stock_prob, stock_dist) = stock[0]
-        prob, dist = targets(sample.label, (0, 0, 0), Stars(grid=grid, n_rays=12, anisotropy=(2.0, 1.0, 1.0)))
+        prob, dist = make_targets(sample.label, (0, 0, 0), Stars(grid=grid, n_rays=12, anisotropy=(2.0, 1.0, 1.0)))
         np.testing.assert_array_equal(prob, stock_prob[0, ..., 0])
         np.testing.assert_array_equal(dist, stock_dist[0, ..., :-1])
 
@@ -192,20 +194,20 @@ def test_a_cell_cut_by_the_crop_keeps_its_real_edge(grid):
     sample = ellipsoids((20, 48, 48), 3, sparse=False)
     index = index_sample(sample.image, sample.label)
     stars = Stars(grid=grid, n_rays=8, anisotropy=(2.0, 1.0, 1.0))
-    whole = targets(sample.label, (0, 0, 0), stars)
+    whole = make_targets(sample.label, (0, 0, 0), stars)
     for corner in [(0, 0, 0), (4, 8, 12), (12, 16, 16)]:
         margin = index.overhang(corner, (8, 32, 32), grid)
         crop = cut(sample.image, sample.label, corner, (8, 32, 32), margin)
         assert crop.image.shape == (8, 32, 32)
         window = tuple(slice(c // g, (c + s) // g) for c, s, g in zip(corner, (8, 32, 32), grid, strict=True))
-        for one, other in zip(targets(crop.label, crop.margin, stars), whole, strict=True):
+        for one, other in zip(make_targets(crop.label, crop.margin, stars), whole, strict=True):
             np.testing.assert_array_equal(one, other[window])
 
 
 def test_outside_the_stack_is_not_labelled():
     sample = ellipsoids((5, 20, 60), 2, sparse=False)
     crop = augment(cut(sample.image, sample.label, (-2, -6, 8), (8, 32, 32), (0, 0, 0)), np.random.default_rng(3))
-    prob, _ = targets(crop.label, crop.margin, Stars(grid=(1, 1, 1), n_rays=8))
+    prob, _ = make_targets(crop.label, crop.margin, Stars(grid=(1, 1, 1), n_rays=8))
     assert ((prob == -1) == (crop.label == OUTSIDE)).all()
     assert (crop.label == OUTSIDE).sum() == 8 * 32 * 32 - 5 * 20 * 32
 
@@ -237,7 +239,7 @@ def test_dark_voxels_count_as_background():
     sample = ellipsoids((12, 40, 40), 1, sparse=True)
     ground = index_sample(sample.image, sample.label).ground
     crop = cut(sample.image, sample.label, (0, 4, 4), (8, 32, 32), (1, 3, 3))
-    assumed = assume_ground(crop, ground, 1.0, np.random.default_rng(0)).label
+    assumed = mark_likely_background(crop, ground, 1.0, np.random.default_rng(0)).label
     changed = assumed != crop.label
     assert changed.sum() > 100
     assert (assumed[changed] == LIKELY).all()
@@ -265,7 +267,7 @@ def test_presets_for_stacks():
     paper = resolve(settings(preset="PRESET_PAPER"), 3, stacks=True)
     assert (paper.n_rays, paper.grid, paper.unet_depth, paper.unet_filters, paper.features) == (96, 2, 2, 32, 128)
     assert paper.crop == (48, 96, 96)
-    assert paper.dark_share == 0
+    assert paper.likely_background == 0
     fast = resolve(settings(), 3, stacks=True)
     assert fast.plan.crop_depth is not None
     assert fast.n_rays == 64

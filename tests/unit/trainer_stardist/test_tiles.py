@@ -22,7 +22,7 @@ def image():
 @pytest.fixture(params=NETWORKS, ids=str)
 def network(request, tiny, image):
     config = tiny(**request.param)
-    made = model.StardistModel(config, model.build(config, 8.0))
+    made = model.StardistModel(config, model.build_network(config, 8.0))
     prob, _ = made.stock.predict(image, show_tile_progress=False)
     made.stock.thresholds = {"prob": float(np.quantile(prob, 0.9)), "nms": 0.3}
     return made

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.background import LIKELY, likely_background
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import resolve
-from cellsparse_unet.data import Sampler, crop_at, prepare
+from cellsparse_unet.crops import crop_at
+from cellsparse_unet.data import Sampler, prepare
 from cellsparse_unet.targets import three_classes
 
 
@@ -36,7 +37,7 @@ def test_outside_the_image_is_never_supervised(height, width, seed, name):
     # Where the image came from is found again by cropping its pixel numbers the same way.
     anchor = int(rng.integers(height * width))
     state = rng.bit_generator.state
-    image, classes = crop_at(item, anchor, config, rng)
+    image, classes = crop_at(item.image, item.classes, anchor, config, rng)
     assert image.shape == classes.shape == (32, 32)
     assert np.isfinite(image).all()
     assert (classes >= 0).any()
@@ -55,7 +56,7 @@ def test_outside_the_image_is_never_supervised(height, width, seed, name):
     inside = np.full(padded.classes.shape, -1, np.int8)
     inside[100 : 100 + height, 100 : 100 + width] = item.classes
     object.__setattr__(padded, "classes", inside)
-    _, same = crop_at(padded, moved, config, rng)
+    _, same = crop_at(padded.image, padded.classes, moved, config, rng)
     assert (same == classes).all()  # the border of the image adds nothing that explicit -1 would not
 
 
@@ -66,7 +67,7 @@ def test_one_labelled_pixel_is_always_found(y, x, seed):
     label = np.full((40, 50), -1, np.int32)
     label[y, x] = 0
     item = prepare(Sample(name="a", image=np.zeros((40, 50), np.float32), label=label), config)
-    _, classes = crop_at(item, y * 50 + x, config, np.random.default_rng(seed))
+    _, classes = crop_at(item.image, item.classes, y * 50 + x, config, np.random.default_rng(seed))
     assert (classes == 0).any()
     assert (classes <= 0).all()
 
@@ -111,8 +112,8 @@ def test_targets_add_likely_background_only_where_asked(cell_sample, make_config
     plain = three_classes(cell_sample.label, 0.5)
     np.testing.assert_array_equal(prepare(cell_sample, make_config(likely_background=0.0)).classes, plain)
     more = prepare(cell_sample, make_config(likely_background=0.5)).classes
-    assert (more == 3).sum() > 1000
-    np.testing.assert_array_equal(np.where(more == 3, -1, more), plain)
+    assert (more == LIKELY).sum() > 1000
+    np.testing.assert_array_equal(np.where(more == LIKELY, -1, more), plain)
 
 
 @pytest.mark.parametrize("bright", [True, False])

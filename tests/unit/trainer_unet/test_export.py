@@ -10,8 +10,8 @@ from support.bioimageio_package import CARD, validated
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_unet.config import resolve
 from cellsparse_unet.export import EXPORTS
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor, open_network
+from cellsparse_unet.model import UnetModel
+from cellsparse_unet.network import UNet, initialise, read_model
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def source(tmp_path):
     config = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)), 1)
     net = UNet(base_channels=4)
     initialise(net, 3)
-    Predictor(net, config).export(folder)
+    UnetModel(net, config).export(folder)
     return folder
 
 
@@ -37,7 +37,7 @@ def image():
 @pytest.fixture
 def expected(source, image):
     with torch.no_grad():
-        return open_network(source)[0](image).numpy()
+        return read_model(source).network(image).numpy()
 
 
 def test_torchscript(source, image, expected, tmp_path):

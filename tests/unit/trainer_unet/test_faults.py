@@ -13,12 +13,11 @@ from support.poisoned_training import check_poisoned_run, digest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_unet import backend, data
+from cellsparse_unet import backend, crops, data
 from cellsparse_unet.config import resolve
-from cellsparse_unet.instances import cells
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor
-from cellsparse_unet.tuning import default_cut
+from cellsparse_unet.instances import default_thresholds, find_cells
+from cellsparse_unet.model import UnetModel
+from cellsparse_unet.network import UNet, initialise
 
 
 def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(cell_sample, make_config, tmp_path):
@@ -27,11 +26,11 @@ def test_a_loss_that_is_not_finite_keeps_the_checkpoint_before(cell_sample, make
 
 def test_a_gradient_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(cell_sample, make_config):
     training = backend.create(make_config(), [cell_sample], "cpu")
-    next(training._net.parameters()).register_hook(lambda gradient: gradient * float("inf"))
-    before = [weight.detach().clone() for weight in training._net.parameters()]
+    next(training.network.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    before = [weight.detach().clone() for weight in training.network.parameters()]
     with pytest.raises(FloatingPointError, match="gradient is not finite at step 1"):
         training.train_step(0)
-    assert all(torch.equal(one, other) for one, other in zip(before, training._net.parameters(), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(before, training.network.parameters(), strict=True))
 
 
 def test_nothing_of_the_data_is_changed_by_a_whole_training(cell_sample, make_config, tmp_path):
@@ -54,12 +53,12 @@ def test_one_labelled_pixel_in_a_corner_is_found_in_a_few_tries(corner, spread, 
     label[corner] = 1
     sample = Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)
     sampler = data.Sampler([sample], make_config(spread=spread, batch_size=4, likely_background=0.0))
-    cut, calls = data._take, []
-    monkeypatch.setattr(data, "_take", lambda *given: calls.append(1) or cut(*given))
+    cut, calls = crops._take, []
+    monkeypatch.setattr(crops, "_take", lambda *given: calls.append(1) or cut(*given))
     for step in range(3):
         classes = sampler.batch(step)[1]
         assert (classes > 0).any(axis=(1, 2)).all()
-    assert len(calls) <= 3 * 4 * (data.TRIES + 1)
+    assert len(calls) <= 3 * 4 * (crops.TRIES + 1)
 
 
 def test_a_model_is_not_opened_on_a_gpu_that_is_missing(cell_sample, make_config, tmp_path, monkeypatch):
@@ -106,8 +105,10 @@ def centres(kind):
 def test_cells_without_an_inside_become_cells_all_the_same(kind, method, make_config):
     centre = centres(kind)
     probability = np.stack([np.where(centre, 0.01, 0.97), np.full(centre.shape, 0.01), np.where(centre, 0.98, 0.02)])
-    cut = dataclasses.replace(default_cut(make_config()), method=method, centre_smoothing=0.0, centre_threshold=0.5)
-    label = cells(probability.astype(np.float32), cut)
+    cut = dataclasses.replace(
+        default_thresholds(make_config()), method=method, centre_smoothing=0.0, centre_threshold=0.5
+    )
+    label = find_cells(probability.astype(np.float32), cut)
     assert label.shape == centre.shape
     assert set(np.unique(label)) - {0} == set(range(1, label.max() + 1))
     assert label.max() == (4 if kind == "corners" else 1)
@@ -125,7 +126,7 @@ def unfit():
         initialise(net, 1)
     with torch.no_grad():
         nets[1].out_conv.weight.mul_(1e38)
-    return [Predictor(net, config) for net in nets]
+    return [UnetModel(net, config) for net in nets]
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))

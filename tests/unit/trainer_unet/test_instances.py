@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from cellsparse_common.scoring.matching import match_counts, scores
-from cellsparse_unet.instances import Cut, cells
+from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
 from cellsparse_unet.targets import three_classes
-from cellsparse_unet.tuning import best_cut, default_cut
 
-CUT = Cut(
+CUT = Thresholds(
     method="watershed", centre_threshold=0.8, cell_threshold=0.5, centre_scale=0.5, centre_smoothing=0, smallest_cell=0
 )
 
@@ -33,7 +32,7 @@ def one_hot(label, sure=0.9):
 
 @pytest.mark.parametrize("method", ["ellipse", "watershed"])
 def test_true_classes_give_the_true_cells(dense, method):
-    found = cells(one_hot(dense), replace(CUT, method=method))
+    found = find_cells(one_hot(dense), replace(CUT, method=method))
     assert found.dtype == np.int32
     score = scores(match_counts(dense, found, [0.8])[0])
     assert (score.tp, score.fp, score.fn) == (5, 0, 0)
@@ -42,13 +41,13 @@ def test_true_classes_give_the_true_cells(dense, method):
 def test_smoothing_closes_a_broken_centre(dense):
     probability = one_hot(dense)
     probability[:, 60] = probability[(0, 2, 1), 60]  # a line through the largest cell's centre
-    broken, whole = (cells(probability, replace(CUT, centre_threshold=0.4, centre_smoothing=s)) for s in (0, 1))
+    broken, whole = (find_cells(probability, replace(CUT, centre_threshold=0.4, centre_smoothing=s)) for s in (0, 1))
     assert broken.max() > whole.max() == 5
 
 
 @pytest.mark.parametrize("method", ["ellipse", "watershed"])
 def test_no_centre_no_cell(method):
-    found = cells(np.full((3, 20, 30), 1 / 3, np.float32), replace(CUT, method=method))
+    found = find_cells(np.full((3, 20, 30), 1 / 3, np.float32), replace(CUT, method=method))
     assert found.shape == (20, 30)
     assert not found.any()
 
@@ -57,7 +56,7 @@ def test_no_centre_no_cell(method):
 def test_everything_centre_is_one_cell(method):
     probability = np.zeros((3, 20, 30), np.float32)
     probability[2] = 1
-    assert np.unique(cells(probability, replace(CUT, method=method))).tolist() in ([1], [0, 1])
+    assert np.unique(find_cells(probability, replace(CUT, method=method))).tolist() in ([1], [0, 1])
 
 
 def test_ranges_are_checked():
@@ -75,19 +74,19 @@ def test_ranges_are_checked():
 def test_tuning_keeps_defaults_without_evidence(make_config):
     config = make_config()
     empty = np.full((20, 20), -1, np.int32)
-    assert best_cut(config, []) == default_cut(config)
-    assert best_cut(config, [(np.full((3, 20, 20), 1 / 3, np.float32), empty)]) == default_cut(config)
+    assert best_thresholds(config, []) == default_thresholds(config)
+    assert best_thresholds(config, [(np.full((3, 20, 20), 1 / 3, np.float32), empty)]) == default_thresholds(config)
 
 
 def test_tuning_finds_a_threshold_that_works(dense, make_config):
     label = np.where(np.isin(dense, (1, 2, 3)), dense, -1).astype(np.int32)
     unsure = one_hot(dense, 0.6)
-    chosen = best_cut(make_config(), [(unsure, label)])
-    assert scores(match_counts(dense, cells(unsure, chosen), [0.7])[0]).f1 == 1
+    chosen = best_thresholds(make_config(), [(unsure, label)])
+    assert scores(match_counts(dense, find_cells(unsure, chosen), [0.7])[0]).f1 == 1
     assert 0 < chosen.smallest_cell < np.bincount(dense.ravel()).min()
 
 
 def test_tuning_leaves_what_is_fixed(dense, make_config):
     config = make_config(centre_threshold=0.77, instance_method="ellipse")
-    chosen = best_cut(config, [(one_hot(dense), dense)])
+    chosen = best_thresholds(config, [(one_hot(dense), dense)])
     assert (chosen.method, chosen.centre_threshold) == ("ellipse", 0.77)

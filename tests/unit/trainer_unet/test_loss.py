@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from cellsparse_trainer.data.background import LIKELY
 from cellsparse_unet.loss import segmentation_loss
 
 WEIGHTS = torch.tensor([1.0, 10.0, 10.0, 0.25])
@@ -48,7 +49,7 @@ def test_nll_is_torchs_weighted_mean_per_crop():
 
 def test_likely_background_is_background_of_less_weight():
     x, y = F.log_softmax(logits(), 1), target()
-    likely = torch.where(y == 0, 3, y)
+    likely = torch.where(y == 0, LIKELY, y)
     quarter = torch.tensor([0.25, 10.0, 10.0, 0.0])
     torch.testing.assert_close(
         segmentation_loss(x, likely, WEIGHTS, SHARES)["nll"], segmentation_loss(x, y, quarter, SHARES)["nll"]
@@ -69,7 +70,7 @@ def test_sum_of_shares():
     torch.testing.assert_close(parts["loss"], expected)
 
 
-@pytest.mark.parametrize("fill", [-1, 0, 1, 2, 3])
+@pytest.mark.parametrize("fill", [-1, 0, 1, 2, LIKELY])
 def test_always_finite(fill):
     x = (logits().detach() * 1e4).requires_grad_()
     loss = segmentation_loss(F.log_softmax(x, 1), torch.full((2, 32, 32), fill), WEIGHTS, SHARES)["loss"]

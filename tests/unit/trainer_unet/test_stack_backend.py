@@ -18,16 +18,18 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
-from cellsparse_unet.data import Sampler, crop_at, prepare
+from cellsparse_unet.config import resolve
+from cellsparse_unet.crops import crop_at
+from cellsparse_unet.data import Sampler, prepare
 from cellsparse_unet.export import EXPORTS
-from cellsparse_unet.model import UNet, initialise
-from cellsparse_unet.predictor import Predictor, open_network
+from cellsparse_unet.model import UnetModel
+from cellsparse_unet.network import UNet, initialise, read_model
 from cellsparse_unet.spacing import fitted
 
 
 def configured(preset=trainer_pb2.PRESET_FAST, **changes):
     settings = trainer_pb2.TrainingSettings(preset=preset, unet=trainer_pb2.UnetSettings(base_channels=4))
-    config = backend.resolve(settings, 1, stacks=True)
+    config = resolve(settings, 1, stacks=True)
     plan = {"steps": 4, "batch_size": 2, "crop_size": 32, "crop_depth": 8, "device": "cpu"}
     plan |= {name: changes.pop(name) for name in list(changes) if hasattr(config.plan, name)}
     return replace(config, plan=replace(config.plan, **plan), **changes)
@@ -51,21 +53,21 @@ def nuclei():
 
 
 def state(training):
-    return {name: value.clone() for name, value in training.model()._net.state_dict().items()}
+    return {name: value.clone() for name, value in training.network.state_dict().items()}
 
 
 def test_presets():
     settings = trainer_pb2.TrainingSettings(preset=trainer_pb2.PRESET_PAPER, unet=trainer_pb2.UnetSettings())
-    plan = backend.resolve(settings, 3, stacks=True).plan
+    plan = resolve(settings, 3, stacks=True).plan
     assert (plan.crop_depth, plan.crop_size, plan.batch_size, plan.steps) == (16, 384, 1, 300)
     settings.preset = trainer_pb2.PRESET_FAST
-    plan = backend.resolve(settings, 3, stacks=True).plan
+    plan = resolve(settings, 3, stacks=True).plan
     assert plan.crop_depth * plan.crop_size**2 < 100_000
-    assert backend.resolve(settings, 3).plan.crop_depth is None
-    config = backend.resolve(settings, 3, stacks=True)
+    assert resolve(settings, 3).plan.crop_depth is None
+    config = resolve(settings, 3, stacks=True)
     assert (config.centre_scale, config.centre_threshold) == (0.65, 0.5)
     settings.crop_depth = 32
-    assert backend.resolve(settings, 3, stacks=True).plan.crop_depth == 32
+    assert resolve(settings, 3, stacks=True).plan.crop_depth == 32
     assert type(config).from_json(config.to_json()) == config
 
 
@@ -95,7 +97,7 @@ def test_crops_hold_a_labelled_voxel_and_nothing_from_outside(preset, shape):
     item = prepare(Sample(name="a", image=np.ones(shape, np.float32), label=np.ones(shape, np.int32)), config)
     largest = (1 + config.scale_range) ** 2 * (1 + config.scale_range / 2)
     for seed in range(10):
-        image, classes = crop_at(item, seed, config, np.random.default_rng(seed))
+        image, classes = crop_at(item.image, item.classes, seed, config, np.random.default_rng(seed))
         assert image.shape == classes.shape == (8, 32, 32)
         assert np.isfinite(image).all()
         assert 0 < (classes >= 0).sum() <= largest * np.prod(np.add(shape, 2))
@@ -146,9 +148,9 @@ def test_exported_model_predicts_the_same(nuclei, tmp_path):
     model.tune([nuclei])
     model.export(tmp_path)
     opened = backend.open_model(tmp_path, "cpu")
-    assert opened.cut == model.cut
-    assert opened.cut.plane_distance == 2
-    assert open_network(tmp_path)[1].flat_levels == 1
+    assert opened.thresholds == model.thresholds
+    assert opened.thresholds.plane_distance == 2
+    assert read_model(tmp_path)[1].flat_levels == 1
     found = opened.predict(nuclei.image)
     np.testing.assert_array_equal(found, model.predict(nuclei.image))
     assert found.shape == nuclei.image.shape
@@ -161,12 +163,12 @@ def source(request, tmp_path):
     config = configured(flat_levels=request.param)
     net = UNet(base_channels=4, dims=3, flat_levels=request.param)
     initialise(net, 3)
-    Predictor(net, config).export(tmp_path / "model")
+    UnetModel(net, config).export(tmp_path / "model")
     return tmp_path / "model"
 
 
 def test_other_formats_give_the_networks_output(source, tmp_path):
-    net, config = open_network(source)
+    net, config, _ = read_model(source)
     image = torch.rand(1, 1, 3 * net.multiples[0], 48, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = net(image).numpy()

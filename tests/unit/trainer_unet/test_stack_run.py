@@ -59,5 +59,5 @@ def test_a_run_on_stacks(tmp_path, monkeypatch):
     asked = trainer_pb2.PredictRequest(model_id="run-balls", image=encode_tiff(image, stack=True))
     context = InferenceContext(package=BACKEND.package, cache=tmp_path / "cache", device="cpu")
     answer = trainer_pb2.PredictResponse.FromString(predict_file(context, asked.SerializeToString(), 10**6))
-    found = decode_image(answer.label, max_pixels=10**6, stacks=True, indices=True)
+    found = decode_image(answer.label, max_pixels=10**6, stacks=True, labels=True)
     assert (found.axes, found.array.shape) == ("ZYX", image.shape)

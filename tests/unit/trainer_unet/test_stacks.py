@@ -7,11 +7,11 @@ import torch.nn.functional as F  # noqa: N812
 from skimage.measure import regionprops
 
 from cellsparse_common.scoring.matching import match_counts
-from cellsparse_unet import tuning
-from cellsparse_unet.ellipses import PIXEL_MOMENT, cell_moments, draw, semi_axes
-from cellsparse_unet.instances import Cut, cells
+from cellsparse_unet import instances
+from cellsparse_unet.ellipses import PIXEL_MOMENT, cell_moments, draw, reach_of
+from cellsparse_unet.instances import Thresholds, find_cells
 from cellsparse_unet.loss import segmentation_loss
-from cellsparse_unet.model import UNet, flat_levels, initialise
+from cellsparse_unet.network import UNet, flat_levels, initialise
 from cellsparse_unet.targets import three_classes
 from cellsparse_unet.tiles import probabilities
 
@@ -50,7 +50,9 @@ def test_drawn_ellipsoid_equals_the_cell(dense):
     for cell in moments.ids:
         both = ((owner == cell) & (dense == cell)).sum()
         assert both / ((owner == cell) | (dense == cell)).sum() > 0.9
-    np.testing.assert_allclose(semi_axes(moments)[0], sorted(CELLS[0][3:]), rtol=0.05)
+    np.testing.assert_allclose(
+        reach_of(3) * np.sqrt(np.linalg.eigvalsh(moments.covariance[0])), sorted(CELLS[0][3:]), rtol=0.05
+    )
     assert radius[8, 12, 14] < 0.1
 
 
@@ -90,7 +92,7 @@ def one_hot(label, plane_distance, sure=0.9):
 @pytest.mark.parametrize("distance", [1.0, 2.0])
 @pytest.mark.parametrize("method", ["ellipse", "watershed"])
 def test_true_classes_give_the_true_cells(dense, method, distance):
-    cut = Cut(
+    cut = Thresholds(
         method=method,
         centre_threshold=0.5,
         cell_threshold=0.5,
@@ -99,7 +101,7 @@ def test_true_classes_give_the_true_cells(dense, method, distance):
         smallest_cell=0,
         plane_distance=distance,
     )
-    found = cells(one_hot(dense, distance), cut)
+    found = find_cells(one_hot(dense, distance), cut)
     assert found.dtype == np.int32
     [counts] = match_counts(dense, found, [0.7])
     assert (counts.tp, counts.fp, counts.fn) == (4, 0, 0)
@@ -190,7 +192,11 @@ def test_tuning_looks_around_labels_only(monkeypatch, make_config):
     label = np.full((4, 200, 300), -1, np.int32)
     label[1:3, 100:110, 150:160] = 1
     seen = []
-    monkeypatch.setattr(tuning, "cells", lambda probability, cut: seen.append(probability.shape) or np.zeros(1, int))
-    monkeypatch.setattr(tuning, "match_outlines", lambda label, found, ious: match_counts(label, label.clip(0), ious))
-    tuning.best_cut(make_config(), [(np.zeros((3, *label.shape), np.float32), label)])
+    monkeypatch.setattr(
+        instances, "find_cells", lambda probability, _: seen.append(probability.shape) or np.zeros(1, int)
+    )
+    monkeypatch.setattr(
+        instances, "match_outlines", lambda label, found, ious: match_counts(label, label.clip(0), ious)
+    )
+    instances.best_thresholds(make_config(), [(np.zeros((3, *label.shape), np.float32), label)])
     assert set(seen) == {(3, 4, 74, 74)}

@@ -1,4 +1,4 @@
-"""Large images: by parts, the network gives what it gives on the whole."""
+"""Large images: by tiles, the network gives what it gives on the whole."""
 
 from dataclasses import replace
 
@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from cellsparse_common.scoring.matching import match_counts
-from cellsparse_unet import backend, predictor
-from cellsparse_unet.model import UNet, initialise
+from cellsparse_unet import backend, model
+from cellsparse_unet.network import UNet, initialise
 from cellsparse_unet.tiles import probabilities
 
 
 def bright_on_one_side(shape):
-    """Noise that brightens from left to right: parts differ in mean and contrast, so their statistics do too."""
+    """Noise that brightens from left to right: tiles differ in mean and contrast, so their statistics do too."""
     noise = np.random.default_rng(0).random(shape, np.float32)
     return np.asarray(noise * np.linspace(0.1, 1, shape[1], dtype=np.float32), np.float32)
 
 
 @pytest.mark.parametrize("shape", [(150, 90), (33, 260), (200, 1)])
 @pytest.mark.parametrize("tile", [32, 64])
-def test_parts_equal_the_whole(shape, tile):
+def test_tiles_equal_the_whole(shape, tile):
     net = UNet(base_channels=4)
     initialise(net, 3)
     image = bright_on_one_side(shape)
@@ -45,14 +45,14 @@ def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkey
     training = backend.create(make_config(), [cell_sample], "cpu")
     for step in range(40):
         training.train_step(step)
-    model = training.model()
+    trained = training.model()
     image = np.tile(cell_sample.image, (2, 2))
     for method in ("watershed", "ellipse"):
-        model.cut = replace(model.cut, method=method, centre_threshold=0.35, cell_threshold=0.35)
-        whole = model.predict(image)
+        trained.thresholds = replace(trained.thresholds, method=method, centre_threshold=0.35, cell_threshold=0.35)
+        whole = trained.predict(image)
         assert whole.max() > 1
-        monkeypatch.setattr(predictor, "probabilities", lambda net, pixels: probabilities(net, pixels, tile=64))
+        monkeypatch.setattr(model, "probabilities", lambda net, pixels: probabilities(net, pixels, tile=64))
         # Rounding differs between the two ways, so a pixel within 1e-4 of a threshold may go to either side.
-        [counts] = match_counts(whole, model.predict(image), [0.95])
+        [counts] = match_counts(whole, trained.predict(image), [0.95])
         assert (counts.fp, counts.fn) == (0, 0)
         monkeypatch.undo()

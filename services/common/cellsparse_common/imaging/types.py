@@ -13,3 +13,9 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 GrayImage: TypeAlias = npt.NDArray[np.float32]
 """Intensities of one channel, axes YX or ZYX."""
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+"""Any other float32 numbers; the docstring gives the shape."""
+
+Indices: TypeAlias = npt.NDArray[np.int64]
+"""Positions in another array, or counts."""

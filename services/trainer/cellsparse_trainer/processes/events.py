@@ -38,7 +38,7 @@ class EventLog:
         return self._state in FINAL
 
     def append(self, event: trainer_pb2.TrainingEvent) -> None:
-        """Number an event, add the current time and append it; ignored after a final event."""
+        """Append an event with its number and the current time; ignored after a final event."""
         with self._changed:
             if self.ended:
                 return

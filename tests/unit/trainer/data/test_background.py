@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellsparse_trainer.data.background import find_ground, likely_background
+from cellsparse_trainer.data.background import fit_background, likely_background
 
 SHAPE = (72, 80)
 
@@ -50,7 +50,7 @@ def test_finds_ground_and_spares_cells(seed, kept, background, bright, noise):
 @given(seed=st.integers(0, 2**32), background=st.booleans())
 def test_dark_cells_are_the_mirror_image_of_bright_ones(seed, background):
     image, label, _ = scene(seed, background=background)
-    bright, dark = find_ground(image, label), find_ground(1 - image, label)
+    bright, dark = fit_background(image, label), fit_background(1 - image, label)
     assert (bright.sign, dark.sign) == (1, -1)
     assert dark.limit == pytest.approx(bright.limit - 1, abs=1e-5)
 
@@ -59,15 +59,15 @@ def test_dark_cells_are_the_mirror_image_of_bright_ones(seed, background):
 @given(seed=st.integers(0, 2**32), kept=st.integers(2, 9), background=st.booleans())
 def test_says_nothing_where_cells_are_as_bright_as_the_ground(seed, kept, background):
     image, label, _ = scene(seed, cell=0.5, ground=0.5, noise=0.1, kept=kept, background=background)
-    assert find_ground(image, label) is None
+    assert fit_background(image, label) is None
     assert not likely_background(image, label).any()
 
 
 @pytest.mark.parametrize("value", [-1, 0, 3])
 def test_says_nothing_without_a_labelled_cell_or_without_an_unlabelled_pixel(value):
     image, label, _ = scene(0)
-    assert find_ground(image, np.full_like(label, value)) is None
-    assert find_ground(image, np.where(label < 0, 0, label)) is None
+    assert fit_background(image, np.full_like(label, value)) is None
+    assert fit_background(image, np.where(label < 0, 0, label)) is None
 
 
 def test_dim_cells_far_from_a_glowing_labelled_one_are_spared():
@@ -100,7 +100,7 @@ def test_stacks_are_taken_as_they_are():
 
 def test_a_window_is_judged_as_its_image_is():
     image, label, _ = scene(3)
-    ground = find_ground(image, label)
+    ground = fit_background(image, label)
     inner = np.s_[20:60, 20:70]
     same = ground.covers(image)[inner] == ground.covers(image[10:70, 10:80])[10:50, 10:60]
     assert same.all()

@@ -127,7 +127,11 @@ def test_out_of_memory_names_the_limit():
             EVICTED,
             "evicted from gpu-7: The node was low on resource: memory.",
         ),
-        (disrupted("EvictionByEvictionAPI", "Eviction API: evicting"), EVICTED, "gpu-7 away: Eviction API: evicting"),
+        (
+            disrupted("EvictionByEvictionAPI", "Eviction API: evicting"),
+            EVICTED,
+            "pod from gpu-7: Eviction API: evicting",
+        ),
         (disrupted("PreemptionByScheduler", "preempting to accommodate"), EVICTED, "preempting to accommodate"),
         (disrupted("DeletionByTaintManager", phase="Running"), LOST, "The node gpu-7 was lost."),
         (disrupted("DeletionByPodGC", phase="Failed"), LOST, "The node gpu-7 was lost."),

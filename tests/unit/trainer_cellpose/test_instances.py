@@ -10,7 +10,8 @@ from unit.trainer_cellpose.cellpose_samples import small_config
 
 from cellsparse_cellpose import model, tiles
 from cellsparse_cellpose.config import Config, resolve
-from cellsparse_cellpose.planes import join_planes
+from cellsparse_cellpose.instances import join_planes, tidy
+from cellsparse_cellpose.network import build_network
 from cellsparse_proto.v1 import trainer_pb2
 
 
@@ -48,7 +49,7 @@ def test_the_larger_share_wins() -> None:
 
 def small_model(**changes: object) -> model.CellposeModel:
     config = small_config(cellprob_threshold=-6.0, **changes)
-    return model.CellposeModel(model.build_network(config), config, 12.0)
+    return model.CellposeModel(build_network(config), config, 12.0)
 
 
 def test_a_stack_is_its_planes_joined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_a_stack_is_its_planes_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_cells_are_counted_over_all_planes(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = np.zeros((20, 20), np.int32)
     plane[2:5, 2:5] = 1
-    monkeypatch.setattr(model.CellposeModel, "_masks", lambda self, output, min_size: model._tidy(plane, min_size))
+    monkeypatch.setattr(model.CellposeModel, "_cells", lambda self, output: tidy(plane))
     stack = np.zeros((3, 20, 20), np.float32)
     assert small_model(min_size=27).predict_stack(stack).max() == 1
     assert small_model(min_size=28).predict_stack(stack).max() == 0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cellsparse_unet.model import UNet, initialise
+from cellsparse_unet.network import UNet, initialise
 
 # The state dict of elephant-server's UNet.three_class_segmentation(is_3d=False): block, channels in, channels out.
 ELEPHANT_BLOCKS = [

@@ -1,7 +1,7 @@
-"""Thresholds from sparse labels.
+"""When a polygon is a cell: thresholds, and the choice of them from sparse labels.
 
 With few labelled pixels almost nothing punishes false cells, so the best score alone drifts to thresholds that find too
-much. StarDist's defaults are therefore kept unless others are clearly better, and of several equally good ones the
+many. StarDist's defaults are therefore kept unless others are clearly better, and of several equally good ones the
 nearest to the defaults wins.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from cellsparse_common.imaging.types import GrayImage, Labels
 from cellsparse_common.scoring.matching import Counts, match_outlines, scores
 from cellsparse_trainer.data.samples import Sample
 
@@ -24,6 +24,10 @@ class Thresholds:
     nms: float
     """Largest overlap (IoU) with a more probable cell, 0 to 1."""
 
+    def to_dict(self) -> dict[str, float]:
+        """Return both by name, as the stock tool keeps them."""
+        return {"prob": self.prob, "nms": self.nms}
+
 
 DEFAULT = Thresholds(prob=0.5, nms=0.4)
 CHOICES = [Thresholds(prob=prob, nms=nms) for prob in (0.4, 0.5, 0.6, 0.7) for nms in (0.3, 0.4, 0.5)]
@@ -32,9 +36,9 @@ IOUS = (0.3, 0.5, 0.7)
 PRICE = 0.3
 """Score that a threshold must gain for each 1.0 it moves away from the default."""
 MAX_SAMPLES = 16
-"""Samples looked at, to bound the time."""
+"""Most samples that are used, to bound the time."""
 
-Predict = Callable[[npt.NDArray[np.float32], Sequence[Thresholds]], list[npt.NDArray[np.int32]]]
+Predict = Callable[[GrayImage, Sequence[Thresholds]], list[Labels]]
 """Segments one image at several thresholds."""
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from cellsparse_stardist.tuning import DEFAULT, best_thresholds
+from cellsparse_stardist.instances import DEFAULT, best_thresholds
 from cellsparse_trainer.data.samples import Sample
 
 

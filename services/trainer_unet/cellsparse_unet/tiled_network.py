@@ -1,12 +1,12 @@
-"""The network on images too large for memory, part by part, with the same result as on the whole.
+"""The network on images too large for memory, tile by tile, with the same result as on the whole.
 
 Group normalisation takes mean and variance over the whole image, so tiles that go through the network one by one would
-be normalised differently. Here every block of the network goes over all parts of the image before the next block does:
-first to collect its statistics, then to compute with them. A part needs only two pixels around it. Between blocks only
-the small maps are kept: the inputs of the encoder's blocks and the output of the block before; what the skip
-connections carry is computed again.
+be normalised differently. Here every block of the network goes over all tiles of the image before the next block does:
+first to collect its statistics, then to compute with them. A tile needs only two pixels around it. Between blocks only
+the small maps are kept: the inputs of the encoder's blocks and the output of the block before. The skip connections
+are computed again.
 
-Images have axes YX and stacks ZYX; what is said of pixels holds for voxels.
+Images have axes YX and stacks ZYX; pixels stand for voxels, too.
 """
 
 import itertools
@@ -21,10 +21,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cellsparse_unet.model import CLASSES, UNet, enlarged
+from cellsparse_unet.network import CLASSES, UNet, enlarged
 
 SMALLEST = 16
-HALO = 2  # pixels that a block's two convolutions see around one
+"""Shortest side of a tile in pixels of its level."""
+HALO = 2
+"""Pixels that a block's two convolutions see around one."""
 
 Box: TypeAlias = tuple[tuple[int, int], ...]
 """First pixel and end along each axis, in pixels of a level."""
@@ -37,11 +39,11 @@ class _Level:
     """One resolution of the image."""
 
     shape: tuple[int, ...]
-    part: tuple[int, ...]
-    """Lengths of a part in pixels, even."""
+    tile: tuple[int, ...]
+    """Lengths of a tile in pixels, even."""
 
     def boxes(self) -> Iterator[Box]:
-        edges = ([*range(0, length, part), length] for length, part in zip(self.shape, self.part, strict=True))
+        edges = ([*range(0, length, tile), length] for length, tile in zip(self.shape, self.tile, strict=True))
         return itertools.product(*(itertools.pairwise(each) for each in edges))
 
     def grown(self, box: Box, by: int) -> Box:
@@ -52,7 +54,7 @@ class _Level:
     def below(self, step: tuple[int, ...]) -> "_Level":
         return _Level(
             shape=tuple(length // by for length, by in zip(self.shape, step, strict=True)),
-            part=tuple(max(part // by, SMALLEST) for part, by in zip(self.part, step, strict=True)),
+            tile=tuple(max(tile // by, SMALLEST) for tile, by in zip(self.tile, step, strict=True)),
         )
 
 
@@ -78,7 +80,7 @@ class _Block:
         return self._compute(box, HALO)
 
     def _compute(self, box: Box, halo: int) -> Tensor:
-        """Return the output of the stages there are; a part's own border is wrong by `halo` pixels and cut off."""
+        """Return the output of the stages there are; a tile's own border is wrong by `halo` pixels and cut off."""
         seen = self._level.grown(box, halo)
         x = self._read(seen)
         for stage in self._stages:
@@ -86,19 +88,19 @@ class _Block:
         return _cut(x, seen, box)
 
 
-def probabilities_by_parts(net: UNet, image: npt.NDArray[np.float32], part: int) -> npt.NDArray[np.float32]:
-    """Classifies every pixel.
+def tiled_probabilities(net: UNet, image: npt.NDArray[np.float32], tile: int) -> npt.NDArray[np.float32]:
+    """Classify every pixel.
 
     Args:
         net: The network.
         image: Axes YX or ZYX, lengths as the network's `multiples` say.
-        part: Side of a part in pixels at full resolution, a multiple of 16; parts of lower levels are smaller.
+        tile: Side of a tile in pixels at full resolution, a multiple of 16; tiles of lower levels are smaller.
 
     Returns:
         Probabilities of background, outer and centre, float32 (3, ...).
     """
     device = next(net.parameters()).device
-    levels = [_Level(shape=image.shape, part=(part,) * image.ndim)]
+    levels = [_Level(shape=image.shape, tile=(tile,) * image.ndim)]
     for step in net.steps:
         levels.append(levels[-1].below(step))
     x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
@@ -121,7 +123,7 @@ def probabilities_by_parts(net: UNet, image: npt.NDArray[np.float32], part: int)
 
 
 def _whole(read: Read, level: _Level) -> Tensor:
-    """Return what is read of all the level's boxes as one tensor in main memory."""
+    """Read all the level's boxes into one tensor in main memory."""
     result: Tensor | None = None
     for box in level.boxes():
         found = read(box)
@@ -136,7 +138,7 @@ def _pooled(net: UNet, block: _Block, level: _Level, step: tuple[int, ...]) -> T
     """Return a block's output for the whole image, reduced to the level below, in main memory."""
     below = _Level(
         shape=tuple(length // by for length, by in zip(level.shape, step, strict=True)),
-        part=tuple(part // by for part, by in zip(level.part, step, strict=True)),
+        tile=tuple(tile // by for tile, by in zip(level.tile, step, strict=True)),
     )
     return _whole(lambda box: net.pool(block(_scaled(box, step)), step), below)
 
@@ -176,7 +178,7 @@ def _activated(convolution: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _normalised(norm: nn.Module, outputs: Iterator[Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return group normalisation with the statistics of all parts together."""
+    """Return group normalisation with the statistics of all tiles together."""
     assert isinstance(norm, nn.GroupNorm)
     count, total, squares = 0, torch.zeros(1), torch.zeros(1)
     for x in outputs:

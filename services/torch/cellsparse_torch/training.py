@@ -1,0 +1,105 @@
+"""One training step, and saving and loading a training, for every backend that uses torch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from math import isfinite
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from cellsparse_torch.data_parallel import DataParallel
+from cellsparse_torch.devices import half_precision
+from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.schedule import learning_rate
+from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_trainer.processes.failures import not_finite
+
+STATE_FILE = "training.pt"
+"""What `save` writes: the state dicts of "network" and "optimizer"."""
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class TorchTraining(ABC, Generic[N]):
+    """A training in progress: network, optimizer and the source of batches.
+
+    Args:
+        network: What is trained; moved to the device of `parallel`.
+        batches: Draws the batches.
+        plan: What all backends share.
+        parallel: The processes that train together.
+
+    Raises:
+        InvalidArgument: The plan asks for bfloat16 and the device has none.
+    """
+
+    def __init__(self, network: N, batches: Batches, plan: Plan, parallel: DataParallel) -> None:
+        self.batches = batches
+        self.network = network
+        self._plan = plan
+        self._parallel = parallel
+        self._half = half_precision(plan.precision, parallel.device)
+        network.to(parallel.device)
+        self._wrapped = parallel.wrap(network)
+        self._optimizer = self.make_optimizer(network.parameters())
+
+    @abstractmethod
+    def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of the network's weights."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Return the losses of this process' crops by name; "loss" is minimised.
+
+        They are shares of the losses of all processes' crops: they divide by counts that `total` adds up.
+        """
+
+    def forward(self, images: Tensor) -> Any:
+        """Run the network on images on the device, in the number format of the training."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            return self._wrapped(images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self._parallel.device
+
+    def total(self, values: Tensor, /) -> Tensor:
+        """Return the sum of all processes' values, without gradient."""
+        return self._parallel.total(values)
+
+    def train_step(self, step: int) -> dict[str, float]:
+        """Do one optimizer step on batch `step` (from 0) and return the losses by name.
+
+        Raises:
+            FloatingPointError: The loss or its gradient is not finite; the weights are as they were before the step.
+        """
+        batch = self.batches.batch(step)
+        self.network.train()
+        losses = self.loss(batch)
+        values = self._parallel.sums(losses)
+        if not isfinite(values["loss"]):
+            raise not_finite(values["loss"], step)
+        self._optimizer.zero_grad()
+        self._parallel.backward(losses["loss"])
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        if not isfinite(get_total_norm(gradients)):
+            raise not_finite(values["loss"], step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._plan, step)
+        self._optimizer.step()
+        return values
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state; the rest follows from settings, data and step."""
+        state = {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
+        torch.save(state, folder / STATE_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote; the next step then gives the same result as without the interruption."""
+        state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])

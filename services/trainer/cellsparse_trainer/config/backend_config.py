@@ -1,0 +1,129 @@
+"""The common form of the backends' settings: checked, and as JSON, alone or beside what a model was fitted with."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from cellsparse_trainer.config.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendConfig:
+    """Everything that decides what a training does. Each backend's `Config` adds its own settings.
+
+    Raises:
+        ValueError: A value is outside its range.
+    """
+
+    TOOL: ClassVar[str]
+    """Name of the tool in errors."""
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]]
+    """Smallest and largest value of settings by name, both allowed."""
+    CHOICES: ClassVar[Mapping[str, tuple[Any, ...]]]
+    """The values that settings may have, by name."""
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
+    """Settings that may also be None."""
+
+    plan: Plan
+    """What all backends share."""
+
+    def __post_init__(self) -> None:
+        check_values(self, self.RANGES, self.CHOICES, self.OPTIONAL)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings by name; `plan` is a dictionary, too."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` returned; lists, as JSON has them, become tuples.
+
+        Raises:
+            ValueError: A value is missing, unknown, of another type or outside its range.
+        """
+        try:
+            own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            plan = Plan(**own.pop("plan"))
+            return cls(plan=plan, **own)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"This is no {cls.TOOL} configuration: {error}.") from error
+
+    def to_json(self) -> str:
+        """Return all settings as a JSON object."""
+        return json.dumps(self.to_dict(), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: The text is no JSON, or a value is missing, unknown, of another type or outside its range.
+        """
+        return cls.from_dict(json.loads(text))
+
+
+def check_values(
+    settings: Any,
+    ranges: Mapping[str, tuple[float, float]],
+    choices: Mapping[str, tuple[Any, ...]],
+    optional: Collection[str] = (),
+) -> None:
+    """Check attributes of an object.
+
+    Args:
+        settings: The object.
+        ranges: Smallest and largest value by name, both allowed.
+        choices: Allowed values by name.
+        optional: Names of attributes that may also be None.
+
+    Raises:
+        ValueError: A value is not allowed; names it and what is allowed.
+    """
+    unset = {name for name in optional if getattr(settings, name) is None}
+    for name in (name for name in ranges if name not in unset):
+        value, (low, high) = getattr(settings, name), ranges[name]
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}; allowed: {low:,} to {high:,}.")
+    for name in (name for name in choices if name not in unset):
+        value = getattr(settings, name)
+        if value not in choices[name]:
+            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(str(each) for each in choices[name])}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a model's `config.json` holds, the same for every backend."""
+
+    config: Mapping[str, Any]
+    """The settings of the training (see `BackendConfig.to_dict`)."""
+    fitted: Mapping[str, Any]
+    """What the training found out besides weights, such as thresholds or the diameter of cells, by name."""
+
+    def to_json(self) -> str:
+        """Return both as a JSON object with the keys "config" and "fitted"."""
+        return json.dumps({"config": self.config, "fitted": self.fitted}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Take the two parts out of a parsed `config.json`.
+
+        Raises:
+            ValueError: One of them is missing.
+        """
+        if not isinstance(values, Mapping) or not all(isinstance(values.get(key), Mapping) for key in _KEYS):
+            raise ValueError(f"This is no model's config.json: it lacks one of the objects {' and '.join(_KEYS)}.")
+        return cls(config=values["config"], fitted=values["fitted"])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: The text is no JSON, or one of the two parts is missing.
+        """
+        return cls.from_dict(json.loads(text))
+
+
+_KEYS = ("config", "fitted")

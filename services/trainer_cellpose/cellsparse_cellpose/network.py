@@ -1,0 +1,46 @@
+"""Cellpose's network: built with fresh weights, or read from a model's folder."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from cellpose.resnet_torch import CPnet
+
+from cellsparse_cellpose.config import Config
+from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.contract import CONFIG_FILE
+
+WEIGHTS_FILE = "cellpose_model"
+"""The file that stock Cellpose opens (`pretrained_model=`)."""
+
+
+class Stored(NamedTuple):
+    """What a model's folder holds."""
+
+    network: CPnet
+    """On the CPU."""
+    config: Config
+    diameter: float
+    """Mean diameter in pixels of the cells that the network was trained on."""
+
+
+def build_network(config: Config) -> CPnet:
+    """Return Cellpose's network with fresh weights that depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.plan.seed)
+        network = CPnet([2, *config.channels], 3, sz=3, mkldnn=False, diam_mean=config.mean_diameter)
+    return network.to(memory_format=torch.channels_last)
+
+
+def read_model(folder: Path) -> Stored:
+    """Read what `CellposeModel.export` wrote.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: The files do not belong together.
+    """
+    stored = ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = Config.from_dict(stored.config)
+    network = build_network(config)
+    network.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
+    return Stored(network, config, float(stored.fitted["diameter"]))

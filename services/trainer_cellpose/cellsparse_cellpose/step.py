@@ -1,0 +1,52 @@
+"""One training step of Cellpose."""
+
+from collections.abc import Iterable
+
+import torch
+from cellpose.resnet_torch import CPnet
+from torch import Tensor, nn
+
+from cellsparse_cellpose.config import Config
+from cellsparse_cellpose.data import Batch, Sampler
+from cellsparse_cellpose.loss import masked_loss
+from cellsparse_cellpose.model import CellposeModel
+from cellsparse_torch.data_parallel import DataParallel
+from cellsparse_torch.training import TorchTraining
+
+
+class CellposeTraining(TorchTraining[CPnet]):
+    """A Cellpose training in progress.
+
+    Args:
+        config: All settings.
+        sampler: Draws the batches, and knows the cells' diameter and the background's weight.
+        network: Weights to begin with.
+        parallel: The processes that train together.
+    """
+
+    def __init__(self, config: Config, sampler: Sampler, network: CPnet, parallel: DataParallel) -> None:
+        self._config = config
+        self._sampler = sampler
+        network.diam_mean.data.fill_(config.mean_diameter)
+        network.diam_labels.data.fill_(sampler.diameter)
+        super().__init__(network, sampler, config.plan, parallel)
+
+    def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer that the settings name."""
+        rate, decay = self._config.plan.learning_rate, self._config.plan.weight_decay
+        if self._config.optimizer == "sgd":
+            return torch.optim.SGD(weights, rate, momentum=0.9, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(weights, rate, weight_decay=decay, fused=True)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return "loss", and its parts "flow" and "cellprob"."""
+        image = torch.from_numpy(batch.image).to(self.device, memory_format=torch.channels_last)
+        label = torch.from_numpy(batch.label).to(self.device)
+        flow = torch.from_numpy(batch.flow).to(self.device)
+        output: Tensor = self.forward(image)[0]
+        weights = self._sampler.background_weight, self._config.likely_background
+        return masked_loss(output.float(), label, flow, *weights, total=self.total)
+
+    def model(self) -> CellposeModel:
+        """Return the current weights as a model, which shares them."""
+        return CellposeModel(self.network, self._config, self._sampler.diameter)

@@ -1,0 +1,114 @@
+"""Windows of an image and its labels, augmented: pure functions of their arguments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellsparse_common.imaging.types import GrayImage, Labels
+from cellsparse_stardist.targets import OUTSIDE, middle_of
+from cellsparse_trainer.data.background import LIKELY, BackgroundModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """A window of an image and the part of its label image that the targets need."""
+
+    image: GrayImage
+    """Axes YX or ZYX, the crop's size; reflected where the window leaves the image."""
+    label: Labels
+    """Axes as the image's, larger by 2 * margin, the window in the middle; `OUTSIDE` where it leaves the image."""
+    margin: tuple[int, ...]
+    """Pixels of context on each side along each axis, multiples of the grid."""
+
+
+def cut(image: GrayImage, label: Labels, corner: Sequence[int], size: tuple[int, ...], margin: tuple[int, ...]) -> Crop:
+    """Copy a window; what lies outside the image is reflected image and `OUTSIDE` label.
+
+    Args:
+        image: Axes YX or ZYX.
+        label: The image's axes and size; not changed.
+        corner: Where the window starts along each axis; may be negative where the image is smaller than the window.
+        size: Pixels of the window along each axis.
+        margin: Label context on each side along each axis, pixels.
+    """
+    window = _window(corner, size, label.shape)
+    pixels = np.pad(image[window.inside].astype(np.float32), window.padding, mode="reflect")
+    wide_corner = [c - m for c, m in zip(corner, margin, strict=True)]
+    wide = _window(wide_corner, [s + 2 * m for s, m in zip(size, margin, strict=True)], label.shape)
+    context = np.pad(label[wide.inside].astype(np.int32), wide.padding, constant_values=OUTSIDE)
+    return Crop(image=pixels, label=context, margin=margin)
+
+
+def mark_likely_background(crop: Crop, model: BackgroundModel | None, share: float, rng: np.random.Generator) -> Crop:
+    """Mark a random share of the unlabelled pixels of a window that are likely background as `LIKELY`.
+
+    People label at most the background beside cells; without these pixels the network invents cells everywhere else.
+    Only a share is marked, so that likely background does not outnumber the labelled pixels.
+
+    Args:
+        crop: Before augmentation.
+        model: `SampleIndex.background_model`.
+        share: Share of those pixels, 0 to 1.
+        rng: Random numbers.
+    """
+    if share == 0 or model is None:
+        return crop
+    label = crop.label.copy()
+    middle = label[middle_of(label.shape, crop.margin)]
+    middle[(middle == -1) & model.covers(crop.image) & (rng.random(middle.shape) < share)] = LIKELY
+    return Crop(image=crop.image, label=label, margin=crop.margin)
+
+
+def augment(crop: Crop, rng: np.random.Generator) -> Crop:
+    """Turn by a multiple of 90 degrees, flip, scale and shift the intensity, add noise, as StarDist's examples do.
+
+    Stacks are turned in their planes only, for z is another axis than the others, and flipped along it, too.
+    """
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    image, label = np.rot90(crop.image, turns, axes=(-2, -1)), np.rot90(crop.label, turns, axes=(-2, -1))
+    if flip:
+        image, label = image[..., ::-1], label[..., ::-1]
+    if image.ndim == 3 and rng.integers(2):
+        image, label = image[::-1], label[::-1]
+    image = image * rng.uniform(0.6, 2) + rng.uniform(-0.2, 0.2)
+    image = image + 0.02 * rng.uniform() * rng.standard_normal(image.shape)
+    return Crop(image=image.astype(np.float32), label=np.ascontiguousarray(label), margin=crop.margin)
+
+
+def onto_grid(crop: Crop, grid: Sequence[int]) -> Crop:
+    """Move a crop's content by less than a grid step if none of its labelled pixels lies on a grid point.
+
+    The network answers at grid points only, so the few labelled pixels of a thin or tiny cell can all lie between them:
+    the crop would then teach nothing.
+
+    Args:
+        crop: After augmentation, with a labelled pixel.
+        grid: Pixels per grid point along each axis.
+
+    Returns:
+        A crop with a labelled pixel on a grid point; the same one if it has one already.
+    """
+    window = crop.label[middle_of(crop.label.shape, crop.margin)]
+    if (window[tuple(slice(None, None, step) for step in grid)] >= 0).any():
+        return crop
+    away = [int(n) % step for n, step in zip(np.argwhere(window >= 0)[0], grid, strict=True)]
+    rest, padding = tuple(slice(n, None) for n in away), [(0, n) for n in away]
+    return Crop(
+        image=np.pad(crop.image[rest], padding, mode="reflect"),
+        label=np.pad(crop.label[rest], padding, constant_values=OUTSIDE),
+        margin=crop.margin,
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    inside: tuple[slice, ...]
+    padding: list[tuple[int, int]]
+
+
+def _window(corner: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> _Window:
+    starts = [max(c, 0) for c in corner]
+    stops = [min(c + s, n) for c, s, n in zip(corner, size, shape, strict=True)]
+    padding = [(b - c, c + s - e) for c, s, b, e in zip(corner, size, starts, stops, strict=True)]
+    return _Window(tuple(slice(b, e) for b, e in zip(starts, stops, strict=True)), padding)

@@ -1,0 +1,112 @@
+"""StarDist's network: a stock model built with fresh weights, or read from a model's folder."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_stardist.config import Config
+from cellsparse_stardist.framework import Config2D, Config3D, StarDist2D, StarDist3D, quiet
+from cellsparse_stardist.instances import Thresholds
+from cellsparse_stardist.targets import rays
+from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.contract import CONFIG_FILE
+
+FOLDER = "stardist"
+"""Subfolder and name of the stock model: `StarDist2D(None, name="stardist", basedir=folder)` opens it; `StarDist3D` one
+of stacks."""
+
+
+class Stored(NamedTuple):
+    """What a model's folder holds."""
+
+    stock: Any
+    """The stock model with its weights and thresholds."""
+    config: Config
+    thresholds: Thresholds
+
+
+def build_network(config: Config, dist_start: float = 0.0) -> Any:
+    """Build a stock model with weights that depend on the seed only.
+
+    Args:
+        config: The settings.
+        dist_start: Ray length in pixels that the network predicts before it has learnt anything.
+    """
+    stock = empty_network(config)
+    rng = np.random.default_rng([config.plan.seed, 2])
+    for layer in stock.keras_model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([_glorot(kernel.shape, rng), np.zeros_like(bias)])
+    head = stock.keras_model.get_layer("dist")
+    kernel, bias = head.get_weights()
+    head.set_weights([kernel, np.full_like(bias, dist_start)])
+    return stock
+
+
+def empty_network(config: Config, folder: Path | None = None) -> Any:
+    """Build a stock model whose weights are yet to be set, in memory or, with its own settings, in a folder."""
+    with quiet():
+        basedir = None if folder is None else str(folder)
+        return stock_class(config)(stock_config(config), name=FOLDER, basedir=basedir)
+
+
+def read_model(folder: Path) -> Stored:
+    """Read what `StardistModel.export` wrote.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: `config.json` is damaged.
+    """
+    stored = read_config(folder)
+    config = Config.from_dict(stored.config)
+    try:
+        thresholds = Thresholds(**stored.fitted)
+    except TypeError as error:
+        raise ValueError(f"{folder.name} holds no StarDist thresholds: {error}.") from error
+    with quiet():
+        stock = stock_class(config)(None, name=FOLDER, basedir=str(folder))
+    stock.thresholds = thresholds.to_dict()
+    return Stored(stock, config, thresholds)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read the `config.json` of a model's folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged.
+    """
+    return ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+
+
+def stock_class(config: Config) -> Any:
+    """Return StarDist2D or, for stacks, StarDist3D."""
+    return StarDist2D if config.plan.crop_depth is None else StarDist3D
+
+
+def stock_config(config: Config) -> Any:
+    """Translate our settings into StarDist's own."""
+    common = {
+        "n_channel_in": 1,
+        "grid": config.grids,
+        "unet_n_depth": config.unet_depth,
+        "unet_n_filter_base": config.unet_filters,
+        "net_conv_after_unet": config.features,
+        "train_patch_size": config.crop,
+        "train_batch_size": config.plan.batch_size,
+        "train_learning_rate": config.plan.learning_rate,
+    }
+    if config.plan.crop_depth is None:
+        return Config2D(axes="YX", n_rays=config.n_rays, **common)
+    spiral = rays(config.n_rays, config.anisotropy)
+    return Config3D(axes="ZYX", rays=spiral, anisotropy=config.anisotropy, **common)
+
+
+def _glorot(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Draw from Glorot's uniform distribution, Keras' default for kernels ([depth,] height, width, in, out)."""
+    limit = np.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)

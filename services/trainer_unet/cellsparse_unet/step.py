@@ -1,0 +1,68 @@
+"""One training step of the U-Net."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellsparse_torch.data_parallel import DataParallel
+from cellsparse_torch.training import TorchTraining
+from cellsparse_trainer.config.schedule import learning_rate
+from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_unet.config import Config
+from cellsparse_unet.instances import Thresholds
+from cellsparse_unet.loss import segmentation_loss
+from cellsparse_unet.model import UnetModel
+from cellsparse_unet.network import UNet
+
+
+class UnetTraining(TorchTraining[UNet]):
+    """A U-Net training in progress.
+
+    Args:
+        config: All settings, fitted to the spacing of the items.
+        batches: Draws the batches.
+        network: Weights to begin with.
+        parallel: The processes that train together.
+        thresholds: Thresholds to begin with; None: the defaults.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        batches: Batches,
+        network: UNet,
+        parallel: DataParallel,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        self._config = config
+        self._thresholds = thresholds
+        super().__init__(network, batches, config.plan, parallel)
+        likely = config.class_weights[0] * config.likely_background
+        self._weights = torch.tensor([*config.class_weights, likely], device=self.device)
+
+    def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return Adam with decoupled weight decay."""
+        plan = self._config.plan
+        return torch.optim.AdamW(weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Return "loss" and its parts "nll", "dice" and "smooth"."""
+        images, classes = batch
+        log_probability: Tensor = self.forward(torch.from_numpy(images).to(self.device))
+        target = torch.from_numpy(classes).to(self.device)
+        shares = self._config.loss_shares
+        return segmentation_loss(log_probability.float(), target, self._weights, shares, total=self.total)
+
+    def train_step(self, step: int) -> dict[str, float]:
+        """Do one optimizer step on batch `step` (from 0) and return the losses and the "learning_rate".
+
+        Raises:
+            FloatingPointError: The loss or its gradient is not finite; the weights are as they were before the step.
+        """
+        return super().train_step(step) | {"learning_rate": learning_rate(self._config.plan, step)}
+
+    def model(self) -> UnetModel:
+        """Return the current weights as a model, which shares them, with thresholds not yet tuned."""
+        return UnetModel(self.network, self._config, self._thresholds)
