@@ -14,7 +14,8 @@ from support.tiny_dataset import write_dataset
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
-from cellsparse_trainer.processes.fork_server import WORKER, ForkedProcess
+from cellsparse_trainer.processes.fork_server import ForkedProcess
+from cellsparse_trainer.processes.orphan import ORPHANED
 from cellsparse_trainer.training.resolution import Resolution
 
 
@@ -117,7 +118,9 @@ def test_processes_end_with_their_server_and_when_idle(here):
     warm_up(here)
     fork_server = here._fork_server
     process = fork_server._process
-    forked = fork_server.start(WORKER, dict(os.environ))
+    going = begin(here, "run-going", learning_rate=0.9, steps=2000)
+    until(lambda: '"step"' in (going.job.folder / "events.jsonl").read_text())
+    forked = going._process
     assert isinstance(forked, ForkedProcess)
     assert forked.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
@@ -126,5 +129,5 @@ def test_processes_end_with_their_server_and_when_idle(here):
     time.sleep(0.1)
     assert process.poll() is None  # not while a process that it must tell of goes on
     forked.stdin.close()  # what a killed server leaves: nothing to read any more
-    assert forked.wait(PATIENCE) != 0
+    assert forked.wait(PATIENCE) == ORPHANED
     until(lambda: process.poll() is not None)
