@@ -216,10 +216,10 @@ def test_without_matplotlib_a_report_is_written_without_plots(known, capsys, tmp
 
 
 def test_plots_of_the_papers_grid_and_of_varied_settings(tmp_path):
-    ks = (1, 4, 16, 64, 256, "all")
+    ks = (1, 64, "all")
     curves = [
         curve(mode, background, k, 0.1 * place, backend, {"steps": steps}, 0.05)
-        for mode in ("min", "max", "minmax")
+        for mode in ("min", "minmax")  # every mode more is more panels of the same kind
         for background in ("none", "shifted")
         for place, k in enumerate(ks)
         for backend in ("cellpose", "unet")
