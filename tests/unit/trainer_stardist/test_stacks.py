@@ -92,8 +92,8 @@ def test_an_exported_model_opens_here_and_in_stock_stardist(trained, samples):
     assert stock.thresholds._asdict() == {"prob": 0.45, "nms": 0.3}
     assert stock.config.n_rays == 8
     assert tuple(stock.config.rays_json["kwargs"]["anisotropy"]) == tuple(stock.config.anisotropy)
-    saved = json.loads((trained.folder / "config.json").read_text())
-    assert saved["config"]["anisotropy"] == list(stock.config.anisotropy)
+    saved = json.loads((trained.folder / "config.json").read_text())["config"]
+    assert saved["anisotropy"] == list(stock.config.anisotropy)
     assert (saved["grid_z"], saved["grid"], saved["grid"]) == tuple(stock.config.grid)
     # Six steps find nothing at 0.45; what lies above the 90th percentile is segmented instead.
     image = samples[0].image
