@@ -10,12 +10,12 @@ UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # Files of tests run side by side, each on one thread; a file's tests share what they start.
-JOBS ?= 2
+TEST_PROCESSES ?= 2
 SIDE_BY_SIDE = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) --dist loadfile
-UNIT_TESTS = $(SIDE_BY_SIDE) -n $(JOBS) tests/unit
+UNIT_TESTS = $(SIDE_BY_SIDE) -n $(TEST_PROCESSES) tests/unit
 # One more, as these also wait: for processes to end, to be missed, to be tried again. The longest files begin first, in
 # the order of tests/integration/conftest.py.
-INTEGRATION_TESTS = $(SIDE_BY_SIDE) -n $$(($(JOBS) + 1)) --no-loadscope-reorder tests/integration
+INTEGRATION_TESTS = $(SIDE_BY_SIDE) -n $$(($(TEST_PROCESSES) + 1)) --no-loadscope-reorder tests/integration
 DATA ?=
 FULL ?=
 
