@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import NotFound, Unavailable
 from cellsparse_orchestrator.calls import open_stream
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
-
-SECONDS = 10.0
 
 
 class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
@@ -48,7 +47,7 @@ def trainer():
 
 def answers(trainer, name="unet"):
     def begin(channel):
-        return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=SECONDS)
+        return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=PATIENCE)
 
     with open_stream(OneService(trainer.address), name, begin) as stream:
         return [answer.items_done for answer in stream]
@@ -65,7 +64,7 @@ def test_a_refusal_of_the_service_keeps_its_status(trainer):
 
 
 def test_a_service_that_goes_away_is_named(trainer):
-    trainer.then = lambda context: trainer.server.stop(0).wait(SECONDS)
+    trainer.then = lambda context: trainer.server.stop(0).wait(PATIENCE)
     with pytest.raises(Unavailable, match=r"The unet service at 127\.0\.0\.1"):
         answers(trainer)
 
@@ -77,11 +76,17 @@ def test_a_service_that_is_not_configured_is_named(trainer):
 
 def test_the_call_is_cancelled_at_the_end_of_the_block(trainer):
     cancelled = threading.Event()
-    trainer.then = lambda context: context.add_callback(cancelled.set) and cancelled.wait(SECONDS)
+
+    def wait(context):
+        if not context.add_callback(cancelled.set):  # it was cancelled before
+            cancelled.set()
+        cancelled.wait(PATIENCE)
+
+    trainer.then = wait
 
     def begin(channel):
-        return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=60.0)
+        return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=PATIENCE)
 
     with open_stream(OneService(trainer.address), "unet", begin) as stream:
         assert next(stream).items_done == 1
-    assert cancelled.wait(SECONDS)
+    assert cancelled.wait(PATIENCE)
