@@ -14,16 +14,17 @@ from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 
 class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
-    """Answers once, then does what a test says."""
+    """Answers once; before and after that it does what a test says."""
 
     def __init__(self):
-        self.then = lambda context: None
+        self.first = self.then = lambda context: None
         self.server = grpc.server(ThreadPoolExecutor(2))
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(self, self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         self.server.start()
 
     def Evaluate(self, request, context):
+        self.first(context)
         yield trainer_pb2.EvaluateResponse(items_done=1)
         self.then(context)
 
@@ -76,13 +77,8 @@ def test_a_service_that_is_not_configured_is_named(trainer):
 
 def test_the_call_is_cancelled_at_the_end_of_the_block(trainer):
     cancelled = threading.Event()
-
-    def wait(context):
-        if not context.add_callback(cancelled.set):  # it was cancelled before
-            cancelled.set()
-        cancelled.wait(PATIENCE)
-
-    trainer.then = wait
+    trainer.first = lambda context: context.add_callback(cancelled.set)
+    trainer.then = lambda context: cancelled.wait(PATIENCE)
 
     def begin(channel):
         return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=PATIENCE)
