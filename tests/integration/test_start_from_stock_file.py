@@ -123,7 +123,7 @@ def test_a_stock_file_is_a_model_and_comes_out_as_it_went_in(stack):
     low, high = {"unet": (0, 100), "cellpose": (1, 99)}[stack.backend]
     assert record["preprocessing"] == {"channel": None, "lower_percentile": low, "upper_percentile": high}
     if stack.backend == "cellpose":
-        assert (record["config"]["config"]["mean_diameter"], record["config"]["diameter"]) == (17.0, 13.0)
+        assert (record["config"]["config"]["mean_diameter"], record["config"]["fitted"]["diameter"]) == (17.0, 13.0)
 
 
 def test_training_starts_from_it_and_what_it_exports_is_imported_as_it_was(stack):
