@@ -139,7 +139,8 @@ def test_killed_and_resumed_equals_uninterrupted(place):
         with trainer(backend, folder, environment) as (_, stub):
             events = list(start(stub, backend, "run-killed", 3))
     assert events[-1].state == common_pb2.RUN_STATE_SUCCEEDED, events[-1].message
-    assert min(event.step for event in events if event.losses) > first  # it went on, it did not begin anew
+    # It went on and did not begin anew. On a busy machine the killed one may have been at its last checkpoint already.
+    assert all(event.step > first for event in events if event.losses)
     assert watch.looks > 50
     assert watch.faults == []
     whole, killed = card(store, "run-whole"), card(store, "run-killed")
