@@ -11,7 +11,7 @@ Example:
     report = search.run(client, plan, at_once=2)
     labels = client.predict(report.document["best"]["model_id"], "image.tif")
 
-Needs Optuna: `pip install cellsparse[search]`. A driver that was killed resumes when it is started again with the same
+Needs Optuna, which the extra `search` installs. A driver that was killed resumes when it is started again with the same
 plan: the trials are stored in the home folder, and the runs continue without it.
 """
 

@@ -5,12 +5,11 @@ answers each step with its batch. Batches travel over the socket too, so a conta
 worker ends as soon as its socket closes, so none outlives the training, however the training ends.
 
 `concurrent.futures.ProcessPoolExecutor` could serve: `benchmarks/pool_prefetch.py` is this module on it, and
-`benchmarks/prefetch.py` measures both. The pool's workers share one pipe for results. A worker that the kernel kills in
-the middle of a batch leaves half a message there, and the pool waits for the rest for ever: of six such kills it
-noticed three, and the process could not exit afterwards. With a socket per worker all eight of eight were noticed at
-once. The pool also fails batches that were made before the loss, imports the parent's main module again in every
-worker (first batch after 11 s instead of 2 s on a machine with a load of 20 on two cores) and keeps finished batches
-in the training process (124 MiB instead of 4 MiB at 32 MiB a batch).
+`make bench-prefetch` measures both. The pool's workers share one pipe for results. A worker that the kernel kills in
+the middle of a batch leaves half a message there, and the pool may wait for the rest for ever. With a socket per
+worker such a loss is noticed at once. The pool also fails batches that were made before the loss. It imports the
+parent's main module again in every worker, which delays the first batch, and it keeps finished batches in the memory
+of the training process.
 """
 
 import contextlib

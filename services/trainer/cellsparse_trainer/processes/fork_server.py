@@ -5,11 +5,14 @@ backend, uses nothing of it, and waits for orders on a socket. It exists only wh
 long it may wait. It begins to load with the second attempt and forks the attempts that come once it is ready.
 
 The fork server of `multiprocessing` could serve: `benchmarks/stdlib_fork_server.py` is the part of this module that it
-leaves to do, and `benchmarks/fork_server.py` measures both. With torch loaded, a process that ends at once takes 0.06 s
-of processor time here and 0.10 s there, and the servers take 200 MiB each. The standard one lacks three things. It does
-not report that the backend is loaded, so early attempts would wait for it instead of starting from nothing. It has no
-public way to end when idle, so the framework would stay in memory. Its exit codes must not be read from two threads,
-and the children of a killed fork server would run on unseen. Code for these would make it as long as this module.
+leaves to do, and `make bench-fork-server` measures both. The standard one is not faster, and it lacks four things:
+
+- It does not report that the backend is loaded, so early attempts would wait for it instead of starting from nothing.
+- It has no public way to end when idle, so the framework would stay in memory.
+- Its exit codes must not be read from two threads.
+- The children of a fork server that is killed would run on unseen.
+
+Code for these would make it as long as this module.
 """
 
 import atexit
