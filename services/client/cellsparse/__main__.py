@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import threading
 
 
 def main() -> None:
@@ -11,13 +10,11 @@ def main() -> None:
     from cellsparse.cli.app import run
 
     code = run(sys.argv[1:])
-    if threading.active_count() > 1:
-        # A call that is left behind in a thread can crash the interpreter while that is taken apart.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(ValueError, OSError):  # closed, or its reader has gone
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    # A call that is left behind, in a thread of Python or of gRPC, can crash the interpreter while that is taken apart.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(ValueError, OSError):  # closed, or its reader has gone
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
