@@ -117,7 +117,7 @@ def test_certificates_are_replaced_without_a_restart(start, authority, certifica
             "an open connection broke"
         )
     log = server.log.read_text()
-    assert "the one before stays" in log
+    assert "the previous one stays in use" in log
     assert "was changed and is used from now on" in log
     assert "PRIVATE KEY" not in log
 

@@ -155,4 +155,5 @@ def _stop(working: set[_Worker]) -> None:
         worker.leave()
     end = time.monotonic() + STOP_SECONDS
     for worker in working:
-        worker.join(max(0.0, end - time.monotonic()))
+        if worker.is_alive():  # the last one's start may have been interrupted
+            worker.join(max(0.0, end - time.monotonic()))

@@ -47,7 +47,7 @@ def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: C
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.enable_http_proxy", 0),
     ]
-    return grpc.intercept_channel(_open(address, options, tls or _TLS), _TraceInterceptor())
+    return grpc.intercept_channel(_ByName(_open(address, options, tls or _TLS)), _TraceInterceptor())
 
 
 def _open(address: str, options: list[tuple[str, int | str]], tls: ClientTls | None) -> grpc.Channel:
@@ -57,6 +57,45 @@ def _open(address: str, options: list[tuple[str, int | str]], tls: ClientTls | N
     if name:
         options = [*options, ("grpc.ssl_target_name_override", name)]
     return grpc.secure_channel(address, channel_credentials(tls), options=options)
+
+
+class _ByName(grpc.Channel):  # type: ignore[misc]
+    """A channel whose methods are called by name, so that a call on a closed channel is an error.
+
+    Generated stubs ask for a handle of each method, and an intercepted channel does so at every call. That look-up is
+    not thread-safe, and it crashes the process when another thread has closed the channel (grpcio 1.85,
+    `Channel._get_registered_call_handle`).
+    """
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(self, method: str, *serializers: Any, _registered_method: bool = False, **named: Any) -> Any:
+        return self._channel.unary_unary(method, *serializers[:2], **named)
+
+    def unary_stream(self, method: str, *serializers: Any, _registered_method: bool = False, **named: Any) -> Any:
+        return self._channel.unary_stream(method, *serializers[:2], **named)
+
+    def stream_unary(self, method: str, *serializers: Any, _registered_method: bool = False, **named: Any) -> Any:
+        return self._channel.stream_unary(method, *serializers[:2], **named)
+
+    def stream_stream(self, method: str, *serializers: Any, _registered_method: bool = False, **named: Any) -> Any:
+        return self._channel.stream_stream(method, *serializers[:2], **named)
+
+    def subscribe(self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool = False) -> None:
+        self._channel.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._channel.unsubscribe(callback)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> "_ByName":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
