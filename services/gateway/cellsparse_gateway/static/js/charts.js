@@ -14,7 +14,7 @@ const options = (colour, label, width, height, range) => ({
   height,
   legend: { show: false },
   cursor: { y: false },
-  padding: [8, 8, 0, 0],
+  padding: [8, 16, 0, 0],
   scales: { x: { time: false }, ...(range ? { y: { range } } : {}) },
   series: [{}, { label, stroke: colour, width: 2, points: { show: false } }],
   axes: [

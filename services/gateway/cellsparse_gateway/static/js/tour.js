@@ -66,11 +66,11 @@ export function Tour({ done }) {
     <aside class="tour" aria-label="First steps" id="tour">
       ${step
         ? html`
-            <p class="quiet">Step ${index + 1} of ${STEPS.length}${step.progress ? ` · ${step.progress(done)}` : ''}</p>
-            <h2>${step.title}</h2>
-            <p>${step.text}</p>
+            <span class="number" aria-hidden="true">${index + 1}</span>
+            <p><b>${step.title}${step.progress ? ` (${step.progress(done)})` : ''}.</b> ${step.text}</p>
           `
-        : html`<h2>That is all.</h2><p>Train again whenever you have corrected a few cells. ? shows the keys.</p>`}
+        : html`<p><b>That is all.</b> Train on whenever you have corrected a few cells. <kbd>?</kbd> shows the keys.</p>`}
+      <span class="grow"></span>
       <ol class="pips" aria-hidden="true">${STEPS.map((_, n) => html`<li class=${n < index || !step ? 'done' : n === index ? 'now' : ''}></li>`)}</ol>
       <button class="link" onClick=${close}>${step ? 'Do not show again' : 'Close'}</button>
     </aside>

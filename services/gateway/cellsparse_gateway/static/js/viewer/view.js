@@ -2,7 +2,9 @@
 import { chooseLevel, clampView, fit, TILE, tilesIn, tileSize, zoomAt } from './pyramid.js';
 
 /** From this many screen pixels per image pixel on, outlines are lines along pixel edges, not bitmaps. */
-const CRISP = 2.5;
+const CRISP = 1.2;
+/** And from here on with a dark rim. */
+const RIMMED = 2.5;
 const GROUND = '#14171c';
 
 /**
@@ -166,7 +168,8 @@ export class Viewer {
     context.scale(view.scale, view.scale);
     context.lineCap = 'square';
     const [red, green, blue] = tiles.style.outline;
-    for (const [width, colour] of [[4, 'rgba(0, 0, 0, 0.55)'], [2, `rgb(${red}, ${green}, ${blue})`]]) {
+    const rim = view.scale >= RIMMED ? [[4, 'rgba(0, 0, 0, 0.55)']] : [];
+    for (const [width, colour] of [...rim, [view.scale >= RIMMED ? 2 : 1.6, `rgb(${red}, ${green}, ${blue})`]]) {
       context.lineWidth = Number(width) / view.scale;
       context.strokeStyle = String(colour);
       for (const place of places) {

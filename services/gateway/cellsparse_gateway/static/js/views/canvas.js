@@ -148,10 +148,10 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
     <${Header} project=${project} view="project" image=${stage?.image} />
     <main class="canvas-page">
       ${stage && html`<${ToolRail} stage=${stage} onHelp=${() => setHelp(true)} />`}
-      <div class="canvas-holder">
+      <div class="middle">
+        ${stage && html`<${Tour} done=${{ cells, background, training, predicted, corrected: predicted && cells > done.current.predictedAt }} />`}
         <canvas ref=${canvas} id="canvas" tabindex="0" role="application" aria-label="Image. Arrow keys move the cursor, Enter clicks, question mark shows all keys."></canvas>
         ${stage && html`<${StatusBar} stage=${stage} />`}
-        ${stage && html`<${Tour} done=${{ cells, background, training, predicted, corrected: predicted && cells > done.current.predictedAt }} />`}
       </div>
       ${stage && html`
         <aside class="side" aria-label="Train and correct">
