@@ -34,6 +34,8 @@ def mount_pages(app: FastAPI, docs: Path | None) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
+        if not (STATIC / "index.html").is_file():
+            raise Problem(404, "This build has no page; the API is at /api/v1/.")
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get("/favicon.ico", include_in_schema=False)
@@ -41,7 +43,7 @@ def mount_pages(app: FastAPI, docs: Path | None) -> None:
         files: list[Any] = [STATIC / name for name in ("favicon.svg", "favicon.ico") if (STATIC / name).is_file()]
         return FileResponse(files[0]) if files else Response(status_code=204)
 
-    app.mount("/static", _Files(directory=STATIC), name="static")
+    app.mount("/static", _Files(directory=STATIC, check_dir=False), name="static")
     folder = docs or BUILT_DOCS
     if (folder / "index.html").is_file():
         app.mount("/docs", _Files(directory=folder, html=True), name="docs")
