@@ -54,7 +54,8 @@ def measure(
         value: Grey value of the cell, above `background`.
     """
     grey = (plane - background) / (value - background)
-    rows, columns = np.mgrid[: plane.shape[0], : plane.shape[1]].astype(np.float32) - np.float32([[[row]], [[column]]])
+    rows, columns = np.mgrid[: plane.shape[0], : plane.shape[1]].astype(np.float32)
+    rows, columns = rows - np.float32(row), columns - np.float32(column)
     ones = np.ones_like(grey)
     area, *means = _sums(masks, [ones, grey, grey**2, rows, columns, rows**2, columns**2, rows * columns])
     inside, squares, cy, cx, yy, xx, xy = (each / area for each in means)
@@ -64,7 +65,7 @@ def measure(
     det = np.sqrt(np.maximum(yy * xx - xy**2, 1e-6))
     half, root = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
     contrast = np.maximum(inside, 0.05)
-    return np.stack(
+    result: npt.NDArray[np.float32] = np.stack(
         [
             np.log2(2 * np.sqrt(area / np.pi) / diameter),
             np.clip(fall / contrast, -1, 2),
@@ -82,10 +83,11 @@ def measure(
         ],
         axis=1,
     ).astype(np.float32)
+    return result
 
 
 def _edges(masks: npt.NDArray[np.bool_], grey: Plane, reach: int) -> tuple[npt.NDArray[np.float32], ...]:
-    """Return length of the edge, mean fall across it, shares without and against a fall, value outside, border share."""
+    """Return of each mask's edge: length, mean fall, shares without and against a fall, value outside, border share."""
     sums = np.zeros((6, len(masks)), np.float32)
     height, width = grey.shape
     outer = np.pad(masks, ((0, 0), (1, 1), (1, 1)), mode="edge")

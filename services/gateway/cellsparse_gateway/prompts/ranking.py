@@ -3,21 +3,18 @@
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_gateway.prompts.coefficients import COEFFICIENTS
+from cellsparse_gateway.prompts.coefficients import CONSTANT, FACTORS
+from cellsparse_gateway.prompts.features import NAMES
 
 SOFTNESS = 0.08
 """Differences of expected IoU below this count as ties when the probability that a mask was meant is estimated."""
 
 
-def expand(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return a constant, the features, and their squares (N, 2 F + 1)."""
-    values = features.astype(np.float64)
-    return np.concatenate([np.ones((len(values), 1)), values, values**2], axis=1)
-
-
 def expected(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return the expected IoU (N), 0 to 1, of masks with the features of `features.measure` (N, F)."""
-    result: npt.NDArray[np.float64] = np.clip(expand(features) @ np.asarray(COEFFICIENTS), 0.01, 0.99)
+    values = features.astype(np.float64)
+    first, second = np.array([FACTORS[name] for name in NAMES]).T
+    result: npt.NDArray[np.float64] = np.clip(CONSTANT + values @ first + values**2 @ second, 0.01, 0.99)
     return result
 
 

@@ -7,7 +7,7 @@ from cellsparse_gateway.prompts.types import Mask, Plane
 
 
 def shrunk(plane: Plane, factor: int) -> Plane:
-    """Return the means of blocks of `factor` x `factor` pixels; the blocks at the right and lower edge repeat pixels."""
+    """Return the means of blocks of `factor` x `factor` pixels; those at the right and lower edge repeat pixels."""
     if factor == 1:
         return plane
     height, width = plane.shape

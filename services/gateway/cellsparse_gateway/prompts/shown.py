@@ -1,5 +1,6 @@
 """What a prompt shows, as pixels of the window, and what it forbids a mask."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,7 +149,7 @@ def _line(corners: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]
     if len(corners) == 1:
         return list(corners)
     points = []
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
         steps = 2 * int(np.ceil(max(abs(x1 - x0), abs(y1 - y0), 1)))
         points += [(x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps) for i in range(steps + 1)]
     return points
