@@ -138,6 +138,10 @@ bench-prefetch: .venv/.ready ## Measure worker processes for batches, the own on
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py
 
+.PHONY: bench-prompts
+bench-prompts: .venv/.ready ## Click into 500 cells of DSB2018 and score the proposals; DATA=folder of images/ and masks/
+	$(BIN)/python benchmarks/prompts.py $(if $(DATA),--data "$(DATA)")
+
 .PHONY: bench-stacks
 bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real stack, score them on the other half
 	$(BIN)/python benchmarks/stacks.py stardist --out out/bench/stacks-stardist.json
