@@ -76,6 +76,13 @@ class Visit:
         if message.type == "error" and "Content Security Policy" in message.text:
             self.errors.append(message.text)
 
+    def remember(self, key: str, value: Any) -> None:
+        """Let the browser know what a person chose on an earlier visit."""
+        text = json.dumps(json.dumps(value))
+        self.context.add_init_script(
+            f"if (location.origin !== 'null') localStorage.setItem({json.dumps(key)}, {text});"
+        )
+
     def open(self, url: str) -> "Page":
         """Open a tab."""
         page = self.context.new_page()

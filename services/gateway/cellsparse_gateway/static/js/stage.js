@@ -69,7 +69,7 @@ export class Stage {
    * @param {HTMLCanvasElement} canvas
    * @param {any} image ProjectImage
    * @param {{changed: () => void, say: (sentence: string) => void, fail: (error: unknown) => void, help: () => void,
-   *   next: () => void}} told
+   *   next: () => void, train: () => void}} told
    */
   constructor(canvas, image, told) {
     this.canvas = canvas;
@@ -550,6 +550,9 @@ export class Stage {
         case 'b':
           this.ground = this.ground === 'hatch' ? 'tint' : this.ground === 'tint' ? 'none' : 'hatch';
           this.restyle();
+          break;
+        case 't':
+          this.told.train();
           break;
         case '?':
           this.told.help();
