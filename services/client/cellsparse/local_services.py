@@ -173,14 +173,49 @@ def _environment(home: Path, port: int | None, web_port: int | None) -> dict[str
         environment["CELLSPARSE_PORT"] = str(port)
     if importlib.util.find_spec(GATEWAY) is None:
         return environment  # an installation without the page
-    if web_port is None and "CELLSPARSE_WEB_PORT" not in environment:
-        usual = home == Path.home() / DEFAULT_HOME and _is_free(WEB_PORT)
-        environment["CELLSPARSE_WEB_PORT"] = str(WEB_PORT if usual else 0)
-    elif web_port is not None:
-        if web_port and not _is_free(web_port):
-            raise FailedPrecondition(f"Port {web_port} is in use; --web-port takes another one, 0 any free one.")
-        environment["CELLSPARSE_WEB_PORT"] = str(web_port)
+    if web_port is not None or "CELLSPARSE_WEB_PORT" not in environment:
+        environment["CELLSPARSE_WEB_PORT"] = str(_page_port(home, web_port))
     return environment
+
+
+def _page_port(home: Path, asked: int | None) -> int:
+    """Return the port of the page: a number even if any will do, so that a restarted server takes the same one.
+
+    Raises:
+        FailedPrecondition: The port asked for is in use.
+    """
+    if asked:
+        if not _is_usable(home, asked):
+            raise FailedPrecondition(f"Port {asked} is in use; --web-port takes another one, 0 any free one.")
+        return asked
+    usual = [WEB_PORT] if home == Path.home() / DEFAULT_HOME else []
+    for port in () if asked == 0 else (*usual, _last_page_port(home)):
+        if port and _is_usable(home, port):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_page_port(home: Path) -> int:
+    try:
+        return int((home / "services" / "gateway.address").read_text().rpartition(":")[2])
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_usable(home: Path, port: int) -> bool:
+    """Whether a port is free, or held by the gateway that a killed orchestrator of this home has left."""
+    if _is_free(port):
+        return True
+    return port == _last_page_port(home) and any(GATEWAY in " ".join(_command(process)) for process in _members(home))
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def _is_free(port: int) -> bool:

@@ -190,9 +190,13 @@ def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:
         f"{ENV_PREFIX}WORK_DIR": str(command.home / "work" / name),
     }
     if name == GATEWAY:
-        own = {"PORT": settings.web_port, "DRAIN_SECONDS": settings.drain_seconds, "LOG_LEVEL": settings.log_level}
-        own |= {word: environment[f"{ENV_PREFIX}{word}"] for word in ("ADDRESS_FILE", "OWNER_PID")}
-        environment |= {f"{_GATEWAY_PREFIX}{word}": str(value) for word, value in own.items()}
+        environment |= {
+            f"{_GATEWAY_PREFIX}PORT": str(settings.web_port),
+            f"{_GATEWAY_PREFIX}DRAIN_SECONDS": str(settings.drain_seconds),
+            f"{_GATEWAY_PREFIX}LOG_LEVEL": settings.log_level,
+            f"{_GATEWAY_PREFIX}ADDRESS_FILE": str(command.address_file),
+            f"{_GATEWAY_PREFIX}OWNER_PID": str(os.getpid()),
+        }
         environment.pop(f"{_GATEWAY_PREFIX}ORCHESTRATOR", None)  # it reads our address in the home folder
     environment.setdefault(f"{ENV_PREFIX}TARGET_DIR", str(command.home / "targets" / name))
     return command
