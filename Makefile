@@ -102,6 +102,11 @@ docs: .venv/.ready ## Build the documentation into out/docs, offline; every warn
 	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet \
 		--doctree-dir out/docs-cache docs out/docs
 
+.PHONY: web
+web: .venv/.ready ## Start the local services and open the page in the browser; `cellsparse down` stops them
+	$(BIN)/cellsparse up
+	$(BIN)/cellsparse open
+
 .PHONY: demo
 demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your images/ and masks/
 	$(BIN)/python -m cellsparse.demo --out out/demo $(if $(DATA),--data "$(DATA)")

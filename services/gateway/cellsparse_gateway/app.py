@@ -14,7 +14,20 @@ from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, 
 from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.weights import own_prompters
-from cellsparse_gateway.routes import annotations, images, layers, projects, prompts, runs, status, training
+from cellsparse_gateway.routes import (
+    annotations,
+    archives,
+    datasets,
+    images,
+    layers,
+    models,
+    projects,
+    prompts,
+    runs,
+    status,
+    studies,
+    training,
+)
 from cellsparse_gateway.schemas import Schemas, describe
 from cellsparse_gateway.settings import GatewaySettings
 
@@ -54,6 +67,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     api = APIRouter(prefix=PREFIX)
     for routes in (
         status.router(orchestrator, schemas, proposals.prompters),
+        archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),
         annotations.router(orchestrator, schemas),
@@ -61,6 +75,9 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         prompts.router(proposals),
         training.router(orchestrator, schemas),
         runs.router(orchestrator, schemas, streams),
+        datasets.router(orchestrator, schemas),
+        models.router(orchestrator, schemas),
+        studies.router(orchestrator, schemas, streams),
     ):
         api.include_router(routes)
     app.include_router(api)
