@@ -20,8 +20,9 @@ def expected(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 def probabilities(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return how probable it is that each mask (N > 0) is the one that was meant, from the expected IoU."""
-    result: npt.NDArray[np.float64] = np.exp((scores - scores.max()) / SOFTNESS)
-    return result / result.sum()
+    weights = np.exp((scores - scores.max()) / SOFTNESS)
+    result: npt.NDArray[np.float64] = weights / weights.sum()
+    return result
 
 
 def vote(masks: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
