@@ -84,8 +84,6 @@ class AutoMaskBody(BaseModel):
     """PNG file in base64."""
     min_mask_region_area: Annotated[int, Field(ge=0)] = 0
     """Objects of fewer pixels are left out."""
-    include_image_edge: bool = False
-    """Whether objects that touch the image's edge count."""
     checkpoint_url: str | None = None
     """The URL of one of the weights offered."""
 
