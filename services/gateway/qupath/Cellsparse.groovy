@@ -197,7 +197,7 @@ void begin(gui) {
         return
     def job
     try {
-        job = collect(gui, imageData, settings)
+        job = gather(gui, imageData, settings)
     } catch (Failure failure) {
         Dialogs.showErrorMessage(TITLE, failure.message)
         return
@@ -236,7 +236,7 @@ Map askSettings() {
 }
 
 /** Returns all that the work needs, copied: what is drawn meanwhile changes nothing. */
-Map collect(gui, imageData, Map settings) {
+Map gather(gui, imageData, Map settings) {
     def image = imageData.getServer()
     def hierarchy = imageData.getHierarchy()
     def viewer = gui.getViewer()
@@ -272,7 +272,6 @@ Map collect(gui, imageData, Map settings) {
     def part = [x, y, width, height, z, t, settings.channel].join(',')
     return settings + [
         image: image, hierarchy: hierarchy, plane: plane, x: x, y: y, width: width, height: height, drawn: moved,
-        request: RegionRequest.createInstance(image.getPath(), 1.0d, x, y, width, height, z, t),
         project: "QuPath: ${project == null ? 'no project' : project.getName()}".take(100).toString(),
         name: "${name.take(150)} [${part}]".toString(),
     ]
@@ -319,7 +318,7 @@ List train(Server server, Map job, Progress progress) {
         content.initial_model = model
     def run = server.post("/projects/${project}/train", content).id
     follow(server, run as String, progress)
-    return find(server, image, run as String, progress)
+    return findCells(server, image, run as String, progress)
 }
 
 /** Finds all cells with the last model. */
@@ -330,7 +329,7 @@ List findOnly(Server server, Map job, Progress progress) {
         throw new Failure('Train first: this project has no model of this method yet.')
     def known = server.all("/projects/${project}/images", 'images').find { it.name == job.name }
     def image = known ? known.id as String : sendImage(server, job, project, progress)
-    return find(server, image, model, progress)
+    return findCells(server, image, model, progress)
 }
 
 /** Returns the id of the project on the server, which is made where there is none. */
@@ -353,7 +352,9 @@ String sendImage(Server server, Map job, String project, Progress progress) {
         def image = job.image
         if (job.channel > 0)
             image = new TransformedServerBuilder(image).extractChannels(job.channel - 1).build()
-        ImageWriterTools.writeImageRegion(image, job.request, file.toString())
+        def part = RegionRequest.createInstance(
+            image.getPath(), 1.0d, job.x, job.y, job.width, job.height, job.plane.getZ(), job.plane.getT())
+        ImageWriterTools.writeImageRegion(image, part, file.toString())
         progress.check()
         progress.tell('Sending the image')
         server.all("/projects/${project}/images", 'images').findAll { it.name == job.name }.each { server.delete("/images/${it.id}") }
@@ -405,7 +406,7 @@ void tell(Map run, Progress progress) {
 }
 
 /** Returns the cells that a model finds. */
-List find(Server server, String image, String model, Progress progress) {
+List findCells(Server server, String image, String model, Progress progress) {
     progress.check()
     progress.tell('Finding all cells')
     def layer = server.post("/images/${image}/layers", [model_id: model]).id
