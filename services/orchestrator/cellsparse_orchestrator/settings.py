@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from cellsparse_common.config.limits import DEFAULT_MAX_PROJECT_PIXELS, LARGEST_MAX_PIXELS
 from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 
 DEFAULT_PORT = 50050
@@ -82,6 +83,12 @@ class OrchestratorSettings(ServerSettings):
     """Longest time to check and publish an uploaded model, seconds."""
     max_model_mib: int = Field(default=1024, ge=1, le=65_536)
     """Largest model file of an import, MiB."""
+
+    max_project_pixels: int = Field(default=DEFAULT_MAX_PROJECT_PIXELS, ge=1, le=LARGEST_MAX_PIXELS)
+    """Largest image of a project, pixels (height x width, of a stack x planes), 1 to 2**31. Larger than `max_pixels`,
+    because such an image is kept as tiles; training takes the annotated part of it."""
+    max_project_file_mib: int = Field(default=512, ge=1, le=65_536)
+    """Largest file of a project's image or of labels imported into it, MiB."""
 
     @field_validator("trainer_modules", "trainers", mode="before")
     @classmethod
