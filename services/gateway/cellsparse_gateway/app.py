@@ -12,6 +12,7 @@ from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, RequestMetrics
 from cellsparse_gateway.pages import mount_pages
+from cellsparse_gateway.qupath import doors as qupath
 from cellsparse_gateway.routes import annotations, images, layers, projects, runs, status, training
 from cellsparse_gateway.schemas import Schemas, describe
 from cellsparse_gateway.settings import GatewaySettings
@@ -61,6 +62,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         api.include_router(routes)
     app.include_router(api)
     app.include_router(status.probes(orchestrator, registry))
+    app.include_router(qupath.router(orchestrator, settings.qupath_seconds, streams.closing))
     mount_pages(app, settings.docs)
     describe(app, schemas, PREFIX)
     # The last added sees a request first.

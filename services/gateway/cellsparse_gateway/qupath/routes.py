@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 
 from cellsparse_common.errors import CellsparseError
+from cellsparse_gateway.problems import Problem
 from cellsparse_gateway.qupath.bodies import AnyBody, ResetBody, SegmentBody, read_body
 from cellsparse_gateway.qupath.refusals import Refusal, from_error
 from cellsparse_gateway.qupath.segmenting import Segmenting
@@ -27,19 +28,14 @@ Answer = TypeVar("Answer")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def router(segmenting: Segmenting, max_body_bytes: int) -> APIRouter:
-    """Return the addresses of the Cellsparse extension.
-
-    Args:
-        segmenting: What answers them.
-        max_body_bytes: Largest body.
-    """
+def router(segmenting: Segmenting) -> APIRouter:
+    """Return the addresses of the Cellsparse extension."""
     routes = APIRouter()
     for word, backend in BACKENDS.items():
-        _add(routes, [f"/{word}", f"/{word}/"], _segment(segmenting, backend, max_body_bytes))
+        _add(routes, [f"/{word}", f"/{word}/"], _segment(segmenting, backend))
         # Without its final slash the address that a user has typed makes "/cellposereset/".
         resets = [f"/{word}{slash}reset{end}" for slash in ("/", "") for end in ("/", "")]
-        _add(routes, resets, _reset(segmenting, backend, max_body_bytes))
+        _add(routes, resets, _reset(segmenting, backend))
     _add(routes, ["/", "/reset", "/reset/"], _no_algorithm)
     return routes
 
@@ -57,6 +53,8 @@ def answered(handler: Handler) -> Handler:
             return await handler(request)
         except Refusal as refusal:
             return sentence(refusal.status, refusal.sentence)
+        except Problem as problem:
+            return sentence(HTTPStatus(problem.status), problem.detail)
         except CellsparseError as error:
             known = from_error(error)
             return sentence(known.status, known.sentence)
@@ -80,22 +78,15 @@ def as_json(content: Any, status: HTTPStatus = HTTPStatus.OK, headers: dict[str,
     return Response(text, status, headers, media_type="application/json")
 
 
-async def body_of(request: Request, kind: type[AnyBody], max_bytes: int) -> AnyBody:
+async def body_of(request: Request, kind: type[AnyBody]) -> AnyBody:
     """Return a request's body.
 
     Raises:
-        Refusal: It is too large or not valid.
+        Refusal: It is not valid.
+        Problem: It is larger than the gateway takes.
     """
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > max_bytes:
-            raise Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"The request is larger than {max_bytes // 2**20} MiB, the most that this server takes "
-                "(CELLSPARSE_GATEWAY_MAX_BODY_MIB): send a smaller image, or a part of it.",
-            )
-    return await in_thread(lambda: read_body(kind, bytes(data)))
+    data = await request.body()
+    return await in_thread(lambda: read_body(kind, data))
 
 
 async def in_thread(work: Callable[[], Answer]) -> Answer:
@@ -121,9 +112,9 @@ async def in_thread(work: Callable[[], Answer]) -> Answer:
     return await done
 
 
-def _segment(segmenting: Segmenting, backend: str, max_bytes: int) -> Handler:
+def _segment(segmenting: Segmenting, backend: str) -> Handler:
     async def segment(request: Request) -> Response:
-        body = await body_of(request, SegmentBody, max_bytes)
+        body = await body_of(request, SegmentBody)
         found = await in_thread(lambda: segmenting.segment(backend, body))
         headers = {WARNING_HEADER: found.warning} if found.warning else None
         return await in_thread(lambda: as_json(found.features, headers=headers))
@@ -131,9 +122,9 @@ def _segment(segmenting: Segmenting, backend: str, max_bytes: int) -> Handler:
     return segment
 
 
-def _reset(segmenting: Segmenting, backend: str, max_bytes: int) -> Handler:
+def _reset(segmenting: Segmenting, backend: str) -> Handler:
     async def reset(request: Request) -> Response:
-        body = await body_of(request, ResetBody, max_bytes)
+        body = await body_of(request, ResetBody)
         await in_thread(lambda: segmenting.reset(backend, body))
         return as_json("")
 

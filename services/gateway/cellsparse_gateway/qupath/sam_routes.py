@@ -20,12 +20,11 @@ SAMAPI = "0.7.1"
 _FOREIGN = ("video", "upload", "sam3", "sam3video")
 
 
-def sam_router(prompters: Mapping[str, Prompter], max_body_bytes: int) -> APIRouter:
+def sam_router(prompters: Mapping[str, Prompter]) -> APIRouter:
     """Return the addresses of the SAM extension.
 
     Args:
         prompters: What answers prompts, by name; "classical" is one of them.
-        max_body_bytes: Largest body.
     """
     routes = APIRouter()
 
@@ -35,11 +34,11 @@ def sam_router(prompters: Mapping[str, Prompter], max_body_bytes: int) -> APIRou
             routes.add_api_route(path, answered(handler), methods=[method], include_in_schema=False)
 
     async def prompt(request: Request) -> Response:
-        body = await body_of(request, PromptBody, max_body_bytes)
+        body = await body_of(request, PromptBody)
         return as_json(await in_thread(lambda: answer_prompt(prompters, body)))
 
     async def everything(request: Request) -> Response:
-        body = await body_of(request, AutoMaskBody, max_body_bytes)
+        body = await body_of(request, AutoMaskBody)
         return as_json(await in_thread(lambda: answer_everything(body)))
 
     async def listed(request: Request) -> Response:

@@ -32,9 +32,9 @@ class Told:
         self.asked.append((backend, body.modelname, body.pretrained))
 
 
-def client(told, max_body=1000):
+def client(told):
     app = FastAPI(redirect_slashes=False)
-    app.include_router(router(told, max_body))
+    app.include_router(router(told))
     return TestClient(app, follow_redirects=False)
 
 
@@ -80,12 +80,6 @@ def test_a_bad_body_names_its_field():
     answer = client(Told()).post("/stardist/", json={"b64img": ""})
     assert answer.status_code == 422
     assert answer.json() == {"detail": "The field modelname is not valid: Field required."}
-
-
-def test_a_body_above_the_limit_is_refused():
-    answer = client(Told(), max_body=50).post("/stardist/", json={**BODY, "b64img": "A" * 100})
-    assert answer.status_code == 413
-    assert "CELLSPARSE_GATEWAY_MAX_BODY_MIB" in answer.json()["detail"]
 
 
 def test_a_warning_is_a_header():
