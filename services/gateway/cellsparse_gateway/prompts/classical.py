@@ -3,20 +3,30 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import numpy.typing as npt
 
+from cellsparse_gateway.prompts.candidates import REACH, candidates, distinct, view
 from cellsparse_gateway.prompts.diameter import estimate_diameter
-from cellsparse_gateway.prompts.pixels import bright_cells, finite, smooth
-from cellsparse_gateway.prompts.thresholds import around, part_of, threshold_masks
-from cellsparse_gateway.prompts.types import NOTHING, Box, Mask, Plane, Point, Prompt, Proposal, ordered
+from cellsparse_gateway.prompts.features import measure, overlaps
+from cellsparse_gateway.prompts.pixels import bright_cells, finite
+from cellsparse_gateway.prompts.ranking import choose, expected
+from cellsparse_gateway.prompts.scale import grown, shrunk
+from cellsparse_gateway.prompts.shown import Shown, show
+from cellsparse_gateway.prompts.types import NOTHING, Plane, Prompt, Proposal, ordered
+
+Masks = npt.NDArray[np.bool_]
 
 LEVELS = 5
 """Most proposals to choose from."""
+WORKING = 28.0
+"""Cells of at least twice this diameter (pixels) are found in a smaller copy of the window."""
+SEEDS = 3
+"""Most places of one prompt that masks are made around."""
 
 
 @dataclass(frozen=True)
 class Classical:
-    """Thresholds around the click, split at necks, ranked by their edges and size. It needs no weights."""
+    """Many masks by thresholds and rays around the click, ranked by edges, size and shape. It needs no weights."""
 
     name: str = "classical"
     title: str = "From the pixels"
@@ -26,107 +36,70 @@ class Classical:
         """Return up to `LEVELS` proposals in ascending order of area, or `NOTHING` alone.
 
         Raises:
-            ValueError: The image has no pixel or other axes than YX or YXC, or the prompt shows nothing.
+            ValueError: The image has no pixel or other axes than YX or YXC.
         """
-        image = finite(prompt.image)
-        height, width = image.shape[:2]
-        positive, negative = _pixels(prompt, height, width)
-        if not positive:
+        image = prompt.image
+        if image.ndim not in (2, 3) or not image.size:
+            raise ValueError(f"an image of shape {image.shape} has no cells; axes YX or YXC are allowed")
+        shown = show(prompt, *image.shape[:2])
+        if shown is None:
             return [NOTHING]
-        diameter = _diameter(prompt)
-        row, column = positive[0]
-        plane = bright_cells(image, column + 0.5, row + 0.5, diameter)
-        masks = [_keep(mask, positive, negative, prompt.box) for mask in candidates(plane, row, column, diameter)]
-        ranked = [(mask, rank(plane, mask, positive, diameter)) for mask in masks if mask.any()]
-        return ordered(_spread(ranked))
+        diameter = expected_diameter(prompt, shown)
+        rows, columns = shown.surroundings(REACH * diameter + 2, *image.shape[:2])
+        here = shown.seen_from(rows, columns)
+        row, column = here.positive[0]
+        plane = bright_cells(finite(image[rows, columns]), column + 0.5, row + 0.5, diameter)
+        return ordered(propose_masks(plane, here, diameter), x=columns.start, y=rows.start)
 
 
-def candidates(plane: Plane, row: int, column: int, diameter: float) -> list[Mask]:
-    """Return masks that hold a pixel; none where the pixel is no brighter than its surroundings."""
-    reach = int(np.ceil(1.6 * diameter)) + 2
-    top, left = max(0, row - reach), max(0, column - reach)
-    window = plane[top : row + reach + 1, left : column + reach + 1]
-    blurred = smooth(window, max(0.6, 0.05 * diameter))
-    near = max(1, round(0.15 * diameter))
-    y, x = row - top, column - left
-    middle = blurred[max(0, y - near) : y + near + 1, max(0, x - near) : x + near + 1]
-    value = max(float(np.median(middle)), float(blurred[y, x]))
-    background = float(np.percentile(blurred, 5))
-    if not value > background:
+def expected_diameter(prompt: Prompt, shown: Shown) -> float:
+    """Return the diameter (pixels, from 3) to look for: of the box, else as the prompt says, else estimated."""
+    if shown.box:
+        rows, columns = shown.box
+        return max(3.0, float(np.sqrt((rows.stop - rows.start) * (columns.stop - columns.start))))
+    given = prompt.diameter if prompt.diameter and prompt.diameter > 0 else estimate_diameter(prompt.image)
+    places = np.array(shown.positive)
+    return max(3.0, given, float(np.hypot(*np.ptp(places, axis=0))))
+
+
+def propose_masks(plane: Plane, shown: Shown, diameter: float) -> list[tuple[Masks, float]]:
+    """Return up to `LEVELS` masks of a plane in which the cell is bright, with the IoU to expect."""
+    factor = max(1, int(diameter / WORKING))
+    small = shrunk(plane, factor)
+    there = shown.shrunk(factor)
+    masks = _masks(small, there, diameter / factor)
+    if not len(masks):
         return []
-    found = threshold_masks(blurred, y, x, background=background, value=value, depth=0.65 * diameter)
-    result = []
-    for mask in found:
-        whole = np.zeros(plane.shape, np.bool_)
-        whole[top : row + reach + 1, left : column + reach + 1] = mask
-        result.append(whole)
-    return result
+    scores = _scores(small, masks, there, diameter / factor)
+    chosen, reliable = choose(scores, overlaps(masks), LEVELS)
+    full = [shown.allow(grown(masks[index], factor, plane.shape)) for index in chosen]
+    # `ordered` shows the one of the highest quality first: the first chosen has it by the rule of `choose`.
+    return [(mask, float(reliable[index])) for mask, index in zip(full, chosen, strict=True)]
 
 
-def rank(plane: Plane, mask: Mask, positive: list[tuple[int, int]], diameter: float) -> float:
-    """Return the expected IoU of a mask, 0 to 1: from the step at its edge, its size, and the clicks it holds."""
-    inner = mask & ~ndimage.binary_erosion(mask)
-    outer = ndimage.binary_dilation(mask) & ~mask
-    spread = float(plane.std())
-    step = (float(plane[inner].mean()) - float(plane[outer].mean())) / spread if outer.any() and spread > 0 else 0.0
-    size = np.log2(2 * np.sqrt(mask.sum() / np.pi) / diameter)
-    held = np.mean([mask[place] for place in positive])
-    return float(held * np.exp(-0.5 * size**2) * np.clip(0.4 + 0.4 * step, 0.01, 1))
+def _masks(plane: Plane, shown: Shown, diameter: float) -> Masks:
+    """Return all allowed masks around the places that a prompt shows, and what they are together."""
+    groups = []
+    for row, column in shown.apart(SEEDS):
+        seen = view(plane, row, column, diameter)
+        if seen is not None:
+            groups.append(list(candidates(seen)))
+    masks = [mask for group in groups for mask in group]
+    if len(groups) > 1:
+        masks += [np.logical_or.reduce(together) for together in zip(*groups, strict=False)]
+    if shown.box:
+        masks.append(shown.ellipse(plane.shape))
+    return distinct([shown.allow(mask) for mask in masks], plane.shape)
 
 
-def _pixels(prompt: Prompt, height: int, width: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    points = list(prompt.points)
-    for (x0, y0), (x1, y1) in zip(prompt.scribble, prompt.scribble[1:] or prompt.scribble, strict=False):
-        steps = int(max(abs(x1 - x0), abs(y1 - y0))) + 1
-        points += [Point(x=x0 + (x1 - x0) * i / steps, y=y0 + (y1 - y0) * i / steps) for i in range(steps + 1)]
-    box = prompt.box
-    if box and not any(point.positive for point in points):
-        points.append(Point(x=(box.left + box.right) / 2, y=(box.top + box.bottom) / 2))
-    inside = [p for p in points if 0 <= p.x < width and 0 <= p.y < height]
-    positive = dict.fromkeys((int(p.y), int(p.x)) for p in inside if p.positive)
-    negative = dict.fromkeys((int(p.y), int(p.x)) for p in inside if not p.positive)
-    return [place for place in positive if place not in negative], list(negative)
-
-
-def _diameter(prompt: Prompt) -> float:
-    if prompt.box:
-        return max(
-            2.0, float(np.sqrt(abs((prompt.box.right - prompt.box.left) * (prompt.box.bottom - prompt.box.top))))
-        )
-    return max(2.0, prompt.diameter or estimate_diameter(prompt.image))
-
-
-def _keep(mask: Mask, positive: list[tuple[int, int]], negative: list[tuple[int, int]], box: Box | None) -> Mask:
-    """Cut away what a box or a negative point forbids."""
-    if box:
-        allowed = np.zeros_like(mask)
-        rows = slice(max(0, int(np.floor(box.top))), max(0, int(np.ceil(box.bottom))))
-        allowed[rows, max(0, int(np.floor(box.left))) : max(0, int(np.ceil(box.right)))] = True
-        mask = mask & allowed
-    row, column = positive[0]
-    if any(mask[place] for place in negative):
-        seeds = np.zeros_like(mask)
-        for place in (*positive, *negative):
-            seeds[place] = True
-        part = part_of(mask, seeds, row, column)
-        mask = mask if part is None else part
-        for place in negative:
-            mask[place] = False
-    return around(mask, row, column)
-
-
-def _spread(ranked: list[tuple[Mask, float]]) -> list[tuple[Mask, float]]:
-    """Return the best mask, and then those that differ most from what is chosen and are good."""
-    left = sorted(ranked, key=lambda pair: -pair[1])
-    chosen: list[tuple[Mask, float]] = []
-    while left and len(chosen) < LEVELS:
-        scores = [
-            quality * (1 - max((_iou(mask, other) for other, _ in chosen), default=0.0)) for mask, quality in left
-        ]
-        chosen.append(left.pop(int(np.argmax(scores))))
-    return chosen
-
-
-def _iou(first: Mask, second: Mask) -> float:
-    union = int((first | second).sum())
-    return int((first & second).sum()) / union if union else 1.0
+def _scores(plane: Plane, masks: Masks, shown: Shown, diameter: float) -> npt.NDArray[np.float64]:
+    """Return the IoU to expect of each mask."""
+    row, column = shown.positive[0]
+    seen = view(plane, row, column, diameter)
+    if seen is None:
+        return np.full(len(masks), 0.1)
+    features = measure(
+        masks, seen.blurred, row, column, diameter=diameter, background=seen.background, value=seen.value
+    )
+    scores = expected(features) * shown.held(masks)
+    return scores * shown.filled(masks) if shown.box else scores

@@ -36,12 +36,16 @@ def diameter_of(foreground: Mask) -> float:
 
 
 def otsu(plane: Plane) -> float:
-    """Return the threshold that separates two classes of values best (Otsu 1979), over 256 bins."""
+    """Return the threshold that separates two classes of values best (Otsu 1979), over 256 bins.
+
+    Nothing is above it where all values are equal.
+    """
+    if plane.min() == plane.max():
+        return float(plane.max())
     counts, edges = np.histogram(plane, 256)
     centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
+    below = np.cumsum(counts)[:-1]
     sums = np.cumsum(counts * centres)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(centres[int(np.nanargmax(np.where(above > 0, between, np.nan)))]) if below[-1] else 0.0
+    above = counts.sum() - below
+    between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
+    return float(centres[int(between.argmax())])

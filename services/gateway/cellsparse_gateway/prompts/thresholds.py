@@ -5,13 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from cellsparse_gateway.prompts.basins import basins
 from cellsparse_gateway.prompts.types import Mask, Plane
 
-FRACTIONS = np.linspace(0.12, 0.88, 9)
+FRACTIONS = (0.12, 0.22, 0.32, 0.42, 0.52, 0.62, 0.72, 0.82)
 """Thresholds, between the background's value (0) and the clicked one (1)."""
-DEPTHS = (0.35, 0.55, 0.75)
-"""Seeds of parts: what is deeper in the mask than these fractions of its depth."""
-EIGHT = np.ones((3, 3), np.bool_)
 
 
 def around(mask: Mask, row: int, column: int) -> Mask:
@@ -22,37 +20,76 @@ def around(mask: Mask, row: int, column: int) -> Mask:
     return result
 
 
-def part_of(mask: Mask, seeds: Mask, row: int, column: int) -> Mask | None:
-    """Return the part of a mask that is nearer to the clicked pixel's seed than to others; None with one seed."""
-    labels, count = ndimage.label(seeds, EIGHT)
-    if count < 2:
-        return None
-    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    owner = labels[nearest[0], nearest[1]]
-    return around(mask & (owner == owner[row, column]), row, column)
+def filled(mask: Mask, row: int, column: int) -> Mask:
+    """Return `around` with its holes filled."""
+    outside, _ = ndimage.label(np.pad(~around(mask, row, column), 1, constant_values=True))
+    result: Mask = (outside != outside[0, 0])[1:-1, 1:-1]
+    return result
+
+
+def round_part(mask: Mask, row: int, column: int, sigma: float) -> Mask:
+    """Return the part of a mask that belongs to the clicked pixel's peak of its blurred distance map."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    distance = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
+    owner = basins(ndimage.gaussian_filter(distance.astype(np.float32), sigma))
+    y, x = row - rows[0], column - columns[0]
+    part = np.zeros_like(mask)
+    part[box] = around(mask[box] & (owner == owner[y, x]), y, x)
+    return part
 
 
 def threshold_masks(
-    plane: Plane, row: int, column: int, *, background: float, value: float, depth: float
+    window: Plane, blurred: Plane, row: int, column: int, *, diameter: float, background: float, value: float
 ) -> Iterator[Mask]:
-    """Yield masks that hold a pixel, whole and split where they have necks.
+    """Yield masks that hold a pixel, whole and split where they have necks or valleys.
 
     Args:
-        plane: Blurred grey values in which the cell is bright.
+        window: Grey values in which the cell is bright.
+        blurred: The same, slightly blurred.
         row: Clicked row.
         column: Clicked column.
+        diameter: Typical diameter of a cell in pixels.
         background: Grey value of what is no cell.
         value: Grey value of the cell, above `background`.
-        depth: Greatest depth (pixels) of a mask that the seeds' depths are fractions of.
     """
-    highest = np.nextafter(plane[row, column], np.float32(-np.inf))
+    highest = np.nextafter(blurred[row, column], np.float32(-np.inf))
+    hill = basins(ndimage.gaussian_filter(window, max(0.6, 0.1 * diameter), mode="nearest"))
+    mine = hill == hill[row, column]
     for fraction in FRACTIONS:
-        mask = around(plane > min(background + fraction * (value - background), highest), row, column)
-        mask = ndimage.binary_fill_holes(mask)
+        mask = filled(blurred > min(background + fraction * (value - background), highest), row, column)
         yield mask
-        distance = ndimage.distance_transform_edt(mask)
-        top = min(float(distance.max()), depth)
-        for deep in DEPTHS:
-            part = part_of(mask, distance > deep * top, row, column)
-            if part is not None:
-                yield part
+        yield round_part(mask, row, column, max(0.5, 0.08 * diameter))
+        yield filled(mask & mine, row, column)
+    yield from _contrast_masks(window, blurred, row, column, diameter)
+    yield from _band_masks(window, row, column, diameter, background, value)
+
+
+def _contrast_masks(window: Plane, blurred: Plane, row: int, column: int, diameter: float) -> Iterator[Mask]:
+    """Yield what is brighter than its own neighbourhood: cells beside brighter ones, of any brightness."""
+    near = max(1, round(0.15 * diameter))
+    place = slice(max(0, row - near), row + near + 1), slice(max(0, column - near), column + near + 1)
+    for sigma in (0.25, 0.5):
+        excess = blurred - ndimage.gaussian_filter(window, sigma * diameter, mode="nearest")
+        highest = np.nextafter(excess[row, column], np.float32(-np.inf))
+        strong = float(np.percentile(excess[place], 75))
+        for fraction in (-0.15, 0.0, 0.2):
+            mask = filled(excess > min(fraction * max(strong, 0.0), highest), row, column)
+            yield mask
+            yield round_part(mask, row, column, max(0.5, 0.08 * diameter))
+
+
+def _band_masks(
+    window: Plane, row: int, column: int, diameter: float, background: float, value: float
+) -> Iterator[Mask]:
+    """Yield what is neither much darker nor much brighter than the click: cells that a brighter one covers in part."""
+    blurred = ndimage.gaussian_filter(window, max(0.6, 0.08 * diameter), mode="nearest")
+    here = float(blurred[row, column])
+    highest = np.nextafter(np.float32(here), np.float32(-np.inf))
+    below = blurred <= background + 1.4 * (max(value, here) - background)
+    for fraction in (0.35, 0.5, 0.65, 0.8):
+        mask = ndimage.binary_opening(below & (blurred > min(background + fraction * (value - background), highest)))
+        mask[row, column] = True
+        mask = filled(mask, row, column)
+        yield mask
+        yield round_part(mask, row, column, max(0.5, 0.08 * diameter))

@@ -56,4 +56,5 @@ def _numbered(labels: npt.NDArray[Any], least: int) -> npt.NDArray[np.int32]:
     table = np.zeros(int(numbers.max()) + 1, np.int32)
     for index, (_, number) in enumerate(sorted(kept), start=1):
         table[number] = index
-    return table[labels]
+    result: npt.NDArray[np.int32] = table[labels]
+    return result
