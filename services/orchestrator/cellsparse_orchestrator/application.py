@@ -87,15 +87,12 @@ class Application:
             timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
             on_accepted=self._complete_spec,
         )
-        self._orchestrator = OrchestratorServicer(
-            settings,
-            self._store,
-            Tables(datasets=datasets, runs=runs, models=Models(self._database)),
-            self._launcher,
-            self._notifier,
-        )
+        tables = Tables(datasets=datasets, runs=runs, models=Models(self._database))
+        self._orchestrator = OrchestratorServicer(settings, self._store, tables, self._launcher, self._notifier)
         self._dataset_servicer = DatasetServicer(settings, self._store, datasets, self._launcher)
-        self._project_servicer = ProjectServicer(settings, self._store, self._database)
+        self._project_servicer = ProjectServicer(
+            settings, self._store, self._database, tables, self._launcher, self._orchestrator
+        )
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )

@@ -163,6 +163,11 @@ class Annotations:
             )
             self._commit(before, edited, entry)
 
+    def next_label(self, image_id: str) -> int:
+        """Return the label number of the next new cell; raises NotFound."""
+        with self._database.read() as session:
+            return find_image(session, image_id).next_label
+
     def undo(self, image_id: str, author: str) -> project_pb2.UndoEditResponse:
         """Take back an author's newest edit that still shows; raises NotFound."""
         revision, patches = self._step(image_id, author, undo=True)

@@ -10,7 +10,7 @@ from cellsparse_orchestrator.db.tables import ProjectImageRow, ProjectRow, Proje
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.projects.label_tiles import delete_quietly
 from cellsparse_orchestrator.projects.rows import extent_of, find_image, find_project, image_proto, project_proto
-from cellsparse_orchestrator.projects.tiling import Place
+from cellsparse_orchestrator.projects.tiling import Extent, Place
 from cellsparse_proto.v1 import common_pb2, project_pb2
 
 
@@ -71,6 +71,12 @@ class Projects:
         """Return an image; raises NotFound."""
         with self._database.read() as session:
             return image_proto(find_image(session, image_id))
+
+    def blob(self, image_id: str) -> tuple[str, Extent]:
+        """Return the SHA-256 of an image as it was uploaded, and its size; raises NotFound."""
+        with self._database.read() as session:
+            row = find_image(session, image_id)
+            return row.sha256, extent_of(row)
 
     def images_page(self, project_id: str, page: common_pb2.PageRequest) -> tuple[list[project_pb2.ProjectImage], str]:
         """Return a page of a project's images, oldest first, and the token of the next one; raises NotFound."""
