@@ -33,34 +33,35 @@ class User:
         compile_java(folder / "doubles", sorted(doubles.rglob("*.java")), jars)
         (folder / "image.tif").write_bytes(encode_tiff(IMAGE))
 
-    def run(self, *, runs=1, drawn=CELLS, selected=None, cancel=False, **typed):
-        """Run the script; returns dialogs, texts of the progress window, objects, and whether a window is open."""
-        typed = {"address": self._server, "backend": "U-Net (ELEPHANT)", **typed}
-        plan = {"typed": typed, "runs": runs, "drawn": drawn, "selected": selected, "cancel": cancel}
+    def run(self, *steps, project="my slides"):
+        """Run the script once per step; returns dialogs, texts of the last window, objects, and whether it is open.
+
+        A step holds what is typed, and `drawn`, `selected` and `cancel` (see RunScript.java).
+        """
+        plan = {"drawn": CELLS, "steps": [self._step(**step) for step in steps or [{}]]}
         path = ":".join(map(str, [self._folder / "doubles", *self._jars]))
-        command = ["-cp", path, "RunScript", SCRIPT, self._folder / "image.tif", SIZE, SIZE, PATIENCE, json.dumps(plan)]
-        return json.loads(java(command).strip().splitlines()[-1])
+        command = [f"-Dproject={project}", "-cp", path, "RunScript", SCRIPT, self._folder / "image.tif"]
+        return json.loads(java([*command, SIZE, SIZE, PATIENCE, json.dumps(plan)]).strip().splitlines()[-1])
+
+    def _step(self, *, drawn=None, selected=None, cancel=False, **typed):
+        typed = {"address": self._server, "backend": "U-Net (ELEPHANT)", **typed}
+        return {"typed": typed, "drawn": drawn, "selected": selected, "cancel": cancel}
 
 
-@pytest.fixture(params=["4", "5"])
-def jars(request):
-    jars = groovy_jars()
-    if request.param not in jars:
-        pytest.skip(NO_GROOVY)
-    return jars[request.param]
-
-
-@pytest.fixture
-def orchestrator(tmp_path):
-    with Orchestrator(tmp_path / "home") as orchestrator:
+@pytest.fixture(scope="module")
+def orchestrator(tmp_path_factory):
+    with Orchestrator(tmp_path_factory.mktemp("script") / "home") as orchestrator:
         orchestrator.healthy("unet")
         yield orchestrator
 
 
-@pytest.fixture
-def user(tmp_path, orchestrator, jars):
-    with Gateway(tmp_path / "home") as gateway:
-        yield User(tmp_path, jars, gateway.url)
+@pytest.fixture(scope="module", params=["4", "5"])
+def user(tmp_path_factory, orchestrator, request):
+    jars = groovy_jars()
+    if request.param not in jars:
+        pytest.skip(NO_GROOVY)
+    with Gateway(orchestrator.home) as gateway:
+        yield User(tmp_path_factory.mktemp("user"), jars[request.param], gateway.url)
 
 
 def boxes(objects):
@@ -71,8 +72,10 @@ def runs(orchestrator):
     return orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=PATIENCE).runs
 
 
-def test_a_user_trains_twice_and_then_only_looks(user, orchestrator):
-    seen = user.run(runs=2)
+def test_a_user_trains_twice_and_then_only_looks(user, orchestrator, request):
+    before = len(runs(orchestrator))
+    project = request.node.name
+    seen = user.run({}, {}, project=project)
     assert seen["dialogs"] == ["info: 4 cells found"] * 2
     assert not seen["open"]
     assert any(text.startswith(("Training: step", "Waiting")) for text in seen["progress"])
@@ -84,37 +87,34 @@ def test_a_user_trains_twice_and_then_only_looks(user, orchestrator):
     assert boxes(found) == sorted(expected), "the second run replaces what the first one found"
     assert all(one["class"] == "" and one["annotation"] for one in found)
     assert len(seen["objects"]) == len(CELLS) + len(found), "what was drawn stays"
-    second, first = runs(orchestrator)
+    second, first = runs(orchestrator)[: len(runs(orchestrator)) - before]
     assert second.settings.initial_model == first.id
 
-    only = user.run(task="Find all cells with the last model", annotations=False)
+    only = user.run({"task": "Find all cells with the last model", "annotations": False}, project=project)
     assert only["dialogs"] == ["info: 4 cells found"]
     assert not any(one["annotation"] for one in only["objects"] if one["found"])
-    assert len(runs(orchestrator)) == 2
+    assert len(runs(orchestrator)) == before + 2
 
 
-def test_cancel_ends_the_training_on_the_server(user, orchestrator):
-    seen = user.run(cancel=True, fresh=True)
+def test_cancel_ends_the_training_on_the_server(user, orchestrator, request):
+    seen = user.run({"cancel": True, "fresh": True}, project=request.node.name)
     assert seen["dialogs"] in ([], ["info: 4 cells found"])  # the training may have been quicker than the click
     assert not seen["open"]
-    (run,) = runs(orchestrator)
-    assert run.state in (common_pb2.RUN_STATE_CANCELLED, common_pb2.RUN_STATE_SUCCEEDED)
+    assert runs(orchestrator)[0].state in (common_pb2.RUN_STATE_CANCELLED, common_pb2.RUN_STATE_SUCCEEDED)
 
 
-@pytest.mark.parametrize(
-    ("plan", "said"),
-    [
-        ({"drawn": [["Background", 0, 0, 9, 9]]}, "No annotation has the class Foreground (spelled so)"),
+def test_what_goes_wrong_is_told_in_one_sentence(user, request):
+    wrong = [
         ({"task": "Find all cells with the last model"}, "Train first"),
         ({"address": "localhost:8000"}, "it begins with http:// or https://"),
+        ({"address": "http://127.0.0.1:9"}, "does not answer"),
         ({"channel": 7}, "The image has 1 channels; channel 7 does not exist."),
         ({"selected": [500, 500, 9, 9]}, "lies outside the image"),
         ({"backend": "StarDist"}, "stardist"),
-    ],
-)
-def test_what_goes_wrong_is_told_in_one_sentence(user, plan, said):
-    seen = user.run(**plan)
-    (dialog,) = seen["dialogs"]
-    assert dialog.startswith("error: ")
-    assert said in dialog
+        ({"drawn": [["Background", 0, 0, 9, 9]]}, "No annotation has the class Foreground (spelled so)"),
+    ]
+    seen = user.run(*(step for step, _ in wrong), project=request.node.name)
+    for dialog, (_, said) in zip(seen["dialogs"], wrong, strict=True):
+        assert dialog.startswith("error: ")
+        assert said in dialog
     assert not seen["open"]

@@ -18,38 +18,29 @@ import qupath.lib.roi.RectangleROI;
 /**
  * Runs the script in a QuPath that is made of doubles, and prints what a user would see.
  *
- * Arguments: script, image, width, height, seconds to wait, then JSON: {"typed": what the dialog holds, "runs": how
- * often to run it, "cancel": whether to press Cancel once it trains, "drawn": [[class, x, y, width, height], ...],
- * "selected": [x, y, width, height]}.
+ * Arguments: script, image, width, height, seconds to wait, then JSON: {"drawn": [[class, x, y, width, height], ...],
+ * "steps": [{"typed": what the dialog holds, "cancel": whether to press Cancel once it trains, "drawn": instead of the
+ * first, "selected": [x, y, width, height]}, ...]}.
  */
 public class RunScript {
     public static void main(String[] arguments) throws Exception {
         Map<?, ?> plan = new Gson().fromJson(arguments[5], Map.class);
         int width = Integer.parseInt(arguments[2]), height = Integer.parseInt(arguments[3]);
         var gui = new QuPathGUI(new ImageServer(Path.of(arguments[1]), width, height, 1, "file:/image"));
-        ((Map<?, ?>) plan.get("typed")).forEach((key, value) ->
-            ParameterList.TYPED.put((String) key, value instanceof Double number ? (Object) number.intValue() : value));
-        for (Object drawn : (List<?>) plan.get("drawn")) {
-            List<?> row = (List<?>) drawn;
-            gui.getHierarchy().objects.add(new PathObject(box(row.subList(1, 5)), (String) row.get(0), true));
-        }
-        if (plan.get("selected") != null) {
-            gui.getHierarchy().selected = new PathObject(box((List<?>) plan.get("selected")), null, true);
-            gui.getHierarchy().objects.add(gui.getHierarchy().selected);
-        }
+        draw(gui, (List<?>) plan.get("drawn"));
         long end = System.nanoTime() + (long) (Double.parseDouble(arguments[4]) * 1e9);
-        for (int run = 1; run <= ((Number) plan.get("runs")).intValue(); run++) {
-            new GroovyShell().evaluate(new File(arguments[0]));
-            boolean pressed = false;
-            while (Dialogs.SHOWN.size() < run && !(pressed && Stage.shown == null) && System.nanoTime() < end) {
-                Thread.sleep(50);
-                if (Boolean.TRUE.equals(plan.get("cancel")) && !pressed
-                        && Label.SHOWN.stream().anyMatch(text -> text.startsWith("Training"))) {
-                    pressed = true;
-                    var cancel = (Button) ((VBox) Stage.shown.scene.root).children.get(2);
-                    javafx.application.Platform.runLater(() -> cancel.action.handle(null));
-                }
+        for (Object each : (List<?>) plan.get("steps")) {
+            Map<?, ?> step = (Map<?, ?>) each;
+            ParameterList.TYPED.clear();
+            ((Map<?, ?>) step.get("typed")).forEach((key, value) -> ParameterList.TYPED.put(
+                (String) key, value instanceof Double number ? (Object) number.intValue() : value));
+            if (step.get("drawn") != null) {
+                gui.getHierarchy().objects.clear();
+                draw(gui, (List<?>) step.get("drawn"));
             }
+            List<?> box = (List<?>) step.get("selected");
+            gui.getHierarchy().selected = box == null ? null : new PathObject(box(box), null, true);
+            run(new File(arguments[0]), Boolean.TRUE.equals(step.get("cancel")), end);
         }
         var objects = gui.getHierarchy().objects.stream().map(object -> Map.of(
             "class", object.getPathClass() == null ? "" : object.getPathClass(),
@@ -59,6 +50,29 @@ public class RunScript {
             "width", object.getROI().getBoundsWidth(), "height", object.getROI().getBoundsHeight())).toList();
         System.out.println(new Gson().toJson(Map.of(
             "dialogs", Dialogs.SHOWN, "progress", Label.SHOWN, "objects", objects, "open", Stage.shown != null)));
+    }
+
+    /** Runs it until a dialog tells how it ended, or until the window is closed after Cancel. */
+    private static void run(File script, boolean cancel, long end) throws Exception {
+        int before = Dialogs.SHOWN.size();
+        Label.SHOWN.clear();
+        new GroovyShell().evaluate(script);
+        boolean pressed = false;
+        while (Dialogs.SHOWN.size() == before && !(pressed && Stage.shown == null) && System.nanoTime() < end) {
+            Thread.sleep(50);
+            if (cancel && !pressed && Label.SHOWN.stream().anyMatch(text -> text.startsWith("Training"))) {
+                pressed = true;
+                var button = (Button) ((VBox) Stage.shown.scene.root).children.get(2);
+                javafx.application.Platform.runLater(() -> button.action.handle(null));
+            }
+        }
+    }
+
+    private static void draw(QuPathGUI gui, List<?> drawn) {
+        for (Object each : drawn) {
+            List<?> row = (List<?>) each;
+            gui.getHierarchy().objects.add(new PathObject(box(row.subList(1, 5)), (String) row.get(0), true));
+        }
     }
 
     private static RectangleROI box(List<?> numbers) {

@@ -32,7 +32,7 @@ public class QuPathGUI {
     }
 
     public String getName() {
-        return "my slides";
+        return System.getProperty("project");
     }
 
     public Stage getStage() {
