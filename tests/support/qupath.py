@@ -59,13 +59,13 @@ class QuPath:
         data = base64.b64decode(self.text(name))
         return decode_image(data, max_pixels=2**20, labels=name == "labels").array
 
-    def train(self, url: str, image: str, labels: str = "labels", epochs: int = 1) -> Answer:
+    def train(self, url: str, image: str, labels: str = "labels", steps: int = 200) -> Answer:
         """Press Training."""
-        return self._segment(url, image, labels, True, epochs)
+        return self._segment(url, image, labels, True, steps)
 
     def infer(self, url: str, image: str) -> Answer:
         """Press Inference, which sends the labels as well."""
-        return self._segment(url, image, "labels", False, 1)
+        return self._segment(url, image, "labels", False, 200)
 
     def reset(self, url: str) -> Answer:
         """Press Reset."""
@@ -92,9 +92,9 @@ class QuPath:
         self._run("paint", shapes, shape[1], shape[0], painted)
         return np.fromfile(painted, "<i4").reshape(shape)
 
-    def _segment(self, url: str, image: str, labels: str, train: bool, epochs: int) -> Answer:
+    def _segment(self, url: str, image: str, labels: str, train: bool, steps: int) -> Answer:
         return self._answer(
-            "segment", url, self.texts / image, self.texts / labels, "true" if train else "false", epochs
+            "segment", url, self.texts / image, self.texts / labels, "true" if train else "false", steps
         )
 
     def _answer(self, *arguments: object) -> Answer:

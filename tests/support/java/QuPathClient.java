@@ -27,7 +27,7 @@ import javax.imageio.ImageIO;
  * Plays QuPath 0.4 with the Cellsparse extension 0.2.0, and QuPath 0.6 with the SAM extension 0.9.1.
  *
  * It has their colour models, the Java runtime's PNG writer and their HTTP settings. Commands:
- * fixtures FOLDER SIZE; segment URL IMAGE LABELS TRAIN EPOCHS ANSWER; post URL BODY ANSWER; get URL ANSWER;
+ * fixtures FOLDER SIZE; segment URL IMAGE LABELS TRAIN STEPS ANSWER; post URL BODY ANSWER; get URL ANSWER;
  * paint SHAPES WIDTH HEIGHT LABELS.
  */
 public class QuPathClient {
@@ -158,7 +158,7 @@ public class QuPathClient {
     static void segment(String[] arguments) throws Exception {
         String body = String.format(
             "{\"modelname\":\"default\",\"b64img\":\"%s\",\"b64lbl\":\"%s\",\"train\":%s,\"eval\":true,"
-                + "\"epochs\":%s,\"batchsize\":8,\"steps\":200}",
+                + "\"epochs\":1,\"batchsize\":8,\"steps\":%s}",
             text(arguments[2]), text(arguments[3]), arguments[4], arguments[5]);
         post(arguments[1], body, Path.of(arguments[6]));
     }
