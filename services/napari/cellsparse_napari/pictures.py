@@ -121,7 +121,7 @@ def item_names(names: Iterable[str]) -> Iterator[str]:
 
 def plain_name(name: str) -> str:
     """Return a name without characters that a server refuses."""
-    plain = re.sub(r"[^A-Za-z0-9._ -]+", "-", name).lstrip("._ -")[:LONGEST_NAME].rstrip()
+    plain = re.sub(r"[^A-Za-z0-9._-]+", " ", name).lstrip("._ -")[:LONGEST_NAME].rstrip()
     return plain or "image"
 
 

@@ -21,6 +21,8 @@ class Session:
         self.address = address
         self._lock = threading.Lock()
         self._open: set[Client] = set()
+        self._closed: set[Client] = set()
+        self._note = ""
         self._cancelled = self._left = False
         self._run_id = ""
 
@@ -43,8 +45,9 @@ class Session:
             self._open.add(client)
         try:
             yield client
-        except Exception:
-            self.check()  # a call that failed since its connection was closed is no failure
+        except Exception as error:
+            if client in self._closed:  # what failed since its connection was closed is no failure
+                raise Cancelled("Cancelled.") from error
             raise
         finally:
             with self._lock:
@@ -91,8 +94,18 @@ class Session:
         self._left = True
         self._close()
 
+    def note(self, text: str) -> None:
+        """Leave a line for people while a call goes on."""
+        self._note = text
+
+    def take_note(self) -> str:
+        """Return the newest line once; empty: there is none."""
+        text, self._note = self._note, ""
+        return text
+
     def _close(self) -> None:
         with self._lock:
             clients = list(self._open)
+            self._closed.update(clients)
         for client in clients:
             client.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QFileDialog, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from cellsparse.errors import Cancelled, CellsparseError
@@ -30,10 +31,11 @@ class TrainWidget(QWidget):
         napari_viewer: The viewer.
     """
 
-    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # noqa: F821 - napari passes it by its name
+    def __init__(self, napari_viewer: Any) -> None:  # napari passes the viewer to an argument of this name
         super().__init__()
-        self._viewer: Any = napari_viewer
+        self._viewer = napari_viewer
         self._session: Session | None = None
+        self._cancelling = False
         self._segmented: list[Any] = []
         self.drawing = DrawingBox(napari_viewer)
         self.model = ModelBox()
@@ -125,18 +127,15 @@ class TrainWidget(QWidget):
 
     def load_models(self, *_: object, quiet: bool) -> None:
         """Ask the server for its models; quietly, it does not matter if there is no server yet."""
-        session = Session(self.model.server())
-        self._run(
-            session,
-            work.list_models,
-            {"yielded": self._show, "errored": self._ignore if quiet else self._fail},
-        )
+        failed = self._ignore if quiet else self._fail
+        self._run(Session(self.model.server()), work.list_models, failed)
 
     def cancel_work(self, *_: object) -> None:
         """Cancel what goes on. It ends by itself when the server has done so."""
         if self._session is None:
             return
         session = self._session
+        self._cancelling = True
         self.cancel.setEnabled(False)
         self.status.setText("Cancelling ...")
 
@@ -144,7 +143,7 @@ class TrainWidget(QWidget):
             session.cancel()
             yield
 
-        self._run(session, cancelling, {"errored": self._fail_to_cancel})
+        self._run(session, cancelling, self._fail_to_cancel)
 
     def _start(self, layers: list[Any], steps: Callable[[Session], Iterator[Any]]) -> None:
         if self.busy:
@@ -155,29 +154,36 @@ class TrainWidget(QWidget):
         self.bar.setRange(0, 0)
         self.bar.show()
         self._enable()
-        connected = {"yielded": self._show, "errored": self._fail, "finished": self._end, "aborted": self.cancel_work}
-        self._run(session, steps, connected)
+        self._run(session, steps, self._fail, finished=self._end, aborted=self.cancel_work)
 
     def _run(
-        self, session: Session, steps: Callable[[Session], Iterator[Any]], connected: dict[str, Callable[..., None]]
+        self,
+        session: Session,
+        steps: Callable[[Session], Iterator[Any]],
+        failed: Callable[[CellsparseError], None],
+        **connected: Callable[[], None],
     ) -> None:
-        """Do the steps in another thread; errors of the SDK arrive as values, as napari shows others with a trace."""
+        """Do the steps in another thread, and show what they yield.
+
+        Errors of the SDK arrive as values, since napari shows exceptions with all their calls.
+        """
 
         def guarded() -> Iterator[Any]:
             try:
-                yield from polled(lambda: steps(session), session.leave)
+                for news in polled(lambda: steps(session), session.leave):
+                    yield session.take_note() if news is None else news
             except CellsparseError as error:
                 yield error
 
-        failed = connected.pop("errored")
-
         def arrived(value: Any) -> None:
+            if not isalive(self):
+                return  # the user has closed it meanwhile
             if isinstance(value, CellsparseError):
                 failed(value)
-            elif value is not None and "yielded" in connected:
-                connected["yielded"](value)
+            else:
+                self._show(value)
 
-        create_worker(guarded, _connect={**connected, "yielded": arrived})
+        create_worker(guarded, _connect={"yielded": arrived, **connected})
 
     def _show(self, news: Any) -> None:
         if isinstance(news, Progress):
@@ -191,10 +197,12 @@ class TrainWidget(QWidget):
             show_info(f"The model is saved in {news}.")
         elif isinstance(news, list):
             self.model.set_models(news)
+        elif news and not self._cancelling:
+            self.status.setText(news)
 
     def _show_progress(self, news: Progress) -> None:
-        if self._session is not None and self._session.cancelled:
-            return  # "Cancelling ..." stays
+        if self._cancelling:
+            return  # its text stays
         self.status.setText(news.text)
         self.bar.setRange(0, 0 if news.fraction is None else 1000)
         self.bar.setValue(round(1000 * (news.fraction or 0)))
@@ -226,7 +234,7 @@ class TrainWidget(QWidget):
         """Leave the introduction where it is."""
 
     def _end(self) -> None:
-        self._session = None
+        self._session, self._cancelling = None, False
         self.bar.hide()
         self._enable()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from cellsparse import Item, enum_names
-from cellsparse.errors import Cancelled, CellsparseError, FailedPrecondition, InvalidArgument, RunFailedError
+from cellsparse.errors import Cancelled, CellsparseError, InvalidArgument, RunFailedError
 from cellsparse_napari.labels import Background, count_cells, dataset_labels, describe_missing_cells
 from cellsparse_napari.pictures import Picture, item_names, plain_name, read, read_labels
 from cellsparse_napari.progress import Progress, RunProgress
@@ -191,16 +191,12 @@ def _items(session: Session, drawn: Sequence[Drawn]) -> list[Item]:
 
 
 def _follow(session: Session, run_id: str) -> Iterator[Progress]:
-    """Yield what goes on until the run has ended. An outage is shown while the connection is tried again."""
+    """Yield what goes on until the run has ended. An outage is noted while the connection is tried again."""
     with session.client() as client:
         progress = RunProgress()
 
         def lost(error: CellsparseError, seconds_left: float) -> None:
-            session.check()
-            if session.cancelled:
-                raise FailedPrecondition(
-                    f"{error.message} Run {run_id} could not be cancelled and may still be training."
-                )
+            session.note(f"{error.message} Trying again for {seconds_left:.0f} s ...")
 
         for event in client.watch(run_id, on_lost=lost):
             session.check()
