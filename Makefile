@@ -93,6 +93,22 @@ test-integration: .venv/.ready minio ## Run integration tests only: real service
 test-e2e: .venv/.ready ## Run the whole system through the command line
 	$(PYTEST) tests/e2e
 
+# napari and its Qt are installed apart: they are for users' machines, and no other test needs them.
+.venv-napari/.ready: .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-napari $(UV) sync --locked --quiet --package cellsparse-napari --extra napari --group test
+	@touch $@
+
+.PHONY: test-napari
+test-napari: .venv-napari/.ready ## Run the napari plugin without a screen, in an environment of its own (350 MB)
+	bash tests/napari/debian.sh
+	.venv-napari/bin/npe2 validate cellsparse-napari
+	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 .venv-napari/bin/python -m pytest tests/napari tests/unit/napari
+
+.PHONY: napari-picture
+napari-picture: .venv-napari/.ready ## Train on real nuclei in napari and take the picture of docs/napari.md
+	bash tests/napari/debian.sh
+	PYTHONPATH=tests $(BIN)/python tests/napari/picture.py .assets/napari.png
+
 .PHONY: test-cluster
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
 	$(PYTEST) tests/cluster

@@ -1,4 +1,4 @@
-"""The widget in a viewer without a window, against a real orchestrator whose trainer learns nothing but is real else."""
+"""The widget in a viewer without a window, against a real orchestrator; only its backend is without a framework."""
 
 import os
 import threading

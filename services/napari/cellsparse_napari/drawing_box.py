@@ -12,7 +12,7 @@ from superqt import QCollapsible
 
 from cellsparse.errors import InvalidArgument
 from cellsparse_napari.labels import EXPLANATIONS, TITLES, Background
-from cellsparse_napari.layer_box import LayerBox, row
+from cellsparse_napari.layer_box import LayerBox, narrow, row
 from cellsparse_napari.pictures import picture, placement
 from cellsparse_napari.work import Drawn
 
@@ -60,8 +60,9 @@ class DrawingBox(QWidget):
         self.cells = LayerBox(viewer, Labels)
         self.cells.setToolTip("The layer in which you drew cells, each with a number of its own.")
         self.new_cells = _small("New", "Add an empty labels layer for the cells of this image")
-        self.background = QComboBox()
-        self.background.addItems(list(TITLES.values()))
+        self.background = narrow(QComboBox())
+        for background, title in TITLES.items():
+            self.background.addItem(title, background.value)
         self.explanation = QLabel()
         self.explanation.setWordWrap(True)
         self.drawn_background = LayerBox(viewer, Labels)
@@ -84,12 +85,12 @@ class DrawingBox(QWidget):
 
     def _arrange(self) -> None:
         form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", self.image)
         form.addRow("Cells", row(self.cells, self.new_cells))
         form.addRow("Background", self.background)
         form.addRow("", self._background_row)
-        more = QCollapsible("More images")
+        more = QCollapsible("More images", expandedIcon="▼", collapsedIcon="▶")
         more.addWidget(self.list)
         more.addWidget(row(self.add, self.remove))
         layout = QVBoxLayout(self)
@@ -100,7 +101,7 @@ class DrawingBox(QWidget):
 
     def choice(self) -> Background:
         """Return where background is."""
-        return list(TITLES)[self.background.currentIndex()]
+        return Background(self.background.currentData())
 
     def current(self) -> Chosen:
         """Return the image that is chosen now.

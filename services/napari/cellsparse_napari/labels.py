@@ -4,6 +4,7 @@ In a labels layer 0 means "nothing drawn". In a dataset -1 is not labelled, 0 ba
 """
 
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ def dataset_labels(
         InvalidArgument: Values that are no label numbers, or no second layer where one is needed.
     """
     numbers = _numbers(cells)
-    out: Labels = np.where(numbers > 0, numbers, NOT_LABELLED).astype(np.int32)
+    out: Labels = np.where(numbers > 0, numbers.astype(np.int32), np.int32(NOT_LABELLED))
     if background is Background.FIRST_LABEL:
         out[out == 1] = 0
     elif background is Background.ZERO:
@@ -85,10 +86,10 @@ def describe_missing_cells(background: Background) -> str:
     return "No cell is drawn: paint at least one whole cell in the labels layer, each cell with a number of its own."
 
 
-def _numbers(cells: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _numbers(cells: npt.NDArray[np.generic]) -> npt.NDArray[np.integer[Any]]:
     if cells.dtype.kind not in "biu":
         raise InvalidArgument(f"The labels layer holds values of type {cells.dtype}; allowed: whole numbers.", "labels")
-    numbers = cells.astype(np.uint8) if cells.dtype.kind == "b" else cells
+    numbers: npt.NDArray[np.integer[Any]] = cells.astype(np.uint8) if cells.dtype.kind == "b" else np.asarray(cells)
     largest = int(numbers.max(initial=0))
     if largest > np.iinfo(np.int32).max:
         raise InvalidArgument(

@@ -19,8 +19,7 @@ class LayerBox(QComboBox):
         super().__init__(parent)
         self._viewer, self._kind = viewer, kind
         self._layers: list[Any] = []
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        narrow(self)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
             event.connect(self.refresh)
         self.refresh()
@@ -53,6 +52,13 @@ class LayerBox(QComboBox):
         """Show the list, with the names that layers have by now."""
         self.refresh()
         super().showPopup()
+
+
+def narrow(box: QComboBox) -> QComboBox:
+    """Let a box be narrower than its longest entry, as a dock has little room."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
+    return box
 
 
 def row(*widgets: QWidget) -> QWidget:

@@ -8,7 +8,7 @@ from superqt import QCollapsible
 
 from cellsparse import enum_names
 from cellsparse.training_settings import backends
-from cellsparse_napari.layer_box import row
+from cellsparse_napari.layer_box import narrow, row
 from cellsparse_napari.work import ModelEntry
 from cellsparse_proto.v1 import trainer_pb2
 
@@ -28,10 +28,8 @@ class ModelBox(QWidget):
         self._models: Sequence[ModelEntry] = ()
         self.backend = _box(BACKENDS, backends())
         self.preset = _box(PRESETS, enum_names.names(trainer_pb2.Preset.DESCRIPTOR))
-        self.initial_model = QComboBox()
+        self.initial_model = narrow(QComboBox())
         self.initial_model.setToolTip("Training starts from this model; Segment and Save use it, too.")
-        self.initial_model.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.initial_model.setMinimumContentsLength(12)
         self.reload = QPushButton("↻")
         self.reload.setToolTip("Ask the server for its models")
         self.reload.setAccessibleName("Reload the models")
@@ -48,16 +46,16 @@ class ModelBox(QWidget):
 
     def _arrange(self) -> None:
         form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Network", self.backend)
         form.addRow("Start from", row(self.initial_model, self.reload))
         inner = QWidget()
         details = QFormLayout(inner)
-        details.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        details.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         details.addRow("Preset", self.preset)
         details.addRow("Steps", self.steps)
         details.addRow("Server", self.address)
-        more = QCollapsible("Preset, steps, server")
+        more = QCollapsible("Preset, steps, server", expandedIcon="▼", collapsedIcon="▶")
         more.addWidget(inner)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -102,7 +100,7 @@ class ModelBox(QWidget):
 
 
 def _box(titles: dict[str, str], names: Sequence[Any]) -> QComboBox:
-    box = QComboBox()
+    box = narrow(QComboBox())
     for name in names:
         box.addItem(titles.get(name, name), name)
     return box

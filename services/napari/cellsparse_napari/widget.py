@@ -8,6 +8,7 @@ from typing import Any
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info
 from qtpy.compat import isalive
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from cellsparse.errors import Cancelled, CellsparseError
@@ -22,6 +23,7 @@ from cellsparse_napari.session import Session
 
 INTRODUCTION = "Draw a few whole cells in a labels layer, each with its own number, and press Train."
 CONTOUR_PIXELS = 1
+MINIMUM_WIDTH = 320
 
 
 class TrainWidget(QWidget):
@@ -72,7 +74,9 @@ class TrainWidget(QWidget):
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inner)
+        area.setMinimumWidth(MINIMUM_WIDTH)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)

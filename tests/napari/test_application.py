@@ -1,0 +1,38 @@
+"""The plugin in the whole of napari, on a screen in memory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.limits import LONG_PATIENCE
+from support.paths import ROOT
+from support.screen import XVFB, screen
+from support.tiny_dataset import blobs
+
+pytestmark = pytest.mark.skipif(
+    XVFB is None, reason="Xvfb is not installed; tests/napari/debian.sh installs it as root"
+)
+
+
+def test_napari_opens_the_plugin_trains_and_shows_the_cells(orchestrator, tmp_path):
+    image, label = blobs(256)
+    arrays = {"image": image, "cells": np.where(label < 3, label, 0), "background": np.zeros_like(label)}
+    arrays["background"][:8] = 1
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    picture = tmp_path / "window.png"
+    files = [str(tmp_path / f"{name}.npy") for name in arrays]
+    program = Path(__file__).with_name("application.py")
+    with screen() as display:
+        done = subprocess.run(
+            [sys.executable, program, orchestrator.address, *files, "unet", "20", picture],
+            env={**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb", "PYTHONPATH": str(ROOT / "tests")},
+            capture_output=True,
+            text=True,
+            timeout=LONG_PATIENCE,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert picture.stat().st_size > 10_000
