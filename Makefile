@@ -98,6 +98,10 @@ test-e2e: .venv/.ready ## Run the whole system through the command line
 	UV_PROJECT_ENVIRONMENT=.venv-napari $(UV) sync --locked --quiet --package cellsparse-napari --extra napari --group test
 	@touch $@
 
+.PHONY: napari
+napari: .venv-napari/.ready ## Start napari with the plugin; `cellsparse up` starts the server that it trains on
+	.venv-napari/bin/napari --with cellsparse-napari "Train from a few cells"
+
 .PHONY: test-napari
 test-napari: .venv-napari/.ready ## Run the napari plugin without a screen, in an environment of its own (350 MB)
 	bash tests/napari/debian.sh

@@ -106,6 +106,7 @@ def test_a_stack_is_trained_on_and_segmented_as_one(viewer, widget, orchestrator
 
 def test_cancel_ends_the_training_and_the_window_lives_on_meanwhile(viewer, widget, drawn, orchestrator):
     widget.model.steps.setValue(LONG)
+    widget.model.preset.setCurrentIndex(widget.model.preset.findData("paper"))  # which never ends early
     widget.train.click()
     turns = turn_until(lambda: widget.status.text().startswith("Training: step"))
     assert turns > 1
@@ -162,6 +163,13 @@ def test_a_model_is_saved_from_the_widget(widget, drawn, tmp_path, notices):
     turn_until(lambda: not widget.busy)
     assert (tmp_path / "model.zip").stat().st_size > 0
     assert notices == [f"The model is saved in {tmp_path / 'model.zip'}."]
+
+    widget.save_model("native", tmp_path / "model")
+    turn_until(lambda: not widget.busy)
+    assert notices[1].startswith(f"{tmp_path / 'model.zip'} is there already")
+    widget.save_model("native", tmp_path / "model.zip")
+    turn_until(lambda: not widget.busy)
+    assert len(notices) == 3
 
 
 def test_a_new_image_is_segmented_with_an_earlier_model(viewer, widget, drawn):

@@ -124,10 +124,12 @@ class TrainWidget(QWidget):
             self.save_model(form, Path(name))
 
     def save_model(self, form: str, path: Path) -> None:
-        """Write the chosen model into a file."""
+        """Write the chosen model into a file that the user has agreed to overwrite."""
         model = self.model.model()
-        path = path if path.suffix else path.with_suffix(work.EXPORTS[form].rpartition("*")[2].rstrip(")"))
-        self._start([], lambda session: work.export(session, model, form, path))
+        suffix = work.EXPORTS[form].rpartition("*")[2].rstrip(")")
+        target = path if path.suffix else path.with_suffix(suffix)
+        overwrite = target == path  # nobody was asked about a file of another name
+        self._start([], lambda session: work.export(session, model, form, target, overwrite=overwrite))
 
     def load_models(self, *_: object, quiet: bool) -> None:
         """Ask the server for its models; quietly, it does not matter if there is no server yet."""

@@ -147,10 +147,10 @@ def list_models(session: Session) -> Iterator[list[ModelEntry]]:
         yield [model_entry(model) for model in islice(client.models(), MOST_MODELS)]
 
 
-def export(session: Session, model: str, form: str, path: Path) -> Iterator[Path]:
-    """Write a model into a file, and yield the file's path. The file dialog has asked whether to overwrite it."""
+def export(session: Session, model: str, form: str, path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Write a model into a file, and yield the file's path."""
     with session.client() as client:
-        client.export(model, form, path, force=True)
+        client.export(model, form, path, force=overwrite)
     yield path
 
 
