@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from superqt.utils import WorkerBase
 from support.qt_loop import turn_until
 from support.tiny_dataset import blobs
 
@@ -192,6 +193,10 @@ def test_models_of_the_server_are_offered_for_their_backend_only(widget, drawn):
     assert widget.model.initial_model.findData(model) < 0
     widget.model.reload.click()
     turn_until(lambda: widget.model.initial_model.findData(model) >= 0)
+
+    widget.model.set_models([])
+    widget.show()  # for the first time, as a user opens it
+    turn_until(lambda: widget.model.initial_model.findData(model) >= 0)
     widget.model.backend.setCurrentIndex(widget.model.backend.findData("cellpose"))
     assert widget.model.initial_model.findData(model) < 0
 
@@ -202,3 +207,13 @@ def test_layers_come_and_go_and_are_renamed(viewer, widget, drawn):
     assert widget.drawing.cells.currentText() == "my cells"
     viewer.layers.remove(drawn)
     assert widget.drawing.cells.layer() is None
+
+
+def test_opening_the_widget_without_a_server_says_nothing(viewer, widget, notices):
+    widget.model.address.setText("127.0.0.1:9")
+    said = widget.status.text()
+    widget.show()
+    assert not widget.busy
+    turn_until(lambda: not WorkerBase._worker_set)
+    assert notices == []
+    assert widget.status.text() == said

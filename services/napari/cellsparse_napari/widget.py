@@ -37,7 +37,7 @@ class TrainWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._session: Session | None = None
-        self._cancelling = False
+        self._cancelling = self._shown = False
         self._segmented: list[Any] = []
         self.drawing = DrawingBox(napari_viewer)
         self.model = ModelBox()
@@ -59,7 +59,13 @@ class TrainWidget(QWidget):
         self.model.initial_model.currentIndexChanged.connect(self._enable)
         self.drawing.changed.connect(self._enable)
         self._enable()
-        self.load_models(quiet=True)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Ask for the server's models when the widget is first seen."""
+        super().showEvent(event)
+        if not self._shown:
+            self._shown = True
+            self.load_models(quiet=True)
 
     def _arrange(self) -> None:
         inner = QWidget()
