@@ -25,6 +25,7 @@ from cellsparse_proto.v1 import (
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
+    project_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
     trainer_pb2,
@@ -42,6 +43,7 @@ class Orchestrator(ServerProcess):
         runs: Stub of OrchestratorService.
         datasets: Stub of DatasetService.
         studies: Stub of StudyService.
+        projects: Stub of ProjectService.
     """
 
     def __init__(self, home: Path, *, tls: ClientTls | None = None, **environment: str) -> None:
@@ -64,6 +66,7 @@ class Orchestrator(ServerProcess):
         self.runs = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
         self.datasets = dataset_pb2_grpc.DatasetServiceStub(self.channel)
         self.studies = study_pb2_grpc.StudyServiceStub(self.channel)
+        self.projects = project_pb2_grpc.ProjectServiceStub(self.channel)
         return self
 
     def __exit__(self, *details) -> None:

@@ -55,6 +55,18 @@ class FailedPrecondition(CellsparseError):
     status = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class OutOfRange(CellsparseError):
+    """The request names a place beyond the end of what there is."""
+
+    status = grpc.StatusCode.OUT_OF_RANGE
+
+
+class Aborted(CellsparseError):
+    """Someone else changed the same thing first. The caller reads it again and repeats its change."""
+
+    status = grpc.StatusCode.ABORTED
+
+
 class ResourceExhausted(CellsparseError):
     """A size or quota limit is reached."""
 
@@ -96,6 +108,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
         NotFound,
         AlreadyExists,
         FailedPrecondition,
+        OutOfRange,
+        Aborted,
         ResourceExhausted,
         Unavailable,
         DeadlineExceeded,

@@ -9,6 +9,7 @@ from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_store
 from cellsparse_orchestrator.api.datasets import DatasetServicer
+from cellsparse_orchestrator.api.projects import ProjectServicer
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
@@ -36,6 +37,8 @@ from cellsparse_proto.v1 import (
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
+    project_pb2,
+    project_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
 )
@@ -84,14 +87,12 @@ class Application:
             timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
             on_accepted=self._complete_spec,
         )
-        self._orchestrator = OrchestratorServicer(
-            settings,
-            self._store,
-            Tables(datasets=datasets, runs=runs, models=Models(self._database)),
-            self._launcher,
-            self._notifier,
-        )
+        tables = Tables(datasets=datasets, runs=runs, models=Models(self._database))
+        self._orchestrator = OrchestratorServicer(settings, self._store, tables, self._launcher, self._notifier)
         self._dataset_servicer = DatasetServicer(settings, self._store, datasets, self._launcher)
+        self._project_servicer = ProjectServicer(
+            settings, self._store, self._database, tables, self._launcher, self._orchestrator
+        )
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )
@@ -109,10 +110,12 @@ class Application:
         """Register the servicers; return their full names."""
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(self._dataset_servicer, server)
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(self._orchestrator, server)
+        project_pb2_grpc.add_ProjectServiceServicer_to_server(self._project_servicer, server)
         study_pb2_grpc.add_StudyServiceServicer_to_server(self._study_servicer, server)
         return [
             dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
             orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name,
+            project_pb2.DESCRIPTOR.services_by_name["ProjectService"].full_name,
             study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
         ]
 

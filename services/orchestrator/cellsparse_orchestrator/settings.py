@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from cellsparse_common.config.limits import DEFAULT_MAX_PROJECT_PIXELS, LARGEST_MAX_PIXELS
 from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 
 DEFAULT_PORT = 50050
@@ -48,6 +49,10 @@ class OrchestratorSettings(ServerSettings):
     """`local`: Python module by backend, as "name=module,name=module"; not set: the installed trainers."""
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
+    gateway_module: str = "cellsparse_gateway"
+    """`local`: Python module of the web page's server."""
+    web_port: int | None = Field(default=None, ge=0, le=65535)
+    """`local`: TCP port of the web page's server, 0 for a free one; not set: there is none."""
     trainers: NamedText = Field(default={})
     """`static` and `kubernetes`: host:port by backend, as "name=host:port,name=host:port"."""
     sparsifier: str = ""
@@ -82,6 +87,12 @@ class OrchestratorSettings(ServerSettings):
     """Longest time to check and publish an uploaded model, seconds."""
     max_model_mib: int = Field(default=1024, ge=1, le=65_536)
     """Largest model file of an import, MiB."""
+
+    max_project_pixels: int = Field(default=DEFAULT_MAX_PROJECT_PIXELS, ge=1, le=LARGEST_MAX_PIXELS)
+    """Largest image of a project, pixels (height x width, of a stack x planes), 1 to 2**31. Larger than `max_pixels`,
+    because such an image is kept as tiles; training takes the annotated part of it."""
+    max_project_file_mib: int = Field(default=512, ge=1, le=65_536)
+    """Largest file of a project's image or of labels imported into it, MiB."""
 
     @field_validator("trainer_modules", "trainers", mode="before")
     @classmethod

@@ -5,3 +5,6 @@ DEFAULT_MAX_PIXELS = 2**26
 
 LARGEST_MAX_PIXELS = 2**31
 """The largest limit that a server can be set to."""
+
+DEFAULT_MAX_PROJECT_PIXELS = 2**28
+"""Most pixels of an image of a project (height x width, of a stack x planes) by default: 16,384 x 16,384."""

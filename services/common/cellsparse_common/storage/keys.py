@@ -18,6 +18,7 @@ BLOBS = "blobs/"
 RUNS = "runs/"
 UPLOADS = "uploads/"
 STUDIES = "studies/"
+PROJECTS = "projects/"
 
 # File systems end at 255 bytes per name; S3 ends at 1,024 per key, of which a prefix in the bucket needs some.
 MAX_COMPONENT = 255
@@ -167,6 +168,43 @@ def study_prefix(study_id: str) -> str:
 def study_report_file(study_id: str, name: str) -> str:
     """Return the key of one file of a study's report, written when the study ends."""
     return f"{study_prefix(study_id)}report/{check_key(name)}"
+
+
+def project_prefix(project_id: str) -> str:
+    """Return the prefix of all objects of one project (the images as they were uploaded are shared blobs)."""
+    return f"{PROJECTS}{check_id(project_id, 'project_id')}/"
+
+
+def project_image_prefix(project_id: str, image_id: str) -> str:
+    """Return the prefix of all tiles of one image of a project."""
+    return f"{project_prefix(project_id)}images/{check_id(image_id, 'image_id')}/"
+
+
+def image_tile(project_id: str, image_id: str, *, level: int, plane: int, channel: int, x: int, y: int) -> str:
+    """Return the key of a tile of pixels, which never changes."""
+    prefix = f"{project_image_prefix(project_id, image_id)}pixels/{_whole('level', level, least=0)}/"
+    return f"{prefix}{_place(plane, x, y)}-c{_whole('channel', channel, least=0)}"
+
+
+def label_tiles_prefix(project_id: str, image_id: str, layer_id: str = "") -> str:
+    """Return the prefix of all label tiles of an annotation, or of a layer."""
+    part = f"layers/{check_id(layer_id, 'layer_id')}" if layer_id else "annotation"
+    return f"{project_image_prefix(project_id, image_id)}{part}/"
+
+
+def label_tile(project_id: str, image_id: str, layer_id: str, name: str) -> str:
+    """Return the key of a label tile of the full resolution by the name that its row in the database holds."""
+    return f"{label_tiles_prefix(project_id, image_id, layer_id)}0/{check_key(name)}"
+
+
+def coarse_label_tiles(project_id: str, image_id: str, layer_id: str, *, level: int, plane: int, x: int, y: int) -> str:
+    """Return the prefix of the label tile at one place of a coarser level; what follows is its revision."""
+    prefix = f"{label_tiles_prefix(project_id, image_id, layer_id)}{_whole('level', level, least=1)}/"
+    return f"{prefix}{_place(plane, x, y)}/"
+
+
+def _place(plane: int, x: int, y: int) -> str:
+    return f"z{_whole('plane', plane, least=0)}-x{_whole('x', x, least=0)}-y{_whole('y', y, least=0)}"
 
 
 def _attempt(run_id: str, attempt: int) -> str:

@@ -3,7 +3,19 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -186,3 +198,134 @@ class StudyMemberRow(Base):
         Index("members_by_change", "study_id", "sequence"),
         Index("members_of_label_set", "dataset_id", "state"),
     )
+
+
+class ProjectRow(Base):
+    """A project."""
+
+    __tablename__ = "projects"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    name: Mapped[str] = mapped_column(Sentence)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class ProjectImageRow(Base):
+    """An image of a project whose tiles are all in the store, and the state of its annotation."""
+
+    __tablename__ = "project_images"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Sentence)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    sha256: Mapped[str] = mapped_column(String(64))
+    """The blob of the image as it was uploaded."""
+    height: Mapped[int]
+    width: Mapped[int]
+    planes: Mapped[int]
+    """1 for a 2D image: a stack has at least 2."""
+    channels: Mapped[int]
+    dtype: Mapped[str] = mapped_column(String(16))
+    """Type of the tiles' pixels."""
+    contrast: Mapped[str] = mapped_column(Text)
+    """For each channel the values shown as black and as white, JSON."""
+    spacing: Mapped[str] = mapped_column(Text)
+    """Micrometres per pixel along each axis, JSON."""
+    revision: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Revision of the annotation."""
+    next_label: Mapped[int] = mapped_column(BigInteger, default=2)
+    """The label number of the next new cell; no number is given twice."""
+    cells: Mapped[int] = mapped_column(BigInteger, default=0)
+    labelled_pixels: Mapped[int] = mapped_column(BigInteger, default=0)
+    diameter: Mapped[float] = mapped_column(Float, default=0.0)
+    __table_args__ = (
+        UniqueConstraint("project_id", "name", name="project_image_names"),
+        Index("images_of_project", "project_id", "number"),
+    )
+
+
+class LabelTileRow(Base):
+    """A tile of label numbers of the full resolution; a tile that was never labelled has no row."""
+
+    __tablename__ = "label_tiles"
+    image_id: Mapped[str] = mapped_column(ForeignKey("project_images.id", ondelete="CASCADE"), primary_key=True)
+    layer_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    """Empty for the annotation."""
+    plane: Mapped[int] = mapped_column(primary_key=True)
+    y: Mapped[int] = mapped_column(primary_key=True)
+    x: Mapped[int] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    author: Mapped[str] = mapped_column(String(64), default="")
+    """Who made the newest change."""
+    others_revision: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Revision of the newest change by anyone else."""
+    object: Mapped[str] = mapped_column(String(100))
+    """Name of the tile's object in the store; empty if all its label numbers are 0."""
+    labelled: Mapped[int]
+    """Number of its labelled pixels."""
+    cells: Mapped[bytes] = mapped_column(LargeBinary)
+    """Its cells with areas and bounding boxes (see `projects.label_stats`)."""
+
+
+class AnnotationEditRow(Base):
+    """An edit that its author can take back or repeat."""
+
+    __tablename__ = "annotation_edits"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey("project_images.id", ondelete="CASCADE"))
+    author: Mapped[str] = mapped_column(String(64))
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    request_sha256: Mapped[str] = mapped_column(String(64), default="")
+    revision: Mapped[int] = mapped_column(BigInteger)
+    """The revision that it made."""
+    first_label: Mapped[int] = mapped_column(BigInteger)
+    """Label number of its first new cell."""
+    new_cells: Mapped[int]
+    undone: Mapped[bool] = mapped_column(default=False)
+    before: Mapped[bytes] = mapped_column(LargeBinary)
+    """What it replaced: the patches of a proto `UndoEditResponse`, with 0xffffffff where it replaced nothing."""
+    after: Mapped[bytes] = mapped_column(LargeBinary)
+    """What it wrote, likewise."""
+    __table_args__ = (
+        UniqueConstraint("image_id", "request_id", name="edit_requests"),
+        Index("edits_of_author", "image_id", "author", "number"),
+    )
+
+
+class LayerRow(Base):
+    """Label numbers that a model predicted for an image."""
+
+    __tablename__ = "layers"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey("project_images.id", ondelete="CASCADE"))
+    model_id: Mapped[str] = mapped_column(String(63))
+    """Empty for a run that was training."""
+    run_id: Mapped[str] = mapped_column(String(63))
+    """Empty for a model."""
+    step: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    cells: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    __table_args__ = (UniqueConstraint("image_id", "model_id", "run_id", name="layers_of_image"),)
+
+
+class ProjectRunRow(Base):
+    """A run that belongs to a project."""
+
+    __tablename__ = "project_runs"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[str] = mapped_column(String(63), unique=True)
+
+
+class AliasRow(Base):
+    """A word that a client uses for a model and for the images that trained it."""
+
+    __tablename__ = "aliases"
+    backend: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(Sentence, primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(63))
+    """Not a foreign key: the alias of a deleted project keeps its model."""
+    model_id: Mapped[str] = mapped_column(String(63))

@@ -142,6 +142,13 @@ class Runs:
         with self._database.read() as session:
             return QueueView(session).to_proto(find_run(session, run_id))
 
+    def several(self, run_ids: Sequence[str]) -> list[orchestrator_pb2.Run]:
+        """Return the runs of some ids in the order of the ids, without those that do not exist."""
+        with self._database.read() as session:
+            rows = {row.id: row for row in session.scalars(select(RunRow).where(RunRow.id.in_(run_ids)))}
+            queue = QueueView(session)
+            return [queue.to_proto(rows[run_id]) for run_id in run_ids if run_id in rows]
+
     def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
         before = decode_token("runs", page.page_token)

@@ -1,0 +1,135 @@
+"""Server-Sent Events from streams of the orchestrator."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from fastapi.responses import StreamingResponse
+
+from cellsparse_common.errors import CellsparseError
+from cellsparse_gateway.calls import WORK_SECONDS
+from cellsparse_gateway.problems import Problem
+
+COMMENT_SECONDS = 15.0
+AHEAD = 256
+"""Events that may wait for a slow client."""
+MAX_STREAMS = 96
+"""Open streams of this process: each occupies a thread of the orchestrator, which has 128."""
+_END = object()
+_BROKEN = object()
+
+
+class EventStreams:
+    """All open event streams of the process.
+
+    They use no thread of the pool that answers other requests, and they all end as soon as `close` is called.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Event] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """End all streams. Clients connect again with the sequence number of the last event they got."""
+        self._closing = True
+        for closed in self._open:
+            closed.set()
+
+    def response(self, begin: Callable[..., Any], render: Callable[[Any], bytes]) -> StreamingResponse:
+        """Return an answer that sends the messages of a call as events.
+
+        Args:
+            begin: Makes the call, with `timeout=`.
+            render: Makes an event of a message.
+
+        Raises:
+            Problem: Too many streams are open.
+        """
+        if len(self._open) >= MAX_STREAMS or self._closing:
+            raise Problem(503, f"{MAX_STREAMS} event streams are open, the most allowed; close some pages.")
+        closed = asyncio.Event()
+        self._open.add(closed)
+        stream = self._events(begin, render, closed)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    async def _events(
+        self, begin: Callable[..., Any], render: Callable[[Any], bytes], closed: asyncio.Event
+    ) -> AsyncIterator[bytes]:
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        pump = _Pump(begin, queue, asyncio.get_running_loop())
+        end = asyncio.ensure_future(closed.wait())
+        try:
+            yield b"retry: 1000\n\n"
+            pump.start()
+            while not closed.is_set():
+                get = asyncio.ensure_future(queue.get())
+                await asyncio.wait({get, end}, timeout=COMMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not get.done():
+                    get.cancel()
+                    if not closed.is_set():
+                        yield b": still here\n\n"
+                    continue
+                message = get.result()
+                pump.taken()
+                if message is _END:
+                    yield b"event: end\ndata: {}\n\n"
+                    return
+                if message is _BROKEN:
+                    return  # the client connects again
+                yield render(message)
+        finally:
+            end.cancel()
+            pump.stop()
+            self._open.discard(closed)
+
+
+def event(sequence: int, name: str, content: Any) -> bytes:
+    """Return one event."""
+    return f"id: {sequence}\nevent: {name}\ndata: {json.dumps(content, separators=(',', ':'))}\n\n".encode()
+
+
+class _Pump(threading.Thread):
+    """Reads a call's messages and hands them to the event loop."""
+
+    def __init__(self, begin: Callable[..., Any], queue: "asyncio.Queue[Any]", loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="events", daemon=True)
+        self._begin = begin
+        self._queue = queue
+        self._loop = loop
+        self._room = threading.Semaphore(AHEAD)
+        self._stopped = threading.Event()
+        self._call: Any = None
+
+    def taken(self) -> None:
+        """Say that a message was sent."""
+        self._room.release()
+
+    def stop(self) -> None:
+        """End the call."""
+        self._stopped.set()
+        if self._call is not None:
+            self._call.cancel()
+
+    def run(self) -> None:
+        last = _END
+        try:
+            self._call = self._begin(timeout=WORK_SECONDS)
+            if self._stopped.is_set():
+                self._call.cancel()
+            for message in self._call:
+                while not self._room.acquire(timeout=1.0):
+                    if self._stopped.is_set():
+                        return
+                self._put(message)
+        except (grpc.RpcError, CellsparseError):
+            last = _BROKEN
+        if not self._stopped.is_set():
+            self._put(last)
+
+    def _put(self, message: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, message)

@@ -1,0 +1,176 @@
+"""What holds for every request: headers, the limit of bodies, compression of JSON, and metrics."""
+
+import gzip
+import time
+from http import HTTPStatus
+
+import anyio.to_thread
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cellsparse_common.rpc.metrics import CALL_BUCKETS
+from cellsparse_gateway.problems import respond
+from cellsparse_gateway.uploads import too_large
+
+POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; worker-src 'self'; connect-src 'self'; "
+    "frame-ancestors 'none'"
+)
+SWAGGER_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+"""The viewer of the API's description sets styles on its elements."""
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+SMALLEST_TO_COMPRESS = 1024
+LARGEST_ON_THE_LOOP = 64 * 1024
+JSON_TYPES = ("application/json", "application/problem+json", "application/geo+json")
+
+
+class EveryAnswer:
+    """Sets the headers of `HEADERS` where an answer does not set its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class BodyLimit:
+    """Refuses bodies above a size: at once if the request states its length, else as soon as more has come."""
+
+    def __init__(self, app: ASGIApp, max_mib: int) -> None:
+        self._app = app
+        self._max_mib = max_mib
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        limit = self._max_mib * 2**20
+        stated = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        if stated.isdigit() and int(stated) > limit:
+            answer = respond(too_large(self._max_mib, " (CELLSPARSE_GATEWAY_MAX_BODY_MIB)"), {"Connection": "close"})
+            await answer(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_some() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise too_large(self._max_mib, " (CELLSPARSE_GATEWAY_MAX_BODY_MIB)")
+            return message
+
+        await self._app(scope, receive_some, send)
+
+
+class CompressJson:
+    """Compresses JSON that is sent in one piece, if the client accepts gzip. Pixels are compressed already."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or "gzip" not in Headers(scope=scope).get("accept-encoding", ""):
+            await self._app(scope, receive, send)
+            return
+        start: Message = {}
+
+        async def send_compressed(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_json(message):
+                start = message
+            elif start and message["type"] == "http.response.body":
+                first, start = start, {}
+                if not message.get("more_body") and len(message.get("body", b"")) >= SMALLEST_TO_COMPRESS:
+                    message = {**message, "body": await _compressed(message["body"])}
+                    headers = MutableHeaders(scope=first)
+                    headers["Content-Encoding"] = "gzip"
+                    headers["Content-Length"] = str(len(message["body"]))
+                    headers.add_vary_header("Accept-Encoding")
+                await send(first)
+                await send(message)
+            else:
+                await send(message)
+
+        await self._app(scope, receive, send_compressed)
+
+
+def _is_json(start: Message) -> bool:
+    headers = Headers(raw=start["headers"])
+    kind = headers.get("content-type", "").partition(";")[0]
+    return kind in JSON_TYPES and "content-encoding" not in headers
+
+
+async def _compressed(body: bytes) -> bytes:
+    if len(body) <= LARGEST_ON_THE_LOOP:
+        return gzip.compress(body, 5)
+    return await anyio.to_thread.run_sync(gzip.compress, body, 5)
+
+
+class RequestMetrics:
+    """Times requests by route, method and status. Of a stream it is the time until it ends."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self._app = app
+        self._seconds = Histogram(
+            "cellsparse_http_seconds",
+            "Time that HTTP requests took.",
+            ["route", "method", "status"],
+            buckets=CALL_BUCKETS,
+            registry=registry,
+        )
+        self._running = Gauge("cellsparse_http_running", "HTTP requests that are being answered.", registry=registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        begin = time.monotonic()
+
+        async def send_and_look(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._running.inc()
+        try:
+            await self._app(scope, receive, send_and_look)
+        finally:
+            self._running.dec()
+            self._seconds.labels(pattern(scope), scope["method"], str(status)).observe(time.monotonic() - begin)
+
+
+def pattern(scope: Scope) -> str:
+    """Return a request's address with its parameters by name: ids would make a series of their own each.
+
+    The route that served it knows its address only from where it was included.
+    """
+    if "route" not in scope:
+        return "other"
+    parts = scope["path"].split("/")
+    for name, value in scope.get("path_params", {}).items():
+        if str(value) in parts:
+            parts[parts.index(str(value))] = f"{{{name}}}"
+    return "/".join(parts)

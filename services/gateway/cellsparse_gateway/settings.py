@@ -1,0 +1,91 @@
+"""The gateway's settings, from environment variables with the prefix CELLSPARSE_GATEWAY_."""
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cellsparse_common.config.settings import LogLevel
+from cellsparse_common.config.tls import ClientTls
+
+DEFAULT_PORT = 8000
+
+
+def default_home() -> Path:
+    """Return the home folder of the local services: CELLSPARSE_HOME, or ~/.cellsparse."""
+    given = os.environ.get("CELLSPARSE_HOME")
+    return Path(given).expanduser().absolute() if given else Path.home() / ".cellsparse"
+
+
+class GatewaySettings(BaseSettings):
+    """Where the gateway listens, where the orchestrator is, and how much it takes. An empty variable is not set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CELLSPARSE_GATEWAY_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on; 0.0.0.0 or :: for all interfaces."""
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    orchestrator: str = ""
+    """host:port of the orchestrator; empty: read from its file in the home folder, again whenever that changes."""
+    home: Path = Field(default_factory=default_home)
+    """Home folder of the local services."""
+    max_body_mib: int = Field(default=512, ge=1, le=65_536)
+    """Largest body of a request, MiB."""
+    drain_seconds: float = Field(default=10.0, ge=0.0, le=3600.0)
+    """Time for requests under way to finish after SIGTERM, seconds. Event streams end at once."""
+    address_file: Path | None = None
+    """File that receives the bound host:port once the server is ready."""
+    owner_pid: int | None = Field(default=None, ge=1)
+    """Process id of the owner. The gateway ends a minute after it is gone, unless another orchestrator answers."""
+    docs: Path | None = None
+    """Folder of the built documentation, served under /docs/; not set: the one beside the source, if it is built."""
+    sample: Path | None = None
+    """Image file of the sample project; not set: the nuclei in the installed stardist package."""
+    sam_encoder: Path | None = None
+    """ONNX file of a Segment Anything encoder, for the prompter `onnx-sam`. Requires the decoder and the licence."""
+    sam_decoder: Path | None = None
+    """ONNX file of the decoder."""
+    sam_licence: str = Field(default="", max_length=200)
+    """Licence of these weights, shown beside what they propose."""
+    log_level: LogLevel = "INFO"
+    """Least severe log level to print: DEBUG, INFO, WARNING or ERROR."""
+    tls_ca: str = ""
+    """PEM file of the authorities that sign the orchestrator's certificate, or `system`. Set: it is called with TLS."""
+    tls_cert: Path | None = None
+    """PEM file with the certificate shown to the orchestrator, if it requires one. Requires the key."""
+    tls_key: Path | None = None
+    """PEM file with that certificate's private key."""
+    tls_server_name: str = ""
+    """Name in the orchestrator's certificate, if it is not the one in its address."""
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_in_pairs(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("CELLSPARSE_GATEWAY_TLS_CERT and CELLSPARSE_GATEWAY_TLS_KEY must be given together.")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_come_with_a_licence(self) -> Self:
+        given = (self.sam_encoder is not None, self.sam_decoder is not None, bool(self.sam_licence))
+        if any(given) and not all(given):
+            raise ValueError(
+                "CELLSPARSE_GATEWAY_SAM_ENCODER, CELLSPARSE_GATEWAY_SAM_DECODER and CELLSPARSE_GATEWAY_SAM_LICENCE "
+                "must be given together."
+            )
+        return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest body of a request, bytes."""
+        return self.max_body_mib * 2**20
+
+    def client_tls(self) -> ClientTls | None:
+        """Return how the orchestrator is called, None for calls without TLS."""
+        if not self.tls_ca:
+            return None
+        return ClientTls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key, server_name=self.tls_server_name)

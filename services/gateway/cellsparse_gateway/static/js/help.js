@@ -1,0 +1,47 @@
+/** The sheet of keys. */
+import { html, useEffect, useRef } from './html.js';
+import { TOOLS } from './tools/all.js';
+
+/** @type {[string[], string][]} */
+const KEYS = [
+  [['A', 'Enter'], 'Accept the proposal or prediction under the cursor'],
+  [['Shift A'], 'Accept all predictions in sight'],
+  [['X', 'Delete'], 'Delete the cell; a prediction becomes background'],
+  [['N'], 'Not a cell: mark as background'],
+  [['Z', 'Shift Z'], 'Undo / redo, 100 steps'],
+  [['T'], 'Train'],
+  [['Tab'], 'Next predicted cell, then the next image'],
+  [['Shift wheel', 'Page up', 'Page down'], 'Larger or smaller proposal'],
+  [['[', ']'], 'Size of the brush'],
+  [['Alt'], 'Brush erases'],
+  [['Wheel', '+', '-'], 'Zoom'],
+  [['Space', 'Right button'], 'Drag the image'],
+  [['0'], 'Whole image'],
+  [['Arrow keys'], 'Move the cursor; with Shift one pixel, with Alt far'],
+  [['Enter'], 'Click; with a drawing tool begin and end a stroke'],
+  [[',', '.'], 'Plane of a stack'],
+  [['H', 'P', 'B'], 'Show or hide marks / prediction / background'],
+  [['Escape'], 'Give up the stroke'],
+  [['?'], 'This sheet'],
+];
+
+/** @param {{onClose: () => void}} properties */
+export function Help({ onClose }) {
+  const dialog = useRef(null);
+  useEffect(() => {
+    /** @type {any} */ (dialog.current)?.showModal();
+  }, []);
+  const row = (/** @type {string[]} */ keys, /** @type {string} */ meaning) =>
+    html`<div><dt>${keys.map((key) => html`<kbd>${key}</kbd>`)}</dt><dd>${meaning}</dd></div>`;
+  return html`
+    <dialog ref=${dialog} class="sheet" aria-labelledby="help-title" onClose=${onClose}
+      onClick=${(/** @type {any} */ e) => e.target === dialog.current && /** @type {any} */ (dialog.current).close()}>
+      <h2 id="help-title">Keys</h2>
+      <dl class="keys">
+        ${TOOLS.map((tool) => row([tool.key.toUpperCase()], `${tool.label}: ${tool.hint}`))}
+        ${KEYS.map(([keys, meaning]) => row(keys, meaning))}
+      </dl>
+      <button class="primary" onClick=${() => /** @type {any} */ (dialog.current).close()}>Close</button>
+    </dialog>
+  `;
+}

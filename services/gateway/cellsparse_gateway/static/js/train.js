@@ -1,0 +1,149 @@
+/** Training: the one button, what lies behind "More", and how far it is. */
+import * as api from './api.js';
+import { Chart } from './charts.js';
+import { html, useState } from './html.js';
+import { BACKENDS, backendWord, counted, duration, ended, stateWord, why } from './words.js';
+
+const CHOICE = 'cellsparse.training';
+
+/**
+ * @typedef {{backend: string, preset: string, expert: string, fresh: boolean}} Choice
+ */
+
+/** @returns {Choice} what was chosen last in this browser */
+export function lastChoice() {
+  const first = { backend: 'stardist', preset: 'fast', expert: '', fresh: false };
+  try {
+    return { ...first, ...JSON.parse(localStorage.getItem(CHOICE) ?? '{}'), fresh: false };
+  } catch {
+    return first;
+  }
+}
+
+/**
+ * Settings as people write them: "steps=200 crop_size=128"; lists with commas.
+ * @param {string} text
+ * @param {string} backend
+ * @returns {Record<string, unknown>} TrainingSettings' fields; a backend's own as "unet.base_channels=8"
+ */
+export function parseSettings(text, backend) {
+  /** @type {Record<string, any>} */
+  const settings = {};
+  for (const word of text.split(/[\s;]+/).filter(Boolean)) {
+    const [name, value, ...more] = word.split('=');
+    if (!name || !value || more.length) throw new Error(`"${word}" is no setting: write name=value, such as steps=200.`);
+    const parts = name.split('.');
+    if (parts.length > 2 || (parts.length === 2 && parts[0] !== backend)) {
+      throw new Error(`"${name}" is no setting of ${backendWord(backend)}: write ${backend}.name=value.`);
+    }
+    const one = (/** @type {string} */ item) => (/^(true|false)$/.test(item) ? item === 'true' : /^-?[\d.]+(e-?\d+)?$/i.test(item) ? Number(item) : item);
+    const read = value.includes(',') ? value.split(',').map(one) : one(value);
+    if (parts.length === 2) settings[backend] = { ...settings[backend], [parts[1]]: read };
+    else settings[name] = read;
+  }
+  return settings;
+}
+
+/**
+ * What a training is asked with.
+ * @param {Choice} choice
+ * @param {any[]} runs the project's, newest first
+ */
+export function request({ backend, preset, expert, fresh }, runs) {
+  const before = runs.find((run) => run.backend === backend && run.state === 'RUN_STATE_SUCCEEDED');
+  return {
+    backend,
+    preset,
+    settings: parseSettings(expert, backend),
+    initial_model: fresh || !before ? '' : before.id,
+    request_id: `page-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`,
+  };
+}
+
+/**
+ * Starts a training; a call that got no answer is repeated with the same request, which makes one run only.
+ * @param {string} project
+ * @param {any} body
+ */
+export async function start(project, body) {
+  for (let turn = 0; ; turn += 1) {
+    try {
+      return await api.train(project, body);
+    } catch (error) {
+      if (turn >= 3 || !(error instanceof api.ApiError) || !error.passing) throw error;
+      await api.pause(500 * 2 ** turn);
+    }
+  }
+}
+
+/**
+ * @param {{busy: boolean, cells: number, runs: any[], onTrain: (choice: Choice) => void}} properties
+ */
+export function TrainForm({ busy, cells, runs, onTrain }) {
+  const [choice, setChoice] = useState(lastChoice);
+  const set = (/** @type {Partial<Choice>} */ part) => {
+    const next = { ...choice, ...part };
+    setChoice(next);
+    localStorage.setItem(CHOICE, JSON.stringify(next));
+  };
+  const before = runs.find((run) => run.backend === choice.backend && run.state === 'RUN_STATE_SUCCEEDED');
+  return html`
+    <div class="train-form" data-tour="train">
+      <button class="primary wide" id="train" disabled=${busy || cells < 1} onClick=${() => onTrain(choice)}>
+        ${before && !choice.fresh ? 'Train on' : 'Train'}
+      </button>
+      ${cells < 1 && html`<p class="note">Mark a few cells and a bit of background first.</p>`}
+      <details class="more">
+        <summary>More</summary>
+        <label>Method
+          <select value=${choice.backend} onChange=${(/** @type {any} */ e) => set({ backend: e.target.value })}>
+            ${Object.entries(BACKENDS).map(([name, title]) => html`<option value=${name} selected=${name === choice.backend}>${title}</option>`)}
+          </select>
+        </label>
+        <label>Preset
+          <select value=${choice.preset} onChange=${(/** @type {any} */ e) => set({ preset: e.target.value })}>
+            <option value="fast" selected=${choice.preset === 'fast'}>Fast</option>
+            <option value="paper" selected=${choice.preset === 'paper'}>Paper (long)</option>
+          </select>
+        </label>
+        ${before && html`<label class="check"><input type="checkbox" checked=${choice.fresh} onChange=${(/** @type {any} */ e) => set({ fresh: e.target.checked })} /> Start afresh, not from the last model</label>`}
+        <label>Settings
+          <input type="text" value=${choice.expert} placeholder="steps=300 crop_size=128" spellcheck=${false}
+            onChange=${(/** @type {any} */ e) => set({ expert: e.target.value.trim() })} />
+        </label>
+      </details>
+    </div>
+  `;
+}
+
+/**
+ * @param {{progress: import('./runs.js').Progress, onCancel: () => void}} properties
+ */
+export function TrainProgress({ progress, onCancel }) {
+  const { run, step, total, eta } = progress;
+  const share = total ? step / total : 0;
+  const over = ended(run.state);
+  const reason = why(run);
+  const position = run.queue_position;
+  return html`
+    <section class="progress" aria-label="Training">
+      <p class="state">
+        <span class=${`dot ${run.state}`}></span>
+        <b id="run-state">${stateWord(run.state)}</b>
+        <span class="quiet">${backendWord(run.backend)}</span>
+        ${!over && html`<button class="link" onClick=${onCancel}>Stop</button>`}
+      </p>
+      ${run.state === 'RUN_STATE_QUEUED' && position > 0 && html`<p class="note">${position === 1 ? 'Next in the queue.' : `Number ${position} in the queue.`}</p>`}
+      ${!progress.connected && html`<p class="note warn">The server does not answer. The training goes on when it is back.</p>`}
+      ${reason && run.state !== 'RUN_STATE_SUCCEEDED' && html`<p class=${run.state === 'RUN_STATE_FAILED' ? 'note warn' : 'note'}>${reason}</p>`}
+      ${!over && total > 0 && html`
+        <progress value=${share} max="1" aria-label="Steps done"></progress>
+        <p class="note">${counted(step, 'step')} of ${total.toLocaleString('en')}${eta > 0 ? ` · about ${duration(eta)} left` : ''}</p>
+      `}
+      ${(progress.loss.steps.length > 0 || !over) && html`
+        <${Chart} curve=${progress.loss} label="Loss" colour="#56b4e9" />
+        ${progress.score.steps.length > 0 && html`<${Chart} curve=${progress.score} label="Score on marked cells" colour="#009e73" range=${[0, 1]} />`}
+      `}
+    </section>
+  `;
+}

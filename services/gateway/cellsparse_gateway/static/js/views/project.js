@@ -1,0 +1,93 @@
+/** A project's images: thumbnails, counts, and files dropped onto them. */
+import * as api from '../api.js';
+import { address, query } from '../api.js';
+import { html, useEffect, useState } from '../html.js';
+import { counted } from '../words.js';
+import { Header, sure } from './header.js';
+
+/** @param {{project: string, say: (sentence: string) => void, fail: (error: unknown) => void}} properties */
+export function ProjectView({ project: id, say, fail }) {
+  const [project, setProject] = useState(/** @type {any} */ (null));
+  const [images, setImages] = useState(/** @type {any[] | null} */ (null));
+  const [sending, setSending] = useState('');
+  const [over, setOver] = useState(false);
+  const load = async () => {
+    try {
+      const [now, all] = await Promise.all([api.project(id), api.images(id)]);
+      setProject(now);
+      setImages(all);
+      document.title = `${now.name} · Cellsparse`;
+    } catch (error) {
+      fail(error);
+    }
+  };
+  useEffect(() => {
+    load();
+  }, [id]);
+
+  /** @param {FileList | File[]} files */
+  const upload = async (files) => {
+    const list = [...files];
+    for (const [index, file] of list.entries()) {
+      setSending(`${file.name} (${index + 1} of ${list.length})`);
+      try {
+        await api.uploadImage(id, file);
+        await load();
+      } catch (error) {
+        fail(new Error(`${file.name}: ${error instanceof Error ? error.message : error}`));
+      }
+    }
+    setSending('');
+  };
+  const drop = (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    setOver(false);
+    if (event.dataTransfer?.files.length) upload(event.dataTransfer.files);
+  };
+  const remove = async (/** @type {any} */ image) => {
+    if (!sure(`Delete "${image.name}" with its marks?`)) return;
+    try {
+      await api.deleteImage(image.id);
+      say(`"${image.name}" is deleted.`);
+      await load();
+    } catch (error) {
+      fail(error);
+    }
+  };
+  const rename = async () => {
+    const name = window.prompt('Name of the project', project.name)?.trim();
+    if (!name || name === project.name) return;
+    await api.renameProject(id, name).then(load).catch(fail);
+  };
+
+  return html`
+    <${Header} project=${project} view="project">
+      ${project && html`
+        <button onClick=${rename}>Rename</button>
+        <button onClick=${() => api.download(`/projects/${id}/archive`)}>Save project (zip)</button>
+      `}
+    <//>
+    <main class=${`page drop${over ? ' over' : ''}`} onDragOver=${(/** @type {DragEvent} */ e) => { e.preventDefault(); setOver(true); }}
+      onDragLeave=${() => setOver(false)} onDrop=${drop}>
+      <label class="drop-target">
+        <input type="file" multiple accept=".tif,.tiff,.png,.jpg,.jpeg,.bmp" onChange=${(/** @type {any} */ e) => upload(e.target.files)} />
+        <b>${sending ? `Adding ${sending} ...` : 'Drop images here, or click to choose'}</b>
+        <span class="quiet">TIFF, OME-TIFF or PNG: 8 or 16 bit, several channels, stacks</span>
+      </label>
+      <ul class="gallery" aria-label="Images">
+        ${(images ?? []).map((image) => html`
+          <li class="thumb" key=${image.id}>
+            <a href=${`#/p/${id}/i/${image.id}`}>
+              <img src=${address(`/images/${image.id}/thumbnail${query({ size: 256 })}`)} alt="" loading="lazy" />
+              <span class="name">${image.name}</span>
+              <span class="quiet">${image.cells > 0 ? counted(image.cells, 'cell') : 'no cells yet'} · ${image.width} × ${image.height}${image.planes > 1 ? ` × ${image.planes}` : ''}${image.channels > 1 ? ` · ${image.channels} channels` : ''}</span>
+            </a>
+            ${image.cells > 0 && html`<span class="badge" title="Has marked cells">${image.cells}</span>`}
+            <button class="icon" aria-label=${`Delete ${image.name}`} title="Delete" onClick=${() => remove(image)}>×</button>
+          </li>
+        `)}
+      </ul>
+      ${images?.length === 0 && !sending && html`<p class="note">There is no image yet.</p>`}
+    </main>
+  `;
+}

@@ -1,0 +1,52 @@
+"""Receive an image or a label file: a stream of messages becomes the bytes of one file."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_proto.v1 import project_pb2
+
+Message = TypeVar("Message", project_pb2.AddImageRequest, project_pb2.ImportLabelsRequest)
+
+
+def receive(requests: Iterable[Message], max_bytes: int, what: str) -> tuple[Message, bytes]:
+    """Receive a whole stream.
+
+    Args:
+        requests: First the header, then chunks, last the end.
+        max_bytes: Largest file allowed.
+        what: What the file is, for messages.
+
+    Returns:
+        The message with the header, and the file.
+
+    Raises:
+        InvalidArgument: The messages come in a wrong order, or the file is empty or of another size than announced.
+        ResourceExhausted: The file is too large.
+    """
+    header: Message | None = None
+    data = bytearray()
+    ended = False
+    for request in requests:
+        part = request.WhichOneof("part")
+        if header is None and part != "header":
+            raise InvalidArgument("The first message of an upload must be its header.", "header")
+        if ended:
+            raise InvalidArgument(f"The upload goes on with a {part} after its end; end comes last.", "end")
+        if part == "header":
+            if header is not None:
+                raise InvalidArgument("The upload has a second header; send one, as the first message.", "header")
+            header = request
+        elif part == "chunk":
+            if len(data) + len(request.chunk) > max_bytes:
+                raise ResourceExhausted(
+                    f"The {what} is larger than {max_bytes / 2**20:g} MiB, the most allowed.", "chunk"
+                )
+            data += request.chunk
+        else:
+            if request.end.size != len(data):
+                raise InvalidArgument(f"The end names {request.end.size} bytes, but {len(data)} came.", "end.size")
+            ended = True
+    if header is None or not ended:
+        raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
+    return header, bytes(data)
