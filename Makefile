@@ -110,14 +110,14 @@ napari: .venv-napari/.ready ## Start napari with the plugin; `cellsparse up` sta
 
 .PHONY: test-napari
 test-napari: .venv-napari/.ready ## Run the napari plugin without a screen, in an environment of its own (350 MB)
-	bash tests/napari/debian.sh
+	bash tests/napari_plugin/debian.sh
 	.venv-napari/bin/npe2 validate cellsparse-napari
-	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 .venv-napari/bin/python -m pytest tests/napari tests/unit/napari
+	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 .venv-napari/bin/python -m pytest tests/napari_plugin tests/unit/napari
 
 .PHONY: napari-picture
 napari-picture: .venv-napari/.ready ## Train on real nuclei in napari and take the picture of docs/napari.md
-	bash tests/napari/debian.sh
-	PYTHONPATH=tests $(BIN)/python tests/napari/picture.py .assets/napari.png
+	bash tests/napari_plugin/debian.sh
+	PYTHONPATH=tests $(BIN)/python tests/napari_plugin/picture.py .assets/napari.png
 
 .PHONY: test-cluster
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs

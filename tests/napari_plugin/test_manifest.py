@@ -2,6 +2,12 @@
 
 from importlib.metadata import entry_points
 
+import pytest
+
+pytest.importorskip(
+    "napari.qt", reason="napari or its Qt is not installed here; see `make test-napari`", exc_type=ImportError
+)
+
 from npe2 import PluginManifest
 
 

@@ -15,15 +15,11 @@ from support.orchestrator import Orchestrator
 from support.qt_loop import turn_until
 from support.tiny_dataset import blobs
 
-pytest.importorskip("napari", reason="napari is not installed here; `make test-napari` has an environment of its own")
-
-from napari.components import ViewerModel
-from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import QApplication
-
 
 @pytest.fixture(scope="session")
 def app():
+    from qtpy.QtWidgets import QApplication
+
     return QApplication.instance() or QApplication([])
 
 
@@ -36,12 +32,16 @@ def orchestrator(tmp_path_factory):
 
 @pytest.fixture
 def viewer(app):
+    from napari.components import ViewerModel
+
     return ViewerModel()
 
 
 @pytest.fixture
 def notices(monkeypatch):
     """Sentences that napari would show."""
+    from napari.utils.notifications import notification_manager
+
     found = []
     monkeypatch.setattr(notification_manager, "dispatch", lambda notification: found.append(notification.message))
     return found

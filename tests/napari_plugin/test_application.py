@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip(
+    "napari.qt", reason="napari or its Qt is not installed here; see `make test-napari`", exc_type=ImportError
+)
+
 from support.limits import LONG_PATIENCE
 from support.paths import ROOT
 from support.screen import XVFB, screen
@@ -15,7 +20,7 @@ from support.tiny_dataset import blobs
 from cellsparse_proto.v1 import common_pb2
 
 needs_screen = pytest.mark.skipif(
-    XVFB is None, reason="Xvfb is not installed; tests/napari/debian.sh installs it as root"
+    XVFB is None, reason="Xvfb is not installed; tests/napari_plugin/debian.sh installs it as root"
 )
 
 

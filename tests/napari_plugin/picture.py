@@ -1,6 +1,6 @@
 """Takes the picture of docs/napari.md: real nuclei, a few of them drawn, a real training, the cells that it found.
 
-PYTHONPATH=tests .venv/bin/python tests/napari/picture.py PICTURE.png
+PYTHONPATH=tests .venv/bin/python tests/napari_plugin/picture.py PICTURE.png
 """
 
 import os

@@ -2,6 +2,11 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip(
+    "napari.qt", reason="napari or its Qt is not installed here; see `make test-napari`", exc_type=ImportError
+)
+
 from superqt.utils import WorkerBase
 from support.qt_loop import turn_until
 from support.tiny_dataset import blobs
