@@ -10,6 +10,7 @@ import zlib
 import grpc
 import numpy as np
 import pytest
+from scipy import ndimage
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, refused, state_names, until
 from support.tiny_dataset import blobs
@@ -118,6 +119,25 @@ def test_bad_uploads_leave_nothing(orchestrator, project):
     listed = orchestrator.projects.ListImages(project_pb2.ListImagesRequest(project_id=project.id), timeout=PATIENCE)
     assert not listed.images
     assert not (orchestrator.store / "projects" / project.id).exists()
+
+
+def test_an_image_too_large_for_one_prediction_is_predicted_in_windows(tmp_path):
+    with Orchestrator(tmp_path, CELLSPARSE_MAX_PIXELS=str(300**2)) as orchestrator:
+        project = new_project(orchestrator)
+        small = add_image(orchestrator, project, blobs(64, seed=0)[0])
+        annotate(orchestrator, small)
+        run = train(orchestrator, project, settings={"steps": 5})
+        assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
+        image = add_image(orchestrator, project, np.tile(blobs(64, seed=0)[0], (8, 9)))
+        ask = project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id)
+        layer = orchestrator.projects.PredictLayer(ask, timeout=PATIENCE).layer
+        label = exported(orchestrator, image, layer.id)
+        assert (label > 0).any()
+        # Each blob is one cell, in every repetition, whatever windows saw it.
+        assert layer.cells == len(np.unique(label[label > 0])) == ndimage.label(label > 0)[1]
+        stack = add_image(orchestrator, project, np.zeros((10, 200, 200), np.uint8), axes="ZYX")
+        ask.image_id = stack.id
+        assert "400,000 voxels" in refused(orchestrator.projects.PredictLayer, ask).message
 
 
 def test_limits_of_images_are_settings(tmp_path):
