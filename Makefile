@@ -89,8 +89,14 @@ test-unit: .venv/.ready helm ## Run unit tests only
 test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
 	$(INTEGRATION_TESTS)
 
+.PHONY: browser
+browser: # what the page's tests need: Debian's Chromium; without root the tests say that it is missing
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; } || \
+	  echo "Chromium is missing and was not installed: the browser tests are skipped"
+
 .PHONY: test-e2e
-test-e2e: .venv/.ready ## Run the whole system through the command line
+test-e2e: .venv/.ready browser ## Run the whole system through the command line and through the page, in a browser
 	$(PYTEST) tests/e2e
 
 .PHONY: test-cluster
@@ -101,6 +107,11 @@ test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control p
 docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error
 	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet \
 		--doctree-dir out/docs-cache docs out/docs
+
+.PHONY: web
+web: .venv/.ready ## Start the local services and open the page in the browser; `cellsparse down` stops them
+	$(BIN)/cellsparse up
+	$(BIN)/cellsparse open
 
 .PHONY: demo
 demo: .venv/.ready ## Train all three models on real nuclei; DATA=dir takes your images/ and masks/
@@ -137,6 +148,14 @@ bench-prefetch: .venv/.ready ## Measure worker processes for batches, the own on
 .PHONY: bench-study
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py
+
+.PHONY: bench-prompts
+bench-prompts: .venv/.ready ## Click into 500 cells of DSB2018 and score the proposals; DATA=folder of images/ and masks/
+	$(BIN)/python benchmarks/prompts.py $(if $(DATA),--data "$(DATA)")
+
+.PHONY: bench-page
+bench-page: .venv/.ready browser ## Frame times of the page on 10,000 x 10,000 pixels with 20,000 cells; out/bench/page.json
+	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(QUICK),--quick)
 
 .PHONY: bench-stacks
 bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real stack, score them on the other half

@@ -49,7 +49,9 @@ export const tourGone = () => localStorage.getItem(GONE) === 'gone';
 /** @param {{done: Done}} properties */
 export function Tour({ done }) {
   const [gone, setGone] = useState(tourGone);
-  const index = STEPS.findIndex((step) => !step.done(done));
+  // Who trains or sees a prediction has no need of the steps before.
+  const from = done.predicted ? 4 : done.training ? 3 : 0;
+  const index = STEPS.findIndex((step, n) => n >= from && !step.done(done));
   const step = STEPS[index];
   useEffect(() => {
     if (gone || !step) return undefined;

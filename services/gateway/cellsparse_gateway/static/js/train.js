@@ -142,7 +142,7 @@ export function TrainProgress({ progress, onCancel }) {
       `}
       ${(progress.loss.steps.length > 0 || !over) && html`
         <${Chart} curve=${progress.loss} label="Loss" colour="#56b4e9" />
-        ${progress.score.steps.length > 0 && html`<${Chart} curve=${progress.score} label="Score on marks kept aside" colour="#009e73" range=${[0, 1]} />`}
+        ${progress.score.steps.length > 0 && html`<${Chart} curve=${progress.score} label="Score on marked cells" colour="#009e73" range=${[0, 1]} />`}
       `}
     </section>
   `;

@@ -24,6 +24,7 @@ export function rasterOutlines(labels, width, height, style) {
   const line = word(style.outline, 1);
   const inside = word(style.outline, style.fill);
   const tint = word(style.ground, 0.22);
+  const faint = word(style.ground, 0.12);
   const stripe = word(style.ground, 0.6);
   for (let y = 0, i = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1, i += 1) {
@@ -31,7 +32,7 @@ export function rasterOutlines(labels, width, height, style) {
       if (label === 0) continue;
       if (label === BACKGROUND) {
         if (style.background === 'tint') words[i] = tint;
-        else if (style.background === 'hatch') words[i] = (x + y) % 8 < 2 ? stripe : 0;
+        else if (style.background === 'hatch') words[i] = (x + y) % 8 < 2 ? stripe : faint;
         continue;
       }
       const edge =

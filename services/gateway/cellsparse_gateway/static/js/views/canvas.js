@@ -55,6 +55,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
       document.title = `${image.name} · Cellsparse`;
       made = new Stage(/** @type {any} */ (canvas.current), image, {
         changed, say, fail, help: () => setHelp(true), next: () => nextImage(fail, projectId, imageId, say),
+        train: () => document.getElementById('train')?.click(),
       });
       setStage(made);
       /** @type {any} */ (canvas.current).focus();

@@ -58,7 +58,7 @@ export function CompareView({ project: id, fail }) {
   const score = (/** @type {string} */ model) => models?.find((one) => one.id === model)?.validation?.score;
   const title = (/** @type {number} */ n, /** @type {string} */ model) => html`
     <p class="pane-title"><i class=${n ? 'swatch second' : 'swatch predicted'}></i>${layers[n] ? counted(layers[n].cells, 'cell') : ''}
-      ${score(model) > 0 ? ` · score ${score(model).toFixed(2)} on marks kept aside` : ''}</p>`;
+      ${score(model) > 0 ? ` · score ${score(model).toFixed(2)} on marked cells` : ''}</p>`;
   return html`
     <${Header} project=${project} view="compare" />
     ${models && models.length < 1
