@@ -20,7 +20,7 @@ from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.projects.label_numbers import NEW, deflate, inflate
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, project_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, project_pb2, trainer_pb2
 
 SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
 UNET = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
@@ -237,6 +237,29 @@ def test_from_marks_to_a_layer(orchestrator, project):
     assert isinstance(refused(orchestrator.projects.ExportLabels, missing), NotFound)
     ask.model_id = "none"
     assert "no model and no run 'none'" in refused(orchestrator.projects.PredictLayer, ask).message
+
+
+def test_the_newest_checkpoint_of_a_training_predicts(orchestrator, project):
+    image = add_image(orchestrator, project, blobs(64, seed=0)[0])
+    annotate(orchestrator, image)
+    run = train(orchestrator, project, settings={"steps": 100_000, "patience": 0, **SLOW})
+    ask = project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id)
+    first = until(lambda: _layer_or_none(orchestrator, ask))
+    assert (first.model_id, first.run_id, first.revision) == ("", run.id, 1)
+    assert first.step > 0
+    later = until(lambda: (found := _layer_or_none(orchestrator, ask)).step > first.step and found)
+    assert later.id == first.id
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
+    until(lambda: orchestrator.run(run.id).state == common_pb2.RUN_STATE_CANCELLED)
+    assert "has ended (CANCELLED) without a model" in refused(orchestrator.projects.PredictLayer, ask).message
+
+
+def _layer_or_none(orchestrator, ask):
+    try:
+        return orchestrator.projects.PredictLayer(ask, timeout=PATIENCE).layer
+    except grpc.RpcError as error:
+        assert "has no checkpoint yet" in error.details()  # noqa: PT017
+        return None
 
 
 def test_bad_splits_are_refused(orchestrator, project):
