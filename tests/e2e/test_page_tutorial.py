@@ -87,9 +87,12 @@ def test_ten_clicks_by_mouse_to_the_first_outlines_then_correct_and_compare(web,
 
     for tab in ("Compare", "Models", "Trainings", "Images"):
         page.get_by_role("link", name=tab).click()
-        page.wait_for_timeout(1500)
+        page.wait_for_load_state("networkidle")
+        page.mouse.move(640, 60)
         if tab == "Compare":
             show(page, "7-compare.png")
+            page.get_by_role("button", name="Difference").click()
+            picture(page, "view-difference.png")
         else:
             picture(page, f"view-{tab.lower()}.png")
 
