@@ -24,6 +24,7 @@ class ServiceImage:
         extras: Extras of the package that the image installs.
         framework: Packages that are the framework or the stock tool; what they require counts as framework, too.
         never: Packages that must not be in it.
+        left_out: Names that `common` imports for a part of it that the service does not use.
         health: Module of its health check.
     """
 
@@ -35,6 +36,7 @@ class ServiceImage:
     extras: tuple[str, ...] = ()
     framework: frozenset[str] = field(default_factory=frozenset)
     never: frozenset[str] = TORCH | TENSORFLOW
+    left_out: frozenset[str] = frozenset()
     health: str = "cellsparse_common.rpc.health"
 
     @property
@@ -77,6 +79,7 @@ GATEWAY = ServiceImage(
     port=8000,
     base="PYTHON_IMAGE",
     extras=("sam",),
+    left_out=frozenset({"minio"}),
     health="cellsparse_gateway.health",
 )
 TRAINERS = {

@@ -2,9 +2,11 @@
 
 import socket
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -42,9 +44,8 @@ def try_system(docker: Docker, references: dict[str, str]) -> tuple[dict[str, An
     measured: dict[str, Any] = {}
     with running(docker, references) as addresses:
         begin = time.monotonic()
-        silent = {
-            folder: problem for folder, address in addresses.items() if (problem := wait_for_answer(folder, address))
-        }
+        answers = {folder: wait_for_answer(folder, address) for folder, address in addresses.items()}
+        silent = {folder: problem for folder, problem in answers.items() if problem}
         measured["all_answer_after_seconds"] = round(time.monotonic() - begin, 1)
         faults += [f"{folder}: {problem}" for folder, problem in silent.items()]
         for folder, name in zip(addresses, docker.started, strict=True):
