@@ -196,7 +196,7 @@ images: $(IMAGES:%=image-%) ## Build all images; BASE_IMAGE= PYTHON_IMAGE= REGIS
 image-%:
 	@$(DOCKER) version >/dev/null 2>&1 || { echo "make images needs Docker with a running daemon." >&2; exit 1; }
 	DOCKER_BUILDKIT=1 $(DOCKER) build --file services/$*/Dockerfile --tag $(IMAGE_PREFIX)cellsparse-$(subst _,-,$*):$(TAG) \
-		$(if $(filter orchestrator,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
+		$(if $(filter orchestrator gateway,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
 		--build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
 
 .PHONY: images-check
