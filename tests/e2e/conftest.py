@@ -11,11 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.browser import Rest, Visit, chromium
+from support.gateway import Gateway
 from support.limits import LONG_PATIENCE
+from support.orchestrator import Orchestrator
 
 from cellsparse_common.imaging.images import encode_tiff
 
 COMMAND = [sys.executable, "-m", "cellsparse"]
+UNET = "unet=cellsparse_unet"
 TINY = ["--set", "steps=2", "--set", "crop_size=32", "--set", "batch_size=2", "--set", "device=cpu"]
 
 
@@ -88,3 +92,37 @@ def folder(tmp_path_factory) -> Path:
         (root / "images" / f"field-{index}.tif").write_bytes(encode_tiff(image.astype(np.uint8)))
         (root / "masks" / f"field-{index}.tif").write_bytes(encode_tiff(label))
     return root
+
+
+@dataclass(frozen=True)
+class Web:
+    """A gateway in front of an orchestrator with the U-Net's trainer, which trains fastest on a CPU."""
+
+    home: Path
+    url: str
+    rest: Rest
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory) -> Iterator[Web]:
+    """A page that is served, until the end of the module's tests."""
+    home = tmp_path_factory.mktemp("web") / "home"
+    with Orchestrator(home, CELLSPARSE_TRAINER_MODULES=UNET, OMP_NUM_THREADS="1"), Gateway(home) as gateway:
+        yield Web(home, gateway.url, Rest(gateway.api))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One browser for all tests."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Visit]:
+    """A window of its own, which may reach loopback only and whose scripts make no errors."""
+    made = Visit(browser)
+    yield made
+    made.context.close()
+    assert not made.beyond, "the page asked for what is not on this machine"
+    assert not made.errors

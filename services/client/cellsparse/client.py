@@ -185,12 +185,7 @@ class Client:
         numbers = [enum_names.number(common_pb2.RunState.DESCRIPTOR, state, "states") for state in states]
 
         def request(page: Any) -> orchestrator_pb2.ListRunsRequest:
-            return orchestrator_pb2.ListRunsRequest(
-                page=page,
-                states=numbers,
-                backend=backend,
-                dataset_id=dataset,
-            )
+            return orchestrator_pb2.ListRunsRequest(page=page, states=numbers, backend=backend, dataset_id=dataset)
 
         return self.connection.pages("ListRuns", request, "runs")
 

@@ -1,7 +1,9 @@
 """The local services as processes: start the orchestrator detached, wait until all are healthy, stop them all."""
 
 import fcntl
+import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +27,9 @@ from cellsparse.home import (
 from cellsparse_proto.v1 import orchestrator_pb2
 
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
+GATEWAY = "cellsparse_gateway"
+WEB_PORT = 8000
+"""Port of the page; QuPath's extensions look for their server there."""
 KILL_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 
@@ -46,6 +51,7 @@ def up(
     home: Path,
     *,
     port: int | None = None,
+    web_port: int | None = None,
     timeout: float = START_SECONDS,
     on_wait: Callable[[orchestrator_pb2.GetStatusResponse], None] = lambda _: None,
 ) -> tuple[bool, RunningOrchestrator, orchestrator_pb2.GetStatusResponse]:
@@ -55,6 +61,8 @@ def up(
         home: Home folder; made if missing.
         port: TCP port to listen on, 0 for any free one; None: CELLSPARSE_PORT, else the orchestrator's default for the
             default home and any free one for another.
+        web_port: TCP port of the page; 0 for any free one. None: CELLSPARSE_WEB_PORT, else 8000 for the default home
+            if it is free, and any free one otherwise.
         timeout: Seconds to wait.
         on_wait: Called with each status on the way.
 
@@ -64,11 +72,11 @@ def up(
     Raises:
         Unavailable: The orchestrator ended at once; the message has the end of its log.
         DeadlineExceeded: Not everything was healthy in time. What was started keeps running.
-        FailedPrecondition: Another process is starting it.
+        FailedPrecondition: Another process is starting it, or `web_port` is in use.
     """
     with _lock(home):
         orchestrator = running(home)
-        process = None if orchestrator else _launch(home, port)
+        process = None if orchestrator else _launch(home, port, web_port)
         end = time.monotonic() + timeout
         status = None
         while time.monotonic() < end:
@@ -94,7 +102,7 @@ def up(
     )
 
 
-def foreground(home: Path, *, port: int | None = None) -> int:
+def foreground(home: Path, *, port: int | None = None, web_port: int | None = None) -> int:
     """Run the orchestrator as a child until it ends, with its log on stderr; Ctrl-C ends it.
 
     Returns:
@@ -109,7 +117,7 @@ def foreground(home: Path, *, port: int | None = None) -> int:
             f"The orchestrator runs already at {orchestrator.address} (process {orchestrator.pid})."
         )
     home.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(COMMAND, env=_environment(home, port), stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(COMMAND, env=_environment(home, port, web_port), stdin=subprocess.DEVNULL)
     while True:
         try:
             return process.wait()
@@ -142,14 +150,14 @@ def down(home: Path, *, timeout: float = STOP_SECONDS) -> int:
     return len(members)
 
 
-def _launch(home: Path, port: int | None) -> "subprocess.Popen[bytes]":
+def _launch(home: Path, port: int | None, web_port: int | None) -> "subprocess.Popen[bytes]":
     (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)  # of one that died without cleaning up
     log = log_path(home)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(
             COMMAND,
-            env=_environment(home, port),
+            env=_environment(home, port, web_port),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
@@ -157,13 +165,77 @@ def _launch(home: Path, port: int | None) -> "subprocess.Popen[bytes]":
         )
 
 
-def _environment(home: Path, port: int | None) -> dict[str, str]:
+def _environment(home: Path, port: int | None, web_port: int | None) -> dict[str, str]:
     environment = {**os.environ, "CELLSPARSE_HOME": str(home)}
     if port is None and "CELLSPARSE_PORT" not in environment and home != Path.home() / DEFAULT_HOME:
         port = 0  # services of several homes run side by side
     if port is not None:
         environment["CELLSPARSE_PORT"] = str(port)
+    if importlib.util.find_spec(GATEWAY) is None:
+        return environment  # an installation without the page
+    if web_port is not None or "CELLSPARSE_WEB_PORT" not in environment:
+        environment["CELLSPARSE_WEB_PORT"] = str(_page_port(home, web_port))
     return environment
+
+
+def _page_port(home: Path, asked: int | None) -> int:
+    """Return the port of the page: a number even if any will do, so that a restarted server takes the same one.
+
+    Raises:
+        FailedPrecondition: The port asked for is in use.
+    """
+    if asked:
+        if not _is_usable(home, asked):
+            raise FailedPrecondition(f"Port {asked} is in use; --web-port takes another one, 0 any free one.")
+        return asked
+    usual = [WEB_PORT] if home == Path.home() / DEFAULT_HOME else []
+    for port in () if asked == 0 else (*usual, _last_page_port(home)):
+        if port and _is_usable(home, port):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_page_port(home: Path) -> int:
+    try:
+        return int((home / "services" / "gateway.address").read_text().rpartition(":")[2])
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_usable(home: Path, port: int) -> bool:
+    """Whether a port is free, or held by the gateway that a killed orchestrator of this home has left."""
+    if _is_free(port):
+        return True
+    return port == _last_page_port(home) and any(GATEWAY in " ".join(_command(process)) for process in _members(home))
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the server does: connections that have just ended do not keep a port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def page_url(status: orchestrator_pb2.GetStatusResponse) -> str:
+    """Return the address of the page; empty if it does not answer."""
+    for service in status.services:
+        if service.name == "gateway" and service.address and service.healthy:
+            host, _, port = service.address.rpartition(":")
+            return f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}/"  # noqa: S104 - nothing binds
+    return ""
 
 
 def _members(home: Path) -> list[psutil.Process]:

@@ -8,6 +8,8 @@ from cellsparse_common.config.tls import ClientTls
 
 CA_VARIABLE = "CELLSPARSE_TLS_CA"
 _OWN_VARIABLES = ("CELLSPARSE_TLS_CERT", "CELLSPARSE_TLS_KEY")
+# How a peer that speaks something else ends a connection: which of them depends on what it had read when it closed.
+_CLOSED = ("socket closed", "connection reset by peer", "broken pipe")
 
 
 def find_tls(ca: str | None) -> ClientTls | None:
@@ -35,7 +37,7 @@ def describe_refusal(details: str, address: str, tls: ClientTls | None) -> str:
         tls: Certificates of the call.
     """
     text = details.lower()
-    closed = "failed to connect" in text and "socket closed" in text
+    closed = "failed to connect" in text and any(words in text for words in _CLOSED)
     if tls is None:
         hint = f"; if it speaks TLS, name its authority with --ca or {CA_VARIABLE}"
         return f"The orchestrator at {address} closes the connection{hint}." if closed else ""

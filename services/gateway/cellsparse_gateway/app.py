@@ -12,8 +12,23 @@ from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, RequestMetrics
 from cellsparse_gateway.pages import mount_pages
+from cellsparse_gateway.prompts.images import ImagePrompts
+from cellsparse_gateway.prompts.weights import own_prompters
 from cellsparse_gateway.qupath import doors as qupath
-from cellsparse_gateway.routes import annotations, images, layers, projects, runs, status, training
+from cellsparse_gateway.routes import (
+    annotations,
+    archives,
+    datasets,
+    images,
+    layers,
+    models,
+    projects,
+    prompts,
+    runs,
+    status,
+    studies,
+    training,
+)
 from cellsparse_gateway.schemas import Schemas, describe
 from cellsparse_gateway.settings import GatewaySettings
 
@@ -48,21 +63,28 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         lifespan=lifespan,
     )
     schemas, registry = Schemas(), new_registry()
+    own = own_prompters(settings)
+    proposals = ImagePrompts(orchestrator, own)
     problems.add_handlers(app)
     api = APIRouter(prefix=PREFIX)
     for routes in (
-        status.router(orchestrator, schemas),
+        status.router(orchestrator, schemas, proposals.prompters),
+        archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),
         annotations.router(orchestrator, schemas),
         layers.router(orchestrator, schemas),
+        prompts.router(proposals),
         training.router(orchestrator, schemas),
         runs.router(orchestrator, schemas, streams),
+        datasets.router(orchestrator, schemas),
+        models.router(orchestrator, schemas),
+        studies.router(orchestrator, schemas, streams),
     ):
         api.include_router(routes)
     app.include_router(api)
     app.include_router(status.probes(orchestrator, registry))
-    app.include_router(qupath.router(orchestrator, settings.qupath_seconds, streams.closing))
+    app.include_router(qupath.router(orchestrator, own, settings.qupath_seconds, streams.closing))
     mount_pages(app, settings.docs)
     describe(app, schemas, PREFIX)
     # The last added sees a request first.

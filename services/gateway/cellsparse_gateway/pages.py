@@ -8,9 +8,11 @@ from fastapi.responses import FileResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from cellsparse_gateway.middleware import SWAGGER_POLICY
 from cellsparse_gateway.problems import Problem
 
 STATIC = Path(__file__).parent / "static"
+API_PAGE = Path(__file__).parent / "api_page"
 BUILT_DOCS = Path(__file__).parents[3] / "out" / "docs"
 """Where `make docs` puts the documentation, seen from a checkout."""
 
@@ -43,6 +45,11 @@ def mount_pages(app: FastAPI, docs: Path | None) -> None:
         files: list[Any] = [STATIC / name for name in ("favicon.svg", "favicon.ico") if (STATIC / name).is_file()]
         return FileResponse(files[0]) if files else Response(status_code=204)
 
+    @app.get("/api/v1/docs", include_in_schema=False)
+    async def api_page() -> Response:
+        return FileResponse(API_PAGE / "index.html", headers={"Content-Security-Policy": SWAGGER_POLICY})
+
+    app.mount("/api/v1/docs", _Files(directory=API_PAGE), name="api-page")
     app.mount("/static", _Files(directory=STATIC, check_dir=False), name="static")
     folder = docs or BUILT_DOCS
     if (folder / "index.html").is_file():

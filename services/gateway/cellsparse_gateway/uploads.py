@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import IO, Any
 
 import grpc
 from fastapi import Request
@@ -13,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.files import disk_errors
 from cellsparse_gateway.calls import WORK_SECONDS
 from cellsparse_gateway.problems import Problem, from_call
 
@@ -59,6 +62,26 @@ async def read_body(request: Request, max_mib: int) -> bytes:
         if len(data) > max_mib * 2**20:
             raise too_large(max_mib, " here")
     return bytes(data)
+
+
+@asynccontextmanager
+async def spooled(request: Request) -> AsyncIterator[IO[bytes]]:
+    """Yield a file with a request's whole body, on disk if it is large; it is gone afterwards.
+
+    Raises:
+        Problem: The body is too large.
+        StorageError: The disk is full.
+    """
+    # Closed below, where it is removed as well.
+    file = tempfile.SpooledTemporaryFile(max_size=8 * CHUNK_BYTES)  # noqa: SIM115
+    try:
+        with disk_errors("keep the body of the request"):
+            async for chunk in chunks(request):
+                await run_in_threadpool(file.write, chunk)
+            file.seek(0)
+        yield file
+    finally:
+        file.close()
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:

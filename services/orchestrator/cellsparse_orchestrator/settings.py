@@ -49,6 +49,10 @@ class OrchestratorSettings(ServerSettings):
     """`local`: Python module by backend, as "name=module,name=module"; not set: the installed trainers."""
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
+    gateway_module: str = "cellsparse_gateway"
+    """`local`: Python module of the web page's server."""
+    web_port: int | None = Field(default=None, ge=0, le=65535)
+    """`local`: TCP port of the web page's server, 0 for a free one; not set: there is none."""
     trainers: NamedText = Field(default={})
     """`static` and `kubernetes`: host:port by backend, as "name=host:port,name=host:port"."""
     sparsifier: str = ""

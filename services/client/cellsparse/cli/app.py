@@ -23,8 +23,10 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_common)
-    for command in (local_services.up, local_services.down, local_services.status):
-        app.command()(command)
+    app.command()(local_services.up)
+    app.command("open")(local_services.open_)
+    app.command()(local_services.down)
+    app.command()(local_services.status)
     app.add_typer(datasets.app, name="dataset")
     app.command()(training.sparsify)
     app.command()(training.train)

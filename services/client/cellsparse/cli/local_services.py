@@ -1,5 +1,7 @@
-"""`cellsparse up`, `down` and `status`: the local services."""
+"""`cellsparse up`, `open`, `down` and `status`: the local services."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +11,8 @@ from cellsparse.cli import options, render
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
-from cellsparse.home import START_SECONDS, STOP_SECONDS, home_dir
+from cellsparse.errors import Unavailable
+from cellsparse.home import DEFAULT_HOME, START_SECONDS, STOP_SECONDS, home_dir
 from cellsparse_proto.v1 import orchestrator_pb2
 
 
@@ -20,6 +23,12 @@ def up(
     ] = False,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default=False)
+    ] = None,
+    web_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the page; 0 takes a free one [8000 if it is free].", show_default=False
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every service is healthy.")] = (
         START_SECONDS
@@ -33,17 +42,55 @@ def up(
 
     output, home = Output(json), home_dir()
     if foreground:
-        raise typer.Exit(local_services.foreground(home, port=port))
+        raise typer.Exit(local_services.foreground(home, port=port, web_port=web_port))
     with output.bar("starting") as update:
 
         def show(status: orchestrator_pb2.GetStatusResponse) -> None:
             update(sum(service.healthy for service in status.services), len(status.services))
 
-        started, record, status = local_services.up(home, port=port, timeout=timeout, on_wait=show)
-    document = {"started": started, "address": record.address, "home": str(home), **enum_names.plain(status)}
+        started, record, status = local_services.up(home, port=port, web_port=web_port, timeout=timeout, on_wait=show)
+    url = local_services.page_url(status)
+    document = {"started": started, "address": record.address, "page": url, "home": str(home)}
+    document |= enum_names.plain(status)
     output.result(document, render.status_table(status))
     how = "started" if started else "already up"
     output.note(f"{how}: {record.address} (process {record.pid}), home {home}; `cellsparse down` stops it")
+    _tell_page(output, url, started=started, asked=web_port)
+
+
+def open_(json: options.Json = False, address: options.Address = None) -> None:
+    """Open the page in the browser, and print its address."""
+    import webbrowser
+
+    from cellsparse import local_services
+
+    with Client(address) as client:
+        url = local_services.page_url(client.status())
+    if not url:
+        raise Unavailable("The page does not answer; `cellsparse up` starts it, `cellsparse status` says how it is.")
+    opened = webbrowser.open(url)
+    output = Output(json)
+    output.result({"page": url, "opened": opened}, url)
+    if not opened:
+        output.note("no browser was found here; open this address in yours")
+
+
+def _tell_page(output: Output, url: str, *, started: bool, asked: int | None) -> None:
+    from cellsparse import local_services
+
+    if not url:
+        output.note("this installation has no page (package cellsparse-gateway)")
+        return
+    port = int(url.rstrip("/").rpartition(":")[2])
+    if not started and asked not in (None, 0, port):
+        output.note(f"--web-port {asked} has no effect on services that are up; `cellsparse down` stops them")
+    in_use = started and asked is None and home_dir() == Path.home() / DEFAULT_HOME
+    if in_use and port != local_services.WEB_PORT and "CELLSPARSE_WEB_PORT" not in os.environ:
+        output.note(
+            f"port {local_services.WEB_PORT} is in use by another program, so the page is at port {port}; QuPath needs "
+            "this one as its server's URL"
+        )
+    output.note(f"the page: {url} (`cellsparse open`)")
 
 
 def down(

@@ -33,6 +33,8 @@ from cellsparse_proto.v1 import (
     trainer_pb2_grpc,
 )
 
+CHUNK_BYTES = 2**20
+
 
 class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
     """Serves projects: rows in the database, tiles in the store.
@@ -127,6 +129,14 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         """Delete an image with its annotation and layers."""
         self._projects.remove_image(request.image_id)
         return project_pb2.DeleteImageResponse()
+
+    def ExportImage(
+        self, request: project_pb2.ExportImageRequest, context: grpc.ServicerContext
+    ) -> Iterator[project_pb2.ExportImageResponse]:
+        """Stream a whole image as a TIFF file."""
+        data = self._adder.read(request.image_id)
+        for begin in range(0, len(data), CHUNK_BYTES):
+            yield project_pb2.ExportImageResponse(chunk=data[begin : begin + CHUNK_BYTES])
 
     def GetImageTile(
         self, request: project_pb2.GetImageTileRequest, context: grpc.ServicerContext

@@ -7,7 +7,9 @@ from typing import Protocol
 from cellsparse_proto.v1 import common_pb2
 
 SPARSIFIER = "sparsifier"
-"""Name of the service that is not a trainer."""
+GATEWAY = "gateway"
+NOT_TRAINERS = frozenset({SPARSIFIER, GATEWAY})
+"""Names of services that are no trainers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Service:
     """Another service, as last seen."""
 
     name: str
-    """`SPARSIFIER` or the trainer's backend."""
+    """One of `NOT_TRAINERS`, or the trainer's backend."""
     address: str = ""
     """host:port; empty while it does not answer."""
     healthy: bool = False

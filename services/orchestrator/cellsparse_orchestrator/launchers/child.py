@@ -47,8 +47,11 @@ class Command:
 
     def fingerprint(self) -> str:
         """Return a digest that changes when a running service would need a restart to get its new settings."""
-        settings = {key: value for key, value in self.environment.items() if key.startswith("CELLSPARSE_")}
-        settings.pop("CELLSPARSE_OWNER_PID", None)
+        settings = {
+            key: value
+            for key, value in self.environment.items()
+            if key.startswith("CELLSPARSE_") and not key.endswith("OWNER_PID")
+        }
         return hashlib.sha256(json.dumps([sys.executable, self.module, settings], sort_keys=True).encode()).hexdigest()
 
 

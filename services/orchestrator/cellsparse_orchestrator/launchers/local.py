@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
 from cellsparse_common.errors import StorageError
-from cellsparse_orchestrator.launchers.base import SPARSIFIER, Service
+from cellsparse_orchestrator.launchers.base import GATEWAY, SPARSIFIER, Service
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
 from cellsparse_orchestrator.launchers.probe import probe
 from cellsparse_orchestrator.launchers.resident import ResidentServices
@@ -32,6 +32,7 @@ _UNRESPONSIVE_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _SETTLED_SECONDS = 60.0
 """A child that ran this long before it ended is restarted without a long pause."""
+_GATEWAY_PREFIX = f"{ENV_PREFIX}GATEWAY_"
 _SHARED_FIELDS = (
     *StoreSettings.model_fields,
     "max_message_mib",
@@ -53,6 +54,8 @@ class LocalLauncher(ResidentServices):
 
     def __init__(self, settings: OrchestratorSettings) -> None:
         modules = {SPARSIFIER: settings.sparsifier_module, **settings.trainer_modules}
+        if settings.web_port is not None:
+            modules[GATEWAY] = settings.gateway_module
         super().__init__(_starting(name) for name in modules)
         self._stop_seconds = settings.drain_seconds + 5
         self._end = threading.Event()
@@ -186,6 +189,15 @@ def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:
         f"{ENV_PREFIX}OWNER_PID": str(os.getpid()),
         f"{ENV_PREFIX}WORK_DIR": str(command.home / "work" / name),
     }
+    if name == GATEWAY:
+        environment |= {
+            f"{_GATEWAY_PREFIX}PORT": str(settings.web_port),
+            f"{_GATEWAY_PREFIX}DRAIN_SECONDS": str(settings.drain_seconds),
+            f"{_GATEWAY_PREFIX}LOG_LEVEL": settings.log_level,
+            f"{_GATEWAY_PREFIX}ADDRESS_FILE": str(command.address_file),
+            f"{_GATEWAY_PREFIX}OWNER_PID": str(os.getpid()),
+        }
+        environment.pop(f"{_GATEWAY_PREFIX}ORCHESTRATOR", None)  # it reads our address in the home folder
     environment.setdefault(f"{ENV_PREFIX}TARGET_DIR", str(command.home / "targets" / name))
     return command
 

@@ -1,12 +1,14 @@
 """Health checks of other services."""
 
+import http.client
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cellsparse_common.rpc.channel import open_channel
-from cellsparse_orchestrator.launchers.base import SPARSIFIER
+from cellsparse_orchestrator.launchers.base import GATEWAY, SPARSIFIER
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 
@@ -24,10 +26,12 @@ def probe(name: str, address: str, seconds: float) -> Health:
     """Check the health of a service; ask a trainer for its backend, versions and devices as well.
 
     Args:
-        name: `SPARSIFIER` or the backend that the trainer must have.
+        name: One of `NOT_TRAINERS`, or the backend that the trainer must have.
         address: host:port.
         seconds: Longest time in all.
     """
+    if name == GATEWAY:
+        return _probe_gateway(address, seconds)
     try:
         with open_channel(address) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=seconds / 2)
@@ -44,3 +48,18 @@ def probe(name: str, address: str, seconds: float) -> Health:
         return Health(healthy=False, message=f"{address} is a {described.backend!r} trainer; {name!r} was expected.")
     parts = [f"{package} {version}" for package, version in sorted(described.versions.items())]
     return Health(healthy=True, message=", ".join([*parts, *described.devices]), versions=dict(described.versions))
+
+
+def _probe_gateway(address: str, seconds: float) -> Health:
+    """Check the gateway, the one service that speaks HTTP."""
+    connection = http.client.HTTPConnection(address, timeout=seconds)
+    try:
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return Health(healthy=False, message=f"{GATEWAY} at {address} does not answer: {error}.")
+    finally:
+        connection.close()
+    if status != HTTPStatus.OK:
+        return Health(healthy=False, message=f"{GATEWAY} at {address} answers {status}.")
+    return Health(healthy=True, message=f"the page is at http://{address}")

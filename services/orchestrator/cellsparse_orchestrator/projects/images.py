@@ -16,7 +16,7 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow
 from cellsparse_orchestrator.projects.label_tiles import delete_quietly, put_all
 from cellsparse_orchestrator.projects.pyramid import Pyramid
-from cellsparse_orchestrator.projects.rows import find_project, image_proto
+from cellsparse_orchestrator.projects.rows import find_image, find_project, image_proto
 from cellsparse_proto.v1 import project_pb2
 
 
@@ -38,6 +38,17 @@ class ImageAdder:
         """Raise NotFound unless there is such a project."""
         with self._database.read() as session:
             find_project(session, project_id)
+
+    def read(self, image_id: str) -> bytes:
+        """Return an image as a TIFF file.
+
+        Raises:
+            NotFound: There is no such image.
+            StorageError: The store failed.
+        """
+        with self._database.read() as session:
+            sha256 = find_image(session, image_id).sha256
+        return self._store.get(keys.blob(sha256))
 
     def add(self, header: project_pb2.AddImageHeader, data: bytes) -> project_pb2.ProjectImage:
         """Add an image. Nothing is visible before all its tiles are in the store.

@@ -2,7 +2,7 @@
 
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
-from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
+from cellsparse_orchestrator.launchers.base import NOT_TRAINERS, Launcher
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 
@@ -28,7 +28,7 @@ def check_backend(launcher: Launcher, backend: str) -> None:
     """
     service = launcher.service(backend)
     if service is None:
-        names = ", ".join(found.name for found in launcher.services() if found.name != SPARSIFIER)
+        names = ", ".join(found.name for found in launcher.services() if found.name not in NOT_TRAINERS)
         raise FailedPrecondition(f"No {backend} trainer is configured; configured are: {names or 'none'}.")
     if service.missing:
         raise FailedPrecondition(f"The {backend} trainer cannot be started: {service.message}")

@@ -9,6 +9,7 @@ const KEYS = [
   [['X', 'Delete'], 'Delete the cell; a prediction becomes background'],
   [['N'], 'Not a cell: mark as background'],
   [['Z', 'Shift Z'], 'Undo / redo, 100 steps'],
+  [['T'], 'Train'],
   [['Tab'], 'Next predicted cell, then the next image'],
   [['Shift wheel', 'Page up', 'Page down'], 'Larger or smaller proposal'],
   [['[', ']'], 'Size of the brush'],

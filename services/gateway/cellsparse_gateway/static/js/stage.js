@@ -69,7 +69,7 @@ export class Stage {
    * @param {HTMLCanvasElement} canvas
    * @param {any} image ProjectImage
    * @param {{changed: () => void, say: (sentence: string) => void, fail: (error: unknown) => void, help: () => void,
-   *   next: () => void}} told
+   *   next: () => void, train: () => void}} told
    */
   constructor(canvas, image, told) {
     this.canvas = canvas;
@@ -80,13 +80,20 @@ export class Stage {
     this.viewer.tiles = new ImageTiles(image, this.channels, this.viewer.redraw, (sentence) => this.fail(new Error(sentence)));
     this.annotation = new LabelTiles(image, '', labelStyle(CELL), this.viewer.redraw);
     this.edits = new Edits(image, this.annotation, {
-      changed: () => told.changed(),
+      changed: () => this.#count(),
       saved: (revision) => this.#saved(revision),
       failed: (sentence) => this.fail(new Error(sentence)),
     });
     this.brushRadius = Math.max(2, Math.round((image.diameter || Math.min(image.width, image.height) / 25) / 4));
+    this.#count();
     this.#arrange();
     this.#listen();
+  }
+
+  /** Says how many strokes are not saved yet, also to whoever works on the page from outside. */
+  #count() {
+    if (this.edits) this.canvas.dataset.unsaved = String(this.edits.pending.length);
+    this.told.changed();
   }
 
   get plane() {
@@ -543,6 +550,9 @@ export class Stage {
         case 'b':
           this.ground = this.ground === 'hatch' ? 'tint' : this.ground === 'tint' ? 'none' : 'hatch';
           this.restyle();
+          break;
+        case 't':
+          this.told.train();
           break;
         case '?':
           this.told.help();

@@ -32,6 +32,8 @@ export class Edits {
   #working = false;
   #closed = false;
   #known = 0;
+  /** @type {Map<number, number>} numbers that the server gave to cells, by those they had before */
+  #names = new Map();
 
   /**
    * @param {any} image ProjectImage
@@ -55,7 +57,9 @@ export class Edits {
   add(stroke) {
     this.#serial += 1;
     const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
-    this.pending.push({ ...stroke, id, serial: this.#serial });
+    // A stroke may have begun on a cell that was saved before the stroke ended.
+    const target = this.#names.get(stroke.target ?? 0) ?? stroke.target;
+    this.pending.push({ ...stroke, target, id, serial: this.#serial });
     this.#keep();
     this.show();
     this.told.changed();
@@ -237,10 +241,8 @@ export class Edits {
    * @param {number[]} numbers
    */
   #rename(serial, numbers) {
-    for (const stroke of this.pending) {
-      const index = (stroke.target ?? 0) - UNSAVED - serial * 1024;
-      if (index >= 0 && index < numbers.length) stroke.target = numbers[index];
-    }
+    numbers.forEach((number, index) => this.#names.set(UNSAVED + serial * 1024 + index, number));
+    for (const stroke of this.pending) stroke.target = this.#names.get(stroke.target ?? 0) ?? stroke.target;
   }
 
   #keep() {
