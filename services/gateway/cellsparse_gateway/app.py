@@ -10,7 +10,7 @@ from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_gateway import problems
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
-from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, RequestMetrics
+from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, OwnSite, RequestMetrics
 from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.weights import own_prompters
@@ -89,6 +89,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     describe(app, schemas, PREFIX)
     # The last added sees a request first.
     app.add_middleware(BodyLimit, max_mib=settings.max_body_mib)
+    app.add_middleware(OwnSite, hosts=settings.host_names())
     app.add_middleware(CompressJson)
     app.add_middleware(EveryAnswer)
     app.add_middleware(RequestMetrics, registry=registry)
