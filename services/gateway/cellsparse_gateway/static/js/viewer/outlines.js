@@ -48,6 +48,26 @@ export function rasterOutlines(labels, width, height, style) {
 }
 
 /**
+ * Colours where only one of two label images has a cell.
+ * @param {Uint32Array | null} first
+ * @param {Uint32Array | null} second
+ * @param {number} count number of pixels
+ * @param {[[number, number, number], [number, number, number]]} colours of what only the first, only the second has
+ * @returns {Uint8ClampedArray} RGBA
+ */
+export function rasterDifference(first, second, count, colours) {
+  const out = new Uint8ClampedArray(4 * count);
+  const words = new Uint32Array(out.buffer);
+  const [onlyFirst, onlySecond] = colours.map(([red, green, blue]) => ((150 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
+  for (let i = 0; i < count; i += 1) {
+    const a = first !== null && first[i] >= FIRST_CELL;
+    const b = second !== null && second[i] >= FIRST_CELL;
+    if (a !== b) words[i] = a ? onlyFirst : onlySecond;
+  }
+  return out;
+}
+
+/**
  * Lines along the pixel edges of cells, as [x0, y0, x1, y1, ...] in pixels of the tile.
  * @param {Uint32Array} labels
  * @param {number} width
