@@ -48,6 +48,14 @@ minio: # one of the two programs that `make test` needs; the others take long to
 helm: # the other program that `make test` needs: it renders the chart
 	bash tests/tools/build.sh helm
 
+.PHONY: jdk
+jdk: # a Java compiler, for the tests of QuPath's clients; they are skipped without it
+	bash tests/tools/java.sh jdk
+
+.PHONY: groovy
+groovy: # the language of QuPath's scripts, for the test of ours; it is skipped without it
+	bash tests/tools/java.sh groovy
+
 .PHONY: proto
 proto: .venv/.ready ## Generate the Python stubs from proto/
 	$(BIN)/python services/common/build_stubs.py
@@ -98,6 +106,26 @@ browser: # what the page's tests need: Debian's Chromium; without root the tests
 .PHONY: test-e2e
 test-e2e: .venv/.ready browser ## Run the whole system through the command line and through the page, in a browser
 	$(PYTEST) tests/e2e
+
+# napari and its Qt are installed apart: they are for users' machines, and no other test needs them.
+.venv-napari/.ready: .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-napari $(UV) sync --locked --quiet --package cellsparse-napari --extra napari --group test
+	@touch $@
+
+.PHONY: napari
+napari: .venv-napari/.ready ## Start napari with the plugin; `cellsparse up` starts the server that it trains on
+	.venv-napari/bin/napari --with cellsparse-napari "Train from a few cells"
+
+.PHONY: test-napari
+test-napari: .venv-napari/.ready ## Run the napari plugin without a screen, in an environment of its own (350 MB)
+	bash tests/napari_plugin/debian.sh
+	.venv-napari/bin/npe2 validate cellsparse-napari
+	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 .venv-napari/bin/python -m pytest tests/napari_plugin tests/unit/napari
+
+.PHONY: napari-picture
+napari-picture: .venv-napari/.ready ## Train on real nuclei in napari and take the picture of docs/napari.md
+	bash tests/napari_plugin/debian.sh
+	PYTHONPATH=tests $(BIN)/python tests/napari_plugin/picture.py .assets/napari.png
 
 .PHONY: test-cluster
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
@@ -176,7 +204,7 @@ images: $(IMAGES:%=image-%) ## Build all images; BASE_IMAGE= PYTHON_IMAGE= REGIS
 image-%:
 	@$(DOCKER) version >/dev/null 2>&1 || { echo "make images needs Docker with a running daemon." >&2; exit 1; }
 	DOCKER_BUILDKIT=1 $(DOCKER) build --file services/$*/Dockerfile --tag $(IMAGE_PREFIX)cellsparse-$(subst _,-,$*):$(TAG) \
-		$(if $(filter orchestrator,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
+		$(if $(filter orchestrator gateway,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
 		--build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
 
 .PHONY: images-check

@@ -10,6 +10,7 @@ import zlib
 import grpc
 import numpy as np
 import pytest
+from scipy import ndimage
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, refused, state_names, until
 from support.tiny_dataset import blobs
@@ -120,6 +121,25 @@ def test_bad_uploads_leave_nothing(orchestrator, project):
     assert not (orchestrator.store / "projects" / project.id).exists()
 
 
+def test_an_image_too_large_for_one_prediction_is_predicted_in_windows(tmp_path):
+    with Orchestrator(tmp_path, CELLSPARSE_MAX_PIXELS=str(300**2)) as orchestrator:
+        project = new_project(orchestrator)
+        small = add_image(orchestrator, project, blobs(64, seed=0)[0])
+        annotate(orchestrator, small)
+        run = train(orchestrator, project, settings={"steps": 5})
+        assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
+        image = add_image(orchestrator, project, np.tile(blobs(64, seed=0)[0], (8, 9)))
+        ask = project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id)
+        layer = orchestrator.projects.PredictLayer(ask, timeout=PATIENCE).layer
+        label = exported(orchestrator, image, layer.id)
+        assert (label > 0).any()
+        # Each blob is one cell, in every repetition, whatever windows saw it.
+        assert layer.cells == len(np.unique(label[label > 0])) == ndimage.label(label > 0)[1]
+        stack = add_image(orchestrator, project, np.zeros((10, 200, 200), np.uint8), axes="ZYX")
+        ask.image_id = stack.id
+        assert "400,000 voxels" in refused(orchestrator.projects.PredictLayer, ask).message
+
+
 def test_limits_of_images_are_settings(tmp_path):
     settings = {"CELLSPARSE_MAX_PROJECT_PIXELS": "5000", "CELLSPARSE_MAX_PROJECT_FILE_MIB": "1"}
     with Orchestrator(tmp_path, CELLSPARSE_LAUNCHER="static", **settings) as orchestrator:
@@ -154,6 +174,23 @@ def test_labels_come_back_as_they_went_out(orchestrator, project, kind):
     assert (exported(orchestrator, image) == np.where(label < 0, 5, label)).all()
     orchestrator.projects.UndoEdit(project_pb2.UndoEditRequest(image_id=image.id, author="a"), timeout=PATIENCE)
     assert (exported(orchestrator, image) == label).all()
+
+
+def test_any_annotation_comes_back(orchestrator, project):
+    """Background alone, and a single cell in two parts."""
+    for index, values in enumerate(([0, 0, -1], [1, -1, 1])):
+        image = add_image(orchestrator, project, np.zeros((4, 3), np.uint8), name=str(index))
+        label = np.tile(np.array(values, np.int32), (4, 1))
+        import_labels(orchestrator, image, encode_labels(label))
+        assert (exported(orchestrator, image) == label).all()
+    header = project_pb2.ImportLabelsHeader(image_id=image.id, author="a")
+    for label, sentence in [
+        (np.full((4, 3), -1, np.int32), "holds no label"),
+        (np.tile(np.array([1, 0, 1], np.int32), (4, 1)), "looks like a binary mask"),
+        (np.ones((4, 4), np.int32), "is 4 x 4 pixels, its image 4 x 3"),
+    ]:
+        requests = stream(project_pb2.ImportLabelsRequest, header, encode_labels(label))
+        assert sentence in refused(orchestrator.projects.ImportLabels, requests).message
 
 
 def annotate(orchestrator, image, seed=0, offset=0):

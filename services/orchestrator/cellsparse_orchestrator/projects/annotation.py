@@ -34,13 +34,15 @@ from cellsparse_orchestrator.projects.patches import (
     unpack_pieces,
     write_changes,
 )
-from cellsparse_orchestrator.projects.rows import extent_of, find_image
+from cellsparse_orchestrator.projects.rows import extent_of, find_image, find_layer
 from cellsparse_orchestrator.projects.tiling import Place, covering
 from cellsparse_proto.v1 import project_pb2
 
 STEPS = 100
 """Edits of an author that can be taken back."""
 _PLACES_AT_ONCE = 200
+_LARGE = 2**15
+"""Changed pixels from which a tile's cells are quicker measured all anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class Edited:
     rows: dict[Place, Tile] = field(default_factory=dict)
     before: list[project_pb2.LabelPatch] = field(default_factory=list)
     after: list[project_pb2.LabelPatch] = field(default_factory=list)
-    now: list[project_pb2.LabelPatch] = field(default_factory=list)
+    now: list[Piece] = field(default_factory=list)
     """What the changed places hold now, without gaps."""
     old_keys: list[str] = field(default_factory=list)
     new_tiles: dict[str, Numbers] = field(default_factory=dict)
@@ -180,18 +182,16 @@ class Annotations:
 
     def cells(self, request: project_pb2.ListCellsRequest) -> project_pb2.ListCellsResponse:
         """List the cells of an annotation or of a layer; raises NotFound."""
-        image, found = self._tables(request.image_id, request.layer_id)
-        return project_pb2.ListCellsResponse(cells=label_stats.list_cells(found), revision=image.revision)
-
-    def _tables(self, image_id: str, layer_id: str) -> tuple[LabelImage, list[tuple[Place, label_stats.CellTable]]]:
-        image = self._tiles.open(image_id, layer_id, level=None)
         query = select(LabelTileRow.plane, LabelTileRow.y, LabelTileRow.x, LabelTileRow.cells)
-        query = query.where(LabelTileRow.image_id == image_id, LabelTileRow.layer_id == layer_id)
+        query = query.where(LabelTileRow.image_id == request.image_id, LabelTileRow.layer_id == request.layer_id)
         with self._database.read() as session:
+            image = find_image(session, request.image_id)
+            layer = find_layer(session, request.layer_id, request.image_id) if request.layer_id else None
             found = [
                 (Place(plane=plane, y=y, x=x), label_stats.unpack(data)) for plane, y, x, data in session.execute(query)
             ]
-        return image, found
+            revision = image.revision if layer is None else layer.revision
+        return project_pb2.ListCellsResponse(cells=label_stats.list_cells(found), revision=revision)
 
     def _step(self, image_id: str, author: str, *, undo: bool) -> tuple[int, list[project_pb2.LabelPatch]]:
         """Undo or redo: the first step that has an effect, with all before it."""
@@ -207,7 +207,7 @@ class Annotations:
                 edited = self._apply(before, changes, author)
                 self._commit_step(before, edited, entry.number, undo=undo)
                 if edited.now:
-                    return edited.revision, edited.now
+                    return edited.revision, [piece.patch() for piece in edited.now]
 
     def _next_step(self, image_id: str, author: str, *, undo: bool) -> AnnotationEditRow | None:
         query = select(AnnotationEditRow).where(
@@ -284,8 +284,11 @@ class Annotations:
     ) -> None:
         known = before.tiles.get(place)
         old_table = known.cells if known else np.zeros((0, 6), np.uint32)
-        involved = np.union1d(changed.before.numbers, changed.after.numbers)
-        table = label_stats.remeasure(old_table, new, (int(label) for label in involved if label != KEEP))
+        if changed.after.numbers.size > _LARGE:
+            table = label_stats.measure(new)
+        else:
+            involved = np.union1d(changed.before.numbers, changed.after.numbers)
+            table = label_stats.remeasure(old_table, new, (int(label) for label in involved if label != KEEP))
         labelled = int(np.count_nonzero(new))
         name = ""
         if labelled:
@@ -301,13 +304,9 @@ class Annotations:
         )
         edited.before.append(changed.before.patch())
         edited.after.append(changed.after.patch())
-        now = Piece(
-            place=place,
-            top=changed.after.top,
-            left=changed.after.left,
-            numbers=changed.after.window(new),
+        edited.now.append(
+            Piece(place=place, top=changed.after.top, left=changed.after.left, numbers=changed.after.window(new).copy())
         )
-        edited.now.append(now.patch())
         if known and known.ref.object:
             edited.old_keys.append(before.image.key(known.ref.object))
         edited.labelled += labelled - (known.labelled if known else 0)
