@@ -112,7 +112,9 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
     setPredicting(true);
     try {
       const layer = await predict(model);
-      say(`The model found ${counted(layer.cells, 'cell')}. Correct a few and train on.`);
+      // Step 0 are the weights that the training began with.
+      const better = layer.step > 0 || layer.run_id ? '' : 'The training found nothing better than the model before. ';
+      say(`${better}The model found ${counted(layer.cells, 'cell')}. Correct a few and train on.`);
     } catch (error) {
       fail(error);
     } finally {
