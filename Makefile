@@ -89,9 +89,35 @@ test-unit: .venv/.ready helm ## Run unit tests only
 test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
 	$(INTEGRATION_TESTS)
 
+.PHONY: browser
+browser: # what the page's tests need: Debian's Chromium; without root the tests say that it is missing
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; } || \
+	  echo "Chromium is missing and was not installed: the browser tests are skipped"
+
 .PHONY: test-e2e
-test-e2e: .venv/.ready ## Run the whole system through the command line
+test-e2e: .venv/.ready browser ## Run the whole system through the command line and through the page, in a browser
 	$(PYTEST) tests/e2e
+
+# napari and its Qt are installed apart: they are for users' machines, and no other test needs them.
+.venv-napari/.ready: .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-napari $(UV) sync --locked --quiet --package cellsparse-napari --extra napari --group test
+	@touch $@
+
+.PHONY: napari
+napari: .venv-napari/.ready ## Start napari with the plugin; `cellsparse up` starts the server that it trains on
+	.venv-napari/bin/napari --with cellsparse-napari "Train from a few cells"
+
+.PHONY: test-napari
+test-napari: .venv-napari/.ready ## Run the napari plugin without a screen, in an environment of its own (350 MB)
+	bash tests/napari_plugin/debian.sh
+	.venv-napari/bin/npe2 validate cellsparse-napari
+	QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 .venv-napari/bin/python -m pytest tests/napari_plugin tests/unit/napari
+
+.PHONY: napari-picture
+napari-picture: .venv-napari/.ready ## Train on real nuclei in napari and take the picture of docs/napari.md
+	bash tests/napari_plugin/debian.sh
+	PYTHONPATH=tests $(BIN)/python tests/napari_plugin/picture.py .assets/napari.png
 
 .PHONY: test-cluster
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
@@ -151,6 +177,10 @@ bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the 
 bench-prompts: .venv/.ready ## Click into 500 cells of DSB2018 and score the proposals; DATA=folder of images/ and masks/
 	$(BIN)/python benchmarks/prompts.py $(if $(DATA),--data "$(DATA)")
 
+.PHONY: bench-page
+bench-page: .venv/.ready browser ## Frame times of the page on 10,000 x 10,000 pixels with 20,000 cells; out/bench/page.json
+	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(QUICK),--quick)
+
 .PHONY: bench-stacks
 bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real stack, score them on the other half
 	$(BIN)/python benchmarks/stacks.py stardist --out out/bench/stacks-stardist.json
@@ -170,7 +200,7 @@ images: $(IMAGES:%=image-%) ## Build all images; BASE_IMAGE= PYTHON_IMAGE= REGIS
 image-%:
 	@$(DOCKER) version >/dev/null 2>&1 || { echo "make images needs Docker with a running daemon." >&2; exit 1; }
 	DOCKER_BUILDKIT=1 $(DOCKER) build --file services/$*/Dockerfile --tag $(IMAGE_PREFIX)cellsparse-$(subst _,-,$*):$(TAG) \
-		$(if $(filter orchestrator,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
+		$(if $(filter orchestrator gateway,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
 		--build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
 
 .PHONY: images-check

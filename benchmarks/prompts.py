@@ -1,11 +1,11 @@
 """Click once into each of many cells of DSB2018 and compare what the prompter proposes with the cell.
 
-Usage: python benchmarks/prompts.py [--data FOLDER] [--clicks N] [--seed N] [--out FILE] [--fit]. FOLDER holds images/ and
-masks/ with equal file names (default: ../shared/data/dsb2018/val). Each click hits a random pixel of a random cell that
-is at least two pixels from the nearest pixel outside, or the deepest of a smaller cell. The typical diameter is once
-estimated from the image, as for a first click, and once the median of five other cells of the image, as after five.
-"First" is the proposal shown first, "wheel" the best of those that the wheel offers. Milliseconds are those of the
-prompter on the window that the gateway would fetch.
+Usage: python benchmarks/prompts.py [--data FOLDER] [--clicks N] [--seed N] [--out FILE] [--fit]. FOLDER holds images/
+and masks/ with equal file names (default: ../shared/data/dsb2018/val). Each click hits a random pixel of a random cell
+that is at least two pixels from the nearest pixel outside, or the deepest of a smaller cell. The typical diameter is
+once estimated from the image, as for a first click, and once the median of five other cells of the image, as after
+five. "First" is the proposal shown first, "wheel" the best of those that the wheel offers. Milliseconds are those of
+the prompter on the window that the gateway would fetch.
 
 With --fit, `prompts/coefficients.py` is printed, fitted on the clicks: use FOLDER .../train.
 """
@@ -30,13 +30,12 @@ from cellsparse_gateway.prompts.arrays import prompt_array
 from cellsparse_gateway.prompts.candidates import REACH, candidates, view
 from cellsparse_gateway.prompts.diameter import estimate_diameter
 from cellsparse_gateway.prompts.features import NAMES, measure
+from cellsparse_gateway.prompts.images import SEEN
 from cellsparse_gateway.prompts.pixels import bright_cells, finite
 from cellsparse_gateway.prompts.types import best
 
 ROOT = Path(__file__).resolve().parents[1]
 DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018" / "val"
-SEEN = 512
-"""Half the side (pixels) of the part of an image that a diameter is estimated from."""
 ANNOTATED = 5
 
 

@@ -24,6 +24,8 @@ class ServiceImage:
         extras: Extras of the package that the image installs.
         framework: Packages that are the framework or the stock tool; what they require counts as framework, too.
         never: Packages that must not be in it.
+        left_out: Names that `common` imports for a part of it that the service does not use.
+        health: Module of its health check.
     """
 
     folder: str
@@ -34,6 +36,8 @@ class ServiceImage:
     extras: tuple[str, ...] = ()
     framework: frozenset[str] = field(default_factory=frozenset)
     never: frozenset[str] = TORCH | TENSORFLOW
+    left_out: frozenset[str] = frozenset()
+    health: str = "cellsparse_common.rpc.health"
 
     @property
     def name(self) -> str:
@@ -68,12 +72,22 @@ ORCHESTRATOR = ServiceImage(
     port=50050,
     base="PYTHON_IMAGE",
 )
+GATEWAY = ServiceImage(
+    folder="gateway",
+    package="cellsparse-gateway",
+    own=("common", "gateway"),
+    port=8000,
+    base="PYTHON_IMAGE",
+    extras=("sam",),
+    left_out=frozenset({"minio"}),
+    health="cellsparse_gateway.health",
+)
 TRAINERS = {
     "cellpose": _trainer("cellpose", 50052, {"torch", "cellpose"}, TENSORFLOW),
     "stardist": _trainer("stardist", 50053, {"tensorflow", "tf-keras", "stardist", "csbdeep"}, TORCH, "gpu"),
     "unet": _trainer("unet", 50054, {"torch"}, TENSORFLOW | {"cellpose"}),
 }
-IMAGES = (SPARSIFIER, *TRAINERS.values(), ORCHESTRATOR)
+IMAGES = (SPARSIFIER, *TRAINERS.values(), ORCHESTRATOR, GATEWAY)
 
 
 def read_lock(path: Path = ROOT / "uv.lock") -> dict[str, Any]:

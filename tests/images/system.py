@@ -2,15 +2,17 @@
 
 import socket
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from images.containers import Docker
-from images.service_images import IMAGES, ORCHESTRATOR, SPARSIFIER, TRAINERS
+from images.service_images import GATEWAY, IMAGES, ORCHESTRATOR, SPARSIFIER, TRAINERS
 from support.tiny_dataset import blobs
 
 from cellsparse import Client
@@ -42,7 +44,8 @@ def try_system(docker: Docker, references: dict[str, str]) -> tuple[dict[str, An
     measured: dict[str, Any] = {}
     with running(docker, references) as addresses:
         begin = time.monotonic()
-        silent = {folder: problem for folder, address in addresses.items() if (problem := wait_for_answer(address))}
+        answers = {folder: wait_for_answer(folder, address) for folder, address in addresses.items()}
+        silent = {folder: problem for folder, problem in answers.items() if problem}
         measured["all_answer_after_seconds"] = round(time.monotonic() - begin, 1)
         faults += [f"{folder}: {problem}" for folder, problem in silent.items()]
         for folder, name in zip(addresses, docker.started, strict=True):
@@ -75,7 +78,12 @@ def running(docker: Docker, references: dict[str, str]) -> Iterator[dict[str, st
             "CELLSPARSE_LAUNCHER": "static",
             "CELLSPARSE_TRAINERS": trainers,
             "CELLSPARSE_SPARSIFIER": addresses[SPARSIFIER.folder],
-        }
+        },
+        GATEWAY.folder: {
+            "CELLSPARSE_GATEWAY_ORCHESTRATOR": addresses[ORCHESTRATOR.folder],
+            "CELLSPARSE_GATEWAY_HOST": "127.0.0.1",
+            "CELLSPARSE_GATEWAY_PORT": addresses[GATEWAY.folder].partition(":")[2],
+        },
     }
     docker.ask("volume", "create", volume)
     try:
@@ -93,12 +101,21 @@ def running(docker: Docker, references: dict[str, str]) -> Iterator[dict[str, st
         docker.ask("volume", "rm", volume)
 
 
-def wait_for_answer(address: str) -> str:
+def wait_for_answer(folder: str, address: str) -> str:
     """Wait for SERVING; return what is wrong if it does not come."""
     end = time.monotonic() + START_SECONDS
-    while (problem := check(address)) and time.monotonic() < end:
+    while (problem := ask_page(address) if folder == GATEWAY.folder else check(address)) and time.monotonic() < end:
         time.sleep(0.2)
     return problem
+
+
+def ask_page(address: str) -> str:
+    """Return what is wrong with the gateway, asked through it for the orchestrator; empty if nothing is."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
+            return "" if answer.status == HTTPStatus.OK else f"It answers {answer.status}."
+    except OSError as error:
+        return f"It does not answer: {error}."
 
 
 def train_each(docker: Docker, addresses: dict[str, str], faults: list[str]) -> dict[str, float]:

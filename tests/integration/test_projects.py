@@ -10,6 +10,7 @@ import zlib
 import grpc
 import numpy as np
 import pytest
+from scipy import ndimage
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, refused, state_names, until
 from support.tiny_dataset import blobs
@@ -20,7 +21,7 @@ from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.projects.label_numbers import NEW, deflate, inflate
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, project_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, project_pb2, trainer_pb2
 
 SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
 UNET = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
@@ -118,6 +119,25 @@ def test_bad_uploads_leave_nothing(orchestrator, project):
     listed = orchestrator.projects.ListImages(project_pb2.ListImagesRequest(project_id=project.id), timeout=PATIENCE)
     assert not listed.images
     assert not (orchestrator.store / "projects" / project.id).exists()
+
+
+def test_an_image_too_large_for_one_prediction_is_predicted_in_windows(tmp_path):
+    with Orchestrator(tmp_path, CELLSPARSE_MAX_PIXELS=str(300**2)) as orchestrator:
+        project = new_project(orchestrator)
+        small = add_image(orchestrator, project, blobs(64, seed=0)[0])
+        annotate(orchestrator, small)
+        run = train(orchestrator, project, settings={"steps": 5})
+        assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
+        image = add_image(orchestrator, project, np.tile(blobs(64, seed=0)[0], (8, 9)))
+        ask = project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id)
+        layer = orchestrator.projects.PredictLayer(ask, timeout=PATIENCE).layer
+        label = exported(orchestrator, image, layer.id)
+        assert (label > 0).any()
+        # Each blob is one cell, in every repetition, whatever windows saw it.
+        assert layer.cells == len(np.unique(label[label > 0])) == ndimage.label(label > 0)[1]
+        stack = add_image(orchestrator, project, np.zeros((10, 200, 200), np.uint8), axes="ZYX")
+        ask.image_id = stack.id
+        assert "400,000 voxels" in refused(orchestrator.projects.PredictLayer, ask).message
 
 
 def test_limits_of_images_are_settings(tmp_path):
@@ -237,6 +257,29 @@ def test_from_marks_to_a_layer(orchestrator, project):
     assert isinstance(refused(orchestrator.projects.ExportLabels, missing), NotFound)
     ask.model_id = "none"
     assert "no model and no run 'none'" in refused(orchestrator.projects.PredictLayer, ask).message
+
+
+def test_the_newest_checkpoint_of_a_training_predicts(orchestrator, project):
+    image = add_image(orchestrator, project, blobs(64, seed=0)[0])
+    annotate(orchestrator, image)
+    run = train(orchestrator, project, settings={"steps": 100_000, "patience": 0, **SLOW})
+    ask = project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id)
+    first = until(lambda: _layer_or_none(orchestrator, ask))
+    assert (first.model_id, first.run_id, first.revision) == ("", run.id, 1)
+    assert first.step > 0
+    later = until(lambda: (found := _layer_or_none(orchestrator, ask)).step > first.step and found)
+    assert later.id == first.id
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
+    until(lambda: orchestrator.run(run.id).state == common_pb2.RUN_STATE_CANCELLED)
+    assert "has ended (CANCELLED) without a model" in refused(orchestrator.projects.PredictLayer, ask).message
+
+
+def _layer_or_none(orchestrator, ask):
+    try:
+        return orchestrator.projects.PredictLayer(ask, timeout=PATIENCE).layer
+    except grpc.RpcError as error:
+        assert "has no checkpoint yet" in error.details()  # noqa: PT017
+        return None
 
 
 def test_bad_splits_are_refused(orchestrator, project):

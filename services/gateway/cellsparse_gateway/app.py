@@ -12,6 +12,8 @@ from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, RequestMetrics
 from cellsparse_gateway.pages import mount_pages
+from cellsparse_gateway.prompts.images import ImagePrompts
+from cellsparse_gateway.prompts.weights import own_prompters
 from cellsparse_gateway.routes import (
     annotations,
     archives,
@@ -20,6 +22,7 @@ from cellsparse_gateway.routes import (
     layers,
     models,
     projects,
+    prompts,
     runs,
     status,
     studies,
@@ -59,15 +62,17 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         lifespan=lifespan,
     )
     schemas, registry = Schemas(), new_registry()
+    proposals = ImagePrompts(orchestrator, own_prompters(settings))
     problems.add_handlers(app)
     api = APIRouter(prefix=PREFIX)
     for routes in (
-        status.router(orchestrator, schemas),
+        status.router(orchestrator, schemas, proposals.prompters),
         archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),
         annotations.router(orchestrator, schemas),
         layers.router(orchestrator, schemas),
+        prompts.router(proposals),
         training.router(orchestrator, schemas),
         runs.router(orchestrator, schemas, streams),
         datasets.router(orchestrator, schemas),

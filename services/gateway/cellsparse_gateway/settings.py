@@ -46,6 +46,12 @@ class GatewaySettings(BaseSettings):
     """Folder of the built documentation, served under /docs/; not set: the one beside the source, if it is built."""
     sample: Path | None = None
     """Image file of the sample project; not set: the nuclei in the installed stardist package."""
+    sam_encoder: Path | None = None
+    """ONNX file of a Segment Anything encoder, for the prompter `onnx-sam`. Requires the decoder and the licence."""
+    sam_decoder: Path | None = None
+    """ONNX file of the decoder."""
+    sam_licence: str = Field(default="", max_length=200)
+    """Licence of these weights, shown beside what they propose."""
     log_level: LogLevel = "INFO"
     """Least severe log level to print: DEBUG, INFO, WARNING or ERROR."""
     tls_ca: str = ""
@@ -61,6 +67,16 @@ class GatewaySettings(BaseSettings):
     def _certificate_and_key_come_in_pairs(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("CELLSPARSE_GATEWAY_TLS_CERT and CELLSPARSE_GATEWAY_TLS_KEY must be given together.")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_come_with_a_licence(self) -> Self:
+        given = (self.sam_encoder is not None, self.sam_decoder is not None, bool(self.sam_licence))
+        if any(given) and not all(given):
+            raise ValueError(
+                "CELLSPARSE_GATEWAY_SAM_ENCODER, CELLSPARSE_GATEWAY_SAM_DECODER and CELLSPARSE_GATEWAY_SAM_LICENCE "
+                "must be given together."
+            )
         return self
 
     @property

@@ -23,6 +23,16 @@ STATE_FILE = "training.pt"
 N = TypeVar("N", bound=nn.Module)
 
 
+def saved_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the network's state dict of what `TorchTraining.save` wrote, on the CPU.
+
+    Raises:
+        FileNotFoundError: The folder holds none.
+    """
+    state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    return dict(state["network"])
+
+
 class TorchTraining(ABC, Generic[N]):
     """A training in progress: network, optimizer and the source of batches.
 

@@ -35,6 +35,9 @@ Labels = npt.NDArray[np.int32]
 CONFIG_FILE = "config.json"
 """File in which `Model.export` writes the model's settings, a JSON object."""
 
+CHECKPOINT_CARD = "card.json"
+"""File of a checkpoint, beside what `Training.save` wrote, that says how to feed its network; a JSON object."""
+
 Exporter = Callable[[Path, Path, Mapping[str, Any]], None]
 """Writes a model for other tools: from the folder that `Model.export` wrote, into an empty folder, given its card."""
 
@@ -194,6 +197,14 @@ class Backend(Protocol[C_contra]):
             ValueError: A value in its files is outside its range.
             RuntimeError: A file cannot be read.
         """
+
+
+@runtime_checkable
+class CheckpointBackend(Protocol):
+    """A backend whose checkpoints can predict, so that people see what a training knows so far."""
+
+    def open_checkpoint(self, folder: Path, device: str) -> Model:
+        """Open the weights in what `Training.save` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from cellsparse_trainer.models.inference import InferenceContext, InferenceProce
 from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
 from cellsparse_trainer.processes.metrics import TrainingMetrics
+from cellsparse_trainer.training.newest import NewestCheckpoint
 from cellsparse_trainer.training.resolution import Resolution
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
@@ -66,6 +68,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         self._attempts = Attempts(how, work_dir / "attempts", store, metrics)
         self._context = InferenceContext(package=spec.package, cache=work_dir / "models", device="auto")
         self._inference = InferenceProcess(settings.idle_seconds)
+        self._newest = NewestCheckpoint(store, work_dir / "checkpoints")
         self._exports, self._imports = work_dir / "exports", work_dir / "imports"
         for folder in (self._exports, self._imports):
             shutil.rmtree(folder, ignore_errors=True)  # a server that was killed may have left some
@@ -117,8 +120,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.PredictResponse:
         """Segment one image."""
-        read_card(self._store, request.model_id)
         seconds = time_left(context, self._settings.predict_seconds)
+        if request.checkpoint:
+            return self._predict_with_checkpoint(request, seconds)
+        read_card(self._store, request.model_id)
         answer = self._inference.call(
             predict_file, self._context, request.SerializeToString(), self._settings.max_pixels, seconds=seconds
         )
@@ -184,6 +189,23 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
                 publish_upload, self._context, request.SerializeToString(), Path(folder), seconds=seconds, what="import"
             )
         return trainer_pb2.PublishModelResponse()
+
+    def _predict_with_checkpoint(
+        self, request: trainer_pb2.PredictRequest, seconds: float
+    ) -> trainer_pb2.PredictResponse:
+        end = time.monotonic() + seconds
+        with self._newest.fetch(request.model_id, seconds) as (folder, step):
+            answer = self._inference.call(
+                predict_file,
+                self._context,
+                request.SerializeToString(),
+                self._settings.max_pixels,
+                folder,
+                seconds=end - time.monotonic(),
+            )
+        response = trainer_pb2.PredictResponse.FromString(answer)
+        response.step = step
+        return response
 
     def busy(self) -> bool:
         """Whether an attempt is training."""

@@ -10,7 +10,7 @@ from cellsparse_cellpose.export import EXPORTS
 from cellsparse_cellpose.importing import STOCK_PERCENTILES, import_model
 from cellsparse_cellpose.model import open_model
 from cellsparse_cellpose.network import build_network, read_model
-from cellsparse_cellpose.step import CellposeTraining
+from cellsparse_cellpose.step import CellposeTraining, open_checkpoint
 from cellsparse_torch.data_parallel import DataParallel, pin_gpu
 from cellsparse_torch.devices import choose_device, devices
 from cellsparse_trainer.data.samples import Sample
@@ -24,6 +24,7 @@ __all__ = [
     "create",
     "devices",
     "import_model",
+    "open_checkpoint",
     "open_model",
     "versions",
 ]

@@ -71,6 +71,10 @@ class CellposeModel:
     def export(self, folder: Path) -> None:
         """Write the file that stock Cellpose opens (`pretrained_model=`), and `config.json`."""
         write_state(self._network, folder / WEIGHTS_FILE)
+        self.write_config(folder)
+
+    def write_config(self, folder: Path) -> None:
+        """Write `config.json` alone."""
         stored = ModelConfig(config=self._config.to_dict(), fitted={"diameter": self._diameter})
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 

@@ -1,10 +1,12 @@
 """Cellpose's network: built with fresh weights, or read from a model's folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from cellpose.resnet_torch import CPnet
+from torch import Tensor
 
 from cellsparse_cellpose.config import Config
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -32,8 +34,12 @@ def build_network(config: Config) -> CPnet:
     return network.to(memory_format=torch.channels_last)
 
 
-def read_model(folder: Path) -> Stored:
+def read_model(folder: Path, weights: Mapping[str, Tensor] | None = None) -> Stored:
     """Read what `CellposeModel.export` wrote.
+
+    Args:
+        folder: Holds `config.json`, and `cellpose_model` unless weights are given.
+        weights: The state dict to take instead.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -42,5 +48,7 @@ def read_model(folder: Path) -> Stored:
     stored = ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     config = Config.from_dict(stored.config)
     network = build_network(config)
-    network.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
+    if weights is None:
+        weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
+    network.load_state_dict(weights)
     return Stored(network, config, float(stored.fitted["diameter"]))

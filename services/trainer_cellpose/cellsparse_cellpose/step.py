@@ -1,6 +1,7 @@
 """One training step of Cellpose."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from cellpose.resnet_torch import CPnet
@@ -10,8 +11,10 @@ from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Batch, Sampler
 from cellsparse_cellpose.loss import masked_loss
 from cellsparse_cellpose.model import CellposeModel
+from cellsparse_cellpose.network import read_model
 from cellsparse_torch.data_parallel import DataParallel
-from cellsparse_torch.training import TorchTraining
+from cellsparse_torch.devices import choose_device
+from cellsparse_torch.training import TorchTraining, saved_weights
 
 
 class CellposeTraining(TorchTraining[CPnet]):
@@ -47,6 +50,28 @@ class CellposeTraining(TorchTraining[CPnet]):
         weights = self._sampler.background_weight, self._config.likely_background
         return masked_loss(output.float(), label, flow, *weights, total=self.total)
 
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state, and the settings that `open_checkpoint` needs."""
+        super().save(folder)
+        self.model().write_config(folder)
+
     def model(self) -> CellposeModel:
         """Return the current weights as a model, which shares them."""
         return CellposeModel(self.network, self._config, self._sampler.diameter)
+
+
+def open_checkpoint(folder: Path, device: str) -> CellposeModel:
+    """Open the weights that `CellposeTraining.save` wrote.
+
+    Args:
+        folder: Holds the state and `config.json`.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidArgument: The device is missing.
+        FileNotFoundError: A file is missing.
+        ValueError: The files do not belong together.
+    """
+    target = choose_device(device)
+    stored = read_model(folder, saved_weights(folder))
+    return CellposeModel(stored.network.to(target), stored.config, stored.diameter)

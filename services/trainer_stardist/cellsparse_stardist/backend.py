@@ -12,7 +12,7 @@ from cellsparse_stardist.framework import devices, tf, use_device, versions
 from cellsparse_stardist.importing import STOCK_PERCENTILES, import_model
 from cellsparse_stardist.model import open_model
 from cellsparse_stardist.network import build_network, read_model
-from cellsparse_stardist.step import StardistTraining, mean_ray
+from cellsparse_stardist.step import StardistTraining, mean_ray, open_checkpoint
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
@@ -23,6 +23,7 @@ __all__ = [
     "create",
     "devices",
     "import_model",
+    "open_checkpoint",
     "open_model",
     "versions",
 ]

@@ -81,13 +81,16 @@ class StardistModel:
     def export(self, folder: Path) -> None:
         """Write `config.json` (ours) and the stock model's folder `stardist/` with weights and thresholds."""
         folder.mkdir(parents=True, exist_ok=True)
-        fitted = self.thresholds.to_dict()
-        stored = ModelConfig(config=self._config.to_dict(), fitted=fitted)
-        (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
+        self.write_config(folder)
         copy = empty_network(self._config, folder)
         copy.keras_model.set_weights(self.stock.keras_model.get_weights())
         copy.keras_model.save_weights(str(folder / FOLDER / "weights_best.h5"))
-        (folder / FOLDER / "thresholds.json").write_text(json.dumps(fitted))
+        (folder / FOLDER / "thresholds.json").write_text(json.dumps(self.thresholds.to_dict()))
+
+    def write_config(self, folder: Path) -> None:
+        """Write `config.json` alone."""
+        stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
+        (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
 
 def open_model(folder: Path, device: str) -> StardistModel:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.data import Batch, Sampler
 from cellsparse_stardist.data_parallel import DataParallel
-from cellsparse_stardist.framework import tf
+from cellsparse_stardist.framework import tf, use_device
 from cellsparse_stardist.loss import dist_loss, local_only, prob_loss
 from cellsparse_stardist.model import StardistModel
+from cellsparse_stardist.network import empty_network, read_config
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.processes.failures import not_finite
@@ -50,8 +51,9 @@ class StardistTraining:
         return self._step(self.batches.batch(step), step)
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer moments, all arrays in one file."""
+        """Write weights and optimizer moments in one file, and the settings that `open_checkpoint` needs."""
         np.savez(folder / STATE_FILE, **self._step.state())  # type: ignore[arg-type]
+        self._model.write_config(folder)
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote.
@@ -65,6 +67,29 @@ class StardistTraining:
     def model(self) -> StardistModel:
         """Return the current weights as a model, which shares them."""
         return self._model
+
+
+def open_checkpoint(folder: Path, device: str) -> StardistModel:
+    """Open the weights that `StardistTraining.save` wrote, with thresholds not yet tuned.
+
+    Args:
+        folder: Holds the state and `config.json`.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidArgument: The device is missing.
+        FileNotFoundError: A file is missing.
+        ValueError: `config.json` is damaged.
+    """
+    use_device(device)
+    stored = read_config(folder)
+    config = Config.from_dict(stored.config)
+    stock = empty_network(config)
+    with np.load(folder / STATE_FILE, allow_pickle=False) as state:
+        for index, variable in enumerate(stock.keras_model.trainable_variables):
+            variable.assign(state[f"weight_{index:03d}"])
+    stock.thresholds = dict(stored.fitted)
+    return StardistModel(stock, config)
 
 
 def mean_ray(sampler: Sampler, first_step: int) -> float:

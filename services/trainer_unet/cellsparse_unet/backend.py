@@ -17,7 +17,7 @@ from cellsparse_unet.initial_model import adopt_thresholds
 from cellsparse_unet.model import open_model
 from cellsparse_unet.network import build_network, read_model
 from cellsparse_unet.spacing import fitted
-from cellsparse_unet.step import UnetTraining
+from cellsparse_unet.step import UnetTraining, open_checkpoint
 
 __all__ = [
     "EXPORTS",
@@ -26,6 +26,7 @@ __all__ = [
     "create",
     "devices",
     "import_model",
+    "open_checkpoint",
     "open_model",
     "versions",
 ]

@@ -61,6 +61,10 @@ class UnetModel:
     def export(self, folder: Path) -> None:
         """Write `unet.pt` (the state dict) and `config.json` (settings and thresholds) into an existing folder."""
         write_state(self._network, folder / WEIGHTS_FILE)
+        self.write_config(folder)
+
+    def write_config(self, folder: Path) -> None:
+        """Write `config.json` alone."""
         stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 

@@ -6,6 +6,7 @@ convolutions, each followed by ReLU and group normalisation; max pooling down, n
 
 import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -176,8 +177,12 @@ def empty_network(config: Config) -> UNet:
     return UNet(base_channels=config.base_channels, dims=config.dims, flat_levels=config.flat_levels)
 
 
-def read_model(folder: Path) -> Stored:
+def read_model(folder: Path, weights: Mapping[str, Tensor] | None = None) -> Stored:
     """Read what `UnetModel.export` wrote.
+
+    Args:
+        folder: Holds `config.json`, and `unet.pt` unless weights are given.
+        weights: The state dict to take instead.
 
     Raises:
         InvalidArgument: The files do not make a model.
@@ -187,7 +192,9 @@ def read_model(folder: Path) -> Stored:
         stored = ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         config = Config.from_dict(stored.config)
         network = empty_network(config)
-        network.load_state_dict(torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True))
+        if weights is None:
+            weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
+        network.load_state_dict(weights)
         return Stored(network.eval(), config, Thresholds(**stored.fitted))
     except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise InvalidArgument(f"{folder.name} holds no U-Net model: {error}") from error

@@ -1,20 +1,22 @@
 """One training step of the U-Net."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cellsparse_torch.data_parallel import DataParallel
-from cellsparse_torch.training import TorchTraining
+from cellsparse_torch.devices import choose_device
+from cellsparse_torch.training import TorchTraining, saved_weights
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds
 from cellsparse_unet.loss import segmentation_loss
 from cellsparse_unet.model import UnetModel
-from cellsparse_unet.network import UNet
+from cellsparse_unet.network import UNet, read_model
 
 
 class UnetTraining(TorchTraining[UNet]):
@@ -63,6 +65,27 @@ class UnetTraining(TorchTraining[UNet]):
         """
         return super().train_step(step) | {"learning_rate": learning_rate(self._config.plan, step)}
 
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer state, and the settings that `open_checkpoint` needs."""
+        super().save(folder)
+        self.model().write_config(folder)
+
     def model(self) -> UnetModel:
         """Return the current weights as a model, which shares them, with thresholds not yet tuned."""
         return UnetModel(self.network, self._config, self._thresholds)
+
+
+def open_checkpoint(folder: Path, device: str) -> UnetModel:
+    """Open the weights that `UnetTraining.save` wrote, with thresholds not yet tuned.
+
+    Args:
+        folder: Holds the state and `config.json`.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidArgument: The files do not make a model, or the device is missing.
+        FileNotFoundError: A file is missing.
+    """
+    target = choose_device(device)
+    network, config, thresholds = read_model(folder, saved_weights(folder))
+    return UnetModel(network.to(target), config, thresholds)

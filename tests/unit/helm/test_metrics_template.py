@@ -18,7 +18,7 @@ def test_the_monitor_finds_every_service_that_has_metrics():
     spec = one(objects, "ServiceMonitor", "lab-cellsparse")["spec"]
     assert spec["endpoints"] == [{"port": "metrics"}]
     wanted = spec["selector"]["matchLabels"].items()
-    for service in ("orchestrator", "sparsifier", "cellpose", "stardist", "unet"):
+    for service in ("orchestrator", "gateway", "sparsifier", "cellpose", "stardist", "unet"):
         found = one(objects, "Service", f"lab-cellsparse-{service}")
         assert wanted <= found["metadata"]["labels"].items()
         assert "metrics" in [port["name"] for port in found["spec"]["ports"]]

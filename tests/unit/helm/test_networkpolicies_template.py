@@ -11,6 +11,7 @@ EXTERNAL = {
 }
 PODS = {
     "orchestrator": ("orchestrator", "orchestrator"),
+    "gateway": ("gateway", "gateway"),
     "sparsifier": ("sparsifier", "sparsifier"),
     "warm": ("warm-unet", "trainer"),
     "job": ("trainer-unet", "trainer"),
@@ -21,6 +22,7 @@ PODS = {
 }
 """Name and component label of the pods."""
 FLOWS = {
+    ("gateway", "orchestrator", 50050),
     ("orchestrator", "sparsifier", 50051),
     ("orchestrator", "warm", 50052),
     ("orchestrator", "job", 50052),

@@ -1,4 +1,4 @@
-"""The five Dockerfiles are one text but for what differs, and keep what every image promises."""
+"""The Dockerfiles are one text but for what differs, and keep what every image promises."""
 
 import re
 import subprocess
@@ -31,7 +31,9 @@ def without_differences(image: ServiceImage) -> list[str]:
         *((f" --extra {extra}", "") for extra in image.extras),
         (f'"{image.name}"', "TITLE"),
         (f"--package {image.package}", "--package PACKAGE"),
+        (f'"{image.health}"', "HEALTH"),
         (f'"{image.module}"', "MODULE"),
+        ("CELLSPARSE_GATEWAY_", "CELLSPARSE_"),
         (str(image.port), "PORT"),
         (image.base, "BASE"),
         ("RUN install --directory --owner=10001 --group=10001 /var/lib/cellsparse\n", ""),
@@ -86,9 +88,7 @@ def test_torch_and_tensorflow_stand_on_the_cuda_of_their_wheels():
 def test_it_runs_without_rights_and_tells_its_health(image):
     last = final_stage(image)
     assert [line for line in last if line.startswith("USER")] == ["USER 10001:10001"]
-    assert 'CMD ["python", "-m", "cellsparse_common.rpc.health"]' in next(
-        line for line in last if line.startswith("HEALTH")
-    )
+    assert f'CMD ["python", "-m", "{image.health}"]' in next(line for line in last if line.startswith("HEALTH"))
     assert last[-1] == f'ENTRYPOINT ["/usr/bin/tini", "--", "python", "-m", "{image.module}"]'
     assert f"EXPOSE {image.port}" in last
     for label in ("title", "description", "licenses", "version", "revision", "base.name"):

@@ -107,6 +107,15 @@ def test_an_exported_model_predicts_the_same_from_its_folder_alone(tmp_path: Pat
     np.testing.assert_array_equal(backend.open_model(tmp_path, "cpu").predict(image), model.predict(image))
 
 
+def test_a_checkpoint_predicts_as_the_training_does(tmp_path: Path) -> None:
+    training = backend.create(small_config(), [disc_sample()], "cpu")
+    training.train_step(0)
+    training.save(tmp_path)
+    opened = backend.open_checkpoint(tmp_path, "cpu")
+    image = disc_sample().image
+    np.testing.assert_array_equal(opened.predict(image), training.model().predict(image))
+
+
 def test_stock_cellpose_opens_the_exported_file_without_a_download_and_computes_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

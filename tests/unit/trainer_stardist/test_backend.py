@@ -146,3 +146,14 @@ def test_nothing_is_printed(tiny, sparse_samples, tmp_path, capfd):
 def test_versions_name_what_decides_the_numbers():
     assert backend.versions()["stardist"] == "0.9.2"
     assert {"tensorflow", "tf-keras", "csbdeep", "numpy"} <= set(backend.versions())
+
+
+def test_a_checkpoint_predicts_as_the_training_does(tiny, sparse_samples, tmp_path):
+    training = backend.create(tiny(), sparse_samples, "cpu")
+    train(training, range(4))
+    training.save(tmp_path)
+    opened = backend.open_checkpoint(tmp_path, "cpu")
+    for ours, theirs in zip(weights(training), opened.stock.keras_model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    image = sparse_samples[0].image
+    np.testing.assert_array_equal(opened.predict(image), training.model().predict(image))

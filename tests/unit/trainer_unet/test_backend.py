@@ -107,3 +107,12 @@ def test_devices_and_versions():
 def test_bfloat16_is_refused_on_a_cpu(make_config, cell_sample):
     with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but the run is on a CPU"):
         backend.create(make_config(precision="bfloat16"), [cell_sample], "cpu")
+
+
+def test_a_checkpoint_predicts_as_the_training_does(cell_sample, make_config, tmp_path):
+    training = backend.create(make_config(), [cell_sample], "cpu")
+    for step in range(6):
+        training.train_step(step)
+    training.save(tmp_path)
+    opened = backend.open_checkpoint(tmp_path, "cpu")
+    np.testing.assert_array_equal(opened.predict(cell_sample.image), training.model().predict(cell_sample.image))

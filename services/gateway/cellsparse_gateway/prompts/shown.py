@@ -14,6 +14,10 @@ Pixel = tuple[int, int]
 """Row and column."""
 
 
+WIDE = 0.6
+"""Share of a box that the rectangle around its cell should have at least."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """The pixels of a prompt that lie in its window."""
@@ -24,6 +28,8 @@ class Shown:
     """Pixels of other things. A pixel that is shown as both is negative."""
     box: tuple[slice, slice] | None
     """Rows and columns of the box; None without one."""
+    from_box: bool = False
+    """Whether the positive pixel is only the middle of the box."""
 
     def allow(self, mask: Mask) -> Mask:
         """Return the part of a mask around the first positive pixel within the box and without negative pixels.
@@ -59,14 +65,14 @@ class Shown:
         moved = [[(y - rows.start, x - columns.start) for y, x in pixels] for pixels in (self.positive, self.negative)]
         height, width = rows.stop - rows.start, columns.stop - columns.start
         inside = tuple((y, x) for y, x in moved[1] if 0 <= y < height and 0 <= x < width)
-        return Shown(tuple(moved[0]), inside, box)
+        return Shown(tuple(moved[0]), inside, box, self.from_box)
 
     def shrunk(self, factor: int) -> "Shown":
         """Return the same on a grid of pixels `factor` times as large; where signs collide, positive wins."""
         positive = dict.fromkeys((y // factor, x // factor) for y, x in self.positive)
         negative = dict.fromkeys((y // factor, x // factor) for y, x in self.negative)
         box = self.box and (_shrunk(self.box[0], factor), _shrunk(self.box[1], factor))
-        return Shown(tuple(positive), tuple(pixel for pixel in negative if pixel not in positive), box)
+        return Shown(tuple(positive), tuple(pixel for pixel in negative if pixel not in positive), box, self.from_box)
 
     def apart(self, count: int) -> list[Pixel]:
         """Return up to `count` positive pixels: the first, and then each time the one farthest from those chosen."""
@@ -85,10 +91,10 @@ class Shown:
         return result
 
     def filled(self, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Return how much of the box's height times width each mask spans: what a person boxes fills the box."""
+        """Return how well each mask (N, Y, X) fills the box, 0 to 1: a box that a person draws is somewhat wide."""
         assert self.box is not None
         spans = [masks.any(3 - axis).sum(1) / max(1, side.stop - side.start) for axis, side in enumerate(self.box, 1)]
-        result: npt.NDArray[np.float64] = np.minimum(spans[0] * spans[1], 1.0)
+        result: npt.NDArray[np.float64] = np.minimum(spans[0] * spans[1] / WIDE, 1.0)
         return result
 
     def ellipse(self, shape: tuple[int, ...]) -> Mask:
@@ -118,7 +124,8 @@ def show(prompt: Prompt, height: int, width: int) -> Shown | None:
     places = [(point.x, point.y, point.positive) for point in prompt.points]
     places += [(x, y, True) for x, y in _line(prompt.scribble)]
     box = _rectangle(prompt.box, height, width) if prompt.box else None
-    if prompt.box and not any(positive for _, _, positive in places):
+    from_box = bool(prompt.box) and not any(positive for _, _, positive in places)
+    if prompt.box and from_box:
         places.append(((prompt.box.left + prompt.box.right) / 2, (prompt.box.top + prompt.box.bottom) / 2, True))
     pixels = [((int(y), int(x)), positive) for x, y, positive in places if 0 <= x < width and 0 <= y < height]
     negative = dict.fromkeys(pixel for pixel, positive in pixels if not positive)
@@ -126,7 +133,7 @@ def show(prompt: Prompt, height: int, width: int) -> Shown | None:
     if box:
         rows, columns = box
         wanted = {(y, x): None for y, x in wanted if rows.start <= y < rows.stop and columns.start <= x < columns.stop}
-    return Shown(tuple(wanted), tuple(negative), box) if wanted else None
+    return Shown(tuple(wanted), tuple(negative), box, from_box) if wanted else None
 
 
 def _rectangle(box: Box, height: int, width: int) -> tuple[slice, slice]:

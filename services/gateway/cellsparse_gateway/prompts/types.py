@@ -69,12 +69,20 @@ NOTHING = Proposal(mask=np.zeros((0, 0), np.bool_), quality=0.0)
 class Prompter(Protocol):
     """Finds the cell that a prompt means."""
 
-    name: str
-    """As the REST API spells it."""
-    title: str
-    """For people."""
-    licence: str
-    """Licence of the weights; empty if there are none."""
+    @property
+    def name(self) -> str:
+        """As the REST API spells it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights; empty if there are none."""
+        ...
 
     def propose(self, prompt: Prompt) -> list[Proposal]:
         """Return proposals in ascending order of area, or `NOTHING` alone."""

@@ -34,7 +34,7 @@ from cellsparse_orchestrator.projects.patches import (
     unpack_pieces,
     write_changes,
 )
-from cellsparse_orchestrator.projects.rows import extent_of, find_image
+from cellsparse_orchestrator.projects.rows import extent_of, find_image, find_layer
 from cellsparse_orchestrator.projects.tiling import Place, covering
 from cellsparse_proto.v1 import project_pb2
 
@@ -180,18 +180,16 @@ class Annotations:
 
     def cells(self, request: project_pb2.ListCellsRequest) -> project_pb2.ListCellsResponse:
         """List the cells of an annotation or of a layer; raises NotFound."""
-        image, found = self._tables(request.image_id, request.layer_id)
-        return project_pb2.ListCellsResponse(cells=label_stats.list_cells(found), revision=image.revision)
-
-    def _tables(self, image_id: str, layer_id: str) -> tuple[LabelImage, list[tuple[Place, label_stats.CellTable]]]:
-        image = self._tiles.open(image_id, layer_id, level=None)
         query = select(LabelTileRow.plane, LabelTileRow.y, LabelTileRow.x, LabelTileRow.cells)
-        query = query.where(LabelTileRow.image_id == image_id, LabelTileRow.layer_id == layer_id)
+        query = query.where(LabelTileRow.image_id == request.image_id, LabelTileRow.layer_id == request.layer_id)
         with self._database.read() as session:
+            image = find_image(session, request.image_id)
+            layer = find_layer(session, request.layer_id, request.image_id) if request.layer_id else None
             found = [
                 (Place(plane=plane, y=y, x=x), label_stats.unpack(data)) for plane, y, x, data in session.execute(query)
             ]
-        return image, found
+            revision = image.revision if layer is None else layer.revision
+        return project_pb2.ListCellsResponse(cells=label_stats.list_cells(found), revision=revision)
 
     def _step(self, image_id: str, author: str, *, undo: bool) -> tuple[int, list[project_pb2.LabelPatch]]:
         """Undo or redo: the first step that has an effect, with all before it."""

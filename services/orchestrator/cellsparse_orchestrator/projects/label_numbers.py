@@ -40,19 +40,12 @@ def inflate(data: bytes, height: int, width: int, field: str = "data") -> Number
         raw = unpacker.decompress(data, wanted + 1)
     except zlib.error as error:
         raise InvalidArgument(f"{field} is not compressed with zlib: {error}.", field) from None
+    # There was room for one byte more, so zlib has read to the end of the stream if that is where its pixels end.
     if len(raw) != wanted or not unpacker.eof or unpacker.unused_data:
-        # zlib says that the stream has ended only once it has read its last bytes, which may need another call.
-        if len(raw) == wanted and not unpacker.eof and not unpacker.unused_data:
-            try:
-                more = unpacker.decompress(unpacker.unconsumed_tail, 1)
-            except zlib.error as error:
-                raise InvalidArgument(f"{field} is not compressed with zlib: {error}.", field) from None
-            if not more and unpacker.eof and not unpacker.unused_data:
-                return _array(raw, height, width)
         raise InvalidArgument(
             f"{field} does not hold {width} x {height} label numbers of 4 bytes = {wanted:,} bytes.", field
         )
-    return _array(raw, height, width)
+    return np.frombuffer(raw, "<u4").reshape(height, width).astype(np.uint32)
 
 
 def from_labels(labels: Labels) -> Numbers:
@@ -65,7 +58,3 @@ def to_labels(numbers: Numbers) -> Labels:
     """Return the labels (-1 not labelled, 0 background, n cell n) of numbers."""
     labels: Labels = (numbers.astype(np.int64) - 1).astype(np.int32)
     return labels
-
-
-def _array(raw: bytes, height: int, width: int) -> Numbers:
-    return np.frombuffer(raw, "<u4").reshape(height, width).astype(np.uint32)

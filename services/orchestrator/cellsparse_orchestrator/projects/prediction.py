@@ -10,7 +10,7 @@ from cellsparse_common.errors import ResourceExhausted
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore, keys
-from cellsparse_orchestrator.projects.stitching import stitch, windows
+from cellsparse_orchestrator.projects.stitching import OVERLAP, WINDOW, stitch, windows
 from cellsparse_orchestrator.projects.tiling import Extent
 from cellsparse_proto.v1 import trainer_pb2
 
@@ -55,15 +55,15 @@ def predict_image(
         )
     pixels = decode_image(data, max_pixels=math.prod(extent.shape)).array
     del data
-    return _predict_windows(pixels, extent, request, call)
+    return _predict_windows(pixels, extent, request, call, min(WINDOW, math.isqrt(max_pixels)))
 
 
 def _predict_windows(
-    pixels: npt.NDArray[np.generic], extent: Extent, request: trainer_pb2.PredictRequest, call: Call
+    pixels: npt.NDArray[np.generic], extent: Extent, request: trainer_pb2.PredictRequest, call: Call, size: int
 ) -> tuple[Labels, int]:
     whole: Labels = np.zeros((extent.height, extent.width), np.int32)
     cells = step = 0
-    for window in windows(extent.height, extent.width):
+    for window in windows(extent.height, extent.width, size, min(OVERLAP, size // 4)):
         part = np.ascontiguousarray(pixels[window.rows, window.columns])
         labels, step = _predict(encode_tiff(part), request, call, part.shape[:2])
         cells = stitch(whole, labels, window, cells)

@@ -1,5 +1,6 @@
 """Predictions and scores in a separate process: a crash or lack of memory there fails one call, not the server."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -28,7 +29,16 @@ from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
-from cellsparse_trainer.contract import BackendSpec, Config, Labels, Model, StackModel, find_backend
+from cellsparse_trainer.contract import (
+    CHECKPOINT_CARD,
+    BackendSpec,
+    CheckpointBackend,
+    Config,
+    Labels,
+    Model,
+    StackModel,
+    find_backend,
+)
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
@@ -136,8 +146,16 @@ def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def predict_file(context: InferenceContext, serialized_request: bytes, max_pixels: int) -> bytes:
+def predict_file(
+    context: InferenceContext, serialized_request: bytes, max_pixels: int, checkpoint: Path | None = None
+) -> bytes:
     """Answer a serialized `PredictRequest` with a serialized `PredictResponse`. Runs in the inference process.
+
+    Args:
+        context: How to open models.
+        serialized_request: The request.
+        max_pixels: Most pixels of the image.
+        checkpoint: Local folder of a checkpoint to predict with; None: the model.
 
     Raises:
         NotFound: There is no such model.
@@ -148,7 +166,8 @@ def predict_file(context: InferenceContext, serialized_request: bytes, max_pixel
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
     image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
     start = time.monotonic()
-    label = _predict(context, request.model_id, image, request.channel if request.HasField("channel") else None)
+    channel = request.channel if request.HasField("channel") else None
+    label = _predict(context, request.model_id, image, channel, checkpoint)
     if request.min_pixels:
         label = without_small(label, request.min_pixels)
     answer = trainer_pb2.PredictResponse(cells=count_cells(label))
@@ -187,8 +206,10 @@ def evaluate_item(
 _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
-def _predict(context: InferenceContext, model_id: str, image: Image, channel: int | None = None) -> Labels:
-    model, card = _open(context, model_id)
+def _predict(
+    context: InferenceContext, model_id: str, image: Image, channel: int | None = None, checkpoint: Path | None = None
+) -> Labels:
+    model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
     how = card["preprocessing"]
     stack = image.axes.startswith("Z")
     takes_stacks = card.get("axes", "YX") == "ZYX"
@@ -212,6 +233,26 @@ def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, An
         spec, folder, card = find_model(context, model_id)
         _OPENED.clear()
         _OPENED[key] = (spec.framework().open_model(folder, context.device), card)
+    return _OPENED[key]
+
+
+def _open_checkpoint(context: InferenceContext, run_id: str, folder: Path) -> tuple[Model, dict[str, Any]]:
+    """Return a checkpoint as a model, and how to feed it; the newest one stays open.
+
+    Raises:
+        FailedPrecondition: It is of another backend, or of a version that kept too little, or the backend cannot.
+    """
+    key = (context.package, str(folder))
+    if key not in _OPENED:
+        spec = find_backend(context.package)
+        backend = spec.framework()
+        card = json.loads((folder / CHECKPOINT_CARD).read_text()) if (folder / CHECKPOINT_CARD).is_file() else {}
+        if not card or not isinstance(backend, CheckpointBackend):
+            raise FailedPrecondition(f"The checkpoints of run {run_id} cannot predict; wait until it has a model.")
+        if card["backend"] != spec.name:
+            raise FailedPrecondition(f"Run {run_id} trains a {card['backend']} model; this trainer is {spec.name}.")
+        _OPENED.clear()
+        _OPENED[key] = (backend.open_checkpoint(folder, context.device), card)
     return _OPENED[key]
 
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_trainer.contract import CHECKPOINT_CARD
 
 LATEST: Final = "LATEST"
 BEST: Final = "BEST"
@@ -54,7 +55,14 @@ class _Upload:
 class Checkpoints:
     """Writes and reads one run's checkpoints. One upload goes on at a time, beside the training."""
 
-    def __init__(self, store: ObjectStore, run_id: str, folder: Path, origin: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        run_id: str,
+        folder: Path,
+        origin: Mapping[str, str] | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
         """Names the run.
 
         Args:
@@ -62,9 +70,11 @@ class Checkpoints:
             run_id: The run.
             folder: Local folder of this attempt alone.
             origin: What is trained on what, by name (see `origin`); it travels in every checkpoint.
+            card: How to feed the network; it travels in every checkpoint, so that one can predict.
         """
         self._store = store
         self._origin = dict(origin or {})
+        self._card = dict(card or {})
         self._run_id = run_id
         self._folder = folder
         self._lock = threading.Lock()
@@ -105,6 +115,7 @@ class Checkpoints:
             folder.mkdir(parents=True)
             save(folder)
             (folder / ORIGIN).write_text(json.dumps(self._origin, sort_keys=True))
+            (folder / CHECKPOINT_CARD).write_text(json.dumps(self._card, sort_keys=True))
             pointer = Pointer(step=step, score=score, files={}, best=best, stale=stale)
             for replaced in [one for one in self._queue if one.names <= names]:
                 self._queue.remove(replaced)

@@ -17,6 +17,7 @@ from cellsparse_trainer.distributed.ranks import Ranks
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.training.checkpoints import Checkpoints
+from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.reporter import Reporter
 from cellsparse_trainer.training.resume_guard import origin
 
@@ -91,7 +92,9 @@ def prepare(job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: R
         train=train,
         validation=validation,
         training=_create(backend, config, train, store, job.request.settings.initial_model, scratch / "start", ranks),
-        checkpoints=Checkpoints(store, job.request.run_id, scratch / "checkpoints", origin(job.request)),
+        checkpoints=Checkpoints(
+            store, job.request.run_id, scratch / "checkpoints", origin(job.request), feeding(spec.name, plan)
+        ),
         workers=workers,
     )
 

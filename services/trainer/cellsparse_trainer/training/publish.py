@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from cellsparse_trainer.data.stacks import common_spacing
 from cellsparse_trainer.models.store import publish_model
 from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.prepare import Prepared
 
 
@@ -35,20 +36,14 @@ def card(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str,
     """Return the card that describes a model and how to feed it; arguments as for `publish`."""
     plan, request = prepared.plan, prepared.job.request
     return {
+        **feeding(str(request.settings.WhichOneof("backend")), plan),
         "version": 1,
-        "backend": request.settings.WhichOneof("backend"),
         "run_id": request.run_id,
         "dataset_id": request.dataset_id,
         "step": outcome.step,
-        "axes": "YX" if plan.crop_depth is None else "ZYX",
         "validation": outcome.validation,
         "initial_model": prepared.initial_model,
         "start_validation": dict(initial_scores),
-        "preprocessing": {
-            "channel": plan.channel,
-            "lower_percentile": plan.lower_percentile,
-            "upper_percentile": plan.upper_percentile,
-        },
         "settings": json_format.MessageToDict(request.settings),
         "versions": {**prepared.versions, "python": platform.python_version()},
         "spacing": common_spacing(prepared.job.inputs.train),

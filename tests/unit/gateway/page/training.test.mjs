@@ -31,3 +31,35 @@ test('states and reasons in words', () => {
   assert.equal(words.counted(1, 'cell'), '1 cell');
   assert.equal(words.duration(150), '3 min');
 });
+
+const { parseSettings, request } = await load('train.js');
+
+test('settings are read as people write them', () => {
+  assert.deepEqual(parseSettings('steps=200 crop_size=128; unet.base_channels=8', 'unet'), {
+    steps: 200, crop_size: 128, unet: { base_channels: 8 },
+  });
+  assert.deepEqual(parseSettings('stardist.dist_start=true learning_rate=1e-4', 'stardist'), {
+    stardist: { dist_start: true }, learning_rate: 1e-4,
+  });
+  assert.throws(() => parseSettings('steps', 'unet'), /name=value/);
+  assert.throws(() => parseSettings('unet.grid=2', 'stardist'), /stardist\.name=value/);
+});
+
+test('a training goes on from the last model of its method, unless it is to start afresh', () => {
+  const runs = [
+    { id: 'run-3', backend: 'unet', state: 'RUN_STATE_FAILED' },
+    { id: 'run-2', backend: 'stardist', state: 'RUN_STATE_SUCCEEDED' },
+    { id: 'run-1', backend: 'unet', state: 'RUN_STATE_SUCCEEDED' },
+  ];
+  const choice = { backend: 'unet', preset: 'fast', expert: '', fresh: false };
+  assert.equal(request(choice, runs, []).initial_model, 'run-1');
+  assert.equal(request({ ...choice, fresh: true }, runs, []).initial_model, '');
+  assert.equal(request({ ...choice, backend: 'cellpose' }, runs, []).initial_model, '');
+});
+
+test('with four annotated images one is kept aside to score on', () => {
+  const choice = { backend: 'unet', preset: 'fast', expert: '', fresh: true };
+  const images = ['a', 'b', 'c', 'd', 'e'].map((id) => ({ id, cells: id === 'e' ? 0 : 3 }));
+  assert.deepEqual(request(choice, [], images).val_image_ids, ['d']);
+  assert.deepEqual(request(choice, [], images.slice(1)).val_image_ids, []);
+});

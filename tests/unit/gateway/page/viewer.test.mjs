@@ -70,3 +70,11 @@ test('background beside open pixels has no outline', () => {
   const { data, width, height } = labels(['.-', '.-']);
   assert.deepEqual(outlines.edgeLines(data, width, height), []);
 });
+
+test('a difference shows what only one of two has', () => {
+  const first = Uint32Array.of(0, 2, 2, 1);
+  const second = Uint32Array.of(0, 0, 3, 4);
+  const alpha = [...outlines.rasterDifference(first, second, 4, [[1, 2, 3], [4, 5, 6]])].filter((_, i) => i % 4 === 3);
+  assert.deepEqual(alpha, [0, 150, 0, 150]);
+  assert.equal(outlines.rasterDifference(first, null, 4, [[1, 2, 3], [4, 5, 6]])[4], 1);
+});

@@ -74,13 +74,20 @@ export async function call(method, path, options = {}) {
   }
 }
 
-/** @returns {Promise<any>} */
-export const get = async (/** @type {string} */ path, /** @type {AbortSignal} */ signal) =>
-  (await call('GET', path, { signal })).json();
+/**
+ * @param {string} path
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ */
+export const get = async (path, signal) => (await call('GET', path, { signal })).json();
 
-/** @returns {Promise<any>} */
-export const post = async (/** @type {string} */ path, /** @type {unknown} */ json = {}, /** @type {AbortSignal} */ signal) =>
-  (await call('POST', path, { json, signal })).json();
+/**
+ * @param {string} path
+ * @param {unknown} [json]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<any>}
+ */
+export const post = async (path, json = {}, signal) => (await call('POST', path, { json, signal })).json();
 
 /**
  * All pages of a list.

@@ -16,7 +16,7 @@ const options = (colour, label, width, height, range) => ({
   cursor: { y: false },
   padding: [8, 16, 0, 0],
   scales: { x: { time: false }, ...(range ? { y: { range } } : {}) },
-  series: [{}, { label, stroke: colour, width: 2, points: { show: false } }],
+  series: [{}, { label, stroke: colour, width: 2, points: { show: (/** @type {any} */ plot) => plot.data[0].length < 3, size: 7, fill: colour } }],
   axes: [
     { stroke: '#9aa4b2', grid: { show: false }, ticks: { show: false }, size: 22, font: '11px system-ui', space: 60 },
     { stroke: '#9aa4b2', grid: { stroke: '#2b313a', width: 1 }, ticks: { show: false }, size: 42, font: '11px system-ui', space: 28 },

@@ -8,7 +8,7 @@ import { ProjectsView } from './views/projects.js';
 import { TrainingsView } from './views/trainings.js';
 
 /** Milliseconds for which a sentence stays. */
-const STAYS = 6000;
+const STAYS = 5000;
 
 /**
  * @param {string} hash such as #/p/PROJECT/i/IMAGE
@@ -25,7 +25,10 @@ function App() {
   const [place, setPlace] = useState(() => route(location.hash));
   const [said, setSaid] = useState({ sentence: '', bad: false, number: 0 });
   useEffect(() => {
-    const moved = () => setPlace(route(location.hash));
+    const moved = () => {
+      setPlace(route(location.hash));
+      setSaid((now) => ({ ...now, sentence: '' }));
+    };
     addEventListener('hashchange', moved);
     return () => removeEventListener('hashchange', moved);
   }, []);

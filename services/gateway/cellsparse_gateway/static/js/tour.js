@@ -20,25 +20,25 @@ const STEPS = [
   },
   {
     title: 'Paint a little background',
-    text: 'Take the Background brush (4) and draw a stroke where there is no cell.',
+    text: 'Take the brush Background (4) and stroke where there is no cell.',
     at: 'tool-background',
     done: ({ background }) => background,
   },
   {
     title: 'Press Train',
-    text: 'A model of your own learns from these marks. The rest of the image is left open.',
+    text: 'A model of your own learns from these marks alone.',
     at: 'train',
     done: ({ training, predicted }) => training || predicted,
   },
   {
     title: 'Watch',
-    text: 'The curve falls, and orange outlines of what the model sees appear by themselves.',
+    text: 'Orange outlines of what the model sees appear by themselves.',
     at: 'train',
     done: ({ predicted }) => predicted,
   },
   {
     title: 'Correct, and train on',
-    text: 'Click good outlines (1), or take all in sight with Shift A. X on a wrong one says: not a cell.',
+    text: 'Click good outlines (1). X on a wrong one: not a cell.',
     at: 'correct',
     done: ({ corrected }) => corrected,
   },
@@ -49,7 +49,9 @@ export const tourGone = () => localStorage.getItem(GONE) === 'gone';
 /** @param {{done: Done}} properties */
 export function Tour({ done }) {
   const [gone, setGone] = useState(tourGone);
-  const index = STEPS.findIndex((step) => !step.done(done));
+  // Who trains or sees a prediction has no need of the steps before.
+  const from = done.predicted ? 4 : done.training ? 3 : 0;
+  const index = STEPS.findIndex((step, n) => n >= from && !step.done(done));
   const step = STEPS[index];
   useEffect(() => {
     if (gone || !step) return undefined;

@@ -44,18 +44,24 @@ export function parseSettings(text, backend) {
   return settings;
 }
 
+/** From so many annotated images on, one is kept aside to score on. */
+const ENOUGH_TO_SCORE = 4;
+
 /**
  * What a training is asked with.
  * @param {Choice} choice
  * @param {any[]} runs the project's, newest first
+ * @param {any[]} images the project's
  */
-export function request({ backend, preset, expert, fresh }, runs) {
+export function request({ backend, preset, expert, fresh }, runs, images) {
+  const annotated = images.filter(({ cells }) => cells > 0);
   const before = runs.find((run) => run.backend === backend && run.state === 'RUN_STATE_SUCCEEDED');
   return {
     backend,
     preset,
     settings: parseSettings(expert, backend),
     initial_model: fresh || !before ? '' : before.id,
+    val_image_ids: annotated.length >= ENOUGH_TO_SCORE ? [annotated[annotated.length - 1].id] : [],
     request_id: `page-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`,
   };
 }
@@ -142,7 +148,7 @@ export function TrainProgress({ progress, onCancel }) {
       `}
       ${(progress.loss.steps.length > 0 || !over) && html`
         <${Chart} curve=${progress.loss} label="Loss" colour="#56b4e9" />
-        ${progress.score.steps.length > 0 && html`<${Chart} curve=${progress.score} label="Score on marks kept aside" colour="#009e73" range=${[0, 1]} />`}
+        ${progress.score.steps.length > 0 && html`<${Chart} curve=${progress.score} label="Score on marked cells" colour="#009e73" range=${[0, 1]} />`}
       `}
     </section>
   `;

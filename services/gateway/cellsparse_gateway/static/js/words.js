@@ -1,6 +1,6 @@
 /** States, names and times in words. */
 
-export const BACKENDS = { stardist: 'StarDist', cellpose: 'Cellpose', unet: 'U-Net (ELEPHANT)' };
+export const BACKENDS = { stardist: 'StarDist', cellpose: 'Cellpose', unet: 'U-Net' };
 
 const STATES = {
   RUN_STATE_QUEUED: 'Waiting',

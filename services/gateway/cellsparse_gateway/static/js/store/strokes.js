@@ -140,9 +140,11 @@ function cutCell(label, numbers, cut, width, out, first) {
   const { parts, sizes } = connectedParts(rest, width);
   if (sizes.length < 2) return 0;
   const largest = sizes.indexOf(Math.max(...sizes)) + 1;
+  /** @type {number[]} */
   let edge = [];
   for (let i = 0; i < numbers.length; i += 1) if (numbers[i] === label && cut[i]) edge.push(i);
   while (edge.length) {
+    /** @type {number[]} */
     const given = edge.map((i) => parts[i - 1] || parts[i + 1] || parts[i - width] || parts[i + width] || 0);
     if (!given.some(Boolean)) break;
     edge.forEach((i, n) => given[n] && (parts[i] = given[n]));

@@ -67,8 +67,8 @@ function clickTool() {
     return ask(stage, at);
   };
 
-  /** @param {Stage} stage @param {Point} at */
-  const propose = async (stage, at) => {
+  /** @param {Stage} stage @param {Point} at @param {boolean} [quiet] */
+  const propose = async (stage, at, quiet = false) => {
     asked += 1;
     const number = asked;
     try {
@@ -76,7 +76,8 @@ function clickTool() {
       if (number === asked) show(stage, found);
     } catch (error) {
       if (error instanceof DOMException && error.name === 'AbortError') return;
-      if (number === asked) stage.fail(error);
+      // A proposal is a help: that there is none is said only to those who click.
+      if (number === asked && !quiet) stage.fail(error);
     }
   };
 
@@ -91,7 +92,7 @@ function clickTool() {
       if (proposal && covers(proposal.best, ...at)) return;
       if (proposal) show(stage, null);
       asked += 1;
-      timer = setTimeout(() => propose(stage, at), REST);
+      timer = setTimeout(() => propose(stage, at, true), REST);
     },
     begin() {},
     extend() {},

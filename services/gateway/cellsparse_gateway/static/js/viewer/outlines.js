@@ -24,6 +24,7 @@ export function rasterOutlines(labels, width, height, style) {
   const line = word(style.outline, 1);
   const inside = word(style.outline, style.fill);
   const tint = word(style.ground, 0.22);
+  const faint = word(style.ground, 0.12);
   const stripe = word(style.ground, 0.6);
   for (let y = 0, i = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1, i += 1) {
@@ -31,7 +32,7 @@ export function rasterOutlines(labels, width, height, style) {
       if (label === 0) continue;
       if (label === BACKGROUND) {
         if (style.background === 'tint') words[i] = tint;
-        else if (style.background === 'hatch') words[i] = (x + y) % 8 < 2 ? stripe : 0;
+        else if (style.background === 'hatch') words[i] = (x + y) % 8 < 2 ? stripe : faint;
         continue;
       }
       const edge =
@@ -42,6 +43,26 @@ export function rasterOutlines(labels, width, height, style) {
         (y < height - 1 && labels[i + width] !== label));
       words[i] = edge ? line : inside;
     }
+  }
+  return out;
+}
+
+/**
+ * Colours where only one of two label images has a cell.
+ * @param {Uint32Array | null} first
+ * @param {Uint32Array | null} second
+ * @param {number} count number of pixels
+ * @param {[[number, number, number], [number, number, number]]} colours of what only the first, only the second has
+ * @returns {Uint8ClampedArray} RGBA
+ */
+export function rasterDifference(first, second, count, colours) {
+  const out = new Uint8ClampedArray(4 * count);
+  const words = new Uint32Array(out.buffer);
+  const [onlyFirst, onlySecond] = colours.map(([red, green, blue]) => ((150 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
+  for (let i = 0; i < count; i += 1) {
+    const a = first !== null && first[i] >= FIRST_CELL;
+    const b = second !== null && second[i] >= FIRST_CELL;
+    if (a !== b) words[i] = a ? onlyFirst : onlySecond;
   }
   return out;
 }

@@ -18,7 +18,7 @@ function start() {
 }
 
 /**
- * @param {'image' | 'labels' | 'range'} kind
+ * @param {'image' | 'labels' | 'difference' | 'range'} kind
  * @param {unknown} job
  * @param {Transferable[]} [moved]
  * @returns {Promise<any>}

@@ -9,7 +9,7 @@ const GROUND = '#14171c';
 
 /**
  * @typedef {import('./pyramid.js').View} ViewPort
- * @typedef {{tiles: import('./labels.js').LabelTiles, visible: boolean}} Shown
+ * @typedef {{tiles: import('./labels.js').LabelTiles | import('./difference.js').DifferenceTiles, visible: boolean}} Shown
  */
 
 export class Viewer {
@@ -150,7 +150,7 @@ export class Viewer {
   }
 
   /**
-   * @param {import('./labels.js').LabelTiles} tiles
+   * @param {import('./labels.js').LabelTiles | import('./difference.js').DifferenceTiles} tiles
    * @param {number} level
    * @param {import('./pyramid.js').Place[]} places
    */

@@ -1,6 +1,6 @@
 /** Makes bitmaps of tiles beside the page's own thread: fetches pixels, applies contrast, draws outlines. */
 import { autoRange, composite } from './contrast.js';
-import { rasterOutlines } from './outlines.js';
+import { rasterDifference, rasterOutlines } from './outlines.js';
 
 /** Bytes of pixels that are kept, the last used. */
 const KEPT_BYTES = 192e6;
@@ -46,6 +46,11 @@ const work = {
   /** @param {any} job */
   async labels({ data, width, height, style }) {
     return createImageBitmap(new ImageData(/** @type {any} */ (rasterOutlines(data, width, height, style)), width, height));
+  },
+  /** @param {any} job */
+  async difference({ first, second, width, height, colours }) {
+    const pixels = rasterDifference(first, second, width * height, colours);
+    return createImageBitmap(new ImageData(/** @type {any} */ (pixels), width, height));
   },
   /** @param {any} job */
   async range({ url, dtype }) {

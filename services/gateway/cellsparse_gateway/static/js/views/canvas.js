@@ -125,7 +125,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
     setStarting(true);
     try {
       await stage.edits.settled();
-      const made = await start(projectId, request(choice, runs));
+      const made = await start(projectId, request(choice, runs, await api.images(projectId)));
       peek.current = { time: Date.now(), step: 0, busy: false };
       setProgress(null);
       setRun(made);

@@ -3,6 +3,7 @@ import * as api from '../api.js';
 import { labelStyle, PREDICTED, SECOND } from '../colours.js';
 import { html, useEffect, useRef, useState } from '../html.js';
 import { firstChannels } from '../stage.js';
+import { DifferenceTiles } from '../viewer/difference.js';
 import { LabelTiles } from '../viewer/labels.js';
 import { ImageTiles } from '../viewer/tiles.js';
 import { Viewer } from '../viewer/view.js';
@@ -58,7 +59,7 @@ export function CompareView({ project: id, fail }) {
   const score = (/** @type {string} */ model) => models?.find((one) => one.id === model)?.validation?.score;
   const title = (/** @type {number} */ n, /** @type {string} */ model) => html`
     <p class="pane-title"><i class=${n ? 'swatch second' : 'swatch predicted'}></i>${layers[n] ? counted(layers[n].cells, 'cell') : ''}
-      ${score(model) > 0 ? ` · score ${score(model).toFixed(2)} on marks kept aside` : ''}</p>`;
+      ${score(model) > 0 ? ` · score ${score(model).toFixed(2)} on marked cells` : ''}</p>`;
   return html`
     <${Header} project=${project} view="compare" />
     ${models && models.length < 1
@@ -104,9 +105,13 @@ function Panes({ image, layers, overlaid, fail }) {
       const shown = overlaid ? [0, 1] : [index];
       viewer.labels = shown.flatMap((n) =>
         layers[n]
-          ? [{ visible: true, tiles: new LabelTiles(image, layers[n].id, labelStyle(n ? SECOND : PREDICTED, { fill: overlaid }), viewer.redraw) }]
+          ? [{ visible: true, tiles: new LabelTiles(image, layers[n].id, labelStyle(n ? SECOND : PREDICTED, { fill: false, background: 'none' }), viewer.redraw) }]
           : [],
       );
+      if (overlaid && viewer.labels.length === 2) {
+        const [first, second] = /** @type {{tiles: LabelTiles}[]} */ (viewer.labels);
+        viewer.labels.unshift({ visible: true, tiles: new DifferenceTiles(first.tiles, second.tiles, viewer.redraw) });
+      }
       viewers.push(viewer);
     });
     const stops = canvases.map((canvas, index) => steer(canvas, viewers[index]));

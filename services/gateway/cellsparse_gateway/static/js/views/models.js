@@ -41,7 +41,7 @@ export function ModelsView({ project: id, fail }) {
           <li class="model" key=${model.id}>
             <div>
               <b>${backendWord(model.backend)}</b> <span class="quiet">${model.name} · ${when(model.created_at)} · step ${model.step}</span>
-              ${model.validation?.score > 0 && html`<p class="note">Score on marks kept aside: ${model.validation.score.toFixed(2)}</p>`}
+              ${model.validation?.score > 0 && html`<p class="note">Score on marked cells: ${model.validation.score.toFixed(2)}</p>`}
               ${model.initial_model && html`<p class="note">Trained on from an earlier model.</p>`}
             </div>
             <div class="model-actions">

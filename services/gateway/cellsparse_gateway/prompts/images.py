@@ -1,0 +1,114 @@
+"""Prompts on images of projects, in pixels of the whole image."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
+from cellsparse_gateway.prompts.choose import AUTO, propose
+from cellsparse_gateway.prompts.classical import Classical
+from cellsparse_gateway.prompts.diameter import estimate_diameter
+from cellsparse_gateway.prompts.model import Model
+from cellsparse_gateway.prompts.places import Asked, check, clipped, cut_off, extent, moved, placed
+from cellsparse_gateway.prompts.tiles import Windows
+from cellsparse_gateway.prompts.types import NOTHING, Prompter, Proposal
+from cellsparse_proto.v1 import project_pb2
+
+SEEN = 256
+"""Half the side (pixels) of the part of an image that a diameter is estimated from."""
+REACH = 2.0
+"""Pixels around a prompt that a prompter sees, in diameters."""
+LONGEST = 1024
+"""Longer side of a window, pixels; larger ones are taken from a coarser level."""
+WIDEST = 1024
+"""Largest distance between a click and the window's edge in which a predicted instance is looked for."""
+ESTIMATES = 256
+"""Most diameters that are kept."""
+
+
+class ImagePrompts:
+    """Answers prompts on images of projects. Safe to use from many threads.
+
+    Args:
+        orchestrator: Has the images.
+        more: Prompters to ask between the model and the classical one.
+    """
+
+    def __init__(self, orchestrator: Orchestrator, more: Sequence[Prompter] = ()) -> None:
+        self._projects = orchestrator.projects
+        self._windows = Windows(orchestrator)
+        self._more = list(more)
+        self._lock = threading.Lock()
+        self._diameters: OrderedDict[tuple[object, ...], float] = OrderedDict()
+
+    @property
+    def prompters(self) -> list[Prompter]:
+        """All prompters, the one that `AUTO` asks first leading."""
+        return [Model(()), *self._more, Classical()]
+
+    def propose(self, image_id: str, asked: Asked) -> tuple[list[Proposal], str]:
+        """Return proposals placed in the whole image, and the name of the prompter.
+
+        Raises:
+            InvalidArgument: The image has no such plane or channel, a point lies outside, or nothing is shown.
+            grpc.RpcError: There is no such image or layer.
+        """
+        image = self._projects.GetImage(project_pb2.GetImageRequest(image_id=image_id), timeout=ASK_SECONDS).image
+        check(asked, image)
+        names = [prompter.name for prompter in self.prompters]
+        if asked.method not in (AUTO, *names):
+            raise InvalidArgument(f"There is no prompter {asked.method!r} here; there are {', '.join((AUTO, *names))}.")
+        if asked.method in (AUTO, Model.name):
+            found = self._predicted(image, asked)
+            if found[0].mask.size or asked.method == Model.name:
+                return found, Model.name
+        channels = list(range(image.channels)) if asked.channel is None else [asked.channel]
+        diameter = asked.diameter or image.diameter or self._estimate(image, asked, channels)
+        area = extent(asked, REACH * diameter + 4)
+        level = 0
+        while level < image.levels - 1 and max(area[2] - area[0], area[3] - area[1]) > LONGEST * 2**level:
+            level += 1
+        rows, columns = clipped(area, image, level)
+        pixels = self._windows.pixels(image, level, asked.plane, channels, rows, columns)
+        prompt = moved(asked, pixels, level, rows, columns, diameter)
+        proposals, chosen = propose(asked.method, [*self._more, Classical()], prompt)
+        return [placed(each, level, rows, columns, image) for each in proposals], chosen.name
+
+    def _predicted(self, image: "project_pb2.ProjectImage", asked: Asked) -> list[Proposal]:
+        """Return what the model layers propose, from a window that no instance under the prompt leaves."""
+        ids = [asked.layer]
+        if not asked.layer:
+            listed = self._projects.ListLayers(project_pb2.ListLayersRequest(image_id=image.id), timeout=ASK_SECONDS)
+            ids = [layer.id for layer in listed.layers]
+        reach = 128
+        while ids:
+            rows, columns = clipped(extent(asked, reach), image, 0)
+            if rows.stop - rows.start > 2 * LONGEST or columns.stop - columns.start > 2 * LONGEST:
+                break
+            layers = [self._windows.labels(image.id, each, 0, asked.plane, rows, columns) for each in ids]
+            nothing = np.broadcast_to(np.uint8(0), layers[0].shape)
+            found = Model(layers).propose(moved(asked, nothing, 0, rows, columns, None))
+            if reach >= WIDEST or not any(cut_off(each, rows, columns, image) for each in found):
+                return [placed(each, 0, rows, columns, image) for each in found]
+            reach *= 2
+        return [NOTHING]
+
+    def _estimate(self, image: "project_pb2.ProjectImage", asked: Asked, channels: list[int]) -> float:
+        """Return the diameter of cells around a prompt, kept for each part of an image."""
+        left, top, right, bottom = extent(asked, 0)
+        y, x = int((top + bottom) / 2) // SEEN, int((left + right) / 2) // SEEN
+        key = (image.id, asked.plane, asked.channel, y, x)
+        with self._lock:
+            if key in self._diameters:
+                return self._diameters[key]
+        middle = (x + 0.5) * SEEN, (y + 0.5) * SEEN
+        rows, columns = clipped((middle[0] - SEEN, middle[1] - SEEN, middle[0] + SEEN, middle[1] + SEEN), image, 0)
+        found = estimate_diameter(self._windows.pixels(image, 0, asked.plane, channels, rows, columns))
+        with self._lock:
+            self._diameters[key] = found
+            while len(self._diameters) > ESTIMATES:
+                self._diameters.popitem(last=False)
+        return found

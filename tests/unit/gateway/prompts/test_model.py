@@ -1,0 +1,96 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from cellsparse_gateway.prompts.choose import propose
+from cellsparse_gateway.prompts.classical import Classical
+from cellsparse_gateway.prompts.model import Model
+from cellsparse_gateway.prompts.types import Box, Point, Prompt, best
+
+
+def labels() -> np.ndarray:
+    """Two cells that touch (label numbers 2 and 3), on background (1) and pixels that are not labelled (0)."""
+    y, x = np.mgrid[:60, :80]
+    out = np.zeros((60, 80), np.uint32)
+    out[:, 40:] = 1
+    out[np.hypot(y - 30, x - 25) < 12] = 2
+    out[(np.hypot(y - 30, x - 45) < 12) & (out != 2)] = 3
+    return out
+
+
+def ask(**shown) -> Prompt:
+    return Prompt(image=np.zeros((60, 80), np.uint8), **shown)
+
+
+def whole(proposal) -> np.ndarray:
+    mask = np.zeros((60, 80), bool)
+    rows, columns = proposal.mask.shape
+    mask[proposal.y : proposal.y + rows, proposal.x : proposal.x + columns] = proposal.mask
+    return mask
+
+
+def test_the_instance_under_a_click_is_shown_first_and_the_wheel_changes_its_size():
+    layer = labels()
+    found = Model([layer]).propose(ask(points=(Point(x=20.5, y=30.5),)))
+    first = best(found)
+    assert (whole(found[first]) == (layer == 2)).all()
+    assert first == 2
+    assert len(found) == 5
+    for smaller, larger in pairwise(found):
+        assert (whole(larger) | ~whole(smaller)).all()
+    assert not any((whole(each) & (layer == 3)).any() for each in found)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        (Point(x=5, y=5),),
+        (Point(x=75, y=5),),
+        (Point(x=20, y=30), Point(x=50, y=30)),
+        (Point(x=20, y=30), Point(x=25, y=30, positive=False)),
+    ],
+)
+def test_no_instance_is_meant(points):
+    (found,) = Model([labels()]).propose(ask(points=points))
+    assert not found.mask.size
+
+
+def test_a_box_means_the_instance_it_cuts_least():
+    layer = labels()
+    found = Model([layer]).propose(ask(box=Box(left=34, top=17, right=60, bottom=44)))
+    assert (whole(found[best(found)]) == (layer == 3)).all() or (whole(found[best(found)]) <= (layer == 3)).all()
+    (nothing,) = Model([layer]).propose(ask(box=Box(left=70, top=0, right=80, bottom=5)))
+    assert not nothing.mask.size
+
+
+def test_layers_are_offered_one_after_the_other():
+    first, second = labels(), labels()
+    second[second == 2] = 0
+    second[20:41, 15:36] = 9
+    found = Model([first, second]).propose(ask(points=(Point(x=20, y=30),)))
+    assert (whole(found[best(found)]) == (first == 2)).all()
+    assert any((whole(each) == (second == 9)).all() for each in found)
+
+
+def test_a_layer_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="does not fit"):
+        Model([labels()[:10]]).propose(ask(points=(Point(x=20, y=30),)))
+
+
+def test_the_first_that_finds_something_answers():
+    layer = labels()
+    image = np.where(layer > 1, 200, 10).astype(np.uint8)
+    image[40:56, 60:76] = 150
+    there = Prompt(image=image, points=(Point(x=20, y=30),), diameter=24)
+    elsewhere = Prompt(image=image, points=(Point(x=68, y=48),), diameter=16)
+    prompters = [Model([layer]), Classical()]
+    assert propose("auto", prompters, there)[1].name == "model"
+    found, prompter = propose("auto", prompters, elsewhere)
+    assert prompter.name == "classical"
+    assert found[best(found)].mask.any()
+    assert propose("classical", prompters, there)[1].name == "classical"
+    found, prompter = propose("model", prompters, elsewhere)
+    assert (prompter.name, found[0].mask.size) == ("model", 0)
+    with pytest.raises(ValueError, match="there are auto, model, classical"):
+        propose("onnx-sam", prompters, there)
