@@ -1,13 +1,24 @@
 """Annotations in store and database, of both kinds: edits by several authors agree with a model in numpy."""
 
+import threading
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.minio import running_minio
 
-from cellsparse_common.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, OutOfRange
+from cellsparse_common.errors import (
+    Aborted,
+    AlreadyExists,
+    CellsparseError,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+)
 from cellsparse_common.imaging.images import encode_tiff
-from cellsparse_common.storage import FolderStore, keys
+from cellsparse_common.storage import FolderStore, keys, open_store
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.projects.annotation import STEPS, Annotations
 from cellsparse_orchestrator.projects.images import ImageAdder
@@ -22,9 +33,9 @@ HEIGHT, WIDTH = 700, 1100
 class Bench:
     """One image with its annotation."""
 
-    def __init__(self, database_url, folder, shape=(HEIGHT, WIDTH)) -> None:
+    def __init__(self, database_url, store, shape=(HEIGHT, WIDTH)) -> None:
         self.database = Database(database_url)
-        self.store = FolderStore(folder)
+        self.store = store
         self.projects = Projects(self.database, self.store)
         self.tiles = LabelTiles(self.database, self.store)
         self.annotations = Annotations(self.database, self.store, self.tiles)
@@ -73,7 +84,7 @@ def patch(x, y, numbers, plane=0):
 
 @pytest.fixture
 def bench(database_url, tmp_path):
-    made = Bench(database_url, tmp_path / "store")
+    made = Bench(database_url, FolderStore(tmp_path / "store"))
     yield made
     made.database.close()
 
@@ -255,6 +266,79 @@ def _check_patches(patches, now):
     for each in patches:
         numbers = inflate(each.data, each.height, each.width)
         assert (now[each.y : each.y + each.height, each.x : each.x + each.width] == numbers).all()
+
+
+def test_readers_meet_whole_tiles_while_someone_edits(bench):
+    """An edit removes the tile that it replaced: whoever was about to read it reads the new one."""
+    ended = threading.Event()
+    seen, failed = [], []
+
+    def read():
+        try:
+            while not ended.is_set():
+                for level in range(3):
+                    answer = bench.tile(0, 0, level)
+                    if answer.data:
+                        part = inflate(answer.data, answer.height, answer.width)
+                        seen.append(len(np.unique(part[: 40 >> level, : 40 >> level])))
+        except Exception as error:  # noqa: BLE001 - whatever it is fails the test
+            failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for _ in range(40):
+        bench.edit(patch(0, 0, full(NEW, 40, 40)))
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert not failed
+    assert set(seen) == {1}
+
+
+def test_annotations_in_an_object_store(database_url, tmp_path_factory):
+    with running_minio(tmp_path_factory.mktemp("minio")) as server:
+        server.client().make_bucket("bucket")
+        bench = Bench(database_url, open_store(server.settings("s3://bucket/lab")))
+        bench.edit(patch(500, 500, full(NEW)))
+        bench.edit(patch(505, 505, full(1)), author="b")
+        bench.annotations.undo(bench.image.id, "b")
+        expected = np.zeros((HEIGHT, WIDTH), np.uint32)
+        expected[500:520, 500:520] = 2
+        for level in range(3):
+            assert (bench.whole(level) == expected[:: 2**level, :: 2**level]).all()
+        bench.projects.remove(bench.project.id)
+        assert list(bench.store.list(keys.PROJECTS)) == []
+        bench.database.close()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_drawn_edits_are_made_or_refused_with_a_sentence(bench, data):
+    integer = st.sampled_from([0, 1, 2, 700, 1099, 1100, 2**31, 2**32 - 1]) | st.integers(0, 2**32 - 1)
+    raw = st.binary(max_size=64) | st.binary(max_size=64).map(zlib.compress)
+    number = st.sampled_from([0, 1, 2, NEW, NEW + 1, KEEP, KEEP - 1, 5000])
+    good = st.builds(lambda fill: deflate(full(fill, 4, 4)), number)
+    patches = data.draw(
+        st.lists(
+            st.builds(
+                project_pb2.LabelPatch,
+                x=integer,
+                y=integer,
+                width=st.just(4) | integer,
+                height=st.just(4) | integer,
+                plane=st.just(0) | integer,
+                data=good | raw,
+            ),
+            max_size=3,
+        )
+    )
+    before = bench.projects.image(bench.image.id).revision
+    try:
+        assert bench.edit(*patches).revision - before in (0, 1)
+    except CellsparseError as error:
+        assert isinstance(error, InvalidArgument)  # noqa: PT017
+        assert bench.projects.image(bench.image.id).revision == before
 
 
 def test_projects_and_images_are_listed_renamed_and_deleted(bench):

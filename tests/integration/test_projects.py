@@ -176,6 +176,23 @@ def test_labels_come_back_as_they_went_out(orchestrator, project, kind):
     assert (exported(orchestrator, image) == label).all()
 
 
+def test_any_annotation_comes_back(orchestrator, project):
+    """Background alone, and a single cell in two parts."""
+    for index, values in enumerate(([0, 0, -1], [1, -1, 1])):
+        image = add_image(orchestrator, project, np.zeros((4, 3), np.uint8), name=str(index))
+        label = np.tile(np.array(values, np.int32), (4, 1))
+        import_labels(orchestrator, image, encode_labels(label))
+        assert (exported(orchestrator, image) == label).all()
+    header = project_pb2.ImportLabelsHeader(image_id=image.id, author="a")
+    for label, sentence in [
+        (np.full((4, 3), -1, np.int32), "holds no label"),
+        (np.tile(np.array([1, 0, 1], np.int32), (4, 1)), "looks like a binary mask"),
+        (np.ones((4, 4), np.int32), "is 4 x 4 pixels, its image 4 x 3"),
+    ]:
+        requests = stream(project_pb2.ImportLabelsRequest, header, encode_labels(label))
+        assert sentence in refused(orchestrator.projects.ImportLabels, requests).message
+
+
 def annotate(orchestrator, image, seed=0, offset=0):
     """Mark two cells and some background of an image of blobs."""
     _, label = blobs(64, seed=seed)

@@ -7,7 +7,7 @@ pytest.importorskip(
     "napari.qt", reason="napari or its Qt is not installed here; see `make test-napari`", exc_type=ImportError
 )
 
-from superqt.utils import WorkerBase
+from support.orchestrator import Orchestrator
 from support.qt_loop import turn_until
 from support.tiny_dataset import blobs
 
@@ -124,6 +124,46 @@ def test_cancel_ends_the_training_and_the_window_lives_on_meanwhile(viewer, widg
     assert widget.train.isEnabled()
 
 
+@pytest.fixture
+def own_server(widget, monkeypatch, tmp_path):
+    """A server for one test, which the widget finds by the file in its home folder, as after `cellsparse up`."""
+    monkeypatch.delenv("CELLSPARSE_ADDRESS", raising=False)
+    monkeypatch.setenv("CELLSPARSE_HOME", str(tmp_path))
+    widget.model.address.clear()
+    widget.model.steps.setValue(LONG)
+    widget.model.preset.setCurrentIndex(widget.model.preset.findData("paper"))
+    yield lambda: Orchestrator(tmp_path)
+    with Orchestrator(tmp_path):
+        pass  # takes over what a killed one left running, and ends it
+
+
+def test_a_server_that_restarts_while_it_trains_is_found_again(viewer, widget, drawn, notices, own_server):
+    with own_server() as first:
+        widget.train.click()
+        turn_until(lambda: widget.status.text().startswith("Training: step"))
+        first.kill()
+        turn_until(lambda: "Trying again ..." in widget.status.text())
+        assert widget.status.text().startswith(f"No orchestrator answers at {first.address}")
+    with own_server():
+        turn_until(lambda: widget.status.text().startswith("Training: step"))
+        widget.cancel.click()
+        turn_until(lambda: not widget.busy)
+    assert widget.status.text() == "The training was cancelled."
+    assert not notices
+
+
+def test_cancelling_while_the_server_is_away_says_that_the_training_may_go_on(widget, drawn, notices, own_server):
+    with own_server() as server:
+        widget.train.click()
+        turn_until(lambda: widget.status.text().startswith("Training: step"))
+        server.kill()
+        widget.cancel.click()
+        turn_until(lambda: not widget.busy)
+    (notice,) = notices
+    assert notice.startswith(f"No orchestrator answers at {server.address}")
+    assert notice.endswith("was not cancelled and may go on there.")
+
+
 def test_a_server_that_is_away_is_one_sentence(widget, drawn, notices):
     widget.model.address.setText("127.0.0.1:9")
     widget.train.click()
@@ -214,11 +254,32 @@ def test_layers_come_and_go_and_are_renamed(viewer, widget, drawn):
     assert widget.drawing.cells.layer() is None
 
 
-def test_opening_the_widget_without_a_server_says_nothing(viewer, widget, notices):
+def test_opening_the_widget_without_a_server_is_a_hint_and_no_notice(viewer, widget, notices):
     widget.model.address.setText("127.0.0.1:9")
-    said = widget.status.text()
     widget.show()
     assert not widget.busy
-    turn_until(lambda: not WorkerBase._worker_set)
+    turn_until(lambda: "`cellsparse up` starts one." in widget.status.text())
     assert notices == []
-    assert widget.status.text() == said
+
+
+def test_what_cannot_be_done_with_a_layer_is_one_sentence(viewer, widget, notices):
+    widget.drawing.new_cells.click()
+    widget.drawing.add.click()
+    viewer.add_image(np.zeros((2, 3, 4, 8, 8), np.uint8), name="five axes")
+    widget.drawing.new_cells.click()
+    assert notices[:2] == ["There is no image; open one in napari first."] * 2
+    assert notices[2].startswith("Image 'five axes' has the size 2 x 3 x 4 x 8 x 8; allowed: one plane")
+
+
+def test_a_layer_in_micrometres_gets_its_labels_in_micrometres(viewer, widget):
+    viewer.add_image(np.zeros((8, 8), np.uint8), name="field", scale=(0.5, 0.5), units=("um", "um"))
+    widget.drawing.new_cells.click()
+    made = widget.drawing.cells.layer()
+    assert tuple(map(str, made.units)) == ("micrometer", "micrometer")
+
+
+def test_removing_a_layer_removes_the_image_from_the_list(viewer, widget, drawn):
+    widget.drawing.add.click()
+    assert widget.drawing.list.count() == 1
+    viewer.layers.remove(drawn)
+    assert widget.drawing.list.count() == 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QListWidget, QPushButton, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -15,6 +16,8 @@ from cellsparse_napari.labels import EXPLANATIONS, TITLES, Background
 from cellsparse_napari.layer_box import LayerBox, narrow, row
 from cellsparse_napari.pictures import picture, placement
 from cellsparse_napari.work import Drawn
+
+NO_IMAGE = "There is no image; open one in napari first."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,13 @@ class Chosen:
     background_labels: Any = None
     """The second labels layer; None if it is not asked for."""
 
+    def layers(self) -> list[Any]:
+        """Return all of its layers."""
+        return [layer for layer in (self.image, self.labels, self.background_labels) if layer is not None]
+
     def title(self) -> str:
         """Return what the list shows."""
-        return f"{self.image.name}: {self.labels.name} ({TITLES[self.background].lower()})"
+        return f"{self.image.name}: {self.labels.name} (background: {TITLES[self.background].lower()})"
 
     def drawn(self) -> Drawn:
         """Return what is drawn now. Labels are copied, as painting goes on while they are sent."""
@@ -51,6 +58,8 @@ class DrawingBox(QWidget):
     """Chooses images, their labels layers and where background is."""
 
     changed = Signal()
+    failed = Signal(object)
+    """With the error of something that cannot be done."""
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -111,7 +120,7 @@ class DrawingBox(QWidget):
         """
         image, labels, background = self.image.layer(), self.cells.layer(), self.choice()
         if image is None:
-            raise InvalidArgument("There is no image; open one in napari first.", "image")
+            raise InvalidArgument(NO_IMAGE, "image")
         if labels is None:
             raise InvalidArgument("There is no labels layer; press New beside Cells, and draw a few cells.", "labels")
         second = self.drawn_background.layer() if background is Background.OTHER_LAYER else None
@@ -141,7 +150,8 @@ class DrawingBox(QWidget):
     def _keep(self) -> None:
         try:
             current = self.current()
-        except InvalidArgument:
+        except InvalidArgument as error:
+            self.failed.emit(error)
             return
         self._kept = [kept for kept in self._kept if not _same(kept, current)] + [current]
         self._show_kept()
@@ -153,9 +163,10 @@ class DrawingBox(QWidget):
             self._show_kept()
 
     def _drop_removed(self, *_: object) -> None:
-        layers = list(self._viewer.layers)
-        self._kept = [kept for kept in self._kept if kept.image in layers and kept.labels in layers]
-        self._show_kept()
+        if isalive(self):
+            layers = list(self._viewer.layers)
+            self._kept = [kept for kept in self._kept if all(layer in layers for layer in kept.layers())]
+            self._show_kept()
 
     def _show_kept(self) -> None:
         self.list.clear()
@@ -167,21 +178,25 @@ class DrawingBox(QWidget):
         self._background_row.setVisible(self.choice() is Background.OTHER_LAYER)
 
     def _make_cells(self) -> None:
-        self.cells.choose(self._new_layer("cells"))
+        self._make_layer("cells", self.cells)
 
     def _make_background(self) -> None:
-        self.drawn_background.choose(self._new_layer("background"))
+        self._make_layer("background", self.drawn_background)
 
-    def _new_layer(self, purpose: str) -> Any:
-        """Add an empty labels layer of the image's size and place, ready to be painted in."""
+    def _make_layer(self, purpose: str, box: LayerBox) -> None:
+        """Add an empty labels layer of the image's size and place, ready to be painted in, and choose it."""
         layer = self.image.layer()
-        if layer is None:
-            return None
-        image = picture(layer)
+        try:
+            if layer is None:
+                raise InvalidArgument(NO_IMAGE, "image")
+            image = picture(layer)
+        except InvalidArgument as error:
+            self.failed.emit(error)
+            return
         empty = np.zeros(image.label_shape, np.int32)
         made = self._viewer.add_labels(empty, name=f"{layer.name} {purpose}", **placement(layer, image))
         made.mode = "paint"
-        return made
+        box.choose(made)
 
 
 def _same(one: Chosen, other: Chosen) -> bool:

@@ -14,6 +14,7 @@ MICROMETRES = {"pixel": 1.0, "micrometer": 1.0, "nanometer": 1e-3, "millimeter":
 """Micrometres of a layer's unit. By convention the scale of a layer without units is in micrometres."""
 LONGEST_NAME = 80
 _CHANNEL_AXES = {"c", "ch", "channel", "channels"}
+_TIME_AXES = {"t", "time", "frame", "frames"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,12 @@ def placement(layer: Any, image: Picture) -> dict[str, Any]:
     """Return where a labels layer of an image belongs, as arguments of `add_labels`."""
     axes = image.axes.removesuffix("C") if layer.rgb else image.axes
     kept = [index for index, axis in enumerate(axes) if axis != "C"]
-    place = {"scale": np.asarray(layer.scale)[kept], "translate": np.asarray(layer.translate)[kept]}
+    place = {
+        "scale": np.asarray(layer.scale)[kept],
+        "translate": np.asarray(layer.translate)[kept],
+        "units": [layer.units[index] for index in kept],
+        "axis_labels": [layer.axis_labels[index] for index in kept],
+    }
     if len(kept) == len(axes):  # a rotation cannot be taken apart when an axis is left out
         place |= {"rotate": layer.rotate, "shear": layer.shear, "affine": layer.affine}
     return place
@@ -128,6 +134,13 @@ def plain_name(name: str) -> str:
 def _axes(name: str, shape: Sequence[int], labels: Sequence[str], *, rgb: bool) -> str:
     spatial = len(shape) - rgb
     named = ["C" if label.lower() in _CHANNEL_AXES else "?" for label in labels[:spatial]]
+    for label, length in zip(labels, shape, strict=False):
+        if label.lower() in _TIME_AXES and length > 1:
+            raise InvalidArgument(
+                f"Image {name!r} has an axis {label!r} of {length} points in time; make the one to train on a layer of "
+                "its own.",
+                "image",
+            )
     axes = [*named, *(["C"] if rgb else [])]
     leading = 0
     while len(axes) - leading - axes.count("C") > 2 and shape[leading] == 1 and axes[leading] == "?":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cellsparse import Client
-from cellsparse.errors import Cancelled
+from cellsparse.errors import Cancelled, CellsparseError, Unavailable
 
 CALL_SECONDS = 30.0
 
@@ -63,11 +63,17 @@ class Session:
         if self._left or (self._cancelled and not self._run_id):
             raise Cancelled("Cancelled.")
 
-    def began(self, run_id: str) -> bool:
-        """Note the run that trains; from now on `cancel` cancels it. Return whether it shall be cancelled already."""
+    def began(self, run_id: str) -> None:
+        """Note the run that trains; from now on `cancel` cancels it, as it does at once if it was called before.
+
+        Raises:
+            CellsparseError: The server cannot be reached.
+        """
         with self._lock:
             self._run_id = run_id
-            return self._cancelled
+            cancelled = self._cancelled
+        if cancelled:
+            self._cancel_run(run_id)
 
     def ended(self) -> None:
         """Note that the run has ended: `cancel` closes the connections again."""
@@ -84,8 +90,7 @@ class Session:
             self._cancelled = True
             run_id = self._run_id
         if run_id:
-            with self.client() as client:
-                client.cancel(run_id)
+            self._cancel_run(run_id)
         else:
             self._close()
 
@@ -102,6 +107,16 @@ class Session:
         """Return the newest line once; empty: there is none."""
         text, self._note = self._note, ""
         return text
+
+    def _cancel_run(self, run_id: str) -> None:
+        try:
+            with self.client() as client:
+                client.cancel(run_id)
+        except Cancelled:
+            raise
+        except CellsparseError as error:
+            self.leave()  # who wants no more of it need not wait for the server either
+            raise Unavailable(f"{error.message} Run {run_id} was not cancelled and may go on there.") from error
 
     def _close(self) -> None:
         with self._lock:

@@ -11,9 +11,9 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from cellsparse.errors import Cancelled, CellsparseError
+from cellsparse.errors import Cancelled, CellsparseError, InvalidArgument
 from cellsparse_napari import work
-from cellsparse_napari.drawing_box import DrawingBox
+from cellsparse_napari.drawing_box import NO_IMAGE, DrawingBox
 from cellsparse_napari.layer_box import row
 from cellsparse_napari.model_box import ModelBox
 from cellsparse_napari.pictures import picture, placement
@@ -22,6 +22,7 @@ from cellsparse_napari.progress import Progress
 from cellsparse_napari.session import Session
 
 INTRODUCTION = "Draw a few whole cells in a labels layer, each with its own number, and press Train."
+NOTHING_FOUND = "No cell was found. Draw more whole cells, dark and bright ones, and some background, and train again."
 CONTOUR_PIXELS = 1
 MINIMUM_WIDTH = 320
 
@@ -58,6 +59,7 @@ class TrainWidget(QWidget):
         self.model.reload.clicked.connect(partial(self.load_models, quiet=False))
         self.model.initial_model.currentIndexChanged.connect(self._enable)
         self.drawing.changed.connect(self._enable)
+        self.drawing.failed.connect(self._fail)
         self._enable()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
@@ -112,9 +114,9 @@ class TrainWidget(QWidget):
     def start_segmenting(self, *_: object) -> None:
         """Segment the chosen image with the chosen model."""
         layer, model = self.drawing.image.layer(), self.model.model()
-        if layer is None:
-            return
         try:
+            if layer is None:
+                raise InvalidArgument(NO_IMAGE, "image")
             image = picture(layer)
         except CellsparseError as error:
             self._fail(error)
@@ -138,8 +140,8 @@ class TrainWidget(QWidget):
         self._start([], lambda session: work.export(session, model, form, target, overwrite=overwrite))
 
     def load_models(self, *_: object, quiet: bool) -> None:
-        """Ask the server for its models; quietly, it does not matter if there is no server yet."""
-        failed = self._ignore if quiet else self._fail
+        """Ask the server for its models; quietly, a hint says that there is no server yet."""
+        failed = self._hint if quiet else self._fail
         self._run(Session(self.model.server()), work.list_models, failed)
 
     def cancel_work(self, *_: object) -> None:
@@ -229,7 +231,7 @@ class TrainWidget(QWidget):
             **placement(layer, image),
         )
         added.contour = CONTOUR_PIXELS
-        self.status.setText(f"{news.cells:,} cells found in {layer.name}.")
+        self.status.setText(f"{news.cells:,} cells found in {layer.name}." if news.cells else NOTHING_FOUND)
 
     def _fail(self, error: CellsparseError) -> None:
         if isinstance(error, Cancelled):
@@ -242,8 +244,10 @@ class TrainWidget(QWidget):
         if not isinstance(error, Cancelled):
             show_error(error.message)
 
-    def _ignore(self, error: CellsparseError) -> None:
-        """Leave the introduction where it is."""
+    def _hint(self, error: CellsparseError) -> None:
+        """Say below the introduction that there is no server yet."""
+        if not self.busy:
+            self.status.setText(f"{INTRODUCTION}\n{error.message}")
 
     def _end(self) -> None:
         self._session, self._cancelling = None, False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from cellsparse import Item, enum_names
+from cellsparse import Item, enum_names, runs
 from cellsparse.errors import Cancelled, CellsparseError, InvalidArgument, RunFailedError
 from cellsparse_napari.labels import Background, count_cells, dataset_labels, describe_missing_cells
 from cellsparse_napari.pictures import Picture, item_names, plain_name, read, read_labels
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
 
 MOST_MODELS = 200
+PATIENCE_SECONDS = 600.0
+"""How long a server that trains may be away: long enough to restart it, or to find the network again."""
 EXPORTS = {
     "bioimageio": "BioImage.IO package (*.zip)",
     "native": "Files of the stock tool (*.zip)",
@@ -112,14 +114,14 @@ def train(session: Session, order: Order) -> Iterator[Progress | ModelEntry | Se
     settings |= {"initial_model": order.initial_model} if order.initial_model else {}
     with session.client() as client:
         # The key tells the server that a repeated call means the same run.
-        run = client.train(dataset.id, order.backend, request_id=str(uuid4()), **settings)
-        if session.began(run.id):
-            run.cancel()
-        try:
-            yield from _follow(session, run.id)
-            model = model_entry(client.model(_finished(client.run(run.id)).id))
-        finally:
-            session.ended()
+        run_id = client.train(dataset.id, order.backend, request_id=str(uuid4()), **settings).id
+    session.began(run_id)
+    try:
+        yield from _follow(session, run_id)
+        with session.client() as client:  # a new one, as a restarted server may have another address
+            model = model_entry(client.model(_finished(client.run(run_id)).id))
+    finally:
+        session.ended()
     yield model
     yield from segment(session, model.id, [drawn.image for drawn in order.drawn])
 
@@ -192,14 +194,13 @@ def _items(session: Session, drawn: Sequence[Drawn]) -> list[Item]:
 
 def _follow(session: Session, run_id: str) -> Iterator[Progress]:
     """Yield what goes on until the run has ended. An outage is noted while the connection is tried again."""
+    progress = RunProgress()
+
+    def lost(error: CellsparseError, _: float) -> None:
+        session.note(f"{error.message} Trying again ...")
+
     with session.client() as client:
-        progress = RunProgress()
-
-        def lost(error: CellsparseError, seconds_left: float) -> None:
-            session.note(f"{error.message} Trying again for {seconds_left:.0f} s ...")
-
-        for event in client.watch(run_id, on_lost=lost):
-            session.check()
+        for event in runs.watch(client.connection, run_id, patience=PATIENCE_SECONDS, on_lost=lost):
             yield progress.update(event)
 
 

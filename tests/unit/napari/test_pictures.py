@@ -55,6 +55,12 @@ def test_other_axes_are_refused_by_name_and_size(shape):
         picture(layer(shape))
 
 
+def test_points_in_time_are_no_planes():
+    with pytest.raises(InvalidArgument, match="'field' has an axis 't' of 5 points in time"):
+        picture(layer((5, 8, 9), labels=("t", "y", "x")))
+    assert picture(layer((1, 8, 9), labels=("t", "y", "x"))).item_axes == "YX"
+
+
 def test_the_finest_level_of_a_pyramid_counts():
     assert picture(layer((8, 8), multiscale=True)).data.shape == (8, 8)
 
@@ -108,7 +114,8 @@ def test_the_axis_of_channels_has_no_place():
     channels = layer((2, 8, 9), labels=("c", "y", "x"), scale=(1.0, 0.5, 0.25))
     place = placement(channels, picture(channels))
     assert place["scale"].tolist() == [0.5, 0.25]
-    assert set(place) == {"scale", "translate"}
+    assert place["axis_labels"] == ["y", "x"]
+    assert "affine" not in place
 
 
 def test_an_rgb_layer_counts_its_channels_apart():

@@ -25,6 +25,7 @@ def decode_labels(
     max_pixels: int,
     kind: LabelKind = LabelKind.LABEL_KIND_INSTANCES,
     field: str = "label",
+    partial: bool = False,
 ) -> Labels:
     """Decode an uploaded label file.
 
@@ -35,6 +36,8 @@ def decode_labels(
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
         field: Name of the request's field, for messages.
+        partial: Whether these labels are only some of their image's: then they may be background alone, and a single
+            cell may have several parts if the file has pixels that are not labelled, which a binary mask has not.
 
     Returns:
         int32, axes YX or ZYX.
@@ -54,8 +57,10 @@ def decode_labels(
         label = vector_labels.decode_vector_labels(data, shape=(shape[0], shape[1]), field=field)
     else:
         values = _integers(_values(data, shape, max_pixels, field), field)
-        label = _by_kind(values, kind, field)
-    if not (label > 0).any():
+        label = _by_kind(values, kind, field, masks=partial and bool((values == -1).any()))
+    if partial and not (label >= 0).any():
+        raise InvalidArgument(f"The {field} holds no label: all its pixels are not labelled.", field)
+    if not partial and not (label > 0).any():
         raise InvalidArgument(
             f"The {field} holds no labelled cell: no value is above 0; mark at least one cell as 1 or more.", field
         )
@@ -129,8 +134,8 @@ def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinte
     return values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
 
 
-def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str) -> Labels:
-    """Return labels from values of this kind."""
+def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str, *, masks: bool = False) -> Labels:
+    """Return labels from values of this kind; with `masks` also of what could be a binary mask given as instances."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
         values = values - 1
@@ -139,7 +144,7 @@ def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field:
     if kind == LabelKind.LABEL_KIND_BINARY:
         cells, _ = ndimage.label(label > 0, structure=_neighbours(label))
         return np.where(label > 0, cells.astype(np.int32), label)
-    if kind != LabelKind.LABEL_KIND_OFFSET_BY_ONE:
+    if kind != LabelKind.LABEL_KIND_OFFSET_BY_ONE and not masks:
         _refuse_mask(label, field)
     return label
 

@@ -80,7 +80,12 @@ class LabelImport:
         image = self._projects.image(header.image_id)
         extent = Extent(height=image.height, width=image.width, planes=image.planes)
         labels = decode_labels(
-            data, shape=extent.shape, max_pixels=self._max_pixels, kind=header.label_kind, field="label file"
+            data,
+            shape=extent.shape,
+            max_pixels=self._max_pixels,
+            kind=header.label_kind,
+            field="label file",
+            partial=True,
         )
         cells = np.unique(labels[labels > 0])
         for attempt in range(_ATTEMPTS):

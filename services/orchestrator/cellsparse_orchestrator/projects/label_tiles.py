@@ -27,6 +27,8 @@ from cellsparse_proto.v1 import project_pb2
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 8
+_STORED = 2
+"""Every second coarser level is kept in the store; the others are quickly made of the level below."""
 _AT_ONCE = 8
 _BATCH = 64
 Answer = TypeVar("Answer")
@@ -175,12 +177,16 @@ class LabelTiles:
         kept = self.cache.get(key)
         if kept is not None:
             return kept
-        with contextlib.suppress(NotFound):
-            kept = inflate(self._store.get(key), height, width)
-            self.cache.put(key, kept)
-            return kept
+        stored = level % _STORED == 0
+        if stored:
+            with contextlib.suppress(NotFound):
+                kept = inflate(self._store.get(key), height, width)
+                self.cache.put(key, kept)
+                return kept
         tile = self._combine(image, level, place, height, width)
-        self._keep(prefix, key, tile)
+        self.cache.put(key, tile)
+        if stored:
+            self._keep(prefix, key, tile)
         return tile
 
     def _combine(self, image: LabelImage, level: int, place: Place, height: int, width: int) -> Numbers:
@@ -200,7 +206,6 @@ class LabelTiles:
 
     def _keep(self, prefix: str, key: str, tile: Numbers) -> None:
         """Keep a coarse tile in place of older ones; if that fails it is made again next time."""
-        self.cache.put(key, tile)
         try:
             older = [found for found in self._store.list(prefix) if found != key]
             self._store.put(key, deflate(tile))
