@@ -19,23 +19,34 @@ def environment(cls: str) -> str:
     Args:
         cls: A settings class as "module:Class"; only the fields that it declares itself are listed.
     """
-    return _table("Variable", cls, lambda name: f"`{PREFIX}{name.upper()}`")
+    prefix = _class(cls).model_config.get("env_prefix") or PREFIX
+
+    def spell(name: str, info: FieldInfo) -> str:
+        alias = info.validation_alias
+        return f"`{alias if isinstance(alias, str) else prefix + name.upper()}`"
+
+    return _table("Variable", cls, spell)
 
 
 def yaml_keys(cls: str) -> str:
     """Return a table of keys of a YAML file; `cls` as for `environment`."""
-    return _table("Key", cls, lambda name: f"`{name}`")
+    return _table("Key", cls, lambda name, _: f"`{name}`")
 
 
 def _table(title: str, path: str, spell: Any) -> str:
-    module, _, name = path.partition(":")
-    cls: type[BaseModel] = getattr(importlib.import_module(module), name)
+    cls = _class(path)
     rows = [
-        f"| {spell(field)} | {_default(info)} | {_allowed(info)} | {_one_line(info.description)} |"
+        f"| {spell(field, info)} | {_default(info)} | {_allowed(info)} | {_one_line(info.description)} |"
         for field, info in cls.model_fields.items()
         if field in cls.__annotations__
     ]
     return "\n".join([f"| {title} | Default | Allowed | Meaning |", "|---|---|---|---|", *rows])
+
+
+def _class(path: str) -> type[BaseModel]:
+    module, _, name = path.partition(":")
+    found: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _default(info: FieldInfo) -> str:
@@ -54,6 +65,8 @@ def _default(info: FieldInfo) -> str:
         value = str(value).lower()
     if isinstance(value, float):
         value = f"{value:g}"
+    if isinstance(value, Path):
+        value = value.as_posix()
     if isinstance(value, str):
         value = value.replace(Path.home().as_posix(), "~")
     return "" if value in (None, PydanticUndefined, "", ()) else f"`{_cell(str(value))}`"

@@ -79,7 +79,7 @@ GATEWAY = ServiceImage(
     port=8000,
     base="PYTHON_IMAGE",
     extras=("sam",),
-    left_out=frozenset({"minio"}),
+    left_out=frozenset({"minio", "urllib3"}),
     health="cellsparse_gateway.health",
 )
 TRAINERS = {

@@ -62,7 +62,7 @@ def up(
         port: TCP port to listen on, 0 for any free one; None: CELLSPARSE_PORT, else the orchestrator's default for the
             default home and any free one for another.
         web_port: TCP port of the page; 0 for any free one. None: CELLSPARSE_WEB_PORT, else 8000 for the default home
-            if it is free, and any free one otherwise.
+            if it is free, and any free one otherwise; no page where clients need certificates.
         timeout: Seconds to wait.
         on_wait: Called with each status on the way.
 
@@ -173,6 +173,8 @@ def _environment(home: Path, port: int | None, web_port: int | None) -> dict[str
         environment["CELLSPARSE_PORT"] = str(port)
     if importlib.util.find_spec(GATEWAY) is None:
         return environment  # an installation without the page
+    if web_port is None and environment.get("CELLSPARSE_TLS_CLIENT_CA"):
+        return environment  # whoever reaches the page needs no certificate, so that it opens only if it is asked for
     if web_port is not None or "CELLSPARSE_WEB_PORT" not in environment:
         environment["CELLSPARSE_WEB_PORT"] = str(_page_port(home, web_port))
     return environment

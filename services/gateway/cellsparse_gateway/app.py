@@ -10,10 +10,11 @@ from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_gateway import problems
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
-from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, RequestMetrics
+from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, OwnSite, RequestMetrics
 from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.weights import own_prompters
+from cellsparse_gateway.qupath import doors as qupath
 from cellsparse_gateway.routes import (
     annotations,
     archives,
@@ -62,7 +63,8 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         lifespan=lifespan,
     )
     schemas, registry = Schemas(), new_registry()
-    proposals = ImagePrompts(orchestrator, own_prompters(settings))
+    own = own_prompters(settings)
+    proposals = ImagePrompts(orchestrator, own)
     problems.add_handlers(app)
     api = APIRouter(prefix=PREFIX)
     for routes in (
@@ -82,10 +84,12 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         api.include_router(routes)
     app.include_router(api)
     app.include_router(status.probes(orchestrator, registry))
+    app.include_router(qupath.router(orchestrator, own, settings.qupath_seconds, streams.closing))
     mount_pages(app, settings.docs)
     describe(app, schemas, PREFIX)
     # The last added sees a request first.
     app.add_middleware(BodyLimit, max_mib=settings.max_body_mib)
+    app.add_middleware(OwnSite, hosts=settings.host_names())
     app.add_middleware(CompressJson)
     app.add_middleware(EveryAnswer)
     app.add_middleware(RequestMetrics, registry=registry)

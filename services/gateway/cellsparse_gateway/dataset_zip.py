@@ -75,7 +75,7 @@ def find_pairs(names: list[str]) -> list[Pair]:
         InvalidArgument: No pair, or two files for one name.
     """
     paths = [PurePosixPath(name) for name in names if not name.endswith("/") and not name.startswith("__MACOSX")]
-    paths = [path for path in paths if not path.name.startswith(".")]
+    paths = [path for path in paths if len(path.parts) > 1 and not path.name.startswith(".")]
     above = {path.parts[0] for path in paths}
     nested = len(above) == 1 and above.isdisjoint({*SPLITS, "images", "masks"})
     found: dict[str, dict[str, dict[str, str]]] = {}

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cellsparse_common.rpc.metrics import CALL_BUCKETS
-from cellsparse_gateway.problems import respond
+from cellsparse_gateway.problems import Problem, respond
 from cellsparse_gateway.uploads import too_large
 
 POLICY = (
@@ -79,6 +79,52 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_some, send)
+
+
+class OwnSite:
+    """Refuses browsers that another site sent here, as there are no accounts that could tell who asks.
+
+    A page of another site may post to any address that its reader's browser reaches, and may point a name of its own
+    at it. Programs that are no browsers send neither header.
+
+    Args:
+        app: What answers.
+        hosts: Host names under which this server may be called; empty: any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        problem = self._refusal(scope["method"], Headers(scope=scope)) if scope["type"] == "http" else None
+        if problem is None:
+            await self._app(scope, receive, send)
+        else:
+            await respond(problem)(scope, receive, send)
+
+    def _refusal(self, method: str, headers: Headers) -> Problem | None:
+        host = headers.get("host", "")
+        if self._hosts and host_name(host) not in self._hosts:
+            return Problem(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"This server is not called {host_name(host)[:80]!r}; CELLSPARSE_GATEWAY_HOSTS lists more names.",
+            )
+        if method in ("GET", "HEAD", "OPTIONS"):
+            return None
+        origin = headers.get("origin", "")
+        site = headers.get("sec-fetch-site", "")
+        own = site in ("same-origin", "none") if site else origin.partition("://")[2] == host
+        if origin and not own:
+            return Problem(HTTPStatus.FORBIDDEN, f"Pages of {origin[:80]} may not change anything here.")
+        return None
+
+
+def host_name(host: str) -> str:
+    """Return a host header without its port."""
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    return name.lower()
 
 
 class CompressJson:

@@ -23,16 +23,24 @@ class GatewaySettings(BaseSettings):
     """Where the gateway listens, where the orchestrator is, and how much it takes. An empty variable is not set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CELLSPARSE_GATEWAY_", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="CELLSPARSE_GATEWAY_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 or :: for all interfaces."""
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
+    hosts: str = ""
+    """Host names, separated by commas, under which browsers may call; empty: on loopback those of this machine, so that
+    no other site's name can be pointed here, else any."""
     orchestrator: str = ""
     """host:port of the orchestrator; empty: read from its file in the home folder, again whenever that changes."""
-    home: Path = Field(default_factory=default_home)
+    home: Path = Field(default_factory=default_home, validation_alias="CELLSPARSE_HOME")
     """Home folder of the local services."""
     max_body_mib: int = Field(default=512, ge=1, le=65_536)
     """Largest body of a request, MiB."""
@@ -46,6 +54,8 @@ class GatewaySettings(BaseSettings):
     """Folder of the built documentation, served under /docs/; not set: the one beside the source, if it is built."""
     sample: Path | None = None
     """Image file of the sample project; not set: the nuclei in the installed stardist package."""
+    qupath_seconds: float = Field(default=90.0, ge=1.0, le=3600.0, validation_alias="CELLSPARSE_QUPATH_SECONDS")
+    """`CELLSPARSE_QUPATH_SECONDS`: how long a training that QuPath's extension asks for should take, seconds."""
     sam_encoder: Path | None = None
     """ONNX file of a Segment Anything encoder, for the prompter `onnx-sam`. Requires the decoder and the licence."""
     sam_decoder: Path | None = None
@@ -83,6 +93,13 @@ class GatewaySettings(BaseSettings):
     def max_body_bytes(self) -> int:
         """Largest body of a request, bytes."""
         return self.max_body_mib * 2**20
+
+    def host_names(self) -> frozenset[str]:
+        """Return the host names under which browsers may call; empty: any."""
+        if self.hosts:
+            return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
+        loopback = self.host.strip("[]") in ("::1", "localhost") or self.host.startswith("127.")
+        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host.lower()}) if loopback else frozenset()
 
     def client_tls(self) -> ClientTls | None:
         """Return how the orchestrator is called, None for calls without TLS."""

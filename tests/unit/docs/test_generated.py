@@ -8,6 +8,7 @@ from support.pages import PAGES, name_of
 from support.paths import ROOT
 
 from cellsparse_common.config.settings import ServerSettings, StoreSettings
+from cellsparse_gateway.settings import GatewaySettings
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Gpu, TrainerTemplate
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_trainer.config.settings import ProcessSettings, TrainerSettings
@@ -19,7 +20,7 @@ sys.path.insert(0, str(DOCS / "extensions"))
 import generated  # noqa: E402 - Sphinx finds its extensions in the same way
 import grpc_reference  # noqa: E402
 
-ENVIRONMENT = [StoreSettings, ServerSettings, OrchestratorSettings, TrainerSettings, ProcessSettings]
+ENVIRONMENT = [StoreSettings, ServerSettings, OrchestratorSettings, GatewaySettings, TrainerSettings, ProcessSettings]
 KEYS = [ClusterSettings, TrainerTemplate, Gpu]
 PROTOS = sorted((ROOT / "proto" / "cellsparse" / "v1").glob("*.proto"))
 
@@ -44,7 +45,8 @@ def test_settings_have_all_fields_with_their_meaning(cls):
     for name, info in cls.model_fields.items():
         if name not in cls.__annotations__:
             continue
-        spelled = f"`CELLSPARSE_{name.upper()}`" if cls in ENVIRONMENT else f"`{name}`"
+        variable = info.validation_alias or f"{cls.model_config.get('env_prefix', '')}{name.upper()}"
+        spelled = f"`{variable}`" if cls in ENVIRONMENT else f"`{name}`"
         assert info.description, f"{cls.__name__}.{name} has no docstring"
         assert any(row.startswith(f"| {spelled} |") and not row.endswith("|  |") for row in rows), spelled
 

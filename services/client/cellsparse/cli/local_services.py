@@ -79,7 +79,12 @@ def _tell_page(output: Output, url: str, *, started: bool, asked: int | None) ->
     from cellsparse import local_services
 
     if not url:
-        output.note("this installation has no page (package cellsparse-gateway)")
+        reason = (
+            "clients need certificates, and the page asks for none: --web-port opens it"
+            if os.environ.get("CELLSPARSE_TLS_CLIENT_CA")
+            else "this installation is without the package cellsparse-gateway"
+        )
+        output.note(f"no page: {reason}")
         return
     port = int(url.rstrip("/").rpartition(":")[2])
     if not started and asked not in (None, 0, port):

@@ -7,6 +7,8 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 |---|---|---|---|---|
 | cellsparse_call_seconds | histogram | method, code | all | time that gRPC calls took, by their status |
 | cellsparse_calls_running | gauge | method | all | gRPC calls and streams in progress |
+| cellsparse_http_seconds | histogram | route, method, status | gateway | time of HTTP requests, or of whole streams |
+| cellsparse_http_running | gauge | | gateway | HTTP requests and streams in progress |
 | cellsparse_runs | gauge | state | orchestrator | runs in the database |
 | cellsparse_queue_length | gauge | | orchestrator | runs waiting for their first attempt |
 | cellsparse_queue_seconds | histogram | | orchestrator | time from a run's creation to its first attempt |

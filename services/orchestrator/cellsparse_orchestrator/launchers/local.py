@@ -197,6 +197,10 @@ def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:
             f"{_GATEWAY_PREFIX}ADDRESS_FILE": str(command.address_file),
             f"{_GATEWAY_PREFIX}OWNER_PID": str(os.getpid()),
         }
+        tls = settings.client_tls() if settings.tls_cert else None
+        if tls is not None:
+            words = {"CA": tls.ca, "CERT": tls.cert, "KEY": tls.key, "SERVER_NAME": tls.server_name}
+            environment |= {f"{_GATEWAY_PREFIX}TLS_{word}": str(value) for word, value in words.items() if value}
         environment.pop(f"{_GATEWAY_PREFIX}ORCHESTRATOR", None)  # it reads our address in the home folder
     environment.setdefault(f"{ENV_PREFIX}TARGET_DIR", str(command.home / "targets" / name))
     return command
