@@ -7,7 +7,7 @@ it replaced. Whenever it is killed, the rows refer to whole tiles: of the old st
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import Aborted, AlreadyExists
@@ -34,6 +34,9 @@ from cellsparse_proto.v1 import project_pb2
 
 STEPS = 100
 """Edits of an author that can be taken back."""
+STEPS_OF_ALL = 5000
+"""Edits of an image that can be taken back: a browser's tab is an author, and old tabs never come back."""
+_TIDY_EVERY = 50
 
 
 class Annotations:
@@ -166,10 +169,9 @@ class Annotations:
             session.execute(delete(AnnotationEditRow).where(*mine, AnnotationEditRow.undone.is_(True)))
             session.add(entry)
             session.flush()
-            numbers = select(AnnotationEditRow.number).where(*mine).order_by(AnnotationEditRow.number.desc())
-            last = session.scalar(numbers.offset(STEPS).limit(1))
-            if last is not None:
-                session.execute(delete(AnnotationEditRow).where(*mine, AnnotationEditRow.number <= last))
+            _forget(session, STEPS, *mine)
+            if edited.revision % _TIDY_EVERY == 0:
+                _forget(session, STEPS_OF_ALL, mine[0])
         self._writer.settle(before, edited, areas)
 
     def _commit_step(self, before: Before, edited: Edited, number: int, *, undo: bool) -> None:
@@ -183,6 +185,14 @@ class Annotations:
                 entry.after, entry.before = (there, then) if undo else (then, there)
         if areas is not None:
             self._writer.settle(before, edited, areas)
+
+
+def _forget(session: Session, kept: int, *which: ColumnElement[bool]) -> None:
+    """Delete all but the newest of some edits from the log."""
+    numbers = select(AnnotationEditRow.number).where(*which).order_by(AnnotationEditRow.number.desc())
+    last = session.scalar(numbers.offset(kept).limit(1))
+    if last is not None:
+        session.execute(delete(AnnotationEditRow).where(*which, AnnotationEditRow.number <= last))
 
 
 def _next_step(session: Session, image_id: str, author: str, *, undo: bool) -> AnnotationEditRow | None:
