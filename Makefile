@@ -48,6 +48,14 @@ minio: # one of the two programs that `make test` needs; the others take long to
 helm: # the other program that `make test` needs: it renders the chart
 	bash tests/tools/build.sh helm
 
+.PHONY: jdk
+jdk: # a Java compiler, for the tests of QuPath's clients; they are skipped without it
+	bash tests/tools/java.sh jdk
+
+.PHONY: groovy
+groovy: # the language of QuPath's scripts, for the test of ours; it is skipped without it
+	bash tests/tools/java.sh groovy
+
 .PHONY: proto
 proto: .venv/.ready ## Generate the Python stubs from proto/
 	$(BIN)/python services/common/build_stubs.py

@@ -132,7 +132,9 @@ def own_server(widget, monkeypatch, tmp_path):
     widget.model.address.clear()
     widget.model.steps.setValue(LONG)
     widget.model.preset.setCurrentIndex(widget.model.preset.findData("paper"))
-    return lambda: Orchestrator(tmp_path)
+    yield lambda: Orchestrator(tmp_path)
+    with Orchestrator(tmp_path):
+        pass  # takes over what a killed one left running, and ends it
 
 
 def test_a_server_that_restarts_while_it_trains_is_found_again(viewer, widget, drawn, notices, own_server):

@@ -14,6 +14,7 @@ from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, 
 from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.weights import own_prompters
+from cellsparse_gateway.qupath import doors as qupath
 from cellsparse_gateway.routes import (
     annotations,
     archives,
@@ -62,7 +63,8 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         lifespan=lifespan,
     )
     schemas, registry = Schemas(), new_registry()
-    proposals = ImagePrompts(orchestrator, own_prompters(settings))
+    own = own_prompters(settings)
+    proposals = ImagePrompts(orchestrator, own)
     problems.add_handlers(app)
     api = APIRouter(prefix=PREFIX)
     for routes in (
@@ -82,6 +84,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         api.include_router(routes)
     app.include_router(api)
     app.include_router(status.probes(orchestrator, registry))
+    app.include_router(qupath.router(orchestrator, own, settings.qupath_seconds, streams.closing))
     mount_pages(app, settings.docs)
     describe(app, schemas, PREFIX)
     # The last added sees a request first.

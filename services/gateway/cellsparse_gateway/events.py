@@ -26,15 +26,18 @@ class EventStreams:
     """All open event streams of the process.
 
     They use no thread of the pool that answers other requests, and they all end as soon as `close` is called.
+
+    Attributes:
+        closing: Set by `close`, for other requests that wait long.
     """
 
     def __init__(self) -> None:
         self._open: set[asyncio.Event] = set()
-        self._closing = False
+        self.closing = threading.Event()
 
     def close(self) -> None:
         """End all streams. Clients connect again with the sequence number of the last event they got."""
-        self._closing = True
+        self.closing.set()
         for closed in self._open:
             closed.set()
 
@@ -48,7 +51,7 @@ class EventStreams:
         Raises:
             Problem: Too many streams are open.
         """
-        if len(self._open) >= MAX_STREAMS or self._closing:
+        if len(self._open) >= MAX_STREAMS or self.closing.is_set():
             raise Problem(503, f"{MAX_STREAMS} event streams are open, the most allowed; close some pages.")
         closed = asyncio.Event()
         self._open.add(closed)

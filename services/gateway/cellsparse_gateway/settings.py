@@ -54,6 +54,8 @@ class GatewaySettings(BaseSettings):
     """Folder of the built documentation, served under /docs/; not set: the one beside the source, if it is built."""
     sample: Path | None = None
     """Image file of the sample project; not set: the nuclei in the installed stardist package."""
+    qupath_seconds: float = Field(default=90.0, ge=1.0, le=3600.0, validation_alias="CELLSPARSE_QUPATH_SECONDS")
+    """`CELLSPARSE_QUPATH_SECONDS`: how long a training that QuPath's extension asks for should take, seconds."""
     sam_encoder: Path | None = None
     """ONNX file of a Segment Anything encoder, for the prompter `onnx-sam`. Requires the decoder and the licence."""
     sam_decoder: Path | None = None

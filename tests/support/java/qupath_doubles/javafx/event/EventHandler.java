@@ -1,0 +1,5 @@
+package javafx.event;
+
+public interface EventHandler<T> {
+    void handle(T event);
+}

@@ -1,0 +1,3 @@
+package javafx.geometry;
+
+public record Insets(double all) {}
