@@ -173,6 +173,10 @@ bench-fork-server: .venv/.ready ## Measure the own fork server beside the standa
 bench-prefetch: .venv/.ready ## Measure worker processes for batches, the own ones and the standard pool
 	$(BIN)/python benchmarks/prefetch.py
 
+.PHONY: bench-people
+bench-people: .venv/.ready ## Twenty people on one gateway: how long a stroke takes to save, memory; needs no GPU
+	PYTHONPATH=tests $(BIN)/python benchmarks/people.py
+
 .PHONY: bench-study
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py

@@ -20,6 +20,7 @@ from cellsparse_common.errors import (
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.storage import FolderStore, keys, open_store
 from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.projects.aliases import Aliases
 from cellsparse_orchestrator.projects.annotation import STEPS, Annotations
 from cellsparse_orchestrator.projects.images import ImageAdder
 from cellsparse_orchestrator.projects.label_numbers import KEEP, NEW, deflate, inflate
@@ -339,6 +340,16 @@ def test_drawn_edits_are_made_or_refused_with_a_sentence(bench, data):
     except CellsparseError as error:
         assert isinstance(error, InvalidArgument)  # noqa: PT017
         assert bench.projects.image(bench.image.id).revision == before
+
+
+def test_an_alias_of_any_name_is_found_again(bench):
+    aliases = Aliases(bench.database)
+    for model in ("run-1", "run-2"):
+        aliases.set(project_pb2.Alias(backend="unet", name="a\0 \N{MICRO SIGN}", model_id=model))
+        assert aliases.get("unet", "a\0 \N{MICRO SIGN}").model_id == model
+    aliases.remove("unet", "a\0 \N{MICRO SIGN}")
+    with pytest.raises(NotFound):
+        aliases.get("unet", "a\0 \N{MICRO SIGN}")
 
 
 def test_projects_and_images_are_listed_renamed_and_deleted(bench):

@@ -39,7 +39,7 @@ class Chosen:
 
     def title(self) -> str:
         """Return what the list shows."""
-        return f"{self.image.name}: {self.labels.name} ({TITLES[self.background].lower()})"
+        return f"{self.image.name}: {self.labels.name} (background: {TITLES[self.background].lower()})"
 
     def drawn(self) -> Drawn:
         """Return what is drawn now. Labels are copied, as painting goes on while they are sent."""

@@ -9,14 +9,14 @@ from cellsparse_gateway.prompts.candidates import REACH, candidates, distinct, v
 from cellsparse_gateway.prompts.diameter import estimate_diameter
 from cellsparse_gateway.prompts.features import measure, overlaps
 from cellsparse_gateway.prompts.pixels import bright_cells, finite
-from cellsparse_gateway.prompts.ranking import choose, expected
+from cellsparse_gateway.prompts.ranking import choose, expected, probabilities, vote
 from cellsparse_gateway.prompts.scale import grown, shrunk
 from cellsparse_gateway.prompts.shown import Shown, show
 from cellsparse_gateway.prompts.types import NOTHING, Plane, Prompt, Proposal, ordered
 
 Masks = npt.NDArray[np.bool_]
 
-LEVELS = 5
+LEVELS = 7
 """Most proposals to choose from."""
 WORKING = 28.0
 """Cells of at least twice this diameter (pixels) are found in a smaller copy of the window."""
@@ -70,8 +70,11 @@ def propose_masks(plane: Plane, shown: Shown, diameter: float) -> list[tuple[Mas
     masks = _masks(small, there, diameter / factor)
     if not len(masks):
         return []
-    scores = _scores(small, masks, there, diameter / factor)
-    chosen, reliable = choose(scores, overlaps(masks), LEVELS)
+    probability = probabilities(_scores(small, masks, there, diameter / factor))
+    together = there.allow(vote(masks, probability))
+    if together.any():
+        masks, probability = np.concatenate([masks, together[None]]), np.append(probability, 0.0)
+    chosen, reliable = choose(probability, overlaps(masks), LEVELS)
     full = [shown.allow(grown(masks[index], factor, plane.shape)) for index in chosen]
     # `ordered` shows the one of the highest quality first: the first chosen has it by the rule of `choose`.
     return [(mask, float(reliable[index])) for mask, index in zip(full, chosen, strict=True)]

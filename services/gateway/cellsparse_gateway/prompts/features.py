@@ -7,7 +7,7 @@ from cellsparse_gateway.prompts.types import Plane
 
 NAMES = (
     "size", "step", "weak", "inverse", "rough", "ellipse", "long", "spread", "around", "centred", "border", "agree",
-    "touch",
+    "bright",
 )  # fmt: skip
 """Columns of `measure`."""
 

@@ -42,7 +42,12 @@ class Sentence(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Replace NUL characters."""
-        return value if value is None else value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return value if value is None else storable(value)
+
+
+def storable(text: str) -> str:
+    """Return a text as `Sentence` keeps it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class Base(DeclarativeBase):

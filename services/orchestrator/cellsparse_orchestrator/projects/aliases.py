@@ -4,7 +4,7 @@ from sqlalchemy import delete, select
 
 from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import AliasRow
+from cellsparse_orchestrator.db.tables import AliasRow, storable
 from cellsparse_proto.v1 import project_pb2
 
 
@@ -26,7 +26,12 @@ class Aliases:
         """Make or replace an alias."""
         with self._database.write() as session:
             row = session.merge(
-                AliasRow(backend=alias.backend, name=alias.name, project_id=alias.project_id, model_id=alias.model_id)
+                AliasRow(
+                    backend=alias.backend,
+                    name=storable(alias.name),
+                    project_id=alias.project_id,
+                    model_id=alias.model_id,
+                )
             )
             session.flush()
             return _to_proto(row)

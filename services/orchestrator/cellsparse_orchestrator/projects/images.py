@@ -13,7 +13,7 @@ from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import ProjectImageRow
+from cellsparse_orchestrator.db.tables import ProjectImageRow, storable
 from cellsparse_orchestrator.projects.label_tiles import delete_quietly, put_all
 from cellsparse_orchestrator.projects.pyramid import Pyramid
 from cellsparse_orchestrator.projects.rows import find_image, find_project, image_proto
@@ -148,7 +148,7 @@ def numbered(name: str, number: int) -> str:
 def _free_name(session: Session, project_id: str, name: str) -> str:
     """Return a name, with a number behind it if another image of the project has it."""
     # As the column's type stores it, so that equal names are seen as equal.
-    name = name.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    name = storable(name)
     taken = set(session.scalars(select(ProjectImageRow.name).where(ProjectImageRow.project_id == project_id)))
     number = 2
     free = name

@@ -11,6 +11,7 @@ const KEYS = [
   [['Z', 'Shift Z'], 'Undo / redo, 100 steps'],
   [['T'], 'Train'],
   [['Tab'], 'Next predicted cell, then the next image'],
+  [['Shift Tab'], 'From the image to the tools'],
   [['Shift wheel', 'Page up', 'Page down'], 'Larger or smaller proposal'],
   [['[', ']'], 'Size of the brush'],
   [['Alt'], 'Brush erases'],

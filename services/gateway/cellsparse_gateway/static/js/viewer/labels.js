@@ -9,6 +9,8 @@ import { clip, TILE, tileKey, tilesIn, tileSize } from './pyramid.js';
 
 const KEPT = 200;
 const AT_ONCE = 8;
+/** Tiles that are loaded again when someone else has changed something. */
+const REFRESHED = 40;
 const AGAIN = 2000;
 /** In a patch: leave what is there. */
 export const KEEP = 0xffffffff;
@@ -205,10 +207,22 @@ export class LabelTiles {
    * @param {number} [plane]
    */
   async refresh(known, rect = null, plane = 0) {
-    const wanted = rect
-      ? tilesIn(this.image, 0, clip(rect, this.image)).map((place) => ({ place, plane }))
-      : [...this.#tiles.values()].filter((tile) => tile.known < known);
+    const wanted = rect ? tilesIn(this.image, 0, clip(rect, this.image)).map((place) => ({ place, plane })) : this.#outdated(known);
     await Promise.all(wanted.map((tile) => this.#load(tile.place, tile.plane, known)));
+  }
+
+  /**
+   * Tiles to load again. Those that were not looked at for long are let go instead.
+   * @param {number} known
+   */
+  #outdated(known) {
+    const old = [...this.#tiles].filter(([, tile]) => tile.known < known);
+    for (const [key, tile] of old.slice(0, Math.max(0, old.length - REFRESHED))) {
+      if (this.#overlay.has(key)) continue;
+      for (const look of tile.looks) look.bitmap?.close();
+      this.#tiles.delete(key);
+    }
+    return old.slice(-REFRESHED).map(([, tile]) => tile);
   }
 
   /**

@@ -4,7 +4,7 @@ import { Help } from '../help.js';
 import { html, useEffect, useReducer, useRef, useState } from '../html.js';
 import { follow } from '../runs.js';
 import { Stage } from '../stage.js';
-import { Tour } from '../tour.js';
+import { Tour, tourGone } from '../tour.js';
 import { request, start, TrainForm, TrainProgress } from '../train.js';
 import { counted, ended } from '../words.js';
 import { FIRST_CELL } from '../viewer/outlines.js';
@@ -59,9 +59,10 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
       });
       setStage(made);
       /** @type {any} */ (canvas.current).focus();
-      const [cells, layers, all] = await Promise.all([api.cells(imageId), api.layers(imageId), loadRuns()]);
+      const cells = tourGone() ? { cells: [] } : api.cells(imageId);
+      const [marked, layers, all] = await Promise.all([cells, api.layers(imageId), loadRuns()]);
       if (gone) return;
-      const area = (cells.cells ?? []).reduce((/** @type {number} */ sum, /** @type {any} */ cell) => sum + cell.area, 0);
+      const area = (marked.cells ?? []).reduce((/** @type {number} */ sum, /** @type {any} */ cell) => sum + cell.area, 0);
       done.current.background ||= image.labelled_pixels > area;
       if (layers[0]) {
         made.setLayer(layers[0]);
@@ -111,7 +112,9 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
     setPredicting(true);
     try {
       const layer = await predict(model);
-      say(`The model found ${counted(layer.cells, 'cell')}. Correct a few and train on.`);
+      // Step 0 are the weights that the training began with.
+      const better = layer.step > 0 || layer.run_id ? '' : 'The training found nothing better than the model before. ';
+      say(`${better}The model found ${counted(layer.cells, 'cell')}. Correct a few and train on.`);
     } catch (error) {
       fail(error);
     } finally {

@@ -42,7 +42,7 @@ export function ModelsView({ project: id, fail }) {
             <div>
               <b>${backendWord(model.backend)}</b> <span class="quiet">${model.name} · ${when(model.created_at)} · step ${model.step}</span>
               ${model.validation?.score > 0 && html`<p class="note">Score on marked cells: ${model.validation.score.toFixed(2)}</p>`}
-              ${model.initial_model && html`<p class="note">Trained on from an earlier model.</p>`}
+              ${model.initial_model && html`<p class="note">${model.step ? 'Trained on from an earlier model.' : 'Training on found nothing better: these are the earlier model\'s weights.'}</p>`}
             </div>
             <div class="model-actions">
               ${formats(model).map(([format, title]) => html`<button onClick=${() => api.download(`/models/${model.id}/export${query({ format })}`)}>${title}</button>`)}
