@@ -182,8 +182,8 @@ bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the 
 	$(BIN)/python benchmarks/study.py
 
 .PHONY: bench-prompts
-bench-prompts: .venv/.ready ## Click into 500 cells of DSB2018 and score the proposals; DATA=folder of images/ and masks/
-	$(BIN)/python benchmarks/prompts.py $(if $(DATA),--data "$(DATA)")
+bench-prompts: .venv/.ready ## Click into 500 cells of DSB2018 and score the proposals; DATA=folder LOOK=stained
+	$(BIN)/python benchmarks/prompts.py $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look $(LOOK))
 
 .PHONY: bench-page
 bench-page: .venv/.ready browser ## Frame times of the page on 10,000 x 10,000 pixels with 20,000 cells; out/bench/page.json

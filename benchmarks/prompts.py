@@ -1,12 +1,14 @@
 """Click once into each of many cells of DSB2018 and compare what the prompter proposes with the cell.
 
-Usage: python benchmarks/prompts.py [--data FOLDER] [--clicks N] [--seed N] [--out FILE] [--fit]. FOLDER holds images/
-and masks/ with equal file names (default: ../shared/data/dsb2018/val). Each click hits a random pixel of a random cell
-that is at least two pixels from the nearest pixel outside, or the deepest of a smaller cell. The typical diameter is
-once estimated from the image, as for a first click, and once the median of five other cells of the image, as after
-five. "First" is the proposal shown first, "wheel" the best of those that the wheel offers. Milliseconds are those of
-the prompter on the window that the gateway would fetch, of this thread on the processor and by the clock.
+Usage: python benchmarks/prompts.py [--data FOLDER] [--clicks N] [--seed N] [--look LOOK] [--out FILE] [--fit]. FOLDER
+holds images/ and masks/ with equal file names (default: ../shared/data/dsb2018/val). Each click hits a random pixel of
+a random cell that is at least two pixels from the nearest pixel outside, or the deepest of a smaller cell. The typical
+diameter is once estimated from the image, as for a first click, and once the median of five other cells of the image,
+as after five. "First" is the proposal shown first, "wheel" the best of those that the wheel offers. Milliseconds are
+those of the prompter on the window that the gateway would fetch, of this thread on the processor and by the clock.
 
+--look inverted shows the cells dark on a bright ground, --look stained as nuclei of a made stain in RGB (absorption of
+haematoxylin over eosin of uneven strength, with noise): a check of polarity and colour, no replacement for real tissue.
 With --fit, `prompts/coefficients.py` is printed, fitted on the clicks: use FOLDER .../train.
 """
 
@@ -51,6 +53,20 @@ class Click:
     diameters: dict[str, float]
 
 
+def stained(image: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(image, (1, 99.8))
+    grey = np.clip((image - low) / max(high - low, 1), 0, 1)
+    rng = np.random.default_rng(0)
+    ground = ndimage.gaussian_filter(rng.normal(size=grey.shape), 3)
+    ground /= ground.std()
+    density = [0.65 * grey + 0.07, 0.70 * grey + 0.25 + 0.06 * ground, 0.29 * grey + 0.12 + 0.04 * ground]
+    colours = 255 * 10.0 ** -np.stack(density, axis=2)
+    return np.clip(colours + rng.normal(0, 3, colours.shape), 0, 255).astype(np.uint8)
+
+
+LOOKS = {"bright": lambda image: image, "inverted": np.invert, "stained": stained}
+
+
 def pictures(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     paths = sorted((folder / "images").glob("*.tif"))
     if not paths:
@@ -58,9 +74,9 @@ def pictures(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(tifffile.imread(path), tifffile.imread(folder / "masks" / path.name).astype(np.int32)) for path in paths]
 
 
-def clicks(folder: Path, count: int, seed: int) -> Iterator[Click]:
+def clicks(folder: Path, count: int, seed: int, look: str = "bright") -> Iterator[Click]:
     rng = np.random.default_rng(seed)
-    found = pictures(folder)
+    found = [(LOOKS[look](image), label) for image, label in pictures(folder)]
     pool = [(index, number) for index, (_, label) in enumerate(found) for number in np.unique(label[label > 0])]
     for place in rng.permutation(len(pool))[:count]:
         index, number = pool[place]
@@ -109,8 +125,8 @@ def play(click: Click, diameter: float) -> tuple[float, float, float, float]:
     return scores[best(proposals)], max(scores), used, passed
 
 
-def report(folder: Path, count: int, seed: int) -> dict[str, dict[str, float]]:
-    played = list(clicks(folder, count, seed))
+def report(folder: Path, count: int, seed: int, look: str) -> dict[str, dict[str, float]]:
+    played = list(clicks(folder, count, seed, look))
     play(played[0], 20.0)
     rows = {}
     for name in ("estimated", "annotated"):
@@ -184,13 +200,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DSB2018)
     parser.add_argument("--clicks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--look", choices=list(LOOKS), default="bright")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench" / "prompts.json")
     parser.add_argument("--fit", action="store_true", help="print coefficients fitted on the clicks")
     options = parser.parse_args()
     if options.fit:
         print(fit(options.data, options.clicks, options.seed), end="")
         return
-    rows = report(options.data, options.clicks, options.seed)
+    rows = report(options.data, options.clicks, options.seed, options.look)
     print("| diameter | first: mean IoU | >= 0.7 | wheel: mean IoU | >= 0.7 | ms, median | p95 | by the clock | p95 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
@@ -198,7 +215,9 @@ def main() -> None:
         cells = [f"{value:.3f}" for value in values[:4]] + [f"{value:.0f}" for value in values[4:]]
         print(f"| {name} | {' | '.join(cells)} |")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"data": str(options.data), "seed": options.seed, **rows}, indent=2) + "\n")
+    options.out.write_text(
+        json.dumps({"data": str(options.data), "seed": options.seed, "look": options.look, **rows}, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from support.gateway import Gateway
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator
 
-EXAMPLES = 5
+EXAMPLES = 15
 """Requests drawn for each operation: as many that fit its description, and as many that do not."""
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]

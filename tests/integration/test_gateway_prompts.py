@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 from support.gateway import Gateway
 from support.limits import PATIENCE
-from support.orchestrator import Orchestrator
+from support.orchestrator import Orchestrator, until
+from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.labels import encode_labels
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    with Orchestrator(home, CELLSPARSE_LAUNCHER="static"), Gateway(home) as started:
+    with Orchestrator(home) as orchestrator, Gateway(home) as started:
+        orchestrator.healthy("unet")
         yield started
 
 
@@ -150,6 +153,34 @@ def test_without_a_prediction_the_model_finds_nothing(gateway, nuclei):
     body = {"method": "model", "points": [{"x": 100, "y": 100}]}
     status, answer = call(gateway, f"/images/{nuclei[0]}/prompt", body)
     assert (status, answer["proposals"], answer["prompter"]) == (200, [], "model")
+
+
+def test_the_instance_of_a_prediction_comes_first(gateway):
+    pixels, label = blobs(600, seed=3)
+    _, project = call(gateway, "/projects", {"name": "predicted"})
+    _, image = call(gateway, f"/projects/{project['id']}/images?name=a.tif", raw=encode_tiff(pixels))
+    place = f"/images/{image['id']}"
+    call(gateway, f"{place}/labels?kind=instances&author=a", raw=encode_labels(label))
+    status, run = call(gateway, f"/projects/{project['id']}/train", {"backend": "unet", "settings": {"steps": 3}})
+    assert status == 201, run
+    until(lambda: call(gateway, f"/runs/{run['id']}")[1]["state"] == "RUN_STATE_SUCCEEDED", PATIENCE)
+    status, layer = call(gateway, f"{place}/layers", {"model_id": run["id"]})
+    assert status == 201, layer
+    _, listed = call(gateway, f"{place}/cells?layer={layer['id']}")
+    cell = max(listed["cells"], key=lambda each: each["area"])
+    for shown in (
+        {"box": [cell["x"], cell["y"], cell["x"] + cell["width"], cell["y"] + cell["height"]]},
+        {"points": [{"x": cell["x"] + cell["width"] / 2, "y": cell["y"] + cell["height"] / 2}], "layer": layer["id"]},
+    ):
+        status, answer = call(gateway, f"{place}/prompt", shown)
+        assert (status, answer["prompter"]) == (200, "model"), answer
+        first = answer["proposals"][answer["best"]]
+        assert [first[key] for key in ("x", "y", "width", "height")] == [
+            cell[key] for key in ("x", "y", "width", "height")
+        ]
+        assert list(masks(answer, label.shape))[answer["best"]].sum() == cell["area"]
+    asked = {**shown, "method": "classical"}
+    assert call(gateway, f"{place}/prompt", asked)[1]["prompter"] == "classical"
 
 
 def test_the_status_lists_the_prompters(gateway):

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 
 import httpx
 import psutil
 import pytest
 from support.gateway import Gateway, read_events
-from support.limits import PATIENCE
+from support.limits import PATIENCE, QUICK
 from support.orchestrator import Orchestrator, until
 from support.tiny_dataset import blobs
 
@@ -174,3 +175,16 @@ def test_an_upload_is_not_held_in_memory(tmp_path):
         answer = httpx.post(f"{gateway.api}/projects/{project}/images?name=a.tif", content=content, timeout=PATIENCE)
         assert answer.status_code in (413, 422)
         assert psutil.Process(gateway.pid).memory_info().rss - before < 100 * 2**20
+
+
+def test_an_upload_that_never_ends_does_not_keep_it_from_ending(tmp_path):
+    with Orchestrator(tmp_path), Gateway(tmp_path, CELLSPARSE_GATEWAY_DRAIN_SECONDS="1") as gateway:
+        project = httpx.post(f"{gateway.api}/projects", json={"name": "x"}, timeout=PATIENCE).json()["id"]
+        host, _, port = gateway.address.rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as connection:
+            head = f"POST /api/v1/projects/{project}/images?name=a.tif HTTP/1.1\r\nHost: {gateway.address}\r\n"
+            connection.sendall(f"{head}Content-Length: 1000000\r\n\r\nthe first bytes".encode())
+            # The request itself, and the one that asks.
+            until(lambda: "cellsparse_http_running 2.0" in get(f"{gateway.url}/metrics").text)
+            os.kill(gateway.pid, signal.SIGTERM)
+            assert gateway.wait(QUICK) == 0

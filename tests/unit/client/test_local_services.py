@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from support.limits import PATIENCE
 
 from cellsparse import errors, local_services
 from cellsparse.cli.app import run
+from cellsparse_proto.v1 import orchestrator_pb2
 
 # Stands in for a service with a child: it says where it is, and answers nobody.
 SERVICE = """
@@ -99,3 +101,93 @@ def test_an_unreadable_record_counts_as_none(home, content):
 def test_two_ups_at_once(home, service):
     with local_services._lock(home), pytest.raises(errors.FailedPrecondition, match="Another"):
         local_services.up(home, timeout=1)
+
+
+@pytest.fixture
+def taken():
+    """A TCP port that something else listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def web_port(home, asked=None):
+    return local_services._environment(home, 0, asked).get("CELLSPARSE_WEB_PORT")
+
+
+def test_the_page_takes_its_usual_port_in_the_default_home_only(home, taken, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    monkeypatch.setattr(local_services, "WEB_PORT", free)
+    monkeypatch.setattr(local_services.Path, "home", lambda: home.parent)
+    monkeypatch.setattr(local_services, "DEFAULT_HOME", home.name)
+    assert web_port(home) == str(free)
+    assert web_port(home.parent / "second") not in (str(free), "0")
+    monkeypatch.setattr(local_services, "WEB_PORT", taken)
+    assert web_port(home) not in (str(taken), "0")
+
+
+def test_the_page_comes_back_at_the_port_it_had(home, taken):
+    (home / "services").mkdir(parents=True)
+    address = home / "services" / "gateway.address"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        last = probe.getsockname()[1]
+    address.write_text(f"127.0.0.1:{last}")
+    assert web_port(home) == str(last)
+    address.write_text(f"127.0.0.1:{taken}")  # by a stranger now
+    assert web_port(home) != str(taken)
+    address.write_text("nonsense")
+    assert int(web_port(home)) > 0
+
+
+def test_a_web_port_that_was_asked_for_is_taken_or_refused(home, taken):
+    with pytest.raises(errors.FailedPrecondition, match=f"Port {taken} is in use; --web-port"):
+        web_port(home, taken)
+    assert int(web_port(home, 0)) > 0
+
+
+def test_a_variable_names_the_port_and_certificates_leave_the_page_out(home, monkeypatch):
+    monkeypatch.setenv("CELLSPARSE_TLS_CLIENT_CA", "ca.pem")
+    assert web_port(home) is None
+    assert int(web_port(home, 0)) > 0
+    monkeypatch.delenv("CELLSPARSE_TLS_CLIENT_CA")
+    monkeypatch.setenv("CELLSPARSE_WEB_PORT", "1234")
+    assert web_port(home) == "1234"
+
+
+def test_without_its_package_there_is_no_page(home, monkeypatch):
+    monkeypatch.setattr(local_services, "GATEWAY", "cellsparse_absent")
+    assert web_port(home) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "healthy", "url"),
+    [
+        ("127.0.0.1:8000", True, "http://127.0.0.1:8000/"),
+        ("0.0.0.0:8001", True, "http://127.0.0.1:8001/"),
+        ("127.0.0.1:8000", False, ""),
+        ("", True, ""),
+    ],
+)
+def test_the_address_of_the_page(address, healthy, url):
+    gateway = orchestrator_pb2.ServiceStatus(name="gateway", address=address, healthy=healthy)
+    assert local_services.page_url(orchestrator_pb2.GetStatusResponse(services=[gateway])) == url
+
+
+def test_open_opens_the_page_and_prints_its_address(monkeypatch, capsys):
+    gateway = orchestrator_pb2.ServiceStatus(name="gateway", address="127.0.0.1:8000", healthy=True)
+    status = orchestrator_pb2.GetStatusResponse(services=[gateway])
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or False)
+    monkeypatch.setattr("cellsparse.client.Client.status", lambda *_, **__: status)
+    assert run(["open", "--address", "127.0.0.1:1"]) == 0
+    assert opened == ["http://127.0.0.1:8000/"]
+    printed = capsys.readouterr()
+    assert printed.out.strip() == "http://127.0.0.1:8000/"
+    assert "no browser was found" in printed.err
+    del status.services[:]
+    assert run(["open", "--address", "127.0.0.1:1"]) == 4
+    assert "The page does not answer" in capsys.readouterr().err

@@ -63,14 +63,15 @@ def closed_paths(costs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     count, rays, radii = costs.shape
     padded = np.full((count, radii + 2 * JUMP), np.inf, np.float32)
     steps = np.empty((2 * rays, count, radii), np.int64)
-    bend = BEND * np.abs(np.arange(-JUMP, JUMP + 1, dtype=np.float32))[:, None, None]
+    before = np.empty((2 * JUMP + 1, count, radii), np.float32)
     total = costs[:, 0]
     for index in range(1, 2 * rays):
         padded[:, JUMP : JUMP + radii] = total
-        before = np.lib.stride_tricks.sliding_window_view(padded, radii, axis=1).transpose(1, 0, 2) + bend
-        choice = before.argmin(0)
-        steps[index] = choice - JUMP
-        total = np.take_along_axis(before, choice[None], 0)[0] + costs[:, index % rays]
+        for shift in range(2 * JUMP + 1):
+            np.add(padded[:, shift : shift + radii], np.float32(BEND * abs(shift - JUMP)), out=before[shift])
+        before.argmin(0, out=steps[index])
+        total = before.min(0) + costs[:, index % rays]
+    steps -= JUMP
     path = np.empty((2 * rays, count), np.int64)
     path[-1] = total.argmin(1)
     table = np.arange(count)

@@ -10,11 +10,13 @@ from cellsparse_gateway.prompts.types import Mask, Plane
 
 FRACTIONS = (0.12, 0.22, 0.32, 0.42, 0.52, 0.62, 0.72, 0.82)
 """Thresholds, between the background's value (0) and the clicked one (1)."""
+FOUR = ndimage.generate_binary_structure(2, 1)
+"""Neighbours at the edges of a pixel; made once, as `ndimage.label` would make it at every call."""
 
 
 def around(mask: Mask, row: int, column: int) -> Mask:
     """Return the 4-connected component of a mask that holds a pixel; empty if the pixel is outside."""
-    labels, _ = ndimage.label(mask)
+    labels, _ = ndimage.label(mask, FOUR)
     number = labels[row, column]
     result: Mask = labels == number if number else np.zeros_like(mask)
     return result
@@ -22,7 +24,7 @@ def around(mask: Mask, row: int, column: int) -> Mask:
 
 def filled(mask: Mask, row: int, column: int) -> Mask:
     """Return `around` with its holes filled."""
-    outside, _ = ndimage.label(np.pad(~around(mask, row, column), 1, constant_values=True))
+    outside, _ = ndimage.label(np.pad(~around(mask, row, column), 1, constant_values=True), FOUR)
     result: Mask = (outside != outside[0, 0])[1:-1, 1:-1]
     return result
 
