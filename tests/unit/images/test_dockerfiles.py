@@ -5,7 +5,9 @@ import subprocess
 import tomllib
 
 import pytest
-from images.service_images import IMAGES, ROOT, ServiceImage
+from images.service_images import IMAGES, ROOT, ServiceImage, read_lock
+
+from cellsparse_gateway.sample import FILE
 
 EVERY_IMAGE = pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.folder)
 
@@ -24,6 +26,7 @@ def final_stage(image: ServiceImage) -> list[str]:
 
 def without_differences(image: ServiceImage) -> list[str]:
     text = "\n".join(line for line in instructions(image) if not line.startswith("COPY services/"))
+    text = re.sub(r"FROM dependencies AS sample\n.*?(?=FROM python\n)", "", text, flags=re.DOTALL)
     for own, common in [
         (" ".join(f"services/{folder}" for folder in image.own), "SOURCES"),
         (re.search(r"ARG \w+_IMAGE=(\S+)", text)[1], "DEFAULT_BASE"),
@@ -38,6 +41,11 @@ def without_differences(image: ServiceImage) -> list[str]:
         (image.base, "BASE"),
         ("RUN install --directory --owner=10001 --group=10001 /var/lib/cellsparse\n", ""),
         (" CELLSPARSE_HOME=/var/lib/cellsparse", ""),
+        ("COPY --from=sample /opt/sample /opt/sample\n", ""),
+        (" CELLSPARSE_SAMPLE=/opt/sample/nuclei.tif", ""),
+        (text[text.find("FROM dependencies AS sample") : text.rfind("FROM python")], "")
+        if "AS sample" in text
+        else ("", ""),
     ]:
         text = text.replace(own, common)
     return text.splitlines()
@@ -115,6 +123,14 @@ def test_versions_are_those_of_the_project(image):
     project = tomllib.loads((ROOT / "services" / image.folder / "pyproject.toml").read_text())["project"]
     assert f"ARG UV_VERSION={uv}" in instructions(image)
     assert f"ARG VERSION={project['version']}" in instructions(image)
+
+
+def test_the_sample_comes_from_the_locked_stardist():
+    found = instructions(next(image for image in IMAGES if image.folder == "gateway"))
+    (locked,) = [package["version"] for package in read_lock()["package"] if package["name"] == "stardist"]
+    assert f"ARG STARDIST_VERSION={locked}" in found
+    copied = next(line for line in found if "uv pip install --no-deps --target /tmp/stardist" in line)
+    assert str(FILE) in copied
 
 
 def test_the_build_context_holds_sources_only():

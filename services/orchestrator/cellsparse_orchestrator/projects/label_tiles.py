@@ -6,9 +6,10 @@ are made when they are asked for, and kept as objects named by the newest revisi
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
@@ -55,6 +56,21 @@ class LabelImage:
     revision: int
     tiles: Mapping[Place, TileRef]
     """The tiles that have a row, of those that were asked for."""
+
+    @cached_property
+    def _shown(self) -> dict[tuple[int, int, int, int], tuple[int, bool]]:
+        """By level, plane, row and column: the newest revision that a tile shows, and whether it shows an object."""
+        found: dict[tuple[int, int, int, int], tuple[int, bool]] = {}
+        for place, ref in self.tiles.items():
+            for level in range(self.extent.levels):
+                at = level, place.plane, place.y >> level, place.x >> level
+                revision, there = found.get(at, (0, False))
+                found[at] = max(revision, ref.revision), there or bool(ref.object)
+        return found
+
+    def shown(self, level: int, place: Place) -> tuple[int, bool]:
+        """Return the newest revision that a tile of any level shows (0 for none), and whether it is not all 0."""
+        return self._shown.get((level, place.plane, place.y, place.x), (0, False))
 
     def key(self, name: str) -> str:
         """Return the key of a tile by the name of its object."""
@@ -153,9 +169,7 @@ class LabelTiles:
             if ref is None:
                 return b"", 0
             return (self._fetch(image.key(ref.object)) if ref.object else b""), ref.revision
-        revision = _newest(image, level, place)
-        if not revision:
-            return b"", 0
+        revision, _ = image.shown(level, place)
         tile = self._coarse(image, level, place)
         return (deflate(tile) if tile is not None and tile.any() else b""), revision
 
@@ -166,9 +180,9 @@ class LabelTiles:
             if ref is None or not ref.object:
                 return None
             return self.read(image, ref.object, *image.extent.tile_shape(0, place))
-        if not _shown(image, level, place):
+        revision, there = image.shown(level, place)
+        if not there:
             return None
-        revision = _newest(image, level, place)
         height, width = image.extent.tile_shape(level, place)
         prefix = keys.coarse_label_tiles(
             image.project_id, image.image_id, image.layer_id, level=level, plane=place.plane, x=place.x, y=place.y
@@ -258,17 +272,3 @@ def delete_quietly(store: ObjectStore, found: Iterable[str]) -> None:
             store.delete(key)
     except CellsparseError as error:
         _LOG.warning("objects that nothing needs any more stay in the store: %s", error.message)
-
-
-def _shown(image: LabelImage, level: int, place: Place) -> bool:
-    return any(ref.object for _, ref in _below(image, level, place))
-
-
-def _newest(image: LabelImage, level: int, place: Place) -> int:
-    return max((ref.revision for _, ref in _below(image, level, place)), default=0)
-
-
-def _below(image: LabelImage, level: int, place: Place) -> Iterator[tuple[Place, TileRef]]:
-    for at, ref in image.tiles.items():
-        if (at.plane, at.y >> level, at.x >> level) == (place.plane, place.y, place.x):
-            yield at, ref
