@@ -32,7 +32,7 @@ def test_a_project_is_made_filled_saved_and_opened_again(web, calm, tmp_path):
     page = calm.open(web.url)
     page.get_by_label("Name of the new project").fill("Yeast")
     page.get_by_role("button", name="New project").click()
-    page.locator("input[type=file]").set_input_files(files)
+    page.locator("input[type=file][multiple]").set_input_files(files)
     page.locator(".thumb").nth(1).wait_for()
     page.wait_for_function("() => [...document.images].every(image => image.complete && image.naturalWidth > 0)")
     picture(page, "project.png")
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(web, calm, tmp_path)
     broken = tmp_path / "notes.tif"
     broken.write_bytes(b"these are no pixels")
     page = calm.open(f"{web.url}/#/p/{project}")
-    page.locator("input[type=file]").set_input_files(broken)
+    page.locator("input[type=file][multiple]").set_input_files(broken)
     page.get_by_role("alert").filter(has_text="notes.tif").wait_for()
 
 
