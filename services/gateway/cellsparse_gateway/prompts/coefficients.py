@@ -1,4 +1,4 @@
-"""The ranking's only numbers that come from data: `benchmarks/prompts.py --fit` prints this file.
+"""The ranking's only numbers that come from data: `benchmarks/prompts.py --fit` prints this file (3,000 clicks, seed 1).
 
 They are fitted on the split `train` of DSB2018 (CC0) by least squares, so that a mask's features give its IoU.
 """
