@@ -128,6 +128,20 @@ def test_the_sam_extension_is_answered_without_weights(services):
     assert len(everything.json()) == 4
 
 
+def test_reset_to_a_model_of_this_server(services):
+    elephant = services.url("elephant")
+    assert services.qupath.train(elephant, "grey8").status == 200
+    (run,) = services.runs()
+    unknown = services.qupath.post(f"{elephant}reset/", {"modelname": "default", "pretrained": "cyto2"})
+    assert unknown.status == 422
+    assert 'no ELEPHANT model "cyto2"' in unknown.json()["detail"]
+    assert len(services.images("unet")) == 1, "a refused reset forgets nothing"
+    reset = services.qupath.post(f"{elephant}reset/", {"modelname": "default", "pretrained": run.id})
+    assert (reset.status, reset.json()) == (200, "")
+    assert services.alias("unet").project_id == ""
+    services.check_outlines(services.qupath.infer(elephant, "grey8").json(), run.id, "grey8")
+
+
 def test_a_base_url_alone_is_told_the_addresses(services):
     answer = services.qupath.train(f"{services.gateway.url}/", "grey8")
     assert answer.status == 404

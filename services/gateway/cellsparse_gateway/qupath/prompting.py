@@ -1,6 +1,7 @@
 """Prompts of QuPath's SAM extension, answered by prompters that need no weights of SAM."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from cellsparse_gateway.qupath.refusals import unprocessable
 
 MAX_PIXELS = 2**26
 """Most pixels of an image; QuPath sends what its viewer shows."""
+MARGIN = 320
+"""Pixels around a prompt that are looked at; a cell at the magnification at which people click is much smaller."""
 DEFAULT = "classical"
 URL = "cellsparse:"
 TYPES = ("vit_h", "vit_l", "vit_b", "vit_t", "sam2_l", "sam2_bp", "sam2_s", "sam2_t", "sam3")
@@ -44,12 +47,12 @@ def answer_prompt(prompters: Mapping[str, Prompter], body: PromptBody) -> list[F
         raise unprocessable("The field b64mask is not supported; allowed: null. Use points or a box.")
     prompter = _chosen(prompters, body.checkpoint_url)
     image = _read(body.b64img)
-    prompt = _prompt(image, body)
+    prompt, left, top = _window(_prompt(image, body))
     proposals = prompter.propose(prompt)
     if not body.multimask_output:
         proposals = [proposals[best(proposals)]]
     shape = image.shape[0], image.shape[1]
-    return [_feature(proposal, shape, body.type) for proposal in proposals if proposal.mask.any()]
+    return [_feature(_moved(proposal, left, top), shape, body.type) for proposal in proposals if proposal.mask.any()]
 
 
 def answer_everything(body: AutoMaskBody) -> list[Feature]:
@@ -105,6 +108,33 @@ def _prompt(image: npt.NDArray[Any], body: PromptBody) -> Prompt:
     if box is None and not any(point.positive for point in points):
         raise unprocessable("There is no point inside an object and no box in the part of the image that was sent.")
     return Prompt(image=image, points=points, box=box)
+
+
+def _window(prompt: Prompt) -> tuple[Prompt, int, int]:
+    """Return a prompt in the part of its image that matters, and where that part begins: x and y in pixels."""
+    shown = [(point.x, point.y) for point in prompt.points]
+    if prompt.box is not None:
+        shown += [(prompt.box.left, prompt.box.top), (prompt.box.right, prompt.box.bottom)]
+    height, width = prompt.image.shape[:2]
+    left, right = _around([x for x, _ in shown], width)
+    top, bottom = _around([y for _, y in shown], height)
+    box = prompt.box and Box(
+        left=prompt.box.left - left,
+        top=prompt.box.top - top,
+        right=prompt.box.right - left,
+        bottom=prompt.box.bottom - top,
+    )
+    points = tuple(replace(point, x=point.x - left, y=point.y - top) for point in prompt.points)
+    return Prompt(image=prompt.image[top:bottom, left:right], points=points, box=box), left, top
+
+
+def _around(places: list[float], length: int) -> tuple[int, int]:
+    """Return the first pixel near some places, and the one behind the last."""
+    return max(0, int(min(places)) - MARGIN), min(length, int(max(places)) + MARGIN + 1)
+
+
+def _moved(proposal: Proposal, left: int, top: int) -> Proposal:
+    return replace(proposal, x=proposal.x + left, y=proposal.y + top)
 
 
 def _feature(proposal: Proposal, shape: tuple[int, int], kind: str | None) -> Feature:

@@ -81,7 +81,7 @@ class Segmenting:
         elif body.eval:
             model_id = self._model(backend, body.modelname, deadline)
         features = self._features(model_id, picture, body, deadline) if body.eval else []
-        return Segmented(features, _warning(labels))
+        return Segmented(features, cells_warning(labels))
 
     def reset(self, backend: str, body: ResetBody) -> None:
         """Forget an alias with its images. Runs and models stay.
@@ -168,7 +168,8 @@ class Segmenting:
         return model_id
 
 
-def _warning(labels: npt.NDArray[np.integer[Any]] | None) -> str:
+def cells_warning(labels: npt.NDArray[np.integer[Any]] | None) -> str:
+    """Return and log a sentence if an image has so many cells that QuPath's numbers will run out; else ""."""
     cells = 0 if labels is None else count_cells(labels)
     if cells <= MANY_CELLS:
         return ""

@@ -88,6 +88,17 @@ def test_a_box_gives_the_cell(client):
     assert iou(mask(feature), LABEL[32, 32] == LABEL) > 0.8
 
 
+def test_a_click_in_a_large_view_gives_the_same_cell(client):
+    """Only what surrounds the prompt is looked at."""
+    view = np.tile(np.repeat(IMAGE[..., None], 3, axis=2), (8, 8, 1))
+    x, y = 5 * 128 + 32, 6 * 128 + 32
+    body = {"point_coords": [[x, y]], "point_labels": [1], "b64img": b64(view)}
+    (feature,) = client.post("/sam/", body).json()
+    moved = [[[cx - 5 * 128, cy - 6 * 128] for cx, cy in ring] for ring in feature["geometry"]["coordinates"]]
+    here = {**feature, "geometry": {**feature["geometry"], "coordinates": moved}}
+    assert iou(mask(here), int(LABEL[32, 32]) == LABEL) > 0.8
+
+
 def test_several_proposals_rise_in_size(client):
     body = {"point_coords": [[32, 32]], "point_labels": [1], "b64img": RENDERED, "multimask_output": True}
     areas = [int(mask(feature).sum()) for feature in client.post("/sam/", body).json()]
