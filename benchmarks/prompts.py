@@ -183,9 +183,10 @@ def fit(folder: Path, count: int, seed: int, ridge: float = 1e-3) -> str:
     constant = solved[0] - float(factors @ mean)
     pairs = zip(NAMES, factors[: len(NAMES)], factors[len(NAMES) :], strict=True)
     body = "".join(f'    "{name}": ({first:.5g}, {second:.5g}),\n' for name, first, second in pairs)
-    return f'''"""The ranking's only numbers that come from data: `benchmarks/prompts.py --fit` prints this file (3,000 clicks, seed 1).
+    return f'''"""The ranking's only numbers that come from data: `benchmarks/prompts.py --fit` prints this file.
 
-They are fitted on the split `train` of DSB2018 (CC0) by least squares, so that a mask's features give its IoU.
+They are fitted on 3,000 clicks (seed 1) in the split `train` of DSB2018 (CC0) by least squares, so that the features of
+a mask give its IoU.
 """
 
 CONSTANT = {constant:.5g}
