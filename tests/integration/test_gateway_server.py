@@ -16,6 +16,9 @@ from support.orchestrator import Orchestrator, until
 from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.rpc import metrics
+from cellsparse_gateway import health
+from cellsparse_gateway.settings import GatewaySettings
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,23 @@ def test_metrics_count_requests_by_route(gateway):
     text = get(f"{gateway.url}/metrics").text
     assert 'cellsparse_http_seconds_count{method="GET",route="/api/v1/projects/{project}",status="404"}' in text
     assert "nothing-here" not in text
+
+
+def test_metrics_are_those_of_the_table(gateway):
+    text = get(f"{gateway.url}/metrics").text
+    told = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"^(cellsparse_\w+)", text, re.MULTILINE)}
+    listed = re.findall(r"^\| (cellsparse_\w+) \| \w+ \| [\w, ]*\| gateway \|", metrics.__doc__, re.MULTILINE)
+    assert {name for name in told if not name.endswith("_created")} == set(listed)
+
+
+def test_the_images_health_check(gateway):
+    host, _, port = gateway.address.rpartition(":")
+    settings = GatewaySettings(host=host, port=int(port))
+    assert health.check(settings) == ""
+    with socket.socket() as closed:
+        closed.bind((host, 0))
+        nobody = GatewaySettings(host=host, port=closed.getsockname()[1])
+        assert "does not answer" in health.check(nobody)
 
 
 def slow_run(orchestrator: Orchestrator) -> str:

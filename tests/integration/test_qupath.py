@@ -177,6 +177,24 @@ def test_others_are_answered_and_a_client_that_leaves_ends_nothing(services):
     leaving.join()
 
 
+def test_a_reset_while_it_trains_stays_a_reset(services):
+    body = {
+        "modelname": "default",
+        "b64img": services.qupath.text("grey8"),
+        "b64lbl": services.qupath.text("labels"),
+        "train": True,
+        "lr": 0.9,
+        "steps": 80,
+    }
+    waiting = threading.Thread(target=services.qupath.post, args=(services.url("elephant"), body), daemon=True)
+    waiting.start()
+    until(lambda: any(run.state == common_pb2.RUN_STATE_RUNNING for run in services.runs()))
+    _post_and_leave(services.gateway.address, {"modelname": "default"}, "/elephant/reset/")
+    waiting.join(PATIENCE)
+    assert services.runs()[0].state == common_pb2.RUN_STATE_SUCCEEDED
+    assert services.qupath.infer(services.url("elephant"), "grey8").status == 409
+
+
 def test_a_gateway_that_ends_while_training_leaves_the_model_to_the_next_one(services):
     body = {
         "modelname": "default",
@@ -197,9 +215,9 @@ def test_a_gateway_that_ends_while_training_leaves_the_model_to_the_next_one(ser
     assert found.json()
 
 
-def _post_and_leave(address: str, body: dict) -> None:
+def _post_and_leave(address: str, body: dict, path: str = "/elephant/") -> None:
     """Send a request, and close the connection soon after it has been read."""
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
-    connection.request("POST", "/elephant/", json.dumps(body), {"Content-Type": "application/json"})
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     time.sleep(2.0)
     connection.close()

@@ -26,7 +26,7 @@ def services(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("word", "backend", "steps"), [("elephant", "unet", 0), ("stardist", "stardist", 120), ("cellpose", "cellpose", 80)]
+    ("word", "backend", "steps"), [("elephant", "unet", 0), ("stardist", "stardist", 120), ("cellpose", "cellpose", 60)]
 )
 def test_train_infer_and_reset(services, word, backend, steps):
     """The U-Net trains as long as QuPath's constants mean; the others by numbers of their own, which is quicker."""

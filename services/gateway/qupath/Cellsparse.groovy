@@ -71,8 +71,12 @@ class Server {
     Server(String address) {
         base = address.trim().replaceAll('/+$', '')
         if (!(base ==~ /https?:\/\/.+/))
-            throw new Failure("The server's address is \"${base}\"; it begins with http:// or https://, such as http://localhost:8000.")
-        client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).connectTimeout(Duration.ofSeconds(10)).build()
+            throw new Failure(
+                "The server's address is \"${base}\"; it begins with http:// or https://, such as http://localhost:8000.")
+        client = HttpClient.newBuilder()
+            .version(HttpClient.Version.HTTP_1_1)
+            .connectTimeout(Duration.ofSeconds(10))
+            .build()
     }
 
     Map get(String path) { return read(text(send('GET', path, HttpRequest.BodyPublishers.noBody(), null))) }
@@ -106,7 +110,9 @@ class Server {
     static String encode(String text) { return URLEncoder.encode(text, 'UTF-8').replace('+', '%20') }
 
     private byte[] send(String method, String path, HttpRequest.BodyPublisher body, String type) {
-        def request = HttpRequest.newBuilder(URI.create("${base}/api/v1${path}")).timeout(Duration.ofHours(1)).method(method, body)
+        def request = HttpRequest.newBuilder(URI.create("${base}/api/v1${path}"))
+            .timeout(Duration.ofHours(1))
+            .method(method, body)
         request.header('Accept', 'application/json, */*')
         if (type)
             request.header('Content-Type', type)
@@ -114,7 +120,8 @@ class Server {
         try {
             answer = client.send(request.build(), HttpResponse.BodyHandlers.ofByteArray())
         } catch (IOException e) {
-            throw new Failure("${base} does not answer (${e.message ?: e.class.simpleName}). Start it with: cellsparse up")
+            def why = e.message ?: e.class.simpleName
+            throw new Failure("${base} does not answer (${why}). Start it with: cellsparse up")
         }
         if (answer.statusCode().intdiv(100) != 2)
             throw new Failure(sentence(answer))
@@ -221,9 +228,12 @@ Map askSettings() {
         .addChoiceParameter('task', 'Task', TRAIN, [TRAIN, FIND])
         .addStringParameter('address', 'Server', address.get(), 'Address of Cellsparse, such as http://localhost:8000')
         .addChoiceParameter('backend', 'Method', chosen, names)
-        .addIntParameter('channel', 'Channel (0: all)', channel.get(), '', 'Number of the channel to use, from 1; 0 sends all, of which there may be 4')
-        .addBooleanParameter('fresh', 'Start from scratch', fresh.get(), 'Otherwise training goes on from the last model of this project')
-        .addBooleanParameter('annotations', 'Results as annotations', annotations.get(), 'Otherwise as detections, which are quicker when there are thousands')
+        .addIntParameter('channel', 'Channel (0: all)', channel.get(), '',
+            'Number of the channel to use, from 1; 0 sends all, of which there may be 4')
+        .addBooleanParameter('fresh', 'Start from scratch', fresh.get(),
+            'Otherwise training goes on from the last model of this project')
+        .addBooleanParameter('annotations', 'Results as annotations', annotations.get(),
+            'Otherwise as detections, which are quicker when there are thousands')
     if (!GuiTools.showParameterDialog(TITLE, list))
         return null
     address.set(list.getStringParameterValue('address').trim())
@@ -231,8 +241,10 @@ Map askSettings() {
     channel.set(list.getIntParameterValue('channel'))
     fresh.set(list.getBooleanParameterValue('fresh'))
     annotations.set(list.getBooleanParameterValue('annotations'))
-    return [train: list.getChoiceParameterValue('task') == TRAIN, address: address.get(), backend: BACKENDS[backend.get()],
-            channel: channel.get(), fresh: fresh.get(), annotations: annotations.get()]
+    return [
+        train: list.getChoiceParameterValue('task') == TRAIN, address: address.get(), backend: BACKENDS[backend.get()],
+        channel: channel.get(), fresh: fresh.get(), annotations: annotations.get(),
+    ]
 }
 
 /** Returns all that the work needs, copied: what is drawn meanwhile changes nothing. */
@@ -243,7 +255,8 @@ Map gather(gui, imageData, Map settings) {
     int z = viewer.getZPosition(), t = viewer.getTPosition()
     int x = 0, y = 0, width = image.getWidth(), height = image.getHeight()
     def selected = hierarchy.getSelectionModel().getSelectedObject()
-    if (selected != null && selected.isAnnotation() && selected.getPathClass() == null && selected.getROI() instanceof RectangleROI && !selected.getMetadata().containsKey(MARK)) {
+    if (selected != null && selected.isAnnotation() && selected.getPathClass() == null &&
+            selected.getROI() instanceof RectangleROI && !selected.getMetadata().containsKey(MARK)) {
         def roi = selected.getROI()
         x = Math.max(0, Math.floor(roi.getBoundsX()) as int)
         y = Math.max(0, Math.floor(roi.getBoundsY()) as int)
@@ -253,7 +266,9 @@ Map gather(gui, imageData, Map settings) {
     if (width <= 0 || height <= 0)
         throw new Failure('The selected rectangle lies outside the image.')
     if ((width as long) * height > MOST_PIXELS)
-        throw new Failure("The image has ${width} x ${height} pixels; the server takes ${MOST_PIXELS}. Draw a rectangle without a class around a part of it, leave it selected, and run the script again.")
+        throw new Failure(
+            "The image has ${width} x ${height} pixels; the server takes ${MOST_PIXELS}. Draw a rectangle without a " +
+            'class around a part of it, leave it selected, and run the script again.')
     if (settings.channel < 0 || settings.channel > image.nChannels())
         throw new Failure("The image has ${image.nChannels()} channels; channel ${settings.channel} does not exist.")
     def plane = ImagePlane.getPlane(z, t)
@@ -264,7 +279,9 @@ Map gather(gui, imageData, Map settings) {
             roi.getBoundsY() < y + height && roi.getBoundsY() + roi.getBoundsHeight() > y
     }
     if (settings.train && !drawn.any { className(it) == CELL })
-        throw new Failure("No annotation has the class ${CELL} (spelled so): draw around a few cells, set their class to ${CELL}, and run the script again.")
+        throw new Failure(
+            "No annotation has the class ${CELL} (spelled so): draw around a few cells, set their class to ${CELL}, " +
+            'and run the script again.')
     def move = AffineTransform.getTranslateInstance(-x as double, -y as double)
     def moved = drawn.collect { PathObjectTools.transformObject(it, move, false) }
     def project = gui.getProject()
@@ -305,7 +322,8 @@ List train(Server server, Map job, Progress progress) {
     def labels = Files.createTempFile('cellsparse', '.geojson')
     try {
         Files.newOutputStream(labels).withCloseable { stream ->
-            PathIO.exportObjectsAsGeoJSON(stream, job.drawn as Collection, PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
+            def how = PathIO.GeoJsonExportOptions.FEATURE_COLLECTION
+            PathIO.exportObjectsAsGeoJSON(stream, job.drawn as Collection, how)
         }
         server.upload("/images/${image}/labels?author=qupath", labels, 'application/geo+json')
     } finally {
@@ -357,8 +375,10 @@ String sendImage(Server server, Map job, String project, Progress progress) {
         ImageWriterTools.writeImageRegion(image, part, file.toString())
         progress.check()
         progress.tell('Sending the image')
-        server.all("/projects/${project}/images", 'images').findAll { it.name == job.name }.each { server.delete("/images/${it.id}") }
-        return server.upload("/projects/${project}/images?name=${Server.encode(job.name as String)}", file, 'image/tiff').id
+        def older = server.all("/projects/${project}/images", 'images').findAll { it.name == job.name }
+        older.each { server.delete("/images/${it.id}") }
+        def name = Server.encode(job.name as String)
+        return server.upload("/projects/${project}/images?name=${name}", file, 'image/tiff').id
     } finally {
         Files.deleteIfExists(file)
     }

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from cellsparse_common.errors import CellsparseError
 from cellsparse_gateway.problems import Problem
@@ -55,6 +56,8 @@ def answered(handler: Handler) -> Handler:
             return sentence(refusal.status, refusal.sentence)
         except Problem as problem:
             return sentence(HTTPStatus(problem.status), problem.detail)
+        except ClientDisconnect:
+            return sentence(HTTPStatus.BAD_REQUEST, "The request ended before all of it had come.")
         except CellsparseError as error:
             known = from_error(error)
             return sentence(known.status, known.sentence)

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
+from support.asgi import AsgiClient
 
 from cellsparse_common.errors import Unavailable
 from cellsparse_gateway.qupath.refusals import Refusal
@@ -35,7 +35,7 @@ class Told:
 def client(told):
     app = FastAPI(redirect_slashes=False)
     app.include_router(router(told))
-    return TestClient(app, follow_redirects=False)
+    return AsgiClient(app)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def client(told):
 @pytest.mark.parametrize("slash", ["/", ""])
 def test_every_address_answers_with_and_without_its_slash(word, backend, slash):
     told = Told()
-    answer = client(told).post(f"/{word}{slash}", json=BODY)
+    answer = client(told).post(f"/{word}{slash}", BODY)
     assert (answer.status_code, answer.json()) == (200, [FEATURE])
     assert answer.headers["content-type"] == "application/json"
     assert told.asked == [(backend, "default")]
@@ -53,14 +53,14 @@ def test_every_address_answers_with_and_without_its_slash(word, backend, slash):
 @pytest.mark.parametrize("path", ["/cellpose/reset/", "/cellpose/reset", "/cellposereset/", "/cellposereset"])
 def test_reset_answers_an_empty_text(path):
     told = Told()
-    answer = client(told).post(path, json={"modelname": "default", "pretrained": "run-1"})
+    answer = client(told).post(path, {"modelname": "default", "pretrained": "run-1"})
     assert (answer.status_code, answer.json()) == (200, "")
     assert told.asked == [("cellpose", "default", "run-1")]
 
 
 @pytest.mark.parametrize("path", ["/", "/reset/", "/reset"])
 def test_a_base_url_is_told_the_three_addresses(path):
-    answer = client(Told()).post(path, json=BODY)
+    answer = client(Told()).post(path, BODY)
     assert answer.status_code == 404
     for word in ("cellpose", "stardist", "elephant"):
         assert f"http://testserver/{word}/" in answer.json()["detail"]
@@ -70,24 +70,24 @@ def test_a_base_url_is_told_the_three_addresses(path):
     ("error", "status"), [(Refusal(409, "Train first."), 409), (Unavailable("Away."), 503), (RuntimeError("bug"), 500)]
 )
 def test_failures_are_one_sentence(error, status):
-    answer = client(Told(error)).post("/stardist/", json=BODY)
+    answer = client(Told(error)).post("/stardist/", BODY)
     assert answer.status_code == status
     assert list(answer.json()) == ["detail"]
     assert "bug" not in answer.text
 
 
 def test_a_bad_body_names_its_field():
-    answer = client(Told()).post("/stardist/", json={"b64img": ""})
+    answer = client(Told()).post("/stardist/", {"b64img": ""})
     assert answer.status_code == 422
     assert answer.json() == {"detail": "The field modelname is not valid: Field required."}
 
 
 def test_a_warning_is_a_header():
-    answer = client(Told(Segmented([], "Many cells."))).post("/stardist/", json=BODY)
-    assert answer.headers["X-Cellsparse-Warning"] == "Many cells."
+    answer = client(Told(Segmented([], "Many cells."))).post("/stardist/", BODY)
+    assert answer.headers["x-cellsparse-warning"] == "Many cells."
 
 
 def test_each_request_works_in_a_thread_that_ends_with_the_process():
     told = Told()
-    client(told).post("/stardist/", json=BODY)
+    client(told).post("/stardist/", BODY)
     assert all(thread.daemon and thread is not threading.main_thread() for thread in told.threads)

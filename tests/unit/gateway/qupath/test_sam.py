@@ -4,8 +4,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from PIL import Image
+from support.asgi import AsgiClient
 from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.polygons import Shape, paint
@@ -28,7 +28,7 @@ RENDERED = b64(np.repeat(IMAGE[..., None], 3, axis=2))
 def client():
     app = FastAPI(redirect_slashes=False)
     app.include_router(sam_router({"classical": Classical()}))
-    return TestClient(app, follow_redirects=False)
+    return AsgiClient(app)
 
 
 def mask(feature):
@@ -59,22 +59,20 @@ def test_no_list_of_weights_is_empty(client):
 
 
 def test_nothing_is_downloaded(client):
-    answer = client.post("/sam/weights/", json={"type": "vit_h", "name": "x", "url": "https://example.org/x.pth"})
+    answer = client.post("/sam/weights/", {"type": "vit_h", "name": "x", "url": "https://example.org/x.pth"})
     assert answer.status_code == 422
     assert "downloads no weights" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/sam/video/", "/sam/upload/", "/sam/sam3/"])
 def test_what_needs_sam_itself_says_so(client, path):
-    assert client.post(path, json={}).status_code == 501
+    assert client.post(path, {}).status_code == 501
 
 
 @pytest.mark.parametrize("path", ["/sam/", "/sam"])
 def test_a_click_gives_the_cell(client, path):
     cell = int(LABEL[32, 32])
-    answer = client.post(
-        path, json={"type": "vit_l", "point_coords": [[32, 32]], "point_labels": [1], "b64img": RENDERED}
-    )
+    answer = client.post(path, {"type": "vit_l", "point_coords": [[32, 32]], "point_labels": [1], "b64img": RENDERED})
     (feature,) = answer.json()
     assert iou(mask(feature), cell == LABEL) > 0.8
     properties = feature["properties"]
@@ -86,13 +84,13 @@ def test_a_click_gives_the_cell(client, path):
 def test_a_box_gives_the_cell(client):
     rows, columns = np.nonzero(int(LABEL[32, 32]) == LABEL)
     box = [int(columns.min()) - 3, int(rows.min()) - 3, int(columns.max()) + 4, int(rows.max()) + 4]
-    (feature,) = client.post("/sam/", json={"bbox": box, "b64img": RENDERED}).json()
+    (feature,) = client.post("/sam/", {"bbox": box, "b64img": RENDERED}).json()
     assert iou(mask(feature), LABEL[32, 32] == LABEL) > 0.8
 
 
 def test_several_proposals_rise_in_size(client):
     body = {"point_coords": [[32, 32]], "point_labels": [1], "b64img": RENDERED, "multimask_output": True}
-    areas = [int(mask(feature).sum()) for feature in client.post("/sam/", json=body).json()]
+    areas = [int(mask(feature).sum()) for feature in client.post("/sam/", body).json()]
     assert areas == sorted(areas)
     assert areas
 
@@ -109,17 +107,17 @@ def test_several_proposals_rise_in_size(client):
     ],
 )
 def test_prompts_that_point_at_nothing_are_refused(client, body, said):
-    answer = client.post("/sam/", json={**body, "b64img": RENDERED})
+    answer = client.post("/sam/", {**body, "b64img": RENDERED})
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
 
 
 def test_everything_is_all_cells(client):
-    features = client.post("/sam/automask/", json={"b64img": RENDERED, "points_per_side": 32}).json()
+    features = client.post("/sam/automask/", {"b64img": RENDERED, "points_per_side": 32}).json()
     assert len(features) == LABEL.max()
     for cell in range(1, LABEL.max() + 1):
         assert max(iou(mask(feature), cell == LABEL) for feature in features) > 0.8
 
 
 def test_an_even_image_has_no_cells(client):
-    assert client.post("/sam/automask/", json={"b64img": b64(np.full((50, 50, 3), 9, np.uint8))}).json() == []
+    assert client.post("/sam/automask/", {"b64img": b64(np.full((50, 50, 3), 9, np.uint8))}).json() == []
