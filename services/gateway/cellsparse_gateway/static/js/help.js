@@ -1,5 +1,6 @@
 /** The sheet of keys. */
-import { html, useEffect, useRef } from './html.js';
+import * as api from './api.js';
+import { html, useEffect, useRef, useState } from './html.js';
 import { TOOLS } from './tools/all.js';
 
 /** @type {[string[], string][]} */
@@ -29,7 +30,9 @@ const KEYS = [
 /** @param {{onClose: () => void}} properties */
 export function Help({ onClose }) {
   const dialog = useRef(null);
+  const [prompters, setPrompters] = useState(/** @type {any[]} */ ([]));
   useEffect(() => {
+    api.status().then((now) => setPrompters(now.prompters ?? [])).catch(() => {});
     /** @type {any} */ (dialog.current)?.showModal();
   }, []);
   const row = (/** @type {string[]} */ keys, /** @type {string} */ meaning) =>
@@ -42,6 +45,9 @@ export function Help({ onClose }) {
         ${TOOLS.map((tool) => row([tool.key.toUpperCase()], `${tool.label}: ${tool.hint}`))}
         ${KEYS.map(([keys, meaning]) => row(keys, meaning))}
       </dl>
+      ${prompters.length > 0 && html`
+        <p class="note">Proposals: ${prompters.map(({ name, title, licence }) => `${title || name}${licence ? ` (${licence})` : ''}`).join('; ')}.</p>
+      `}
       <button class="primary" onClick=${() => /** @type {any} */ (dialog.current).close()}>Close</button>
     </dialog>
   `;
