@@ -27,9 +27,10 @@ $(UV):
 	$(PYTHON) -m venv $(CACHE)/uv-$(UV_VERSION)
 	$(CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-# The stubs belong to the installed packages: a changed proto or lock installs anew.
+# The stubs belong to the installed packages: a changed proto or lock installs anew. Compiled at once, PyTorch and
+# TensorFlow are not compiled again by every process where Python may not write byte code (PYTHONDONTWRITEBYTECODE).
 .venv/.ready: $(UV) uv.lock pyproject.toml $(wildcard services/*/pyproject.toml) $(wildcard proto/cellsparse/v1/*.proto) services/common/build_stubs.py
-	$(UV) sync --locked --quiet --all-packages --extra demo --extra plots --extra search
+	$(UV) sync --locked --quiet --all-packages --extra demo --extra plots --extra search --compile-bytecode
 	$(BIN)/python services/common/build_stubs.py
 	@touch $@
 
@@ -109,7 +110,7 @@ test-e2e: .venv/.ready browser ## Run the whole system through the command line 
 
 # napari and its Qt are installed apart: they are for users' machines, and no other test needs them.
 .venv-napari/.ready: .venv/.ready
-	UV_PROJECT_ENVIRONMENT=.venv-napari $(UV) sync --locked --quiet --package cellsparse-napari --extra napari --group test
+	UV_PROJECT_ENVIRONMENT=.venv-napari $(UV) sync --locked --quiet --package cellsparse-napari --extra napari --group test --compile-bytecode
 	@touch $@
 
 .PHONY: napari
