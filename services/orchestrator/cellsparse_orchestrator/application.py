@@ -10,6 +10,7 @@ from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_store
 from cellsparse_orchestrator.api.datasets import DatasetServicer
 from cellsparse_orchestrator.api.projects import ProjectServicer
+from cellsparse_orchestrator.api.prompters import PrompterServicer
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
@@ -39,6 +40,8 @@ from cellsparse_proto.v1 import (
     orchestrator_pb2_grpc,
     project_pb2,
     project_pb2_grpc,
+    prompter_pb2,
+    prompter_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
 )
@@ -93,6 +96,7 @@ class Application:
         self._project_servicer = ProjectServicer(
             settings, self._store, self._database, tables, self._launcher, self._orchestrator
         )
+        self._prompter_servicer = PrompterServicer(settings, self._store, self._database)
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )
@@ -111,11 +115,13 @@ class Application:
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(self._dataset_servicer, server)
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(self._orchestrator, server)
         project_pb2_grpc.add_ProjectServiceServicer_to_server(self._project_servicer, server)
+        prompter_pb2_grpc.add_PrompterServiceServicer_to_server(self._prompter_servicer, server)
         study_pb2_grpc.add_StudyServiceServicer_to_server(self._study_servicer, server)
         return [
             dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
             orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name,
             project_pb2.DESCRIPTOR.services_by_name["ProjectService"].full_name,
+            prompter_pb2.DESCRIPTOR.services_by_name["PrompterService"].full_name,
             study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
         ]
 

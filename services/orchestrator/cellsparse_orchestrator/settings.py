@@ -93,6 +93,8 @@ class OrchestratorSettings(ServerSettings):
     because such an image is kept as tiles; training takes the annotated part of it."""
     max_project_file_mib: int = Field(default=512, ge=1, le=65_536)
     """Largest file of a project's image or of labels imported into it, MiB."""
+    max_prompter_mib: int = Field(default=2048, ge=1, le=2048)
+    """Largest file of a prompter's weights, MiB: the encoder, and the decoder."""
 
     @field_validator("trainer_modules", "trainers", mode="before")
     @classmethod

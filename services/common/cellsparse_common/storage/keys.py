@@ -19,6 +19,7 @@ RUNS = "runs/"
 UPLOADS = "uploads/"
 STUDIES = "studies/"
 PROJECTS = "projects/"
+PROMPTERS = "prompters/"
 
 # File systems end at 255 bytes per name; S3 ends at 1,024 per key, of which a prefix in the bucket needs some.
 MAX_COMPONENT = 255
@@ -29,6 +30,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 100
 
 Pointer = Literal["LATEST", "BEST"]
+PrompterPart = Literal["encoder", "decoder"]
 
 
 def check_id(value: str, field: str = "id") -> str:
@@ -201,6 +203,16 @@ def coarse_label_tiles(project_id: str, image_id: str, layer_id: str, *, level: 
     """Return the prefix of the label tile at one place of a coarser level; what follows is its revision."""
     prefix = f"{label_tiles_prefix(project_id, image_id, layer_id)}{_whole('level', level, least=1)}/"
     return f"{prefix}{_place(plane, x, y)}/"
+
+
+def prompter_prefix(prompter_id: str) -> str:
+    """Return the prefix of all objects of one prompter."""
+    return f"{PROMPTERS}{check_id(prompter_id, 'prompter_id')}/"
+
+
+def prompter_file(prompter_id: str, part: PrompterPart) -> str:
+    """Return the key of the ONNX file of a prompter's encoder or decoder, which never changes."""
+    return f"{prompter_prefix(prompter_id)}{part}.onnx"
 
 
 def _place(plane: int, x: int, y: int) -> str:

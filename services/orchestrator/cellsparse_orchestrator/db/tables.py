@@ -334,3 +334,19 @@ class AliasRow(Base):
     project_id: Mapped[str] = mapped_column(String(63))
     """Not a foreign key: the alias of a deleted project keeps its model."""
     model_id: Mapped[str] = mapped_column(String(63))
+
+
+class PrompterRow(Base):
+    """Weights of a prompter that a user brought; the files are in the store."""
+
+    __tablename__ = "prompters"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    """Part of the keys of its files: a prompter that is added again under the same name has other ones."""
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    licence: Mapped[str] = mapped_column(Sentence)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    encoder_sha256: Mapped[str] = mapped_column(String(64))
+    encoder_size: Mapped[int] = mapped_column(BigInteger)
+    decoder_sha256: Mapped[str] = mapped_column(String(64))
+    decoder_size: Mapped[int] = mapped_column(BigInteger)

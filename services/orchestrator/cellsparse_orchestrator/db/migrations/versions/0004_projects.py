@@ -1,4 +1,4 @@
-"""Projects: images, annotations, layers, runs of projects, aliases."""
+"""Projects: images, annotations, layers, runs of projects, aliases. Weights of prompters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,10 +13,11 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create the tables of projects."""
+    """Create the tables of projects and of prompters."""
     _projects()
     _annotations()
     _runs_and_aliases()
+    _prompters()
 
 
 def _projects() -> None:
@@ -121,9 +122,26 @@ def _runs_and_aliases() -> None:
     )
 
 
+def _prompters() -> None:
+    op.create_table(
+        "prompters",
+        sa.Column("number", _KEY, primary_key=True, autoincrement=True),
+        sa.Column("id", sa.String(63), nullable=False, unique=True),
+        sa.Column("name", sa.String(63), nullable=False, unique=True),
+        sa.Column("licence", sa.Text(), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("encoder_sha256", sa.String(64), nullable=False),
+        sa.Column("encoder_size", sa.BigInteger(), nullable=False),
+        sa.Column("decoder_sha256", sa.String(64), nullable=False),
+        sa.Column("decoder_size", sa.BigInteger(), nullable=False),
+        sqlite_autoincrement=True,
+    )
+
+
 def downgrade() -> None:
-    """Undo; projects are forgotten, their datasets, runs and models stay."""
+    """Undo; projects and prompters are forgotten, the projects' datasets, runs and models stay."""
     for table in (
+        "prompters",
         "aliases",
         "project_runs",
         "layers",
