@@ -26,6 +26,7 @@ from cellsparse_proto.v1 import (
     orchestrator_pb2,
     orchestrator_pb2_grpc,
     project_pb2_grpc,
+    prompter_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
     trainer_pb2,
@@ -44,6 +45,7 @@ class Orchestrator(ServerProcess):
         datasets: Stub of DatasetService.
         studies: Stub of StudyService.
         projects: Stub of ProjectService.
+        prompters: Stub of PrompterService.
     """
 
     def __init__(self, home: Path, *, tls: ClientTls | None = None, **environment: str) -> None:
@@ -67,6 +69,7 @@ class Orchestrator(ServerProcess):
         self.datasets = dataset_pb2_grpc.DatasetServiceStub(self.channel)
         self.studies = study_pb2_grpc.StudyServiceStub(self.channel)
         self.projects = project_pb2_grpc.ProjectServiceStub(self.channel)
+        self.prompters = prompter_pb2_grpc.PrompterServiceStub(self.channel)
         return self
 
     def __exit__(self, *details) -> None:
