@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from cellsparse import datasets, enum_names, exports, model_import, models, runs, studies, study_grid
+from cellsparse import datasets, enum_names, exports, model_import, models, prompters, runs, studies, study_grid
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
@@ -16,7 +16,7 @@ from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
 from cellsparse.study_report import StudyReport
 from cellsparse.training_settings import sparsify_settings, training_settings
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, study_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, prompter_pb2, study_pb2, trainer_pb2
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
@@ -484,3 +484,31 @@ class Client:
             AlreadyExists: The file exists and `force` is False.
         """
         return exports.export(self.connection, model, format, path, force=force)
+
+    def add_prompter(
+        self,
+        name: str,
+        encoder: str | Path,
+        decoder: str | Path,
+        *,
+        licence: str,
+        sha256: tuple[str, str] | None = None,
+    ) -> prompter_pb2.Prompter:
+        """Add a Segment Anything model for prompts in the page. Nothing is stored unless both files are ONNX.
+
+        Args:
+            name: Small letters, digits and dashes.
+            encoder: ONNX file, or an https: or s3: URL of one.
+            decoder: Likewise.
+            licence: Licence of the weights, shown beside what they propose.
+            sha256: SHA-256 of encoder and decoder, hex; needed for URLs.
+        """
+        return prompters.add(self.connection, name, encoder, decoder, licence=licence, sha256=sha256)
+
+    def prompters(self) -> Iterator[prompter_pb2.Prompter]:
+        """Yield the prompters that users added, newest first."""
+        return prompters.listed(self.connection)
+
+    def remove_prompter(self, name: str) -> None:
+        """Delete a prompter with its weights."""
+        prompters.remove(self.connection, name)

@@ -13,7 +13,13 @@ from cellsparse.security import describe_refusal, find_tls
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
-from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, study_pb2_grpc
+from cellsparse_proto.v1 import (
+    dataset_pb2_grpc,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    prompter_pb2_grpc,
+    study_pb2_grpc,
+)
 
 
 class Connection:
@@ -50,6 +56,7 @@ class Connection:
             for stub in (
                 dataset_pb2_grpc.DatasetServiceStub,
                 orchestrator_pb2_grpc.OrchestratorServiceStub,
+                prompter_pb2_grpc.PrompterServiceStub,
                 study_pb2_grpc.StudyServiceStub,
             )
         ]

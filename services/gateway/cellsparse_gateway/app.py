@@ -13,7 +13,7 @@ from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, OwnSite, RequestMetrics
 from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
-from cellsparse_gateway.prompts.weights import own_prompters
+from cellsparse_gateway.prompts.weights import all_prompters, stored_prompters
 from cellsparse_gateway.qupath import doors as qupath
 from cellsparse_gateway.routes import (
     annotations,
@@ -23,6 +23,7 @@ from cellsparse_gateway.routes import (
     layers,
     models,
     projects,
+    prompters,
     prompts,
     runs,
     status,
@@ -63,18 +64,19 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         lifespan=lifespan,
     )
     schemas, registry = Schemas(), new_registry()
-    own = own_prompters(settings)
-    proposals = ImagePrompts(orchestrator, own)
+    stored = stored_prompters(settings, orchestrator)
+    known = all_prompters(settings, stored)
     problems.add_handlers(app)
     api = APIRouter(prefix=PREFIX)
     for routes in (
-        status.router(orchestrator, schemas, proposals.prompters),
+        status.router(orchestrator, schemas, known),
         archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),
         annotations.router(orchestrator, schemas),
         layers.router(orchestrator, schemas),
-        prompts.router(proposals),
+        prompts.router(ImagePrompts(orchestrator, known)),
+        prompters.router(orchestrator, schemas, stored),
         training.router(orchestrator, schemas),
         runs.router(orchestrator, schemas, streams),
         datasets.router(orchestrator, schemas),
@@ -84,7 +86,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         api.include_router(routes)
     app.include_router(api)
     app.include_router(status.probes(orchestrator, registry))
-    app.include_router(qupath.router(orchestrator, own, settings.qupath_seconds, streams.closing))
+    app.include_router(qupath.router(orchestrator, known.weighted, settings.qupath_seconds, streams.closing))
     mount_pages(app, settings.docs)
     describe(app, schemas, PREFIX)
     # The last added sees a request first.

@@ -16,6 +16,7 @@ from cellsparse_proto.v1 import (
     dataset_pb2_grpc,
     orchestrator_pb2_grpc,
     project_pb2_grpc,
+    prompter_pb2_grpc,
     study_pb2_grpc,
 )
 
@@ -38,6 +39,7 @@ class Orchestrator:
     Attributes:
         channel: A channel that always leads to the orchestrator's present address; stubs made on it stay valid.
         projects: Stub of ProjectService.
+        prompters: Stub of PrompterService.
         runs: Stub of OrchestratorService.
         datasets: Stub of DatasetService.
         studies: Stub of StudyService.
@@ -47,6 +49,7 @@ class Orchestrator:
         self.channel = _FollowingChannel(address, home / ORCHESTRATOR_FILE, tls)
         # The generated stubs carry no types.
         self.projects: Any = project_pb2_grpc.ProjectServiceStub(self.channel)
+        self.prompters: Any = prompter_pb2_grpc.PrompterServiceStub(self.channel)
         self.runs: Any = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
         self.datasets: Any = dataset_pb2_grpc.DatasetServiceStub(self.channel)
         self.studies: Any = study_pb2_grpc.StudyServiceStub(self.channel)

@@ -62,6 +62,10 @@ class GatewaySettings(BaseSettings):
     """ONNX file of the decoder."""
     sam_licence: str = Field(default="", max_length=200)
     """Licence of these weights, shown beside what they propose."""
+    weights_folder: Path | None = None
+    """Folder for weights that come from the orchestrator's store; not set: `weights` in the home folder."""
+    weights_mib: int = Field(default=2048, ge=1, le=65_536)
+    """Most weights to keep there, MiB; those used longest ago go."""
     log_level: LogLevel = "INFO"
     """Least severe log level to print: DEBUG, INFO, WARNING or ERROR."""
     tls_ca: str = ""

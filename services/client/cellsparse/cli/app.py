@@ -5,7 +5,18 @@ import sys
 
 import typer
 
-from cellsparse.cli import datasets, local_services, model_import, models, options, runs, searches, studies, training
+from cellsparse.cli import (
+    datasets,
+    local_services,
+    model_import,
+    models,
+    options,
+    prompters,
+    runs,
+    searches,
+    studies,
+    training,
+)
 from cellsparse.cli.exits import HELP, Exit, report
 from cellsparse.errors import CellsparseError
 from cellsparse.security import CA_VARIABLE
@@ -38,6 +49,7 @@ def build() -> typer.Typer:
     app.command()(models.predict)
     app.command()(models.evaluate)
     app.command()(models.export)
+    app.add_typer(prompters.app, name="prompter")
     return app
 
 

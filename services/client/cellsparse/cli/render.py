@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cellsparse import enum_names
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, prompter_pb2, sparsifier_pb2, trainer_pb2
 
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "retrying": "yellow"}
 
@@ -44,6 +44,15 @@ def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.Da
         shape = " x ".join(map(str, item.shape))
         table.add_row(item.name, split, shape, item.dtype, str(item.cells), str(item.labelled_pixels))
     return Group(dataset_table([dataset]), Text(""), table)
+
+
+def prompter_table(prompters: Iterable[prompter_pb2.Prompter]) -> Table:
+    """Return one row per prompter."""
+    table = new_table("NAME", "LICENCE", "ENCODER", "DECODER", "MADE")
+    for entry in prompters:
+        sizes = (f"{file.size / 2**20:.1f} MiB" for file in (entry.encoder, entry.decoder))
+        table.add_row(entry.name, entry.licence, *sizes, when(entry.created_at))
+    return table
 
 
 def labels_text(dataset: dataset_pb2.Dataset) -> str:

@@ -2,27 +2,33 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 
-from cellsparse_common.errors import InvalidArgument
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
-from cellsparse_gateway.prompts.choose import AUTO, propose
+from cellsparse_gateway.prompts.choose import Prompters
 from cellsparse_gateway.prompts.classical import Classical
 from cellsparse_gateway.prompts.diameter import estimate_diameter
 from cellsparse_gateway.prompts.model import Model
-from cellsparse_gateway.prompts.places import Asked, check, clipped, cut_off, extent, moved, placed
+from cellsparse_gateway.prompts.places import (
+    LONGEST,
+    Asked,
+    Window,
+    check,
+    clipped,
+    close_window,
+    cut_off,
+    extent,
+    grid_window,
+    moved,
+    placed,
+)
 from cellsparse_gateway.prompts.tiles import Windows
-from cellsparse_gateway.prompts.types import NOTHING, Prompter, Proposal
+from cellsparse_gateway.prompts.types import AUTO, NOTHING, Prompter, Proposal
 from cellsparse_proto.v1 import project_pb2
 
 SEEN = 256
 """Half the side (pixels) of the part of an image that a diameter is estimated from."""
-REACH = 2.0
-"""Pixels around a prompt that a prompter sees, in diameters."""
-LONGEST = 1024
-"""Longer side of a window, pixels; larger ones are taken from a coarser level."""
 WIDEST = 1024
 """Largest distance between a click and the window's edge in which a predicted instance is looked for."""
 ESTIMATES = 256
@@ -34,20 +40,15 @@ class ImagePrompts:
 
     Args:
         orchestrator: Has the images.
-        more: Prompters to ask between the model and the classical one.
+        prompters: Those that there are.
     """
 
-    def __init__(self, orchestrator: Orchestrator, more: Sequence[Prompter] = ()) -> None:
+    def __init__(self, orchestrator: Orchestrator, prompters: Prompters) -> None:
         self._projects = orchestrator.projects
         self._windows = Windows(orchestrator)
-        self._more = list(more)
+        self._prompters = prompters
         self._lock = threading.Lock()
         self._diameters: OrderedDict[tuple[object, ...], float] = OrderedDict()
-
-    @property
-    def prompters(self) -> list[Prompter]:
-        """All prompters, the one that `AUTO` asks first leading."""
-        return [Model(()), *self._more, Classical()]
 
     def propose(self, image_id: str, asked: Asked) -> tuple[list[Proposal], str]:
         """Return proposals placed in the whole image, and the name of the prompter.
@@ -58,24 +59,24 @@ class ImagePrompts:
         """
         image = self._projects.GetImage(project_pb2.GetImageRequest(image_id=image_id), timeout=ASK_SECONDS).image
         check(asked, image)
-        names = [prompter.name for prompter in self.prompters]
-        if asked.method not in (AUTO, *names):
-            raise InvalidArgument(f"There is no prompter {asked.method!r} here; there are {', '.join((AUTO, *names))}.")
+        weighted = self._prompters.asked(asked.method)
         if asked.method in (AUTO, Model.name):
             found = self._predicted(image, asked)
             if found[0].mask.size or asked.method == Model.name:
                 return found, Model.name
         channels = list(range(image.channels)) if asked.channel is None else [asked.channel]
         diameter = asked.diameter or image.diameter or self._estimate(image, asked, channels)
-        area = extent(asked, REACH * diameter + 4)
-        level = 0
-        while level < image.levels - 1 and max(area[2] - area[0], area[3] - area[1]) > LONGEST * 2**level:
-            level += 1
-        rows, columns = clipped(area, image, level)
-        pixels = self._windows.pixels(image, level, asked.plane, channels, rows, columns)
-        prompt = moved(asked, pixels, level, rows, columns, diameter)
-        proposals, chosen = propose(asked.method, [*self._more, Classical()], prompt)
-        return [placed(each, level, rows, columns, image) for each in proposals], chosen.name
+        tries: list[tuple[Prompter, Window]] = [(each, grid_window(asked, image, diameter)) for each in weighted]
+        if not weighted or asked.method == AUTO:
+            tries.append((Classical(), close_window(asked, image, diameter)))
+        found, name = [NOTHING], ""
+        for prompter, (level, rows, columns) in tries:
+            pixels = self._windows.pixels(image, level, asked.plane, channels, rows, columns)
+            proposals = prompter.propose(moved(asked, pixels, level, rows, columns, diameter))
+            found, name = [placed(each, level, rows, columns, image) for each in proposals], prompter.name
+            if any(each.mask.size for each in found):
+                break
+        return found, name
 
     def _predicted(self, image: "project_pb2.ProjectImage", asked: Asked) -> list[Proposal]:
         """Return what the model layers propose, from a window that no instance under the prompt leaves."""

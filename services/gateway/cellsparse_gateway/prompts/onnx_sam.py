@@ -14,12 +14,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.onnx_file import check_onnx
 from cellsparse_gateway.prompts.pixels import finite
 from cellsparse_gateway.prompts.shown import Shown, show
 from cellsparse_gateway.prompts.types import NOTHING, Plane, Prompt, Proposal, ordered
 
-MAX_BYTES = 2 * 10**9
-"""Largest file: ONNX keeps larger ones in several."""
 SIDE = 1024
 """Longer side of what the encoder sees, pixels."""
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -38,23 +37,8 @@ def read_onnx(path: Path) -> bytes:
     Raises:
         InvalidArgument: It is not there, too large, or no ONNX file.
     """
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_BYTES else b""
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror}.") from None
-    if size > MAX_BYTES:
-        raise InvalidArgument(f"{path} has {size} bytes; a model of at most {MAX_BYTES} bytes is taken.")
-    if path.suffix.lower() in (".pth", ".pt", ".ckpt", ".pkl", ".pickle") or data[:2] in (
-        b"PK",
-        b"\x80\x02",
-        b"\x80\x04",
-    ):
-        raise InvalidArgument(
-            f"{path} is a PyTorch or pickle file, which may run any code when it is read: export it to ONNX with "
-            "samexporter (`python -m samexporter.export_encoder` and `python -m samexporter.export_decoder`)."
-        )
-    return data
+    check_onnx(path, str(path))
+    return path.read_bytes()
 
 
 class OnnxSam:

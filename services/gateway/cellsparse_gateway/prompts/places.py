@@ -7,10 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_gateway.prompts.choose import AUTO
 from cellsparse_gateway.prompts.scale import grown
-from cellsparse_gateway.prompts.types import Box, Point, Prompt, Proposal
+from cellsparse_gateway.prompts.types import AUTO, Box, Point, Prompt, Proposal
 from cellsparse_proto.v1 import project_pb2
+
+REACH = 2.0
+"""Pixels around a prompt in a close window, in diameters."""
+LONGEST = 1024
+"""Longer side of a window, pixels; larger ones are taken from a coarser level."""
+SHORTEST = 256
+"""Shortest side of a window of the grid, pixels."""
+Window = tuple[int, slice, slice]
+"""A level, and rows and columns of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +26,7 @@ class Asked:
     """A prompt on an image."""
 
     method: str = AUTO
-    """One of `choose.METHODS`."""
+    """A prompter's name, or `AUTO`."""
     plane: int = 0
     """Plane of a stack."""
     channel: int | None = None
@@ -75,6 +83,40 @@ def clipped(
         start = min(max(int(np.floor(max(low, 0) / 2**level)), 0), whole - 1)
         sides.append(slice(start, max(start + 1, min(int(np.ceil(min(high, size) / 2**level)), whole))))
     return sides[0], sides[1]
+
+
+def close_window(asked: Asked, image: "project_pb2.ProjectImage", diameter: float) -> Window:
+    """Return the window around a prompt: little around the cell, and the cell in the middle."""
+    area = extent(asked, REACH * diameter + 4)
+    level = 0
+    while level < image.levels - 1 and max(area[2] - area[0], area[3] - area[1]) > LONGEST * 2**level:
+        level += 1
+    return level, *clipped(area, image, level)
+
+
+def grid_window(asked: Asked, image: "project_pb2.ProjectImage", diameter: float) -> Window:
+    """Return the window of a fixed grid that has a prompt nearest to its middle.
+
+    The windows of a grid overlap by half. Prompts beside each other get the same window, so that what was computed of
+    it serves all of them. The side is a power of two, at least four diameters, so that estimates of the diameter that
+    differ a little make no other windows.
+    """
+    left, top, right, bottom = extent(asked, diameter)
+    length, side, level = 2 * max(right - left, bottom - top), SHORTEST, 0
+    while side < LONGEST and side < length:
+        side *= 2
+    while level < image.levels - 1 and length > side * 2**level:
+        level += 1
+    rows = _of_grid((top + bottom) / 2 / 2**level, -(-image.height // 2**level), side)
+    columns = _of_grid((left + right) / 2 / 2**level, -(-image.width // 2**level), side)
+    return level, rows, columns
+
+
+def _of_grid(middle: float, whole: int, side: int) -> slice:
+    step = side // 2
+    last = max(0, -(-(whole - side) // step)) * step
+    start = min(max(0, int(np.floor((middle - side / 2) / step + 0.5)) * step), last)
+    return slice(start, min(start + side, whole))
 
 
 def moved(

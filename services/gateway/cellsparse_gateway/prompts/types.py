@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+AUTO = "auto"
+"""The method by which several prompters are asked one after the other."""
 Mask = npt.NDArray[np.bool_]
 Plane = npt.NDArray[np.float32]
 

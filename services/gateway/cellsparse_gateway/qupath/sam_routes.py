@@ -3,7 +3,7 @@
 Users mistype the base address, whose final slash the extension then leaves out: "/samweights/" means "/sam/weights/".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -20,11 +20,11 @@ SAMAPI = "0.7.1"
 _FOREIGN = ("video", "upload", "sam3", "sam3video")
 
 
-def sam_router(prompters: Mapping[str, Prompter]) -> APIRouter:
+def sam_router(prompters: Callable[[], Mapping[str, Prompter]]) -> APIRouter:
     """Return the addresses of the SAM extension.
 
     Args:
-        prompters: What answers prompts, by name; "classical" is one of them.
+        prompters: Gives what answers prompts, by name; "classical" is one of them.
     """
     routes = APIRouter()
 
@@ -35,14 +35,14 @@ def sam_router(prompters: Mapping[str, Prompter]) -> APIRouter:
 
     async def prompt(request: Request) -> Response:
         body = await body_of(request, PromptBody)
-        return as_json(await in_thread(lambda: answer_prompt(prompters, body)))
+        return as_json(await in_thread(lambda: answer_prompt(prompters(), body)))
 
     async def everything(request: Request) -> Response:
         body = await body_of(request, AutoMaskBody)
         return as_json(await in_thread(lambda: answer_everything(body)))
 
     async def listed(request: Request) -> Response:
-        return as_json(weights(prompters, request.query_params.get("type")))
+        return as_json(weights(await in_thread(prompters), request.query_params.get("type")))
 
     add("", "POST", prompt)
     add("automask", "POST", everything)

@@ -11,10 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cellsparse_gateway.answers import ID_PATTERN, Id, json_answer
-from cellsparse_gateway.prompts.choose import AUTO, METHODS
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.places import Asked
-from cellsparse_gateway.prompts.types import Box, Point, Proposal, best
+from cellsparse_gateway.prompts.types import AUTO, Box, Point, Proposal, best
 from cellsparse_gateway.schemas import answers, object_of, takes
 from cellsparse_gateway.uploads import json_body
 
@@ -37,7 +36,7 @@ class _Point(_Strict):
 
 
 class _Body(_Strict):
-    method: str = AUTO
+    method: Annotated[str, Field(pattern=ID_PATTERN)] = AUTO
     plane: Annotated[int, Field(ge=0, le=2**31)] = 0
     channel: Annotated[int, Field(ge=0, le=2**31)] | None = None
     points: Annotated[list[_Point], Field(max_length=MAX_POINTS)] = Field(default_factory=list)
@@ -71,7 +70,12 @@ BODY = {
     "description": "What shows the cell, in pixels of the full image: at least a positive point, a box or a scribble.",
     "additionalProperties": False,
     "properties": {
-        "method": {"type": "string", "enum": list(METHODS), "default": AUTO},
+        "method": {
+            "type": "string",
+            "pattern": ID_PATTERN,
+            "default": AUTO,
+            "description": "auto, or a prompter of the status: model, classical, onnx-sam or one that a user added.",
+        },
         "plane": {"type": "integer", "minimum": 0, "maximum": 2**31, "default": 0},
         "channel": _or_null({"type": "integer", "minimum": 0, "maximum": 2**31}),
         "points": {

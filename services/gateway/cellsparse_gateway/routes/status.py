@@ -1,7 +1,6 @@
 """How the services are, and probes."""
 
 import importlib.metadata
-from collections.abc import Sequence
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -9,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from cellsparse_gateway.answers import json_answer
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.messages import to_json
-from cellsparse_gateway.prompts.types import Prompter
+from cellsparse_gateway.prompts.choose import Prompters
 from cellsparse_gateway.schemas import Schemas, answers, object_of
 from cellsparse_proto.v1 import orchestrator_pb2
 
@@ -22,7 +21,7 @@ def version() -> str:
     return importlib.metadata.version("cellsparse-gateway")
 
 
-def router(orchestrator: Orchestrator, schemas: Schemas, prompters: Sequence[Prompter]) -> APIRouter:
+def router(orchestrator: Orchestrator, schemas: Schemas, prompters: Prompters) -> APIRouter:
     """Return the route of the services' state."""
     routes = APIRouter(tags=["status"])
     whole = schemas.without(orchestrator_pb2.GetStatusResponse)
@@ -31,12 +30,11 @@ def router(orchestrator: Orchestrator, schemas: Schemas, prompters: Sequence[Pro
     more = {"prompters": {"type": "array", "items": prompter}, "version": text}
     schema = {**whole, "properties": {**whole["properties"], **more}}
 
-    listed = [{"name": each.name, "title": each.title, "licence": each.licence} for each in prompters]
-
     @routes.get("/status", responses=answers(schema))
     def get_status() -> Response:
         """Say which services there are and how they are."""
         status = orchestrator.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=STATUS_SECONDS)
+        listed = [{"name": each.name, "title": each.title, "licence": each.licence} for each in prompters.all()]
         return json_answer({**to_json(status), "prompters": listed, "version": version()})
 
     return routes

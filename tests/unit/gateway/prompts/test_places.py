@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_gateway.prompts.places import Asked, check, clipped, cut_off, extent, moved, placed
+from cellsparse_gateway.prompts.places import Asked, check, clipped, cut_off, extent, grid_window, moved, placed
 from cellsparse_gateway.prompts.tiles import SIDE, TileCache, _parts
 from cellsparse_gateway.prompts.types import Box, Point, Proposal
 from cellsparse_proto.v1 import project_pb2
@@ -95,3 +95,35 @@ def test_the_cache_keeps_the_newest_tiles_within_its_limit():
     for number in (0, 1, 2, 0, 3, 0, 1):
         assert get(number).size == 1000
     assert fetched == [0, 1, 2, 3, 1]
+
+
+def click(x, y):
+    return Asked(points=(Point(x=x, y=y),))
+
+
+def test_neighbouring_prompts_share_a_window_of_the_grid():
+    image = project_pb2.ProjectImage(height=5000, width=5000, levels=5)
+    for diameter, side in ((20, 256), (64, 256), (65, 512), (200, 1024), (256, 1024)):
+        windows = {str(grid_window(click(2040 + dx, 3060 + dy), image, diameter)) for dx in (0, 9) for dy in (0, 9)}
+        assert len(windows) == 1
+        level, rows, columns = grid_window(click(2000, 3000), image, diameter)
+        assert (level, rows.stop - rows.start, columns.stop - columns.start) == (0, side, side)
+        assert rows.start % (side // 2) == columns.start % (side // 2) == 0
+    assert grid_window(click(2000, 3000), image, 300)[0] == 1
+
+
+@pytest.mark.parametrize("size", [(60, 70), (300, 5000), (1111, 1024)])
+@pytest.mark.parametrize("diameter", [8, 90, 400])
+def test_a_window_of_the_grid_holds_what_shows_the_cell(size, diameter):
+    image = project_pb2.ProjectImage(height=size[0], width=size[1], levels=4)
+    rng = np.random.default_rng(0)
+    for y, x in rng.uniform(0, size, (200, 2)):
+        level, rows, columns = grid_window(click(x, y), image, diameter)
+        reach = diameter / 2
+        for low, high, length, window in (
+            (y - reach, y + reach, size[0], rows),
+            (x - reach, x + reach, size[1], columns),
+        ):
+            assert window.start * 2**level <= max(0, low)
+            assert window.stop * 2**level >= min(length, high)
+            assert window.stop <= -(-length // 2**level)

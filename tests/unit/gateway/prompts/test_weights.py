@@ -16,7 +16,7 @@ def test_files_that_are_no_models_are_refused_at_the_start(tmp_path):
     settings = GatewaySettings(
         sam_encoder=tmp_path / "encoder.onnx", sam_decoder=tmp_path / "decoder.onnx", sam_licence="MIT"
     )
-    with pytest.raises(InvalidArgument, match="The encoder is no model"):
+    with pytest.raises(InvalidArgument, match=r"encoder.onnx is no ONNX file"):
         own_prompters(settings)
 
 

@@ -27,7 +27,7 @@ RENDERED = b64(np.repeat(IMAGE[..., None], 3, axis=2))
 @pytest.fixture(scope="module")
 def client():
     app = FastAPI(redirect_slashes=False)
-    app.include_router(sam_router({"classical": Classical()}))
+    app.include_router(sam_router(lambda: {"classical": Classical()}))
     return AsgiClient(app)
 
 
