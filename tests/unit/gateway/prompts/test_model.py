@@ -3,8 +3,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from cellsparse_gateway.prompts.choose import propose
-from cellsparse_gateway.prompts.classical import Classical
 from cellsparse_gateway.prompts.model import Model
 from cellsparse_gateway.prompts.types import Box, Point, Prompt, best
 
@@ -76,21 +74,3 @@ def test_layers_are_offered_one_after_the_other():
 def test_a_layer_of_another_size_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
         Model([labels()[:10]]).propose(ask(points=(Point(x=20, y=30),)))
-
-
-def test_the_first_that_finds_something_answers():
-    layer = labels()
-    image = np.where(layer > 1, 200, 10).astype(np.uint8)
-    image[40:56, 60:76] = 150
-    there = Prompt(image=image, points=(Point(x=20, y=30),), diameter=24)
-    elsewhere = Prompt(image=image, points=(Point(x=68, y=48),), diameter=16)
-    prompters = [Model([layer]), Classical()]
-    assert propose("auto", prompters, there)[1].name == "model"
-    found, prompter = propose("auto", prompters, elsewhere)
-    assert prompter.name == "classical"
-    assert found[best(found)].mask.any()
-    assert propose("classical", prompters, there)[1].name == "classical"
-    found, prompter = propose("model", prompters, elsewhere)
-    assert (prompter.name, found[0].mask.size) == ("model", 0)
-    with pytest.raises(ValueError, match="there are auto, model, classical"):
-        propose("onnx-sam", prompters, there)
