@@ -19,6 +19,8 @@ MAX_PIXELS = 2**26
 """Most pixels of an image; QuPath sends what its viewer shows."""
 MARGIN = 320
 """Pixels around a prompt that are looked at; a cell at the magnification at which people click is much smaller."""
+GRID = 128
+"""Pixels by which the parts of an image move that networks see, so that clicks beside each other share an embedding."""
 DEFAULT = "classical"
 URL = "cellsparse:"
 TYPES = ("vit_h", "vit_l", "vit_b", "vit_t", "sam2_l", "sam2_bp", "sam2_s", "sam2_t", "sam3")
@@ -47,7 +49,7 @@ def answer_prompt(prompters: Mapping[str, Prompter], body: PromptBody) -> list[F
         raise unprocessable("The field b64mask is not supported; allowed: null. Use points or a box.")
     prompter = _chosen(prompters, body.checkpoint_url)
     image = _read(body.b64img)
-    prompt, left, top = _window(_prompt(image, body))
+    prompt, left, top = _window(_prompt(image, body), 1 if prompter.name == DEFAULT else GRID)
     proposals = prompter.propose(prompt)
     if not body.multimask_output:
         proposals = [proposals[best(proposals)]]
@@ -110,14 +112,19 @@ def _prompt(image: npt.NDArray[Any], body: PromptBody) -> Prompt:
     return Prompt(image=image, points=points, box=box)
 
 
-def _window(prompt: Prompt) -> tuple[Prompt, int, int]:
-    """Return a prompt in the part of its image that matters, and where that part begins: x and y in pixels."""
+def _window(prompt: Prompt, step: int) -> tuple[Prompt, int, int]:
+    """Return a prompt in the part of its image that matters, and where that part begins: x and y in pixels.
+
+    Args:
+        prompt: A prompt in a whole image.
+        step: The part's edges are multiples of this, or the image's.
+    """
     shown = [(point.x, point.y) for point in prompt.points]
     if prompt.box is not None:
         shown += [(prompt.box.left, prompt.box.top), (prompt.box.right, prompt.box.bottom)]
     height, width = prompt.image.shape[:2]
-    left, right = _around([x for x, _ in shown], width)
-    top, bottom = _around([y for _, y in shown], height)
+    left, right = _around([x for x, _ in shown], width, step)
+    top, bottom = _around([y for _, y in shown], height, step)
     box = prompt.box and Box(
         left=prompt.box.left - left,
         top=prompt.box.top - top,
@@ -128,9 +135,10 @@ def _window(prompt: Prompt) -> tuple[Prompt, int, int]:
     return Prompt(image=prompt.image[top:bottom, left:right], points=points, box=box), left, top
 
 
-def _around(places: list[float], length: int) -> tuple[int, int]:
+def _around(places: list[float], length: int, step: int) -> tuple[int, int]:
     """Return the first pixel near some places, and the one behind the last."""
-    return max(0, int(min(places)) - MARGIN), min(length, int(max(places)) + MARGIN + 1)
+    first, behind = (int(min(places)) - MARGIN) // step * step, -(-(int(max(places)) + MARGIN + 1) // step) * step
+    return max(0, first), min(length, behind)
 
 
 def _moved(proposal: Proposal, left: int, top: int) -> Proposal:

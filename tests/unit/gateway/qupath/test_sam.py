@@ -10,6 +10,9 @@ from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.polygons import Shape, paint
 from cellsparse_gateway.prompts.classical import Classical
+from cellsparse_gateway.prompts.types import Proposal
+from cellsparse_gateway.qupath.bodies import PromptBody
+from cellsparse_gateway.qupath.prompting import answer_prompt
 from cellsparse_gateway.qupath.sam_routes import sam_router
 
 IMAGE, LABEL = blobs(128)
@@ -132,3 +135,31 @@ def test_everything_is_all_cells(client):
 
 def test_an_even_image_has_no_cells(client):
     assert client.post("/sam/automask/", {"b64img": b64(np.full((50, 50, 3), 9, np.uint8))}).json() == []
+
+
+def test_a_network_sees_the_same_part_for_clicks_beside_each_other():
+    pixels, seen = np.zeros((2000, 3000), np.uint8), []
+
+    class Network:
+        name, title, licence = "mine", "Mine", "MIT"
+
+        def propose(self, prompt):
+            (point,) = prompt.points
+            seen.append((prompt.image.shape, point.x, point.y))
+            mask = np.ones((3, 3), bool)
+            return [Proposal(mask=mask, x=int(point.x) - 1, y=int(point.y) - 1, quality=1.0)]
+
+    prompters = {"classical": Classical(), "mine": Network()}
+    for x in (1480, 1500):
+        body = PromptBody(
+            type="vit_t",
+            b64img=b64(pixels),
+            point_coords=[(x, 1000)],
+            point_labels=[1],
+            checkpoint_url="cellsparse:mine",
+        )
+        (feature,) = answer_prompt(prompters, body)
+        ring = np.array(feature["geometry"]["coordinates"][0])
+        assert ring.min(0).tolist() == [x - 1, 999]
+        assert ring.max(0).tolist() == [x + 2, 1002]
+    assert seen == [((768, 768), 1480.5 - 1152, 1000.5 - 640), ((768, 768), 1500.5 - 1152, 1000.5 - 640)]
