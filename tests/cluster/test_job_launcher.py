@@ -10,7 +10,7 @@ from support.orchestrator import state_names, until
 
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
-SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
+SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step; none ends early
 NODES = {f"gpu-{number}": {"nvidia.com/gpu": "2"} for number in range(3)}
 TRAINERS = [
     trainer("unet", node_lost_seconds=1),
@@ -158,7 +158,7 @@ def test_what_another_attempt_overcomes(orchestrator, admin, shared_namespace, d
         _delete_pod: ({lost, evicted}, ""),
         _delete_job: ({lost, evicted}, ""),
     }
-    runs = {disturb: create(orchestrator, dataset, steps=80, checkpoint_every_steps=5, **SLOW) for disturb in expected}
+    runs = {disturb: create(orchestrator, dataset, steps=240, checkpoint_every_steps=5, **SLOW) for disturb in expected}
     waiting = dict(runs)
 
     def all_disturbed():

@@ -18,7 +18,7 @@ from support.tiny_dataset import blobs
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
-SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
+SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step; none ends early
 RUNNING = common_pb2.RUN_STATE_RUNNING
 
 

@@ -20,7 +20,7 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
-SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
+SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step; none ends early
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.projects.label_numbers import NEW, deflate, inflate
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, project_pb2, trainer_pb2
 
-SLOW = {"learning_rate": 0.9}  # the fake backend sleeps 0.05 s in every step
+SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step; none ends early
 UNET = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
 
 

@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
 
 
 def begin(attempts, run_id, **settings):
-    training = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **{"steps": 12, **settings})
+    training = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **{"steps": 12, "patience": 0, **settings})
     request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=1, dataset_id="ds-tiny", settings=training)
     _, inputs = Resolution(BACKEND.light(), attempts.store)(request)
     attempts.start(request, inputs)
