@@ -1,10 +1,12 @@
 """Prompts on images of projects, in pixels of the whole image."""
 
+import logging
 import threading
 from collections import OrderedDict
 
 import numpy as np
 
+from cellsparse_common.errors import CellsparseError
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
 from cellsparse_gateway.prompts.choose import Prompters
 from cellsparse_gateway.prompts.classical import Classical
@@ -26,6 +28,8 @@ from cellsparse_gateway.prompts.places import (
 from cellsparse_gateway.prompts.tiles import Windows
 from cellsparse_gateway.prompts.types import AUTO, NOTHING, Prompter, Proposal
 from cellsparse_proto.v1 import project_pb2
+
+_LOG = logging.getLogger(__name__)
 
 SEEN = 256
 """Half the side (pixels) of the part of an image that a diameter is estimated from."""
@@ -72,7 +76,13 @@ class ImagePrompts:
         found, name = [NOTHING], ""
         for prompter, (level, rows, columns) in tries:
             pixels = self._windows.pixels(image, level, asked.plane, channels, rows, columns)
-            proposals = prompter.propose(moved(asked, pixels, level, rows, columns, diameter))
+            try:
+                proposals = prompter.propose(moved(asked, pixels, level, rows, columns, diameter))
+            except CellsparseError as error:
+                if asked.method != AUTO:
+                    raise
+                _LOG.warning("prompter %s: %s", prompter.name, error.message)
+                continue
             found, name = [placed(each, level, rows, columns, image) for each in proposals], prompter.name
             if any(each.mask.size for each in found):
                 break

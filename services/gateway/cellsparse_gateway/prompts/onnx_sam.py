@@ -69,13 +69,18 @@ class OnnxSam:
         """Return the decoder's masks in ascending order of area, or `NOTHING` alone.
 
         Raises:
+            InvalidArgument: The model fails on this image.
             ValueError: The image has no pixel or other axes than YX or YXC.
         """
         height, width = prompt.image.shape[:2]
         shown = show(prompt, height, width)
         if shown is None:
             return [NOTHING]
-        logits, quality = self._decode(self._embedding(_colours(prompt.image)), shown, (height, width))
+        colours = _colours(prompt.image)
+        try:
+            logits, quality = self._decode(self._embedding(colours), shown, (height, width))
+        except Exception as error:  # noqa: BLE001 # whatever a stranger's graph raises
+            raise InvalidArgument(f"The model fails on {width} x {height} pixels: {str(error)[:200]}.") from None
         masks = [shown.allow(each > 0) for each in logits]
         return ordered([(mask, float(np.clip(value, 0, 1))) for mask, value in zip(masks, quality, strict=True)])
 

@@ -61,6 +61,18 @@ def test_the_embedding_of_a_window_is_made_once():
     assert len(calls) == EMBEDDINGS + 2
 
 
+def test_a_model_that_fails_on_an_image_says_so():
+    prompter = OnnxSam(encoder(prepares=True), decoder(), "x")
+
+    class Broken:
+        def run(self, *_):
+            raise RuntimeError("out of memory")
+
+    prompter._encoder = Broken()
+    with pytest.raises(InvalidArgument, match="The model fails on 30 x 20 pixels: out of memory"):
+        prompter.propose(Prompt(image=np.zeros((20, 30), np.uint8), points=(Point(x=5, y=5),)))
+
+
 @pytest.mark.parametrize(
     ("pair", "sentence"),
     [
