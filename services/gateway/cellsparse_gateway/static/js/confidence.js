@@ -71,7 +71,7 @@ export const tileOrder = ({ x, y }) => Math.floor(y / 512) * 1e6 + Math.floor(x 
 
 /** @param {{stage: import('./stage.js').Stage}} properties */
 export function AcceptAbove({ stage }) {
-  const [cells, setCells] = useState(/** @type {{all: Cell[], open: Cell[]}} */ ({ all: [], open: [] }));
+  const [cells, setCells] = useState(/** @type {{all: Cell[], open: Cell[], exact: boolean}} */ ({ all: [], open: [], exact: true }));
   const [least, setLeast] = useState(/** @type {number | null} */ (null));
   const [busy, setBusy] = useState(false);
   useEffect(() => setLeast(null), [stage, stage.layer?.id]);
@@ -100,7 +100,7 @@ export function AcceptAbove({ stage }) {
       <output for="confidence">${chosen.toFixed(2)}</output>
     </label>
     <div class="buttons">
-      <button id="accept-above" disabled=${busy || !taken} onClick=${take}>${busy ? 'Accepting ...' : `Accept ${counted(taken, 'cell')} from ${chosen.toFixed(2)} up`}</button>
+      <button id="accept-above" disabled=${busy || !taken} onClick=${take}>${busy ? 'Accepting ...' : `Accept ${cells.exact ? '' : 'about '}${counted(taken, 'cell')} from ${chosen.toFixed(2)} up`}</button>
     </div>
   `;
 }

@@ -3,10 +3,12 @@ import * as api from './api.js';
 import { CELL, labelStyle, PREDICTED } from './colours.js';
 import { above, openCells, tileOrder } from './confidence.js';
 import { Edits } from './store/edits.js';
+import { isFree } from './store/strokes.js';
 import { click, TOOLS } from './tools/all.js';
 import { CHANNEL_COLOURS } from './viewer/contrast.js';
 import { LabelTiles } from './viewer/labels.js';
 import { FIRST_CELL } from './viewer/outlines.js';
+import { tilesIn } from './viewer/pyramid.js';
 import { ImageTiles } from './viewer/tiles.js';
 import { Viewer } from './viewer/view.js';
 import { counted } from './words.js';
@@ -15,6 +17,8 @@ import { counted } from './words.js';
 const FOLLOW_EVERY = 4000;
 /** Cells that are accepted at once at most. */
 const MOST_ACCEPTED = 1000;
+/** Up to so many tiles of an image are loaded to count the cells that can be accepted. */
+const FEW_TILES = 16;
 /** Cells that one edit makes at most. */
 const BATCH = 200;
 
@@ -39,6 +43,17 @@ export function firstChannels(image) {
     high: image.contrast[index]?.high ?? full,
     gamma: 1,
   }));
+}
+
+/**
+ * The pixels of a predicted cell, whose tiles are here.
+ * @param {LabelTiles} tiles
+ * @param {any} cell
+ * @param {number} plane
+ */
+function maskOf(tiles, { x, y, width, height, label }, plane) {
+  const rect = { x, y, width, height };
+  return { ...rect, data: Uint8Array.from(tiles.read(rect, plane), (value) => Number(value === label)) };
 }
 
 export class Stage {
@@ -299,14 +314,23 @@ export class Stage {
     }
   }
 
-  /** The predicted cells of this plane: all, and those that are not marked yet. */
+  /** The predicted cells of this plane: all, and those that can be accepted; of a large image as far as boxes tell. */
   async scored() {
     const all = await this.#cells();
-    const { plane } = this;
+    const { plane, prediction, annotation } = this;
+    const whole = { x: 0, y: 0, width: this.image.width, height: this.image.height };
+    if (all.length && prediction && tilesIn(this.image, 0, whole).length <= FEW_TILES) {
+      await Promise.all([prediction.ensure(whole, plane), annotation.ensure(whole, plane)]);
+      const open = all.filter((cell) => {
+        const mask = maskOf(prediction, cell, plane);
+        return isFree(mask, annotation.read(mask, plane));
+      });
+      return { all, open, exact: true };
+    }
     const on = (/** @type {any} */ cell) => plane >= cell.plane && plane < cell.plane + Math.max(cell.planes, 1);
     const marked = this.image.cells && all.length ? ((await api.cells(this.image.id)).cells ?? []).filter(on) : [];
-    const free = (/** @type {any} */ cell) => this.annotation.at(cell.x + cell.width / 2, cell.y + cell.height / 2, plane) === 0;
-    return { all, open: openCells(all, marked).filter(free) };
+    const free = (/** @type {any} */ cell) => annotation.at(cell.x + cell.width / 2, cell.y + cell.height / 2, plane) === 0;
+    return { all, open: openCells(all, marked).filter(free), exact: false };
   }
 
   /**
@@ -321,10 +345,8 @@ export class Stage {
     for (let from = 0; from < sorted.length && this.prediction === prediction; from += BATCH) {
       const masks = [];
       for (const cell of sorted.slice(from, from + BATCH)) {
-        const rect = { x: cell.x, y: cell.y, width: cell.width, height: cell.height };
-        await prediction.ensure(rect, plane);
-        const data = Uint8Array.from(prediction.read(rect, plane), (value) => Number(value === cell.label));
-        masks.push({ ...rect, data });
+        await prediction.ensure(cell, plane);
+        masks.push(maskOf(prediction, cell, plane));
       }
       this.edits.add({ kind: 'accept', masks, plane });
       this.say(sorted.length > BATCH ? `Accepting: ${from} of ${sorted.length} ...` : 'Accepting ...');
