@@ -3,7 +3,7 @@ import test from 'node:test';
 import { load } from './support.mjs';
 
 globalThis.document = {};
-const { above, openCells, spread, tileOrder } = await load('confidence.js');
+const { above, countAbove, openCells, spread, tileOrder } = await load('confidence.js');
 
 const cell = (x, y, score, size = 20) => ({ label: 2, x, y, width: size, height: size, plane: 0, planes: 1, score });
 
@@ -28,6 +28,8 @@ test('cells from a confidence up, and none without one', () => {
   assert.equal(above(cells, 0.75).length, 2);
   assert.equal(above(cells, 0.8).length, 1);
   assert.equal(above(cells, 0.81).length, 0);
+  const scores = Float64Array.from([0.5, 0.75, Math.fround(0.8)]);
+  for (const least of [0, 0.5, 0.6, 0.75, 0.8, 0.81, 1]) assert.equal(countAbove(scores, least), above(cells, least).length);
 });
 
 test('the slider goes from the least to just above the greatest confidence', () => {

@@ -6,6 +6,8 @@ import { counted } from './words.js';
 const CALM = 700;
 /** A predicted cell is marked already if the boxes around it and around a mark share at least this much (IoU). */
 const SAME = 0.5;
+/** Scores are float32, what the slider says is not. */
+const ROUNDING = 1e-6;
 
 /**
  * @typedef {{label: number, x: number, y: number, width: number, height: number, plane: number, planes: number, score?: number}} Cell
@@ -53,7 +55,7 @@ export function openCells(predicted, marked) {
 export function spread(cells) {
   const scores = cells.flatMap(({ score }) => (typeof score === 'number' ? [score] : [])).sort((a, b) => a - b);
   if (!scores.length) return null;
-  const down = (/** @type {number} */ score) => Math.floor(score * 100 + 1e-6) / 100;
+  const down = (/** @type {number} */ score) => Math.floor(score * 100 + 100 * ROUNDING) / 100;
   return { low: down(scores[0]), middle: down(scores[Math.floor(scores.length / 2)]), high: Math.min(1, down(scores[scores.length - 1]) + 0.01) };
 }
 
@@ -61,7 +63,22 @@ export function spread(cells) {
  * @param {Cell[]} cells
  * @param {number} least
  */
-export const above = (cells, least) => cells.filter(({ score }) => typeof score === 'number' && score >= least - 1e-6);
+export const above = (cells, least) => cells.filter(({ score }) => typeof score === 'number' && score >= least - ROUNDING);
+
+/**
+ * @param {Float64Array} scores ascending
+ * @param {number} least
+ * @returns {number} how many there are from `least` up, as `above` takes them
+ */
+export function countAbove(scores, least) {
+  let [from, to] = [0, scores.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (scores[middle] >= least - ROUNDING) to = middle;
+    else from = middle + 1;
+  }
+  return scores.length - from;
+}
 
 /**
  * Where a cell lies among the image's tiles: cells in this order need every tile once.
@@ -71,23 +88,28 @@ export const tileOrder = ({ x, y }) => Math.floor(y / 512) * 1e6 + Math.floor(x 
 
 /** @param {{stage: import('./stage.js').Stage}} properties */
 export function AcceptAbove({ stage }) {
-  const [cells, setCells] = useState(/** @type {{all: Cell[], open: Cell[], exact: boolean}} */ ({ all: [], open: [], exact: true }));
+  // Sorted once: this is drawn again with every move of the mouse.
+  const [found, setFound] = useState(/** @type {{range: ReturnType<typeof spread>, scores: Float64Array, exact: boolean} | null} */ (null));
   const [least, setLeast] = useState(/** @type {number | null} */ (null));
   const [busy, setBusy] = useState(false);
   useEffect(() => setLeast(null), [stage, stage.layer?.id]);
   useEffect(() => {
     let gone = false;
-    const count = () => stage.scored().then((found) => !gone && setCells(found)).catch(() => {}); // counted with the next stroke
-    const timer = setTimeout(count, cells.all.length ? CALM : 0);
+    const count = async () => {
+      const { all, open, exact } = await stage.scored();
+      const scores = Float64Array.from(above(open, 0), ({ score }) => score ?? 0).sort();
+      if (!gone) setFound({ range: spread(all), scores, exact });
+    };
+    const timer = setTimeout(() => count().catch(() => {}), found ? CALM : 0); // counted with the next stroke if it fails
     return () => {
       gone = true;
       clearTimeout(timer);
     };
   }, [stage, stage.layer?.id, stage.layer?.revision, stage.image.cells, stage.image.revision, stage.plane]);
-  const range = spread(cells.all);
-  if (!range) return null;
+  const range = found?.range;
+  if (!found || !range) return null;
   const chosen = Math.min(Math.max(least ?? range.middle, range.low), range.high);
-  const taken = above(cells.open, chosen).length;
+  const taken = countAbove(found.scores, chosen);
   const take = async () => {
     setBusy(true);
     await stage.acceptAbove(chosen);
@@ -100,7 +122,7 @@ export function AcceptAbove({ stage }) {
       <output for="confidence">${chosen.toFixed(2)}</output>
     </label>
     <div class="buttons">
-      <button id="accept-above" disabled=${busy || !taken} onClick=${take}>${busy ? 'Accepting ...' : `Accept ${cells.exact ? '' : 'about '}${counted(taken, 'cell')} from ${chosen.toFixed(2)} up`}</button>
+      <button id="accept-above" disabled=${busy || !taken} onClick=${take}>${busy ? 'Accepting ...' : `Accept ${found.exact ? '' : 'about '}${counted(taken, 'cell')} from ${chosen.toFixed(2)} up`}</button>
     </div>
   `;
 }
