@@ -40,8 +40,8 @@ class ImagePrompts:
 
     def __init__(self, orchestrator: Orchestrator, more: Sequence[Prompter] = ()) -> None:
         self._projects = orchestrator.projects
-        self._windows = Windows(orchestrator)
         self._scores = LayerScores(orchestrator)
+        self._windows = Windows(orchestrator)
         self._more = list(more)
         self._lock = threading.Lock()
         self._diameters: OrderedDict[tuple[object, ...], float] = OrderedDict()
