@@ -73,6 +73,10 @@ def test_small_cells_are_removed_and_the_others_renumbered(stub, spotted):
     assert answer.cells == kept
     assert np.unique(label).tolist() == list(range(kept + 1))
     np.testing.assert_array_equal(label > 0, np.append(0, sizes)[full] >= 20)
+    assert len(everything.scores) == everything.cells
+    assert list(answer.scores) == [score for score, size in zip(everything.scores, sizes, strict=True) if size >= 20]
+    assert len(set(answer.scores)) > 1
+    assert 0 < min(answer.scores) <= max(answer.scores) <= 1
     assert predict(stub, spotted, min_pixels=80 * 80 + 1).cells == 0
 
 
@@ -84,7 +88,8 @@ def test_outlines_are_the_label_image(stub, spotted, form, min_pixels):
     assert plain.label
     assert not plain.output
     assert not answer.label
-    assert answer.cells == plain.cells
+    assert answer.cells == plain.cells == len(answer.scores)
+    assert answer.scores == plain.scores
     drawn = decode_vector_labels(answer.output, shape=spotted.shape)
     np.testing.assert_array_equal(np.maximum(drawn, 0), label_of(plain))
     assert predict(stub, spotted, min_pixels=min_pixels, format=form).output == answer.output

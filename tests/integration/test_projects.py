@@ -262,6 +262,10 @@ def test_from_marks_to_a_layer(orchestrator, project):
         project_pb2.ListCellsRequest(image_id=first.id, layer_id=layer.id), timeout=PATIENCE
     )
     assert [cell.label for cell in cells.cells] == [2, 3, 4, 5]
+    assert all(0 < cell.score <= 1 for cell in cells.cells)
+    marked = orchestrator.projects.ListCells(project_pb2.ListCellsRequest(image_id=first.id), timeout=PATIENCE)
+    assert marked.cells
+    assert not any(cell.HasField("score") for cell in marked.cells)
     again = orchestrator.projects.PredictLayer(ask, timeout=PATIENCE).layer
     assert (again.id, again.revision) == (layer.id, 2)
     assert (exported(orchestrator, first, layer.id) == label).all()

@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkabl
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.prefetch import Batches
@@ -104,6 +105,9 @@ class Model(Protocol):
         The image has the axes that the model was trained on, YX or ZYX; so have the labels.
         """
 
+    def segment(self, image: npt.NDArray[np.float32]) -> Segmentation:
+        """Return the cells that `predict` finds, and how sure the model is of each, 0 to 1."""
+
     def tune(self, samples: Sequence[Sample]) -> None:
         """Choose the thresholds that do best on these labelled pixels; may do nothing."""
 
@@ -115,7 +119,7 @@ class Model(Protocol):
 class StackModel(Protocol):
     """A network for 2D images that segments stacks, too, plane by plane."""
 
-    def predict_stack(self, image: npt.NDArray[np.float32]) -> Labels:
+    def segment_stack(self, image: npt.NDArray[np.float32]) -> Segmentation:
         """Segment a normalised stack (float32, values 0 to 1, axes ZYX); cells are numbered 1 to n over all planes."""
 
 

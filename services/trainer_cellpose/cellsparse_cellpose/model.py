@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from cellpose.resnet_torch import CPnet
 from cellpose.transforms import resize_image
+from scipy.special import expit
 
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.instances import find_cells, join_planes
 from cellsparse_cellpose.network import WEIGHTS_FILE, read_model
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_common.imaging.labels import without_small
+from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
 from cellsparse_common.imaging.types import GrayImage, Labels
 from cellsparse_torch.devices import choose_device
 from cellsparse_torch.files import write_state
@@ -44,26 +46,36 @@ class CellposeModel:
         Returns:
             Label image of the same shape: 0 background, 1 to n the cells.
         """
-        return without_small(self._cells(self._outputs(image[np.newaxis])[0]), self._config.min_size)
+        return self.segment(image).labels
 
-    def predict_stack(self, image: GrayImage) -> Labels:
+    def segment(self, image: GrayImage) -> Segmentation:
+        """Segment an image as `predict`, and score each cell: its mean cell probability."""
+        output = self._outputs(image[np.newaxis])[0]
+        labels = without_small(self._cells(output), self._config.min_size)
+        return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
+
+    def segment_stack(self, image: GrayImage) -> Segmentation:
         """Segment a stack plane by plane and join the cells of neighbouring planes (see `instances.join_planes`).
 
         Args:
             image: Values in [0, 1], shape (Z, Y, X), any size.
 
         Returns:
-            Label image of the same shape: 0 background, 1 to n the cells, each of `min_size` voxels or more.
+            Label image of the same shape: 0 background, 1 to n the cells, each of `min_size` voxels or more. Scores as
+            `segment`, over all planes of a cell.
         """
+        probability = np.empty(image.shape, np.float32)
         size = images_per_batch(*self._scaled(image.shape[1:]))
 
         def planes() -> Iterator[Labels]:
             for start in range(0, len(image), size):
-                for output in self._outputs(image[start : start + size]):
+                for z, output in enumerate(self._outputs(image[start : start + size]), start):
+                    expit(output[2], out=probability[z])
                     yield self._cells(output)
 
         stack = join_planes(planes(), image.shape, self._config.stitch_threshold)
-        return without_small(stack, self._config.min_size)
+        labels = without_small(stack, self._config.min_size)
+        return Segmentation(labels=labels, scores=mean_per_cell(labels, probability))
 
     def tune(self, samples: Sequence[Sample]) -> None:
         """Keep the thresholds of the settings."""

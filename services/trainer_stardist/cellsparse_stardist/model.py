@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.types import GrayImage, Labels
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import tf, use_device
 from cellsparse_stardist.instances import Thresholds, best_thresholds
 from cellsparse_stardist.network import FOLDER, empty_network, read_model
+from cellsparse_stardist.star_scores import star_scores
 from cellsparse_stardist.tiles import reach, tiles
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
@@ -52,13 +54,20 @@ class StardistModel:
         Returns:
             Label image, axes as the image's: 0 background, 1 to n the cells.
         """
-        return self._predict_at(image, [self.thresholds])[0]
+        return self.segment(image).labels
+
+    def segment(self, image: GrayImage) -> Segmentation:
+        """Segment an image as `predict`, and score each cell: the probability of its star."""
+        return self._segment_at(image, [self.thresholds])[0]
 
     def tune(self, samples: Sequence[Sample]) -> None:
         """Set the thresholds that do best on the labelled pixels of these samples; see `instances`."""
         self.stock.thresholds = best_thresholds(samples, self._predict_at).to_dict()
 
     def _predict_at(self, image: GrayImage, choices: Sequence[Thresholds]) -> list[Labels]:
+        return [each.labels for each in self._segment_at(image, choices)]
+
+    def _segment_at(self, image: GrayImage, choices: Sequence[Thresholds]) -> list[Segmentation]:
         """Segment an image at several thresholds; the network runs once."""
         prob, dist, points = self.stock.predict_sparse(
             image,
@@ -72,10 +81,11 @@ class StardistModel:
         found = []
         for each in choices:
             kept = prob > each.prob
-            labels, _ = self.stock._instances_from_prediction(
+            labels, stars = self.stock._instances_from_prediction(
                 image.shape, prob[kept], dist[kept], points=points[kept], nms_thresh=each.nms
             )
-            found.append(np.asarray(labels, np.int32))
+            labels = np.asarray(labels, np.int32)
+            found.append(Segmentation(labels=labels, scores=star_scores(labels, stars)))
         return found
 
     def export(self, folder: Path) -> None:

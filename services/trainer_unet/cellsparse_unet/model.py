@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging.types import GrayImage, Labels
+from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
+from cellsparse_common.imaging.types import Floats, GrayImage, Labels
 from cellsparse_torch.devices import choose_device
 from cellsparse_torch.files import write_state
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -42,12 +43,13 @@ class UnetModel:
         Raises:
             InvalidArgument: The image has other axes.
         """
-        dims = self._config.dims
-        if image.ndim != dims:
-            raise InvalidArgument(
-                f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
-            )
-        return find_cells(probabilities(self._network, image), self.thresholds)
+        return find_cells(self._probabilities(image), self.thresholds)
+
+    def segment(self, image: GrayImage) -> Segmentation:
+        """Segment an image as `predict`, and score each cell: its mean probability of not being background."""
+        found = self._probabilities(image)
+        labels = find_cells(found, self.thresholds)
+        return Segmentation(labels=labels, scores=1 - mean_per_cell(labels, found[0]))
 
     def tune(self, samples: Sequence[Sample]) -> None:
         """Choose method and thresholds on labelled pixels; those that the settings fix stay.
@@ -67,6 +69,14 @@ class UnetModel:
         """Write `config.json` alone."""
         stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
+
+    def _probabilities(self, image: GrayImage) -> Floats:
+        dims = self._config.dims
+        if image.ndim != dims:
+            raise InvalidArgument(
+                f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
+            )
+        return probabilities(self._network, image)
 
 
 def open_model(folder: Path, device: str) -> UnetModel:

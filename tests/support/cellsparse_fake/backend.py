@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
 from cellsparse_trainer.processes.failures import not_finite
 
 
@@ -34,6 +35,10 @@ class FakeModel:
 
     def predict(self, image):
         return ndimage.label(image > self.threshold)[0].astype(np.int32)
+
+    def segment(self, image):
+        labels = self.predict(image)
+        return Segmentation(labels=labels, scores=mean_per_cell(labels, image))
 
     def tune(self, samples):
         self.threshold = 0.5

@@ -55,13 +55,16 @@ def small_model(**changes: object) -> model.CellposeModel:
 def test_a_stack_is_its_planes_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     image = ndimage.gaussian_filter(np.random.default_rng(1).random((11, 30, 41)), 2).astype(np.float32)
     network = small_model(min_size=0)
-    label = network.predict_stack(image)
+    label = network.segment_stack(image).labels
     assert label.shape == image.shape
     assert np.unique(label).tolist() == list(range(label.max() + 1))
     alone = [network.predict(plane) for plane in image]
     np.testing.assert_array_equal(label, join_planes(alone, image.shape, 0.25))
+    logits = np.stack([network._outputs(plane[np.newaxis])[0, 2] for plane in image])
+    means = [(1 / (1 + np.exp(-logits[label == n]))).mean() for n in range(1, label.max() + 1)]
+    np.testing.assert_allclose(network.segment_stack(image).scores, means, atol=1e-4)
     monkeypatch.setattr(tiles, "MOST_IMAGES", 1)
-    np.testing.assert_array_equal(label, network.predict_stack(image))
+    np.testing.assert_array_equal(label, network.segment_stack(image).labels)
 
 
 def test_small_cells_are_counted_over_all_planes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,8 +72,8 @@ def test_small_cells_are_counted_over_all_planes(monkeypatch: pytest.MonkeyPatch
     plane[2:5, 2:5] = 1
     monkeypatch.setattr(model.CellposeModel, "_cells", lambda self, output: tidy(plane))
     stack = np.zeros((3, 20, 20), np.float32)
-    assert small_model(min_size=27).predict_stack(stack).max() == 1
-    assert small_model(min_size=28).predict_stack(stack).max() == 0
+    assert small_model(min_size=27).segment_stack(stack).labels.max() == 1
+    assert small_model(min_size=28).segment_stack(stack).labels.max() == 0
 
 
 def test_a_batch_of_planes_is_never_more_than_a_tile() -> None:

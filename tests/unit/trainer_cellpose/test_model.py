@@ -40,6 +40,8 @@ def test_perfect_flows_give_the_cells_back(monkeypatch: pytest.MonkeyPatch) -> N
     label = small_model(12.0).predict(sample.image)
     assert label.max() == 2
     np.testing.assert_array_equal(label > 0, sample.label > 0)
+    scores = small_model(12.0).segment(sample.image).scores
+    np.testing.assert_allclose(scores, [1 / (1 + np.exp(-5))] * 2, atol=1e-6)
 
 
 def test_small_cells_go_and_their_neighbours_stay() -> None:

@@ -91,6 +91,13 @@ def test_it_learns_and_predicts_disks(tiny, sparse_samples):
     assert labels.shape == sparse_samples[0].image.shape
     assert labels.max() >= 2
     assert sorted(np.unique(labels)) == list(range(labels.max() + 1))
+    found = model.segment(sparse_samples[0].image)
+    stock, stars = model.stock.predict_instances(sparse_samples[0].image)
+    for number, score in enumerate(found.scores, start=1):
+        (same,) = np.unique(stock[found.labels == number])
+        assert score == pytest.approx(stars["prob"][same - 1], abs=1e-5)
+    assert (found.scores >= model.thresholds.prob).all()
+    assert (found.scores <= 1).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (17, 100), (800, 33)])

@@ -9,6 +9,7 @@ import torch
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
+from cellsparse_unet.tiles import probabilities
 
 
 def state(training):
@@ -58,6 +59,19 @@ def test_exported_model_predicts_the_same(cell_sample, make_config, tmp_path):
     np.testing.assert_array_equal(opened.predict(cell_sample.image), model.predict(cell_sample.image))
     weights = torch.load(tmp_path / "unet.pt", weights_only=True)
     assert set(weights) == set(state(training))
+
+
+def test_a_score_is_the_mean_probability_of_not_being_background(cell_sample, make_config):
+    training = backend.create(make_config(), [cell_sample], "cpu")
+    for step in range(6):
+        training.train_step(step)
+    model = training.model()
+    found = model.segment(cell_sample.image)
+    np.testing.assert_array_equal(found.labels, model.predict(cell_sample.image))
+    background = probabilities(training.network, cell_sample.image)[0]
+    numbers = np.unique(found.labels[found.labels > 0])
+    assert len(numbers)
+    np.testing.assert_allclose(found.scores, [1 - background[found.labels == n].mean() for n in numbers], atol=1e-5)
 
 
 def test_damaged_models_are_refused(cell_sample, make_config, tmp_path):

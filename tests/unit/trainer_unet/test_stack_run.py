@@ -61,3 +61,5 @@ def test_a_run_on_stacks(tmp_path, monkeypatch):
     answer = trainer_pb2.PredictResponse.FromString(predict_file(context, asked.SerializeToString(), 10**6))
     found = decode_image(answer.label, max_pixels=10**6, stacks=True, labels=True)
     assert (found.axes, found.array.shape) == ("ZYX", image.shape)
+    assert len(answer.scores) == answer.cells
+    assert all(0 <= score <= 1 for score in answer.scores)

@@ -11,6 +11,7 @@ from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
 from cellsparse_gateway.prompts.choose import Prompters
 from cellsparse_gateway.prompts.classical import Classical
 from cellsparse_gateway.prompts.diameter import estimate_diameter
+from cellsparse_gateway.prompts.layer_scores import LayerScores
 from cellsparse_gateway.prompts.model import Model
 from cellsparse_gateway.prompts.places import (
     LONGEST,
@@ -49,6 +50,7 @@ class ImagePrompts:
 
     def __init__(self, orchestrator: Orchestrator, prompters: Prompters) -> None:
         self._projects = orchestrator.projects
+        self._scores = LayerScores(orchestrator)
         self._windows = Windows(orchestrator)
         self._prompters = prompters
         self._lock = threading.Lock()
@@ -90,10 +92,13 @@ class ImagePrompts:
 
     def _predicted(self, image: "project_pb2.ProjectImage", asked: Asked) -> list[Proposal]:
         """Return what the model layers propose, from a window that no instance under the prompt leaves."""
-        ids = [asked.layer]
-        if not asked.layer:
-            listed = self._projects.ListLayers(project_pb2.ListLayersRequest(image_id=image.id), timeout=ASK_SECONDS)
-            ids = [layer.id for layer in listed.layers]
+        listed = self._projects.ListLayers(project_pb2.ListLayersRequest(image_id=image.id), timeout=ASK_SECONDS)
+        revisions = {layer.id: layer.revision for layer in listed.layers}
+        ids = [asked.layer] if asked.layer else list(revisions)
+
+        def score(layer: int, number: int) -> float:
+            return self._scores.score(image.id, ids[layer], revisions.get(ids[layer], 0), number)
+
         reach = 128
         while ids:
             rows, columns = clipped(extent(asked, reach), image, 0)
@@ -101,7 +106,7 @@ class ImagePrompts:
                 break
             layers = [self._windows.labels(image.id, each, 0, asked.plane, rows, columns) for each in ids]
             nothing = np.broadcast_to(np.uint8(0), layers[0].shape)
-            found = Model(layers).propose(moved(asked, nothing, 0, rows, columns, None))
+            found = Model(layers, score).propose(moved(asked, nothing, 0, rows, columns, None))
             if reach >= WIDEST or not any(cut_off(each, rows, columns, image) for each in found):
                 return [placed(each, 0, rows, columns, image) for each in found]
             reach *= 2

@@ -1,6 +1,6 @@
 """Proposals from a model's prediction: the instance under the click."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,11 @@ from cellsparse_gateway.prompts.shown import Shown, show
 from cellsparse_gateway.prompts.types import NOTHING, Mask, Prompt, Proposal, ordered
 
 QUALITY = 0.95
-"""Of an instance as predicted: a model that was trained on this project's cells is asked first."""
+"""Of an instance without a score: a model that was trained on this project's cells is asked first."""
+LEAST = 0.01
+"""Least quality of an instance."""
+LATER = 0.95
+"""Most quality of an instance relative to that of the layer before: scores of different models do not compare."""
 STEP = 0.03
 """By how much the wheel grows and shrinks an instance, in its diameters."""
 
@@ -23,9 +27,12 @@ class Model:
     Args:
         layers: Label numbers (YX, the window of the prompt) of predictions, the one to prefer first: 0 and 1 are no
             cell.
+        score: How sure a layer's model is of a cell, 0 to 1, from the place of the layer and the label number. It is
+            the quality of the instance as predicted.
     """
 
     layers: Sequence[npt.NDArray[np.uint32]]
+    score: Callable[[int, int], float] = lambda _layer, _number: QUALITY
     name: str = field(default="model", init=False)
     title: str = field(default="From the prediction", init=False)
     licence: str = field(default="", init=False)
@@ -38,7 +45,8 @@ class Model:
         """
         shown = show(prompt, *prompt.image.shape[:2])
         found: list[tuple[Mask, float]] = []
-        for labels in self.layers:
+        most = 1.0
+        for layer, labels in enumerate(self.layers):
             if labels.shape != prompt.image.shape[:2]:
                 raise ValueError(
                     f"a layer's window of {labels.shape} does not fit the image's {prompt.image.shape[:2]}"
@@ -46,8 +54,10 @@ class Model:
             number = instance(labels, shown) if shown else 0
             if number and shown:
                 mask = labels == number
-                found += [(mask, QUALITY - 0.05 * len(found))]
-                found += [(other, 0.5 * QUALITY) for other in _sizes(mask, labels, shown)]
+                quality = min(max(self.score(layer, number), LEAST), most)
+                most = LATER * quality
+                found += [(mask, quality)]
+                found += [(other, 0.5 * quality) for other in _sizes(mask, labels, shown)]
         return ordered(found) if found else [NOTHING]
 
 

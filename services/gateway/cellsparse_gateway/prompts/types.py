@@ -60,7 +60,7 @@ class Proposal:
     y: int = 0
     """Upper edge of the mask in the window, pixels."""
     quality: float
-    """The prompter's own estimate of the IoU with what was meant, 0 to 1."""
+    """The prompter's own estimate of the IoU with what was meant, 0 to 1; of a predicted cell how sure its model is."""
     level: int = 0
     """Place beside the proposal shown first, which is 0: negative ones are smaller, positive ones larger."""
 

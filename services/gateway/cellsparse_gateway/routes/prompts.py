@@ -105,7 +105,10 @@ ANSWER = object_of(
             width=_WHOLE,
             height=_WHOLE,
             data={"type": "string", "contentEncoding": "base64", "description": "zlib of uint8 0 or 1, row by row."},
-            quality={"type": "number", "description": "The IoU to expect, 0 to 1."},
+            quality={
+                "type": "number",
+                "description": "The IoU to expect, 0 to 1; of a predicted cell how sure its model is.",
+            },
             level={"type": "integer", "description": "0 for the one to show first."},
         ),
     },

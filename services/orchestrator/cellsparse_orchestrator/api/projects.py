@@ -211,13 +211,14 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
             )
             return answer
 
-        labels, step_used = predict_image(self._store, sha256, extent, asked, call, self._settings.max_pixels)
+        found = predict_image(self._store, sha256, extent, asked, call, self._settings.max_pixels)
         predictor = (
-            Predictor(run_id=request.model_id, step=step_used)
+            Predictor(run_id=request.model_id, step=found.step)
             if asked.checkpoint
             else Predictor(model_id=request.model_id, step=step)
         )
-        return project_pb2.PredictLayerResponse(layer=self._layers.save(request.image_id, predictor, labels))
+        layer = self._layers.save(request.image_id, predictor, found.labels, found.scores)
+        return project_pb2.PredictLayerResponse(layer=layer)
 
     def ListLayers(
         self, request: project_pb2.ListLayersRequest, context: grpc.ServicerContext

@@ -313,6 +313,8 @@ class LayerRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     cells: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
+    scores: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    """How sure the model was of each cell, by number (see `projects.label_stats`); read where it is asked for only."""
     __table_args__ = (UniqueConstraint("image_id", "model_id", "run_id", name="layers_of_image"),)
 
 

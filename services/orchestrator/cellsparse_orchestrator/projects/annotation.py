@@ -140,7 +140,8 @@ class Annotations:
                 (Place(plane=plane, y=y, x=x), label_stats.unpack(data)) for plane, y, x, data in session.execute(query)
             ]
             revision = image.revision if layer is None else layer.revision
-        return project_pb2.ListCellsResponse(cells=label_stats.list_cells(found), revision=revision)
+            scores = None if layer is None else label_stats.unpack_scores(layer.scores)
+        return project_pb2.ListCellsResponse(cells=label_stats.list_cells(found, scores), revision=revision)
 
     def _step(self, image_id: str, author: str, *, undo: bool) -> tuple[int, list[project_pb2.LabelPatch]]:
         """Undo or redo: the first step that has an effect, with all before it."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from cellsparse_common.imaging.scores import Scores
 from cellsparse_orchestrator.projects.label_numbers import FIRST_CELL, Numbers
 from cellsparse_orchestrator.projects.tiling import TILE, Place
 from cellsparse_proto.v1 import project_pb2
@@ -73,6 +74,16 @@ def unpack(data: bytes) -> CellTable:
     return np.frombuffer(zlib.decompress(data), "<u4").reshape(-1, 6).astype(np.uint32)
 
 
+def pack_scores(scores: Scores) -> bytes:
+    """Return scores as bytes."""
+    return zlib.compress(np.ascontiguousarray(scores, "<f4").data, 1)
+
+
+def unpack_scores(data: bytes) -> Scores:
+    """Return the scores that `pack_scores` wrote."""
+    return np.frombuffer(zlib.decompress(data), "<f4").astype(np.float32)
+
+
 def areas(tables: Iterable[CellTable]) -> dict[int, int]:
     """Return the area of each cell over all tiles."""
     joined = np.concatenate([np.zeros((0, 6), np.uint32), *tables])
@@ -90,8 +101,13 @@ def diameter(cell_areas: Iterable[int], *, stack: bool) -> float:
     return float(middle)
 
 
-def list_cells(tiles: Iterable[tuple[Place, CellTable]]) -> list[project_pb2.Cell]:
-    """Return all cells of an image, joined over its tiles, in ascending order of their numbers."""
+def list_cells(tiles: Iterable[tuple[Place, CellTable]], scores: Scores | None = None) -> list[project_pb2.Cell]:
+    """Return all cells of an image, joined over its tiles, in ascending order of their numbers.
+
+    Args:
+        tiles: Place and table of each tile.
+        scores: Scores by cell number, one less than the label number; None for annotations, which have none.
+    """
     parts = [
         np.concatenate(
             [
@@ -112,7 +128,11 @@ def list_cells(tiles: Iterable[tuple[Place, CellTable]]) -> list[project_pb2.Cel
     high = np.maximum.reduceat(joined[:, [4, 5, 6]], begins)
     rows = np.column_stack([labels, low[:, :2], high[:, :2] - low[:, :2], low[:, 2], high[:, 2] - low[:, 2] + 1, area])
     names = ("label", "x", "y", "width", "height", "plane", "planes", "area")
-    return [project_pb2.Cell(**dict(zip(names, row, strict=True))) for row in rows.tolist()]
+    cells = [project_pb2.Cell(**dict(zip(names, row, strict=True))) for row in rows.tolist()]
+    if scores is not None:
+        for cell, score in zip(cells, scores[labels - 1].tolist(), strict=True):
+            cell.score = score
+    return cells
 
 
 def _compact(numbers: Numbers, cells: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:

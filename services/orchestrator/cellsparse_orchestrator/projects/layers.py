@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import Delete, delete, insert, select
 from sqlalchemy.orm import Session
 
+from cellsparse_common.imaging.scores import Scores
 from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.clock import new_id, now
@@ -45,13 +46,14 @@ class Layers:
         self._store = store
         self._locks = ImageLocks()
 
-    def save(self, image_id: str, predictor: Predictor, labels: Labels) -> project_pb2.Layer:
+    def save(self, image_id: str, predictor: Predictor, labels: Labels, scores: Scores) -> project_pb2.Layer:
         """Keep a prediction in place of the one that the same model or run made before.
 
         Args:
             image_id: The image.
             predictor: What predicted it.
             labels: Axes YX or ZYX, of the image's size: 0 nothing, n > 0 cell n.
+            scores: How sure it is of each cell, by the cell's number.
 
         Raises:
             NotFound: The image has been deleted.
@@ -86,6 +88,7 @@ class Layers:
                     session.add(row)
                 row.step, row.created_at, row.revision = predictor.step, now(), row.revision + 1
                 row.cells = len(label_stats.areas(tables.values()))
+                row.scores = label_stats.pack_scores(scores)
                 session.execute(_delete_tiles(image_id, row.id))
                 if tiles:
                     session.execute(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellsparse_common.imaging.types import Labels
+from cellsparse_common.imaging.types import Indices, Labels
 
 WINDOW = 4096
 """Height and width of a window, pixels."""
@@ -47,7 +47,7 @@ def _begins(length: int, size: int, overlap: int) -> list[int]:
     return [round(index * (length - size) / (count - 1)) for index in range(count)]
 
 
-def stitch(whole: Labels, part: Labels, window: Window, known: int) -> int:
+def stitch(whole: Labels, part: Labels, window: Window, known: int) -> Indices:
     """Add the cells of a window to the whole image.
 
     A cell that is there already, as far as both windows show it, keeps its number and gets the pixels that this window
@@ -60,12 +60,10 @@ def stitch(whole: Labels, part: Labels, window: Window, known: int) -> int:
         known: Number of cells so far.
 
     Returns:
-        The number of cells now.
+        The number in the whole image of each cell of the window; of cell 0, nothing, 0.
     """
     there = whole[window.rows, window.columns]
     count = int(part.max())
-    if not count:
-        return known
     overlap = np.zeros(part.shape, bool)
     overlap[: window.above] = overlap[:, : window.before] = True
     both = overlap & (there > 0) & (part > 0)
@@ -80,4 +78,4 @@ def stitch(whole: Labels, part: Labels, window: Window, known: int) -> int:
     fresh = np.flatnonzero(numbers[1:] == 0) + 1
     numbers[fresh] = np.arange(known + 1, known + 1 + len(fresh))
     np.copyto(there, numbers[part].astype(np.int32), where=(there == 0) & (part > 0))
-    return known + len(fresh)
+    return numbers

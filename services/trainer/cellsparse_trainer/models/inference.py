@@ -24,7 +24,8 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_common.imaging.images import Image, decode_image, normalize, to_gray
-from cellsparse_common.imaging.labels import count_cells, encode_labels, without_small
+from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
@@ -34,7 +35,6 @@ from cellsparse_trainer.contract import (
     BackendSpec,
     CheckpointBackend,
     Config,
-    Labels,
     Model,
     StackModel,
     find_backend,
@@ -167,10 +167,11 @@ def predict_file(
     image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
     start = time.monotonic()
     channel = request.channel if request.HasField("channel") else None
-    label = _predict(context, request.model_id, image, channel, checkpoint)
+    found = _segment(context, request.model_id, image, channel, checkpoint)
     if request.min_pixels:
-        label = without_small(label, request.min_pixels)
-    answer = trainer_pb2.PredictResponse(cells=count_cells(label))
+        found = found.without_small(request.min_pixels)
+    label = found.labels
+    answer = trainer_pb2.PredictResponse(cells=len(found.scores), scores=found.scores.tolist())
     if request.format == trainer_pb2.OUTPUT_FORMAT_GEOJSON:
         answer.output = encode_geojson(label)
     elif request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
@@ -197,7 +198,7 @@ def evaluate_item(
     true = read_labels(store, item)
     image = Image(array=read_image(store, item), axes=item.axes)
     try:
-        label = _predict(context, model_id, image)
+        label = _segment(context, model_id, image).labels
     except InvalidArgument as error:
         raise InvalidArgument(f"Item {item.name!r}: {error.message}", "dataset_id") from error
     return match_counts(true, label, ious), bool((true < 0).any())
@@ -206,16 +207,16 @@ def evaluate_item(
 _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
-def _predict(
+def _segment(
     context: InferenceContext, model_id: str, image: Image, channel: int | None = None, checkpoint: Path | None = None
-) -> Labels:
+) -> Segmentation:
     model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
     how = card["preprocessing"]
     stack = image.axes.startswith("Z")
     takes_stacks = card.get("axes", "YX") == "ZYX"
-    predict = model.predict
+    segment = model.segment
     if stack and not takes_stacks and isinstance(model, StackModel):
-        predict = model.predict_stack
+        segment = model.segment_stack
     elif stack != takes_stacks:
         kinds = {False: "2D images (axes YX)", True: "stacks (axes ZYX)"}
         raise InvalidArgument(
@@ -223,7 +224,7 @@ def _predict(
             "image",
         )
     gray = to_gray(image.array, how["channel"] if channel is None else channel, stack=stack)
-    return predict(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
+    return segment(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
 
 
 def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, Any]]:

@@ -71,6 +71,22 @@ def test_layers_are_offered_one_after_the_other():
     assert any((whole(each) == (second == 9)).all() for each in found)
 
 
+def test_the_quality_of_an_instance_is_its_score():
+    layer = labels()
+    click = ask(points=(Point(x=20, y=30),))
+    found = Model([layer], lambda place, number: 0.625 if (place, number) == (0, 2) else 0).propose(click)
+    assert found[best(found)].quality == 0.625
+    assert all(each.quality < 0.625 for each in found if each.level)
+
+
+def test_a_later_layer_never_comes_first_whatever_its_score():
+    first, second = labels(), labels()
+    second[20:41, 15:36] = 9
+    found = Model([first, second], lambda place, number: (0.3, 0.9)[place]).propose(ask(points=(Point(x=20, y=30),)))
+    assert (whole(found[best(found)]) == (first == 2)).all()
+    assert found[best(found)].quality == pytest.approx(0.3)
+
+
 def test_a_layer_of_another_size_is_refused():
     with pytest.raises(ValueError, match="does not fit"):
         Model([labels()[:10]]).propose(ask(points=(Point(x=20, y=30),)))

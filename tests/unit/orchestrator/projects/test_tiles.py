@@ -96,6 +96,9 @@ def test_a_cell_over_tiles_and_planes_is_one():
     assert (first.plane, first.planes, second.label, second.x) == (1, 2, 6, 512)
     assert label_stats.areas([table, right]) == {5: 17, 6: 1}
     assert label_stats.list_cells([]) == []
+    assert not first.HasField("score")
+    scores = label_stats.unpack_scores(label_stats.pack_scores(np.arange(6, dtype=np.float32) / 8))
+    assert [cell.score for cell in label_stats.list_cells(tiles, scores)] == [4 / 8, 5 / 8]
 
 
 def test_diameters_are_those_of_circles_and_spheres():

@@ -31,7 +31,10 @@ def test_stitched_windows_give_the_cells_of_the_whole(seed):
         part = true[window.rows, window.columns]
         _, numbers = np.unique(np.append(part.ravel(), 0), return_inverse=True)
         part = numbers[:-1].reshape(part.shape).astype(np.int32)
-        known = stitch(whole, part, window, known)
+        numbers = stitch(whole, part, window, known)
+        assert len(numbers) == part.max() + 1
+        assert (numbers > 0).sum() == part.max()
+        known = max(known, int(numbers.max()))
     assert known == true.max()
     assert ((whole > 0) == (true > 0)).all()
     pairs = np.unique(np.stack([whole[true > 0], true[true > 0]]), axis=1)

@@ -139,6 +139,7 @@ export const cancelRun = (/** @type {string} */ id) => post(`/runs/${id}/cancel`
 export const models = () => list('/models', 'models');
 export const createDataset = (/** @type {string} */ id, /** @type {unknown} */ body) =>
   post(`/projects/${id}/dataset`, body);
+export const deleteDataset = (/** @type {string} */ id) => call('DELETE', `/datasets/${id}`);
 export const evaluate = (/** @type {unknown} */ body) => post('/evaluations', body);
 
 /**

@@ -1,18 +1,24 @@
 /** One open image: what is shown, which tool is in hand, what mouse and keys do. The view around it only displays. */
 import * as api from './api.js';
 import { CELL, labelStyle, PREDICTED } from './colours.js';
+import { above, openCells, tileOrder } from './confidence.js';
 import { Edits } from './store/edits.js';
+import { isFree } from './store/strokes.js';
 import { click, TOOLS } from './tools/all.js';
 import { CHANNEL_COLOURS } from './viewer/contrast.js';
 import { LabelTiles } from './viewer/labels.js';
 import { FIRST_CELL } from './viewer/outlines.js';
+import { tilesIn } from './viewer/pyramid.js';
 import { ImageTiles } from './viewer/tiles.js';
 import { Viewer } from './viewer/view.js';
+import { counted } from './words.js';
 
 /** Milliseconds between looks for changes that others made. */
 const FOLLOW_EVERY = 4000;
 /** Cells that are accepted at once at most. */
 const MOST_ACCEPTED = 1000;
+/** Up to so many tiles of an image are loaded to count the cells that can be accepted. */
+const FEW_TILES = 16;
 /** Cells that one edit makes at most. */
 const BATCH = 200;
 
@@ -37,6 +43,17 @@ export function firstChannels(image) {
     high: image.contrast[index]?.high ?? full,
     gamma: 1,
   }));
+}
+
+/**
+ * The pixels of a predicted cell, whose tiles are here.
+ * @param {LabelTiles} tiles
+ * @param {any} cell
+ * @param {number} plane
+ */
+function maskOf(tiles, { x, y, width, height, label }, plane) {
+  const rect = { x, y, width, height };
+  return { ...rect, data: Uint8Array.from(tiles.read(rect, plane), (value) => Number(value === label)) };
 }
 
 export class Stage {
@@ -282,23 +299,61 @@ export class Stage {
         this.say(`${visible.length} cells are in sight: zoom in until there are at most ${MOST_ACCEPTED}.`);
         return;
       }
-      const before = this.image.cells;
-      for (let from = 0; from < visible.length; from += BATCH) {
-        const masks = [];
-        for (const cell of visible.slice(from, from + BATCH)) {
-          const rect = { x: cell.x, y: cell.y, width: cell.width, height: cell.height };
-          await this.prediction.ensure(rect, this.plane);
-          const data = Uint8Array.from(this.prediction.read(rect, this.plane), (value) => Number(value === cell.label));
-          masks.push({ ...rect, data });
-        }
-        this.edit({ kind: 'accept', masks }, 'Accepting ...');
-      }
-      await this.edits.settled();
-      const { cells } = await api.image(this.image.id);
-      this.say(`${cells - before} cells accepted.`);
+      await this.#take(visible);
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Takes all predicted cells of this plane from a confidence up that lie where nothing is annotated. */
+  async acceptAbove(/** @type {number} */ least) {
+    try {
+      await this.#take(above((await this.scored()).open, least));
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** The predicted cells of this plane: all, and those that can be accepted; of a large image as far as boxes tell. */
+  async scored() {
+    const all = await this.#cells();
+    const { plane, prediction, annotation } = this;
+    const whole = { x: 0, y: 0, width: this.image.width, height: this.image.height };
+    if (all.length && prediction && tilesIn(this.image, 0, whole).length <= FEW_TILES) {
+      await Promise.all([prediction.ensure(whole, plane), annotation.ensure(whole, plane)]);
+      const open = all.filter((cell) => {
+        const mask = maskOf(prediction, cell, plane);
+        return isFree(mask, annotation.read(mask, plane));
+      });
+      return { all, open, exact: true };
+    }
+    const on = (/** @type {any} */ cell) => plane >= cell.plane && plane < cell.plane + Math.max(cell.planes, 1);
+    const marked = this.image.cells && all.length ? ((await api.cells(this.image.id)).cells ?? []).filter(on) : [];
+    const free = (/** @type {any} */ cell) => annotation.at(cell.x + cell.width / 2, cell.y + cell.height / 2, plane) === 0;
+    return { all, open: openCells(all, marked).filter(free), exact: false };
+  }
+
+  /**
+   * Makes predicted cells marked ones.
+   * @param {any[]} cells
+   */
+  async #take(cells) {
+    const { plane, prediction } = this;
+    if (!prediction) return;
+    const sorted = [...cells].sort((a, b) => tileOrder(a) - tileOrder(b));
+    const before = this.image.cells;
+    for (let from = 0; from < sorted.length && this.prediction === prediction; from += BATCH) {
+      const masks = [];
+      for (const cell of sorted.slice(from, from + BATCH)) {
+        await prediction.ensure(cell, plane);
+        masks.push(maskOf(prediction, cell, plane));
+      }
+      this.edits.add({ kind: 'accept', masks, plane });
+      this.say(sorted.length > BATCH ? `Accepting: ${from} of ${sorted.length} ...` : 'Accepting ...');
+      await this.edits.settled();
+    }
+    const { cells: now } = await api.image(this.image.id);
+    this.say(`${counted(now - before, 'cell')} accepted.`);
   }
 
   /** Goes to the next predicted cell that is not annotated; without one, to the next image. */

@@ -52,6 +52,20 @@ export function plan(stroke, read, image) {
   return patches.length ? { patches, created } : null;
 }
 
+/**
+ * Whether a mask can be accepted with others: nearly nothing under it is labelled.
+ * @param {Mask} mask
+ * @param {Uint32Array} numbers label numbers of its rectangle
+ */
+export function isFree(mask, numbers) {
+  let [size, free] = [0, 0];
+  mask.data.forEach((set, i) => {
+    size += set;
+    free += set && numbers[i] === 0 ? 1 : 0;
+  });
+  return size > 0 && free >= FREE_SHARE * size;
+}
+
 /** @type {Record<string, (stroke: Stroke, mask: Mask, read: Read, image: any, created: number) => (Patch & {created?: number}) | null>} */
 const RULES = {
   cell({ target }, mask, read, image, created) {
@@ -65,12 +79,7 @@ const RULES = {
   },
   accept(_, mask, read, image, created) {
     const numbers = read(boxOf(mask));
-    let [size, free] = [0, 0];
-    mask.data.forEach((set, i) => {
-      size += set;
-      free += set && numbers[i] === 0 ? 1 : 0;
-    });
-    if (free < FREE_SHARE * size || !size) return null;
+    if (!isFree(mask, numbers)) return null;
     const data = map(numbers, (number, i) => (mask.data[i] && number === 0 ? NEW + created : KEEP));
     return { ...boxOf(mask), data, created: 1 };
   },

@@ -1,5 +1,6 @@
 /** One image: mark, train, see, correct. */
 import * as api from '../api.js';
+import { AcceptAbove } from '../confidence.js';
 import { Help } from '../help.js';
 import { html, useEffect, useReducer, useRef, useState } from '../html.js';
 import { follow } from '../runs.js';
@@ -172,6 +173,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
                 <div class="buttons">
                   <button id="accept-all" onClick=${() => stage.acceptVisible()} title="Shift A">Accept all in sight</button>
                 </div>
+                <${AcceptAbove} stage=${stage} />
                 <p class="note"><kbd>X</kbd> on a wrong one: not a cell. <kbd>Tab</kbd>: next.</p>
               `}
               ${model && stage.layer?.model_id !== model.id && html`

@@ -2,6 +2,7 @@
 import * as api from '../api.js';
 import { labelStyle, PREDICTED, SECOND } from '../colours.js';
 import { html, useEffect, useRef, useState } from '../html.js';
+import { Measured } from '../measure.js';
 import { firstChannels } from '../stage.js';
 import { DifferenceTiles } from '../viewer/difference.js';
 import { LabelTiles } from '../viewer/labels.js';
@@ -60,6 +61,7 @@ export function CompareView({ project: id, fail }) {
   const title = (/** @type {number} */ n, /** @type {string} */ model) => html`
     <p class="pane-title"><i class=${n ? 'swatch second' : 'swatch predicted'}></i>${layers[n] ? counted(layers[n].cells, 'cell') : ''}
       ${score(model) > 0 ? ` · score ${score(model).toFixed(2)} on marked cells` : ''}</p>`;
+  const pair = [...new Set([chosen.first, chosen.second])].flatMap((one) => models?.filter((model) => model.id === one) ?? []);
   return html`
     <${Header} project=${project} view="compare" />
     ${models && models.length < 1
@@ -76,6 +78,7 @@ export function CompareView({ project: id, fail }) {
               </div>
               ${busy && html`<span class="quiet">Predicting ...</span>`}
             </div>
+            ${pair.length > 0 && html`<${Measured} project=${id} models=${pair} fail=${fail} />`}
             ${image && html`
               <div class="panes-titles">${title(0, chosen.first)}${title(1, chosen.second)}</div>
               <${Panes} key=${`${image.id} ${overlaid}`} image=${image} layers=${layers} overlaid=${overlaid} fail=${fail} />

@@ -99,6 +99,7 @@ def _annotations() -> None:
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("cells", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("scores", sa.LargeBinary(), nullable=False),
         sa.UniqueConstraint("image_id", "model_id", "run_id", name="layers_of_image"),
         sqlite_autoincrement=True,
     )
