@@ -45,6 +45,13 @@ def test_every_answer_has_strict_headers(gateway, path):
     assert "server" not in headers
 
 
+def test_the_page_can_be_asked_for_its_headers_alone(gateway):
+    answer = httpx.head(gateway.url, timeout=PATIENCE)
+    assert answer.status_code == 200
+    assert int(answer.headers["content-length"]) > 0
+    assert answer.content == b""
+
+
 def test_large_json_is_compressed_for_who_takes_it(gateway):
     url = f"{gateway.api}/openapi.json"
     assert get(url).headers["content-encoding"] == "gzip"

@@ -34,7 +34,7 @@ def mount_pages(app: FastAPI, docs: Path | None) -> None:
         docs: Folder of the built documentation; None: where a checkout has it.
     """
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def index() -> Response:
         if not (STATIC / "index.html").is_file():
             raise Problem(404, "This build has no page; the API is at /api/v1/.")
