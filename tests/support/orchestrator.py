@@ -19,6 +19,7 @@ from cellsparse_common.errors import CellsparseError, from_rpc_error
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.storage.folder import UNFINISHED
 from cellsparse_proto.v1 import (
     common_pb2,
     dataset_pb2,
@@ -32,6 +33,7 @@ from cellsparse_proto.v1 import (
     trainer_pb2,
 )
 
+SETTLE_SECONDS = 10.0
 FAKE_TRAINER = "unet=support.cellsparse_fake"
 
 
@@ -167,7 +169,13 @@ def _exhaust(answer: object) -> None:
 
 
 def snapshot(orchestrator: Orchestrator) -> tuple[dict[str, int], list[str]]:
-    """All files of store and spool with their sizes, and all rows of the database."""
+    """All files of store and spool with their sizes, and all rows of the database.
+
+    A trainer that still writes, such as the log of an attempt that has ended, gets time to finish.
+    """
+    end = time.monotonic() + SETTLE_SECONDS
+    while any((orchestrator.store / UNFINISHED).rglob("*")) and time.monotonic() < end:
+        time.sleep(0.05)
     folders = (orchestrator.store, orchestrator.home / "uploads")
     files = {str(path): path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()}
     with sqlite3.connect(orchestrator.home / "cellsparse.db") as connection:

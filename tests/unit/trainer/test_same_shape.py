@@ -36,6 +36,7 @@ EXTRA = {
     "stardist": {
         "data_parallel": "TensorFlow's process group; torch's is in cellsparse_torch",
         "framework": "Keras 2 must be chosen before TensorFlow is loaded, in one place",
+        "star_scores": "the library gives probabilities of stars, and not every star becomes a cell",
         "spacing": "trains on whole stacks: anisotropy of cells; Cellpose trains on planes",
     },
     "unet": {
