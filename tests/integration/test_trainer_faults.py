@@ -80,7 +80,8 @@ def test_memory_that_runs_out_is_said_with_batch_and_crop(stub, backend, server)
     limit = process.memory_info().vms + SPARE_MIB * 2**20
     process.rlimit(resource.RLIMIT_AS, (limit, limit))
     last = list(events)[-1]
-    assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_OUT_OF_MEMORY)
+    found = (last.state, last.reason)
+    assert found == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_OUT_OF_MEMORY), last.message
     assert "batch 64 and crop 512" in last.message
 
 
