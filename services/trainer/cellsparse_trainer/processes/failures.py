@@ -20,7 +20,7 @@ _OUT_OF_MEMORY_TEXTS = (
     "cudnn_status_alloc_failed",
     "insufficient memory",  # OpenCV's
     "std::bad_alloc",
-    "cannot allocate memory",  # the system's words for ENOMEM, such as in the ImportError of a library that does not fit
+    "cannot allocate memory",  # the system's words for ENOMEM, as in an ImportError
     "failed to map segment",  # the dynamic loader's
     "can't start new thread",  # Python's, when there is no memory for a stack
 )
