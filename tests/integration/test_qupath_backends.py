@@ -35,6 +35,8 @@ def test_train_infer_and_reset(services, word, backend, steps):
     trained = services.qupath.train(url, "grey8", steps=steps or 200)
     assert trained.status == 200, trained.text
     model = services.alias(backend).model_id
+    # How far the U-Net gets depends on the machine, so it may find nothing; the others train a given number of steps.
+    assert trained.json() or not steps
     services.check_outlines(trained.json(), model, "grey8")
     found = services.qupath.infer(url, "grey8")
     assert found.json() == trained.json()
