@@ -20,7 +20,8 @@ BACKENDS = {
     "stardist": trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1)),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
 }
-SPARE_MIB = 64
+SPARE_MIB = 768
+"""Enough for what is loaded late and for the stacks of threads, and far less than a batch of 64 crops of 512 takes."""
 
 
 @pytest.fixture(scope="module")

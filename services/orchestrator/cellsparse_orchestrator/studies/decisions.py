@@ -62,6 +62,8 @@ class Facts:
     training: Sequence[TrainingMember] = ()
     evaluating: Sequence[int] = field(default=())
     """Numbers of the members being scored."""
+    starting: frozenset[int] = frozenset()
+    """Numbers of the waiting members whose run is just being queued. Read before all else, so that none is missed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +96,20 @@ def decide(facts: Facts, slots: int) -> list[Decision]:
     steps += [Decision(action=Action.EVALUATE, number=number) for number in facts.evaluating]
     if facts.state == states.RUNNING:
         taken = sum(not _has_ended(entry) for entry in facts.training) + sum(entry.has_run for entry in facts.waiting)
-        steps += _begin([entry for entry in facts.waiting if not entry.has_run], slots - taken)
+        steps += _begin([entry for entry in facts.waiting if not entry.has_run], facts.starting, slots - taken)
     return steps
 
 
-def _begin(waiting: Sequence[WaitingMember], room: int) -> list[Decision]:
-    """Start the members whose label sets exist, and make each missing label set once."""
-    ready = [entry.number for entry in waiting if entry.ready]
+def _begin(waiting: Sequence[WaitingMember], starting: frozenset[int], room: int) -> list[Decision]:
+    """Start the members whose label sets exist, and make each missing label set once.
+
+    Members that are being started come first, whatever their number: they have taken their room.
+    """
+    ready = sorted((entry.number for entry in waiting if entry.ready), key=lambda number: number not in starting)
+    room = max(room, sum(number in starting for number in ready))  # each is submitted again, to be retried or given up
     missing = {entry.dataset_id: entry.number for entry in reversed(waiting) if not entry.ready}
     return [
-        *(Decision(action=Action.START, number=number) for number in ready[: max(room, 0)]),
+        *(Decision(action=Action.START, number=number) for number in ready[:room]),
         *(Decision(action=Action.SPARSIFY, number=number) for number in sorted(missing.values())),
     ]
 

@@ -73,6 +73,11 @@ class RetryingExecutor:
         self._pool.submit(self._run, key, tries, action)
         return None
 
+    def begun(self, study_id: str) -> frozenset[int]:
+        """Return the members of a study whose action runs, waits for its next try, or was given up unsaid."""
+        with self._lock:
+            return frozenset(number for study, number in self._tries if study == study_id)
+
     def forget(self, study_id: str) -> None:
         """Drop what is known of a study's actions; those that run go on."""
         with self._lock:

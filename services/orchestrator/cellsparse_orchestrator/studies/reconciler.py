@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 
 from cellsparse_common.errors import (
     CellsparseError,
@@ -87,8 +88,9 @@ class StudyReconciler(threading.Thread):
         """Reconcile every study that has not ended."""
         for study_id in self._transitions.unfinished():
             try:
+                starting = self._starting.begun(study_id)
                 facts = self._transitions.facts(study_id, self._slots + _AHEAD)
-                for decision in decide(facts, self._slots):
+                for decision in decide(replace(facts, starting=starting), self._slots):
                     self._act(study_id, decision)
             except CellsparseError:
                 raise  # the database is away: for this study as for all others

@@ -23,6 +23,13 @@ def test_members_start_in_their_order_as_there_is_room():
     assert decide(facts, 1) == []
 
 
+def test_members_whose_run_is_just_being_queued_have_taken_their_room():
+    """Their label sets were made before that of an earlier member."""
+    facts = Facts(state=states.RUNNING, waiting=waiting(1, 2, 3, 4), starting=frozenset({3, 4}))
+    assert decide(facts, 2) == [Decision(action=Action.START, number=number) for number in (3, 4)]
+    assert decide(facts, 3) == [Decision(action=Action.START, number=number) for number in (3, 4, 1)]
+
+
 def test_label_sets_are_made_once_and_those_that_are_there_need_not_wait():
     entries = [*waiting(1, ready=False), WaitingMember(number=2, dataset_id="ds-1", ready=False), *waiting(3)]
     steps = decide(Facts(state=states.RUNNING, waiting=entries), 2)
