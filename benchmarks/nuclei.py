@@ -71,12 +71,15 @@ class Task:
     """Fields of the backend's resolved configuration that have no setting, for trials."""
     train_images: int = 32
     val_images: int = 31
+    whole: bool = False
+    """Images of all sizes; and the images of "val" choose the best checkpoint and the thresholds, sparsified as those
+    of "train" are. They score the model with all their labels."""
     data: str = str(DSB2018)
 
 
-def pictures(data: Path, split: str, count: int) -> list[Picture]:
-    """Return the first images of a split ("train" or "val") by name."""
-    return [picture for picture, _ in zip(_read(data, split), range(count), strict=False)]
+def pictures(data: Path, split: str, count: int, *, whole: bool = False) -> list[Picture]:
+    """Return the first images of a split ("train" or "val") by name; of all sizes with `whole`."""
+    return [picture for picture, _ in zip(_read(data, split, whole), range(count), strict=False)]
 
 
 def data_name(data: Path) -> str:
@@ -84,7 +87,7 @@ def data_name(data: Path) -> str:
     return f"DSB2018 {SIDE} x {SIDE}" if (data / "train" / "images").is_dir() else "stardist's nuclei image in tiles"
 
 
-def _read(data: Path, split: str) -> Iterator[Picture]:
+def _read(data: Path, split: str, whole: bool) -> Iterator[Picture]:
     import tifffile
 
     if not (data / split / "images").is_dir():
@@ -95,7 +98,7 @@ def _read(data: Path, split: str) -> Iterator[Picture]:
         return
     for path in sorted((data / split / "images").glob("*.tif")):
         image = tifffile.imread(path)
-        if image.shape[:2] == (SIDE, SIDE):
+        if whole or image.shape[:2] == (SIDE, SIDE):
             label = tifffile.imread(data / split / "masks" / path.name).astype(np.int32)
             yield Picture(name=path.stem, image=image, label=label)
 
@@ -135,19 +138,23 @@ def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) 
     Returns:
         The configuration and the model.
     """
-    found = pictures(Path(task.data), "train", task.train_images)
+    found = pictures(Path(task.data), "train", task.train_images, whole=task.whole)
     backend, config = configure(task, len(found))
     items = samples(found, config.plan, k=task.k, background=task.background)
+    validation = items
+    if task.whole:
+        choosing = pictures(Path(task.data), "val", task.val_images, whole=True)
+        validation = samples(choosing, config.plan, k=task.k, background=task.background)
     training = backend.create(config, items, "cpu")
     with tempfile.TemporaryDirectory(prefix="cellsparse-bench-") as folder:
         store = FolderStore(Path(folder) / "store")
         checkpoints = Checkpoints(store, "bench", Path(folder) / "checkpoints")
         setup = loop.Setup(
-            training=training, plan=config.plan, items=len(items), validation=items, checkpoints=checkpoints
+            training=training, plan=config.plan, items=len(items), validation=validation, checkpoints=checkpoints
         )
         loop.run(setup, report, lambda: False)
     model = training.model()
-    model.tune(items)
+    model.tune(validation)
     return config, model
 
 
