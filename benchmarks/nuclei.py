@@ -117,14 +117,14 @@ def samples(found: Sequence[Picture], plan: Plan, *, k: int, background: str) ->
     return out
 
 
-def configure(task: Task, items: int) -> tuple[Backend, Any]:
-    """Import a task's backend and resolve its configuration."""
+def configure(task: Task, items: int, device: str = "cpu") -> tuple[Backend, Any]:
+    """Import a task's backend and resolve its configuration for a device, "cpu" or "cuda"."""
     from google.protobuf import json_format
 
     backend: Any = importlib.import_module(f"cellsparse_{task.backend}.backend")
     settings = trainer_pb2.TrainingSettings(preset=trainer_pb2.Preset.Value(f"PRESET_{task.preset.upper()}"))
     json_format.ParseDict({task.backend: {}, **task.settings}, settings)
-    settings.seed, settings.device = task.seed, trainer_pb2.DEVICE_CPU
+    settings.seed, settings.device = task.seed, trainer_pb2.Device.Value(f"DEVICE_{device.upper()}")
     config = importlib.import_module(f"cellsparse_{task.backend}.config").resolve(settings, items)
     if task.config:
         values = {**json.loads(config.to_json()), **task.config}
@@ -203,3 +203,12 @@ def run_child(script: Path, task: Task, *, threads: int = 0, timeout: float = CH
 def read_task() -> Task:
     """Return the task that `run_child` wrote."""
     return Task(**json.loads(sys.stdin.read()))
+
+
+def commit() -> str:
+    """Return which revision of the code is measured."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
