@@ -100,6 +100,8 @@ def lead(prepared: Prepared, coordinator: Coordinator | None, reporter: Reporter
     plan, items = prepared.plan, prepared.job.inputs.train
     cells = count_cells(items)
     reporter.log(f"Training on {len(items)} items with {cells} labelled cells for {plan.steps} steps.")
+    if plan.budget:
+        reporter.log(f"Budget: {plan.budget}")
     initial_scores = score_initial_model(prepared, reporter)
     setup = loop.Setup(
         training=prepared.training,
