@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nuclei import Picture, Task, configure, count, pictures, samples
+from nuclei import Picture, Task, configure, count, fitted, pictures, samples
 
 from cellsparse_common.imaging.images import normalize, to_gray
 from cellsparse_common.storage.folder import FolderStore
@@ -43,8 +43,9 @@ class Prepared:
             settings = {**settings, "steps": steps, "validate_every_steps": steps}
         task = Task(backend=backend, k=4, background="shifted", data=NO_DATA, settings=settings)
         self.device = device
-        self.backend, self.config = configure(task, len(self.found), device=device)
-        self.items = samples(self.found, self.config.plan, k=4, background="shifted")
+        self.backend, config = configure(task, len(self.found))
+        self.items = samples(self.found, config.plan, k=4, background="shifted")
+        self.config = fitted(config, task, self.items)
         self.training = self.backend.create(self.config, self.items, device)
 
 
