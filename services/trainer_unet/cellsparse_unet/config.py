@@ -8,6 +8,7 @@ from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
+SHAPES = ("ellipse", "outline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,16 @@ class Config(BackendConfig):
         "contrast": (0, 1),
         "plane_distance": (0.1, 100),
         "flat_levels": (0, 4),
+        "outline_rim": (0, 10),
+        "average_decay": (0, 0.9999),
     }
-    CHOICES: ClassVar = {"instance_method": METHODS}
+    CHOICES: ClassVar = {"instance_method": METHODS, "target_shape": SHAPES}
     OPTIONAL: ClassVar = ("centre_threshold",)
 
     base_channels: int
     """Channels of the first level, 4 to 128; 16 is ELEPHANT's network."""
     centre_scale: float
-    """Size of the centre ellipse relative to the cell's, 0.1 to 0.9."""
+    """Size of the centre relative to the cell's, 0.1 to 0.9."""
     centre_threshold: float | None
     """Smallest centre probability, 0.05 to 0.99; None: 0.4 until it is tuned."""
     centre_smoothing: float
@@ -60,6 +63,14 @@ class Config(BackendConfig):
     """Augmentation: contrast changes by a factor of 1 - this to 1 + this, 0 to 1."""
     spread: bool
     """True: the labelled pixel a crop is drawn around lies anywhere in it; False: in its middle half."""
+    target_shape: str = "ellipse"
+    """One of `SHAPES`: what cells are drawn as in the targets."""
+    outline_rim: float = 0.0
+    """Pixels outside labelled cells that are supervised as not belonging to them, 0 to 10; below 1: none."""
+    average_decay: float = 0.0
+    """Share of the averaged weights that a step keeps, 0 to 0.9999; 0: models get the weights of the last step."""
+    test_flips: bool = False
+    """Whether probabilities are means over an image and its mirror images; takes four times as long."""
     plane_distance: float = 1.0
     """Distance of planes over the distance of pixels in a plane, 0.1 to 100; stacks only, from the training items."""
     flat_levels: int = 0
@@ -127,6 +138,10 @@ def _paper(items: int, stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "flip": False,
         "contrast": 0.5,
         "spread": True,
+        "target_shape": "ellipse",
+        "outline_rim": 0.0,
+        "average_decay": 0.0,
+        "test_flips": False,
     }
     return plan, own
 
@@ -168,5 +183,9 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "flip": True,
         "contrast": 0.5,
         "spread": False,
+        "target_shape": "ellipse" if stacks else "outline",
+        "outline_rim": 0.0 if stacks else 2.0,
+        "average_decay": 0.0 if stacks else 0.99,
+        "test_flips": not stacks,
     }
     return plan, own

@@ -14,7 +14,7 @@ from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
 from cellsparse_unet.network import WEIGHTS_FILE, UNet, read_model
-from cellsparse_unet.tiles import probabilities
+from cellsparse_unet.tiles import flipped_probabilities, probabilities
 
 
 class UnetModel:
@@ -57,7 +57,7 @@ class UnetModel:
         Args:
             samples: Validation items, or training items where there are none.
         """
-        found = ((probabilities(self._network, sample.image), sample.label) for sample in samples)
+        found = ((self._probabilities(sample.image), sample.label) for sample in samples)
         self.thresholds = best_thresholds(self._config, found)
 
     def export(self, folder: Path) -> None:
@@ -76,7 +76,11 @@ class UnetModel:
             raise InvalidArgument(
                 f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
             )
-        return probabilities(self._network, image)
+        return (
+            flipped_probabilities(self._network, image)
+            if self._config.test_flips
+            else probabilities(self._network, image)
+        )
 
 
 def open_model(folder: Path, device: str) -> UnetModel:

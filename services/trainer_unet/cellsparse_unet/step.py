@@ -40,7 +40,7 @@ class UnetTraining(TorchTraining[UNet]):
     ) -> None:
         self._config = config
         self._thresholds = thresholds
-        super().__init__(network, batches, config.plan, parallel)
+        super().__init__(network, batches, config.plan, parallel, config.average_decay)
         likely = config.class_weights[0] * config.likely_background
         self._weights = torch.tensor([*config.class_weights, likely], device=self.device)
 
@@ -66,13 +66,13 @@ class UnetTraining(TorchTraining[UNet]):
         return super().train_step(step) | {"learning_rate": learning_rate(self._config.plan, step)}
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state, and the settings that `open_checkpoint` needs."""
+        """Write weights, averages and optimizer state, and the settings that `open_checkpoint` needs."""
         super().save(folder)
         self.model().write_config(folder)
 
     def model(self) -> UnetModel:
         """Return the current weights as a model, which shares them, with thresholds not yet tuned."""
-        return UnetModel(self.network, self._config, self._thresholds)
+        return UnetModel(self.model_network, self._config, self._thresholds)
 
 
 def open_checkpoint(folder: Path, device: str) -> UnetModel:

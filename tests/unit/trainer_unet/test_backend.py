@@ -9,7 +9,7 @@ import torch
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
-from cellsparse_unet.tiles import probabilities
+from cellsparse_unet.tiles import flipped_probabilities
 
 
 def state(training):
@@ -29,6 +29,9 @@ def test_resumed_equals_uninterrupted(cell_sample, make_config, tmp_path):
     assert [second.train_step(step) for step in range(3, 6)] == losses[3:]
     for name, value in state(whole).items():
         assert torch.equal(value, state(second)[name]), name
+    averages = whole.model_network.state_dict(), second.model_network.state_dict()
+    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
+    assert not all(torch.equal(value, averages[0][name]) for name, value in state(whole).items())
     assert all(type(value) is float for value in losses[0].values())
 
 
@@ -68,7 +71,7 @@ def test_a_score_is_the_mean_probability_of_not_being_background(cell_sample, ma
     model = training.model()
     found = model.segment(cell_sample.image)
     np.testing.assert_array_equal(found.labels, model.predict(cell_sample.image))
-    background = probabilities(training.network, cell_sample.image)[0]
+    background = flipped_probabilities(training.model_network, cell_sample.image)[0]
     numbers = np.unique(found.labels[found.labels > 0])
     assert len(numbers)
     np.testing.assert_allclose(found.scores, [1 - background[found.labels == n].mean() for n in numbers], atol=1e-5)
