@@ -32,6 +32,8 @@ class Config(BackendConfig):
         "plane_distance": (0.1, 100),
         "flat_levels": (0, 4),
         "outline_rim": (0, 10),
+        "border_weight": (1, 100),
+        "split_depth": (0, 10),
         "average_decay": (0, 0.9999),
     }
     CHOICES: ClassVar = {"instance_method": METHODS, "target_shape": SHAPES}
@@ -67,6 +69,10 @@ class Config(BackendConfig):
     """One of `SHAPES`: what cells are drawn as in the targets."""
     outline_rim: float = 0.0
     """Pixels outside labelled cells that are supervised as not belonging to them, 0 to 10; below 1: none."""
+    border_weight: float = 1.0
+    """Weight in the loss of a cell's pixels right beside another cell over that of its other outer ones, 1 to 100."""
+    split_depth: float = 0.0
+    """Pixels, 0 to 10: a centre with a neck that much narrower, on either side, than its parts is split; 0: none is."""
     average_decay: float = 0.0
     """Share of the averaged weights that a step keeps, 0 to 0.9999; 0: models get the weights of the last step."""
     test_flips: bool = False
@@ -140,6 +146,8 @@ def _paper(items: int, stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "spread": True,
         "target_shape": "ellipse",
         "outline_rim": 0.0,
+        "border_weight": 1.0,
+        "split_depth": 0.0,
         "average_decay": 0.0,
         "test_flips": False,
     }
@@ -171,7 +179,7 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     own = {
         "base_channels": 16,
-        "centre_scale": 0.65 if stacks else 0.5,
+        "centre_scale": 0.65 if stacks else 0.6,
         "centre_threshold": 0.5 if stacks else None,
         "centre_smoothing": 1.0,
         "instance_method": "auto",
@@ -185,6 +193,8 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "spread": False,
         "target_shape": "ellipse" if stacks else "outline",
         "outline_rim": 0.0 if stacks else 2.0,
+        "border_weight": 1.0 if stacks else 5.0,
+        "split_depth": 0.0 if stacks else 0.75,
         "average_decay": 0.0 if stacks else 0.99,
         "test_flips": not stacks,
     }

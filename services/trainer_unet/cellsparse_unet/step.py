@@ -42,7 +42,8 @@ class UnetTraining(TorchTraining[UNet]):
         self._thresholds = thresholds
         super().__init__(network, batches, config.plan, parallel, config.average_decay)
         likely = config.class_weights[0] * config.likely_background
-        self._weights = torch.tensor([*config.class_weights, likely], device=self.device)
+        touching = config.class_weights[1] * config.border_weight
+        self._weights = torch.tensor([*config.class_weights, likely, touching], device=self.device)
 
     def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return Adam with decoupled weight decay."""

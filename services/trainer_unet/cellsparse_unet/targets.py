@@ -10,8 +10,12 @@ from cellsparse_unet.ellipses import cell_moments, draw
 
 IGNORED, BACKGROUND, OUTER, CENTRE = -1, 0, 1, 2
 """Classes of pixels; the fifth, likely background, is `background.LIKELY` (-2)."""
+TOUCHING = 3
+"""Class of the outer pixels right beside another cell: outer ones that may weigh more."""
 NOT_CENTRE = -3
 """Class of unlabelled pixels that may be background or the outer part of a cell, but no centre."""
+TOUCH = 2
+"""Pixels from another cell, along the axes and diagonals, that count as right beside it."""
 THICK = 2.0
 """Distance of planes in pixels from which centres have no rim across them."""
 
@@ -75,6 +79,20 @@ def outline_classes(label: Labels, centre_scale: float, plane_distance: float = 
         centre = (depth > max(1.0, (1 - centre_scale) * deepest)) | (depth == deepest)
         classes[around][cell] = np.where(centre[cell], CENTRE, OUTER)
     return classes
+
+
+def mark_touching(classes: npt.NDArray[np.int8], label: Labels, neighbour: Mask) -> npt.NDArray[np.int8]:
+    """Make outer pixels `TOUCHING` that lie within `TOUCH` steps of another cell.
+
+    Args:
+        classes: As `outline_classes` returns them; not changed.
+        label: The label image that they were made of.
+        neighbour: Unlabelled pixels that may be a cell that touches a labelled one.
+    """
+    known = np.where(neighbour, np.iinfo(np.int32).max, np.maximum(label, 0))
+    highest = ndimage.maximum_filter(known, size=2 * TOUCH + 1)
+    lowest = ndimage.minimum_filter(np.where(known > 0, known, np.iinfo(np.int32).max), size=2 * TOUCH + 1)
+    return np.where((classes == OUTER) & (highest != lowest), TOUCHING, classes).astype(np.int8)
 
 
 def rim_axes(dims: int, plane_distance: float) -> tuple[int, ...]:

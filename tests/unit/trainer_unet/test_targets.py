@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import regionprops
 
 from cellsparse_unet.ellipses import PIXEL_MOMENT, cell_moments, draw, reach_of
-from cellsparse_unet.targets import outline_classes, three_classes
+from cellsparse_unet.targets import TOUCHING, mark_touching, outline_classes, three_classes
 
 
 def ellipse(shape, centre, axes, turn=0.0):
@@ -164,3 +164,23 @@ def test_depth_in_stacks_counts_the_distance_of_planes():
     assert near[2, 10, 10] == 1
     assert far[2, 10, 10] == 2
     assert (near[4, 10, 10], far[4, 10, 10]) == (2, 2)
+
+
+def test_only_outer_pixels_beside_another_cell_touch():
+    label = np.full((30, 70), -1, np.int32)
+    label[8:22, 10:30] = 1
+    label[8:22, 30:50] = 2
+    classes = outline_classes(label, 0.5)
+    none = np.zeros(label.shape, bool)
+    marked = mark_touching(classes, label, none)
+    touching = marked == TOUCHING
+    assert touching[8:22, 28:32].all()
+    assert not touching[:, :28].any()
+    assert not touching[:, 32:].any()
+    assert (np.where(touching, 1, marked) == classes).all()
+    neighbour = none.copy()
+    neighbour[10:20, 50:52] = True
+    beside = mark_touching(classes, label, neighbour) == TOUCHING
+    assert beside[10:20, 48:50].all()
+    assert (beside[:, :47] == touching[:, :47]).all()
+    assert (label >= 0)[beside].all()
