@@ -225,3 +225,12 @@ def run_child(script: Path, task: Task, *, threads: int = 0, timeout: float = CH
 def read_task() -> Task:
     """Return the task that `run_child` wrote."""
     return Task(**json.loads(sys.stdin.read()))
+
+
+def commit() -> str:
+    """Return which revision of the code is measured."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
