@@ -28,7 +28,7 @@ NECK_NOISE = 1.0
 """Sigma in pixels of the blur that keeps ragged outlines of centres from splitting them."""
 DEFAULT_CENTRE = 0.4
 """Centre threshold for ellipses; "outline" targets, whose centres are sharper, have `TRUE_CENTRE`."""
-TRUE_CENTRE = 0.5
+TRUE_CENTRE = 0.6
 CENTRE_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 CELL_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 IOUS = (0.5, 0.6, 0.7, 0.8)
@@ -38,7 +38,7 @@ SMALLEST_SHARE = 0.25
 CELL_ODDS = 2.0
 """Odds of "cell" from which a pixel belongs to one. A labelled cell is outlined all around, the background beside it on
 one side only: even odds give outlines that are too wide."""
-TRUE_ODDS = 0.7
+TRUE_ODDS = 1.0
 """The same where targets have the cells' own shape, which does not reach over the background beside them."""
 METHOD_PRICE, THRESHOLD_PRICE = 0.05, 0.3
 """Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted."""

@@ -24,11 +24,15 @@ class UnetModel:
         network: Shared, not copied.
         config: The settings it was trained with.
         thresholds: None: the defaults of `config`.
+        flips: Whether to predict with test-time flips, where `config` has them. Validations do without.
     """
 
-    def __init__(self, network: UNet, config: Config, thresholds: Thresholds | None = None) -> None:
+    def __init__(
+        self, network: UNet, config: Config, thresholds: Thresholds | None = None, *, flips: bool = True
+    ) -> None:
         self._network = network
         self._config = config
+        self._flips = flips and config.test_flips
         self.thresholds = thresholds or default_thresholds(config)
 
     def predict(self, image: GrayImage) -> Labels:
@@ -54,9 +58,12 @@ class UnetModel:
     def tune(self, samples: Sequence[Sample]) -> None:
         """Choose method and thresholds on labelled pixels; those that the settings fix stay.
 
+        From here on, the model predicts with test-time flips, where its settings have them: the thresholds are theirs.
+
         Args:
             samples: Validation items, or training items where there are none.
         """
+        self._flips = self._config.test_flips
         found = ((self._probabilities(sample.image), sample.label) for sample in samples)
         self.thresholds = best_thresholds(self._config, found)
 
@@ -76,11 +83,8 @@ class UnetModel:
             raise InvalidArgument(
                 f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
             )
-        return (
-            flipped_probabilities(self._network, image)
-            if self._config.test_flips
-            else probabilities(self._network, image)
-        )
+        find = flipped_probabilities if self._flips else probabilities
+        return find(self._network, image)
 
 
 def open_model(folder: Path, device: str) -> UnetModel:

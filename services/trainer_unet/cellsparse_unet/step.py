@@ -72,12 +72,12 @@ class UnetTraining(TorchTraining[UNet]):
         self.model().write_config(folder)
 
     def model(self) -> UnetModel:
-        """Return the current weights as a model, which shares them, with thresholds not yet tuned."""
-        return UnetModel(self.model_network, self._config, self._thresholds)
+        """Return the current weights as a model, which shares them, with thresholds not yet tuned, without flips."""
+        return UnetModel(self.model_network, self._config, self._thresholds, flips=False)
 
 
 def open_checkpoint(folder: Path, device: str) -> UnetModel:
-    """Open the weights that `UnetTraining.save` wrote, with thresholds not yet tuned.
+    """Open the weights that `UnetTraining.save` wrote, with thresholds not yet tuned, without flips.
 
     Args:
         folder: Holds the state and `config.json`.
@@ -89,4 +89,4 @@ def open_checkpoint(folder: Path, device: str) -> UnetModel:
     """
     target = choose_device(device)
     network, config, thresholds = read_model(folder, saved_weights(folder))
-    return UnetModel(network.to(target), config, thresholds)
+    return UnetModel(network.to(target), config, thresholds, flips=False)
