@@ -9,6 +9,25 @@ from cellsparse_trainer.config.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
 SHAPES = ("ellipse", "outline")
+_PAPER_BORDERS: dict[str, Any] = {
+    "loss_shares": (1 / 7, 5 / 7, 1 / 7),
+    "target_shape": "ellipse",
+    "outline_rim": 0.0,
+    "border_weight": 1.0,
+    "split_depth": 0.0,
+    "average_decay": 0.0,
+    "test_flips": False,
+}
+_TRUE_BORDERS: dict[str, Any] = {
+    "loss_shares": (0.5, 0.5, 0.0),
+    "target_shape": "outline",
+    "outline_rim": 2.0,
+    "border_weight": 5.0,
+    "split_depth": 0.75,
+    "average_decay": 0.99,
+    "test_flips": True,
+}
+"""What FAST does on images to find outlines as they are, in place of the paper's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,19 +156,13 @@ def _paper(items: int, stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "centre_smoothing": 0.0,
         "instance_method": "ellipse",
         "class_weights": (1.0, 10.0, 10.0),
-        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
         "likely_background": 0.0,
         "scale_range": 0.2,
         "rotation": 45.0,
         "flip": False,
         "contrast": 0.5,
         "spread": True,
-        "target_shape": "ellipse",
-        "outline_rim": 0.0,
-        "border_weight": 1.0,
-        "split_depth": 0.0,
-        "average_decay": 0.0,
-        "test_flips": False,
+        **_PAPER_BORDERS,
     }
     return plan, own
 
@@ -184,18 +197,12 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "centre_smoothing": 1.0,
         "instance_method": "auto",
         "class_weights": (1.0, 1.0, 1.0),
-        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
         "likely_background": 1.0,
         "scale_range": 0.2,
         "rotation": 180.0,
         "flip": True,
         "contrast": 0.5,
         "spread": False,
-        "target_shape": "ellipse" if stacks else "outline",
-        "outline_rim": 0.0 if stacks else 2.0,
-        "border_weight": 1.0 if stacks else 5.0,
-        "split_depth": 0.0 if stacks else 0.75,
-        "average_decay": 0.0 if stacks else 0.99,
-        "test_flips": not stacks,
+        **(_PAPER_BORDERS if stacks else _TRUE_BORDERS),
     }
     return plan, own
