@@ -8,6 +8,8 @@ from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 GRIDS = (1, 2, 4)
+INITS = ("glorot", "he")
+DIST_LOSSES = ("absolute", "relative", "iou")
 
 _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
 """Stock StarDist3D's defaults; the paper trained StarDist on 2D images only."""
@@ -35,7 +37,7 @@ class Config(BackendConfig):
         "likely_background": (0, 1),
         "jitter": (0, 1),
     }
-    CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS}
+    CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS, "init": INITS, "dist_loss": DIST_LOSSES}
     OPTIONAL: ClassVar = ("grid_z",)
 
     n_rays: int
@@ -60,6 +62,19 @@ class Config(BackendConfig):
     """Share of a crop's likely background that counts as background, 0 to 1; 0: it is left out."""
     jitter: float
     """How far the crop's middle may lie from its labelled pixel, 0 to 1; at 1 the pixel may be at the crop's edge."""
+    init: str = "glorot"
+    """One of `INITS`."""
+    dist_loss: str = "absolute"
+    """One of `DIST_LOSSES`."""
+    dist_weight: float = 0.2
+    """Weight of the distance loss."""
+    dist_focus: float = 1.0
+    scale: float = 0.0
+    """Crops are scaled by 1 / (1 + scale) to 1 + scale."""
+    rim: int = 0
+    """Pixels around cells that are no cell."""
+    clip_rays: bool = False
+    """Rays end at the crop's edge."""
     grid_z: int | None = None
     """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None

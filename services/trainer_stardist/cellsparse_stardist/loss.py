@@ -14,6 +14,7 @@ Total = Callable[[Any], Any]
 """Adds a value up over all processes that train together."""
 EPSILON = 1e-7
 """What Keras adds to denominators."""
+REFERENCE = 10.0
 BACKGROUND_REG = 1e-4
 """Weight of the absolute distance on labelled pixels off the cells, as stock StarDist."""
 
@@ -38,7 +39,7 @@ def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0, total: To
     return tf.reduce_sum(weight * entropy) / tf.maximum(total(tf.reduce_sum(weight)), EPSILON)
 
 
-def dist_loss(prob: Any, dist: Any, predicted: Any, total: Total = local_only) -> Any:
+def dist_loss(prob: Any, dist: Any, predicted: Any, total: Total = local_only, kind: str = "absolute", focus: float = 1.0) -> Any:
     """Return the mean absolute error of the ray lengths, weighted by the target probability, plus a regulariser.
 
     Args:
@@ -48,10 +49,18 @@ def dist_loss(prob: Any, dist: Any, predicted: Any, total: Total = local_only) -
         total: As for `prob_loss`.
     """
     labelled = tf.cast(prob >= 0, tf.float32)
-    mask = labelled * prob
+    mask = labelled * (prob if focus == 1 else tf.pow(tf.maximum(prob, 0.0), focus))
     # Means over all crops, those of other processes included: sums here over counts of all.
     points = total(tf.cast(tf.size(mask), tf.float32))
     reach = tf.cast(tf.shape(dist)[-1], tf.float32)
     weight = total(tf.reduce_sum(mask)) / points
-    error = tf.reduce_sum(mask * tf.abs(dist - predicted)) / (reach * points) / (weight + EPSILON)
+    if kind == "iou":
+        over = tf.reduce_sum(tf.maximum(dist, predicted), -1, keepdims=True)
+        under = tf.reduce_sum(tf.maximum(tf.minimum(dist, predicted), 0.0), -1, keepdims=True)
+        off = REFERENCE * reach * tf.math.log((over + 1.0) / (under + 1.0))
+    else:
+        off = tf.abs(dist - predicted)
+        if kind == "relative":
+            off *= REFERENCE / (tf.reduce_mean(dist, -1, keepdims=True) + 1.0)
+    error = tf.reduce_sum(mask * off) / (reach * points) / (weight + EPSILON)
     return error + BACKGROUND_REG * tf.reduce_sum(labelled * (1 - mask) * tf.abs(predicted)) / (reach * points)

@@ -19,6 +19,10 @@ FOLDER = "stardist"
 of stacks."""
 
 
+HEADS = ("prob", "dist")
+"""The layers that no ReLU follows."""
+
+
 class Stored(NamedTuple):
     """What a model's folder holds."""
 
@@ -40,7 +44,8 @@ def build_network(config: Config, dist_start: float = 0.0) -> Any:
     for layer in stock.keras_model.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            layer.set_weights([_glorot(kernel.shape, rng), np.zeros_like(bias)])
+            drawn = _glorot(kernel.shape, rng) if config.init == "glorot" or layer.name in HEADS else _he(kernel.shape, rng)
+            layer.set_weights([drawn, np.zeros_like(bias)])
     head = stock.keras_model.get_layer("dist")
     kernel, bias = head.get_weights()
     head.set_weights([kernel, np.full_like(bias, dist_start)])
@@ -109,4 +114,10 @@ def stock_config(config: Config) -> Any:
 def _glorot(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Draw from Glorot's uniform distribution, Keras' default for kernels ([depth,] height, width, in, out)."""
     limit = np.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+def _he(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Draw from He's uniform distribution for layers before a ReLU: it halves the power, which this makes up for."""
+    limit = np.sqrt(6 / math.prod(shape[:-1]))
     return rng.uniform(-limit, limit, shape).astype(np.float32)
