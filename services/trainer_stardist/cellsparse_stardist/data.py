@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation, find_objects
+from scipy.ndimage import find_objects
 
 from cellsparse_common.imaging.types import Floats, GrayImage, Labels
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.crops import Crop, augment, cut, mark_likely_background, onto_grid, rescaled
 from cellsparse_stardist.spacing import fitted
-from cellsparse_stardist.targets import Stars, make_targets, middle_of
+from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets, middle_of
 from cellsparse_trainer.data.background import LIKELY, BackgroundModel, fit_background
+from cellsparse_trainer.data.outline_rim import outline_rim
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
@@ -174,9 +175,9 @@ class Sampler:
         """Return some of the crops of a step (from 0), by their numbers in its batch."""
         crops = [self._augmented(step, number) for number in numbers]
         labels = [np.where(crop.label == LIKELY, 0, crop.label) for crop in crops]
-        if self._config.rim:
-            labels = [_rimmed(label, self._config.rim) for label in labels]
-        pairs = [make_targets(label, crop.margin, self._stars, self._config.clip_rays) for label, crop in zip(labels, crops, strict=True)]
+        if self._config.outline_rim >= 1:
+            labels = [_with_rim(label, self._config.outline_rim) for label in labels]
+        pairs = [make_targets(label, crop.margin, self._stars) for label, crop in zip(labels, crops, strict=True)]
         return Batch(
             image=np.stack([crop.image for crop in crops])[..., np.newaxis],
             prob=np.stack([prob for prob, _ in pairs])[..., np.newaxis],
@@ -198,7 +199,7 @@ class Sampler:
         item, cell = self.anchor(position)
         sample, index = self._samples[item], self._index[item]
         pixel = index.draw(sample.label, cell, self._config.background_share, rng)
-        factors = (1.0,) if self._config.scale == 0 else (_factor(self._config.scale, rng), 1.0)
+        factors = (1.0,) if self._config.scale_range == 0 else (_factor(self._config.scale_range, rng), 1.0)
         for factor in factors:
             crop = self._window(sample, index, pixel, factor, rng)
             if (crop.label[middle_of(crop.label.shape, crop.margin)] >= 0).any():
@@ -219,10 +220,12 @@ class Sampler:
         return crop if factor == 1 else rescaled(crop, factor, self._config.crop, self._config.grids)
 
 
-def _rimmed(label: Labels, width: int) -> Labels:
-    cells = label > 0
-    near = binary_dilation(cells, iterations=width, structure=np.ones((3,) * label.ndim))
-    return np.where(near & ((label == -1)), 0, label)
+def _with_rim(label: Labels, width: float) -> Labels:
+    """Return labels whose unlabelled pixels just outside labelled cells are background.
+
+    That holds inside a neighbour that touches, too: so near to its edge, its probability is small.
+    """
+    return np.where(outline_rim(label, width, PLANE_DISTANCE).pixels & (label != OUTSIDE), np.int32(0), label)
 
 
 def _factor(scale: float, rng: np.random.Generator) -> float:

@@ -19,7 +19,7 @@ FOLDER = "stardist"
 of stacks."""
 
 
-HEADS = ("prob", "dist")
+OUTPUTS = ("prob", "dist")
 """The layers that no ReLU follows."""
 
 
@@ -44,8 +44,8 @@ def build_network(config: Config, dist_start: float = 0.0) -> Any:
     for layer in stock.keras_model.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            drawn = _glorot(kernel.shape, rng) if config.init == "glorot" or layer.name in HEADS else _he(kernel.shape, rng)
-            layer.set_weights([drawn, np.zeros_like(bias)])
+            draw = _glorot if config.initialization == "glorot" or layer.name in OUTPUTS else _he
+            layer.set_weights([draw(kernel.shape, rng), np.zeros_like(bias)])
     head = stock.keras_model.get_layer("dist")
     kernel, bias = head.get_weights()
     head.set_weights([kernel, np.full_like(bias, dist_start)])
@@ -118,6 +118,10 @@ def _glorot(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.
 
 
 def _he(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Draw from He's uniform distribution for layers before a ReLU: it halves the power, which this makes up for."""
+    """Draw from the uniform distribution of He 2015 (arXiv:1502.01852).
+
+    A ReLU halves the power of a signal; these weights double it. After Glorot's, a network of twenty layers starts with
+    hardly any signal.
+    """
     limit = np.sqrt(6 / math.prod(shape[:-1]))
     return rng.uniform(-limit, limit, shape).astype(np.float32)

@@ -76,7 +76,7 @@ def rays(n_rays: int, anisotropy: tuple[float, float, float] | None) -> Any:
     return Rays_GoldenSpiral(n_rays, anisotropy=anisotropy)
 
 
-def make_targets(label: Labels, margin: tuple[int, ...], stars: Stars, clip: bool = False) -> tuple[Floats, Floats]:
+def make_targets(label: Labels, margin: tuple[int, ...], stars: Stars) -> tuple[Floats, Floats]:
     """Compute StarDist's targets for the middle of a label image, as if for the whole image.
 
     The same numbers as `StarDistData2D` and `StarDistData3D` of `stardist.models` give for an image, except that a cell
@@ -99,8 +99,6 @@ def make_targets(label: Labels, margin: tuple[int, ...], stars: Stars, clip: boo
     middle = middle_of(known.shape, tuple(m // step for m, step in zip(margin, stars.grid, strict=True)))
     if not (known > 0).any():
         return prob[middle], np.zeros((*prob[middle].shape, stars.n_rays), np.float32)
-    if clip:
-        return prob[middle], stars.distances(np.ascontiguousarray(cells[middle_of(cells.shape, margin)]))
     return prob[middle], stars.distances(cells)[middle]
 
 
