@@ -39,6 +39,9 @@ class Config(BackendConfig):
         "flow_threshold": (0, 10),
         "cellprob_threshold": (-6, 6),
         "min_size": (0, 100_000),
+        "average_decay": (0, 0.9999),
+        "size_passes": (0, 5),
+        "rim_weight": (0, 1),
     }
     CHOICES: ClassVar = {"optimizer": OPTIMIZERS, "sampling": SAMPLINGS, "rescale": RESCALES}
 
@@ -65,6 +68,15 @@ class Config(BackendConfig):
     """Weight of unlabelled pixels that are likely background in the cell probability's loss, 0 to 1."""
     stitch_threshold: float = 0.25
     """Stacks: smallest intersection over union that makes cells of neighbouring planes one cell, above 0 to 1."""
+    average_decay: float = 0.0
+    """Share of the averaged weights that a step keeps, 0 to 0.9999; 0: models get the weights of the last step."""
+    size_passes: int = 0
+    """How often prediction may measure the cells that it found in an image and segment it anew with them brought to
+    the mean diameter, 0 to 5; 0 takes the dataset's diameter for every image."""
+    rim_weight: float = 0.0
+    """Weight of the outer rims of labelled cells' outlines in the loss, 0 to 1."""
+    flips: bool = False
+    """Whether prediction takes the mean over an image and its three mirrored copies."""
     channels: tuple[int, ...] = CHANNELS
     """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
@@ -125,6 +137,10 @@ def _paper(epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "cellprob_threshold": 0.0,
         "min_size": 15,
         "stitch_threshold": 0.25,
+        "average_decay": 0.0,
+        "size_passes": 0,
+        "rim_weight": 0.0,
+        "flips": False,
         "channels": CHANNELS,
     }
     return plan, own
@@ -159,6 +175,10 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "cellprob_threshold": 0.0,
         "min_size": 15,
         "stitch_threshold": 0.25,
+        "average_decay": 0.98,
+        "size_passes": 2,
+        "rim_weight": 0.0,
+        "flips": False,
         "channels": CHANNELS,
     }
     return plan, own

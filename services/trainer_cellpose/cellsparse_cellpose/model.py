@@ -24,6 +24,19 @@ from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
 
 
+SAME_SIZE = 1.2
+MOST = 4.0
+
+
+def typical_diameter(labels: Labels, default: float) -> float:
+    sizes = np.bincount(labels.ravel())[1:]
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2:
+        return default
+    found = float(np.median(np.sqrt(sizes))) * 2 / np.pi**0.5
+    return float(np.clip(found, default / MOST, default * MOST))
+
+
 class CellposeModel:
     """The model of the backend contract: a network, its settings and the diameter of its cells.
 
@@ -51,6 +64,21 @@ class CellposeModel:
 
     def segment(self, image: GrayImage) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean cell probability."""
+        diameter = self._diameter
+        found = self._segment_at(image, diameter)
+        for _ in range(self._config.size_passes):
+            measured = typical_diameter(found.labels, self._diameter)
+            if max(measured, diameter) < SAME_SIZE * min(measured, diameter):
+                break
+            diameter = measured
+            found = self._segment_at(image, diameter)
+        return found
+
+    def _segment_at(self, image: GrayImage, diameter: float) -> Segmentation:
+        """Segment an image whose cells have a diameter in pixels."""
+        return CellposeModel(self._network, self._config, diameter)._segment_once(image)
+
+    def _segment_once(self, image: GrayImage) -> Segmentation:
         output = self._outputs(image[np.newaxis])[0]
         labels = without_small(self._cells(output), self._config.min_size)
         return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
