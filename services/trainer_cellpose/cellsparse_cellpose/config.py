@@ -41,7 +41,7 @@ class Config(BackendConfig):
         "min_size": (0, 100_000),
         "average_decay": (0, 0.9999),
         "size_passes": (0, 5),
-        "rim_weight": (0, 1),
+        "rim_width": (0, 10),
     }
     CHOICES: ClassVar = {"optimizer": OPTIMIZERS, "sampling": SAMPLINGS, "rescale": RESCALES}
 
@@ -73,10 +73,9 @@ class Config(BackendConfig):
     size_passes: int = 0
     """How often prediction may measure the cells that it found in an image and segment it anew with them brought to
     the mean diameter, 0 to 5; 0 takes the dataset's diameter for every image."""
-    rim_weight: float = 0.0
-    """Weight of the outer rims of labelled cells' outlines in the loss, 0 to 1."""
-    flips: bool = False
-    """Whether prediction takes the mean over an image and its three mirrored copies."""
+    rim_width: float = 0.0
+    """Width in pixels of the rim around a labelled cell that counts as likely background, 0 to 10; below 1 there is
+    none."""
     channels: tuple[int, ...] = CHANNELS
     """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
@@ -139,8 +138,7 @@ def _paper(epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "stitch_threshold": 0.25,
         "average_decay": 0.0,
         "size_passes": 0,
-        "rim_weight": 0.0,
-        "flips": False,
+        "rim_width": 0.0,
         "channels": CHANNELS,
     }
     return plan, own
@@ -176,9 +174,8 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "min_size": 15,
         "stitch_threshold": 0.25,
         "average_decay": 0.98,
-        "size_passes": 2,
-        "rim_weight": 0.0,
-        "flips": False,
+        "size_passes": 0,
+        "rim_width": 2.0,
         "channels": CHANNELS,
     }
     return plan, own
