@@ -105,6 +105,8 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     batch_size = settings.batch_size if settings.HasField("batch_size") else (PAPER_BATCH if paper else FAST_BATCH)
     epoch = ceil(max(1, items) / batch_size)
     plan, own = _paper(epoch) if paper else _fast()
+    if stacks and not paper:
+        own["rescale"] = "dataset"  # as prediction does: planes of a stack do not get a size each
     return Config(plan=make_plan(settings, plan), **overlay(own, settings.cellpose))
 
 
@@ -166,7 +168,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "scale_range": 0.8,
         "optimizer": "adamw",
         "sampling": "cell",
-        "rescale": "dataset",
+        "rescale": "image",
         "background_share": 0.8,
         "likely_background": 1.0,
         "flow_threshold": 0.4,
@@ -174,7 +176,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "min_size": 15,
         "stitch_threshold": 0.25,
         "average_decay": 0.98,
-        "size_passes": 0,
+        "size_passes": 1,
         "rim_width": 2.0,
         "channels": CHANNELS,
     }

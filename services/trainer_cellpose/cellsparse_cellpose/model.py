@@ -25,11 +25,13 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
 
-SAME_SIZE = 1.2
-"""Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would find
-the same ones."""
-MOST_RESCALED = 4.0
-"""Largest factor by which the cells of an image may be larger or smaller than those of the dataset."""
+SAME_SIZE = 1.3
+"""Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would hardly
+find others."""
+MOST_ENLARGED = 2.0
+"""Largest factor by which an image is enlarged beyond what the dataset's cells need; it costs the square of it."""
+MOST_REDUCED = 4.0
+"""Largest factor by which it is reduced."""
 FEWEST_MEASURED = 3
 """Fewest cells whose size says anything about an image."""
 
@@ -116,12 +118,12 @@ class CellposeModel:
         return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
 
     def _measured(self, labels: Labels) -> float:
-        """Return the median diameter of cells that were found, or the dataset's where there are too few."""
+        """Return the median diameter of cells that were found, within limits; the dataset's where there are too few."""
         sizes = np.bincount(labels.ravel())[1:]
         if np.count_nonzero(sizes) < FEWEST_MEASURED:
             return self._diameter
         found = float(np.median(np.sqrt(sizes[sizes > 0]))) * 2 / np.pi**0.5
-        return float(np.clip(found, self._diameter / MOST_RESCALED, self._diameter * MOST_RESCALED))
+        return float(np.clip(found, self._diameter / MOST_ENLARGED, self._diameter * MOST_REDUCED))
 
     def _scale(self, diameter: float) -> float:
         """Return the pixels that the network sees for each pixel of an image whose cells have a diameter."""

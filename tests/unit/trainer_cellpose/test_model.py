@@ -79,6 +79,7 @@ def discs(radius: int) -> np.ndarray:
         (1, 20, [12.0, 40.0]),
         (2, 20, [12.0, 40.0]),  # the second pass finds the same cells, so a third would, too
         (2, 35, [12.0, 48.0]),  # at most four times the dataset's
+        (1, 2, [12.0, 6.0]),  # at least half of it
     ],
 )
 def test_an_image_is_segmented_anew_with_its_own_cells_at_the_mean_diameter(
