@@ -46,7 +46,8 @@ def run(network: InferenceNetwork, planes: npt.NDArray[np.float32], *, tile: int
     above, below, left, right = get_pad_yx(height, width)
     padded_shape = (height + above + below, width + left + right)
     if padded_shape[0] * padded_shape[1] <= tile * tile:
-        return run_many(network, planes[np.newaxis])[0]
+        whole: npt.NDArray[np.float32] = run_many(network, planes[np.newaxis])[0]
+        return whole
     padded = np.pad(planes, ((above, below), (left, right), (0, 0))).transpose(2, 0, 1)
     # Tiles without their surroundings: the rest of the size that fits, but at least a few pixels.
     side = max(tile - 2 * _REACH, 4 * MULTIPLE) // MULTIPLE * MULTIPLE

@@ -29,7 +29,8 @@ def one_thread() -> Iterator[None]:
 def state(training: backend.CellposeTraining, folder: Path) -> dict[str, torch.Tensor]:
     folder.mkdir()
     training.save(folder)
-    return torch.load(folder / STATE_FILE, weights_only=True)["network"]
+    saved = torch.load(folder / STATE_FILE, weights_only=True)
+    return saved["network"] | {f"average of {name}": value for name, value in saved["average"].items()}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
