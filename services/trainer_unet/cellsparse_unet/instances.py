@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import h_maxima
+from skimage.morphology import h_maxima, local_maxima
 from skimage.segmentation import watershed
 
 from cellsparse_common.imaging.labels import without_small
-from cellsparse_common.imaging.types import Floats, Labels
+from cellsparse_common.imaging.types import Floats, Labels, Mask
 from cellsparse_trainer.config.backend_config import check_values
 from cellsparse_trainer.data.background import pixel_grid
 from cellsparse_unet.config import Config
@@ -110,12 +110,27 @@ def _split(centres: Labels, thresholds: Thresholds) -> Labels:
     depth = ndimage.distance_transform_edt(inside, sampling=pixel_grid(inside.ndim, thresholds.plane_distance))
     sigmas = [NECK_NOISE / step for step in pixel_grid(inside.ndim, thresholds.plane_distance)]
     depth = np.where(inside, ndimage.gaussian_filter(depth, sigmas), 0)
-    tops = h_maxima(depth, thresholds.split_depth).astype(bool) & inside
+    tops = _tops(depth, centres, thresholds.split_depth)
     parts, found = ndimage.label(tops, np.ones((3,) * inside.ndim))
     # What is too shallow to have a top of its own stays whole.
     missed = np.setdiff1d(np.arange(1, centres.max() + 1), centres[tops])
     parts = np.where(np.isin(centres, missed), centres + found, parts)
     return np.asarray(watershed(-depth, parts, mask=inside), np.int32)
+
+
+def _tops(depth: Floats, centres: Labels, height: float) -> Mask:
+    """Find the maxima of each centre's depth that rise above their saddle by a height; its only one in any case."""
+    peaks, found = ndimage.label(local_maxima(depth).astype(bool) & (centres > 0), np.ones((3,) * depth.ndim))
+    owners = ndimage.maximum(centres, peaks, np.arange(1, found + 1)).astype(int)
+    counts = np.bincount(owners, minlength=int(centres.max()) + 1)
+    tops = (peaks > 0) & (counts[centres] == 1)
+    boxes = ndimage.find_objects(centres)
+    for number in np.flatnonzero(counts > 1):  # few of them: h_maxima of a whole image is slow
+        box = boxes[number - 1]
+        own = centres[box] == number
+        part = np.pad(np.where(own, depth[box], 0), 1)
+        tops[box] |= h_maxima(part, height)[(slice(1, -1),) * depth.ndim].astype(bool) & own
+    return np.asarray(tops)
 
 
 def _watershed(probability: Floats, centres: Labels, thresholds: Thresholds) -> Labels:
