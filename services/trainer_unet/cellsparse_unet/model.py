@@ -12,9 +12,10 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
-from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
+from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells
 from cellsparse_unet.network import WEIGHTS_FILE, UNet, read_model
 from cellsparse_unet.tiles import flipped_probabilities, probabilities
+from cellsparse_unet.tuning import best_thresholds
 
 
 class UnetModel:

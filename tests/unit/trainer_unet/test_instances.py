@@ -1,4 +1,4 @@
-"""From probabilities to cells, and the choice of thresholds."""
+"""From probabilities to cells."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellsparse_common.scoring.matching import match_counts, scores
-from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
+from cellsparse_unet.instances import Thresholds, find_cells
 from cellsparse_unet.targets import three_classes
 
 CUT = Thresholds(
@@ -111,24 +111,3 @@ def test_ranges_are_checked():
     ):
         with pytest.raises(ValueError, match=next(iter(change))):
             replace(CUT, **change)
-
-
-def test_tuning_keeps_defaults_without_evidence(make_config):
-    config = make_config()
-    empty = np.full((20, 20), -1, np.int32)
-    assert best_thresholds(config, []) == default_thresholds(config)
-    assert best_thresholds(config, [(np.full((3, 20, 20), 1 / 3, np.float32), empty)]) == default_thresholds(config)
-
-
-def test_tuning_finds_a_threshold_that_works(dense, make_config):
-    label = np.where(np.isin(dense, (1, 2, 3)), dense, -1).astype(np.int32)
-    unsure = one_hot(dense, 0.6)
-    chosen = best_thresholds(make_config(), [(unsure, label)])
-    assert scores(match_counts(dense, find_cells(unsure, chosen), [0.7])[0]).f1 == 1
-    assert 0 < chosen.smallest_cell < np.bincount(dense.ravel()).min()
-
-
-def test_tuning_leaves_what_is_fixed(dense, make_config):
-    config = make_config(centre_threshold=0.77, instance_method="ellipse")
-    chosen = best_thresholds(config, [(one_hot(dense), dense)])
-    assert (chosen.method, chosen.centre_threshold) == ("ellipse", 0.77)
