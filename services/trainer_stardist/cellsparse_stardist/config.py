@@ -211,7 +211,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
     }
     plan = {
         "steps": 500,
-        "most_steps": 2000,
+        "most_steps": 3800,
         "batch_size": 4,
         "crop_size": 96,
         "learning_rate": 1e-3,
