@@ -210,7 +210,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         **_TRUE_BORDERS,
     }
     plan = {
-        "steps": 500,
+        "steps": 450,
         "most_steps": 3800,
         "batch_size": 4,
         "crop_size": 96,
