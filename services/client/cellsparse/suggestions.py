@@ -103,7 +103,7 @@ def suggest(
     """Return what to mark next (see `cellsparse.Client.suggest`)."""
     given = {"count": count, "max_images": max_images, "backgrounds": backgrounds, "seed": seed}
     for name, value in given.items():
-        if value is not None and not takes_number(_FIELDS[name], value):
+        if value is not None and (value < 0 or not takes_number(_FIELDS[name], value)):
             raise InvalidArgument(f"{name} is {value}; allowed: {allowed_numbers(_FIELDS[name])}.", name)
     request = project_pb2.SuggestRequest(
         project_id=project_id,
