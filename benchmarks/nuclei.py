@@ -21,17 +21,21 @@ import numpy as np
 
 from cellsparse.demo.source import demo_items
 from cellsparse_common.imaging.images import normalize, to_gray
+from cellsparse_common.imaging.labels import count_cells
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_sparsifier.background import Background
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
+from cellsparse_trainer.config.budget import summarize
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import Backend, Model
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.checkpoints import Checkpoints
+from cellsparse_trainer.training.resolution import grow
+from cellsparse_trainer.training.validation import windows
 
 ROOT = Path(__file__).resolve().parents[1]
 DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
@@ -117,14 +121,27 @@ def samples(found: Sequence[Picture], plan: Plan, *, k: int, background: str) ->
     return out
 
 
-def configure(task: Task, items: int) -> tuple[Backend, Any]:
-    """Import a task's backend and resolve its configuration."""
+def asked(task: Task) -> trainer_pb2.TrainingSettings:
+    """Return the settings that a task gives."""
     from google.protobuf import json_format
 
-    backend: Any = importlib.import_module(f"cellsparse_{task.backend}.backend")
     settings = trainer_pb2.TrainingSettings(preset=trainer_pb2.Preset.Value(f"PRESET_{task.preset.upper()}"))
     json_format.ParseDict({task.backend: {}, **task.settings}, settings)
     settings.seed, settings.device = task.seed, trainer_pb2.DEVICE_CPU
+    return settings
+
+
+def fitted(config: Any, task: Task, items: Sequence[Sample]) -> Any:
+    """Return a configuration fitted to the labelled cells, as the trainer's server fits it."""
+    cells = summarize(count_cells(item.label) for item in items)
+    light: Any = importlib.import_module(f"cellsparse_{task.backend}.light")
+    return config if {"plan", "steps"} & task.config.keys() else grow(light, config, asked(task), cells)
+
+
+def configure(task: Task, items: int) -> tuple[Backend, Any]:
+    """Import a task's backend and resolve its configuration; `fitted` completes it."""
+    backend: Any = importlib.import_module(f"cellsparse_{task.backend}.backend")
+    settings = asked(task)
     config = importlib.import_module(f"cellsparse_{task.backend}.config").resolve(settings, items)
     if task.config:
         values = {**json.loads(config.to_json()), **task.config}
@@ -141,6 +158,7 @@ def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) 
     found = pictures(Path(task.data), "train", task.train_images, whole=task.whole)
     backend, config = configure(task, len(found))
     items = samples(found, config.plan, k=task.k, background=task.background)
+    config = fitted(config, task, items)
     validation = items
     if task.whole:
         choosing = pictures(Path(task.data), "val", task.val_images, whole=True)
@@ -150,7 +168,11 @@ def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) 
         store = FolderStore(Path(folder) / "store")
         checkpoints = Checkpoints(store, "bench", Path(folder) / "checkpoints")
         setup = loop.Setup(
-            training=training, plan=config.plan, items=len(items), validation=validation, checkpoints=checkpoints
+            training=training,
+            plan=config.plan,
+            items=len(items),
+            validation=windows(validation, config.plan),
+            checkpoints=checkpoints,
         )
         loop.run(setup, report, lambda: False)
     model = training.model()
@@ -203,3 +225,12 @@ def run_child(script: Path, task: Task, *, threads: int = 0, timeout: float = CH
 def read_task() -> Task:
     """Return the task that `run_child` wrote."""
     return Task(**json.loads(sys.stdin.read()))
+
+
+def commit() -> str:
+    """Return which revision of the code is measured."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class ServiceImage:
         extras: Extras of the package that the image installs.
         framework: Packages that are the framework or the stock tool; what they require counts as framework, too.
         never: Packages that must not be in it.
-        left_out: Names that `common` imports for a part of it that the service does not use.
+        left_out: Names that `common` or `torch` imports for a part of it that the service does not use.
         health: Module of its health check.
     """
 
@@ -85,7 +85,7 @@ GATEWAY = ServiceImage(
 TRAINERS = {
     "cellpose": _trainer("cellpose", 50052, {"torch", "cellpose"}, TENSORFLOW),
     "stardist": _trainer("stardist", 50053, {"tensorflow", "tf-keras", "stardist", "csbdeep"}, TORCH, "gpu"),
-    "unet": _trainer("unet", 50054, {"torch"}, TENSORFLOW | {"cellpose"}),
+    "unet": replace(_trainer("unet", 50054, {"torch"}, TENSORFLOW | {"cellpose"}), left_out=frozenset({"cv2"})),
 }
 IMAGES = (SPARSIFIER, *TRAINERS.values(), ORCHESTRATOR, GATEWAY)
 

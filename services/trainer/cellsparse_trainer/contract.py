@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_trainer.config.budget import DataSummary
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.data.samples import Sample
@@ -93,6 +94,20 @@ class LightBackend(Protocol[C]):
 
         Raises:
             ValueError: A setting contradicts the model, or the text is no configuration.
+        """
+
+
+@runtime_checkable
+class GrowingBackend(Protocol[C]):
+    """A light part whose crops or network, too, depend on how many and how varied the labelled cells are."""
+
+    def grow(self, config: C, settings: trainer_pb2.TrainingSettings, data: DataSummary) -> C:
+        """Return the configuration with the crops and the network that the data ask for.
+
+        Args:
+            config: The result of `resolve`, its steps fitted to the data.
+            settings: What it was resolved from: what is given there stays.
+            data: The training items; `budget.growth` says how much they are.
         """
 
 

@@ -42,6 +42,8 @@ class Default:
     """The value; None where there is none: data or device decide."""
     per_item: bool
     """Whether it depends on the number of training items; then `value` is that for `ITEMS`."""
+    most: Any = None
+    """The largest value, where it grows with the number and the variety of labelled cells from `value`."""
 
 
 def defaults(spec: BackendSpec[Config]) -> Iterator[Default]:
@@ -71,6 +73,7 @@ def defaults(spec: BackendSpec[Config]) -> Iterator[Default]:
                     stacks=stacks,
                     value=value,
                     per_item=value != other,
+                    most=few["plan"]["most_steps"] or None if field.name == "steps" else None,
                 )
 
 
@@ -108,6 +111,8 @@ def _text(default: Default) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     text = ", ".join(f"{part:g}" for part in value) if isinstance(value, list) else str(value)
+    if default.most:
+        return f"{text} to {default.most} (by labelled cells and images)"
     return f"{text} (with {ITEMS} items)" if default.per_item else text
 
 

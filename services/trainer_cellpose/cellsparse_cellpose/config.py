@@ -18,6 +18,7 @@ CHANNELS = (32, 64, 128, 256)
 PAPER_EPOCHS = 100
 PAPER_BATCH = 8
 FAST_STEPS = 360
+FAST_MOST_STEPS = 1400
 FAST_BATCH = 4
 
 
@@ -133,6 +134,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
     """Small crops around labelled cells and a learning rate that rises and falls."""
     plan = {
         "steps": FAST_STEPS,
+        "most_steps": FAST_MOST_STEPS,
         "batch_size": FAST_BATCH,
         "crop_size": 64,
         "learning_rate": 2e-3,

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_cellpose.config import Config
-from cellsparse_cellpose.crops import Crop, affine_map, cut
-from cellsparse_cellpose.targets import Targets, make_targets
+from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_torch.flows.crops import Crop, affine_map, cut
+from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample

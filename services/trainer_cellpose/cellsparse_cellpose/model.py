@@ -10,7 +10,7 @@ from cellpose.transforms import resize_image
 from scipy.special import expit
 
 from cellsparse_cellpose.config import Config
-from cellsparse_cellpose.instances import find_cells, join_planes
+from cellsparse_cellpose.instances import find_cells
 from cellsparse_cellpose.network import WEIGHTS_FILE, read_model
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_common.imaging.labels import without_small
@@ -18,6 +18,7 @@ from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
 from cellsparse_common.imaging.types import GrayImage, Labels
 from cellsparse_torch.devices import choose_device
 from cellsparse_torch.files import write_state
+from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
@@ -55,7 +56,7 @@ class CellposeModel:
         return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
 
     def segment_stack(self, image: GrayImage) -> Segmentation:
-        """Segment a stack plane by plane and join the cells of neighbouring planes (see `instances.join_planes`).
+        """Segment a stack plane by plane and join the cells of neighbouring planes (see `planes.join_planes`).
 
         Args:
             image: Values in [0, 1], shape (Z, Y, X), any size.

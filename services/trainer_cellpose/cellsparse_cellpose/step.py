@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Batch, Sampler
-from cellsparse_cellpose.loss import masked_loss
 from cellsparse_cellpose.model import CellposeModel
 from cellsparse_cellpose.network import read_model
 from cellsparse_torch.data_parallel import DataParallel
 from cellsparse_torch.devices import choose_device
+from cellsparse_torch.flows.loss import masked_loss
 from cellsparse_torch.training import TorchTraining, saved_weights
 
 

@@ -1,99 +1,25 @@
-"""Flow targets from sparsely labelled images: Cellpose's own, made once per image and on labelled cells only."""
+"""Flows of cells, by Cellpose 3's own heat diffusion."""
 
-import hashlib
-from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from cellsparse_common.imaging.types import Labels, Mask
-from cellsparse_trainer.data.target_cache import Arrays, DiskCache
-
-SMALLEST_DIAMETER = 5.0
-"""Diameter in pixels that smaller cells count as (as in Cellpose), so that no image is blown up without bound."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """What one image teaches; memory grows with the pixels of labelled cells, not with the image."""
-
-    inside: npt.NDArray[np.int64]
-    """Flat positions of the pixels of labelled cells, ascending."""
-    flow: npt.NDArray[np.float32]
-    """Unit flows (y, x) at those pixels, shape (2, len(inside))."""
-    centers: npt.NDArray[np.int64]
-    """One pixel (y, x) of each labelled cell, the nearest to its centroid, shape (cells, 2)."""
-    diameter: float
-    """Median diameter of the labelled cells in pixels; 0 without one."""
-    background: int
-    """Number of pixels labelled as background."""
-    likely: npt.NDArray[np.uint8] | None = None
-    """Unlabelled pixels that are most likely background, each row packed into bits, shape (Y, X / 8 rounded up)."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory it takes, in bytes."""
-        likely = 0 if self.likely is None else self.likely.nbytes
-        return self.inside.nbytes + self.flow.nbytes + self.centers.nbytes + likely
+from cellsparse_torch.flows import targets
+from cellsparse_torch.flows.targets import FlowMethod, Flows, Targets
+from cellsparse_trainer.data.target_cache import DiskCache
 
 
 def make_targets(label: Labels, likely: Mask | None = None, disk_cache: DiskCache | None = None) -> Targets:
-    """Run Cellpose's heat diffusion on the labelled cells.
-
-    Args:
-        label: Label image, shape (Y, X): -1 not labelled, 0 background, n > 0 cell n. It is not changed.
-        likely: Unlabelled pixels that are most likely background, shape (Y, X); None for none.
-        disk_cache: Where another training may have left the flows of the same cells; None for nowhere.
-    """
-    packed = None if likely is None else np.packbits(likely, axis=1)
-    cells = _renumber(label)
-    inside = np.flatnonzero(cells)
-    background = int(np.count_nonzero(label == 0))
-    if not inside.size:
-        nothing = np.zeros((2, 0), np.float32)
-        return Targets(
-            inside=inside,
-            flow=nothing,
-            centers=np.zeros((0, 2), np.int64),
-            diameter=0.0,
-            background=background,
-            likely=packed,
-        )
-    made = _flows(cells, inside) if disk_cache is None else disk_cache.get(_key(cells), lambda: _flows(cells, inside))
-    corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]
-    areas = np.bincount(cells.ravel())[1:]
-    return Targets(
-        inside=inside,
-        flow=made["flow"],
-        centers=np.asarray(made["centers"], np.int64) + np.array(corners, np.int64),
-        diameter=max(SMALLEST_DIAMETER, float(np.median(np.sqrt(areas))) * 2 / np.pi**0.5),
-        background=background,
-        likely=packed,
-    )
+    """Make the targets of an image with Cellpose 3's flows (see `flows.targets.make_targets`)."""
+    method = FlowMethod(name=f"cellpose {version('cellpose')}", compute=_flows)
+    return targets.make_targets(label, method, likely, disk_cache)
 
 
-def _flows(cells: Labels, inside: npt.NDArray[np.int64]) -> Arrays:
-    """Return the unit flows (y, x) of numbered cells at their pixels, and the cells' centers in their boxes."""
+def _flows(cells: Labels) -> Flows:
     from cellpose import dynamics  # loads torch, which the processes that only cut crops do without
 
     flow, centers = dynamics.masks_to_flows_cpu(cells)
-    return {
-        "flow": flow.reshape(2, -1)[:, inside].astype(np.float32),
-        "centers": np.array(centers, np.int64),
-    }
-
-
-def _key(cells: Labels) -> str:
-    """Return what stands for these cells: no background, so that label sets that differ in it alone share flows."""
-    about = f"cellpose {version('cellpose')} flows {cells.shape}"
-    return hashlib.sha256(about.encode() + cells.tobytes()).hexdigest()
-
-
-def _renumber(label: Labels) -> Labels:
-    """Return the cells as 1 ... n and everything else as 0, in a new array."""
-    cells = np.where(label > 0, label, 0)
-    names, numbers = np.unique(cells, return_inverse=True)
-    first = 0 if names[0] == 0 else 1
-    return np.asarray(numbers.reshape(label.shape) + first, np.int32)
+    corners = [(rows.start, columns.start) for rows, columns in find_objects(cells)]  # centers lie in the cells' boxes
+    return flow, np.array(centers, np.int64) + np.array(corners, np.int64)

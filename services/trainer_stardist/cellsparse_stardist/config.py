@@ -167,6 +167,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
     }
     plan = {
         "steps": 500,
+        "most_steps": 2000,
         "batch_size": 8,
         "crop_size": 64,
         "learning_rate": 2e-3,

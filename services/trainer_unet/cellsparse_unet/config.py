@@ -138,9 +138,9 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     is fixed: the few labelled cells of a stack or two say less about it than it is likely to lose by following them.
     """
     sizes = (
-        {"steps": 150, "batch_size": 2, "crop_size": 64, "crop_depth": 16}
+        {"steps": 150, "most_steps": 600, "batch_size": 2, "crop_size": 64, "crop_depth": 16}
         if stacks
-        else {"steps": 250, "batch_size": 8, "crop_size": 96}
+        else {"steps": 250, "most_steps": 1200, "batch_size": 8, "crop_size": 96}
     )
     plan = {
         **sizes,

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.trainer_cellpose.cellpose_samples import disc_sample
 
-from cellsparse_cellpose.crops import affine_map, cut
 from cellsparse_cellpose.targets import make_targets
+from cellsparse_torch.flows.crops import affine_map, cut
 from cellsparse_trainer.data.samples import Sample
 
 

@@ -10,9 +10,10 @@ from unit.trainer_cellpose.cellpose_samples import small_config
 
 from cellsparse_cellpose import model, tiles
 from cellsparse_cellpose.config import Config, resolve
-from cellsparse_cellpose.instances import join_planes, tidy
+from cellsparse_cellpose.instances import tidy
 from cellsparse_cellpose.network import build_network
 from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_torch.flows.planes import join_planes
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.05, 0.25, 0.6, 1.0]))

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from cellpose.train import _loss_fn_seg
 
-from cellsparse_cellpose.loss import masked_loss
+from cellsparse_torch.flows.loss import masked_loss
 
 
 def tensors(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

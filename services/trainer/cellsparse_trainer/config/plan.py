@@ -65,6 +65,10 @@ class Plan:
     """One of `RATE_SCALINGS`: how the learning rate grows with the number of processes."""
     gradient_format: str = "float32"
     """One of `GRADIENT_FORMATS`: how gradients travel between processes."""
+    most_steps: int = 0
+    """Steps for many and varied images, where the preset's depend on the data (see `budget`); 0: they do not."""
+    budget: str = ""
+    """Why there are so many steps, in a sentence."""
 
     @property
     def world(self) -> int:
@@ -96,7 +100,7 @@ class Plan:
             )
         if self.lower_percentile == self.upper_percentile:
             raise ValueError("the percentiles are both 50, which leaves no image; allowed: two different ones.")
-        for name in ("warmup_steps", "num_workers", "patience"):
+        for name in ("warmup_steps", "num_workers", "patience", "most_steps"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0.")
         if not self.checkpoint_seconds > 0:

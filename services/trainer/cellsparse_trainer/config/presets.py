@@ -19,6 +19,9 @@ _COMMON: dict[str, Any] = {
 }
 """Defaults that the presets of all backends share."""
 
+_NO_SETTINGS = ("most_steps",)
+"""Fields of `Plan` that a preset decides and nobody can set."""
+
 PLAN_FIELDS = {
     "validate_every": "validate_every_steps",
     "checkpoint_every": "checkpoint_every_steps",
@@ -48,18 +51,21 @@ def make_plan(settings: trainer_pb2.TrainingSettings, defaults: Mapping[str, Any
     Args:
         settings: The settings of the request.
         defaults: Fields of `Plan` by name. Fields that all backends share may be left out, as may seed and device.
+            `most_steps`, which is no setting, belongs to a preset whose steps grow with the data.
 
     Raises:
         ValueError: A value is outside its range.
     """
     paper = settings.preset == trainer_pb2.PRESET_PAPER
     by_preset = {"patience": 0 if paper else 10, "precision": "auto"}
-    chosen = overlay({**_COMMON, **by_preset, **defaults}, settings, PLAN_FIELDS)
+    of_preset = {name: defaults[name] for name in _NO_SETTINGS if name in defaults}
+    may_be_given = {name: value for name, value in defaults.items() if name not in _NO_SETTINGS}
+    chosen = overlay({**_COMMON, **by_preset, **may_be_given}, settings, PLAN_FIELDS)
     if paper and chosen["precision"] == "auto":
         chosen["precision"] = "float32"  # the protocol's, whatever the device could do
     if chosen["schedule"] == "cosine" and not settings.HasField("warmup_steps"):
         chosen["warmup_steps"] = min(chosen["warmup_steps"], chosen["steps"] // 4)
-    return Plan(**chosen, seed=settings.seed, device=_given(settings, "device") or "auto")
+    return Plan(**chosen, **of_preset, seed=settings.seed, device=_given(settings, "device") or "auto")
 
 
 def _given(message: Message, name: str) -> Any:

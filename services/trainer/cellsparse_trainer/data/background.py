@@ -51,13 +51,13 @@ class BackgroundModel:
 
     def covers(self, image: GrayImage) -> Mask:
         """Find the pixels of the image, or of a window of it, that are as dark (or bright) as its background."""
-        return np.asarray(np.float32(self.sign) * _blurred(image, GRAIN, self.plane_distance) <= self.limit)
+        return np.asarray(np.float32(self.sign) * blurred(image, GRAIN, self.plane_distance) <= self.limit)
 
 
 def likely_background(image: GrayImage, label: Labels, plane_distance: float = 1.0) -> Mask:
     """Find unlabelled pixels that are background in all likelihood.
 
-    Nothing is found where brightness does not separate more than half of the labelled cells from their background.
+    Nothing is found where brightness does not separate half of the labelled cells from their background.
 
     Args:
         image: Intensities.
@@ -89,25 +89,27 @@ def _look(image: GrayImage, label: Labels, plane_distance: float) -> tuple[Backg
     if not cells.any() or not unknown.any():
         return None
     distance, nearest = ndimage.distance_transform_edt(
-        ~cells, sampling=_grid(label.ndim, plane_distance), return_indices=True
+        ~cells, sampling=pixel_grid(label.ndim, plane_distance), return_indices=True
     )
     beside = unknown & (distance <= REACH)
     ids = np.unique(label[cells])
     owner = np.searchsorted(ids, label[tuple(nearest)])  # of each pixel the nearest cell, as an index into ids
-    fine = _blurred(image, NOISE, plane_distance)
-    inside = _percentiles(fine, np.where(cells, owner, -1), len(ids), 50)
+    fine = blurred(image, NOISE, plane_distance)
+    inside = percentiles(fine, np.where(cells, owner, -1), len(ids), 50)
     if given.any():
         outside = np.full(len(ids), np.median(fine[given]))
     else:
-        outside = _percentiles(fine, np.where(beside, owner, -1), len(ids), 50)
+        outside = percentiles(fine, np.where(beside, owner, -1), len(ids), 50)
     if np.isnan(outside).all():
         return None
     # Each cell is compared with its own surroundings: the glow around a bright cell may outshine a dim one.
     sign = 1.0 if np.nansum(np.sign(inside - outside)) >= 0 else -1.0
-    fine, coarse = sign * fine, sign * _blurred(image, GRAIN, plane_distance)
-    rims = _percentiles(fine, np.where(cells, owner, -1), len(ids), RIM)
+    fine, coarse = sign * fine, sign * blurred(image, GRAIN, plane_distance)
+    rims = percentiles(fine, np.where(cells, owner, -1), len(ids), RIM)
     clear = sign * outside + EQUAL < rims
-    if 2 * clear.sum() <= len(ids):
+    # Of two cells one suffices if there is no doubt: the darker one may be no brighter than the other's glow.
+    evident = clear & (rims - sign * outside > sign * inside - rims)
+    if 2 * clear.sum() + evident.any() <= len(ids):
         return None
     beside &= fine + EQUAL < rims[owner]
     limit = _limit(coarse, cells, given if given.any() else beside & clear[owner])
@@ -116,13 +118,14 @@ def _look(image: GrayImage, label: Labels, plane_distance: float) -> tuple[Backg
     return BackgroundModel(sign=sign, limit=limit, plane_distance=plane_distance), beside
 
 
-def _grid(axes: int, plane_distance: float) -> tuple[float, ...]:
+def pixel_grid(axes: int, plane_distance: float) -> tuple[float, ...]:
     """Return the distance of neighbours along each axis in pixels of a plane."""
     return (plane_distance, 1.0, 1.0)[-axes:]
 
 
-def _blurred(image: GrayImage, sigma: float, plane_distance: float) -> GrayImage:
-    sigmas = [sigma / step for step in _grid(image.ndim, plane_distance)]
+def blurred(image: GrayImage, sigma: float, plane_distance: float) -> GrayImage:
+    """Blur an image; sigma is in pixels of a plane."""
+    sigmas = [sigma / step for step in pixel_grid(image.ndim, plane_distance)]
     return np.asarray(ndimage.gaussian_filter(image, sigmas), np.float32)
 
 
@@ -146,7 +149,7 @@ def _dark_end(dark: GrayImage, limit: float) -> float:
     return min(limit, float(middle + max(middle - lowest, GLOW * (limit - middle))) + EQUAL)
 
 
-def _percentiles(
+def percentiles(
     values: GrayImage, owner: npt.NDArray[np.int64], cells: int, percentile: float
 ) -> npt.NDArray[np.float64]:
     """Return a percentile of the values of each owner 0 ... cells - 1; NaN where it has none. -1 belongs to nobody."""

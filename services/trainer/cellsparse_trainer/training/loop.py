@@ -12,7 +12,7 @@ from cellsparse_trainer.contract import Model, Training
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
-from cellsparse_trainer.training.scoring import validation_scores
+from cellsparse_trainer.training.scoring import MEASURE, validation_scores
 
 REPORT_SECONDS = 1.0
 
@@ -126,7 +126,7 @@ class Setup:
     items: int
     """Number of training items."""
     validation: Sequence[Sample]
-    """Items to validate on; not empty."""
+    """What to validate on (see `validation.windows`); not empty."""
     checkpoints: Checkpoints
     """The run's checkpoints."""
     start: Mapping[str, float] = field(default_factory=dict)
@@ -171,7 +171,7 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
         report(watch.report(step, scores, step))
     if setup.start and record.best is None:
         record.add(setup.start["score"])
-        checkpoints.write(0, record.best, {LATEST, BEST}, training.save, best=record.best, stale=record.stale)
+        _save(setup, 0, setup.start, record, best=True)
         report(watch.report(0, dict(setup.start), 0))
     if setup.coordinator is not None:
         setup.coordinator.begin(step)
@@ -202,7 +202,15 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
 def _save(setup: Setup, step: int, scores: Mapping[str, float], record: Record, *, best: bool) -> None:
     """Write a checkpoint, as the best one or only as the newest."""
     names: set[Name] = {LATEST, BEST} if best else {LATEST}
-    setup.checkpoints.write(step, scores.get("score"), names, setup.training.save, best=record.best, stale=record.stale)
+    setup.checkpoints.write(
+        step,
+        scores.get("score"),
+        names,
+        setup.training.save,
+        best=record.best,
+        stale=record.stale,
+        measure=MEASURE,
+    )
 
 
 def follow(training: Training, checkpoints: Checkpoints, worker: Worker) -> int:
@@ -245,7 +253,8 @@ def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[i
         return 0, Record(), False
     training.load(checkpoints.fetch(latest))
     due = latest.step < plan.steps and latest.step % plan.validate_every == 0
-    return latest.step, Record(best=latest.best, stale=latest.stale), due and latest.score is None
+    record = Record(best=latest.best, stale=latest.stale) if latest.measure == MEASURE else Record()
+    return latest.step, record, due and latest.score is None
 
 
 def _best(setup: Setup, last: Outcome) -> Outcome:

@@ -2,19 +2,22 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic
 
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
-from cellsparse_trainer.contract import C, LightBackend
+from cellsparse_trainer.config.budget import DataSummary, fit_to_data, summarize_items
+from cellsparse_trainer.contract import C, GrowingBackend, LightBackend
 from cellsparse_trainer.data.samples import labelled_items, trainable_items
 from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
 from cellsparse_trainer.processes.job import Inputs, Plane
 from cellsparse_trainer.training.initial_model import apply_initial_model
-from cellsparse_trainer.training.scoring import MAX_SAMPLES
 
+_MOST_PLANES = 16
+"""Most planes of stacks that a backend of planes validates on."""
 _MOST_KEPT = 10_000
 """Most label images whose planes are remembered."""
 Items = Sequence[dataset_pb2.DatasetItem]
@@ -54,13 +57,14 @@ class Resolution(Generic[C]):
         planes = self._find_planes(train) if axes == "ZYX" and config.plan.crop_depth is None else None
         if planes is not None:
             config = resolve(self._light, settings, len(planes), axes)
+        config = grow(self._light, config, settings, summarize_items(train))
         config = apply_initial_model(config, settings, self._store, self._light)
         inputs = Inputs(
             config=config.to_json(),
             train=train,
             validation=validation,
             train_planes=planes,
-            validation_planes=[] if planes is None else spread(self._find_planes(validation) or planes, MAX_SAMPLES),
+            validation_planes=[] if planes is None else spread(self._find_planes(validation) or planes, _MOST_PLANES),
         )
         return config, inputs
 
@@ -91,3 +95,20 @@ def resolve(light: LightBackend[C], settings: trainer_pb2.TrainingSettings, item
         return light.resolve(settings, items, stacks=stacks)
     except ValueError as error:
         raise InvalidArgument(str(error), "settings") from error
+
+
+def grow(light: LightBackend[C], config: C, settings: trainer_pb2.TrainingSettings, data: DataSummary) -> C:
+    """Return the configuration fitted to the number and the variety of the labelled cells.
+
+    Raises:
+        InvalidArgument: The backend refuses a combination of settings for these data.
+    """
+    plan = fit_to_data(config.plan, settings, data)
+    config = replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
+    if not isinstance(light, GrowingBackend):
+        return config
+    try:
+        grown: C = light.grow(config, settings, data)
+    except ValueError as error:
+        raise InvalidArgument(str(error), "settings") from error
+    return grown

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cellsparse_common.errors import CellsparseError
@@ -24,6 +24,7 @@ from cellsparse_proto.v1 import common_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import find_backend
 from cellsparse_trainer.data.prefetch import Prefetch
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Lost, Worker
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, find_ranks
 from cellsparse_trainer.processes.failures import explain, explain_of_several
@@ -34,6 +35,7 @@ from cellsparse_trainer.training.initial_model import initial_validation, verdic
 from cellsparse_trainer.training.prepare import Prepared, count_cells, prepare
 from cellsparse_trainer.training.publish import publish
 from cellsparse_trainer.training.reporter import Reporter
+from cellsparse_trainer.training.validation import windows
 
 _LOG = logging.getLogger(__name__)
 
@@ -100,12 +102,15 @@ def lead(prepared: Prepared, coordinator: Coordinator | None, reporter: Reporter
     plan, items = prepared.plan, prepared.job.inputs.train
     cells = count_cells(items)
     reporter.log(f"Training on {len(items)} items with {cells} labelled cells for {plan.steps} steps.")
-    initial_scores = score_initial_model(prepared, reporter)
+    if plan.budget:
+        reporter.log(f"Budget: {plan.budget}")
+    looked_at = windows(prepared.validation, plan)
+    initial_scores = score_initial_model(prepared, looked_at, reporter)
     setup = loop.Setup(
         training=prepared.training,
         plan=plan,
         items=len(prepared.train),
-        validation=prepared.validation,
+        validation=looked_at,
         checkpoints=prepared.checkpoints,
         start=initial_scores,
         coordinator=coordinator,
@@ -118,12 +123,12 @@ def lead(prepared: Prepared, coordinator: Coordinator | None, reporter: Reporter
     report_success(prepared, outcome, initial_scores, reporter)
 
 
-def score_initial_model(prepared: Prepared, reporter: Reporter) -> dict[str, float]:
+def score_initial_model(prepared: Prepared, looked_at: Sequence[Sample], reporter: Reporter) -> dict[str, float]:
     """Return the validation scores of the initial model; empty without one."""
     if not prepared.initial_model:
         return {}
     run_id, model = prepared.job.request.run_id, prepared.training.model()
-    scores = initial_validation(prepared.store, run_id, model, prepared.validation)
+    scores = initial_validation(prepared.store, run_id, model, looked_at)
     reporter.log(f"The start, model {prepared.initial_model}, scores {scores['score']:.3f} on validation.")
     return scores
 

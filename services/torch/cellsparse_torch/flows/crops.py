@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_cellpose.targets import Targets
 from cellsparse_common.imaging.types import GrayImage
+from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
 
