@@ -104,7 +104,9 @@ def test_the_sparsifier_refuses_what_does_not_fit(sparsifier):
 
 @pytest.fixture(scope="module")
 def orchestrator(tmp_path_factory):
-    with Orchestrator(tmp_path_factory.mktemp("home")) as started:
+    # Images above 300 x 300 pixels are looked at in part.
+    settings = {"CELLSPARSE_MAX_PIXELS": str(300**2)}
+    with Orchestrator(tmp_path_factory.mktemp("home"), **settings) as started:
         started.healthy("unet")
         started.healthy("sparsifier")
         yield started
@@ -207,7 +209,7 @@ def test_without_a_model_typical_cells_with_one_its_errors(orchestrator, marked)
 
 
 def test_a_large_image_is_looked_at_in_part(orchestrator):
-    pixels, label = scene(5, size=2500, cells=40, radius=30)
+    pixels, label = scene(5, size=500, cells=60)
     project, _ = add_project(orchestrator, [pixels])
     answer = suggest(orchestrator, project, count=3)
     cells = [each for each in answer.suggestions if each.kind == CELL]

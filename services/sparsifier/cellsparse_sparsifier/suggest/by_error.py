@@ -16,6 +16,9 @@ MISMATCH = 0.5
 """Error that a candidate which only the model or only the detector sees has beside its disagreement."""
 FEW, MANY = 8, 64
 """Up to `FEW` labelled cells only being typical counts, from `MANY` only the error; between them both."""
+TRUST = 0.1
+"""How much being typical counts for a candidate that only the model sees, where few cells are labelled: such a model
+sees what is not there."""
 LEAST = 0.05
 """Error of a candidate on which all agree: it is still worth something where it is unlike all others."""
 
@@ -47,7 +50,8 @@ def choose_by_error(pool: Pool, count: int, labelled: int) -> Choice:
     if not len(pool):
         return choice
     error, weight = errors(pool), error_weight(labelled)
-    worth = error**weight * pool.typical ** (1 - weight)
+    typical = pool.typical * np.where([pool.seen(index) is Seen.MODEL for index in range(len(pool))], TRUST, 1.0)
+    worth = error**weight * typical ** (1 - weight)
     distance = np.full(len(pool), np.inf)
     for point in pool.labelled:
         distance = np.minimum(distance, np.linalg.norm(pool.points - point, axis=1))
@@ -66,7 +70,7 @@ def choose_by_error(pool: Pool, count: int, labelled: int) -> Choice:
 def _reason(pool: Pool, index: int, distance: float, weight: float) -> str:
     seen = pool.seen(index)
     if seen is Seen.DETECTOR:
-        return "The model finds no cell here, but something stands out from its surroundings."
+        return "The model finds no such cell here, but something stands out from its surroundings."
     if seen is Seen.MODEL:
         return "The model finds a cell here, but nothing stands out from the surroundings."
     disagreement = float(pool.disagreement[index])

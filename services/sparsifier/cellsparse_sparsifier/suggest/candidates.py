@@ -16,6 +16,10 @@ from cellsparse_sparsifier.suggest.features import NAMES, Features, gray, measur
 from cellsparse_sparsifier.suggest.overlaps import Numbers, best_overlaps, disagreement
 from cellsparse_sparsifier.suggest.patches import Patch, background_spots, cell_patches
 
+SAME = 0.5
+"""A cell and a blob are the same from this IoU on."""
+CONSISTENT = 0.3
+"""A cell of at most this disagreement counts more than a blob that overlaps it."""
 COVERED = 0.2
 """A cell is seen by the other side if at least this share of its pixels is."""
 SMALLEST, LARGEST = 0.25, 4.0
@@ -91,17 +95,19 @@ def find_candidates(
         sizes = ", ".join(str(each.shape) for each in (annotation, *predictions))
         raise ValueError(f"label images of shapes {sizes} do not fit the image of shape {shape}")
     blobs = segment_all(image)
-    label, seen = _merged(blobs, predictions[0] if predictions else None)
-    diameter = _diameter(label if label.any() else annotation)
-    wrong = disagreement(label, predictions[1:])
+    # Numbers may be anything up to 2**31 - 1: counting by them would take as much memory.
+    found = [_numbered(np.maximum(each, 0)) for each in predictions]
+    marked = _numbered(np.maximum(annotation, 0))
+    label, seen = _merged(blobs, found[0], disagreement(found[0], found[1:])) if found else _alone(blobs)
+    diameter = _diameter(label if label.any() else marked)
+    wrong = disagreement(label, found[1:])
     numbers = _allowed(label, annotation)
     if numbers.size > MOST:
         random = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
         numbers = np.sort(random.permutation(numbers)[:MOST])
-    marked = _numbered(np.maximum(annotation, 0))
     everything = np.where(marked > 0, marked + label.max(initial=0), label)
     features = measure(image, label, around=everything, diameter=diameter)[numbers - 1]
-    may_be: Mask = (everything > 0) | np.any([each > 0 for each in predictions] or [blobs > 0], axis=0)
+    may_be: Mask = (everything > 0) | np.any([each > 0 for each in found] or [blobs > 0], axis=0)
     taken = may_be | (annotation >= 0)
     plane = gray(image)
     return Candidates(
@@ -130,20 +136,33 @@ def only_known(found: Candidates) -> Candidates:
     )
 
 
-def _merged(blobs: Labels, prediction: Labels | None) -> tuple[Labels, npt.NDArray[np.int64]]:
-    """Return one label image of predicted cells and blobs that they miss, numbered from 1, and who sees each."""
-    if prediction is None:
-        return blobs, np.full(int(blobs.max(initial=0)), Seen.BOTH.value)
-    cells = _numbered(np.maximum(prediction, 0))
-    count = int(cells.max(initial=0))
-    by_detector = best_overlaps(cells, blobs)[1]
-    by_model = best_overlaps(blobs, cells)[1]
-    missed = np.flatnonzero(by_model < COVERED) + 1
-    table = np.zeros(int(blobs.max(initial=0)) + 1, np.int32)
-    table[missed] = count + 1 + np.arange(missed.size)
-    label = _numbered(np.where(cells > 0, cells, table[blobs]))
-    seen = np.where(by_detector < COVERED, Seen.MODEL.value, Seen.BOTH.value)
-    return label, np.concatenate([seen, np.full(missed.size, Seen.DETECTOR.value)]).astype(np.int64)
+def _alone(blobs: Labels) -> tuple[Labels, npt.NDArray[np.int64]]:
+    """Return blobs, which are all there is without a model."""
+    return blobs, np.full(int(blobs.max(initial=0)), Seen.BOTH.value)
+
+
+def _merged(blobs: Labels, prediction: Labels, wrong: Numbers) -> tuple[Labels, npt.NDArray[np.int64]]:
+    """Return one label image of predicted cells and blobs that they miss, numbered from 1, and who sees each.
+
+    Args:
+        blobs: YX, 0 background, 1 ... n the blobs.
+        prediction: YX, 0 background, 1 ... n the cells.
+        wrong: Disagreement of each cell. Where a cell and a blob overlap and are not the same, a cell that changes
+            when the image is turned gives way to the blob: the model of the first rounds draws nonsense.
+    """
+    cells_best, cells_covered = best_overlaps(prediction, blobs)
+    blobs_best, _ = best_overlaps(blobs, prediction)
+    doubtful = (cells_best < SAME) & (cells_covered >= COVERED) & (wrong > CONSISTENT)
+    kept = np.concatenate([[False], ~doubtful])
+    cells = np.where(kept[prediction], prediction, 0)
+    missed = np.concatenate([[False], (blobs_best < SAME) & (best_overlaps(blobs, cells)[1] < COVERED)])
+    label = np.where(cells > 0, cells, np.where(missed[blobs], blobs + kept.size, 0))
+    numbers = np.unique(label[label > 0])
+    of_model = numbers < kept.size
+    seen = np.full(numbers.size, Seen.DETECTOR.value)
+    only_model = cells_covered[numbers[of_model] - 1] < COVERED
+    seen[of_model] = np.where(only_model, Seen.MODEL.value, Seen.BOTH.value)
+    return _numbered(label.astype(np.int32)), seen
 
 
 def _numbered(label: Labels) -> Labels:

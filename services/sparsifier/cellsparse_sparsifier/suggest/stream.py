@@ -23,7 +23,6 @@ def answer(
     max_pixels: int,
     max_file_bytes: int,
     check: Callable[[], None],
-    count: Callable[[int], None] = lambda _: None,
 ) -> Response:
     """Read a stream and choose what to mark next.
 
@@ -32,7 +31,6 @@ def answer(
         max_pixels: Largest image, height x width.
         max_file_bytes: Largest file.
         check: Called before each image; raises what ends the work early.
-        count: Called with the number of pixels of each image.
 
     Raises:
         InvalidArgument: The stream is not a header, images and an end, or a file does not fit.
@@ -53,7 +51,7 @@ def answer(
         if len(found) == MOST_IMAGES:
             raise ResourceExhausted(f"There are more than {MOST_IMAGES} images; allowed: at most as many.", "image")
         check()
-        found.append(_candidates(message.image, header.seed, max_pixels, max_file_bytes, count))
+        found.append(_candidates(message.image, header.seed, max_pixels, max_file_bytes))
         predicted = predicted or bool(message.image.predictions)
     else:
         raise InvalidArgument("The stream ended without its last message, `end`: it broke off.", "end")
@@ -75,9 +73,7 @@ def answer(
     )
 
 
-def _candidates(
-    image: sparsifier_pb2.SuggestCellsImage, seed: int, max_pixels: int, max_bytes: int, count: Callable[[int], None]
-) -> Candidates:
+def _candidates(image: sparsifier_pb2.SuggestCellsImage, seed: int, max_pixels: int, max_bytes: int) -> Candidates:
     for field in ("image", "label"):
         _check_size(getattr(image, field), f"image.{field}", image.name, max_bytes)
     pixels = decode_image(image.image, max_pixels=max_pixels, field=f"image {image.name!r}").array
@@ -89,7 +85,6 @@ def _candidates(
     for number, data in enumerate(image.predictions):
         _check_size(data, f"image.predictions[{number}]", image.name, max_bytes)
         predictions.append(_labels(data, shape, max_pixels, f"prediction {number} of {image.name!r}"))
-    count(shape[0] * shape[1])
     try:
         found = find_candidates(image.name, pixels, label, predictions, seed=seed)
     except ValueError as error:

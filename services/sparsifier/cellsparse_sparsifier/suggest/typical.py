@@ -78,8 +78,14 @@ def _take_typical(choice: Choice, images: Indices, share: int, which: str, seed:
         if not free.size:
             continue
         best = free[int(density[free].argmax())]
-        alike = f"{len(inside)} cells in {len(np.unique(pool.image[inside]))} image(s)"
-        choice.take(int(inside[best]), f"Typical of group {which} of images: {alike} look like it.", density[best])
+        choice.take(int(inside[best]), _reason(pool, inside, which), density[best])
+
+
+def _reason(pool: Pool, alike: Indices, which: str) -> str:
+    images = len(np.unique(pool.image[alike]))
+    many = f"{len(alike)} cells in {images} images look" if images > 1 else f"{len(alike)} cells of its image look"
+    like = f": {many} like it" if len(alike) > 1 else ""
+    return f"Typical of group {which} of images{like}."
 
 
 def _take_extremes(choice: Choice) -> None:

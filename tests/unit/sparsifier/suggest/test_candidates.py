@@ -79,6 +79,16 @@ def test_what_only_one_side_sees_is_told_apart():
     assert found.disagreement[[index for index, seen in enumerate(found.seen) if seen is Seen.MODEL]].min() > 0.9
 
 
+def test_large_label_numbers_take_no_more_memory_than_small_ones():
+    image, label = scene(3)
+    far = np.where(label > 0, label + 2**30, 0).astype(np.int32)
+    annotation = np.where(label == 1, 2**31 - 1, -1).astype(np.int32)
+    small = find_candidates("a", image, np.where(label == 1, 1, -1).astype(np.int32), [label, label])
+    large = find_candidates("a", image, annotation, [far, far])
+    assert np.array_equal(small.features, large.features)
+    assert np.array_equal(small.disagreement, large.disagreement)
+
+
 def test_many_candidates_are_thinned_by_the_seed():
     rows, columns = np.mgrid[:400, :400]
     image = ((np.sin(rows / 1.6) * np.sin(columns / 1.6)) > 0.5).astype(np.uint8) * 200
