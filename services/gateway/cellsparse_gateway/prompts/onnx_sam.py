@@ -4,6 +4,7 @@ Their inputs and outputs are those of the official decoder export and of samexpo
 """
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -164,6 +165,8 @@ class OnnxSam:
 
 
 def _session(data: bytes, what: str) -> Any:
+    # Since 1.29 builds for Linux, too, note what they run in the home folder and report it to their maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

@@ -48,7 +48,7 @@ export function Help({ onClose }) {
         ${KEYS.map(([keys, meaning]) => row(keys, meaning))}
       </dl>
       ${prompters.length > 0 && html`
-        <p class="note">Proposals: ${prompters.map(({ name, title, licence }) => `${title || name}${licence ? ` (${licence})` : ''}`).join('; ')}.</p>
+        <p class="note">Proposals: ${prompters.map(({ name, title, licence }) => `${title || name}${licence ? ` (${licence})` : ''}`).join('; ')}. <a class="file-link" href="#/prompters">Add one</a></p>
       `}
       <button class="primary" onClick=${() => /** @type {any} */ (dialog.current).close()}>Close</button>
     </dialog>
