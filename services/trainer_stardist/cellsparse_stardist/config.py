@@ -25,7 +25,7 @@ _TRUE_BORDERS: dict[str, Any] = {
     "dist_loss": "overlap",
     "dist_focus": 2.0,
     "scale_range": 0.25,
-    "outline_rim": 1.0,
+    "outline_rim": 0.0,
     "fit_sizes": True,
 }
 """What FAST does on images to learn sizes and borders sooner."""
