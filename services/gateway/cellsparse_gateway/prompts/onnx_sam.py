@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.classical.pixels import finite
 from cellsparse_common.onnx_file import check_onnx
-from cellsparse_gateway.prompts.pixels import finite
 from cellsparse_gateway.prompts.shown import Shown, show
 from cellsparse_gateway.prompts.types import NOTHING, Plane, Prompt, Proposal, ordered
 
