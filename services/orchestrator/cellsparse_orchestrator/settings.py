@@ -47,6 +47,9 @@ class OrchestratorSettings(ServerSettings):
     for every attempt and uses the given addresses for all that is not training."""
     trainer_modules: NamedText = Field(default_factory=installed_trainers)
     """`local`: Python module by backend, as "name=module,name=module"; not set: the installed trainers."""
+    trainer_pythons: NamedText = Field(default={})
+    """`local`: Python interpreter by backend, as "name=path,name=path"; not set: the orchestrator's own, and for a
+    trainer whose framework excludes another's that of an environment beside it (see `launchers.environments`)."""
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
     gateway_module: str = "cellsparse_gateway"
@@ -96,7 +99,7 @@ class OrchestratorSettings(ServerSettings):
     max_prompter_mib: int = Field(default=2048, ge=1, le=2048)
     """Largest file of a prompter's weights, MiB: the encoder, and the decoder."""
 
-    @field_validator("trainer_modules", "trainers", mode="before")
+    @field_validator("trainer_modules", "trainer_pythons", "trainers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ SMALLEST_DIAMETER = 5.0
 """Diameter in pixels that smaller cells count as (as in Cellpose), so that no image is blown up without bound."""
 
 
-Flows = tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]
+Flows = tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]
 """Unit flows (y, x) of cells, zero elsewhere, shape (2, Y, X); and one pixel (y, x) of each, shape (cells, 2)."""
 
 
