@@ -85,9 +85,7 @@ GATEWAY = ServiceImage(
 TRAINERS = {
     "cellpose": _trainer("cellpose", 50052, {"torch", "cellpose"}, TENSORFLOW),
     "stardist": _trainer("stardist", 50053, {"tensorflow", "tf-keras", "stardist", "csbdeep"}, TORCH, "gpu"),
-    "cellpose_sam": _trainer(
-        "cellpose_sam", 50055, {"torch", "cellpose", "segment-anything"}, TENSORFLOW, "framework"
-    ),
+    "cellpose_sam": _trainer("cellpose_sam", 50055, {"torch", "cellpose", "segment-anything"}, TENSORFLOW, "framework"),
     "unet": replace(_trainer("unet", 50054, {"torch"}, TENSORFLOW | {"cellpose"}), left_out=frozenset({"cv2"})),
 }
 IMAGES = (SPARSIFIER, *TRAINERS.values(), ORCHESTRATOR, GATEWAY)
