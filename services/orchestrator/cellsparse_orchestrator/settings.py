@@ -88,7 +88,7 @@ class OrchestratorSettings(ServerSettings):
 
     import_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
     """Longest time to check and publish an uploaded model, seconds."""
-    max_model_mib: int = Field(default=1024, ge=1, le=65_536)
+    max_model_mib: int = Field(default=2048, ge=1, le=65_536)
     """Largest model file of an import, MiB."""
 
     max_project_pixels: int = Field(default=DEFAULT_MAX_PROJECT_PIXELS, ge=1, le=LARGEST_MAX_PIXELS)

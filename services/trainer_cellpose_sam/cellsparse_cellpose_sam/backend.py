@@ -8,7 +8,6 @@ from cellsparse_cellpose_sam.config import ENCODER, Config
 from cellsparse_cellpose_sam.data import Sampler
 from cellsparse_cellpose_sam.export import EXPORTS
 from cellsparse_cellpose_sam.importing import STOCK_PERCENTILES, import_model
-from cellsparse_cellpose_sam.licence import WEIGHTS_LICENCE
 from cellsparse_cellpose_sam.model import open_model
 from cellsparse_cellpose_sam.network import build_network, read_model
 from cellsparse_cellpose_sam.step import CellposeSamTraining, open_checkpoint
@@ -22,7 +21,6 @@ from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 __all__ = [
     "EXPORTS",
     "STOCK_PERCENTILES",
-    "WEIGHTS_LICENCE",
     "CellposeSamTraining",
     "create",
     "devices",

@@ -9,8 +9,9 @@ from cellpose.vit import CPSAM
 from torch import Tensor, nn
 
 from cellsparse_cellpose_sam.config import CROP, ENCODER
-from cellsparse_cellpose_sam.licence import WEIGHTS_LICENCE
 from cellsparse_cellpose_sam.network import WEIGHTS_FILE, read_model
+from cellsparse_common.rpc.rules import weights_terms
+from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_torch.files import example_images, write_torchscript
 from cellsparse_trainer.contract import Exporter
 
@@ -29,7 +30,7 @@ _README = """# A Cellpose-SAM model
         min_size={min_size},
     )
 
-{licence}
+{terms}
 """
 _OPENS = (
     "Opens in stock Cellpose 4, here with the normalisation and the thresholds that it was trained and scored with:"
@@ -63,7 +64,7 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         flow=config.flow_threshold,
         cellprob=config.cellprob_threshold,
         min_size=config.min_size,
-        licence=WEIGHTS_LICENCE,
+        terms=weights_terms(trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name["cellpose_sam"]),
     )
     shutil.copyfile(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
     (target / "README.md").write_text(text)

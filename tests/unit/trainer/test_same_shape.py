@@ -36,7 +36,6 @@ SHARED = {"cellpose": {"crops", "loss"}, "cellpose_sam": {"crops", "loss"}}
 EXTRA = {
     "cellpose": {},
     "cellpose_sam": {
-        "licence": "weights come from outside, under terms that people should know",
         "trainable": "what is trained is a choice: readout, low-rank updates or all; the others train all",
     },
     "stardist": {

@@ -14,7 +14,6 @@ from cellsparse_cellpose_sam.export import EXPORTS
 from cellsparse_cellpose_sam.model import CellposeSamModel
 from cellsparse_cellpose_sam.network import WEIGHTS_FILE, _encoder, build_network, empty_network, read_model
 
-
 CARD = {"preprocessing": {"channel": None, "lower_percentile": 1.0, "upper_percentile": 99.8}}
 
 
