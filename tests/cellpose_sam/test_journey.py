@@ -53,7 +53,7 @@ def test_from_the_users_weights_to_a_model_that_stock_cellpose_opens(
     run = client.train(
         dataset.id, "cellpose_sam", initial_model=start.id, steps=3, batch_size=1, validate_every_steps=3
     )
-    log = [line for event in run.events() for line in event.log_lines]
+    log = [line for event in run.watch() for line in event.training.log_lines]
     assert any("CC-BY-NC" in line for line in log)
     done = run.wait()
     assert "score" in done.progress.start_validation
