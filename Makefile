@@ -180,6 +180,10 @@ bench-accuracy: .venv/.ready ## Score all trainers on ever fewer labels, reduced
 bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1
 	$(BIN)/python benchmarks/trainers.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
 
+.PHONY: gpu-check
+gpu-check: .venv/.ready ## On a machine with a GPU: train all backends, compare with the CPU, measure; at most 8 minutes
+	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
+
 .PHONY: bench-scale
 bench-scale: .venv/.ready ## Measure what a second process gains, and what slow links between two nodes cost
 	PYTHONPATH=tests $(BIN)/python benchmarks/scale.py $(if $(DATA),--data "$(DATA)")

@@ -21,7 +21,6 @@ import fnmatch
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from nuclei import (
     FULL,
     ROOT,
     Task,
+    commit,
     count,
     data_name,
     pictures,
@@ -115,15 +115,6 @@ def known(task: Task, folder: Path) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(path.read_text())
     return found if found["task"] == asdict(task) else None
-
-
-def commit() -> str:
-    """Return which revision of the code is measured."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def ratios(counts: dict[str, Any]) -> tuple[float, float]:

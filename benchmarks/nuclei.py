@@ -35,6 +35,7 @@ from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.checkpoints import Checkpoints
 from cellsparse_trainer.training.resolution import grow
+from cellsparse_trainer.training.validation import windows
 
 ROOT = Path(__file__).resolve().parents[1]
 DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
@@ -167,7 +168,11 @@ def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) 
         store = FolderStore(Path(folder) / "store")
         checkpoints = Checkpoints(store, "bench", Path(folder) / "checkpoints")
         setup = loop.Setup(
-            training=training, plan=config.plan, items=len(items), validation=validation, checkpoints=checkpoints
+            training=training,
+            plan=config.plan,
+            items=len(items),
+            validation=windows(validation, config.plan),
+            checkpoints=checkpoints,
         )
         loop.run(setup, report, lambda: False)
     model = training.model()
@@ -220,3 +225,12 @@ def run_child(script: Path, task: Task, *, threads: int = 0, timeout: float = CH
 def read_task() -> Task:
     """Return the task that `run_child` wrote."""
     return Task(**json.loads(sys.stdin.read()))
+
+
+def commit() -> str:
+    """Return which revision of the code is measured."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

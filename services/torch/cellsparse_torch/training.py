@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from cellsparse_torch.averaged_weights import AveragedWeights
 from cellsparse_torch.data_parallel import DataParallel
 from cellsparse_torch.devices import half_precision
 from cellsparse_trainer.config.plan import Plan
@@ -18,19 +19,19 @@ from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.processes.failures import not_finite
 
 STATE_FILE = "training.pt"
-"""What `save` writes: the state dicts of "network" and "optimizer"."""
+"""What `save` writes: the state dicts of "network" and "optimizer", and of "average" where weights are averaged."""
 
 N = TypeVar("N", bound=nn.Module)
 
 
 def saved_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the network's state dict of what `TorchTraining.save` wrote, on the CPU.
+    """Return the state dict that a model takes of what `TorchTraining.save` wrote, on the CPU: averaged, if any are.
 
     Raises:
         FileNotFoundError: The folder holds none.
     """
     state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-    return dict(state["network"])
+    return dict(state.get("average", state["network"]))
 
 
 class TorchTraining(ABC, Generic[N]):
@@ -41,18 +42,23 @@ class TorchTraining(ABC, Generic[N]):
         batches: Draws the batches.
         plan: What all backends share.
         parallel: The processes that train together.
+        average_decay: Share of the averaged weights that a step keeps, 0 to below 1 (see `AveragedWeights`); 0: models
+            get the weights of the last step.
 
     Raises:
         InvalidArgument: The plan asks for bfloat16 and the device has none.
     """
 
-    def __init__(self, network: N, batches: Batches, plan: Plan, parallel: DataParallel) -> None:
+    def __init__(
+        self, network: N, batches: Batches, plan: Plan, parallel: DataParallel, average_decay: float = 0.0
+    ) -> None:
         self.batches = batches
         self.network = network
         self._plan = plan
         self._parallel = parallel
         self._half = half_precision(plan.precision, parallel.device)
         network.to(parallel.device)
+        self._average = AveragedWeights(network, average_decay) if average_decay else None
         self._wrapped = parallel.wrap(network)
         self._optimizer = self.make_optimizer(network.parameters())
 
@@ -71,6 +77,11 @@ class TorchTraining(ABC, Generic[N]):
         """Run the network on images on the device, in the number format of the training."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             return self._wrapped(images)
+
+    @property
+    def model_network(self) -> N:
+        """The network that models get: the one with averaged weights, if there is one."""
+        return self.network if self._average is None else self._average.network
 
     @property
     def device(self) -> torch.device:
@@ -101,11 +112,15 @@ class TorchTraining(ABC, Generic[N]):
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._plan, step)
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update(self.network, step)
         return values
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state; the rest follows from settings, data and step."""
+        """Write weights, averages and optimizer state; the rest follows from settings, data and step."""
         state = {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
+        if self._average is not None:
+            state["average"] = self._average.state_dict()
         torch.save(state, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
@@ -113,3 +128,5 @@ class TorchTraining(ABC, Generic[N]):
         state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load_state_dict(state.get("average", state["network"]))

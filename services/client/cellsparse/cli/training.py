@@ -64,6 +64,13 @@ def train(
     dataset: options.DatasetName,
     backend: Annotated[str, typer.Option(help=f"{', '.join(backends())}.")] = "cellpose",
     preset: Annotated[str, typer.Option(help="fast (useful soonest, on a CPU too) or paper (Sugawara 2023).")] = "fast",
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes that the training may take: as many steps as fit are done. [default: the preset's steps]",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,6 +102,8 @@ def train(
         chosen = parse_settings(settings or [])
         if start:
             chosen["initial_model"] = find_model(client, start).id
+        if minutes is not None:
+            chosen["minutes"] = str(minutes)
         run = client.train(
             source.id,
             backend,

@@ -65,6 +65,8 @@ class Plan:
     """One of `RATE_SCALINGS`: how the learning rate grows with the number of processes."""
     gradient_format: str = "float32"
     """One of `GRADIENT_FORMATS`: how gradients travel between processes."""
+    minutes: float | None = None
+    """Minutes after which the training ends, above 0 (see `time_budget`); None: when its steps are done."""
     most_steps: int = 0
     """Steps for many and varied images, where the preset's depend on the data (see `budget`); 0: they do not."""
     budget: str = ""
@@ -105,6 +107,8 @@ class Plan:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 0.")
         if not self.checkpoint_seconds > 0:
             raise ValueError(f"checkpoint_seconds is {self.checkpoint_seconds}; allowed: above 0.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; allowed: above 0.")
         if not 0 <= self.last_rate <= 1:
             raise ValueError(f"last_rate is {self.last_rate}; allowed: 0 to 1.")
         choices = {

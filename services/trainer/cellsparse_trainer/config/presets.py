@@ -10,6 +10,7 @@ from cellsparse_trainer.config.plan import Plan
 
 _COMMON: dict[str, Any] = {
     "channel": None,
+    "minutes": None,
     "checkpoint_seconds": 300.0,
     "num_workers": None,
     "nodes": 1,

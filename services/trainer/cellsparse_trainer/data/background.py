@@ -57,7 +57,7 @@ class BackgroundModel:
 def likely_background(image: GrayImage, label: Labels, plane_distance: float = 1.0) -> Mask:
     """Find unlabelled pixels that are background in all likelihood.
 
-    Nothing is found where brightness does not separate more than half of the labelled cells from their background.
+    Nothing is found where brightness does not separate half of the labelled cells from their background.
 
     Args:
         image: Intensities.
@@ -107,7 +107,9 @@ def _look(image: GrayImage, label: Labels, plane_distance: float) -> tuple[Backg
     fine, coarse = sign * fine, sign * blurred(image, GRAIN, plane_distance)
     rims = percentiles(fine, np.where(cells, owner, -1), len(ids), RIM)
     clear = sign * outside + EQUAL < rims
-    if 2 * clear.sum() <= len(ids):
+    # Of two cells one suffices if there is no doubt: the darker one may be no brighter than the other's glow.
+    evident = clear & (rims - sign * outside > sign * inside - rims)
+    if 2 * clear.sum() + evident.any() <= len(ids):
         return None
     beside &= fine + EQUAL < rims[owner]
     limit = _limit(coarse, cells, given if given.any() else beside & clear[owner])

@@ -6,7 +6,8 @@ coordinator sends the step to begin with and whether there is a next step, and e
 even while the framework's own collective operations block.
 
 Messages are lines of text: "." is a heartbeat, "begin N" starts after N steps, "step" allows one step, "end" ends the
-training. A worker's first line is the training's token and its rank.
+training. Before "begin", rank 0 may tell the others more, see `timing`. A worker's first line is the training's token
+and its rank.
 """
 
 import contextlib
@@ -132,6 +133,10 @@ class Coordinator:
             self._admit(connection)
         self._listener.close()
 
+    def tell(self, text: str) -> None:
+        """Send a line to all workers, who `hear` it."""
+        self._send(text)
+
     def begin(self, step: int) -> None:
         """Make all workers begin after a number of steps."""
         self._send(f"begin {step}")
@@ -198,6 +203,10 @@ class Worker:
         self._coordinator = _Peer(connection, "Rank 0", lost)
         self._coordinator.send(f"{token} {rank}")
         self._coordinator.watch()
+
+    def hear(self) -> str:
+        """Wait for a line that the coordinator tells."""
+        return self._coordinator.received.get()
 
     def begin(self) -> int:
         """Wait until the training begins and return the number of steps to begin after."""

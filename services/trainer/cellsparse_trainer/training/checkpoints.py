@@ -34,6 +34,8 @@ class Pointer:
     """Best validation score up to this step; None before the first."""
     stale: int = 0
     """Validations since the best score, so that early stopping counts on after a break."""
+    measure: str = ""
+    """Name of the score; empty where an earlier version wrote it, which measured something else."""
 
     def to_json(self) -> bytes:
         """Return the pointer as it is stored."""
@@ -91,6 +93,7 @@ class Checkpoints:
         *,
         best: float | None = None,
         stale: int = 0,
+        measure: str = "",
     ) -> None:
         """Save a state here and upload it in the background, then move the pointers `names` to it.
 
@@ -104,6 +107,7 @@ class Checkpoints:
             save: Writes the state into an empty folder.
             best: Best validation score so far.
             stale: Validations since then.
+            measure: Name of the score.
 
         Raises:
             StorageError: An upload before it failed.
@@ -116,7 +120,7 @@ class Checkpoints:
             save(folder)
             (folder / ORIGIN).write_text(json.dumps(self._origin, sort_keys=True))
             (folder / CHECKPOINT_CARD).write_text(json.dumps(self._card, sort_keys=True))
-            pointer = Pointer(step=step, score=score, files={}, best=best, stale=stale)
+            pointer = Pointer(step=step, score=score, files={}, best=best, stale=stale, measure=measure)
             for replaced in [one for one in self._queue if one.names <= names]:
                 self._queue.remove(replaced)
                 shutil.rmtree(replaced.folder, ignore_errors=True)

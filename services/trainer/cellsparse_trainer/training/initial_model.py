@@ -13,7 +13,7 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.contract import CONFIG_FILE, C, LightBackend, Model
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.store import read_card
-from cellsparse_trainer.training.scoring import validation_scores
+from cellsparse_trainer.training.scoring import MEASURE, validation_scores
 
 _FEEDING = ("channel", "lower_percentile", "upper_percentile")
 _REPORT = "start.json"
@@ -97,7 +97,7 @@ def initial_validation(store: ObjectStore, run_id: str, model: Model, items: Seq
         store: Keeps the scores for later attempts.
         run_id: The run.
         model: The training's model before its first step.
-        items: What the run is validated on.
+        items: What the run is validated on (see `validation.windows`).
 
     Raises:
         StorageError: The store failed, or what it keeps is damaged.
@@ -105,13 +105,14 @@ def initial_validation(store: ObjectStore, run_id: str, model: Model, items: Seq
     key = keys.report_file(run_id, _REPORT)
     try:
         kept = json.loads(store.get(key))
-        return {str(name): float(value) for name, value in kept["validation"].items()}
+        if kept.get("measure") == MEASURE:
+            return {str(name): float(value) for name, value in kept["validation"].items()}
     except NotFound:
         pass
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"The start's scores of run {run_id} are damaged: {error}.") from error
     found = validation_scores(model, items)
-    store.put(key, json.dumps({"validation": found}).encode())
+    store.put(key, json.dumps({"validation": found, "measure": MEASURE}).encode())
     return found
 
 

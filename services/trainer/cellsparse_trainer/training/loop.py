@@ -2,9 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from cellsparse_common.errors import StorageError
 from cellsparse_trainer.config.plan import Plan
@@ -12,7 +13,7 @@ from cellsparse_trainer.contract import Model, Training
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
-from cellsparse_trainer.training.scoring import validation_scores
+from cellsparse_trainer.training.scoring import MEASURE, validation_scores
 
 REPORT_SECONDS = 1.0
 
@@ -48,7 +49,26 @@ class Outcome:
     finished: bool
     """False if it was stopped before the last step."""
     steps: int
-    """Optimizer steps done in all; fewer than planned where the scores stopped rising."""
+    """Optimizer steps done in all; fewer than planned where the scores stopped rising or time was over."""
+    late: bool = False
+    """Whether it ended because time was over."""
+    spent: "Spent | None" = field(default=None, compare=False)
+    """What its time went into; None where nothing was left to do."""
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """What the time of a training went into, in seconds."""
+
+    steps: float = 0.0
+    validations: float = 0.0
+
+    @contextlib.contextmanager
+    def on(self, what: Literal["steps", "validations"]) -> Iterator[None]:
+        """Add the time of the block."""
+        began = time.monotonic()
+        yield
+        setattr(self, what, getattr(self, what) + time.monotonic() - began)
 
 
 @dataclass(kw_only=True)
@@ -126,13 +146,15 @@ class Setup:
     items: int
     """Number of training items."""
     validation: Sequence[Sample]
-    """Items to validate on; not empty."""
+    """What to validate on (see `validation.windows`); not empty."""
     checkpoints: Checkpoints
     """The run's checkpoints."""
     start: Mapping[str, float] = field(default_factory=dict)
     """Validation scores before the first step, where training starts from a given model: it may stay the best."""
     coordinator: Coordinator | None = None
     """The other processes, where several train this model."""
+    no_step_after: float | None = None
+    """Time, by `time.monotonic`, from which on no further step is taken; None: the plan's steps decide."""
 
 
 def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
@@ -162,31 +184,36 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
     step, record, owed = _resume(training, checkpoints, plan)
     watch = Stopwatch(plan, setup.items)
     scores: dict[str, float] = {}
-    written, stopping = time.monotonic(), False
+    written, stopping, late, spent = time.monotonic(), False, False, Spent()
     if owed:
-        scores = validation_scores(training.model(), setup.validation)
+        with spent.on("validations"):
+            scores = validation_scores(training.model(), setup.validation)
         best = record.add(scores["score"])
         _save(setup, step, scores, record, best=best)
         checkpoints.wait()  # the other processes begin with the newest checkpoint: it must not change under them
         report(watch.report(step, scores, step))
-    if setup.start and record.best is None:
+    if setup.start and record.best is None and step == 0:
         record.add(setup.start["score"])
-        checkpoints.write(0, record.best, {LATEST, BEST}, training.save, best=record.best, stale=record.stale)
+        _save(setup, 0, setup.start, record, best=True)
         report(watch.report(0, dict(setup.start), 0))
     if setup.coordinator is not None:
         setup.coordinator.begin(step)
-    while step < plan.steps and not record.exhausted(plan.patience) and not stopping:
+    while step < plan.steps and not record.exhausted(plan.patience) and not stopping and not late:
         if setup.coordinator is not None:
             setup.coordinator.next_step()
-        watch.add(training.train_step(step))
+        with spent.on("steps"):
+            watch.add(training.train_step(step))
         step += 1
         stopping = stop()
+        late = setup.no_step_after is not None and time.monotonic() >= setup.no_step_after and not stopping
+        last = step == plan.steps or late
         scores = {}
-        if step == plan.steps or (step % plan.validate_every == 0 and not stopping):
-            scores = validation_scores(training.model(), setup.validation)
+        if last or (step % plan.validate_every == 0 and not stopping):
+            with spent.on("validations"):
+                scores = validation_scores(training.model(), setup.validation)
         improved = bool(scores) and record.add(scores["score"])
         due = step % plan.checkpoint_every == 0 or time.monotonic() - written >= plan.checkpoint_seconds
-        saved = due or improved or stopping or step == plan.steps or record.exhausted(plan.patience)
+        saved = due or improved or stopping or last or record.exhausted(plan.patience)
         if saved:
             _save(setup, step, scores, record, best=improved)
             written = time.monotonic()
@@ -195,14 +222,22 @@ def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], 
     if setup.coordinator is not None:
         setup.coordinator.end()
     # A checkpoint may lie beyond the last step: a later attempt may have fewer steps.
-    finished = step >= plan.steps or record.exhausted(plan.patience)
-    return Outcome(step=step, validation=scores, finished=finished, steps=step)
+    finished = step >= plan.steps or record.exhausted(plan.patience) or late
+    return Outcome(step=step, validation=scores, finished=finished, steps=step, late=late, spent=spent)
 
 
 def _save(setup: Setup, step: int, scores: Mapping[str, float], record: Record, *, best: bool) -> None:
     """Write a checkpoint, as the best one or only as the newest."""
     names: set[Name] = {LATEST, BEST} if best else {LATEST}
-    setup.checkpoints.write(step, scores.get("score"), names, setup.training.save, best=record.best, stale=record.stale)
+    setup.checkpoints.write(
+        step,
+        scores.get("score"),
+        names,
+        setup.training.save,
+        best=record.best,
+        stale=record.stale,
+        measure=MEASURE,
+    )
 
 
 def follow(training: Training, checkpoints: Checkpoints, worker: Worker) -> int:
@@ -245,7 +280,8 @@ def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[i
         return 0, Record(), False
     training.load(checkpoints.fetch(latest))
     due = latest.step < plan.steps and latest.step % plan.validate_every == 0
-    return latest.step, Record(best=latest.best, stale=latest.stale), due and latest.score is None
+    record = Record(best=latest.best, stale=latest.stale) if latest.measure == MEASURE else Record()
+    return latest.step, record, due and latest.score is None
 
 
 def _best(setup: Setup, last: Outcome) -> Outcome:

@@ -1,18 +1,19 @@
 """From a job to a training that can begin: data, device, weights and checkpoints."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import dataset_pb2
 from cellsparse_trainer.config import device, precision
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
-from cellsparse_trainer.contract import Backend, BackendSpec, C, Training
+from cellsparse_trainer.config.time_budget import step_seconds_allowed
+from cellsparse_trainer.contract import BackendSpec, C, Training
 from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
 from cellsparse_trainer.data.stacks import PlaneSamples
+from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.distributed.ranks import Ranks
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.job import Job
@@ -20,6 +21,10 @@ from cellsparse_trainer.training.checkpoints import Checkpoints
 from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.reporter import Reporter
 from cellsparse_trainer.training.resume_guard import origin
+from cellsparse_trainer.training.timing import Trial, choose
+
+Peers = Coordinator | Worker | None
+"""The connection between the processes that train one model; None where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,8 @@ class Prepared:
     """The run's checkpoints."""
     workers: int
     """Processes that make batches ahead of the network; 0: there are none."""
+    no_step_after: float | None
+    """Time, by `time.monotonic`, from which on no further step is taken; None: the plan's steps decide."""
 
     @property
     def initial_model(self) -> str:
@@ -51,8 +58,10 @@ class Prepared:
         return str(self.job.request.settings.initial_model)
 
 
-def prepare(job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: Reporter) -> Prepared:
-    """Load the framework, check device and data, and build the training.
+def prepare(
+    job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: Reporter, began: float, peers: Peers
+) -> Prepared:
+    """Load the framework, check device and data, choose the steps, and build the training.
 
     Args:
         job: The attempt.
@@ -60,6 +69,8 @@ def prepare(job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: R
         config: The job's configuration.
         ranks: This process among those that train together.
         reporter: Gets the run's size, its device, and lines for the log.
+        began: When the attempt began, by `time.monotonic`.
+        peers: The connection to the other ranks; None: there are none.
 
     Raises:
         InvalidArgument: The device is missing or lacks the number format, or the data cannot be trained on.
@@ -84,6 +95,18 @@ def prepare(job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: R
     if not job.inputs.validation:
         reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
     scratch = job.folder if ranks.leads else job.folder / f"rank-{ranks.rank}"
+    initial = job.request.settings.initial_model
+    start = fetch_model(store, initial, scratch / "start")[0] if initial else None
+
+    def create(items: Sequence[Sample]) -> Training:
+        return backend.create(config, items, plan.device, start, ranks)
+
+    trial = Trial(create=create, workers=workers, train=train, validation=validation, began=began)
+    choice = choose(plan, job.request.settings, store, job.request.run_id, trial, peers)
+    plan = choice.plan
+    config = replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
+    reporter.total_steps = plan.steps
+    allowed = step_seconds_allowed(plan, choice.finishing)
     return Prepared(
         job=job,
         plan=plan,
@@ -91,11 +114,12 @@ def prepare(job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: R
         store=store,
         train=train,
         validation=validation,
-        training=_create(backend, config, train, store, job.request.settings.initial_model, scratch / "start", ranks),
+        training=create(train),
         checkpoints=Checkpoints(
             store, job.request.run_id, scratch / "checkpoints", origin(job.request), feeding(spec.name, plan)
         ),
         workers=workers,
+        no_step_after=None if allowed is None else began + allowed,
     )
 
 
@@ -116,16 +140,3 @@ def _open_samples(
         return train, validation or train
     shown = PlaneSamples(validation or train, inputs.validation_planes)
     return PlaneSamples(train, inputs.train_planes, cache_bytes=share), shown
-
-
-def _create(
-    backend: Backend[C],
-    config: C,
-    train: Sequence[Sample],
-    store: ObjectStore,
-    initial: str,
-    folder: Path,
-    ranks: Ranks,
-) -> Training:
-    start = fetch_model(store, initial, folder)[0] if initial else None
-    return backend.create(config, train, config.plan.device, start, ranks)

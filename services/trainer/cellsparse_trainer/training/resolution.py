@@ -15,8 +15,9 @@ from cellsparse_trainer.data.samples import labelled_items, trainable_items
 from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
 from cellsparse_trainer.processes.job import Inputs, Plane
 from cellsparse_trainer.training.initial_model import apply_initial_model
-from cellsparse_trainer.training.scoring import MAX_SAMPLES
 
+_MOST_PLANES = 16
+"""Most planes of stacks that a backend of planes validates on."""
 _MOST_KEPT = 10_000
 """Most label images whose planes are remembered."""
 Items = Sequence[dataset_pb2.DatasetItem]
@@ -63,7 +64,7 @@ class Resolution(Generic[C]):
             train=train,
             validation=validation,
             train_planes=planes,
-            validation_planes=[] if planes is None else spread(self._find_planes(validation) or planes, MAX_SAMPLES),
+            validation_planes=[] if planes is None else spread(self._find_planes(validation) or planes, _MOST_PLANES),
         )
         return config, inputs
 

@@ -9,14 +9,16 @@ Rank 0 leads: it validates, writes checkpoints and publishes, as a single proces
 report if they fail.
 """
 
-import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import psutil
 
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging, log_context
@@ -24,36 +26,50 @@ from cellsparse_common.rpc.rules import weights_terms
 from cellsparse_proto.v1 import common_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import find_backend
-from cellsparse_trainer.data.prefetch import Prefetch
+from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Lost, Worker
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, find_ranks
 from cellsparse_trainer.processes.failures import explain, explain_of_several
 from cellsparse_trainer.processes.job import Job
 from cellsparse_trainer.processes.orphan import end_on_eof
 from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.ahead import ahead
 from cellsparse_trainer.training.initial_model import initial_validation, verdict
-from cellsparse_trainer.training.prepare import Prepared, count_cells, prepare
+from cellsparse_trainer.training.prepare import Peers, Prepared, count_cells, prepare
 from cellsparse_trainer.training.publish import publish
 from cellsparse_trainer.training.reporter import Reporter
+from cellsparse_trainer.training.validation import windows
 
 _LOG = logging.getLogger(__name__)
 
 
-def train(job: Job, reporter: Reporter, stop: threading.Event, ranks: Ranks = ALONE) -> bool:
-    """Do one attempt, report how it ended, and return whether it failed."""
+def train(
+    job: Job, reporter: Reporter, stop: threading.Event, ranks: Ranks = ALONE, began: float | None = None
+) -> bool:
+    """Do one attempt, report how it ended, and return whether it failed.
+
+    Args:
+        job: The attempt.
+        reporter: Gets its events.
+        stop: Ends it with a checkpoint.
+        ranks: This process among those that train together.
+        began: When it began, by `time.monotonic`; None: now.
+    """
     plan: Plan | None = None
-    peers: Coordinator | Worker | None = None
+    peers: Peers = None
+    began = time.monotonic() if began is None else began
     try:
         peers = join(job, ranks, reporter.lost)
         spec = find_backend(job.package)
         config = spec.light().Config.from_json(job.inputs.config)
         plan = config.plan
-        prepared = prepare(job, spec, config, ranks, reporter)
+        prepared = prepare(job, spec, config, ranks, reporter, began, peers)
+        plan = prepared.plan
         reporter.state = common_pb2.RUN_STATE_RUNNING
         if isinstance(peers, Worker):
             follow(prepared, peers, reporter, first_on_node=ranks.local_rank == 0)
         else:
-            lead(prepared, peers, reporter, stop.is_set)
+            lead(prepared, peers, reporter, stop.is_set, began)
         return False
     except Exception as error:  # noqa: BLE001 - whatever ended it becomes the final event
         _LOG.exception("the attempt failed")
@@ -64,7 +80,7 @@ def train(job: Job, reporter: Reporter, stop: threading.Event, ranks: Ranks = AL
             peers.close()
 
 
-def join(job: Job, ranks: Ranks, lost: Lost) -> Coordinator | Worker | None:
+def join(job: Job, ranks: Ranks, lost: Lost) -> Peers:
     """Meet the other processes of this training; None if there are none.
 
     Raises:
@@ -89,44 +105,58 @@ def follow(prepared: Prepared, worker: Worker, reporter: Reporter, *, first_on_n
     """Train beside rank 0, to the end that it chooses."""
     if first_on_node:
         reporter.send()
-    with ahead(prepared):
+    with ahead(prepared.training, prepared.workers, prepared.plan.steps):
         steps = loop.follow(prepared.training, prepared.checkpoints, worker)
     reporter.state = common_pb2.RUN_STATE_SUCCEEDED
     if first_on_node:
         reporter.send(step=steps)
 
 
-def lead(prepared: Prepared, coordinator: Coordinator | None, reporter: Reporter, stopped: Callable[[], bool]) -> None:
+def lead(
+    prepared: Prepared,
+    coordinator: Coordinator | None,
+    reporter: Reporter,
+    stopped: Callable[[], bool],
+    began: float,
+) -> None:
     """Train from the newest checkpoint to the last step, validate, and publish the best model."""
     plan, items = prepared.plan, prepared.job.inputs.train
     cells = count_cells(items)
     reporter.log(f"Training on {len(items)} items with {cells} labelled cells for {plan.steps} steps.")
     if plan.budget:
         reporter.log(f"Budget: {plan.budget}")
-    initial_scores = score_initial_model(prepared, reporter)
+    looked_at = windows(prepared.validation, plan)
+    initial_scores = score_initial_model(prepared, looked_at, reporter)
     setup = loop.Setup(
         training=prepared.training,
         plan=plan,
         items=len(prepared.train),
-        validation=prepared.validation,
+        validation=looked_at,
         checkpoints=prepared.checkpoints,
         start=initial_scores,
         coordinator=coordinator,
+        no_step_after=prepared.no_step_after,
     )
-    with ahead(prepared):
+    before = time.monotonic() - began
+    with ahead(prepared.training, prepared.workers, plan.steps):
         outcome = loop.run(setup, reporter.progress, stopped)
     if not outcome.finished:
         return
     publish(prepared, outcome, initial_scores)
+    if outcome.spent is not None:
+        reporter.log(
+            f"Of {time.monotonic() - began:.1f} s, {before:.1f} s passed before the first step, "
+            f"{outcome.spent.steps:.1f} s in steps and {outcome.spent.validations:.1f} s in validations."
+        )
     report_success(prepared, outcome, initial_scores, reporter)
 
 
-def score_initial_model(prepared: Prepared, reporter: Reporter) -> dict[str, float]:
+def score_initial_model(prepared: Prepared, looked_at: Sequence[Sample], reporter: Reporter) -> dict[str, float]:
     """Return the validation scores of the initial model; empty without one."""
     if not prepared.initial_model:
         return {}
     run_id, model = prepared.job.request.run_id, prepared.training.model()
-    scores = initial_validation(prepared.store, run_id, model, prepared.validation)
+    scores = initial_validation(prepared.store, run_id, model, looked_at)
     reporter.log(f"The start, model {prepared.initial_model}, scores {scores['score']:.3f} on validation.")
     settings = prepared.job.request.settings
     if terms := weights_terms(settings.DESCRIPTOR.fields_by_name[str(settings.WhichOneof("backend"))]):
@@ -139,7 +169,9 @@ def report_success(
 ) -> None:
     """Send the final event of a training whose model is published."""
     plan = prepared.plan
-    if outcome.steps < plan.steps:
+    if outcome.late:
+        reporter.log(f"Ended after {outcome.steps} of {plan.steps} steps: the {plan.minutes:g} minutes are over.")
+    elif outcome.steps < plan.steps:
         reporter.log(
             f"Ended early after {outcome.steps} of {plan.steps} steps: "
             f"{plan.patience} validations in a row brought no better score."
@@ -158,21 +190,9 @@ def report_success(
     )
 
 
-@contextlib.contextmanager
-def ahead(prepared: Prepared) -> Iterator[None]:
-    """Make a training's batches in worker processes, if there are any."""
-    if prepared.workers == 0:
-        yield
-        return
-    training = prepared.training
-    sampler = training.batches
-    prefetch = Prefetch(sampler, workers=prepared.workers, steps=prepared.plan.steps)
-    training.batches = prefetch
-    try:
-        yield
-    finally:
-        training.batches = sampler
-        prefetch.close()
+def process_start() -> float:
+    """Return when this process began, by `time.monotonic`."""
+    return time.monotonic() - (time.time() - psutil.Process().create_time())
 
 
 def main() -> None:
@@ -187,7 +207,7 @@ def main() -> None:
     configure_logging(f"{job.package}-worker")
     end_on_eof(sys.stdin.fileno())  # the server holds the other end
     with log_context(run_id=job.request.run_id):
-        failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks)
+        failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks, process_start())
     if failed and not ranks.alone:
         sys.exit(1)  # so that the others are ended, too
 

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import time
 
 import pytest
 from support.cellsparse_fake import backend
@@ -22,7 +23,7 @@ def store(tmp_path):
     return open_store(StoreSettings(store_url=f"file://{tmp_path}/store"))
 
 
-def run(store, folder, *, steps=20, stop=lambda: False, samples=None, settle=False, **given):
+def run(store, folder, *, steps=20, stop=lambda: False, samples=None, settle=False, seconds=None, **given):
     """With `settle` every checkpoint is in the store before the next step; else some may be left out."""
     settings = trainer_pb2.TrainingSettings(steps=steps, **given)
     config = resolve(settings, 1)
@@ -31,7 +32,14 @@ def run(store, folder, *, steps=20, stop=lambda: False, samples=None, settle=Fal
     samples = samples or [Sample(name="a", image=(image / 255).astype("float32"), label=sparse(label))]
     reports = []
     checkpoints = Checkpoints(store, "run-1", folder)
-    setup = loop.Setup(training=training, plan=config.plan, items=1, validation=samples, checkpoints=checkpoints)
+    setup = loop.Setup(
+        training=training,
+        plan=config.plan,
+        items=1,
+        validation=samples,
+        checkpoints=checkpoints,
+        no_step_after=None if seconds is None else time.monotonic() + seconds,
+    )
 
     def report(progress):
         reports.append(progress)
@@ -120,6 +128,37 @@ def test_a_stop_where_a_validation_is_due_does_not_cost_the_best_weights(store, 
     assert (outcome.step, outcome.validation) == (stopped_at, {"score": 0.9})
     assert reports[0].step == stopped_at
     assert reports[0].validation == {"score": 0.9}
+
+
+def test_when_time_is_over_the_step_is_validated_and_the_best_weights_win(store, tmp_path):
+    _, outcome, reports = run(store, tmp_path / "a", seconds=0.12, learning_rate=0.9)  # steps of 0.05 s
+    assert outcome.finished
+    assert outcome.late
+    assert 1 <= outcome.steps <= 3
+    assert reports[-1].step == outcome.steps
+    assert outcome.validation == reports[-1].validation
+    assert outcome.spent.steps >= 0.05 * outcome.steps
+    assert outcome.spent.validations > 0
+    other = open_store(StoreSettings(store_url=f"file://{tmp_path}/other"))
+    _, whole, _ = run(other, tmp_path / "b", seconds=600)
+    assert (whole.steps, whole.late) == (20, False)
+
+
+def test_time_that_is_over_before_the_first_step_still_gives_one(store, tmp_path):
+    _, outcome, _ = run(store, tmp_path / "a", seconds=-1)
+    assert (outcome.steps, outcome.late, outcome.finished) == (1, True, True)
+
+
+def test_scores_of_another_measure_are_not_compared(store, tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(loop, "MEASURE", "")
+        earlier.setattr(loop, "validation_scores", lambda *_: {"score": 2.0})
+        calls = iter(range(100))
+        run(store, tmp_path / "a", stop=lambda: next(calls) == 8)
+    _, outcome, _ = run(store, tmp_path / "b")
+    assert outcome.step > 9
+    assert outcome.validation["score"] <= 1
+    assert Checkpoints(store, "run-1", tmp_path / "c").pointer(BEST).best <= 1
 
 
 def test_scores_of_zero_are_no_reason_to_end():
