@@ -30,7 +30,7 @@ def disc_sample(shape: tuple[int, int] = (60, 70), *, background: bool = True) -
 
 def tiny_settings(**common: object) -> trainer_pb2.TrainingSettings:
     """Settings of a training of a network of a few hundred thousand weights."""
-    settings = trainer_pb2.TrainingSettings(steps=4, batch_size=1, seed=5, device=trainer_pb2.DEVICE_CPU, **common)
+    settings = trainer_pb2.TrainingSettings(steps=6, batch_size=1, seed=5, device=trainer_pb2.DEVICE_CPU, **common)
     settings.cellpose_sam.encoder_depth = DEPTH
     settings.cellpose_sam.encoder_width = WIDTH
     settings.cellpose_sam.encoder_heads = HEADS
