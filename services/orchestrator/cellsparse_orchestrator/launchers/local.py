@@ -65,7 +65,7 @@ class LocalLauncher(ResidentServices):
         self._stop_seconds = settings.drain_seconds + 5
         self._end = threading.Event()
         self._supervisors = [
-            _Supervisor(_command(name, modules[name], python, settings), self._end, self._stop_seconds, self._publish)
+            _Supervisor(_command(name, modules[name], settings, python), self._end, self._stop_seconds, self._publish)
             for name, python in found.items()
         ]
 
@@ -181,7 +181,7 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _command(name: str, module: str, python: str, settings: OrchestratorSettings) -> Command:
+def _command(name: str, module: str, settings: OrchestratorSettings, python: str = sys.executable) -> Command:
     # Leave out the orchestrator's own variables (port, workers, ...): the child would take them for its own.
     ours = {f"{ENV_PREFIX}{field}".upper() for field in OrchestratorSettings.model_fields}
     environment = {key: value for key, value in os.environ.items() if key.upper() not in ours}
