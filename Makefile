@@ -208,6 +208,10 @@ bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the 
 bench-prompts: .venv/.ready ## Click into 500 cells of DSB2018 and score the proposals; DATA=folder LOOK=stained
 	$(BIN)/python benchmarks/prompts.py $(if $(DATA),--data "$(DATA)") $(if $(LOOK),--look $(LOOK))
 
+.PHONY: bench-suggest
+bench-suggest: .venv/.ready ## Cells that random, minmax, typical and suggest need, reduced; FULL=1 for the whole table; ARGS=
+	$(BIN)/python benchmarks/suggest.py $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)") $(ARGS)
+
 .PHONY: bench-page
 bench-page: .venv/.ready browser ## Frame times of the page on 10,000 x 10,000 pixels with 20,000 cells; out/bench/page.json
 	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(QUICK),--quick)

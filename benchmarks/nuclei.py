@@ -156,12 +156,29 @@ def train(task: Task, report: Callable[[loop.Progress], None] = lambda _: None) 
         The configuration and the model.
     """
     found = pictures(Path(task.data), "train", task.train_images, whole=task.whole)
+    choosing = pictures(Path(task.data), "val", task.val_images, whole=True) if task.whole else None
+    return fit(task, found, choosing, report)
+
+
+def fit(
+    task: Task,
+    found: Sequence[Picture],
+    choosing: Sequence[Picture] | None = None,
+    report: Callable[[loop.Progress], None] = lambda _: None,
+) -> tuple[Any, Model]:
+    """Train on pictures as `train` does.
+
+    Args:
+        task: How to train, and which of the pictures' labels are kept; with `DENSE` all, also where they are sparse.
+        found: What to train on.
+        choosing: What chooses the best checkpoint and the thresholds; None: the pictures themselves.
+        report: Called with the progress.
+    """
     backend, config = configure(task, len(found))
     items = samples(found, config.plan, k=task.k, background=task.background)
     config = fitted(config, task, items)
     validation = items
-    if task.whole:
-        choosing = pictures(Path(task.data), "val", task.val_images, whole=True)
+    if choosing is not None:
         validation = samples(choosing, config.plan, k=task.k, background=task.background)
     training = backend.create(config, items, "cpu")
     with tempfile.TemporaryDirectory(prefix="cellsparse-bench-") as folder:

@@ -28,13 +28,13 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
+from cellsparse_common.imaging.classical.diameter import estimate_diameter
+from cellsparse_common.imaging.classical.pixels import bright_cells, finite
 from cellsparse_gateway.prompts.arrays import prompt_array
 from cellsparse_gateway.prompts.candidates import REACH, candidates, view
 from cellsparse_gateway.prompts.classical import WORKING
-from cellsparse_gateway.prompts.diameter import estimate_diameter
 from cellsparse_gateway.prompts.features import NAMES, measure
 from cellsparse_gateway.prompts.images import SEEN
-from cellsparse_gateway.prompts.pixels import bright_cells, finite
 from cellsparse_gateway.prompts.scale import shrunk
 from cellsparse_gateway.prompts.types import best
 

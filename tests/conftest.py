@@ -6,6 +6,7 @@ by time alone, and speed is what benchmarks measure.
 """
 
 import contextlib
+import os
 
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +17,10 @@ settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:
-    """Load triton's LLVM before TensorFlow's: the other order crashes, and only tests have both in one process."""
+    """Load triton's LLVM before TensorFlow's: the other order crashes, and only tests have both in one process.
+
+    ONNX Runtime reports nothing to its maker: tests use it themselves.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401

@@ -123,6 +123,7 @@ def test_every_control_has_a_name(web, calm):
     project, (image,) = web.rest.project({"field.tif": encode_tiff(field())})
     for place in (
         "",
+        "#/prompters",
         f"#/p/{project}",
         f"#/p/{project}/i/{image}",
         f"#/p/{project}/trainings",

@@ -104,6 +104,17 @@ def test_a_pair_that_does_not_fit_is_refused_at_its_first_use_and_auto_goes_on(c
     assert prompt(client, image, "auto").json()["prompter"] == "classical"
 
 
+def test_a_pair_is_tried_before_its_first_click(client, orchestrator):
+    assert add(client, "tiny").status_code == 201
+    answer = client.post("/prompters/tiny/check")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert add(client, "wrong", (decoder(), decoder())).status_code == 201
+    answer = client.post("/prompters/wrong/check")
+    assert (answer.status_code, "'wrong' does not work here." in answer.json()["detail"]) == (422, True)
+    answer = client.post("/prompters/classical/check")
+    assert (answer.status_code, "no prompter 'classical'" in answer.json()["detail"]) == (404, True)
+
+
 @pytest.mark.parametrize(
     ("query", "body", "status", "said"),
     [

@@ -18,5 +18,9 @@ from cellsparse.models import Prediction
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
 from cellsparse.study_report import StudyReport
+from cellsparse.suggestions import Suggestion, Suggestions
 
-__all__ = ["Client", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "errors"]
+__all__ = [
+    "Client", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "Suggestion", "Suggestions",
+    "errors",
+]  # fmt: skip

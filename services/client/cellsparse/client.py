@@ -5,7 +5,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from cellsparse import datasets, enum_names, exports, model_import, models, prompters, runs, studies, study_grid
+from cellsparse import (
+    datasets,
+    enum_names,
+    exports,
+    model_import,
+    models,
+    prompters,
+    runs,
+    studies,
+    study_grid,
+    suggestions,
+)
 from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
@@ -15,8 +26,17 @@ from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
 from cellsparse.study_report import StudyReport
+from cellsparse.suggestions import Suggestions
 from cellsparse.training_settings import sparsify_settings, training_settings
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, prompter_pb2, study_pb2, trainer_pb2
+from cellsparse_proto.v1 import (
+    common_pb2,
+    dataset_pb2,
+    orchestrator_pb2,
+    project_pb2,
+    prompter_pb2,
+    study_pb2,
+    trainer_pb2,
+)
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
@@ -484,6 +504,51 @@ class Client:
             AlreadyExists: The file exists and `force` is False.
         """
         return exports.export(self.connection, model, format, path, force=force)
+
+    def projects(self) -> Iterator[project_pb2.Project]:
+        """Yield all projects of the page, newest first."""
+        return suggestions.projects(self.connection)
+
+    def project(self, project_id: str) -> project_pb2.Project:
+        """Return one project."""
+        return suggestions.project(self.connection, project_id)
+
+    def project_images(self, project_id: str) -> Iterator[project_pb2.ProjectImage]:
+        """Yield a project's images in the order in which they were added."""
+        return suggestions.project_images(self.connection, project_id)
+
+    def suggest(
+        self,
+        project: str,
+        count: int = 8,
+        *,
+        method: str = "auto",
+        models: Sequence[str] = (),
+        max_images: int = 0,
+        backgrounds: int | None = None,
+        seed: int = 0,
+    ) -> Suggestions:
+        """Return which cells and spots of background of a project to mark next, each with a reason.
+
+        Args:
+            project: Project id.
+            count: Most cells, at most 3 of an image.
+            method: "auto", "random", "minmax", "typical" or "errors" (see `SuggestionMethod` in suggestion.proto).
+            models: Ids of models that predict; empty: the newest model of the project, for auto and errors.
+            max_images: Most images to look at; 0: 64, with a model 32.
+            backgrounds: Most spots of background; not given: one for every four cells.
+            seed: Decides which images are looked at where there are more.
+        """
+        return suggestions.suggest(
+            self.connection,
+            project,
+            count=count,
+            method=method,
+            models=models,
+            max_images=max_images,
+            backgrounds=backgrounds,
+            seed=seed,
+        )
 
     def add_prompter(
         self,

@@ -17,6 +17,7 @@ from cellsparse_proto.v1 import (
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
+    project_pb2_grpc,
     prompter_pb2_grpc,
     study_pb2_grpc,
 )
@@ -56,6 +57,7 @@ class Connection:
             for stub in (
                 dataset_pb2_grpc.DatasetServiceStub,
                 orchestrator_pb2_grpc.OrchestratorServiceStub,
+                project_pb2_grpc.ProjectServiceStub,
                 prompter_pb2_grpc.PrompterServiceStub,
                 study_pb2_grpc.StudyServiceStub,
             )

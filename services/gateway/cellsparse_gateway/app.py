@@ -28,6 +28,7 @@ from cellsparse_gateway.routes import (
     runs,
     status,
     studies,
+    suggestions,
     training,
 )
 from cellsparse_gateway.schemas import Schemas, describe
@@ -77,6 +78,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
         layers.router(orchestrator, schemas),
         prompts.router(ImagePrompts(orchestrator, known)),
         prompters.router(orchestrator, schemas, stored),
+        suggestions.router(orchestrator, schemas),
         training.router(orchestrator, schemas),
         runs.router(orchestrator, schemas, streams),
         datasets.router(orchestrator, schemas),

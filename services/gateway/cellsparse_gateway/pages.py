@@ -58,7 +58,10 @@ def mount_pages(app: FastAPI, docs: Path | None) -> None:
 
         @app.get("/docs/{_:path}", include_in_schema=False)
         async def no_docs() -> Response:
-            raise Problem(404, "The documentation is not built; `make docs` builds it.")
+            raise Problem(
+                404,
+                "This server has no documentation: `make docs` builds it, CELLSPARSE_GATEWAY_DOCS names its folder.",
+            )
 
     @app.get("/docs", include_in_schema=False)
     async def docs_folder() -> Response:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
@@ -13,6 +14,45 @@ from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.probe import probe
 
 _PROBE_SECONDS = 4.0
+
+
+class MessageSource:
+    """The messages of a stream to a service; keeps what their iterator raises for the thread that waits for the answer.
+
+    Raising in gRPC's own thread would log a traceback. The stream ends early instead, and the service refuses it,
+    because its last message is missing.
+
+    Args:
+        messages: The messages.
+    """
+
+    def __init__(self, messages: Iterator[Message]) -> None:
+        self._messages = messages
+        self._failure: Exception | None = None
+
+    def __iter__(self) -> "MessageSource":
+        return self
+
+    def __next__(self) -> Message:
+        if self._failure is not None:
+            raise StopIteration
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._failure = error
+            raise StopIteration from error
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raise what the iterator raised in place of the service's refusal."""
+        try:
+            yield
+        except CellsparseError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
 
 
 def call_service(

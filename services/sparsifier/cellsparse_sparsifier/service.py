@@ -16,6 +16,7 @@ from cellsparse_sparsifier.items import Reader
 from cellsparse_sparsifier.metrics import SparsifyMetrics
 from cellsparse_sparsifier.requests import read_settings
 from cellsparse_sparsifier.sparsify import Settings, Sparse, sparsify
+from cellsparse_sparsifier.suggest.stream import answer
 
 
 class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
@@ -67,6 +68,25 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
 
         reader = Reader(store=self._store, max_pixels=self._settings.max_pixels, check=check, count=self._metrics.count)
         yield from sparsify_dataset(reader, request)
+
+    def SuggestCells(
+        self, request_iterator: Iterator[sparsifier_pb2.SuggestCellsRequest], context: grpc.ServicerContext
+    ) -> sparsifier_pb2.SuggestCellsResponse:
+        """Choose what to mark next in the images of a stream."""
+
+        def check() -> None:
+            if self._ending.is_set():
+                raise Unavailable("The sparsifier is being stopped; ask again in a moment.")
+
+        try:
+            return answer(
+                request_iterator,
+                max_pixels=self._settings.max_pixels,
+                max_file_bytes=self._settings.max_file_mib * 2**20,
+                check=check,
+            )
+        except grpc.RpcError as error:
+            raise Cancelled("The caller went away before its images were complete.") from error
 
     def _check_file(self, data: bytes, field: str) -> None:
         if len(data) > self._settings.max_file_mib * 2**20:

@@ -39,6 +39,9 @@ class Config(BackendConfig):
         "flow_threshold": (0, 10),
         "cellprob_threshold": (-6, 6),
         "min_size": (0, 100_000),
+        "average_decay": (0, 0.9999),
+        "size_passes": (0, 5),
+        "rim_width": (0, 10),
     }
     CHOICES: ClassVar = {"optimizer": OPTIMIZERS, "sampling": SAMPLINGS, "rescale": RESCALES}
 
@@ -65,6 +68,14 @@ class Config(BackendConfig):
     """Weight of unlabelled pixels that are likely background in the cell probability's loss, 0 to 1."""
     stitch_threshold: float = 0.25
     """Stacks: smallest intersection over union that makes cells of neighbouring planes one cell, above 0 to 1."""
+    average_decay: float = 0.0
+    """Share of the averaged weights that a step keeps, 0 to 0.9999; 0: models get the weights of the last step."""
+    size_passes: int = 0
+    """How often prediction may measure the cells that it found in an image and segment it anew with them brought to
+    the mean diameter, 0 to 5; 0 takes the dataset's diameter for every image."""
+    rim_width: float = 0.0
+    """Width in pixels of the rim around a labelled cell that counts as likely background, 0 to 10; below 1 there is
+    none."""
     channels: tuple[int, ...] = CHANNELS
     """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
@@ -94,6 +105,8 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     batch_size = settings.batch_size if settings.HasField("batch_size") else (PAPER_BATCH if paper else FAST_BATCH)
     epoch = ceil(max(1, items) / batch_size)
     plan, own = _paper(epoch) if paper else _fast()
+    if stacks and not paper:
+        own["rescale"] = "dataset"  # as prediction does: planes of a stack do not get a size each
     return Config(plan=make_plan(settings, plan), **overlay(own, settings.cellpose))
 
 
@@ -125,6 +138,9 @@ def _paper(epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "cellprob_threshold": 0.0,
         "min_size": 15,
         "stitch_threshold": 0.25,
+        "average_decay": 0.0,
+        "size_passes": 0,
+        "rim_width": 0.0,
         "channels": CHANNELS,
     }
     return plan, own
@@ -152,13 +168,16 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "scale_range": 0.8,
         "optimizer": "adamw",
         "sampling": "cell",
-        "rescale": "dataset",
+        "rescale": "image",
         "background_share": 0.8,
         "likely_background": 1.0,
         "flow_threshold": 0.4,
         "cellprob_threshold": 0.0,
         "min_size": 15,
         "stitch_threshold": 0.25,
+        "average_decay": 0.98,
+        "size_passes": 1,
+        "rim_width": 2.0,
         "channels": CHANNELS,
     }
     return plan, own

@@ -10,11 +10,13 @@ import numpy.typing as npt
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.types import Mask
 from cellsparse_torch.flows.balance import background_weight
 from cellsparse_torch.flows.crops import Crop, affine_map, cut
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
+from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.data.target_cache import DiskCache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
@@ -98,9 +100,8 @@ class Sampler:
 
     def _make(self, index: int) -> Targets:
         sample = self._samples[index]
-        if self._config.likely_background == 0:
-            return make_targets(sample.label, disk_cache=self._disk_cache)
-        return make_targets(sample.label, likely_background(sample.image, sample.label), self._disk_cache)
+        likely = _likely(sample, self._config.rim_width) if self._config.likely_background else None
+        return make_targets(sample.label, likely, self._disk_cache)
 
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step (from 0)."""
@@ -174,6 +175,16 @@ class Sampler:
     ) -> Crop:
         matrix = affine_map(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
         return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
+
+
+def _likely(sample: Sample, rim_width: float) -> Mask:
+    """Return unlabelled pixels that are most likely background: by their brightness, or because a cell ends there."""
+    likely = likely_background(sample.image, sample.label)
+    if rim_width < 1:
+        return likely
+    rim = outline_rim(sample.label, rim_width)
+    ends = rim.pixels & ~as_bright_as_cell(sample.image, sample.label, rim)
+    return np.asarray(likely | ends)
 
 
 def _silenced(crop: Crop) -> Crop:

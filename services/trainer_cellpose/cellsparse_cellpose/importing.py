@@ -46,7 +46,8 @@ def import_model(
     mean, labels = (float(state[name]) if name in state else _STOCK_DIAMETER for name in _DIAMETERS)
     if record is None:
         base = resolve(trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()), 1)
-        config = dataclasses.replace(base, channels=channels, mean_diameter=mean)
+        # The stock tool takes all cells to have the diameter that it is given.
+        config = dataclasses.replace(base, channels=channels, mean_diameter=mean, size_passes=0)
     else:
         stored = ModelConfig.from_dict(record)
         config, labels = Config.from_dict(stored.config), float(stored.fitted["diameter"])

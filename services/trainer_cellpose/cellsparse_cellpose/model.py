@@ -1,6 +1,7 @@
 """Cellpose's network as a model that segments and exports itself."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from cellpose.transforms import resize_image
 from scipy.special import expit
 
 from cellsparse_cellpose.config import Config
+from cellsparse_cellpose.inference import InferenceNetwork, prepare
 from cellsparse_cellpose.instances import find_cells
 from cellsparse_cellpose.network import WEIGHTS_FILE, read_model
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
@@ -22,6 +24,16 @@ from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
+
+SAME_SIZE = 1.3
+"""Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would hardly
+find others."""
+MOST_ENLARGED = 2.0
+"""Largest factor by which an image is enlarged beyond what the dataset's cells need; it costs the square of it."""
+MOST_REDUCED = 4.0
+"""Largest factor by which it is reduced."""
+FEWEST_MEASURED = 3
+"""Fewest cells whose size says anything about an image."""
 
 
 class CellposeModel:
@@ -51,9 +63,15 @@ class CellposeModel:
 
     def segment(self, image: GrayImage) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean cell probability."""
-        output = self._outputs(image[np.newaxis])[0]
-        labels = without_small(self._cells(output), self._config.min_size)
-        return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
+        diameter = self._diameter
+        found = self._segment_as(image, diameter)
+        for _ in range(self._config.size_passes):
+            measured = self._measured(found.labels)
+            if max(measured, diameter) <= SAME_SIZE * min(measured, diameter):
+                break
+            diameter = measured
+            found = self._segment_as(image, diameter)
+        return found
 
     def segment_stack(self, image: GrayImage) -> Segmentation:
         """Segment a stack plane by plane and join the cells of neighbouring planes (see `planes.join_planes`).
@@ -66,13 +84,14 @@ class CellposeModel:
             `segment`, over all planes of a cell.
         """
         probability = np.empty(image.shape, np.float32)
-        size = images_per_batch(*self._scaled(image.shape[1:]))
+        scale = self._scale(self._diameter)
+        size = images_per_batch(*_scaled(image.shape[1:], scale))
 
         def planes() -> Iterator[Labels]:
             for start in range(0, len(image), size):
-                for z, output in enumerate(self._outputs(image[start : start + size]), start):
+                for z, output in enumerate(self._outputs(image[start : start + size], scale), start):
                     expit(output[2], out=probability[z])
-                    yield self._cells(output)
+                    yield self._cells(output, scale)
 
         stack = join_planes(planes(), image.shape, self._config.stitch_threshold)
         labels = without_small(stack, self._config.min_size)
@@ -91,30 +110,51 @@ class CellposeModel:
         stored = ModelConfig(config=self._config.to_dict(), fitted={"diameter": self._diameter})
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
-    @property
-    def _scale(self) -> float:
-        return self._config.mean_diameter / self._diameter
+    def _segment_as(self, image: GrayImage, diameter: float) -> Segmentation:
+        """Segment an image whose cells have a diameter in pixels."""
+        scale = self._scale(diameter)
+        output = self._outputs(image[np.newaxis], scale)[0]
+        labels = without_small(self._cells(output, scale), self._config.min_size)
+        return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
 
-    def _scaled(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Return the height and width that the network sees of an image's."""
-        return max(1, int(shape[0] * self._scale)), max(1, int(shape[1] * self._scale))
+    def _measured(self, labels: Labels) -> float:
+        """Return the median diameter of cells that were found, within limits; the dataset's where there are too few."""
+        sizes = np.bincount(labels.ravel())[1:]
+        if np.count_nonzero(sizes) < FEWEST_MEASURED:
+            return self._diameter
+        found = float(np.median(np.sqrt(sizes[sizes > 0]))) * 2 / np.pi**0.5
+        return float(np.clip(found, self._diameter / MOST_ENLARGED, self._diameter * MOST_REDUCED))
 
-    def _outputs(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _scale(self, diameter: float) -> float:
+        """Return the pixels that the network sees for each pixel of an image whose cells have a diameter."""
+        return self._config.mean_diameter / diameter
+
+    @cached_property
+    def _prepared(self) -> InferenceNetwork:
+        """The network for prediction, with the weights of the first one."""
+        return prepare(self._network)
+
+    def _outputs(self, images: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.float32]:
         """Return flows (y, x) times 5 and the logit of the cell probability of images (N, Y, X), shape (N, 3, Y, X)."""
         height, width = images.shape[1:]
         planes = np.stack([images, np.zeros_like(images)], axis=-1)
-        if self._scale != 1:
-            scaled_height, scaled_width = self._scaled((height, width))
+        if scale != 1:
+            scaled_height, scaled_width = _scaled((height, width), scale)
             planes = np.stack([resize_image(each, Ly=scaled_height, Lx=scaled_width) for each in planes])
         one = len(planes) == 1
-        output = run(self._network, planes[0])[np.newaxis] if one else run_many(self._network, planes)
-        if self._scale != 1:
+        output = run(self._prepared, planes[0])[np.newaxis] if one else run_many(self._prepared, planes)
+        if scale != 1:
             output = np.stack([resize_image(each, Ly=height, Lx=width) for each in output])
         return np.ascontiguousarray(output.transpose(0, 3, 1, 2))
 
-    def _cells(self, output: npt.NDArray[np.float32]) -> Labels:
+    def _cells(self, output: npt.NDArray[np.float32], scale: float) -> Labels:
         """Return the cells of any size in one image's outputs, shape (3, Y, X)."""
-        return find_cells(output, self._config, self._scale, self._network.device)
+        return find_cells(output, self._config, scale, self._network.device)
+
+
+def _scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Return the height and width that the network sees of an image's."""
+    return max(1, int(shape[0] * scale)), max(1, int(shape[1] * scale))
 
 
 def open_model(folder: Path, device: str) -> CellposeModel:

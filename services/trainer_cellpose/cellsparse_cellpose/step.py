@@ -32,7 +32,7 @@ class CellposeTraining(TorchTraining[CPnet]):
         self._sampler = sampler
         network.diam_mean.data.fill_(config.mean_diameter)
         network.diam_labels.data.fill_(sampler.diameter)
-        super().__init__(network, sampler, config.plan, parallel)
+        super().__init__(network, sampler, config.plan, parallel, config.average_decay)
 
     def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer that the settings name."""
@@ -56,8 +56,8 @@ class CellposeTraining(TorchTraining[CPnet]):
         self.model().write_config(folder)
 
     def model(self) -> CellposeModel:
-        """Return the current weights as a model, which shares them."""
-        return CellposeModel(self.network, self._config, self._sampler.diameter)
+        """Return the current weights, averaged if the settings say so, as a model, which shares them."""
+        return CellposeModel(self.model_network, self._config, self._sampler.diameter)
 
 
 def open_checkpoint(folder: Path, device: str) -> CellposeModel:

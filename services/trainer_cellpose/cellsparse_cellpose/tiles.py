@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from cellpose import core
-from cellpose.resnet_torch import CPnet
 from cellpose.transforms import get_pad_yx
+
+from cellsparse_cellpose.inference import InferenceNetwork
 
 TILE = 768
 """Side in pixels of the largest square that goes through the network as a whole."""
@@ -27,7 +27,7 @@ Box: TypeAlias = tuple[int, int, int, int]
 """top, bottom, left, right in pixels."""
 
 
-def run(network: CPnet, planes: npt.NDArray[np.float32], *, tile: int = TILE) -> npt.NDArray[np.float32]:
+def run(network: InferenceNetwork, planes: npt.NDArray[np.float32], *, tile: int = TILE) -> npt.NDArray[np.float32]:
     """Run the network, on the whole image where it fits and on overlapping tiles where it does not.
 
     Stock Cellpose computes a style for every tile and averages the tiles where they overlap, so its result depends on
@@ -46,24 +46,22 @@ def run(network: CPnet, planes: npt.NDArray[np.float32], *, tile: int = TILE) ->
     above, below, left, right = get_pad_yx(height, width)
     padded_shape = (height + above + below, width + left + right)
     if padded_shape[0] * padded_shape[1] <= tile * tile:
-        whole: npt.NDArray[np.float32] = core.run_net(network, planes[np.newaxis], bsize=max(padded_shape))[0][0]
+        whole: npt.NDArray[np.float32] = run_many(network, planes[np.newaxis])[0]
         return whole
     padded = np.pad(planes, ((above, below), (left, right), (0, 0))).transpose(2, 0, 1)
     # Tiles without their surroundings: the rest of the size that fits, but at least a few pixels.
     side = max(tile - 2 * _REACH, 4 * MULTIPLE) // MULTIPLE * MULTIPLE
-    network.eval()
     with torch.inference_mode():
         style = _style(network, padded, side)
         output = np.empty((3, *padded_shape), np.float32)
         for box, seen in _boxes(padded_shape, side, _REACH):
-            features = network.downsample(_tensor(network, padded, seen))
-            found = network.output(network.upsample(style, features, False))
+            found = network.upsample(style, network.downsample(_tensor(network, padded, seen)))
             output[:, box[0] : box[1], box[2] : box[3]] = _cut(found, seen, box, 1)[0].float().cpu().numpy()
     return output[:, above : above + height, left : left + width].transpose(1, 2, 0)
 
 
-def run_many(network: CPnet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Run the network on images of one size in one batch.
+def run_many(network: InferenceNetwork, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Run the network on images of one size, as many at once as it takes.
 
     Args:
         network: The network, on the device it is on.
@@ -74,9 +72,16 @@ def run_many(network: CPnet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.
     """
     height, width = images.shape[1:3]
     above, below, left, right = get_pad_yx(height, width)
-    side = max(height + above + below, width + left + right)
-    together: npt.NDArray[np.float32] = core.run_net(network, images, batch_size=len(images), bsize=side)[0]
-    return together
+    padded = np.pad(images, ((0, 0), (above, below), (left, right), (0, 0))).transpose(0, 3, 1, 2)
+    output = np.empty((len(images), 3, height, width), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(images), network.most_images):
+            some = torch.from_numpy(padded[start : start + network.most_images]).to(network.device)
+            features = network.downsample(some)
+            found = network.upsample(network.style(features[-1]), features)
+            inside = found[:, :, above : above + height, left : left + width]
+            output[start : start + network.most_images] = inside.float().cpu().numpy()
+    return output.transpose(0, 2, 3, 1)
 
 
 def images_per_batch(height: int, width: int, *, tile: int = TILE) -> int:
@@ -86,12 +91,12 @@ def images_per_batch(height: int, width: int, *, tile: int = TILE) -> int:
     return max(1, min(MOST_IMAGES, tile * tile // pixels))
 
 
-def _style(network: CPnet, padded: npt.NDArray[np.float32], side: int) -> torch.Tensor:
+def _style(network: InferenceNetwork, padded: npt.NDArray[np.float32], side: int) -> torch.Tensor:
     """Return the style of an image: the mean of the deepest features, scaled to length 1."""
     total: Any = 0
-    scale = 2 ** (len(network.nbase) - 2)
     for box, seen in _boxes(padded.shape[1:], side, _STYLE_REACH):
         deepest = network.downsample(_tensor(network, padded, seen))[-1]
+        scale = (seen[1] - seen[0]) // deepest.shape[2]
         total = total + _cut(deepest, seen, box, scale).double().sum(dim=(2, 3))
     style: torch.Tensor = (total / total.square().sum(dim=1, keepdim=True).sqrt()).float()
     return style
@@ -105,7 +110,7 @@ def _boxes(shape: tuple[int, ...], side: int, reach: int) -> Iterator[tuple[Box,
         yield (top, bottom, left, right), seen
 
 
-def _tensor(network: CPnet, padded: npt.NDArray[np.float32], box: Box) -> torch.Tensor:
+def _tensor(network: InferenceNetwork, padded: npt.NDArray[np.float32], box: Box) -> torch.Tensor:
     part = np.ascontiguousarray(padded[:, box[0] : box[1], box[2] : box[3]])
     return torch.from_numpy(part)[None].to(network.device)
 

@@ -8,6 +8,26 @@ from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
+SHAPES = ("ellipse", "outline")
+_PAPER_BORDERS: dict[str, Any] = {
+    "loss_shares": (1 / 7, 5 / 7, 1 / 7),
+    "target_shape": "ellipse",
+    "outline_rim": 0.0,
+    "border_weight": 1.0,
+    "split_depth": 0.0,
+    "average_decay": 0.0,
+    "test_flips": False,
+}
+_TRUE_BORDERS: dict[str, Any] = {
+    "loss_shares": (0.5, 0.5, 0.0),
+    "target_shape": "outline",
+    "outline_rim": 2.0,
+    "border_weight": 5.0,
+    "split_depth": 0.75,
+    "average_decay": 0.99,
+    "test_flips": True,
+}
+"""What FAST does on images to find outlines as they are, in place of the paper's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +50,18 @@ class Config(BackendConfig):
         "contrast": (0, 1),
         "plane_distance": (0.1, 100),
         "flat_levels": (0, 4),
+        "outline_rim": (0, 10),
+        "border_weight": (1, 100),
+        "split_depth": (0, 10),
+        "average_decay": (0, 0.9999),
     }
-    CHOICES: ClassVar = {"instance_method": METHODS}
+    CHOICES: ClassVar = {"instance_method": METHODS, "target_shape": SHAPES}
     OPTIONAL: ClassVar = ("centre_threshold",)
 
     base_channels: int
     """Channels of the first level, 4 to 128; 16 is ELEPHANT's network."""
     centre_scale: float
-    """Size of the centre ellipse relative to the cell's, 0.1 to 0.9."""
+    """Size of the centre relative to the cell's, 0.1 to 0.9."""
     centre_threshold: float | None
     """Smallest centre probability, 0.05 to 0.99; None: 0.4 until it is tuned."""
     centre_smoothing: float
@@ -60,6 +84,18 @@ class Config(BackendConfig):
     """Augmentation: contrast changes by a factor of 1 - this to 1 + this, 0 to 1."""
     spread: bool
     """True: the labelled pixel a crop is drawn around lies anywhere in it; False: in its middle half."""
+    target_shape: str = "ellipse"
+    """One of `SHAPES`: what cells are drawn as in the targets."""
+    outline_rim: float = 0.0
+    """Pixels outside labelled cells that are supervised as not belonging to them, 0 to 10; below 1: none."""
+    border_weight: float = 1.0
+    """Weight in the loss of a cell's pixels right beside another cell over that of its other outer ones, 1 to 100."""
+    split_depth: float = 0.0
+    """Pixels, 0 to 10: a centre with a neck that much narrower, on either side, than its parts is split; 0: none is."""
+    average_decay: float = 0.0
+    """Share of the averaged weights that a step keeps, 0 to 0.9999; 0: models get the weights of the last step."""
+    test_flips: bool = False
+    """Whether probabilities are means over an image and its mirror images; takes four times as long."""
     plane_distance: float = 1.0
     """Distance of planes over the distance of pixels in a plane, 0.1 to 100; stacks only, from the training items."""
     flat_levels: int = 0
@@ -120,13 +156,13 @@ def _paper(items: int, stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "centre_smoothing": 0.0,
         "instance_method": "ellipse",
         "class_weights": (1.0, 10.0, 10.0),
-        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
         "likely_background": 0.0,
         "scale_range": 0.2,
         "rotation": 45.0,
         "flip": False,
         "contrast": 0.5,
         "spread": True,
+        **_PAPER_BORDERS,
     }
     return plan, own
 
@@ -140,7 +176,7 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     sizes = (
         {"steps": 150, "most_steps": 600, "batch_size": 2, "crop_size": 64, "crop_depth": 16}
         if stacks
-        else {"steps": 250, "most_steps": 1200, "batch_size": 8, "crop_size": 96}
+        else {"steps": 250, "most_steps": 1800, "batch_size": 8, "crop_size": 96}
     )
     plan = {
         **sizes,
@@ -156,17 +192,17 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     own = {
         "base_channels": 16,
-        "centre_scale": 0.65 if stacks else 0.5,
+        "centre_scale": 0.65 if stacks else 0.6,
         "centre_threshold": 0.5 if stacks else None,
         "centre_smoothing": 1.0,
         "instance_method": "auto",
         "class_weights": (1.0, 1.0, 1.0),
-        "loss_shares": (1 / 7, 5 / 7, 1 / 7),
         "likely_background": 1.0,
         "scale_range": 0.2,
         "rotation": 180.0,
         "flip": True,
         "contrast": 0.5,
         "spread": False,
+        **(_PAPER_BORDERS if stacks else _TRUE_BORDERS),
     }
     return plan, own

@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging.types import Floats, GrayImage
+from cellsparse_common.imaging.types import Floats, GrayImage, Mask
 from cellsparse_trainer.data.background import LIKELY, likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
+from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 from cellsparse_unet.config import Config
 from cellsparse_unet.crops import crop_at
-from cellsparse_unet.targets import BACKGROUND, IGNORED, three_classes
+from cellsparse_unet.targets import BACKGROUND, IGNORED, NOT_CENTRE, mark_touching, outline_classes, three_classes
 
 CACHE_BYTES = 2**28
 """Memory for the prepared items that were used last."""
@@ -27,7 +28,8 @@ class Prepared:
     image: GrayImage
     """Axes YX or ZYX, values 0 to 1."""
     classes: npt.NDArray[np.int8]
-    """Axes as the image's: -1 not labelled, 0 background, 1 outer, 2 centre, `LIKELY` (-2) likely background."""
+    """Axes as the image's: -1 not labelled, 0 background, 1 outer, 2 centre, `LIKELY` (-2) likely background,
+    `NOT_CENTRE` (-3) background or outer, `TOUCHING` (3) outer beside another cell."""
     anchors: tuple[npt.NDArray[np.int64], ...]
     """Flat pixel indices: one array per labelled cell, then one of labelled background if there is any."""
 
@@ -42,18 +44,35 @@ def prepare(sample: Sample, config: Config) -> Prepared:
 
     Args:
         sample: The item; not changed.
-        config: Centre size, distance of planes, and whether likely background is looked for.
+        config: Shape and centre of cells, distance of planes, and what is looked for on unlabelled pixels.
     """
     flat = sample.label.ravel()
     labelled = np.flatnonzero(flat >= 0)
     order = labelled[np.argsort(flat[labelled], kind="stable")]
     anchors = np.split(order, np.flatnonzero(np.diff(flat[order])) + 1) if len(order) else []
     anchors.sort(key=lambda pixels: bool(flat[pixels[0]] == BACKGROUND))
-    classes = three_classes(sample.label, config.centre_scale, config.plane_distance)
+    draw = outline_classes if config.target_shape == "outline" else three_classes
+    classes = draw(sample.label, config.centre_scale, config.plane_distance)
     if config.likely_background > 0:
         likely = likely_background(sample.image, sample.label, config.plane_distance)
         classes[likely & (classes == IGNORED)] = LIKELY
+    bright = _add_rim(classes, sample, config)
+    if config.border_weight > 1:
+        classes = mark_touching(classes, sample.label, bright)
     return Prepared(image=sample.image, classes=classes, anchors=tuple(anchors))
+
+
+def _add_rim(classes: npt.NDArray[np.int8], sample: Sample, config: Config) -> Mask:
+    """Give unlabelled pixels just outside outlines what is known of them: background, or at least no centre.
+
+    Returns:
+        Those that may be a neighbour.
+    """
+    rim = outline_rim(sample.label, config.outline_rim, config.plane_distance)
+    bright = as_bright_as_cell(sample.image, sample.label, rim, config.plane_distance)
+    classes[rim.pixels & ~bright & (classes == IGNORED)] = LIKELY if config.likely_background > 0 else NOT_CENTRE
+    classes[bright & (classes == IGNORED)] = NOT_CENTRE
+    return bright
 
 
 class Sampler:

@@ -1,20 +1,20 @@
-"""From class probabilities to cells, and the choice of method and thresholds from sparse labels.
+"""From class probabilities to cells.
 
-Cells are found by watershed from the centres, or by growing each centre's ellipse back.
+They are found by watershed from the centres, or by growing each centre's ellipse back.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from skimage.morphology import h_maxima, local_maxima
 from skimage.segmentation import watershed
 
 from cellsparse_common.imaging.labels import without_small
-from cellsparse_common.imaging.types import Floats, Labels
-from cellsparse_common.scoring.matching import Counts, match_outlines, scores
+from cellsparse_common.imaging.types import Floats, Labels, Mask
 from cellsparse_trainer.config.backend_config import check_values
+from cellsparse_trainer.data.background import pixel_grid
 from cellsparse_unet.config import Config
 from cellsparse_unet.ellipses import Moments, cell_moments, draw, reach_of
 from cellsparse_unet.targets import rim_axes
@@ -22,20 +22,16 @@ from cellsparse_unet.targets import rim_axes
 METHODS = ("ellipse", "watershed")
 RIM = 1.0
 """Pixels by which a centre is smaller than its ellipse: its rim belongs to the outer class."""
+NECK_NOISE = 1.0
+"""Sigma in pixels of the blur that keeps ragged outlines of centres from splitting them."""
 DEFAULT_CENTRE = 0.4
-CENTRE_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-CELL_THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-IOUS = (0.5, 0.6, 0.7)
-"""IoU thresholds whose mean F1 is the score."""
-SMALLEST_SHARE = 0.25
-"""Share of a small labelled cell's area below which a found cell is debris."""
+"""Centre threshold for ellipses; "outline" targets, whose centres are sharper, have `TRUE_CENTRE`."""
+TRUE_CENTRE = 0.6
 CELL_ODDS = 2.0
 """Odds of "cell" from which a pixel belongs to one. A labelled cell is outlined all around, the background beside it on
 one side only: even odds give outlines that are too wide."""
-METHOD_PRICE, THRESHOLD_PRICE = 0.05, 0.3
-"""Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted."""
-MARGIN = 32
-"""Voxels around the labelled ones of a stack in which cells are looked for."""
+TRUE_ODDS = 1.0
+"""The same where targets have the cells' own shape, which does not reach over the background beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +56,8 @@ class Thresholds:
     """Smallest cell kept, in pixels, from 0."""
     plane_distance: float = 1.0
     """Distance of planes over the distance of pixels in a plane, above 0; stacks only."""
+    split_depth: float = 0.0
+    """Pixels, 0 to 10: a centre with a neck that much narrower, on either side, than its parts is split; 0: none is."""
 
     def __post_init__(self) -> None:
         check_values(self, _RANGES, {"method": METHODS})
@@ -78,6 +76,7 @@ _RANGES = {
     "cell_threshold": (0.05, 0.99),
     "centre_scale": (0.1, 0.9),
     "centre_smoothing": (0, 5),
+    "split_depth": (0, 10),
 }
 
 
@@ -97,12 +96,41 @@ def find_cells(probability: Floats, thresholds: Thresholds) -> Labels:
     centres, found = ndimage.label(smooth >= thresholds.centre_threshold)
     if not found:
         return np.zeros(probability.shape[1:], np.int32)
-    centres = centres.astype(np.int32)
+    centres = _split(centres, thresholds) if thresholds.split_depth else centres.astype(np.int32)
     if thresholds.method == "watershed":
         labels = _watershed(probability, centres, thresholds)
     else:
         labels = _ellipses(centres, thresholds)
     return without_small(labels, thresholds.smallest_cell)
+
+
+def _split(centres: Labels, thresholds: Thresholds) -> Labels:
+    """Cut merged centres at their necks: each part that is deeper than its neck is one (Malpica 1997)."""
+    inside = centres > 0
+    depth = ndimage.distance_transform_edt(inside, sampling=pixel_grid(inside.ndim, thresholds.plane_distance))
+    sigmas = [NECK_NOISE / step for step in pixel_grid(inside.ndim, thresholds.plane_distance)]
+    depth = np.where(inside, ndimage.gaussian_filter(depth, sigmas), 0)
+    tops = _tops(depth, centres, thresholds.split_depth)
+    parts, found = ndimage.label(tops, np.ones((3,) * inside.ndim))
+    # What is too shallow to have a top of its own stays whole.
+    missed = np.setdiff1d(np.arange(1, centres.max() + 1), centres[tops])
+    parts = np.where(np.isin(centres, missed), centres + found, parts)
+    return np.asarray(watershed(-depth, parts, mask=inside), np.int32)
+
+
+def _tops(depth: Floats, centres: Labels, height: float) -> Mask:
+    """Find the maxima of each centre's depth that rise above their saddle by a height; its only one in any case."""
+    peaks, found = ndimage.label(local_maxima(depth).astype(bool) & (centres > 0), np.ones((3,) * depth.ndim))
+    owners = ndimage.maximum(centres, peaks, np.arange(1, found + 1)).astype(int)
+    counts = np.bincount(owners, minlength=int(centres.max()) + 1)
+    tops = (peaks > 0) & (counts[centres] == 1)
+    boxes = ndimage.find_objects(centres)
+    for number in np.flatnonzero(counts > 1):  # few of them: h_maxima of a whole image is slow
+        box = boxes[number - 1]
+        own = centres[box] == number
+        part = np.pad(np.where(own, depth[box], 0), 1)
+        tops[box] |= h_maxima(part, height)[(slice(1, -1),) * depth.ndim].astype(bool) & own
+    return np.asarray(tops)
 
 
 def _watershed(probability: Floats, centres: Labels, thresholds: Thresholds) -> Labels:
@@ -127,75 +155,16 @@ def default_thresholds(config: Config) -> Thresholds:
     """Return the thresholds to use before tuning: those that the settings fix, and defaults for the others."""
     weights = config.class_weights
     # Weighting a class tilts the odds that the network learns; these correspond to CELL_ODDS without weights.
-    odds = CELL_ODDS * weights[1] / weights[0]
+    outline = config.target_shape == "outline"
+    odds = (TRUE_ODDS if outline else CELL_ODDS) * weights[1] / weights[0]
+    centre = TRUE_CENTRE if outline else DEFAULT_CENTRE
     return Thresholds(
         method="ellipse" if config.instance_method == "ellipse" else "watershed",
-        centre_threshold=DEFAULT_CENTRE if config.centre_threshold is None else config.centre_threshold,
+        centre_threshold=centre if config.centre_threshold is None else config.centre_threshold,
         cell_threshold=float(np.clip(odds / (1 + odds), 0.05, 0.99)),
         centre_scale=config.centre_scale,
         centre_smoothing=config.centre_smoothing,
         smallest_cell=0,
         plane_distance=config.plane_distance,
+        split_depth=config.split_depth,
     )
-
-
-def best_thresholds(config: Config, items: Iterable[tuple[Floats, Labels]]) -> Thresholds:
-    """Try methods and thresholds on labelled pixels.
-
-    Args:
-        config: Settings of the training; a method or threshold that they fix is not changed.
-        items: Probabilities (float32 (3, ...)) and true labels (int32, -1 not labelled) of each image or stack.
-
-    Returns:
-        The defaults, or what scores clearly better in mean F1 over IoU 0.5 to 0.7; cells far smaller than the labelled
-        ones are left out.
-    """
-    start = default_thresholds(config)
-    choices = _choices(config, start)
-    totals = [[Counts(iou=iou) for iou in IOUS] for _ in choices]
-    areas: list[int] = []
-    for probability, label in map(_around_labels, items):
-        sizes = np.unique(label[label > 0], return_counts=True)[1]
-        areas += sizes.tolist()
-        if len(sizes):
-            for n, choice in enumerate(choices):
-                found = match_outlines(label, find_cells(probability, choice), IOUS)
-                totals[n] = [a + b for a, b in zip(totals[n], found, strict=True)]
-    if not areas:
-        return start
-    points = [
-        float(np.mean([scores(each).f1 for each in total])) - _price(choice, start)
-        for total, choice in zip(totals, choices, strict=True)
-    ]
-    return replace(choices[int(np.argmax(points))], smallest_cell=int(SMALLEST_SHARE * np.quantile(areas, 0.1)))
-
-
-def _around_labels(
-    item: tuple[Floats, Labels],
-) -> tuple[Floats, Labels]:
-    """Cut off the voxels of a stack that lie far from all labelled ones: they cost time and are not scored."""
-    probability, label = item
-    labelled = np.nonzero(label >= 0)
-    if label.ndim == 2 or not len(labelled[0]):
-        return item
-    part = tuple(slice(max(0, at.min() - MARGIN), at.max() + 1 + MARGIN) for at in labelled)
-    return probability[:, *part], label[part]
-
-
-def _choices(config: Config, start: Thresholds) -> list[Thresholds]:
-    """Return all thresholds that the settings leave open; the default first, so that it wins a tie."""
-    methods = METHODS if config.instance_method == "auto" else (start.method,)
-    centres = CENTRE_THRESHOLDS if config.centre_threshold is None else (start.centre_threshold,)
-    others = (
-        replace(start, method=method, centre_threshold=centre, cell_threshold=cell)
-        for method in methods
-        for centre in centres
-        for cell in (CELL_THRESHOLDS if method == "watershed" else (start.cell_threshold,))
-    )
-    return [start, *others]
-
-
-def _price(thresholds: Thresholds, start: Thresholds) -> float:
-    centre = abs(thresholds.centre_threshold - start.centre_threshold)
-    cell = abs(thresholds.cell_threshold - start.cell_threshold)
-    return METHOD_PRICE * (thresholds.method != start.method) + THRESHOLD_PRICE * (centre + cell)

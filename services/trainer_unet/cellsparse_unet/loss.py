@@ -6,10 +6,10 @@ from torch import Tensor
 
 from cellsparse_torch.data_parallel import Total, local_only
 from cellsparse_trainer.data.background import LIKELY
-from cellsparse_unet.targets import BACKGROUND, CENTRE, IGNORED
+from cellsparse_unet.targets import BACKGROUND, CENTRE, IGNORED, NOT_CENTRE, OUTER, TOUCHING
 
-_LIKELY_WEIGHT = 3
-"""Where the weight of likely background stands among the weights of classes."""
+_LIKELY_WEIGHT, _TOUCHING_WEIGHT = 3, 4
+"""Where the weights of likely background and of touching pixels stand among the weights of classes."""
 SMOOTHING = ((3, 1.0), (5, 8.0), (5, 8.0))
 """Width and sigma of the smoothing along Z, Y and X in pixels; images have the last two."""
 
@@ -31,8 +31,9 @@ def segmentation_loss(
 
     Args:
         log_probability: Log-probabilities of background, outer and centre, (B, 3, ...).
-        target: Classes 0, 1, 2, `LIKELY` (-2) for likely background, or -1 for not labelled, int64 (B, ...).
-        weights: Weights of background, outer, centre and likely background in the NLL, (4,).
+        target: Classes 0, 1, 2, `LIKELY` (-2) for likely background, `NOT_CENTRE` (-3) for background or outer, or -1
+            for not labelled; `TOUCHING` (3) is outer beside another cell. int64 (B, ...).
+        weights: Weights of background, outer, centre, likely background and touching pixels in the NLL, (5,).
         shares: Weights of NLL, Dice and smoothness in the sum; ELEPHANT's are 1/7, 5/7, 1/7.
         total: Adds up counts of crops over all processes that train together; the values are then these crops' shares.
 
@@ -56,10 +57,14 @@ def segmentation_loss(
 
 
 def _nll(log_probability: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted NLL of each crop, (B,)."""
-    classes = target.clamp(min=BACKGROUND)
-    weight = weights[torch.where(target == LIKELY, _LIKELY_WEIGHT, classes)] * (target != IGNORED)
+    """Return the weighted NLL of each crop, (B,); pixels that are background or outer weigh as outer ones."""
+    touching, either = target == TOUCHING, target == NOT_CENTRE
+    classes = torch.where(touching, OUTER, target.clamp(min=BACKGROUND))
+    kinds = torch.where(target == LIKELY, _LIKELY_WEIGHT, torch.where(either, OUTER, classes))
+    kinds = torch.where(touching, _TOUCHING_WEIGHT, kinds)
+    weight = weights[kinds] * (target != IGNORED)
     picked = log_probability.gather(1, classes[:, None])[:, 0]
+    picked = torch.where(either, log_probability[:, :CENTRE].logsumexp(1), picked)
     # A pixel without weight must not turn an infinite log-probability into NaN: select, do not multiply.
     picked = torch.where(weight > 0, picked, torch.zeros_like(picked))
     space = _space(target)

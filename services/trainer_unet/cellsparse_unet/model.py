@@ -12,9 +12,10 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
-from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
+from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells
 from cellsparse_unet.network import WEIGHTS_FILE, UNet, read_model
-from cellsparse_unet.tiles import probabilities
+from cellsparse_unet.tiles import flipped_probabilities, probabilities
+from cellsparse_unet.tuning import best_thresholds
 
 
 class UnetModel:
@@ -24,11 +25,15 @@ class UnetModel:
         network: Shared, not copied.
         config: The settings it was trained with.
         thresholds: None: the defaults of `config`.
+        flips: Whether to predict with test-time flips, where `config` has them. Validations do without.
     """
 
-    def __init__(self, network: UNet, config: Config, thresholds: Thresholds | None = None) -> None:
+    def __init__(
+        self, network: UNet, config: Config, thresholds: Thresholds | None = None, *, flips: bool = True
+    ) -> None:
         self._network = network
         self._config = config
+        self._flips = flips and config.test_flips
         self.thresholds = thresholds or default_thresholds(config)
 
     def predict(self, image: GrayImage) -> Labels:
@@ -54,10 +59,13 @@ class UnetModel:
     def tune(self, samples: Sequence[Sample]) -> None:
         """Choose method and thresholds on labelled pixels; those that the settings fix stay.
 
+        From here on, the model predicts with test-time flips, where its settings have them: the thresholds are theirs.
+
         Args:
             samples: Validation items, or training items where there are none.
         """
-        found = ((probabilities(self._network, sample.image), sample.label) for sample in samples)
+        self._flips = self._config.test_flips
+        found = ((self._probabilities(sample.image), sample.label) for sample in samples)
         self.thresholds = best_thresholds(self._config, found)
 
     def export(self, folder: Path) -> None:
@@ -76,7 +84,8 @@ class UnetModel:
             raise InvalidArgument(
                 f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
             )
-        return probabilities(self._network, image)
+        find = flipped_probabilities if self._flips else probabilities
+        return find(self._network, image)
 
 
 def open_model(folder: Path, device: str) -> UnetModel:

@@ -40,9 +40,10 @@ class UnetTraining(TorchTraining[UNet]):
     ) -> None:
         self._config = config
         self._thresholds = thresholds
-        super().__init__(network, batches, config.plan, parallel)
+        super().__init__(network, batches, config.plan, parallel, config.average_decay)
         likely = config.class_weights[0] * config.likely_background
-        self._weights = torch.tensor([*config.class_weights, likely], device=self.device)
+        touching = config.class_weights[1] * config.border_weight
+        self._weights = torch.tensor([*config.class_weights, likely, touching], device=self.device)
 
     def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return Adam with decoupled weight decay."""
@@ -66,17 +67,17 @@ class UnetTraining(TorchTraining[UNet]):
         return super().train_step(step) | {"learning_rate": learning_rate(self._config.plan, step)}
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state, and the settings that `open_checkpoint` needs."""
+        """Write weights, averages and optimizer state, and the settings that `open_checkpoint` needs."""
         super().save(folder)
         self.model().write_config(folder)
 
     def model(self) -> UnetModel:
-        """Return the current weights as a model, which shares them, with thresholds not yet tuned."""
-        return UnetModel(self.network, self._config, self._thresholds)
+        """Return the current weights as a model, which shares them, with thresholds not yet tuned, without flips."""
+        return UnetModel(self.model_network, self._config, self._thresholds, flips=False)
 
 
 def open_checkpoint(folder: Path, device: str) -> UnetModel:
-    """Open the weights that `UnetTraining.save` wrote, with thresholds not yet tuned.
+    """Open the weights that `UnetTraining.save` wrote, with thresholds not yet tuned, without flips.
 
     Args:
         folder: Holds the state and `config.json`.
@@ -88,4 +89,4 @@ def open_checkpoint(folder: Path, device: str) -> UnetModel:
     """
     target = choose_device(device)
     network, config, thresholds = read_model(folder, saved_weights(folder))
-    return UnetModel(network.to(target), config, thresholds)
+    return UnetModel(network.to(target), config, thresholds, flips=False)

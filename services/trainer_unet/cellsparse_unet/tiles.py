@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cellsparse_unet.network import MULTIPLE, UNet
+from cellsparse_unet.network import CLASSES, MULTIPLE, UNet
 from cellsparse_unet.tiled_network import tiled_probabilities
 
 TILE = 1024
@@ -34,6 +34,21 @@ def probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE
         found = _run(net, padded) if fits else tiled_probabilities(net, padded, _tile_side(tile, image.ndim))
     net.train(was_training)
     return found[:, *(slice(length) for length in image.shape)]
+
+
+def flipped_probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE) -> npt.NDArray[np.float32]:
+    """Return the mean of the probabilities of an image and of its mirror images along Y, X and both.
+
+    Args:
+        net: As for `probabilities`.
+        image: As for `probabilities`.
+        tile: As for `probabilities`.
+    """
+    total = np.zeros((CLASSES, *image.shape), np.float32)
+    for axes in ((), (-2,), (-1,), (-2, -1)):
+        mirrored = np.ascontiguousarray(np.flip(image, axes))
+        total += np.flip(probabilities(net, mirrored, tile=tile), axes)
+    return total / np.float32(4)
 
 
 def _tile_side(tile: int, dims: int) -> int:

@@ -29,7 +29,8 @@ def one_thread() -> Iterator[None]:
 def state(training: backend.CellposeTraining, folder: Path) -> dict[str, torch.Tensor]:
     folder.mkdir()
     training.save(folder)
-    return torch.load(folder / STATE_FILE, weights_only=True)["network"]
+    saved = torch.load(folder / STATE_FILE, weights_only=True)
+    return saved["network"] | {f"average of {name}": value for name, value in saved["average"].items()}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -135,5 +136,6 @@ def test_stock_cellpose_opens_the_exported_file_without_a_download_and_computes_
     assert all(torch.equal(value, written[name]) for name, value in stock.net.state_dict().items())
     image = disc_sample().image
     _, (_, flow, cellprob), _ = stock.eval(image, channels=[0, 0], normalize=False, compute_masks=False)
-    ours = backend.open_model(tmp_path, "cpu")._outputs(image[np.newaxis])[0]
+    opened = backend.open_model(tmp_path, "cpu")
+    ours = opened._outputs(image[np.newaxis], opened._scale(opened._diameter))[0]
     np.testing.assert_allclose(ours, np.concatenate([flow, cellprob[np.newaxis]]), atol=1e-3)

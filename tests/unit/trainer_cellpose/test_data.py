@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
-from cellsparse_cellpose.data import Sampler
+from cellsparse_cellpose.data import Sampler, _likely
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
@@ -110,3 +110,25 @@ def test_without_labelled_background_crops_still_hold_a_labelled_pixel_and_paddi
         batch = sampler.batch(step)
         assert (batch.label >= 0).any(axis=(1, 2)).all()
         assert (batch.label[batch.image[:, 0] == 0] == -1).all()  # the image is 0.1 or brighter, padding is 0
+
+
+def test_the_rim_of_a_cell_is_likely_background_except_where_something_as_bright_touches_it() -> None:
+    rows, columns = np.mgrid[:40, :60]
+    label = np.full((40, 60), -1, np.int32)
+    image = np.full((40, 60), 0.1, np.float32)
+    for name, column in ((1, 15), (2, 45)):
+        inside = np.hypot(rows - 20, columns - column) <= 8
+        label[inside] = name
+        image[inside] = 0.9
+    image[12:29, 24:28] = 0.9  # touches the first cell
+    likely = _likely(Sample(name="rims", image=image, label=label), 2.0)
+    assert not (likely & (label > 0)).any()
+    assert likely[20, 5:7].all()  # left of the first cell
+    assert likely[20, 54:56].all()  # right of the second
+    assert not likely[20, 24:26].any()
+    assert _likely(Sample(name="rims", image=image, label=label), 0.0).sum() <= likely.sum()
+
+
+def test_a_rim_needs_likely_background_to_weigh() -> None:
+    sampler = Sampler([disc_sample(background=False)], small_config(likely_background=0.0, rim_width=3.0))
+    assert all((sampler.batch(step).label >= -1).all() for step in range(4))

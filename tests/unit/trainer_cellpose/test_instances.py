@@ -61,7 +61,7 @@ def test_a_stack_is_its_planes_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.unique(label).tolist() == list(range(label.max() + 1))
     alone = [network.predict(plane) for plane in image]
     np.testing.assert_array_equal(label, join_planes(alone, image.shape, 0.25))
-    logits = np.stack([network._outputs(plane[np.newaxis])[0, 2] for plane in image])
+    logits = np.stack([network._outputs(plane[np.newaxis], 1.0)[0, 2] for plane in image])
     means = [(1 / (1 + np.exp(-logits[label == n]))).mean() for n in range(1, label.max() + 1)]
     np.testing.assert_allclose(network.segment_stack(image).scores, means, atol=1e-4)
     monkeypatch.setattr(tiles, "MOST_IMAGES", 1)
@@ -71,7 +71,7 @@ def test_a_stack_is_its_planes_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_cells_are_counted_over_all_planes(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = np.zeros((20, 20), np.int32)
     plane[2:5, 2:5] = 1
-    monkeypatch.setattr(model.CellposeModel, "_cells", lambda self, output: tidy(plane))
+    monkeypatch.setattr(model.CellposeModel, "_cells", lambda self, output, scale: tidy(plane))
     stack = np.zeros((3, 20, 20), np.float32)
     assert small_model(min_size=27).segment_stack(stack).labels.max() == 1
     assert small_model(min_size=28).segment_stack(stack).labels.max() == 0

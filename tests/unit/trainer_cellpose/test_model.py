@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from cellpose import core
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model
 from cellsparse_cellpose.instances import tidy
 from cellsparse_cellpose.network import build_network
 from cellsparse_cellpose.targets import make_targets
+from cellsparse_common.imaging.scores import Segmentation
 
 
 def small_model(diameter: float = 12.0, **changes: object) -> model.CellposeModel:
@@ -35,8 +35,8 @@ def test_perfect_flows_give_the_cells_back(monkeypatch: pytest.MonkeyPatch) -> N
     output = np.zeros((sample.label.size, 3), np.float32)
     output[:, 2] = np.where(sample.label.ravel() > 0, 5, -5)
     output[targets.inside, :2] = 5 * targets.flow.T
-    perfect = output.reshape(1, *sample.label.shape, 3)
-    monkeypatch.setattr(core, "run_net", lambda *_, **__: (perfect, None))
+    perfect = output.reshape(*sample.label.shape, 3)
+    monkeypatch.setattr(model, "run", lambda *_, **__: perfect)
     label = small_model(12.0).predict(sample.image)
     assert label.max() == 2
     np.testing.assert_array_equal(label > 0, sample.label > 0)
@@ -61,3 +61,50 @@ def test_holes_are_filled_and_an_image_full_of_cells_keeps_them() -> None:
     masks[4:6, 2] = 0
     label = tidy(masks, 15)
     np.testing.assert_array_equal(label, np.repeat([[1] * 5 + [2] * 5], 10, axis=0))
+
+
+def discs(radius: int) -> np.ndarray:
+    rows, columns = np.mgrid[:160, :160]
+    label = np.zeros((160, 160), np.int32)
+    for number, (row, column) in enumerate(((40, 40), (40, 120), (120, 40), (120, 120)), 1):
+        label[np.hypot(rows - row, columns - column) <= radius] = number
+    return label
+
+
+@pytest.mark.parametrize(
+    ("passes", "radius", "expected"),
+    [
+        (0, 24, [12.0]),  # as the dataset's
+        (2, 6, [12.0]),  # they have that diameter
+        (1, 20, [12.0, 40.0]),
+        (2, 20, [12.0, 40.0]),  # the second pass finds the same cells, so a third would, too
+        (2, 35, [12.0, 48.0]),  # at most four times the dataset's
+        (1, 2, [12.0, 6.0]),  # at least half of it
+    ],
+)
+def test_an_image_is_segmented_anew_with_its_own_cells_at_the_mean_diameter(
+    monkeypatch: pytest.MonkeyPatch, passes: int, radius: int, expected: list[float]
+) -> None:
+    asked = []
+
+    def segment(self: model.CellposeModel, image: np.ndarray, diameter: float) -> Segmentation:
+        asked.append(diameter)
+        return Segmentation(labels=discs(radius), scores=np.ones(4, np.float32))
+
+    monkeypatch.setattr(model.CellposeModel, "_segment_as", segment)
+    small_model(12.0, size_passes=passes).segment(np.zeros((160, 160), np.float32))
+    np.testing.assert_allclose(asked, expected, rtol=0.05)
+
+
+def test_too_few_cells_say_nothing_about_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def segment(self: model.CellposeModel, image: np.ndarray, diameter: float) -> Segmentation:
+        asked.append(diameter)
+        labels = discs(20)
+        labels[labels > 2] = 0
+        return Segmentation(labels=labels, scores=np.ones(2, np.float32))
+
+    monkeypatch.setattr(model.CellposeModel, "_segment_as", segment)
+    small_model(12.0, size_passes=2).predict(np.zeros((160, 160), np.float32))
+    assert asked == [12.0]

@@ -7,6 +7,7 @@ from cellpose.resnet_torch import CPnet
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model, tiles
+from cellsparse_cellpose.inference import InferenceNetwork, prepare
 from cellsparse_cellpose.network import build_network
 from cellsparse_cellpose.targets import make_targets
 
@@ -31,8 +32,8 @@ def planes(shape: tuple[int, int]) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(300, 330), (90, 700), (470, 1)])
 def test_tiles_equal_the_whole(network: CPnet, shape: tuple[int, int]) -> None:
     image = planes(shape)
-    whole = tiles.run(network, image)
-    found = tiles.run(network, image, tile=96)
+    whole = tiles.run(prepare(network), image)
+    found = tiles.run(prepare(network), image, tile=96)
     assert found.shape == whole.shape == (*shape, 3)
     scale = np.abs(whole).max()
     assert whole.std() > 1e-3 * scale
@@ -48,12 +49,12 @@ def test_labels_are_the_same(network: CPnet, monkeypatch: pytest.MonkeyPatch) ->
     perfect = np.zeros((label.size, 3), np.float32)
     perfect[:, 2] = np.where(label.ravel() > 0, 1, -1)
     perfect[targets.inside, :2] = 5 * targets.flow.T
-    size = np.abs(tiles.run(network, np.stack([image, np.zeros_like(image)], axis=-1))).max(axis=(0, 1))
+    size = np.abs(tiles.run(prepare(network), np.stack([image, np.zeros_like(image)], axis=-1))).max(axis=(0, 1))
 
     def disturbed(tile: int) -> np.ndarray:
         """Labels from perfect flows that the network's own output disturbs."""
 
-        def run(network: CPnet, planes: np.ndarray) -> np.ndarray:
+        def run(network: InferenceNetwork, planes: np.ndarray) -> np.ndarray:
             return perfect.reshape(*label.shape, 3) + 1.5 * tiles.run(network, planes, tile=tile) / size
 
         monkeypatch.setattr(model, "run", run)

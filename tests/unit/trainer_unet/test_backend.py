@@ -9,7 +9,8 @@ import torch
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
-from cellsparse_unet.tiles import probabilities
+from cellsparse_unet import model as model_module
+from cellsparse_unet.tiles import flipped_probabilities, probabilities
 
 
 def state(training):
@@ -29,6 +30,9 @@ def test_resumed_equals_uninterrupted(cell_sample, make_config, tmp_path):
     assert [second.train_step(step) for step in range(3, 6)] == losses[3:]
     for name, value in state(whole).items():
         assert torch.equal(value, state(second)[name]), name
+    averages = whole.model_network.state_dict(), second.model_network.state_dict()
+    assert all(torch.equal(value, averages[1][name]) for name, value in averages[0].items())
+    assert not all(torch.equal(value, averages[0][name]) for name, value in state(whole).items())
     assert all(type(value) is float for value in losses[0].values())
 
 
@@ -62,16 +66,34 @@ def test_exported_model_predicts_the_same(cell_sample, make_config, tmp_path):
 
 
 def test_a_score_is_the_mean_probability_of_not_being_background(cell_sample, make_config):
-    training = backend.create(make_config(), [cell_sample], "cpu")
+    training = backend.create(make_config(centre_threshold=0.3), [cell_sample], "cpu")
     for step in range(6):
         training.train_step(step)
     model = training.model()
+    model.tune([cell_sample])
     found = model.segment(cell_sample.image)
     np.testing.assert_array_equal(found.labels, model.predict(cell_sample.image))
-    background = probabilities(training.network, cell_sample.image)[0]
+    background = flipped_probabilities(training.model_network, cell_sample.image)[0]
     numbers = np.unique(found.labels[found.labels > 0])
     assert len(numbers)
     np.testing.assert_allclose(found.scores, [1 - background[found.labels == n].mean() for n in numbers], atol=1e-5)
+
+
+def test_flips_begin_with_the_thresholds_that_are_tuned_for_them(cell_sample, make_config, tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(model_module, "flipped_probabilities", lambda *given: used.append(1) or probabilities(*given))
+    model = backend.create(make_config(), [cell_sample], "cpu").model()
+    model.predict(cell_sample.image)
+    assert not used
+    model.tune([cell_sample])
+    model.predict(cell_sample.image)
+    assert len(used) == 2
+    model.export(tmp_path)
+    backend.open_model(tmp_path, "cpu").predict(cell_sample.image)
+    assert len(used) == 3
+    without = backend.create(make_config(test_flips=False), [cell_sample], "cpu").model()
+    without.tune([cell_sample])
+    assert len(used) == 3
 
 
 def test_damaged_models_are_refused(cell_sample, make_config, tmp_path):

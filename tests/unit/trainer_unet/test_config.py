@@ -32,6 +32,8 @@ def test_paper_follows_the_protocol():
     assert config.loss_shares == (1 / 7, 5 / 7, 1 / 7)
     assert (config.scale_range, config.rotation, config.contrast, config.flip) == (0.2, 45, 0.5, False)
     assert config.instance_method == "ellipse"
+    assert (config.target_shape, config.outline_rim, config.average_decay) == ("ellipse", 0, 0)
+    assert (config.border_weight, config.split_depth, config.test_flips) == (1, 0, False)
     assert learning_rate(plan, 0) == learning_rate(plan, 499) == 1e-3
 
 
@@ -57,6 +59,12 @@ def test_given_settings_win(preset):
                 centre_scale=0.4,
                 centre_threshold=0.6,
                 instance_method=trainer_pb2.INSTANCE_METHOD_ELLIPSE,
+                target_shape=trainer_pb2.TARGET_SHAPE_OUTLINE,
+                outline_rim=3.0,
+                average_decay=0.5,
+                test_flips=True,
+                border_weight=2.0,
+                split_depth=1.5,
             ),
         ),
         100,
@@ -67,7 +75,16 @@ def test_given_settings_win(preset):
     assert (plan.lower_percentile, plan.upper_percentile) == (2, 98)
     assert (plan.validate_every, plan.checkpoint_every) == (4, 5)
     assert (config.base_channels, config.centre_scale, config.centre_threshold) == (8, 0.4, 0.6)
-    assert config.instance_method == "ellipse"
+    assert (config.instance_method, config.target_shape) == ("ellipse", "outline")
+    assert (config.outline_rim, config.average_decay, config.test_flips) == (3.0, 0.5, True)
+    assert (config.border_weight, config.split_depth) == (2.0, 1.5)
+
+
+def test_configurations_of_older_models_keep_their_meaning():
+    old = resolve(settings(preset=trainer_pb2.PRESET_PAPER), 3).to_dict()
+    for name in ("target_shape", "outline_rim", "average_decay", "test_flips", "border_weight", "split_depth"):
+        del old[name]
+    assert Config.from_dict(old) == resolve(settings(preset=trainer_pb2.PRESET_PAPER), 3)
 
 
 def test_zero_is_a_value():
@@ -89,6 +106,11 @@ def test_zero_is_a_value():
         {"centre_smoothing": -1.0},
         {"rotation": 181.0},
         {"contrast": -0.1},
+        {"target_shape": "box"},
+        {"outline_rim": 11.0},
+        {"average_decay": 1.0},
+        {"border_weight": 0.5},
+        {"split_depth": 11.0},
     ],
 )
 def test_out_of_range_is_named(change):

@@ -12,7 +12,7 @@ from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import resolve
 from cellsparse_unet.crops import crop_at
 from cellsparse_unet.data import Sampler, prepare
-from cellsparse_unet.targets import three_classes
+from cellsparse_unet.targets import NOT_CENTRE, outline_classes, three_classes
 
 
 def preset(name, crop_size=32):
@@ -108,12 +108,30 @@ def test_constant_images_stay_finite(make_config):
     assert np.isfinite(sampler.batch(0)[0]).all()
 
 
-def test_targets_add_likely_background_only_where_asked(cell_sample, make_config):
-    plain = three_classes(cell_sample.label, 0.5)
-    np.testing.assert_array_equal(prepare(cell_sample, make_config(likely_background=0.0)).classes, plain)
-    more = prepare(cell_sample, make_config(likely_background=0.5)).classes
+@pytest.mark.parametrize(("shape", "draw"), [("ellipse", three_classes), ("outline", outline_classes)])
+def test_targets_add_likely_background_only_where_asked(cell_sample, make_config, shape, draw):
+    plain = draw(cell_sample.label, 0.5)
+    given = {"target_shape": shape, "outline_rim": 0.0, "centre_scale": 0.5}
+    without = make_config(likely_background=0.0, **given)
+    np.testing.assert_array_equal(prepare(cell_sample, without).classes, plain)
+    more = prepare(cell_sample, make_config(likely_background=0.5, **given)).classes
     assert (more == LIKELY).sum() > 1000
     np.testing.assert_array_equal(np.where(more == LIKELY, -1, more), plain)
+
+
+def test_the_rim_of_an_outline_is_background_and_at_a_touching_neighbour_no_centre(make_config):
+    label = np.full((40, 60), -1, np.int32)
+    label[10:30, 10:30] = 1
+    image = np.where(label == 1, 0.8, 0.1).astype(np.float32)
+    image[10:30, 30:50] = 0.8
+    sample = Sample(name="touching", image=image, label=label)
+    classes = prepare(sample, make_config(outline_rim=2.0)).classes
+    assert (classes[12:28, 30:32] == NOT_CENTRE).all()
+    assert (classes[12:28, 32:48] == -1).all()
+    assert (classes[12:28, 8:10] == LIKELY).all()
+    alone = prepare(sample, make_config(outline_rim=2.0, likely_background=0.0)).classes
+    assert (alone[12:28, 8:10] == NOT_CENTRE).all()
+    assert (alone[12:28, 2:6] == -1).all()
 
 
 @pytest.mark.parametrize("bright", [True, False])

@@ -1,4 +1,4 @@
-"""From probabilities to cells, and the choice of thresholds."""
+"""From probabilities to cells."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellsparse_common.scoring.matching import match_counts, scores
-from cellsparse_unet.instances import Thresholds, best_thresholds, default_thresholds, find_cells
+from cellsparse_unet.instances import Thresholds, find_cells
 from cellsparse_unet.targets import three_classes
 
 CUT = Thresholds(
@@ -45,6 +45,47 @@ def test_smoothing_closes_a_broken_centre(dense):
     assert broken.max() > whole.max() == 5
 
 
+def two_discs(apart):
+    """Returns the probabilities of two discs of radius 8 whose centres have merged, as networks merge them."""
+    yy, xx = np.indices((40, 60))
+    inside = np.minimum(np.hypot(yy - 20, xx - 20), np.hypot(yy - 20, xx - 20 - apart)) < 8
+    probability = np.full((3, 40, 60), 0.05, np.float32)
+    probability[0, ~inside] = probability[2, inside] = 0.9
+    return probability, inside
+
+
+def test_merged_centres_are_split_at_their_neck():
+    probability, inside = two_discs(14)
+    assert find_cells(probability, CUT).max() == 1
+    found = find_cells(probability, replace(CUT, split_depth=0.75))
+    assert found.max() == 2
+    assert ((found > 0) == inside).all()
+    assert np.unique(found[20, :27]).tolist() == [0, found[20, 20]]
+    assert found[20, 20] != found[20, 34]
+
+
+@pytest.mark.parametrize("apart", [0, 4])
+def test_a_centre_without_a_neck_stays_whole(apart):
+    probability, _ = two_discs(apart)
+    assert find_cells(probability, replace(CUT, split_depth=0.75)).max() == 1
+
+
+def test_centres_too_small_to_have_a_neck_are_not_lost():
+    probability = np.full((3, 20, 20), 0.05, np.float32)
+    probability[0] = 0.9
+    for pixel in ((5, 5), (10, 12), (11, 12)):
+        probability[:, *pixel] = 0.05, 0.05, 0.9
+    whole, split = (find_cells(probability, replace(CUT, split_depth=depth)) for depth in (0, 0.75))
+    assert whole.max() == split.max() == 2
+
+
+def test_necks_across_planes_count_the_distance_of_planes():
+    probability, _ = two_discs(14)
+    stack = np.repeat(probability[:, None], 3, axis=1)
+    found = find_cells(stack, replace(CUT, split_depth=0.75, plane_distance=5.0))
+    assert found.max() == 2
+
+
 @pytest.mark.parametrize("method", ["ellipse", "watershed"])
 def test_no_centre_no_cell(method):
     found = find_cells(np.full((3, 20, 30), 1 / 3, np.float32), replace(CUT, method=method))
@@ -66,27 +107,7 @@ def test_ranges_are_checked():
         {"cell_threshold": 1},
         {"smallest_cell": -1},
         {"centre_smoothing": 6},
+        {"split_depth": 11},
     ):
         with pytest.raises(ValueError, match=next(iter(change))):
             replace(CUT, **change)
-
-
-def test_tuning_keeps_defaults_without_evidence(make_config):
-    config = make_config()
-    empty = np.full((20, 20), -1, np.int32)
-    assert best_thresholds(config, []) == default_thresholds(config)
-    assert best_thresholds(config, [(np.full((3, 20, 20), 1 / 3, np.float32), empty)]) == default_thresholds(config)
-
-
-def test_tuning_finds_a_threshold_that_works(dense, make_config):
-    label = np.where(np.isin(dense, (1, 2, 3)), dense, -1).astype(np.int32)
-    unsure = one_hot(dense, 0.6)
-    chosen = best_thresholds(make_config(), [(unsure, label)])
-    assert scores(match_counts(dense, find_cells(unsure, chosen), [0.7])[0]).f1 == 1
-    assert 0 < chosen.smallest_cell < np.bincount(dense.ravel()).min()
-
-
-def test_tuning_leaves_what_is_fixed(dense, make_config):
-    config = make_config(centre_threshold=0.77, instance_method="ellipse")
-    chosen = best_thresholds(config, [(one_hot(dense), dense)])
-    assert (chosen.method, chosen.centre_threshold) == ("ellipse", 0.77)

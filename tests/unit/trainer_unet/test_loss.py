@@ -6,8 +6,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from cellsparse_trainer.data.background import LIKELY
 from cellsparse_unet.loss import segmentation_loss
+from cellsparse_unet.targets import NOT_CENTRE, TOUCHING
 
-WEIGHTS = torch.tensor([1.0, 10.0, 10.0, 0.25])
+WEIGHTS = torch.tensor([1.0, 10.0, 10.0, 0.25, 30.0])
 SHARES = (1 / 7, 5 / 7, 1 / 7)
 
 
@@ -50,10 +51,31 @@ def test_nll_is_torchs_weighted_mean_per_crop():
 def test_likely_background_is_background_of_less_weight():
     x, y = F.log_softmax(logits(), 1), target()
     likely = torch.where(y == 0, LIKELY, y)
-    quarter = torch.tensor([0.25, 10.0, 10.0, 0.0])
+    quarter = torch.tensor([0.25, 10.0, 10.0, 0.0, 0.0])
     torch.testing.assert_close(
         segmentation_loss(x, likely, WEIGHTS, SHARES)["nll"], segmentation_loss(x, y, quarter, SHARES)["nll"]
     )
+
+
+def test_touching_pixels_are_outer_ones_of_another_weight():
+    x, y = F.log_softmax(logits(), 1), target()
+    touching = torch.where(y == 1, TOUCHING, y)
+    heavy = torch.tensor([1.0, 30.0, 10.0, 0.0, 0.0])
+    found = segmentation_loss(x, touching, WEIGHTS, SHARES)
+    expected = segmentation_loss(x, y, heavy, SHARES)
+    torch.testing.assert_close(found["nll"], expected["nll"])
+    torch.testing.assert_close(found["dice"], expected["dice"])
+
+
+def test_a_pixel_that_is_no_centre_asks_for_no_more_than_that():
+    x, y = logits(), torch.full((2, 32, 32), NOT_CENTRE)
+    probability = F.softmax(x, 1)
+    found = segmentation_loss(probability.log(), y, WEIGHTS, SHARES)["nll"]
+    torch.testing.assert_close(found, -(1 - probability[:, 2]).log().mean())
+    found.backward()
+    # The gradient leaves the ratio of background and outer as it is.
+    shares = probability.detach()[:, :2] / probability.detach()[:, :2].sum(1, keepdim=True)
+    torch.testing.assert_close(x.grad[:, :2], -x.grad[:, 2:] * shares, atol=1e-7, rtol=1e-4)
 
 
 def test_dice_counts_crops_with_a_centre_only():
@@ -70,7 +92,7 @@ def test_sum_of_shares():
     torch.testing.assert_close(parts["loss"], expected)
 
 
-@pytest.mark.parametrize("fill", [-1, 0, 1, 2, LIKELY])
+@pytest.mark.parametrize("fill", [-1, 0, 1, 2, LIKELY, NOT_CENTRE, TOUCHING])
 def test_always_finite(fill):
     x = (logits().detach() * 1e4).requires_grad_()
     loss = segmentation_loss(F.log_softmax(x, 1), torch.full((2, 32, 32), fill), WEIGHTS, SHARES)["loss"]

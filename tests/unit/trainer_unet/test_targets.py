@@ -1,11 +1,14 @@
-"""Ellipses and three-class targets."""
+"""Ellipses, true shapes, and three-class targets."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from skimage.measure import regionprops
 
 from cellsparse_unet.ellipses import PIXEL_MOMENT, cell_moments, draw, reach_of
-from cellsparse_unet.targets import three_classes
+from cellsparse_unet.targets import TOUCHING, mark_touching, outline_classes, three_classes
 
 
 def ellipse(shape, centre, axes, turn=0.0):
@@ -102,3 +105,82 @@ def test_touching_cells_keep_apart():
     classes = three_classes(label, 0.9)
     assert (classes[15, 29:32] < 2).all()
     assert classes[15, 20] == classes[15, 41] == 2
+
+
+@settings(max_examples=60)
+@given(
+    label=arrays(np.int32, (9, 8), elements=st.sampled_from([-1, 0, 3, 3, 3, 9])),
+    scale=st.floats(0.1, 0.9),
+)
+def test_outlines_keep_every_labelled_pixel_and_a_centre_of_every_cell(label, scale):
+    before = label.copy()
+    classes = outline_classes(label, scale)
+    assert (label == before).all()
+    assert (np.sign(classes) == np.sign(label)).all()
+    for cell in np.unique(label[label > 0]):
+        assert (classes[label == cell] == 2).any()
+
+
+def test_outlines_of_a_disk_are_those_of_its_ellipse_but_for_a_pixel():
+    label = np.zeros((41, 41), np.int32)
+    label[ellipse(label.shape, (20, 20), (10.5, 10.5))] = 5
+    shape, drawn = outline_classes(label, 0.6), three_classes(label, 0.6)
+    assert (shape == drawn).mean() > 0.97
+    assert ((shape > 0) == (label > 0)).all()
+    middle = shape[20, 10:31] == 2
+    assert middle.sum() == pytest.approx(0.6 * 21, abs=1)
+    assert middle[10]
+
+
+def test_outlines_follow_a_bent_cell_where_an_ellipse_cannot():
+    label = np.zeros((50, 50), np.int32)
+    label[5:45, 5:15] = label[35:45, 5:45] = 1
+    assert ((outline_classes(label, 0.6) > 0) == (label > 0)).all()
+    ellipse_drawn = three_classes(np.where(label == 1, 1, -1).astype(np.int32), 0.6) > 0
+    assert (ellipse_drawn & (label == 0)).sum() > 200
+
+
+def test_the_border_of_the_image_is_no_outline():
+    label = np.zeros((20, 30), np.int32)
+    label[:, :10] = 1
+    classes = outline_classes(label, 0.5)
+    assert (classes[:, 0] == 2).all()
+    assert (classes[:, 9] == 1).all()
+    assert (outline_classes(np.ones((5, 5), np.int32), 0.5) == 2).all()
+
+
+def test_outlines_of_touching_cells_keep_apart():
+    label = np.zeros((30, 60), np.int32)
+    label[8:22, 10:30] = 1
+    label[8:22, 30:50] = 2
+    classes = outline_classes(label, 0.9)
+    assert (classes[:, 29:31] < 2).all()
+
+
+def test_depth_in_stacks_counts_the_distance_of_planes():
+    label = np.zeros((9, 21, 21), np.int32)
+    label[2:7, 4:17, 4:17] = 1
+    near, far = outline_classes(label, 0.5, 1.0), outline_classes(label, 0.5, 4.0)
+    assert near[2, 10, 10] == 1
+    assert far[2, 10, 10] == 2
+    assert (near[4, 10, 10], far[4, 10, 10]) == (2, 2)
+
+
+def test_only_outer_pixels_beside_another_cell_touch():
+    label = np.full((30, 70), -1, np.int32)
+    label[8:22, 10:30] = 1
+    label[8:22, 30:50] = 2
+    classes = outline_classes(label, 0.5)
+    none = np.zeros(label.shape, bool)
+    marked = mark_touching(classes, label, none)
+    touching = marked == TOUCHING
+    assert touching[8:22, 28:32].all()
+    assert not touching[:, :28].any()
+    assert not touching[:, 32:].any()
+    assert (np.where(touching, 1, marked) == classes).all()
+    neighbour = none.copy()
+    neighbour[10:20, 50:52] = True
+    beside = mark_touching(classes, label, neighbour) == TOUCHING
+    assert beside[10:20, 48:50].all()
+    assert (beside[:, :47] == touching[:, :47]).all()
+    assert (label >= 0)[beside].all()

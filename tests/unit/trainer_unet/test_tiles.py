@@ -9,7 +9,7 @@ import torch
 from cellsparse_common.scoring.matching import match_counts
 from cellsparse_unet import backend, model
 from cellsparse_unet.network import UNet, initialise
-from cellsparse_unet.tiles import probabilities
+from cellsparse_unet.tiles import flipped_probabilities, probabilities
 
 
 def bright_on_one_side(shape):
@@ -39,6 +39,18 @@ def test_what_differs_is_rounding_only():
         exact = net.double()(torch.from_numpy(image)[None, None].double())[0].exp().numpy()
     error = np.abs(probabilities(net.float(), image, tile=64) - exact).max()
     assert error < 2 * np.abs(probabilities(net, image) - exact).max() + 1e-6
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (4, 20, 30)])
+def test_mirror_images_have_mirrored_probabilities(shape):
+    net = UNet(base_channels=4, dims=len(shape), flat_levels=4 if len(shape) == 3 else 0)
+    initialise(net, 3)
+    image = np.random.default_rng(0).random(shape, np.float32)
+    found = flipped_probabilities(net, image)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    for axes in (-1, -2, (-1, -2)):
+        np.testing.assert_allclose(np.flip(flipped_probabilities(net, np.flip(image, axes)), axes), found, atol=1e-5)
+    assert np.abs(found - probabilities(net, image)).max() > 0.01
 
 
 def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkeypatch):

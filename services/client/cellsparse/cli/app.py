@@ -15,6 +15,7 @@ from cellsparse.cli import (
     runs,
     searches,
     studies,
+    suggestions,
     training,
 )
 from cellsparse.cli.exits import HELP, Exit, report
@@ -41,6 +42,7 @@ def build() -> typer.Typer:
     app.add_typer(datasets.app, name="dataset")
     app.command()(training.sparsify)
     app.command()(training.train)
+    app.command()(suggestions.suggest)
     app.add_typer(runs.app, name="runs")
     app.add_typer(studies.app, name="study")
     app.add_typer(searches.app, name="search")

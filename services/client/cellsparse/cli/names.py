@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument, NotFound
-from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, study_pb2
+from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, project_pb2, study_pb2
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SHOWN = 5
@@ -34,6 +34,11 @@ def find_run(client: Client, text: str) -> orchestrator_pb2.Run:
 def find_model(client: Client, text: str) -> orchestrator_pb2.Model:
     """Return the model that `text` means (see `find`)."""
     return find(text, "model", "cellsparse models list", client.model, client.models)
+
+
+def find_project(client: Client, text: str) -> project_pb2.Project:
+    """Return the project that `text` means (see `find`)."""
+    return find(text, "project", "cellsparse open", client.project, client.projects)
 
 
 def find_study(client: Client, text: str) -> study_pb2.Study:

@@ -1,6 +1,6 @@
 """Tables and lines for the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cellsparse import enum_names
+from cellsparse.suggestions import Suggestions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, prompter_pb2, sparsifier_pb2, trainer_pb2
 
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "retrying": "yellow"}
@@ -54,6 +55,18 @@ def prompter_table(prompters: Iterable[prompter_pb2.Prompter]) -> Table:
         sizes = (f"{file.size / 2**20:.1f} MiB" for file in (entry.encoder, entry.decoder))
         table.add_row(entry.name, entry.licence, *sizes, when(entry.created_at))
     return table
+
+
+def suggestion_table(answer: Suggestions, names: Mapping[str, str]) -> RenderableType:
+    """Return one row per suggestion, with the names of the images by id."""
+    table = new_table("", "IMAGE", "KIND", "CENTRE", "SIZE", "WHY")
+    for number, each in enumerate(answer.suggestions, start=1):
+        centre = f"{each.x + each.width // 2}, {each.y + each.height // 2}"
+        size = f"{each.width} x {each.height}"
+        table.add_row(str(number), names.get(each.image_id, each.image_id), each.kind, centre, size, each.reason)
+    model = f", predicted by {', '.join(answer.models)}" if answer.models else ""
+    looked = f"{answer.candidates} candidates in {answer.images} images, chosen by {answer.method}{model}"
+    return Group(table, Text(looked))
 
 
 def labels_text(dataset: dataset_pb2.Dataset) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.classical.whole import segment_all
 from cellsparse_gateway.prompts.classical import Classical
 from cellsparse_gateway.prompts.types import Box, Point, Prompt, Prompter, Proposal
-from cellsparse_gateway.prompts.whole import segment_all
 
 __all__ = ["prompt_array", "segment_all"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_gateway.prompts.pixels import smooth
+from cellsparse_common.imaging.classical.pixels import smooth
 from cellsparse_gateway.prompts.rays import ray_masks
 from cellsparse_gateway.prompts.thresholds import threshold_masks
 from cellsparse_gateway.prompts.types import Plane

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.classical.diameter import estimate_diameter
+from cellsparse_common.imaging.classical.pixels import bright_cells, finite
 from cellsparse_gateway.prompts.candidates import REACH, candidates, distinct, view
-from cellsparse_gateway.prompts.diameter import estimate_diameter
 from cellsparse_gateway.prompts.features import measure, overlaps
-from cellsparse_gateway.prompts.pixels import bright_cells, finite
 from cellsparse_gateway.prompts.ranking import choose, expected, probabilities, vote
 from cellsparse_gateway.prompts.scale import grown, shrunk
 from cellsparse_gateway.prompts.shown import Shown, show

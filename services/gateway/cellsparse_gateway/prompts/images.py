@@ -7,10 +7,10 @@ from collections import OrderedDict
 import numpy as np
 
 from cellsparse_common.errors import CellsparseError
+from cellsparse_common.imaging.classical.diameter import estimate_diameter
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
 from cellsparse_gateway.prompts.choose import Prompters
 from cellsparse_gateway.prompts.classical import Classical
-from cellsparse_gateway.prompts.diameter import estimate_diameter
 from cellsparse_gateway.prompts.layer_scores import LayerScores
 from cellsparse_gateway.prompts.model import Model
 from cellsparse_gateway.prompts.places import (

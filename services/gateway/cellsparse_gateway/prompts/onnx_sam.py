@@ -4,6 +4,7 @@ Their inputs and outputs are those of the official decoder export and of samexpo
 """
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.classical.pixels import finite
 from cellsparse_common.onnx_file import check_onnx
-from cellsparse_gateway.prompts.pixels import finite
 from cellsparse_gateway.prompts.shown import Shown, show
 from cellsparse_gateway.prompts.types import NOTHING, Plane, Prompt, Proposal, ordered
 
@@ -164,6 +165,8 @@ class OnnxSam:
 
 
 def _session(data: bytes, what: str) -> Any:
+    # Since 1.29 builds for Linux, too, note what they run in the home folder and report it to their maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.prompts.onnx_sam import OnnxSam
 from cellsparse_gateway.prompts.types import Prompt, Proposal
@@ -64,6 +64,15 @@ class StoredSam:
             CellsparseError: The files cannot be fetched.
         """
         return self._load().propose(prompt)
+
+    def check(self) -> None:
+        """Load and test the model, unless it is in memory.
+
+        Raises:
+            InvalidArgument: The files are no pair that works here.
+            CellsparseError: The files cannot be fetched.
+        """
+        self._load()
 
     def ready(self) -> bool:
         """Whether a proposal would come at once; if not, loading begins in the background."""
@@ -126,6 +135,20 @@ class StoredPrompters:
             self._until = time.monotonic() + LIST_SECONDS
             self._models.keep_only(set(found))
             return list(self._known.values())
+
+    def check(self, name: str) -> None:
+        """Load and test a prompter.
+
+        Raises:
+            NotFound: There is none of this name.
+            InvalidArgument: Its files are no pair that works here.
+            CellsparseError: The files cannot be fetched.
+            grpc.RpcError: The orchestrator does not answer.
+        """
+        found = next((each for each in self.all() if each.name == name), None)
+        if found is None:
+            raise NotFound(f"There is no prompter {name!r} among those that users added.")
+        found.check()
 
     def forget_list(self) -> None:
         """Ask the orchestrator again at the next call."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from cellsparse_gateway.prompts.basins import basins
+from cellsparse_common.imaging.classical.basins import basins
 from cellsparse_gateway.prompts.types import Mask, Plane
 
 FRACTIONS = (0.12, 0.22, 0.32, 0.42, 0.52, 0.62, 0.72, 0.82)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.classical.whole import segment_all
 from cellsparse_common.imaging.outlines import label_outlines
 from cellsparse_gateway.prompts.types import Box, Point, Prompt, Prompter, Proposal, best
-from cellsparse_gateway.prompts.whole import segment_all
 from cellsparse_gateway.qupath.bodies import AutoMaskBody, PromptBody
 from cellsparse_gateway.qupath.features import Feature, geometry
 from cellsparse_gateway.qupath.pictures import read_picture

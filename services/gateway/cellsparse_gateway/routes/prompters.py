@@ -49,6 +49,12 @@ def router(orchestrator: Orchestrator, schemas: Schemas, stored: StoredPrompters
         stored.forget_list()
         return message_answer(made, 201)
 
+    @routes.post("/prompters/{prompter}/check", status_code=204, responses=answers(None, 204))
+    def check_prompter(prompter: Id) -> Response:
+        """Load a prompter's weights into this gateway and run them once, as its first click does."""
+        stored.check(prompter)
+        return nothing()
+
     @routes.delete("/prompters/{prompter}", status_code=204, responses=answers(None, 204))
     def delete_prompter(prompter: Id) -> Response:
         """Delete a prompter with its weights."""

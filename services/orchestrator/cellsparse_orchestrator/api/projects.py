@@ -4,15 +4,19 @@ import hashlib
 from collections.abc import Iterator
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 
 from cellsparse_common.errors import Cancelled, FailedPrecondition, NotFound
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
-from cellsparse_orchestrator.calls import call_service
+from cellsparse_orchestrator.calls import MessageSource, call_service
 from cellsparse_orchestrator.catalogue.spooling import time_limit
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.projects.aliases import Aliases
 from cellsparse_orchestrator.projects.annotation import Annotations
 from cellsparse_orchestrator.projects.image_upload import Message, receive
@@ -20,8 +24,9 @@ from cellsparse_orchestrator.projects.images import ImageAdder
 from cellsparse_orchestrator.projects.label_files import LabelImport, chunks, export_labels
 from cellsparse_orchestrator.projects.label_tiles import LabelTiles
 from cellsparse_orchestrator.projects.layers import Layers, Predictor
-from cellsparse_orchestrator.projects.prediction import predict_image
+from cellsparse_orchestrator.projects.prediction import Call, predict_file, predict_image
 from cellsparse_orchestrator.projects.projects import Projects
+from cellsparse_orchestrator.projects.suggestions import Suggester
 from cellsparse_orchestrator.projects.training_data import TrainingData, dataset_of_request
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_proto.v1 import (
@@ -29,6 +34,8 @@ from cellsparse_proto.v1 import (
     orchestrator_pb2,
     project_pb2,
     project_pb2_grpc,
+    sparsifier_pb2,
+    sparsifier_pb2_grpc,
     trainer_pb2,
     trainer_pb2_grpc,
 )
@@ -69,6 +76,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         self._import = LabelImport(self._projects, self._annotations, settings.max_project_pixels)
         self._layers = Layers(database, store)
         self._training_data = TrainingData(database, store, tables.datasets, self._tiles)
+        self._suggester = Suggester(database, store, self._tiles, tables.models, settings.max_pixels)
         self._aliases = Aliases(database)
 
     def CreateProject(
@@ -199,18 +207,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
             asked.channel = request.channel
         backend, step = self._find_predictor(asked)
 
-        def call(part: trainer_pb2.PredictRequest) -> trainer_pb2.PredictResponse:
-            answer: trainer_pb2.PredictResponse = call_service(
-                self._launcher,
-                backend,
-                context,
-                self._settings.predict_seconds,
-                lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
-                    part, timeout=seconds
-                ),
-            )
-            return answer
-
+        call = self._predict_call(backend, context)
         found = predict_image(self._store, sha256, extent, asked, call, self._settings.max_pixels)
         predictor = (
             Predictor(run_id=request.model_id, step=found.step)
@@ -257,6 +254,33 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         self._projects.add_run(project_id, made.id)
         return project_pb2.TrainProjectResponse(run=made)
 
+    def Suggest(
+        self, request: project_pb2.SuggestRequest, context: grpc.ServicerContext
+    ) -> project_pb2.SuggestResponse:
+        """Suggest which cells and spots of background to mark next."""
+
+        def predict(model_id: str, pixels: npt.NDArray[np.generic]) -> Labels:
+            asked = trainer_pb2.PredictRequest(model_id=model_id)
+            backend, _ = self._find_predictor(asked)
+            call = self._predict_call(backend, context)
+            return predict_file(encode_tiff(pixels), asked, call, pixels.shape[:2]).labels
+
+        def choose(messages: Iterator[sparsifier_pb2.SuggestCellsRequest]) -> sparsifier_pb2.SuggestCellsResponse:
+            source = MessageSource(messages)
+            with source.raising():
+                answer: sparsifier_pb2.SuggestCellsResponse = call_service(
+                    self._launcher,
+                    SPARSIFIER,
+                    context,
+                    self._settings.evaluate_seconds,
+                    lambda channel, seconds: sparsifier_pb2_grpc.SparsifierServiceStub(channel).SuggestCells.future(
+                        source, timeout=seconds
+                    ),
+                )
+            return answer
+
+        return self._suggester.suggest(request, predict, choose)
+
     def ListProjectRuns(
         self, request: project_pb2.ListProjectRunsRequest, context: grpc.ServicerContext
     ) -> project_pb2.ListProjectRunsResponse:
@@ -282,6 +306,23 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         """Delete an alias, if there is one."""
         self._aliases.remove(request.backend, request.name)
         return project_pb2.DeleteAliasResponse()
+
+    def _predict_call(self, backend: str, context: grpc.ServicerContext) -> Call:
+        """Return what predicts one image file on a trainer of a backend."""
+
+        def call(part: trainer_pb2.PredictRequest) -> trainer_pb2.PredictResponse:
+            answer: trainer_pb2.PredictResponse = call_service(
+                self._launcher,
+                backend,
+                context,
+                self._settings.predict_seconds,
+                lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
+                    part, timeout=seconds
+                ),
+            )
+            return answer
+
+        return call
 
     def _find_predictor(self, asked: trainer_pb2.PredictRequest) -> tuple[str, int]:
         """Return backend and step of a model; of a run that is training its backend, and ask for its checkpoint."""

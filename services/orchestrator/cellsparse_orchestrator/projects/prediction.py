@@ -62,7 +62,7 @@ def predict_image(
     """
     data = store.get(keys.blob(sha256))
     if len(data) <= MAX_BYTES and math.prod(extent.shape) <= max_pixels:
-        return _predict(data, request, call, extent.shape)
+        return predict_file(data, request, call, extent.shape)
     if extent.planes > 1:
         raise ResourceExhausted(
             f"The stack has {math.prod(extent.shape):,} voxels in {len(data) / 2**20:.0f} MiB; prediction takes stacks "
@@ -81,7 +81,7 @@ def _predict_windows(
     step = 0
     for window in windows(extent.height, extent.width, size, min(OVERLAP, size // 4)):
         part = np.ascontiguousarray(pixels[window.rows, window.columns])
-        found = _predict(encode_tiff(part), request, call, part.shape[:2])
+        found = predict_file(encode_tiff(part), request, call, part.shape[:2])
         numbers = stitch(whole, found.labels, window, len(scores) - 1)
         more = max(int(numbers.max()) + 1 - len(scores), 0)
         scores, seen = np.pad(scores, (0, more)), np.pad(seen, (0, more))
@@ -105,7 +105,15 @@ def _keep_best_seen(scores: Scores, seen: Indices, numbers: Indices, found: Pred
             seen[numbers[cell]], scores[numbers[cell]] = areas[cell], found.scores[cell]
 
 
-def _predict(data: bytes, request: trainer_pb2.PredictRequest, call: Call, shape: tuple[int, ...]) -> Prediction:
+def predict_file(data: bytes, request: trainer_pb2.PredictRequest, call: Call, shape: tuple[int, ...]) -> Prediction:
+    """Return the cells of an image file that fits into one call.
+
+    Args:
+        data: The file.
+        request: What to ask for.
+        call: Predicts one image file.
+        shape: Shape of its label image.
+    """
     asked = trainer_pb2.PredictRequest()
     asked.CopyFrom(request)
     asked.image = data

@@ -1,5 +1,11 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from support.limits import PATIENCE
+from support.paths import ROOT
 from support.tiny_sam import decoder, encoder
 
 from cellsparse_common.errors import InvalidArgument
@@ -100,3 +106,16 @@ def test_pickles_are_refused_with_the_way_out(tmp_path, name, data):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidArgument, match=r"none\.onnx cannot be read"):
         read_onnx(tmp_path / "none.onnx")
+
+
+def test_onnx_runtime_keeps_no_record_of_what_it_runs(tmp_path):
+    """ONNX Runtime notes it in the home folder, to be sent to its maker, unless it is told not to."""
+    code = """
+from support.tiny_sam import decoder, encoder
+from cellsparse_gateway.prompts.onnx_sam import OnnxSam
+OnnxSam(encoder(prepares=True), decoder(), "MIT")
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "tests")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=PATIENCE)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

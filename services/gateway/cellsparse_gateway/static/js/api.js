@@ -132,6 +132,10 @@ export const undo = (/** @type {string} */ id, /** @type {string} */ author) => 
 export const redo = (/** @type {string} */ id, /** @type {string} */ author) => post(`/images/${id}/redo`, { author });
 export const prompt = (/** @type {string} */ id, /** @type {unknown} */ body, /** @type {AbortSignal} */ signal) =>
   post(`/images/${id}/prompt`, body, signal);
+export const suggest = (/** @type {string} */ id, /** @type {unknown} */ body) => post(`/projects/${id}/suggestions`, body);
+export const prompters = () => list('/prompters', 'prompters');
+export const checkPrompter = (/** @type {string} */ name) => call('POST', `/prompters/${name}/check`);
+export const deletePrompter = (/** @type {string} */ name) => call('DELETE', `/prompters/${name}`);
 export const train = (/** @type {string} */ id, /** @type {unknown} */ body) => post(`/projects/${id}/train`, body);
 export const projectRuns = (/** @type {string} */ id) => list(`/projects/${id}/runs`, 'runs');
 export const run = (/** @type {string} */ id) => get(`/runs/${id}`);

@@ -11,7 +11,9 @@ const KEYS = [
   [['N'], 'Not a cell: mark as background'],
   [['Z', 'Shift Z'], 'Undo / redo, 100 steps'],
   [['T'], 'Train'],
-  [['Tab'], 'Next predicted cell, then the next image'],
+  [['Tab'], 'Next suggestion, if some are open; else next predicted cell, then the next image'],
+  [['A', 'R', 'N'], 'Suggestion: accept / redraw / not a cell'],
+  [['S'], 'Suggest which cells to mark next'],
   [['Shift Tab'], 'From the image to the tools'],
   [['Shift wheel', 'Page up', 'Page down'], 'Larger or smaller proposal'],
   [['[', ']'], 'Size of the brush'],
@@ -46,7 +48,7 @@ export function Help({ onClose }) {
         ${KEYS.map(([keys, meaning]) => row(keys, meaning))}
       </dl>
       ${prompters.length > 0 && html`
-        <p class="note">Proposals: ${prompters.map(({ name, title, licence }) => `${title || name}${licence ? ` (${licence})` : ''}`).join('; ')}.</p>
+        <p class="note">Proposals: ${prompters.map(({ name, title, licence }) => `${title || name}${licence ? ` (${licence})` : ''}`).join('; ')}. <a class="file-link" href="#/prompters">Add one</a></p>
       `}
       <button class="primary" onClick=${() => /** @type {any} */ (dialog.current).close()}>Close</button>
     </dialog>

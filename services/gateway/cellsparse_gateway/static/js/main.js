@@ -5,6 +5,7 @@ import { CompareView } from './views/compare.js';
 import { ModelsView } from './views/models.js';
 import { ProjectView } from './views/project.js';
 import { ProjectsView } from './views/projects.js';
+import { PromptersView } from './views/prompters.js';
 import { TrainingsView } from './views/trainings.js';
 
 /** Milliseconds for which a sentence stays. */
@@ -16,6 +17,7 @@ const STAYS = 5000;
  */
 export function route(hash) {
   const [, root = '', project = '', view = '', image = ''] = hash.replace(/^#/, '').split('/');
+  if (root === 'prompters') return { view: 'prompters', project: '', image: '' };
   if (root !== 'p' || !project) return { view: 'projects', project: '', image: '' };
   if (view === 'i' && image) return { view: 'canvas', project, image };
   return { view: /^(trainings|compare|models)$/.test(view) ? view : 'project', project, image };
@@ -49,6 +51,7 @@ function App() {
     canvas: () => html`<${CanvasView} key=${place.image} project=${place.project} image=${place.image} ...${told} />`,
     trainings: () => html`<${TrainingsView} key=${place.project} project=${place.project} ...${told} />`,
     compare: () => html`<${CompareView} key=${place.project} project=${place.project} ...${told} />`,
+    prompters: () => html`<${PromptersView} ...${told} />`,
     models: () => html`<${ModelsView} key=${place.project} project=${place.project} ...${told} />`,
   };
   return html`

@@ -4,6 +4,7 @@ import { CELL, labelStyle, PREDICTED } from './colours.js';
 import { above, openCells, tileOrder } from './confidence.js';
 import { Edits } from './store/edits.js';
 import { isFree } from './store/strokes.js';
+import { drawSuggestion, isOn, middle, viewOf } from './suggestions.js';
 import { click, TOOLS } from './tools/all.js';
 import { CHANNEL_COLOURS } from './viewer/contrast.js';
 import { LabelTiles } from './viewer/labels.js';
@@ -72,6 +73,11 @@ export class Stage {
   fill = true;
   /** @type {'hatch' | 'tint' | 'none'} */
   ground = 'hatch';
+  /** @type {import('./suggestions.js').Suggestion | null} what is suggested in this image now */
+  suggestion = null;
+  closed = false;
+  /** Whether the background around a suggested cell is accepted with it. */
+  ring = true;
   /** Whether background was painted. */
   painted = false;
   /** @type {any[] | null} cells of the layer */
@@ -86,7 +92,7 @@ export class Stage {
    * @param {HTMLCanvasElement} canvas
    * @param {any} image ProjectImage
    * @param {{changed: () => void, say: (sentence: string) => void, fail: (error: unknown) => void, help: () => void,
-   *   next: () => void, train: () => void}} told
+   *   next: () => void, train: () => void, suggest: () => void, nextSuggestion: () => boolean}} told
    */
   constructor(canvas, image, told) {
     this.canvas = canvas;
@@ -238,6 +244,10 @@ export class Stage {
   /** Takes the proposal or the predicted cell under the pointer. */
   async accept() {
     if (!this.pointer) return;
+    if (this.#aimed) {
+      this.acceptSuggestion();
+      return;
+    }
     if (this.tool === click) return click.accept(this, this.pointer);
     const mask = this.prediction ? await this.prediction.cellAt(...this.pointer, this.plane) : null;
     if (mask) this.edit({ kind: 'cell', masks: [mask] }, 'Cell added.');
@@ -265,6 +275,10 @@ export class Stage {
   /** "Not a cell": the predicted or annotated cell under the pointer becomes background. */
   async reject() {
     if (!this.pointer) return;
+    if (this.#aimed) {
+      this.rejectSuggestion();
+      return;
+    }
     const [x, y] = this.pointer;
     const target = this.annotation.at(x, y, this.plane);
     if (target >= FIRST_CELL) {
@@ -276,6 +290,81 @@ export class Stage {
     click.cancel();
     if (mask) this.edit({ kind: 'reject', masks: [mask] }, 'Not a cell: marked as background.');
     else this.say('There is no cell under the cursor.');
+  }
+
+  /**
+   * Shows a suggestion, or none, with the keyboard's cursor on it.
+   * @param {import('./suggestions.js').Suggestion | null} suggestion
+   */
+  propose(suggestion) {
+    if (this.closed) return;
+    if (this.viewer.width <= 1) {
+      // The canvas has no size before its first layout.
+      requestAnimationFrame(() => this.propose(suggestion));
+      return;
+    }
+    this.tool.cancel();
+    click.cancel();
+    this.suggestion = suggestion;
+    if (suggestion) {
+      this.viewer.set(viewOf(suggestion, this.viewer.width, this.viewer.height));
+      this.byKeyboard = true;
+      this.pointer = middle(suggestion);
+      this.say(suggestion.reason);
+    }
+    this.viewer.redraw();
+    this.told.changed();
+  }
+
+  /** @param {boolean} on */
+  setRing(on) {
+    this.ring = on;
+    this.viewer.redraw();
+    this.told.changed();
+  }
+
+  /** The suggestion, if the cursor is on it. */
+  get #aimed() {
+    return this.suggestion && this.pointer && isOn(this.suggestion, this.pointer) ? this.suggestion : null;
+  }
+
+  /**
+   * @param {import('./suggestions.js').Decision} decision
+   */
+  #decide(decision) {
+    if (this.suggestion) this.suggestion.decision = decision;
+    this.suggestion = null;
+    click.cancel();
+    this.viewer.redraw();
+    this.told.changed();
+  }
+
+  /** What is drawn is right. */
+  acceptSuggestion() {
+    const { suggestion } = this;
+    if (!suggestion) return;
+    const { cell, ground } = suggestion;
+    if (cell) this.edit({ kind: 'suggested', masks: this.ring && ground.data.includes(1) ? [cell, ground] : [cell] }, 'Cell added. Tab: next suggestion.');
+    else this.edit({ kind: 'background', masks: [ground] }, 'Background marked. Tab: next suggestion.');
+    if (cell && this.ring) this.painted = true;
+    this.#decide('accepted');
+  }
+
+  /** It is a cell, but of another shape: the outline tool draws it. */
+  redrawSuggestion() {
+    if (!this.suggestion) return;
+    this.#decide('redrawn');
+    this.setTool(TOOLS.find(({ id }) => id === 'outline') ?? this.tool);
+    this.say('Draw around the cell. Tab: next suggestion.');
+  }
+
+  /** It is not what it was suggested for: a cell is background. A spot of background that is none is left alone. */
+  rejectSuggestion() {
+    const { suggestion } = this;
+    if (!suggestion) return;
+    if (suggestion.cell) this.edit({ kind: 'reject', masks: [suggestion.cell] }, 'Not a cell: marked as background. Tab: next suggestion.');
+    else this.say('Left alone: draw the cell, or Tab for the next suggestion.');
+    this.#decide('rejected');
   }
 
   async #cells() {
@@ -441,7 +530,8 @@ export class Stage {
     }
     this.byKeyboard = false;
     this.alt = event.altKey;
-    if (!this.tool.active() && this.pointer) this.tool.hover?.(this, this.pointer);
+    if (this.#aimed && !this.tool.active()) click.cancel();
+    else if (!this.tool.active() && this.pointer) this.tool.hover?.(this, this.pointer);
     this.viewer.redraw();
     this.told.changed();
   }
@@ -458,7 +548,8 @@ export class Stage {
 
   #end() {
     try {
-      this.tool.end(this);
+      if (this.tool === click && this.#aimed) this.acceptSuggestion();
+      else this.tool.end(this);
     } catch (error) {
       this.fail(error);
     }
@@ -554,6 +645,12 @@ export class Stage {
         case 'n':
           this.reject();
           break;
+        case 'r':
+          this.redrawSuggestion();
+          break;
+        case 's':
+          this.told.suggest();
+          break;
         case 'z':
           this.step('undo');
           break;
@@ -561,7 +658,9 @@ export class Stage {
           this.step('redo');
           break;
         case 'Tab':
-          if (!onCanvas || event.shiftKey || !this.layer) return false;
+          if (!onCanvas || event.shiftKey) return false;
+          if (this.told.nextSuggestion()) break;
+          if (!this.layer) return false;
           this.next();
           break;
         case 'Escape':
@@ -687,6 +786,7 @@ export class Stage {
 
   /** @param {CanvasRenderingContext2D} context */
   #draw(context) {
+    if (this.suggestion) drawSuggestion(this.suggestion, context, this.viewer.view, this.ring);
     if (this.annotationVisible || this.tool === click) this.tool.draw(this, context);
     if (!this.byKeyboard || !this.pointer) return;
     const [x, y] = this.viewer.toScreen(...this.pointer);
@@ -707,6 +807,7 @@ export class Stage {
   }
 
   close() {
+    this.closed = true;
     this.#commit();
     for (const close of this.#closers) close();
     click.cancel();

@@ -64,3 +64,9 @@ export function when(time) {
  * @param {string} [many]
  */
 export const counted = (count, one, many = `${one}s`) => `${Number(count).toLocaleString('en')} ${Number(count) === 1 ? one : many}`;
+
+/** @param {number} bytes */
+export function size(bytes) {
+  if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
+  return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}

@@ -5,12 +5,13 @@
  * @typedef {import('../tools/mask.js').Mask} Mask
  * @typedef {import('../viewer/pyramid.js').Rect} Rect
  * @typedef {import('../viewer/labels.js').Patch} Patch
- * @typedef {{kind: 'cell' | 'accept' | 'erase' | 'background' | 'delete' | 'lasso' | 'reject' | 'merge' | 'split',
+ * @typedef {{kind: 'cell' | 'accept' | 'erase' | 'background' | 'delete' | 'lasso' | 'reject' | 'merge' | 'split' | 'suggested',
  *   plane: number, masks: Mask[], target?: number}} Stroke
  *   cell: masks[0] becomes a new cell, or part of cell `target`. accept: every mask becomes a cell where nothing is
  *   labelled. erase: takes labels away. background: marks what is not labelled. delete: removes cell `target`, which
  *   masks[0] touches. lasso: removes the cells that lie mostly inside. reject: `target`, or what is free, becomes
  *   background. merge: the cells under masks[0] become the first of them. split: cuts the cells under masks[0].
+ *   suggested: masks[0] becomes a cell where nothing is labelled, the others background.
  */
 import { connectedParts, fillHoles } from '../tools/mask.js';
 import { KEEP, touchesBorder } from '../viewer/labels.js';
@@ -81,6 +82,11 @@ const RULES = {
     const numbers = read(boxOf(mask));
     if (!isFree(mask, numbers)) return null;
     const data = map(numbers, (number, i) => (mask.data[i] && number === 0 ? NEW + created : KEEP));
+    return { ...boxOf(mask), data, created: 1 };
+  },
+  suggested(stroke, mask, read, image, created) {
+    if (mask !== stroke.masks[0]) return RULES.background(stroke, mask, read, image, created);
+    const data = map(read(boxOf(mask)), (number, i) => (mask.data[i] && number === 0 ? NEW + created : KEEP));
     return { ...boxOf(mask), data, created: 1 };
   },
   erase(_, mask, read) {

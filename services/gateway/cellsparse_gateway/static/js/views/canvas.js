@@ -5,11 +5,13 @@ import { Help } from '../help.js';
 import { html, useEffect, useReducer, useRef, useState } from '../html.js';
 import { follow } from '../runs.js';
 import { Stage } from '../stage.js';
+import { queueOf } from '../suggestions.js';
 import { Tour, tourGone } from '../tour.js';
 import { request, start, TrainForm, TrainProgress } from '../train.js';
 import { counted, ended } from '../words.js';
 import { FIRST_CELL } from '../viewer/outlines.js';
 import { Header } from './header.js';
+import { NextPanel } from './next.js';
 import { FilePanel, ShowPanel, ToolRail } from './panels.js';
 
 /** Shortest time between two predictions of a training's checkpoints, milliseconds. */
@@ -28,6 +30,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
   const [starting, setStarting] = useState(false);
   const [, tick] = useReducer((/** @type {number} */ n) => n + 1, 0);
   const done = useRef({ background: false, predictedAt: -1 });
+  const queue = queueOf(projectId);
   const peek = useRef({ time: 0, step: 0, busy: false });
 
   const loadRuns = async () => {
@@ -57,6 +60,8 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
       made = new Stage(/** @type {any} */ (canvas.current), image, {
         changed, say, fail, help: () => setHelp(true), next: () => nextImage(fail, projectId, imageId, say),
         train: () => document.getElementById('train')?.click(),
+        suggest: () => suggest(made),
+        nextSuggestion: () => queue.open > 0 && nextSuggestion(made),
       });
       setStage(made);
       /** @type {any} */ (canvas.current).focus();
@@ -70,6 +75,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
         done.current.predictedAt = image.cells;
       }
       if (all[0] && !ended(all[0].state)) setRun(all[0]);
+      if (queue.current?.image === imageId && queue.current.decision === 'open') made.propose(queue.current);
     };
     open().catch(fail);
     return () => {
@@ -143,6 +149,46 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
     }
   };
 
+  /**
+   * Shows the next suggestion, in its image.
+   * @param {Stage | null} shown
+   */
+  const nextSuggestion = (shown) => {
+    shown?.propose(null);
+    const found = queue.next();
+    if (!found) say('All suggestions are done. Train, or ask for more.');
+    else if (found.image === imageId) shown?.propose(found);
+    else location.hash = `#/p/${projectId}/i/${found.image}`;
+    tick();
+    return true;
+  };
+
+  /** @param {Stage | null} shown */
+  const suggest = async (shown) => {
+    if (queue.busy || !shown) return;
+    try {
+      const asked = shown.edits.settled().then(() => queue.ask());
+      queue.busy = true;
+      tick();
+      say('Looking at the images ...');
+      const count = await asked;
+      if (count && shown.closed) say(`${counted(count, 'suggestion')}: Tab shows the first.`);
+      else if (count) nextSuggestion(shown);
+      else say('There is nothing to suggest: no candidate is left in the images that were looked at.');
+    } catch (error) {
+      fail(error);
+    } finally {
+      queue.busy = false;
+      tick();
+    }
+  };
+
+  const endSuggestions = () => {
+    queue.clear();
+    stage?.propose(null);
+    tick();
+  };
+
   const model = runs.find((one) => one.state === 'RUN_STATE_SUCCEEDED');
   const training = Boolean(run) && progress?.run.id === run.id ? !ended(progress?.run.state) : Boolean(run);
   const cells = stage?.image.cells ?? 0;
@@ -181,6 +227,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
               `}
             </section>
           `}
+          <${NextPanel} stage=${stage} queue=${queue} onAsk=${() => suggest(stage)} onNext=${() => nextSuggestion(stage)} onEnd=${endSuggestions} />
           <${ShowPanel} stage=${stage} />
           <${FilePanel} stage=${stage} />
         </aside>

@@ -50,6 +50,7 @@ export function ModelsView({ project: id, fail }) {
           </li>
         `)}
       </ul>
+      <p class="note more-models"><a class="file-link" href="#/prompters">Models for clicks</a> are what proposes outlines, Segment Anything among them.</p>
     </main>
   `;
 }

@@ -55,7 +55,7 @@ export function ProjectsView({ say, fail }) {
     });
 
   return html`
-    <${Header} />
+    <${Header}><a class="tab" href="#/prompters">Models for clicks</a><//>
     <main class="start">
       <section class="hero">
         <h1>Mark a few cells.<br />Train. See. Correct.</h1>

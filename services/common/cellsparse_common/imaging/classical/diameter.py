@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cellsparse_gateway.prompts.pixels import finite
-from cellsparse_gateway.prompts.types import Mask, Plane
+from cellsparse_common.imaging.classical.pixels import finite
+from cellsparse_common.imaging.types import GrayImage, Mask
 
 DEFAULT = 20.0
 """Diameter in pixels where an image shows no cells."""
@@ -35,7 +35,7 @@ def diameter_of(foreground: Mask) -> float:
     return float(np.clip(2.4 * np.median(radii), 6.0, max(6.0, max(foreground.shape)))) if radii.size else DEFAULT
 
 
-def otsu(plane: Plane) -> float:
+def otsu(plane: GrayImage) -> float:
     """Return the threshold that separates two classes of values best (Otsu 1979), over 256 bins.
 
     Nothing is above it where all values are equal.

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_gateway.prompts.types import Plane
+from cellsparse_common.imaging.types import GrayImage
 
 
-def basins(heights: Plane) -> npt.NDArray[np.int64]:
+def basins(heights: GrayImage) -> npt.NDArray[np.int64]:
     """Return for each pixel (YX) the flat index of the peak that steepest ascent reaches.
 
     A plateau has one peak: of neighbours of equal height the one with the greatest flat index counts as higher.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cellsparse_gateway.prompts.types import Plane
+from cellsparse_common.imaging.types import GrayImage
 
 
 def finite(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -28,7 +28,7 @@ def finite(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return ((array - low) / (high - low) if high > low else np.zeros_like(array)).astype(np.float32)
 
 
-def bright_cells(image: npt.NDArray[np.float32], x: float, y: float, diameter: float) -> Plane:
+def bright_cells(image: npt.NDArray[np.float32], x: float, y: float, diameter: float) -> GrayImage:
     """Return the channel, or the mean of all, in which a click stands out most; negated where cells are dark.
 
     Args:
@@ -47,7 +47,7 @@ def bright_cells(image: npt.NDArray[np.float32], x: float, y: float, diameter: f
     return planes[chosen] if strengths[chosen] >= 0 else -planes[chosen]
 
 
-def _contrast(plane: Plane, x: float, y: float, diameter: float) -> float:
+def _contrast(plane: GrayImage, x: float, y: float, diameter: float) -> float:
     """Return how much brighter a click is than what surrounds it, in the window's spread; negative: darker."""
     rows, columns = np.ogrid[: plane.shape[0], : plane.shape[1]]
     distance = np.hypot(rows + 0.5 - y, columns + 0.5 - x)
@@ -62,7 +62,7 @@ def _contrast(plane: Plane, x: float, y: float, diameter: float) -> float:
     return (value - float(np.median(around))) / spread + skew
 
 
-def smooth(plane: Plane, sigma: float) -> Plane:
+def smooth(plane: GrayImage, sigma: float) -> GrayImage:
     """Return a plane blurred by a Gaussian."""
-    result: Plane = ndimage.gaussian_filter(plane, sigma, mode="nearest")
+    result: GrayImage = ndimage.gaussian_filter(plane, sigma, mode="nearest")
     return result

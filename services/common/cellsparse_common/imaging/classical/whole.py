@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cellsparse_gateway.prompts.basins import basins
-from cellsparse_gateway.prompts.diameter import estimate_diameter, otsu
-from cellsparse_gateway.prompts.pixels import finite, smooth
+from cellsparse_common.imaging.classical.basins import basins
+from cellsparse_common.imaging.classical.diameter import estimate_diameter, otsu
+from cellsparse_common.imaging.classical.pixels import finite, smooth
 
 
 def segment_all(
