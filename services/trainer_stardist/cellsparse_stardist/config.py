@@ -8,13 +8,40 @@ from cellsparse_trainer.config.backend_config import BackendConfig
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 GRIDS = (1, 2, 4)
+INITIALIZATIONS = ("glorot", "he")
+DIST_LOSSES = ("absolute", "overlap")
 
+_STOCK: dict[str, Any] = {
+    "initialization": "glorot",
+    "dist_loss": "absolute",
+    "dist_focus": 1.0,
+    "scale_range": 0.0,
+    "outline_rim": 0.0,
+    "fit_sizes": False,
+}
+"""As stock StarDist trains: PAPER, and stacks, where the settings below are not measured."""
+_TRUE_BORDERS: dict[str, Any] = {
+    "initialization": "he",
+    "dist_loss": "overlap",
+    "dist_focus": 2.0,
+    "scale_range": 0.25,
+    "outline_rim": 1.0,
+    "fit_sizes": True,
+}
+"""What FAST does on images to learn sizes and borders sooner."""
 _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
 """Stock StarDist3D's defaults; the paper trained StarDist on 2D images only."""
 _PAPER_STACKS: dict[str, Any] = {"batch_size": 2, "crop_size": 96, "crop_depth": 48}
 """Patches of stock StarDist's 3D example."""
-_FAST_STACKS_OWN: dict[str, Any] = {"n_rays": 64, "unet_depth": 2, "unet_filters": 16, "features": 64}
-_FAST_STACKS: dict[str, Any] = {"batch_size": 4, "crop_size": 32, "crop_depth": 16, "steps": 600}
+_FAST_STACKS_OWN: dict[str, Any] = {"n_rays": 64, "unet_depth": 2, "unet_filters": 16, "features": 64, **_STOCK}
+_FAST_STACKS: dict[str, Any] = {
+    "batch_size": 4,
+    "crop_size": 32,
+    "crop_depth": 16,
+    "steps": 600,
+    "most_steps": 2000,
+    "learning_rate": 2e-3,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +61,11 @@ class Config(BackendConfig):
         "background_share": (0, 1),
         "likely_background": (0, 1),
         "jitter": (0, 1),
+        "dist_focus": (0, 4),
+        "scale_range": (0, 1),
+        "outline_rim": (0, 10),
     }
-    CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS}
+    CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS, "initialization": INITIALIZATIONS, "dist_loss": DIST_LOSSES}
     OPTIONAL: ClassVar = ("grid_z",)
 
     n_rays: int
@@ -60,6 +90,18 @@ class Config(BackendConfig):
     """Share of a crop's likely background that counts as background, 0 to 1; 0: it is left out."""
     jitter: float
     """How far the crop's middle may lie from its labelled pixel, 0 to 1; at 1 the pixel may be at the crop's edge."""
+    initialization: str = "glorot"
+    """One of `INITIALIZATIONS`: what fresh weights are drawn from."""
+    dist_loss: str = "absolute"
+    """One of `DIST_LOSSES`: what the loss of the distances measures (see `loss.dist_loss`)."""
+    dist_focus: float = 1.0
+    """Power of the target probability that a pixel's distances weigh with in the loss, 0 to 4."""
+    scale_range: float = 0.0
+    """Sizes along Y and X change by a factor of 1 / (1 + this) to 1 + this, 0 to 1; 0: they do not."""
+    outline_rim: float = 0.0
+    """Pixels outside the outline of a labelled cell that have probability 0 where nobody labelled them, 0 to 10."""
+    fit_sizes: bool = False
+    """True: the finished model's rays grow or shrink by one factor so that labelled cells are found at their size."""
     grid_z: int | None = None
     """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None
@@ -132,6 +174,7 @@ def _paper(items: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "background_share": 0.1,  # stock StarDist takes 9 of 10 patches around foreground
         "likely_background": 0.0,
         "jitter": 1.0,
+        **_STOCK,
     }
     plan = {
         "steps": 100 * epoch,
@@ -164,13 +207,14 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "background_share": 0.3,
         "likely_background": 0.2,
         "jitter": 0.5,
+        **_TRUE_BORDERS,
     }
     plan = {
-        "steps": 500,
-        "most_steps": 2000,
-        "batch_size": 8,
-        "crop_size": 64,
-        "learning_rate": 2e-3,
+        "steps": 450,
+        "most_steps": 3800,
+        "batch_size": 4,
+        "crop_size": 96,
+        "learning_rate": 1e-3,
         "weight_decay": 0.0,
         "lower_percentile": 1.0,
         "upper_percentile": 99.8,

@@ -1,9 +1,11 @@
 """Windows of an image and its labels, augmented: pure functions of their arguments."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cellsparse_common.imaging.types import GrayImage, Labels
 from cellsparse_stardist.targets import OUTSIDE, middle_of
@@ -74,6 +76,47 @@ def augment(crop: Crop, rng: np.random.Generator) -> Crop:
     image = image * rng.uniform(0.6, 2) + rng.uniform(-0.2, 0.2)
     image = image + 0.02 * rng.uniform() * rng.standard_normal(image.shape)
     return Crop(image=image.astype(np.float32), label=np.ascontiguousarray(label), margin=crop.margin)
+
+
+def rescaled(crop: Crop, factor: float, size: tuple[int, ...], grid: Sequence[int]) -> Crop:
+    """Scale a crop in its last two axes about its middle.
+
+    Args:
+        crop: As large as the result covers, or larger.
+        factor: Pixels of the result per pixel of the crop, above 0.
+        size: Pixels of the result's image along each axis.
+        grid: Pixels per grid point along each axis.
+
+    Returns:
+        A crop of that size; the image interpolated linearly, the labels nearest.
+    """
+    margin = tuple(
+        m if axis < len(size) - 2 else -(-math.ceil(m * factor) // g) * g
+        for axis, (m, g) in enumerate(zip(crop.margin, grid, strict=True))
+    )
+    image, label = crop.image, crop.label
+    for axis in (-2, -1):
+        image = _interpolated(image, axis, _positions(image.shape[axis], size[axis], factor))
+        wide = size[axis] + 2 * margin[axis]
+        nearest = np.rint(_positions(label.shape[axis], wide, factor)).astype(int)
+        inside = (nearest >= 0) & (nearest < label.shape[axis])
+        taken = np.take(label, np.clip(nearest, 0, label.shape[axis] - 1), axis=axis)
+        label = np.where(inside[(slice(None), *[np.newaxis] * (-1 - axis))], taken, OUTSIDE)
+    return Crop(image=image, label=label, margin=margin)
+
+
+def _positions(length: int, wanted: int, factor: float) -> npt.NDArray[np.float64]:
+    """Return where pixels of a scaled axis lie on the axis, both with the same middle."""
+    return (np.arange(wanted) - (wanted - 1) / 2) / factor + (length - 1) / 2
+
+
+def _interpolated(image: GrayImage, axis: int, at: npt.NDArray[np.float64]) -> GrayImage:
+    at = np.clip(at, 0, image.shape[axis] - 1)
+    low = np.minimum(at.astype(int), image.shape[axis] - 2)
+    shape = [1] * image.ndim
+    shape[axis] = -1
+    weight = (at - low).astype(np.float32).reshape(shape)
+    return np.asarray(np.take(image, low, axis) * (1 - weight) + np.take(image, low + 1, axis) * weight, np.float32)
 
 
 def onto_grid(crop: Crop, grid: Sequence[int]) -> Crop:

@@ -3,6 +3,7 @@
 The batch of a step depends on the seed and the step only.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,11 @@ from scipy.ndimage import find_objects
 
 from cellsparse_common.imaging.types import Floats, GrayImage, Labels
 from cellsparse_stardist.config import Config
-from cellsparse_stardist.crops import Crop, augment, cut, mark_likely_background, onto_grid
+from cellsparse_stardist.crops import Crop, augment, cut, mark_likely_background, onto_grid, rescaled
 from cellsparse_stardist.spacing import fitted
-from cellsparse_stardist.targets import Stars, make_targets
+from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets, middle_of
 from cellsparse_trainer.data.background import LIKELY, BackgroundModel, fit_background
+from cellsparse_trainer.data.outline_rim import outline_rim
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
@@ -173,6 +175,8 @@ class Sampler:
         """Return some of the crops of a step (from 0), by their numbers in its batch."""
         crops = [self._augmented(step, number) for number in numbers]
         labels = [np.where(crop.label == LIKELY, 0, crop.label) for crop in crops]
+        if self._config.outline_rim >= 1:
+            labels = [_with_rim(label, self._config.outline_rim) for label in labels]
         pairs = [make_targets(label, crop.margin, self._stars) for label, crop in zip(labels, crops, strict=True)]
         return Batch(
             image=np.stack([crop.image for crop in crops])[..., np.newaxis],
@@ -195,11 +199,39 @@ class Sampler:
         item, cell = self.anchor(position)
         sample, index = self._samples[item], self._index[item]
         pixel = index.draw(sample.label, cell, self._config.background_share, rng)
+        factors = (1.0,) if self._config.scale_range == 0 else (_factor(self._config.scale_range, rng), 1.0)
+        for factor in factors:
+            crop = self._window(sample, index, pixel, factor, rng)
+            if (crop.label[middle_of(crop.label.shape, crop.margin)] >= 0).any():
+                break  # a single pixel can vanish where cells shrink
+        return crop
+
+    def _window(
+        self, sample: Sample, index: SampleIndex, pixel: Sequence[int], factor: float, rng: np.random.Generator
+    ) -> Crop:
+        """Cut the window around a pixel that, scaled by a factor along Y and X, has the size of a crop."""
         size, shape = self._config.crop, sample.label.shape
+        if factor != 1:
+            size = (*size[:-2], *(math.ceil(pixels / factor) for pixels in size[-2:]))
         corner = [_corner(*each, self._config.jitter, rng) for each in zip(pixel, size, shape, strict=True)]
         margin = index.overhang(corner, size, self._config.grids)
         crop = cut(sample.image, sample.label, corner, size, margin)
-        return mark_likely_background(crop, index.background_model, self._config.likely_background, rng)
+        crop = mark_likely_background(crop, index.background_model, self._config.likely_background, rng)
+        return crop if factor == 1 else rescaled(crop, factor, self._config.crop, self._config.grids)
+
+
+def _with_rim(label: Labels, width: float) -> Labels:
+    """Return labels whose unlabelled pixels just outside labelled cells are background.
+
+    That holds inside a neighbour that touches, too: so near to its edge, its probability is small.
+    """
+    return np.where(outline_rim(label, width, PLANE_DISTANCE).pixels & (label != OUTSIDE), np.int32(0), label)
+
+
+def _factor(scale: float, rng: np.random.Generator) -> float:
+    """Draw a factor from 1 / (1 + scale) to 1 + scale, each way as likely."""
+    limit = math.log(1 + scale)
+    return math.exp(rng.uniform(-limit, limit))
 
 
 def _corner(pixel: int, size: int, length: int, jitter: float, rng: np.random.Generator) -> int:

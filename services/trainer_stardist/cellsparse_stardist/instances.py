@@ -38,6 +38,13 @@ PRICE = 0.3
 MAX_SAMPLES = 16
 """Most samples that are used, to bound the time."""
 
+SIZE_SAMPLES = 32
+"""Most samples from which the size of cells is measured."""
+SIZE_LIMITS = (0.8, 1.25)
+"""How far rays may shrink or grow."""
+SIZE_DOUBT = 4
+"""Number of found cells at which half of what they show is believed (on a logarithmic scale)."""
+
 Predict = Callable[[GrayImage, Sequence[Thresholds]], list[Labels]]
 """Segments one image at several thresholds."""
 
@@ -68,6 +75,39 @@ def best_thresholds(samples: Sequence[Sample], predict: Predict) -> Thresholds:
     # Rounded, so that a tie in counts is not broken by the last bit of a mean.
     ties = [choice for choice, value in zip(CHOICES, values, strict=True) if best - value < 1e-9]
     return min(ties, key=_price)
+
+
+def size_factor(samples: Sequence[Sample], predict: Callable[[GrayImage], Labels]) -> float:
+    """Return by what factor rays have to grow so that half of the labelled cells are found too large, half too small.
+
+    A network that has not learnt enough about directions makes cells round, and round cells of the right mean ray are
+    too small. Labelled cells are labelled as a whole, so few of them show by how much.
+
+    Args:
+        samples: Validation (or training) samples; the first `SIZE_SAMPLES` are used.
+        predict: Segments one image.
+
+    Returns:
+        The factor, within `SIZE_LIMITS`; nearer to 1 the fewer labelled cells are found.
+    """
+    ratios: list[float] = []
+    for i in range(min(len(samples), SIZE_SAMPLES)):
+        ratios += _size_ratios(samples[i].label, predict(samples[i].image))
+    if not ratios:
+        return 1.0
+    trust = len(ratios) / (len(ratios) + SIZE_DOUBT)
+    return float(np.clip(np.median(ratios) ** trust, *SIZE_LIMITS))
+
+
+def _size_ratios(true: Labels, found: Labels) -> list[float]:
+    """Return the ratios of the true size along an axis to the found one, of labelled cells found at an IoU of 0.5."""
+    ids, owner = np.unique(np.maximum(true, 0), return_inverse=True)
+    pairs, shared = np.unique(owner.ravel() * (int(found.max()) + 1) + found.ravel(), return_counts=True)
+    one, other = np.divmod(pairs, int(found.max()) + 1)
+    area_true, area_found = np.bincount(owner.ravel(), minlength=len(ids)), np.bincount(found.ravel())
+    union = area_true[one] + area_found[other] - shared
+    good = (ids[one] > 0) & (other > 0) & (2 * shared > union)
+    return list((area_true[one[good]] / area_found[other[good]]) ** (1 / true.ndim))
 
 
 def _price(choice: Thresholds) -> float:

@@ -12,7 +12,7 @@ from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.types import GrayImage, Labels
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import tf, use_device
-from cellsparse_stardist.instances import Thresholds, best_thresholds
+from cellsparse_stardist.instances import Thresholds, best_thresholds, size_factor
 from cellsparse_stardist.network import FOLDER, empty_network, read_model
 from cellsparse_stardist.star_scores import star_scores
 from cellsparse_stardist.tiles import reach, tiles
@@ -61,7 +61,14 @@ class StardistModel:
         return self._segment_at(image, [self.thresholds])[0]
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Set the thresholds that do best on the labelled pixels of these samples; see `instances`."""
+        """Fit the length of rays and the thresholds to the labelled pixels of these samples; see `instances`.
+
+        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights.
+        """
+        if self._config.fit_sizes:
+            head = self.stock.keras_model.get_layer("dist")
+            factor = np.float32(size_factor(samples, self.predict))
+            head.set_weights([weights * factor for weights in head.get_weights()])
         self.stock.thresholds = best_thresholds(samples, self._predict_at).to_dict()
 
     def _predict_at(self, image: GrayImage, choices: Sequence[Thresholds]) -> list[Labels]:

@@ -164,7 +164,7 @@ class Step:
         weights, total = self._network.trainable_variables, self._total
         with tf.GradientTape() as tape:
             prob_out, dist_out = self._network(image, training=True)
-            losses = prob_loss(prob, prob_out, total=total), dist_loss(prob, dist, dist_out, total)
+            losses = prob_loss(prob, prob_out, total=total), dist_loss(prob, dist, dist_out, self._config, total)
             loss = LOSS_WEIGHTS[0] * losses[0] + LOSS_WEIGHTS[1] * losses[1]
         gradients = self._sum(tape.gradient(loss, weights))
         for weight, gradient, first, second in zip(weights, gradients, self._first, self._second, strict=True):

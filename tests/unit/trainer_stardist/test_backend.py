@@ -38,8 +38,23 @@ def test_the_first_weights_depend_on_the_seed_only(tiny, sparse_samples):
     assert any((a != b).any() for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.parametrize("initialization", ["glorot", "he"])
+def test_fresh_weights_have_the_variance_of_their_source(tiny, sparse_samples, initialization):
+    """Glorot's is 2 / (inputs + outputs), He's 2 / inputs; the outputs' weights are Glorot's in any case."""
+    config = tiny(initialization=initialization, unet_filters=32, features=64)
+    network = backend.create(config, sparse_samples, "cpu").model().stock.keras_model
+    for layer in network.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            *window, inputs, outputs = kernel.shape
+            he = initialization == "he" and layer.name not in ("prob", "dist")
+            total = inputs if he else inputs + outputs
+            assert kernel.size < 1000 or kernel.var() == pytest.approx(2 / (np.prod(window) * total), rel=0.15)
+            assert (bias == bias[0]).all()
+
+
 def test_adam_is_keras_adam(tiny, sparse_samples):
-    config = tiny(schedule="constant", warmup_steps=0, dist_rate=1.0)
+    config = tiny(schedule="constant", warmup_steps=0, dist_rate=1.0, dist_loss="absolute", dist_focus=1.0)
     training = backend.create(config, sparse_samples, "cpu")
     stock = backend.create(config, sparse_samples, "cpu").model().stock
     stock.config.train_background_reg = 0
@@ -98,6 +113,20 @@ def test_it_learns_and_predicts_disks(tiny, sparse_samples):
         assert score == pytest.approx(stars["prob"][same - 1], abs=1e-5)
     assert (found.scores >= model.thresholds.prob).all()
     assert (found.scores <= 1).all()
+
+
+@pytest.mark.parametrize("fit_sizes", [True, False])
+def test_fitted_sizes_are_in_the_weights(tiny, sparse_samples, tmp_path, monkeypatch, fit_sizes):
+    """Stock StarDist opens the exported weights and so finds cells of the same size."""
+    monkeypatch.setattr("cellsparse_stardist.model.size_factor", lambda samples, predict: 1.25)
+    training = backend.create(tiny(fit_sizes=fit_sizes), sparse_samples, "cpu")
+    before = training.model().stock.keras_model.predict(sparse_samples[0].image[np.newaxis, ..., np.newaxis])
+    training.model().tune(sparse_samples)
+    training.model().export(tmp_path / "model")
+    stock = StarDist2D(None, name="stardist", basedir=str(tmp_path / "model"))
+    after = stock.keras_model.predict(sparse_samples[0].image[np.newaxis, ..., np.newaxis], verbose=0)
+    np.testing.assert_allclose(after[0], before[0], atol=1e-5)
+    np.testing.assert_allclose(after[1], before[1] * (1.25 if fit_sizes else 1), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (17, 100), (800, 33)])

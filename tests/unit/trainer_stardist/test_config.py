@@ -60,6 +60,24 @@ def test_json_keeps_everything():
     assert Config.from_json(config.to_json()) == config
 
 
+def test_a_model_older_than_a_setting_opens_as_it_was_trained():
+    values = resolve(settings(preset="PRESET_PAPER"), 4).to_dict()
+    newer = ("initialization", "dist_loss", "dist_focus", "scale_range", "outline_rim", "fit_sizes")
+    assert Config.from_dict({k: v for k, v in values.items() if k not in newer}) == Config.from_dict(values)
+
+
+def test_fast_trains_stacks_with_stock_losses():
+    config = resolve(settings(), 3, stacks=True)
+    assert (config.initialization, config.dist_loss, config.dist_focus) == ("glorot", "absolute", 1)
+    assert (config.scale_range, config.outline_rim, config.fit_sizes, config.plan.learning_rate) == (0, 0, False, 2e-3)
+
+
+@pytest.mark.parametrize(("field", "value"), [("initialization", "zero"), ("dist_loss", "squared")])
+def test_choices_that_do_not_exist_are_named(field, value):
+    with pytest.raises(ValueError, match=rf"{field} is '{value}'; allowed"):
+        dataclasses.replace(resolve(settings(), 4), **{field: value})
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"plan": {}}', '{"plan": 3}'])
 def test_damaged_json_is_refused(text):
     with pytest.raises(ValueError, match=r"."):
@@ -79,6 +97,9 @@ def test_damaged_json_is_refused(text):
         ("background_share", 1.5),
         ("likely_background", -0.1),
         ("jitter", float("nan")),
+        ("dist_focus", -1),
+        ("scale_range", 1.5),
+        ("outline_rim", 11),
     ],
 )
 def test_values_out_of_range_are_named(field, value):

@@ -9,7 +9,7 @@ from stardist.models.model2d import StarDistData2D
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import resolve
-from cellsparse_stardist.crops import augment, cut, mark_likely_background, onto_grid
+from cellsparse_stardist.crops import Crop, augment, cut, mark_likely_background, onto_grid, rescaled
 from cellsparse_stardist.data import Sampler, index_sample
 from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets
 from cellsparse_trainer.data.background import LIKELY
@@ -70,15 +70,22 @@ def test_padded_pixels_carry_no_supervision(height, width, seed, grid):
     assert (dist[known <= 0] == 0).all()
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32), st.booleans(), st.sampled_from([0.0, 0.5, 1.0]))
-@limits(max_examples=40)
-def test_every_crop_holds_a_labelled_pixel(height, width, seed, anchor_cells, jitter):
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(0, 2**32),
+    st.booleans(),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([0.0, 1.0]),
+)
+@limits(max_examples=60)
+def test_every_crop_holds_a_labelled_pixel(height, width, seed, anchor_cells, jitter, scale_range):
     rng = np.random.default_rng(seed)
     label = np.full((height, width), -1, np.int32)
     for value in (0, 70_000, 4):
         label[rng.integers(height), rng.integers(width)] = value
     index = index_sample(np.zeros(label.shape, np.float32), label)
-    config = _config(anchor_cells=anchor_cells, jitter=jitter)
+    config = _config(anchor_cells=anchor_cells, jitter=jitter, scale_range=scale_range)
     sampler = Sampler([Sample(name="one", image=np.zeros(label.shape, np.float32), label=label)], config)
     for position in range(4):
         crop = sampler._crop(position, rng) if index.labelled else None
@@ -191,7 +198,8 @@ def test_ground_is_assumed_without_labelled_background(bright, tiny):
     label[10:20, 10:20] = 1
     batch = Sampler([Sample(name="a", image=image, label=label)], tiny(likely_background=1.0)).batch(0)
     assert (batch.prob == 0).mean() > 0.2
-    batch = Sampler([Sample(name="a", image=image, label=label)], tiny(likely_background=0.0)).batch(0)
+    without = tiny(likely_background=0.0, outline_rim=0.0)
+    batch = Sampler([Sample(name="a", image=image, label=label)], without).batch(0)
     assert not (batch.prob == 0).any()
 
 
@@ -202,7 +210,7 @@ def test_one_labelled_pixel_is_supervised_wherever_it_lies_on_the_grid(height, w
     label = np.full((height, width), -1, np.int32)
     label[rng.integers(height), rng.integers(width)] = 3
     sample = Sample(name="one", image=rng.random(label.shape, np.float32), label=label)
-    config = _config(anchor_cells=anchor_cells, grid=grid, n_rays=8)
+    config = _config(anchor_cells=anchor_cells, grid=grid, n_rays=8, scale_range=0.0)
     batch = Sampler([sample], config).batch(seed % 1000)
     assert ((batch.prob > 0).sum(axis=(1, 2, 3)) == 1).all()
     assert np.isfinite(batch.image).all()
@@ -223,3 +231,46 @@ def test_a_crop_moved_onto_the_grid_is_the_same_image_elsewhere():
     np.testing.assert_array_equal(crop.label[:37, :39], label[3:40, 1:40])
     assert crop.label[12, 16] == 6
     assert (crop.label[37:] == OUTSIDE).all()
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 2.0])
+def test_a_scaled_crop_is_the_same_scene_at_another_size(factor):
+    """A disk in the middle stays there; its radius, its rays and a slope of intensity change by the factor."""
+    size, wide = (64, 64), round(64 / factor)
+    rows, columns = np.indices((wide + 16, wide + 16)) - (wide + 15) / 2
+    label = np.where(np.hypot(rows, columns) < 10, 7, 0).astype(np.int32)
+    slope = (0.01 * columns).astype(np.float32)[8:-8, 8:-8]
+    crop = rescaled(Crop(image=slope, label=label, margin=(8, 8)), factor, size, (2, 2))
+    margin = crop.margin[0]
+    assert crop.image.shape == size
+    assert crop.image.dtype == np.float32
+    assert crop.label.shape == (64 + 2 * margin, 64 + 2 * margin)
+    assert margin % 2 == 0
+    assert margin >= 8 * factor
+    assert (crop.label == 7).sum() == pytest.approx((label == 7).sum() * factor**2, rel=0.06)
+    np.testing.assert_allclose(np.diff(crop.image[:, 2:-2], axis=1), 0.01 / factor, rtol=1e-3)
+    _, dist = make_targets(crop.label, crop.margin, Stars(grid=(2, 2), n_rays=8))
+    assert dist[16, 16].mean() == pytest.approx(10 * factor, abs=1)
+
+
+def test_a_scaled_crop_ends_where_the_image_ends():
+    label = np.full((48, 48), 0, np.int32)
+    label[:12] = OUTSIDE
+    crop = rescaled(Crop(image=np.zeros((40, 40), np.float32), label=label, margin=(4, 4)), 0.8, (32, 32), (2, 2))
+    assert crop.margin == (4, 4)
+    assert (crop.label == OUTSIDE).all(axis=1).tolist() == [True] * 10 + [False] * 29 + [True]
+    assert not (crop.label[10:-1, 1:-1] == OUTSIDE).any()
+
+
+def test_just_outside_an_outline_is_no_cell(tiny):
+    label = np.full((32, 32), -1, np.int32)
+    label[10:20, 10:20] = 3
+    label[10:20, 20:24] = 4
+    sample = Sample(name="one", image=np.full(label.shape, 0.5, np.float32), label=label)
+    known = {}
+    for rim in (0.0, 2.0):
+        config = tiny(outline_rim=rim, scale_range=0.0, likely_background=0.0, grid=1)
+        prob = Sampler([sample], config).batch(0).prob[0, ..., 0]
+        known[rim] = (int((prob > 0).sum()), int((prob == 0).sum()))
+    assert known[0.0] == (140, 0)
+    assert known[2.0] == (140, 2 * 2 * (14 + 10) + 4)  # two pixels on each side, one at each corner

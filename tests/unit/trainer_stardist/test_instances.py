@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from cellsparse_stardist.instances import DEFAULT, best_thresholds
+from cellsparse_stardist.instances import DEFAULT, SIZE_DOUBT, SIZE_LIMITS, best_thresholds, size_factor
 from cellsparse_trainer.data.samples import Sample
 
 
@@ -45,3 +46,33 @@ def test_missed_cells_lower_it_and_ties_keep_the_default():
 
 def test_a_network_that_finds_nothing_keeps_the_default():
     assert best_thresholds([sample(cells(0))], lambda _, choices: [cells()] * len(choices)) == DEFAULT
+
+
+def squares(side, count, known=1_000):
+    """A row of squares of some side, 20 pixels apart; those after the first `known` are not labelled."""
+    label = np.zeros((40, 20 * count), np.int32)
+    for number in range(count):
+        middle = 20 * number + 10
+        label[20 - side // 2 : 20 + side // 2, middle - side // 2 : middle + side // 2] = number + 1
+    if known < count:
+        label[:, 20 * known :] = -1
+    return label
+
+
+@pytest.mark.parametrize(("true", "found"), [(12, 10), (10, 12), (10, 10)])
+def test_rays_grow_by_what_labelled_cells_are_found_too_small(true, found):
+    count = 200
+    factor = size_factor([sample(squares(true, count))], lambda _: squares(found, count))
+    assert factor == pytest.approx((true / found) ** (count / (count + SIZE_DOUBT)))
+
+
+def test_few_cells_change_sizes_little_and_unlabelled_ones_not_at_all():
+    few = size_factor([sample(squares(12, 9, known=2))], lambda _: squares(10, 9))
+    assert few == pytest.approx(1.2 ** (2 / (2 + SIZE_DOUBT)))
+
+
+def test_sizes_stay_where_no_cell_is_found_and_within_limits():
+    assert size_factor([sample(squares(10, 3))], lambda _: np.zeros((40, 60), np.int32)) == 1
+    assert size_factor([sample(squares(4, 3))], lambda _: squares(14, 3)) == 1  # an IoU below 0.5 is another cell
+    assert size_factor([sample(squares(14, 300))], lambda _: squares(10, 300)) == SIZE_LIMITS[1]
+    assert size_factor([], lambda _: squares(10, 3)) == 1
