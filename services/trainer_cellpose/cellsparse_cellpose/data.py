@@ -11,6 +11,7 @@ from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.types import Mask
+from cellsparse_torch.flows.balance import background_weight
 from cellsparse_torch.flows.crops import Crop, affine_map, cut
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
@@ -25,9 +26,6 @@ UNIFORM_TRIES = 50
 
 BACKGROUND_CROPS = 0.25
 """Share of the crops placed around a background pixel instead of a cell, where some background is labelled."""
-
-MOST_WEIGHT = 20.0
-"""Largest weight of a background pixel, so that a handful of them cannot rule the loss."""
 
 TARGET_BYTES = 2**28
 """Memory for the targets of images that were used last."""
@@ -205,15 +203,10 @@ def _summary(targets: Targets) -> Summary:
 
 
 def _background_weight(about: Sequence[Summary], config: Config) -> float:
-    """Return the weight (from 1) with which background, labelled and likely, has its share of the pixels.
-
-    People label cells and little around them. A network taught with such a mixture finds cells likely everywhere: its
-    logits are off by the logarithm of this weight, its cells too fat, and noise becomes cells.
-    """
-    cells = sum(one.cell_pixels for one in about)
-    background: float = sum(one.background for one in about)
-    if not background:
-        return 1.0
-    background += config.likely_background * sum(one.likely_pixels for one in about)
-    share = config.background_share
-    return min(MOST_WEIGHT, max(1.0, share / (1 - share) * cells / background))
+    """Return the weight (from 1) with which background, labelled and likely, has its share of the pixels."""
+    return background_weight(
+        sum(one.cell_pixels for one in about),
+        sum(one.background for one in about),
+        config.likely_background * sum(one.likely_pixels for one in about),
+        config.background_share,
+    )

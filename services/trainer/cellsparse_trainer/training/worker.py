@@ -22,6 +22,7 @@ import psutil
 
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging, log_context
+from cellsparse_common.rpc.rules import weights_terms
 from cellsparse_proto.v1 import common_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import find_backend
@@ -157,6 +158,9 @@ def score_initial_model(prepared: Prepared, looked_at: Sequence[Sample], reporte
     run_id, model = prepared.job.request.run_id, prepared.training.model()
     scores = initial_validation(prepared.store, run_id, model, looked_at)
     reporter.log(f"The start, model {prepared.initial_model}, scores {scores['score']:.3f} on validation.")
+    settings = prepared.job.request.settings
+    if terms := weights_terms(settings.DESCRIPTOR.fields_by_name[str(settings.WhichOneof("backend"))]):
+        reporter.log(terms)
     return scores
 
 
