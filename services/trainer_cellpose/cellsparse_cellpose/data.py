@@ -17,7 +17,7 @@ from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
-from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.samples import Sample, threads_for
 from cellsparse_trainer.data.target_cache import DiskCache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
@@ -87,7 +87,7 @@ class Sampler:
         self._samples = samples
         self._disk_cache = disk_cache
         self._targets = SizedLruCache(self._make, TARGET_BYTES)
-        self._about = [_summary(self._targets[index]) for index in range(len(samples))]
+        self._about = [_summary(targets) for targets in self._targets.each(range(len(samples)), threads_for(samples))]
         found = list(enumerate(self._about))
         self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
         self._background = [index for index, one in found if one.background]

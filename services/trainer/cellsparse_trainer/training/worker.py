@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
-
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.rpc.rules import weights_terms
@@ -190,9 +188,9 @@ def report_success(
     )
 
 
-def process_start() -> float:
-    """Return when this process began, by `time.monotonic`."""
-    return time.monotonic() - (time.time() - psutil.Process().create_time())
+def written(path: Path) -> float:
+    """Return when a file was written, by `time.monotonic`: the server writes a job as it starts its process."""
+    return time.monotonic() - max(0.0, time.time() - path.stat().st_mtime)
 
 
 def main() -> None:
@@ -207,7 +205,7 @@ def main() -> None:
     configure_logging(f"{job.package}-worker")
     end_on_eof(sys.stdin.fileno())  # the server holds the other end
     with log_context(run_id=job.request.run_id):
-        failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks, process_start())
+        failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks, written(Path(sys.argv[1])))
     if failed and not ranks.alone:
         sys.exit(1)  # so that the others are ended, too
 
