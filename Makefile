@@ -128,6 +128,24 @@ napari-picture: .venv-napari/.ready ## Train on real nuclei in napari and take t
 	bash tests/napari_plugin/debian.sh
 	PYTHONPATH=tests $(BIN)/python tests/napari_plugin/picture.py .assets/napari.png
 
+# Cellpose-SAM needs Cellpose 4, which excludes the Cellpose 3 of the other trainer: an environment of its own, which the
+# local launcher finds by its name.
+.venv-cellpose-sam/.ready: .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-cellpose-sam $(UV) sync --locked --quiet --no-default-groups --package cellsparse-cellpose-sam \
+		--extra framework --group test --compile-bytecode
+	@touch $@
+
+# Tests of all backends' contract: each environment runs them for the backends that train in it.
+CONTRACT := trainer_contract trainer_kills prefetch_backends
+
+.PHONY: cellpose-sam
+cellpose-sam: .venv-cellpose-sam/.ready ## Install the Cellpose-SAM trainer; `cellsparse up` starts it from then on
+
+.PHONY: test-cellpose-sam
+test-cellpose-sam: .venv-cellpose-sam/.ready minio ## Run the Cellpose-SAM trainer's tests, in an environment of its own
+	OMP_NUM_THREADS=1 .venv-cellpose-sam/bin/python -m pytest tests/unit/trainer_cellpose_sam tests/cellpose_sam \
+		$(CONTRACT:%=tests/integration/test_%.py)
+
 .PHONY: test-cluster
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
 	$(PYTEST) tests/cluster

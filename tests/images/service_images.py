@@ -53,7 +53,7 @@ class ServiceImage:
 def _trainer(backend: str, port: int, framework: set[str], never: frozenset[str], *extras: str) -> ServiceImage:
     return ServiceImage(
         folder=f"trainer_{backend}",
-        package=f"cellsparse-{backend}",
+        package=f"cellsparse-{backend.replace('_', '-')}",
         own=("common", "trainer", *(["torch"] if "torch" in framework else []), f"trainer_{backend}"),
         port=port,
         extras=extras,
@@ -85,6 +85,7 @@ GATEWAY = ServiceImage(
 TRAINERS = {
     "cellpose": _trainer("cellpose", 50052, {"torch", "cellpose"}, TENSORFLOW),
     "stardist": _trainer("stardist", 50053, {"tensorflow", "tf-keras", "stardist", "csbdeep"}, TORCH, "gpu"),
+    "cellpose_sam": _trainer("cellpose_sam", 50055, {"torch", "cellpose", "segment-anything"}, TENSORFLOW, "framework"),
     "unet": replace(_trainer("unet", 50054, {"torch"}, TENSORFLOW | {"cellpose"}), left_out=frozenset({"cv2"})),
 }
 IMAGES = (SPARSIFIER, *TRAINERS.values(), ORCHESTRATOR, GATEWAY)
@@ -106,17 +107,20 @@ def required(lock: dict[str, Any], packages: Iterable[str], extras: Iterable[str
     entries: dict[str, list[dict[str, Any]]] = {}
     for entry in lock["package"]:
         entries.setdefault(entry["name"], []).append(entry)
-    todo = [(name, extra) for name in packages for extra in ("", *extras)]
+    todo: list[tuple[str, str, str | None]] = [(name, extra, None) for name in packages for extra in ("", *extras)]
     seen = set(todo)
     while todo:
-        name, extra = todo.pop()
+        name, extra, version = todo.pop()
         for entry in entries[name]:
+            if version not in (None, entry.get("version")):
+                continue  # another environment's version of the package
             listed = entry.get("optional-dependencies", {}).get(extra, []) if extra else entry.get("dependencies", [])
             for needed in listed:
-                new = {(needed["name"], more) for more in ("", *needed.get("extra", []))} - seen
+                extras_of_it = ("", *needed.get("extra", []))
+                new = {(needed["name"], more, needed.get("version")) for more in extras_of_it} - seen
                 seen |= new
                 todo.extend(new)
-    return frozenset(name for name, _ in seen)
+    return frozenset(name for name, _, _ in seen)
 
 
 def is_cuda(package: str) -> bool:

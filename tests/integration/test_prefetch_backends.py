@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.backends import trained_here
 from support.generated_samples import GeneratedSamples
 from support.limits import PATIENCE
 from support.tiny_dataset import write_dataset
@@ -20,6 +21,9 @@ from cellsparse_trainer.data.samples import StoredSamples, trainable_items
 
 SETTINGS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose={}),
+    "cellpose_sam": trainer_pb2.TrainingSettings(
+        crop_size=256, cellpose_sam={"encoder_depth": 1, "encoder_width": 16, "encoder_heads": 2}
+    ),
     "stardist": trainer_pb2.TrainingSettings(stardist={"n_rays": 8, "unet_depth": 1, "unet_filters": 4, "features": 4}),
     "unet": trainer_pb2.TrainingSettings(unet={"base_channels": 4}),
 }
@@ -40,12 +44,12 @@ def flat(batch):
     return dict(enumerate(batch))
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", trained_here(SETTINGS))
 def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(name, monkeypatch):
     backend = importlib.import_module(f"cellsparse_{name}.backend")
     light = importlib.import_module(f"cellsparse_{name}.light")
-    if name == "cellpose":
-        monkeypatch.setattr("cellsparse_cellpose.data.TARGET_BYTES", 0)
+    if name.startswith("cellpose"):
+        monkeypatch.setattr(f"cellsparse_{name}.data.TARGET_BYTES", 0)
     settings = trainer_pb2.TrainingSettings(steps=4, batch_size=2, crop_size=32)
     settings.MergeFrom(SETTINGS[name])
     sizes = []
@@ -59,7 +63,7 @@ def test_samplers_keep_summaries_of_images_and_no_more_targets_than_their_bound(
     assert (sizes[1] - sizes[0]) / 30 < pixels / 2  # bytes for each image more; the image and its labels take 8 a pixel
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", trained_here(SETTINGS))
 def test_processes_draw_what_the_training_would_draw_and_load_no_framework(name, samples, tmp_path):
     backend = importlib.import_module(f"cellsparse_{name}.backend")
     light = importlib.import_module(f"cellsparse_{name}.light")

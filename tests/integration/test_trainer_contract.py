@@ -6,6 +6,7 @@ What ends a training is in `test_trainer_faults`, how it resumes in `test_traine
 import grpc
 import numpy as np
 import pytest
+from support.backends import trained_here
 from support.limits import PATIENCE
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs, write_dataset
@@ -19,6 +20,11 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 BACKENDS = {
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings(channels=[8, 256])),
+    "cellpose_sam": trainer_pb2.TrainingSettings(
+        cellpose_sam=trainer_pb2.CellposeSamSettings(encoder_depth=1, encoder_width=16, encoder_heads=2),
+        batch_size=1,
+        crop_size=256,
+    ),
     "stardist": trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1)),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
 }
@@ -31,7 +37,7 @@ def store_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=trained_here(BACKENDS))
 def backend(request):
     return request.param
 

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
+from support.backends import trained_here
 from support.limits import PATIENCE, QUICK
 from support.minio import running_minio, store_environment
 from support.pointer_watch import PointerWatch
@@ -26,6 +27,10 @@ WORKER = "cellsparse_trainer.training.worker"
 BACKENDS = {
     # Steps enough for the kill to come before the end: checkpoints are large, and one under way holds up the next.
     "cellpose": trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings(), steps=30),
+    "cellpose_sam": trainer_pb2.TrainingSettings(
+        cellpose_sam=trainer_pb2.CellposeSamSettings(encoder_depth=1, encoder_width=16, encoder_heads=2),
+        crop_size=256,
+    ),
     "stardist": trainer_pb2.TrainingSettings(
         stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1, unet_filters=4)
     ),
@@ -101,7 +106,7 @@ def card(store, run_id):
     return json.loads(store.get(keys.model_file(run_id, "model.json")))
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=trained_here(BACKENDS))
 def place(request, tmp_path_factory):
     """Name of a backend, a folder for its server, the store and how another process opens it."""
     folder = tmp_path_factory.mktemp("trainer")

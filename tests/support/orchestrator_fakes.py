@@ -87,6 +87,9 @@ class FakeLauncher:
 
     def stop(self): ...
 
+    def absent(self):
+        return []
+
     def services(self):
         return [self.trainer]
 

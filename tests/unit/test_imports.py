@@ -15,6 +15,8 @@ SERVERS = [
     "cellsparse_trainer.service",
     "cellsparse_cellpose.__main__",
     "cellsparse_cellpose.light",
+    "cellsparse_cellpose_sam.__main__",
+    "cellsparse_cellpose_sam.light",
     "cellsparse_stardist.__main__",
     "cellsparse_stardist.light",
     "cellsparse_unet.__main__",

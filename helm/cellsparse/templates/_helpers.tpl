@@ -41,14 +41,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* Port of every trainer; they are pods of their own, so that one port does for all backends. */}}
 {{- define "cellsparse.trainerPort" -}}50052{{- end }}
 
-{{/* The trainers as a JSON list, each with all keys of trainerDefaults. */}}
+{{/* The trainers as a JSON list, each with all keys of trainerDefaults, and with its backend's name in names of objects,
+which hold no underscores, as `host`. */}}
 {{- define "cellsparse.trainers" -}}
 {{- $trainers := list -}}
 {{- $backends := list -}}
 {{- range .Values.trainers }}
 {{- if has .backend $backends }}{{ fail (printf "trainers holds %s twice" .backend) }}{{ end -}}
 {{- $backends = append $backends .backend -}}
-{{- $trainers = append $trainers (mergeOverwrite (deepCopy $.Values.trainerDefaults) .) }}{{ end -}}
+{{- $trainers = append $trainers (mergeOverwrite (deepCopy $.Values.trainerDefaults) . (dict "host" (replace "_" "-" .backend))) }}{{ end -}}
 {{- $trainers | toJson -}}
 {{- end }}
 

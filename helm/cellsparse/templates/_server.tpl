@@ -81,7 +81,7 @@ CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
 {{- define "cellsparse.names" -}}
 {{- $hosts := list "orchestrator" "sparsifier" }}
 {{- if .Values.minio.enabled }}{{ $hosts = append $hosts "minio" }}{{ end }}
-{{- range .Values.trainers }}{{ $hosts = append $hosts .backend }}{{ end }}
+{{- range .Values.trainers }}{{ $hosts = append $hosts (replace "_" "-" .backend) }}{{ end }}
 {{- $hosts = append $hosts "trainer" }}
 {{- range $hosts }}
 {{- $service := printf "%s-%s" (include "cellsparse.name" $) . }}

@@ -356,8 +356,8 @@ class Client:
         """Import a model file of a stock tool. Nothing is stored unless the backend's trainer can open it.
 
         Args:
-            path: A Cellpose 3 model file, a StarDist model folder or a zip of one, a state dict of ELEPHANT's U-Net,
-                or a "native" file from `export`.
+            path: A Cellpose 3 or Cellpose-SAM model file, a StarDist model folder or a zip of one, a state dict of
+                ELEPHANT's U-Net, or a "native" file from `export`.
             backend: One of `training_settings.backends()`, such as "cellpose".
             name: Display name; empty: the name of the file.
             channel: Image channel to use, from 0; not given: the mean of all.

@@ -30,6 +30,9 @@ COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
 GATEWAY = "cellsparse_gateway"
 WEB_PORT = 8000
 """Port of the page; QuPath's extensions look for their server there."""
+WARM_SECONDS = "600"
+"""For how long trainers keep their framework loaded by default: whoever corrects labels and trains again does not wait
+for it. `CELLSPARSE_WARM_SECONDS` replaces it."""
 KILL_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 
@@ -167,6 +170,7 @@ def _launch(home: Path, port: int | None, web_port: int | None) -> "subprocess.P
 
 def _environment(home: Path, port: int | None, web_port: int | None) -> dict[str, str]:
     environment = {**os.environ, "CELLSPARSE_HOME": str(home)}
+    environment.setdefault("CELLSPARSE_WARM_SECONDS", WARM_SECONDS)
     if port is None and "CELLSPARSE_PORT" not in environment and home != Path.home() / DEFAULT_HOME:
         port = 0  # services of several homes run side by side
     if port is not None:

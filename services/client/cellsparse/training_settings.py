@@ -9,13 +9,30 @@ from google.protobuf.message import Message
 from cellsparse import enum_names
 from cellsparse.enum_names import FieldDescriptor
 from cellsparse.errors import InvalidArgument
-from cellsparse_common.rpc.rules import WHOLE_NUMBERS, allowed_numbers, field_violations, takes_number
+from cellsparse_common.rpc.rules import (
+    WHOLE_NUMBERS,
+    allowed_numbers,
+    field_violations,
+    takes_number,
+    usual_members,
+    weights_terms,
+)
 from cellsparse_proto.v1 import sparsifier_pb2, trainer_pb2
 
 
 def backends() -> list[str]:
     """Return the names of the backends there are."""
     return [field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields]
+
+
+def usual_backends() -> list[str]:
+    """Return the names of the backends that train without further ado: those that are meant where none is named."""
+    return usual_members(trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"])
+
+
+def terms_of_weights(backend: str) -> str:
+    """Return what people should know about the terms of the weights that a backend starts from; empty for nothing."""
+    return weights_terms(trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name[backend])
 
 
 def training_fields(backend: str) -> dict[str, FieldDescriptor]:

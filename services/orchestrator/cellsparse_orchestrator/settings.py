@@ -47,6 +47,9 @@ class OrchestratorSettings(ServerSettings):
     for every attempt and uses the given addresses for all that is not training."""
     trainer_modules: NamedText = Field(default_factory=installed_trainers)
     """`local`: Python module by backend, as "name=module,name=module"; not set: the installed trainers."""
+    trainer_pythons: NamedText = Field(default={})
+    """`local`: Python interpreter by backend, as "name=path,name=path"; not set: the orchestrator's own, and for a
+    trainer whose framework excludes another's that of an environment beside it (see `launchers.environments`)."""
     sparsifier_module: str = "cellsparse_sparsifier"
     """`local`: Python module of the sparsifier."""
     gateway_module: str = "cellsparse_gateway"
@@ -85,7 +88,7 @@ class OrchestratorSettings(ServerSettings):
 
     import_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
     """Longest time to check and publish an uploaded model, seconds."""
-    max_model_mib: int = Field(default=1024, ge=1, le=65_536)
+    max_model_mib: int = Field(default=2048, ge=1, le=65_536)
     """Largest model file of an import, MiB."""
 
     max_project_pixels: int = Field(default=DEFAULT_MAX_PROJECT_PIXELS, ge=1, le=LARGEST_MAX_PIXELS)
@@ -96,7 +99,7 @@ class OrchestratorSettings(ServerSettings):
     max_prompter_mib: int = Field(default=2048, ge=1, le=2048)
     """Largest file of a prompter's weights, MiB: the encoder, and the decoder."""
 
-    @field_validator("trainer_modules", "trainers", mode="before")
+    @field_validator("trainer_modules", "trainer_pythons", "trainers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):

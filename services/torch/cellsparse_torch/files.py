@@ -60,19 +60,20 @@ def read_state(path: Path, network: str, *, in_list: bool = False) -> dict[str, 
     return {str(name): value for name, value in state.items()}
 
 
-def load_checked(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+def load_checked(network: nn.Module, state: Mapping[str, Tensor], name: str, *, assign: bool = False) -> None:
     """Load a state dict into a network.
 
     Args:
         network: Changed in place.
         state: Arrays by name.
         name: What the network is called in errors.
+        assign: Whether the arrays become the network's own, as one on the meta device needs it; else they are copied.
 
     Raises:
         InvalidArgument: Names or shapes are not the network's, or a weight is not finite.
     """
     check_shapes(_shapes(network.state_dict()), _shapes(state), name)
-    network.load_state_dict(state)
+    network.load_state_dict(state, assign=assign)
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise InvalidArgument("The file holds weights that are not finite.", "file")
 

@@ -62,6 +62,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             preload=spec.preload,
             stop_seconds=settings.stop_seconds,
             warm_seconds=settings.warm_seconds,
+            warm_start=settings.warm_start,
             node_command=spec.node_command,
             rendezvous_seconds=settings.rendezvous_seconds,
         )

@@ -106,7 +106,7 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     epoch = ceil(max(1, items) / batch_size)
     plan, own = _paper(epoch) if paper else _fast()
     if stacks and not paper:
-        own["rescale"] = "dataset"  # as prediction does: planes of a stack do not get a size each
+        own["rescale"] = "dataset"  # prediction takes one diameter for all planes of a stack
     return Config(plan=make_plan(settings, plan), **overlay(own, settings.cellpose))
 
 
@@ -164,7 +164,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "last_rate": 0.0,
     }
     own = {
-        "mean_diameter": 24.0,
+        "mean_diameter": 20.0,
         "scale_range": 0.8,
         "optimizer": "adamw",
         "sampling": "cell",

@@ -11,12 +11,13 @@ from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.types import Mask
+from cellsparse_torch.flows.balance import background_weight
 from cellsparse_torch.flows.crops import Crop, affine_map, cut
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
-from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.samples import Sample, threads_for
 from cellsparse_trainer.data.target_cache import DiskCache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
@@ -25,9 +26,6 @@ UNIFORM_TRIES = 50
 
 BACKGROUND_CROPS = 0.25
 """Share of the crops placed around a background pixel instead of a cell, where some background is labelled."""
-
-MOST_WEIGHT = 20.0
-"""Largest weight of a background pixel, so that a handful of them cannot rule the loss."""
 
 TARGET_BYTES = 2**28
 """Memory for the targets of images that were used last."""
@@ -89,7 +87,7 @@ class Sampler:
         self._samples = samples
         self._disk_cache = disk_cache
         self._targets = SizedLruCache(self._make, TARGET_BYTES)
-        self._about = [_summary(self._targets[index]) for index in range(len(samples))]
+        self._about = [_summary(targets) for targets in self._targets.each(range(len(samples)), threads_for(samples))]
         found = list(enumerate(self._about))
         self._cells = [(index, cell) for index, one in found for cell in range(len(one.centers))]
         self._background = [index for index, one in found if one.background]
@@ -205,15 +203,10 @@ def _summary(targets: Targets) -> Summary:
 
 
 def _background_weight(about: Sequence[Summary], config: Config) -> float:
-    """Return the weight (from 1) with which background, labelled and likely, has its share of the pixels.
-
-    People label cells and little around them. A network taught with such a mixture finds cells likely everywhere: its
-    logits are off by the logarithm of this weight, its cells too fat, and noise becomes cells.
-    """
-    cells = sum(one.cell_pixels for one in about)
-    background: float = sum(one.background for one in about)
-    if not background:
-        return 1.0
-    background += config.likely_background * sum(one.likely_pixels for one in about)
-    share = config.background_share
-    return min(MOST_WEIGHT, max(1.0, share / (1 - share) * cells / background))
+    """Return the weight (from 1) with which background, labelled and likely, has its share of the pixels."""
+    return background_weight(
+        sum(one.cell_pixels for one in about),
+        sum(one.background for one in about),
+        config.likely_background * sum(one.likely_pixels for one in about),
+        config.background_share,
+    )

@@ -68,7 +68,8 @@ def import_model(
 def _refuse_newer(state: Mapping[str, Tensor]) -> None:
     if "W2" in state or any(name.startswith("encoder.") for name in state):
         raise InvalidArgument(
-            "The file is a Cellpose-SAM model (Cellpose 4); allowed: models of Cellpose 1 to 3.", "file"
+            "The file is a Cellpose-SAM model: import it with backend cellpose_sam. Allowed: Cellpose 1 to 3.",
+            "file",
         )
 
 

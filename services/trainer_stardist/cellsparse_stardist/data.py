@@ -18,7 +18,8 @@ from cellsparse_stardist.spacing import fitted
 from cellsparse_stardist.targets import OUTSIDE, Stars, make_targets, middle_of
 from cellsparse_trainer.data.background import LIKELY, BackgroundModel, fit_background
 from cellsparse_trainer.data.outline_rim import outline_rim
-from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.samples import Sample, threads_for
+from cellsparse_trainer.data.threads import in_threads
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 
 PLANE_DISTANCE = 2.0
@@ -108,6 +109,10 @@ class SampleIndex:
         return tuple(-(-max(int(r), 0) // g) * g for r, g in zip(reach, grid, strict=True))
 
 
+def _look(sample: Sample) -> tuple[SampleIndex, tuple[float, ...]]:
+    return index_sample(sample.image, sample.label), sample.spacing
+
+
 def index_sample(image: GrayImage, label: Labels) -> SampleIndex:
     """Find the labelled pixels of an image.
 
@@ -141,11 +146,9 @@ class Sampler:
     def __init__(self, samples: Sequence[Sample], config: Config, ranks: Ranks = ALONE) -> None:
         self._samples = samples
         self._ranks = ranks
-        self._index: list[SampleIndex] = []
-        spacings = []
-        for sample in samples:
-            self._index.append(index_sample(sample.image, sample.label))
-            spacings.append(sample.spacing)
+        found = list(in_threads(lambda at: _look(samples[at]), range(len(samples)), threads_for(samples)))
+        self._index = [index for index, _ in found]
+        spacings = [spacing for _, spacing in found]
         if config.plan.crop_depth is not None:
             extents = np.concatenate([index.stops - index.starts for index in self._index])
             config = fitted(config, extents, spacings)

@@ -69,15 +69,19 @@ def _around_labels(
 
 
 def _choices(config: Config, start: Thresholds) -> list[Thresholds]:
-    """Return the default, which wins a tie, and what differs from it in one threshold, or in method and centres."""
+    """Return the default, which wins a tie, and what differs from it in one threshold, or in method and centres.
+
+    Where targets have the cells' own shape, ellipses are no choice: they would only lose it.
+    """
     centres = CENTRE_THRESHOLDS if config.centre_threshold is None else (start.centre_threshold,)
-    methods = METHODS if config.instance_method == "auto" else (start.method,)
+    free = config.instance_method == "auto" and config.target_shape == "ellipse"
+    methods = METHODS if free else (start.method,)
     cells = CELL_THRESHOLDS if start.method == "watershed" else ()
-    return [
-        start,
+    others = (
         *(replace(start, method=method, centre_threshold=centre) for method in methods for centre in centres),
         *(replace(start, cell_threshold=cell) for cell in cells),
-    ]
+    )
+    return list(dict.fromkeys((start, *others)))
 
 
 def _best(choices: Sequence[Thresholds], points: Sequence[float]) -> Thresholds:

@@ -2,7 +2,7 @@ import pytest
 
 from cellsparse.enum_names import plain
 from cellsparse.errors import InvalidArgument
-from cellsparse.training_settings import backends, sparsify_settings, training_settings
+from cellsparse.training_settings import backends, sparsify_settings, training_settings, usual_backends
 from cellsparse_proto.v1 import sparsifier_pb2, trainer_pb2
 
 
@@ -26,7 +26,11 @@ def test_a_backend_without_settings_is_still_chosen():
 
 
 def test_every_backend_of_the_proto_is_offered():
-    assert backends() == ["cellpose", "stardist", "unet"]
+    assert backends() == ["cellpose", "stardist", "unet", "cellpose_sam"]
+
+
+def test_a_backend_that_needs_weights_is_taken_only_by_its_name():
+    assert usual_backends() == ["cellpose", "stardist", "unet"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_a_certificate_for_all_names_of_our_servers():
     spec = one(render(ISSUED), "Certificate", "lab-cellsparse-tls")["spec"]
     assert spec["issuerRef"] == {"name": "lab", "kind": "ClusterIssuer", "group": "cert-manager.io"}
     assert spec["secretName"] == "lab-cellsparse-tls"
-    services = ("orchestrator", "sparsifier", "minio", "cellpose", "stardist", "unet", "trainer")
+    services = ("orchestrator", "sparsifier", "minio", "cellpose", "stardist", "unet", "cellpose-sam", "trainer")
     hosts = {f"lab-cellsparse-{service}{suffix}" for service in services for suffix in ("", ".imaging.svc")}
     assert set(spec["dnsNames"]) == {*hosts, "x.example"}
 

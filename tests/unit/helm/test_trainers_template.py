@@ -25,6 +25,17 @@ def test_a_fourth_backend_needs_one_entry():
     assert variables(deployment)["CELLSPARSE_PORT"] == "50052"
 
 
+def test_names_of_objects_have_dashes_where_backends_have_underscores():
+    objects = render({"keda": {"enabled": True, "prometheus": "http://p"}})
+    warm = one(objects, "Deployment", "lab-cellsparse-cellpose-sam")
+    assert container(warm)["image"] == "ghcr.io/cellsparse/cellsparse-trainer-cellpose-sam:0.1.0"
+    assert "lab-cellsparse-cellpose-sam" in names(objects, "Service")
+    assert "lab-cellsparse-cellpose-sam" in names(objects, "ScaledObject")
+    assert "lab-cellsparse-warm-cellpose-sam" in names(objects, "PodDisruptionBudget")
+    orchestrator = variables(one(objects, "Deployment", "lab-cellsparse-orchestrator"))
+    assert "cellpose_sam=lab-cellsparse-cellpose-sam.imaging.svc:50052" in orchestrator["CELLSPARSE_TRAINERS"]
+
+
 def test_an_entry_wins_over_the_defaults_even_with_nothing():
     trainers = [{"backend": "cellpose", "warmGpu": False, "warmReplicas": 0}, {"backend": "unet", "tolerations": []}]
     defaults = {"warmGpu": True, "warmReplicas": 2, "tolerations": [{"operator": "Exists"}]}

@@ -86,7 +86,7 @@ def test_the_base_is_an_argument_with_a_full_tag(image):
 
 def test_torch_and_tensorflow_stand_on_the_cuda_of_their_wheels():
     defaults = {image.folder: instructions(image)[0].partition("=")[2] for image in IMAGES}
-    assert defaults["trainer_cellpose"] == defaults["trainer_unet"]
+    assert defaults["trainer_cellpose"] == defaults["trainer_cellpose_sam"] == defaults["trainer_unet"]
     assert defaults["trainer_unet"].startswith("nvidia/cuda:13.0.")
     assert defaults["trainer_stardist"].startswith("nvidia/cuda:12.9.")
     assert defaults["sparsifier"] == defaults["trainer_stardist"]

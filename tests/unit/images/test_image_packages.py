@@ -51,7 +51,9 @@ def test_an_image_holds_its_framework(image):
     assert image.framework <= required(LOCK, [image.package], image.extras)
 
 
-@pytest.mark.parametrize(("backend", "library"), [("cellpose", "13"), ("unet", "13"), ("stardist", "12")])
+@pytest.mark.parametrize(
+    ("backend", "library"), [("cellpose", "13"), ("cellpose_sam", "13"), ("unet", "13"), ("stardist", "12")]
+)
 def test_a_trainer_brings_the_cuda_of_its_framework(backend, library):
     image = TRAINERS[backend]
     cuda = {name for name in required(LOCK, [image.package], image.extras) if is_cuda(name)}
@@ -67,6 +69,12 @@ def test_a_service_starts_from_its_own_dependencies(image):
         for name in imported(ROOT / "services" / folder) - {"cellsparse_proto"} - image.left_out:
             owners = {owner.lower().replace("_", "-") for owner in distributions.get(name, [name])}
             assert owners & held, f"services/{folder} imports {name}, which no dependency of {image.package} brings"
+
+
+def test_each_cellpose_brings_its_own_version():
+    held = {name: required(LOCK, [TRAINERS[name].package], TRAINERS[name].extras) for name in TRAINERS}
+    for package, owner in (("segment-anything", "cellpose_sam"), ("numba", "cellpose")):
+        assert [name for name in ("cellpose", "cellpose_sam") if package in held[name]] == [owner]
 
 
 def test_the_sdk_brings_nothing_that_only_servers_or_few_commands_need():

@@ -21,7 +21,7 @@ def test_all_state_is_in_the_home_folder(environment, tmp_path):
     assert settings.home == tmp_path / "here"
     assert settings.store_url == f"file://{tmp_path}/here/store"
     assert settings.database_url.get_secret_value() == f"sqlite:///{tmp_path}/here/cellsparse.db"
-    assert list(settings.trainer_modules) == ["cellpose", "stardist", "unet"]
+    assert list(settings.trainer_modules) == ["cellpose", "cellpose_sam", "stardist", "unet"]
 
 
 def test_given_urls_win(environment):

@@ -1,4 +1,4 @@
-"""The three trainers carry the same file names: who knows one finds the way in all."""
+"""All trainers carry the same file names: who knows one finds the way in all."""
 
 import dataclasses
 import importlib
@@ -11,7 +11,7 @@ from support.paths import ROOT
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.config.backend_config import BackendConfig, ModelConfig
 
-BACKENDS = ("cellpose", "stardist", "unet")
+BACKENDS = ("cellpose", "cellpose_sam", "stardist", "unet")
 COMMON = {
     "__init__",
     "__main__",
@@ -31,10 +31,13 @@ COMMON = {
     "targets",
     "tiles",
 }
-SHARED = {"cellpose": {"crops", "loss"}}
+SHARED = {"cellpose": {"crops", "loss"}, "cellpose_sam": {"crops", "loss"}}
 """What stands in cellsparse_torch.flows, because both Cellposes need it."""
 EXTRA = {
     "cellpose": {},
+    "cellpose_sam": {
+        "trainable": "what is trained is a choice: readout, low-rank updates or all; the others train all",
+    },
     "stardist": {
         "data_parallel": "TensorFlow's process group; torch's is in cellsparse_torch",
         "framework": "Keras 2 must be chosen before TensorFlow is loaded, in one place",

@@ -18,6 +18,7 @@ def test_the_paper_preset_is_the_papers_protocol() -> None:
     assert (plan.schedule, plan.warmup_steps, config.sampling) == ("stairs", 30, "image")  # 10 epochs
     assert (config.mean_diameter, config.scale_range, config.rescale) == (30, 0.5, "image")
     assert config.background_share == 0
+    assert (config.average_decay, config.size_passes, config.rim_width) == (0, 0, 0)
     assert (plan.lower_percentile, plan.upper_percentile) == (0, 100)
 
 
@@ -56,6 +57,9 @@ def test_other_json_is_refused(text: str) -> None:
         ("flow_threshold", -1),
         ("cellprob_threshold", 7),
         ("min_size", -1),
+        ("average_decay", 1.0),
+        ("size_passes", 6),
+        ("rim_width", 10.1),
         ("optimizer", "adam"),
         ("sampling", "pixel"),
         ("rescale", "cell"),

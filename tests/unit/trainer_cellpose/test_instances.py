@@ -87,6 +87,7 @@ def test_settings_for_stacks() -> None:
     settings = trainer_pb2.TrainingSettings()
     assert resolve(settings, 3, stacks=True).plan.crop_depth is None
     assert resolve(settings, 3).stitch_threshold == 0.25
+    assert (resolve(settings, 3).rescale, resolve(settings, 3, stacks=True).rescale) == ("image", "dataset")
     settings.cellpose.stitch_threshold = 0.5
     config = resolve(settings, 3, stacks=True)
     assert Config.from_json(config.to_json()).stitch_threshold == 0.5

@@ -50,11 +50,13 @@ def test_tuning_leaves_what_is_fixed(dense, make_config):
 
 def test_the_best_of_both_lines_wins(make_config, monkeypatch):
     """Centre and cell threshold are chosen one by one, whatever the other is."""
-    config = make_config()
+    config = make_config(target_shape="ellipse")
     start = default_thresholds(config)
     monkeypatch.setattr(tuning, "THRESHOLD_PRICE", 0)
     choices = tuning._choices(config, start)
     assert choices[0] == start
+    assert len(set(choices)) == len(choices)
+    assert {each.method for each in tuning._choices(make_config(), start)} == {"watershed"}
     points = [
         (each.method == start.method) - abs(each.centre_threshold - 0.8) - abs(each.cell_threshold - 0.3)
         for each in choices

@@ -9,7 +9,7 @@ from cellsparse import enum_names
 from cellsparse.cli import options, render
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
-from cellsparse.training_settings import backends
+from cellsparse.training_settings import backends, terms_of_weights
 
 
 def import_(
@@ -33,8 +33,8 @@ def import_(
 ) -> None:
     """Import a model file of a stock tool, for prediction or as the start of a training (train --start).
 
-    PATH is a Cellpose 3 model file, a StarDist model folder, a state dict of ELEPHANT's U-Net, or a native file
-    from `cellsparse export`.
+    PATH is a Cellpose 3 model file, a Cellpose-SAM model file, a StarDist model folder, a state dict of ELEPHANT's
+    U-Net, or a native file from `cellsparse export`.
     """
     with Client(address) as client:
         made = client.import_model(
@@ -46,4 +46,7 @@ def import_(
             upper_percentile=upper_percentile,
             diameter=diameter,
         )
-    Output(json).result(enum_names.plain(made), render.model_table([made]))
+    output = Output(json)
+    output.result(enum_names.plain(made), render.model_table([made]))
+    if terms := terms_of_weights(backend):
+        output.note(terms)

@@ -21,7 +21,8 @@ def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
     for service in status.services:
         health = Text("healthy", "green") if service.healthy else Text("not healthy", "red")
         table.add_row(service.name, service.address, health, str(service.pid or ""), service.message)
-    return Group(table, Text(f"{status.active_runs} active runs, store {status.store_url}"))
+    absent = [Text(f"not there: {service.message}", "yellow") for service in status.absent]
+    return Group(table, *absent, Text(f"{status.active_runs} active runs, store {status.store_url}"))
 
 
 def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> Table:

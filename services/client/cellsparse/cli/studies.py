@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Studies: many runs at once, over label sets, backends, settings and seeds.", no_args_is_help=True
 )
 ENDED = frozenset({study_pb2.MEMBER_STATE_SUCCEEDED, study_pb2.MEMBER_STATE_FAILED, study_pb2.MEMBER_STATE_CANCELLED})
+_USUAL = ", ".join(training_settings.usual_backends())
 
 
 @app.command()
@@ -41,7 +42,9 @@ def run(
     backends: Annotated[
         str,
         typer.Option(
-            metavar="A,B", help=f"Of {', '.join(training_settings.backends())}. [default: all]", show_default=False
+            metavar="A,B",
+            help=f"Of {', '.join(training_settings.backends())}. [default: {_USUAL}]",
+            show_default=False,
         ),
     ] = "",
     seeds: Annotated[
@@ -76,7 +79,7 @@ def run(
     """
     output = Output(json)
     with Client(address) as client:
-        chosen = _listed(backends) or ([] if preset else training_settings.backends())
+        chosen = _listed(backends) or ([] if preset else training_settings.usual_backends())
         study = client.study(
             find_dataset(client, dataset).id,
             preset=preset,

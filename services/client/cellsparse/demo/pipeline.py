@@ -67,7 +67,7 @@ def _work(client: Client, items: list[Item], out: Path, console: Console, begun:
     # Runs are queued together and train one after the other. A model is scored while the next trainer starts.
     queue = {
         backend: client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
-        for backend in training_settings.backends()
+        for backend in training_settings.usual_backends()
     }
     results, failed = [], False
     for backend, handle in queue.items():

@@ -21,6 +21,8 @@ from cellsparse_proto.v1 import rules_pb2
 # The stubs type extensions as bare descriptors, which `Extensions[...]` does not take.
 _RULES: Any = rules_pb2.rules
 _REQUIRED_ONEOF: Any = rules_pb2.required_oneof
+_BY_NAME_ONLY: Any = rules_pb2.by_name_only
+_WEIGHTS_TERMS: Any = rules_pb2.weights_terms
 
 WHOLE_NUMBERS = frozenset(
     {
@@ -60,6 +62,20 @@ def field_violations(message: Message, field: Any) -> list[tuple[str, str]]:
 def rules_of(field: Any) -> Any:
     """Return the rules that the proto gives a field, a `FieldRules`."""
     return field.GetOptions().Extensions[_RULES]
+
+
+def usual_members(oneof: Any) -> list[str]:
+    """Return the names of a oneof's members without those that are chosen by name only."""
+    return [field.name for field in oneof.fields if not field.GetOptions().Extensions[_BY_NAME_ONLY]]
+
+
+def weights_terms(field: Any) -> str:
+    """Return what people should know about the terms of the weights that a backend starts from; empty for nothing.
+
+    Args:
+        field: Descriptor of the backend's field in `TrainingSettings`.
+    """
+    return str(field.GetOptions().Extensions[_WEIGHTS_TERMS])
 
 
 def allowed_numbers(field: Any) -> str:

@@ -231,6 +231,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         return read_status(
             self.address,
             self._launcher.services(),
+            self._launcher.absent(),
             active_runs=self._runs.count_active(),
             store_url=self._store.url,
             max_pixels=self._settings.max_pixels,

@@ -9,7 +9,13 @@ from cellsparse_proto.v1 import orchestrator_pb2
 
 
 def read_status(
-    address: str, services: Sequence[Service], *, active_runs: int, store_url: str, max_pixels: int
+    address: str,
+    services: Sequence[Service],
+    absent: Sequence[Service],
+    *,
+    active_runs: int,
+    store_url: str,
+    max_pixels: int,
 ) -> orchestrator_pb2.GetStatusResponse:
     """Return the orchestrator's own state and that of all other services, as last seen."""
     own = orchestrator_pb2.ServiceStatus(
@@ -19,16 +25,20 @@ def read_status(
         pid=os.getpid(),
         message=f"cellsparse-orchestrator {importlib.metadata.version('cellsparse-orchestrator')}",
     )
-    others = [
-        orchestrator_pb2.ServiceStatus(
-            name=service.name,
-            address=service.address,
-            healthy=service.healthy,
-            pid=service.pid,
-            message=service.message,
-        )
-        for service in services
-    ]
     return orchestrator_pb2.GetStatusResponse(
-        services=[own, *others], active_runs=active_runs, store_url=store_url, max_pixels=max_pixels
+        services=[own, *map(_status, services)],
+        active_runs=active_runs,
+        store_url=store_url,
+        max_pixels=max_pixels,
+        absent=map(_status, absent),
+    )
+
+
+def _status(service: Service) -> orchestrator_pb2.ServiceStatus:
+    return orchestrator_pb2.ServiceStatus(
+        name=service.name,
+        address=service.address,
+        healthy=service.healthy,
+        pid=service.pid,
+        message=service.message,
     )

@@ -71,8 +71,11 @@ class Launcher(Protocol):
     def services(self) -> list[Service]:
         """Return all services as last seen."""
 
+    def absent(self) -> list[Service]:
+        """Return the trainers that are known here and lack what they need to be started; they are no `services`."""
+
     def service(self, name: str) -> Service | None:
-        """Return the service with this name; None if it is not configured."""
+        """Return the service with this name, an absent one included; None if it is not configured."""
 
     def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Get or create the trainer of an attempt; return at once. Idempotent.

@@ -25,6 +25,8 @@ class Command:
     name: str
     module: str
     """Run with `python -m`."""
+    python: str = sys.executable
+    """The interpreter that runs it."""
     environment: dict[str, str]
     """All variables of the process."""
     home: Path
@@ -52,7 +54,7 @@ class Command:
             for key, value in self.environment.items()
             if key.startswith("CELLSPARSE_") and not key.endswith("OWNER_PID")
         }
-        return hashlib.sha256(json.dumps([sys.executable, self.module, settings], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.python, self.module, settings], sort_keys=True).encode()).hexdigest()
 
 
 class Child:
@@ -122,7 +124,7 @@ def start(command: Command) -> Child:
         command.log_file.replace(command.log_file.with_suffix(".log.1"))
     with command.log_file.open("ab") as log:
         popen = subprocess.Popen(
-            [sys.executable, "-m", command.module],
+            [command.python, "-m", command.module],
             env=command.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

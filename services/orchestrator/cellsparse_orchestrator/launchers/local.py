@@ -7,6 +7,7 @@ over the services of one that crashed (see `child`), so that trainings survive t
 import importlib.util
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
 from cellsparse_common.errors import StorageError
 from cellsparse_orchestrator.launchers.base import GATEWAY, SPARSIFIER, Service
 from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
+from cellsparse_orchestrator.launchers.environments import find_python, how_to_get
 from cellsparse_orchestrator.launchers.probe import probe
 from cellsparse_orchestrator.launchers.resident import ResidentServices
 from cellsparse_orchestrator.run_states import backoff
@@ -56,12 +58,15 @@ class LocalLauncher(ResidentServices):
         modules = {SPARSIFIER: settings.sparsifier_module, **settings.trainer_modules}
         if settings.web_port is not None:
             modules[GATEWAY] = settings.gateway_module
-        super().__init__(_starting(name) for name in modules)
+        pythons = {name: find_python(name, settings.trainer_pythons) for name in modules}
+        absent = [_without_environment(name) for name in modules if pythons[name] is None]
+        found = {name: python for name, python in pythons.items() if python is not None}
+        super().__init__([_starting(name) for name in found], absent)
         self._stop_seconds = settings.drain_seconds + 5
         self._end = threading.Event()
         self._supervisors = [
-            _Supervisor(_command(name, module, settings), self._end, self._stop_seconds, self._publish)
-            for name, module in modules.items()
+            _Supervisor(_command(name, modules[name], settings, python), self._end, self._stop_seconds, self._publish)
+            for name, python in found.items()
         ]
 
     def start(self) -> None:
@@ -96,7 +101,7 @@ class _Supervisor(threading.Thread):
         self.child: Child | None = None
 
     def run(self) -> None:
-        if not _is_installed(self._command.module):
+        if self._command.python == sys.executable and not _is_installed(self._command.module):
             message = f"The package {self._command.module} is not installed."
             self._publish(Service(name=self._command.name, message=message, missing=True))
             return
@@ -165,6 +170,10 @@ def _starting(name: str, pid: int = 0) -> Service:
     return Service(name=name, pid=pid, message=f"{name} is being started.")
 
 
+def _without_environment(name: str) -> Service:
+    return Service(name=name, missing=True, message=how_to_get(name))
+
+
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -172,7 +181,7 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:
+def _command(name: str, module: str, settings: OrchestratorSettings, python: str = sys.executable) -> Command:
     # Leave out the orchestrator's own variables (port, workers, ...): the child would take them for its own.
     ours = {f"{ENV_PREFIX}{field}".upper() for field in OrchestratorSettings.model_fields}
     environment = {key: value for key, value in os.environ.items() if key.upper() not in ours}
@@ -180,7 +189,7 @@ def _command(name: str, module: str, settings: OrchestratorSettings) -> Command:
         value = getattr(settings, field)
         if value is not None and value != "":
             environment[f"{ENV_PREFIX}{field}".upper()] = _as_text(value)
-    command = Command(name=name, module=module, environment=environment, home=Path(settings.home))
+    command = Command(name=name, module=module, python=python, environment=environment, home=Path(settings.home))
     environment |= {
         f"{ENV_PREFIX}HOME": str(command.home),
         f"{ENV_PREFIX}HOST": "127.0.0.1",

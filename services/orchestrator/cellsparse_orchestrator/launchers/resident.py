@@ -14,21 +14,27 @@ class ResidentServices:
 
     Args:
         services: All services, in the order in which `services` returns them.
+        absent: Trainers that lack what they need to be started.
     """
 
-    def __init__(self, services: Iterable[Service]) -> None:
+    def __init__(self, services: Iterable[Service], absent: Iterable[Service] = ()) -> None:
         self._lock = threading.Lock()
         self._services = {service.name: service for service in services}
+        self._absent = {service.name: service for service in absent}
 
     def services(self) -> list[Service]:
         """Return all services (see `Launcher`)."""
         with self._lock:
             return list(self._services.values())
 
+    def absent(self) -> list[Service]:
+        """Return the trainers that cannot be started (see `Launcher`)."""
+        return list(self._absent.values())
+
     def service(self, name: str) -> Service | None:
         """Return one service (see `Launcher`)."""
         with self._lock:
-            return self._services.get(name)
+            return self._services.get(name) or self._absent.get(name)
 
     def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.rpc.rules import usual_members
 from cellsparse_orchestrator.studies.label_sets import LabelSet
 from cellsparse_orchestrator.studies.member_settings import applies, check_backends, check_name
 from cellsparse_proto.v1 import sparsifier_pb2, study_pb2, trainer_pb2
@@ -22,7 +23,7 @@ _PAPER = study_pb2.StudyGrid(
     ],
     backgrounds=[sparsifier_pb2.BACKGROUND_RULE_NONE, sparsifier_pb2.BACKGROUND_RULE_SHIFTED],
     k=[1, 4, 16, 64, 256, ALL_CELLS],
-    backends=[field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"].fields],
+    backends=usual_members(trainer_pb2.TrainingSettings.DESCRIPTOR.oneofs_by_name["backend"]),
 )
 
 

@@ -58,7 +58,7 @@ class Candidates:
     patches: tuple[Patch, ...]
     """(N,)"""
     labelled: Features
-    """(M, len(NAMES)) of the cells that are labelled already."""
+    """(M, len(NAMES)) of the cells that are labelled already, and of what was answered "not a cell"."""
     spots: tuple[tuple[Patch, float], ...]
     """Spots of background with their brightness, 0 black to 1 white."""
 
@@ -106,18 +106,20 @@ def find_candidates(
         random = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])
         numbers = np.sort(random.permutation(numbers)[:MOST])
     everything = np.where(marked > 0, marked + label.max(initial=0), label)
-    features = measure(image, label, around=everything, diameter=diameter)[numbers - 1]
+    features = measure(image, label, around=everything, diameter=diameter)
     may_be: Mask = (everything > 0) | np.any([each > 0 for each in found] or [blobs > 0], axis=0)
     taken = may_be | (annotation >= 0)
     plane = gray(image)
     return Candidates(
         name=name,
-        features=features,
+        features=features[numbers - 1],
         intensity=_intensities(image, label, numbers),
         disagreement=wrong[numbers - 1],
         seen=tuple(Seen(int(seen[number - 1])) for number in numbers),
         patches=tuple(cell_patches(label, taken, numbers, diameter)) if numbers.size else (),
-        labelled=measure(image, marked, around=everything, diameter=diameter),
+        labelled=np.concatenate(
+            [measure(image, marked, around=everything, diameter=diameter), features[_refused(label, annotation) - 1]]
+        ),
         spots=tuple(background_spots(_bright(plane), taken, diameter, SPOTS)) if label.any() else (),
     )
 
@@ -190,6 +192,15 @@ def _allowed(label: Labels, annotation: Labels) -> npt.NDArray[np.int64]:
     good[edge] = False
     good[label[annotation >= 0]] = False
     return np.flatnonzero(good)
+
+
+def _refused(label: Labels, annotation: Labels) -> npt.NDArray[np.int64]:
+    """Return the numbers of the cells that are mostly labelled as background: people said that they are none."""
+    count = int(label.max(initial=0))
+    areas = np.bincount(label.ravel(), minlength=count + 1)
+    background = np.bincount(label[annotation == 0], minlength=count + 1)
+    background[0] = 0
+    return np.flatnonzero(2 * background > areas)
 
 
 def _intensities(image: npt.NDArray[Any], label: Labels, numbers: npt.NDArray[np.int64]) -> Numbers:

@@ -39,5 +39,7 @@ class TrainerSettings(ServerSettings, ProcessSettings):
     """Seconds without a prediction after which the prediction process ends and frees its memory."""
     warm_seconds: float = Field(default=0.0, ge=0, le=86400)
     """Seconds for which a process that has loaded the framework is kept after an attempt, so that the next attempt
-    starts sooner; 0 keeps none. Meant for many short trainings. It takes the framework's memory, and begins with the
-    second attempt."""
+    starts sooner; 0 keeps none. It takes the framework's memory."""
+    warm_start: bool = False
+    """Whether the framework is loaded when the trainer starts, and not with the first attempt; for `warm_seconds`
+    above 0."""

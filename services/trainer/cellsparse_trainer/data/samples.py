@@ -1,7 +1,8 @@
 """Training and validation items as backends see them."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -20,6 +21,8 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 
 CACHE_BYTES = 2**30
+LARGE = 2**22
+"""Values of an image above which only one is worked on at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,10 @@ class CachedSamples(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._cache[range(len(self))[index]]
 
+    def each(self) -> Iterator[Sample]:
+        """Yield all samples in their order; those that are not in memory are read on all cores, if they are small."""
+        return self._cache.each(range(len(self)), threads_for(self))
+
 
 class StoredSamples(CachedSamples):
     """Items of a dataset, read from the store."""
@@ -112,6 +119,11 @@ class StoredSamples(CachedSamples):
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def largest(self) -> int:
+        """Values of the largest image, channels included; 0 without an image."""
+        return max((math.prod(item.shape) for item in self._items), default=0)
+
     def _make(self, index: int) -> Sample:
         item = self._items[index]
         pixels = read_image(self._store, item)
@@ -128,15 +140,33 @@ class StoredSamples(CachedSamples):
         return Sample(name=item.name, image=image, label=label, spacing=tuple(item.spacing))
 
 
-def check_items(store: ObjectStore, items: Sequence[dataset_pb2.DatasetItem], plan: Plan) -> None:
-    """Read every item as a training will, one at a time, so that a bad one ends a run before it costs anything.
+def threads_for(samples: Sequence[Sample]) -> int | None:
+    """Return how many threads may work on different samples at once; None: as many as there are cores.
+
+    One where images are large, since each in work takes a multiple of its own memory. And one where a sample is cut
+    from a stack, which threads would read once each.
+    """
+    if isinstance(samples, StoredSamples):
+        return None if samples.largest <= LARGE else 1
+    if isinstance(samples, CachedSamples):
+        return 1
+    return None if max((sample.label.size for sample in samples), default=0) <= LARGE else 1
+
+
+def check_items(samples: CachedSamples, items: Sequence[dataset_pb2.DatasetItem]) -> None:
+    """Read every item as a training will, so that a bad one ends a run before it costs anything.
+
+    As many as fit stay in the memory of `samples`, for the training to come.
+
+    Args:
+        samples: Reads the items.
+        items: What the manifest says about them.
 
     Raises:
         StorageError: An image or a label image is missing, damaged, or not the one that the manifest tells about.
         InvalidArgument: An item does not have the channel.
     """
-    samples = StoredSamples(store, items, plan, cache_bytes=0)
-    for item, sample in zip(items, samples, strict=True):
+    for item, sample in zip(items, samples.each(), strict=True):
         labelled, cells = int(np.count_nonzero(sample.label >= 0)), count_cells(sample.label)
         if (labelled, cells) != (item.labelled_pixels, item.cells):
             raise StorageError(

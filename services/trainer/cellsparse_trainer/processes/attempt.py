@@ -98,7 +98,7 @@ class Attempt:
 
     def _kill(self) -> None:
         """End the process and all below it at once."""
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
             first = psutil.Process(self._process.pid)
             for process in [*first.children(recursive=True), first]:
                 with contextlib.suppress(psutil.Error):

@@ -33,6 +33,8 @@ class AttemptSettings:
     """Time that a process gets to write a checkpoint and end."""
     warm_seconds: float = 0.0
     """How long a fork server is kept without an attempt; 0: there is none."""
+    warm_start: bool = False
+    """Whether it loads the backend now, and not with the first attempt."""
     node_command: NodeCommand = one_per_rank
     """Makes the command for an attempt of more than one process."""
     rendezvous_seconds: float = 120.0
@@ -53,7 +55,7 @@ class Attempts:
         self, how: AttemptSettings, folder: Path, store: ObjectStore, metrics: TrainingMetrics | None = None
     ) -> None:
         self._how = how
-        self._fork_server = ForkServer(how.preload, how.warm_seconds)
+        self._fork_server = ForkServer(how.preload, how.warm_seconds, at_once=how.warm_start)
         self._folder = folder
         self._supervision = Supervision(
             store=store,

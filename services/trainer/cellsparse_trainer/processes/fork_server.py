@@ -1,13 +1,14 @@
 """Fork training processes from one that has loaded the framework.
 
 Loading a framework takes seconds of processor time, more than a tiny training. The fork server's process imports the
-backend, uses nothing of it, and waits for orders on a socket. It exists only where CELLSPARSE_WARM_SECONDS says how
-long it may wait. It begins to load with the second attempt and forks the attempts that come once it is ready.
+backend, uses nothing of it, and forks for every order on a socket. It exists only where CELLSPARSE_WARM_SECONDS says
+how long it may wait. It begins to load with the first attempt, or with the trainer where CELLSPARSE_WARM_START says so.
+An order that comes while it loads is done as soon as it has loaded: nothing is loaded twice, and the attempt waits for
+what is left of the loading only.
 
 The fork server of `multiprocessing` could serve: `benchmarks/stdlib_fork_server.py` is the part of this module that it
-leaves to do, and `make bench-fork-server` measures both. The standard one is not faster, and it lacks four things:
+leaves to do, and `make bench-fork-server` measures both. The standard one is not faster, and it lacks three things:
 
-- It does not report that the backend is loaded, so early attempts would wait for it instead of starting from nothing.
 - It has no public way to end when idle, so the framework would stay in memory.
 - Its exit codes must not be read from two threads.
 - The children of a fork server that is killed would run on unseen.
@@ -35,8 +36,11 @@ from typing import IO
 _LOG = logging.getLogger(__name__)
 WORKER = [sys.executable, "-m", "cellsparse_trainer.training.worker"]
 """The command of a training process; arguments may follow."""
-_ANSWER_SECONDS = 10.0
-"""How long a fork server that has loaded its backend may take to fork."""
+_SEND_SECONDS = 10.0
+"""How long an order may take to be sent."""
+_LOAD_SECONDS = 600.0
+"""How long a fork server may take to load its backend and to fork."""
+_PIPES = 5
 LOST = -signal.SIGKILL
 """Exit code of a process whose fork server was killed before it could report how the process ended."""
 
@@ -44,14 +48,32 @@ LOST = -signal.SIGKILL
 class ForkedProcess:
     """A forked training process, with the part of `subprocess.Popen` that its owner uses."""
 
-    def __init__(self, pid: int, stdin: int, stdout: int, stderr: int, exit_code: int) -> None:
-        self.pid = pid
+    def __init__(self, stdin: int, stdout: int, stderr: int, exit_code: int, pid: int) -> None:
         self.stdin: IO[str] | None = os.fdopen(stdin, "w")
         self.stdout: IO[str] | None = os.fdopen(stdout, "r", errors="replace")
         self.stderr: IO[str] | None = os.fdopen(stderr, "r", errors="replace")
         self.returncode: int | None = None
         self._exit_pipe = exit_code
         self._lock = threading.Lock()
+        self._pid_pipe: int | None = pid
+        self._pid = 0
+        self._pid_lock = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Id of the process; waits until the fork server has loaded and forked.
+
+        Raises:
+            ProcessLookupError: The fork server ended before it forked, or takes too long.
+        """
+        with self._pid_lock:
+            if self._pid_pipe is not None and select.select([self._pid_pipe], [], [], _LOAD_SECONDS)[0]:
+                self._pid = int(os.read(self._pid_pipe, 16) or b"0")
+                os.close(self._pid_pipe)
+                self._pid_pipe = None
+        if not self._pid:
+            raise ProcessLookupError("The fork server has not forked.")
+        return self._pid
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; None while the process runs."""
@@ -106,27 +128,29 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """Starts training processes: by forking once its own process has loaded the backend, before that from nothing.
+    """Starts training processes: by forking a process that has loaded the backend.
 
     Args:
         module: Import name of the module to load.
         idle_seconds: How long its process stays without an attempt; 0: all attempts start from nothing.
+        at_once: Whether to load the module now, and not with the first attempt.
     """
 
-    def __init__(self, module: str, idle_seconds: float) -> None:
+    def __init__(self, module: str, idle_seconds: float, *, at_once: bool = False) -> None:
         self._module = module
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
-        self._starts = 0
         self._used = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
-        self._ready = False
         self._forked: list[ForkedProcess] = []
         self._closed = threading.Event()
         if idle_seconds == 0:
             self._closed.set()
         self._reaper: threading.Thread | None = None
+        if at_once and not self._closed.is_set():
+            with self._lock:
+                self._launch()
 
     def start(self, command: Sequence[str], environment: dict[str, str]) -> "subprocess.Popen[str] | ForkedProcess":
         """Start a training process in its own session, with pipes as its standard streams. Return at once.
@@ -139,14 +163,15 @@ class ForkServer:
             OSError: The process cannot be started.
         """
         with self._lock:
-            self._starts += 1
             self._used = time.monotonic()
-            if self._starts > 1 and list(command[: len(WORKER)]) == WORKER and not self._closed.is_set():
+            if list(command[: len(WORKER)]) == WORKER and not self._closed.is_set():
                 try:
-                    if self._is_ready():
-                        forked = self._fork(command[len(WORKER) :], environment)
-                        self._forked = [*(known for known in self._forked if known.poll() is None), forked]
-                        return forked
+                    if self._process is None or self._process.poll() is not None:
+                        self._end()
+                        self._launch()
+                    forked = self._fork(command[len(WORKER) :], environment)
+                    self._forked = [*(known for known in self._forked if known.poll() is None), forked]
+                    return forked
                 except (OSError, ValueError) as error:
                     _LOG.warning("a training process could not be forked and starts from nothing: %s", error)
                     self._end()
@@ -167,16 +192,6 @@ class ForkServer:
         with self._lock:
             self._end()
 
-    def _is_ready(self) -> bool:
-        """Return whether a process has loaded the backend; start one if there is none."""
-        if self._process is None or self._process.poll() is not None:
-            self._end()
-            self._launch()
-        assert self._link is not None
-        if not self._ready and select.select([self._link], [], [], 0.0)[0]:
-            self._ready = bool(_receive(self._link, 1))
-        return self._ready
-
     def _launch(self) -> None:
         """Start the process that loads the backend."""
         link, other = socket.socketpair()
@@ -188,7 +203,7 @@ class ForkServer:
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
-        link.settimeout(_ANSWER_SECONDS)
+        link.settimeout(_SEND_SECONDS)
         self._link = link
         if self._reaper is None:
             self._reaper = threading.Thread(target=self._reap, name="fork-server-reaper", daemon=True)
@@ -197,14 +212,13 @@ class ForkServer:
     def _fork(self, arguments: Sequence[str], environment: dict[str, str]) -> ForkedProcess:
         assert self._link is not None
         order = json.dumps({"arguments": list(arguments), "environment": environment}).encode()
-        # stdin, stdout, stderr, exit code as (read end, write end). The process writes to all but the first.
-        pipes = [os.pipe() for _ in range(4)]
+        # stdin, stdout, stderr, exit code, pid as (read end, write end). The process writes to all but the first.
+        pipes = [os.pipe() for _ in range(_PIPES)]
         theirs = [pipes[0][0], *(pipe[1] for pipe in pipes[1:])]
         ours = [pipes[0][1], *(pipe[0] for pipe in pipes[1:])]
         try:
             socket.send_fds(self._link, [len(order).to_bytes(8, "big")], theirs)
             self._link.sendall(order)
-            pid = int.from_bytes(_receive(self._link, 8), "big")
         except OSError:
             for descriptor in ours:
                 os.close(descriptor)
@@ -212,7 +226,7 @@ class ForkServer:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        return ForkedProcess(pid, *ours)
+        return ForkedProcess(*ours)
 
     def _reap(self) -> None:
         """End the process after `idle_seconds` without children: a loaded framework takes memory."""
@@ -228,7 +242,7 @@ class ForkServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait(5)
-        self._link, self._process, self._ready = None, None, False
+        self._link, self._process = None, None
 
 
 def _receive(link: socket.socket, size: int) -> bytes:
@@ -247,7 +261,10 @@ def main() -> None:
     ending = _Ending()
     atexit.register(ending.skip_teardown)  # handlers run in reverse order: this one after those of all that is loaded
     worker = importlib.import_module("cellsparse_trainer.training.worker")
-    importlib.import_module(module)
+    try:
+        importlib.import_module(module)
+    except Exception:
+        logging.getLogger(__name__).exception("%s cannot be loaded", module)
     gc.freeze()  # loaded objects stay: a garbage collection would write to their pages and so copy them
     order = _wait_for_order(socket.socket(fileno=descriptor))
     if order is not None:
@@ -299,7 +316,6 @@ def _wait_for_order(link: socket.socket) -> list[str] | None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exits: dict[int, int] = {}
-    link.sendall(b"!")
     while True:
         ready = select.select([link.fileno(), wake], [], [])[0]
         if wake in ready:
@@ -307,19 +323,20 @@ def _wait_for_order(link: socket.socket) -> list[str] | None:
             _report(exits)
         if link.fileno() not in ready:
             continue
-        size, theirs, _, _ = socket.recv_fds(link, 8, 4)
+        size, theirs, _, _ = socket.recv_fds(link, 8, _PIPES)
         if not size:
             return None  # the children notice on their standard input that the server is gone
         order = json.loads(_receive(link, int.from_bytes(size, "big")))
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
+            with contextlib.suppress(BrokenPipeError):
+                os.write(theirs[4], str(os.getpid()).encode())
             _become(order["environment"], theirs, [link.detach(), wake, waker, *exits.values()])
             return [str(argument) for argument in order["arguments"]]
         exits[pid] = theirs[3]
-        for end in theirs[:3]:
+        for end in (*theirs[:3], theirs[4]):
             os.close(end)
-        link.sendall(pid.to_bytes(8, "big"))
 
 
 def _report(exits: dict[int, int]) -> None:

@@ -86,7 +86,6 @@ def prepare(
     reporter.log(f"{spec.name} on {', '.join(found)}: {listed}")
     reporter.device = device.choose(plan.device, found)  # refused before any image is read
     precision.choose(plan.precision, reporter.device, capable=True)  # a CPU refuses some
-    check_items(store, [*job.inputs.train, *job.inputs.validation], plan)
     workers = default_workers(found, plan.device) if plan.num_workers is None else plan.num_workers
     train, validation = _open_samples(job, plan, store, workers, settings.cache_mib * 2**20)
     if job.inputs.train_planes is not None:
@@ -131,11 +130,13 @@ def count_cells(items: Sequence[dataset_pb2.DatasetItem]) -> int:
 def _open_samples(
     job: Job, plan: Plan, store: ObjectStore, workers: int, cache_bytes: int
 ) -> tuple[Sequence[Sample], Sequence[Sample]]:
-    """Return training items and validation items, whole or as planes."""
+    """Return training items and validation items, whole or as planes, after reading each of them once."""
     inputs = job.inputs
     share = cache_bytes // (workers + 1) // (1 if inputs.train_planes is None else 2)  # planes are kept beside stacks
-    train: Sequence[Sample] = StoredSamples(store, inputs.train, plan, cache_bytes=share)
-    validation: Sequence[Sample] = StoredSamples(store, inputs.validation, plan, cache_bytes=cache_bytes)
+    train = StoredSamples(store, inputs.train, plan, cache_bytes=share)
+    validation = StoredSamples(store, inputs.validation, plan, cache_bytes=cache_bytes)
+    check_items(train, inputs.train)
+    check_items(validation, inputs.validation)
     if inputs.train_planes is None:
         return train, validation or train
     shown = PlaneSamples(validation or train, inputs.validation_planes)

@@ -18,10 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
-
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging, log_context
+from cellsparse_common.rpc.rules import weights_terms
 from cellsparse_proto.v1 import common_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import find_backend
@@ -157,6 +156,9 @@ def score_initial_model(prepared: Prepared, looked_at: Sequence[Sample], reporte
     run_id, model = prepared.job.request.run_id, prepared.training.model()
     scores = initial_validation(prepared.store, run_id, model, looked_at)
     reporter.log(f"The start, model {prepared.initial_model}, scores {scores['score']:.3f} on validation.")
+    settings = prepared.job.request.settings
+    if terms := weights_terms(settings.DESCRIPTOR.fields_by_name[str(settings.WhichOneof("backend"))]):
+        reporter.log(terms)
     return scores
 
 
@@ -186,9 +188,9 @@ def report_success(
     )
 
 
-def process_start() -> float:
-    """Return when this process began, by `time.monotonic`."""
-    return time.monotonic() - (time.time() - psutil.Process().create_time())
+def written(path: Path) -> float:
+    """Return when a file was written, by `time.monotonic`: the server writes a job as it starts its process."""
+    return time.monotonic() - max(0.0, time.time() - path.stat().st_mtime)
 
 
 def main() -> None:
@@ -203,7 +205,7 @@ def main() -> None:
     configure_logging(f"{job.package}-worker")
     end_on_eof(sys.stdin.fileno())  # the server holds the other end
     with log_context(run_id=job.request.run_id):
-        failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks, process_start())
+        failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks, written(Path(sys.argv[1])))
     if failed and not ranks.alone:
         sys.exit(1)  # so that the others are ended, too
 

@@ -79,6 +79,17 @@ def test_what_only_one_side_sees_is_told_apart():
     assert found.disagreement[[index for index, seen in enumerate(found.seen) if seen is Seen.MODEL]].min() > 0.9
 
 
+def test_what_was_refused_is_known():
+    image, _ = scene(1)
+    first = find_candidates("a", image)
+    annotation = np.full(image.shape, -1, np.int32)
+    annotation[drawn(first, 0, image.shape)] = 0
+    second = find_candidates("a", image, annotation)
+    assert len(second) == len(first) - 1
+    assert len(second.labelled) == 1
+    assert np.allclose(second.labelled[0], first.features[0])
+
+
 def test_large_label_numbers_take_no_more_memory_than_small_ones():
     image, label = scene(3)
     far = np.where(label > 0, label + 2**30, 0).astype(np.int32)

@@ -14,7 +14,7 @@ from cellsparse_proto.v1 import rules_pb2, trainer_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.training.resolution import resolve
 
-BACKENDS = {"cellpose": "cellsparse_cellpose", "stardist": "cellsparse_stardist", "unet": "cellsparse_unet"}
+BACKENDS = {name: f"cellsparse_{name}" for name in ("cellpose", "cellpose_sam", "stardist", "unet")}
 FLOATS = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 LIMITS = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),

@@ -14,23 +14,38 @@ from support.tiny_dataset import write_dataset
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
-from cellsparse_trainer.processes.fork_server import ForkedProcess
+from cellsparse_trainer.processes.fork_server import LOST, WORKER, ForkedProcess, ForkServer
 from cellsparse_trainer.processes.orphan import ORPHANED
 from cellsparse_trainer.training.resolution import Resolution
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def make(tmp_path, monkeypatch):
+    """Makes the attempts of a server that keeps a fork server for a time, 0 for none."""
     store = FolderStore(tmp_path / "store")
     write_dataset(store)
     monkeypatch.setenv("CELLSPARSE_STORE_URL", store.url)
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
-    how = AttemptSettings(package=BACKEND.package, preload=BACKEND.preload, stop_seconds=5.0, warm_seconds=60.0)
-    attempts = Attempts(how, tmp_path / "work", store)
-    attempts.store = store
+    made = []
+
+    def attempts(warm_seconds):
+        how = AttemptSettings(
+            package=BACKEND.package, preload=BACKEND.preload, stop_seconds=5.0, warm_seconds=warm_seconds
+        )
+        one = Attempts(how, tmp_path / f"work{len(made)}", store)
+        one.store = store
+        made.append(one)
+        return one
+
     yield attempts
-    attempts.stop_all()
-    attempts.close()
+    for one in made:
+        one.stop_all()
+        one.close()
+
+
+@pytest.fixture
+def here(make):
+    return make(60.0)
 
 
 def begin(attempts, run_id, **settings):
@@ -53,32 +68,18 @@ def until(condition):
         time.sleep(0.02)
 
 
-def warm_up(attempts):
-    """Begin attempts until one is forked."""
-    first = begin(attempts, "run-first")
-    assert isinstance(first._process, subprocess.Popen)
-    assert attempts._fork_server._process is None  # whoever trains once only pays for no fork server
-    assert ended(first).state == common_pb2.RUN_STATE_SUCCEEDED
-    begin(attempts, "run-second", learning_rate=0.9, steps=2000)
-    with attempts._fork_server._lock:
-        assert attempts._fork_server._process is not None
-    until(lambda: _ready(attempts._fork_server))
-    attempts.stop("run-second", 1)
-
-
-def _ready(fork_server):
-    with fork_server._lock:
-        return fork_server._is_ready()
-
-
 def files(attempts, run_id):
     prefix = keys.model_prefix(run_id)
     return {key.removeprefix(prefix): attempts.store.get(key) for key in attempts.store.list(prefix)}
 
 
-def test_forked_attempts_are_equal_and_end_like_others(here):
-    warm_up(here)
-    forked = begin(here, "run-forked")
+def test_forked_attempts_are_equal_and_end_like_others(make, here):
+    cold = make(0.0)
+    first = begin(cold, "run-first")
+    assert isinstance(first._process, subprocess.Popen)
+    assert cold._fork_server._process is None
+    assert ended(first).state == common_pb2.RUN_STATE_SUCCEEDED
+    forked = begin(here, "run-forked")  # while the fork server loads
     assert isinstance(forked._process, ForkedProcess)
     last = ended(forked)
     assert last.state == common_pb2.RUN_STATE_SUCCEEDED, last.message
@@ -101,24 +102,20 @@ def test_forked_attempts_are_equal_and_end_like_others(here):
 
 
 def test_a_killed_fork_server_loses_its_attempts_and_is_replaced(here):
-    warm_up(here)
     going = begin(here, "run-going", learning_rate=0.9, steps=2000)
-    assert isinstance(going._process, ForkedProcess)
+    assert going._process.pid > 0
     os.kill(here._fork_server._process.pid, signal.SIGKILL)
     assert ended(going).reason == common_pb2.FAILURE_REASON_LOST
     until(lambda: not os.path.exists(f"/proc/{going._process.pid}"))  # noqa: PTH110
-    assert ended(begin(here, "run-next")).state == common_pb2.RUN_STATE_SUCCEEDED
-    until(lambda: _ready(here._fork_server))
     again = begin(here, "run-again")
     assert isinstance(again._process, ForkedProcess)
     assert ended(again).state == common_pb2.RUN_STATE_SUCCEEDED
 
 
 def test_processes_end_with_their_server_and_when_idle(here):
-    warm_up(here)
+    going = begin(here, "run-going", learning_rate=0.9, steps=2000)
     fork_server = here._fork_server
     process = fork_server._process
-    going = begin(here, "run-going", learning_rate=0.9, steps=2000)
     until(lambda: '"step"' in (going.job.folder / "events.jsonl").read_text())
     forked = going._process
     assert isinstance(forked, ForkedProcess)
@@ -131,3 +128,60 @@ def test_processes_end_with_their_server_and_when_idle(here):
     forked.stdin.close()  # what a killed server leaves: nothing to read any more
     assert forked.wait(PATIENCE) == ORPHANED
     until(lambda: process.poll() is not None)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module that a fork server can load, and names it."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def write(text):
+        (tmp_path / "loaded.py").write_text(text)
+        return "loaded"
+
+    return write
+
+
+def order(server):
+    """Orders a process without a job, which ends with an error."""
+    return server.start([*WORKER, "/nonexistent"], dict(os.environ))
+
+
+def end(server, process):
+    assert process.wait(PATIENCE) == 1
+    assert "/nonexistent" in process.stderr.read()
+    server.close()
+
+
+def test_a_fork_server_may_load_before_anybody_asks(module):
+    server = ForkServer(module("import pathlib; pathlib.Path(__file__).with_name('done').touch()"), 60.0, at_once=True)
+    loader = server._process
+    assert loader is not None
+    process = order(server)
+    assert server._process is loader
+    end(server, process)
+
+
+def test_orders_wait_for_what_is_left_of_the_loading(module):
+    server = ForkServer(module("import time; time.sleep(1)"), 60.0)
+    orders = [order(server) for _ in range(3)]
+    assert [process.poll() for process in orders] == [None] * 3
+    assert len({process.pid for process in orders}) == 3
+    assert [process.wait(PATIENCE) for process in orders] == [1] * 3
+    server.close()
+
+
+def test_a_module_that_cannot_be_loaded_is_left_to_the_attempts_to_explain(module):
+    server = ForkServer(module("raise RuntimeError('no such device')"), 60.0)
+    end(server, order(server))
+
+
+def test_a_fork_server_that_dies_while_it_loads_loses_its_orders(module):
+    server = ForkServer(module("import time; time.sleep(600)"), 60.0)
+    process = order(server)
+    server._process.kill()
+    assert process.wait(PATIENCE) == LOST
+    with pytest.raises(ProcessLookupError):
+        _ = process.pid
+    process.terminate()  # there is nobody to end
+    server.close()

@@ -88,6 +88,10 @@ class KubernetesLauncher:
         jobs = [trainer.backend for trainer in self._settings.trainers if trainer.backend not in named]
         return [*resident, *(_in_jobs_only(backend) for backend in jobs)]
 
+    def absent(self) -> list[Service]:
+        """Return nothing: every trainer has an image of its own (see `Launcher`)."""
+        return []
+
     def service(self, name: str) -> Service | None:
         """Return a resident service, or a trainer that runs only in Jobs (see `Launcher`)."""
         return next((service for service in self.services() if service.name == name), None)

@@ -30,7 +30,7 @@ class Gpu(_Strict):
 class TrainerTemplate(_Strict):
     """The pod template of one backend."""
 
-    backend: str = Field(pattern=_NAME)
+    backend: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
     """The name of the backend's field in TrainingSettings."""
     image: str = Field(min_length=1)
     """Image with tag or digest."""
