@@ -98,6 +98,10 @@ class SimulatedLauncher:
         """Return the trainer (see `Launcher`)."""
         return [Service(name=BACKEND, address=f"127.0.0.1:{self._port}", healthy=True, versions={"simulated": "1"})]
 
+    def absent(self) -> list[Service]:
+        """Return nothing: no trainer lacks anything here."""
+        return []
+
     def service(self, name: str) -> Service | None:
         """Return the trainer (see `Launcher`)."""
         return self.services()[0] if name == BACKEND else None

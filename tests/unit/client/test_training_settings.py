@@ -82,7 +82,7 @@ def test_bad_sparsify_settings(given):
 
 def test_plain_gives_values_that_json_knows():
     made = plain(training_settings("unet", {"steps": 3, "preset": "fast", "seed": 2**40}))
-    unet = {"instance_method": "", "class_weights": [], "loss_shares": []}
+    unet = {"instance_method": "", "class_weights": [], "loss_shares": [], "target_shape": ""}
     assert made == {"preset": "fast", "seed": 2**40, "device": "", "schedule": "", "steps": 3, "unet": unet} | {
         "initial_model": "",
         "precision": "",

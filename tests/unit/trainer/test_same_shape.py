@@ -34,7 +34,9 @@ COMMON = {
 SHARED = {"cellpose": {"crops", "loss"}, "cellpose_sam": {"crops", "loss"}}
 """What stands in cellsparse_torch.flows, because both Cellposes need it."""
 EXTRA = {
-    "cellpose": {},
+    "cellpose": {
+        "inference": "batch norms and the style fold into convolutions; other networks have none that are worth it",
+    },
     "cellpose_sam": {
         "trainable": "what is trained is a choice: readout, low-rank updates or all; the others train all",
     },
@@ -47,6 +49,7 @@ EXTRA = {
     "unet": {
         "ellipses": "targets and one way of finding instances draw cells as ellipses",
         "spacing": "trains on whole stacks: distance of planes; Cellpose trains on planes",
+        "tuning": "two thresholds and two ways of finding instances depend on each other; others choose one threshold",
         "tiled_network": "group normalisation sees the whole image, so tiles go through the network block by block",
     },
 }
