@@ -88,7 +88,7 @@ def run_stock(folder, code):
 def snippet(folder):
     """The Python code in an export's README.md."""
     lines = (folder / "README.md").read_text().splitlines()
-    return "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
+    return "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    ") or not line)
 
 
 def test_the_stock_tool_opens_native_and_predicts_the_same(trained, tmp_path):

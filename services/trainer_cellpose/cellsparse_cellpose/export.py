@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from cellsparse_cellpose.model import FEWEST_MEASURED, MOST_ENLARGED, MOST_REDUCED, SAME_SIZE
 from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
 from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
@@ -18,18 +19,34 @@ _README = """# A Cellpose model
 Opens in stock Cellpose 3, here with the normalisation and the thresholds that it was trained and scored with:
 
     from cellpose.models import CellposeModel
+    from cellpose.utils import diameters
 
     model = CellposeModel(pretrained_model="{file}")
-    masks, flows, styles = model.eval(
-        image,
-        channels=[0, 0],
-        diameter={diameter:.6g},
-        normalize={{"percentile": [{lower:g}, {upper:g}]}},
-        flow_threshold={flow:g},
-        cellprob_threshold={cellprob:g},
-        min_size={min_size},
-    )
+
+    def segment(diameter):
+        masks, flows, styles = model.eval(
+            image,
+            channels=[0, 0],
+            diameter=diameter,
+            normalize={{"percentile": [{lower:g}, {upper:g}]}},
+            flow_threshold={flow:g},
+            cellprob_threshold={cellprob:g},
+            min_size={min_size},
+        )
+        return masks
+
+    diameter = {diameter:.6g}
+    masks = segment(diameter)
+{passes}"""
+_PASSES = """    for _ in range({passes}):  # once more, with the size of this image's own cells
+        size, each = diameters(masks)
+        size = min(max(size, {smallest:.6g}), {largest:.6g}) if len(each) >= {fewest} else {diameter:.6g}
+        if max(size, diameter) <= {same:g} * min(size, diameter):
+            break
+        diameter = size
+        masks = segment(diameter)
 """
+"""What `CellposeModel.segment` does."""
 
 _OUTPUTS = """# A Cellpose model
 
@@ -78,9 +95,24 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         flow=config.flow_threshold,
         cellprob=config.cellprob_threshold,
         min_size=config.min_size,
+        passes=_passes(config.size_passes, diameter),
     )
     shutil.copyfile(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
     (target / "README.md").write_text(text)
+
+
+def _passes(passes: int, diameter: float) -> str:
+    """Return the code that segments again at the size of the cells found; empty where the model does not."""
+    if not passes:
+        return ""
+    return _PASSES.format(
+        passes=passes,
+        diameter=diameter,
+        smallest=diameter / MOST_ENLARGED,
+        largest=diameter * MOST_REDUCED,
+        fewest=FEWEST_MEASURED,
+        same=SAME_SIZE,
+    )
 
 
 def torchscript(source: Path, target: Path, card: Mapping[str, Any]) -> None:
