@@ -84,7 +84,7 @@ def test_describe(stub, backend):
 
 
 def test_train_predict_evaluate(stub, backend):
-    run_id = trained(stub, backend, f"run-{backend}")
+    run_id = trained(stub, backend, f"run-{backend.replace('_', '-')}")
     events = watch(stub, run_id)
     assert all(np.isfinite(event.losses["loss"]) for event in events if event.losses)
     assert {event.checkpoint_step for event in events if event.HasField("checkpoint_step")} >= {1, 2, 3, 4}
