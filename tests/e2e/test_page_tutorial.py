@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from support.browser import PICTURES, ImageCanvas, cells_of, picture
 from support.nuclei import clear_nuclei, nuclei_labels, open_ground
 from support.paths import ROOT
@@ -118,9 +119,11 @@ def test_ten_clicks_by_mouse_to_the_first_outlines_then_correct_and_compare(web,
 def test_everything_by_keyboard_alone(web, quick):
     truth = nuclei_labels()
     page = quick.open(web.url)
-    page.get_by_role("button", name="Try the sample").wait_for()
-    page.keyboard.press("Tab")  # the name of the program, a link
-    page.keyboard.press("Tab")
+    sample = page.get_by_role("button", name="Try the sample")
+    sample.wait_for()
+    for _ in range(3):  # the name of the program and "Models for clicks" are links before it
+        page.keyboard.press("Tab")
+    expect(sample).to_be_focused()
     page.keyboard.press("Enter")
     canvas = ImageCanvas(page)
     page.wait_for_function("() => document.activeElement?.id === 'canvas'")
