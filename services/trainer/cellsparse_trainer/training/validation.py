@@ -17,8 +17,8 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.samples import Sample
 
 SHARE = 0.2
-"""Pixels of a validation over those of the crops trained on since the one before. Predicting a pixel takes about a
-third of the time of training on it, and finding cells takes some: validation stays under a tenth of the whole."""
+"""Pixels of a validation over those of the crops trained on since the one before. Predicting a pixel takes less time
+than training on it, so validation should stay under a tenth of the whole."""
 FEWEST_PIXELS = 2**18
 """Pixels that a validation may take in any case: four images of 256 x 256."""
 MOST_ITEMS = 64
