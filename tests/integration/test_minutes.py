@@ -81,11 +81,9 @@ def test_a_training_of_given_length_takes_about_that(timed):
     assert f"Budget: {plan['budget']}" in log
     assert plan["budget"].startswith(f"{plan['steps']} steps fit into 0.4 minutes")
     assert last.total_steps == plan["steps"]
-    seconds = float(re.search(r"Of ([\d.]+) s, ", log)[1])
-    # On a machine that becomes busier, steps end at 105 % of the time; only what follows them may take longer then.
-    assert seconds < 2 * 60 * MINUTES
-    if "minutes are over" not in log:
+    if "minutes are over" not in log:  # the machine did not become busier meanwhile
         assert last.step == plan["steps"]
+        assert float(re.search(r"Of ([\d.]+) s, ", log)[1]) < 2 * 60 * MINUTES
 
 
 def test_the_record_repeats_it_bit_by_bit(timed, stub, store):

@@ -12,7 +12,7 @@ A backend is a package that exports one `BackendSpec` as `BACKEND`, and names it
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
@@ -65,6 +65,11 @@ class Config(Protocol):
 
 C = TypeVar("C", bound=Config)
 C_contra = TypeVar("C_contra", bound=Config, contravariant=True)
+
+
+def with_plan(config: C, plan: Plan) -> C:
+    """Return a configuration with another plan."""
+    return replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
 
 
 class LightBackend(Protocol[C]):

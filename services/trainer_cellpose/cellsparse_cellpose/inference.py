@@ -1,6 +1,6 @@
 """Cellpose's network with fewer passes over memory, for the prediction of single images on CPUs.
 
-A third of the time of `CPnet.forward` on a CPU goes into batch normalisations and additions, which compute little and
+Much of the time of `CPnet.forward` on a CPU goes into batch normalisations and additions, which compute little and
 move much. In prediction a normalisation is a multiplication and an addition per channel. Where it follows a convolution
 it is part of that convolution's weights (Jacob et al. 2018, arXiv:1712.05877), and the style, one number per channel
 and image, is part of the addition. Results differ from `CPnet.forward` by rounding only.

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound, StorageError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.contract import CONFIG_FILE, C, LightBackend, Model
+from cellsparse_trainer.contract import CONFIG_FILE, C, LightBackend, Model, with_plan
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.training.scoring import MEASURE, validation_scores
@@ -53,7 +53,7 @@ def apply_initial_model(
         raise InvalidArgument(str(error), "settings") from error
     feeding = {name: card["preprocessing"][name] for name in _FEEDING if not settings.HasField(name)}
     plan = dataclasses.replace(config.plan, **feeding)
-    return dataclasses.replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
+    return with_plan(config, plan)
 
 
 def inherit(given: Message, initial: object, names: Sequence[str], model_id: str) -> dict[str, Any]:

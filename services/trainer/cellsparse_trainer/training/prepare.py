@@ -1,7 +1,7 @@
 """From a job to a training that can begin: data, device, weights and checkpoints."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import dataset_pb2
@@ -9,7 +9,7 @@ from cellsparse_trainer.config import device, precision
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
 from cellsparse_trainer.config.time_budget import step_seconds_allowed
-from cellsparse_trainer.contract import BackendSpec, C, Training
+from cellsparse_trainer.contract import BackendSpec, C, Training, with_plan
 from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
 from cellsparse_trainer.data.stacks import PlaneSamples
@@ -103,7 +103,7 @@ def prepare(
     trial = Trial(create=create, workers=workers, train=train, validation=validation, began=began)
     choice = choose(plan, job.request.settings, store, job.request.run_id, trial, peers)
     plan = choice.plan
-    config = replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
+    config = with_plan(config, plan)
     reporter.total_steps = plan.steps
     allowed = step_seconds_allowed(plan, choice.finishing)
     return Prepared(

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Generic
 
 from cellsparse_common.datasets import read_manifest
@@ -10,7 +9,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 from cellsparse_trainer.config.budget import DataSummary, fit_to_data, summarize_items
-from cellsparse_trainer.contract import C, GrowingBackend, LightBackend
+from cellsparse_trainer.contract import C, GrowingBackend, LightBackend, with_plan
 from cellsparse_trainer.data.samples import labelled_items, trainable_items
 from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
 from cellsparse_trainer.processes.job import Inputs, Plane
@@ -104,7 +103,7 @@ def grow(light: LightBackend[C], config: C, settings: trainer_pb2.TrainingSettin
         InvalidArgument: The backend refuses a combination of settings for these data.
     """
     plan = fit_to_data(config.plan, settings, data)
-    config = replace(config, plan=plan)  # type: ignore[type-var] # a protocol cannot require a dataclass
+    config = with_plan(config, plan)
     if not isinstance(light, GrowingBackend):
         return config
     try:
