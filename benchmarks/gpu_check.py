@@ -135,7 +135,7 @@ def failures(report: dict[str, Any]) -> list[str]:
     for backend, found in report["backends"].items():
         if found["left out"]:
             said.append(f"{backend}: no time was left for {', '.join(found['left out'])}.")
-        for name, answer in {**found["losses"], "training": found["trained"], **found["gpu"]}.items():
+        for name, answer in {**found["losses"], "training": found["trained"], "CPU": found["cpu"], **found["gpu"]}.items():
             if answer and "error" in answer:
                 said.append(f"{backend}, {name}: {answer['error']}")
         difference = loss_difference(found)
