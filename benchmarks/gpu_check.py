@@ -135,7 +135,8 @@ def failures(report: dict[str, Any]) -> list[str]:
     for backend, found in report["backends"].items():
         if found["left out"]:
             said.append(f"{backend}: no time was left for {', '.join(found['left out'])}.")
-        for name, answer in {**found["losses"], "training": found["trained"], "CPU": found["cpu"], **found["gpu"]}.items():
+        tasks = {**found["losses"], "training": found["trained"], "CPU": found["cpu"], **found["gpu"]}
+        for name, answer in tasks.items():
             if answer and "error" in answer:
                 said.append(f"{backend}, {name}: {answer['error']}")
         difference = loss_difference(found)
