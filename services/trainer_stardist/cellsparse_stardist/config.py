@@ -18,6 +18,8 @@ _STOCK: dict[str, Any] = {
     "scale_range": 0.0,
     "outline_rim": 0.0,
     "fit_sizes": False,
+    "average_rays": False,
+    "edge_margin": 2,
 }
 """As stock StarDist trains: PAPER, and stacks, where the settings below are not measured."""
 _TRUE_BORDERS: dict[str, Any] = {
@@ -27,6 +29,8 @@ _TRUE_BORDERS: dict[str, Any] = {
     "scale_range": 0.25,
     "outline_rim": 0.0,
     "fit_sizes": True,
+    "average_rays": True,
+    "edge_margin": 1,
 }
 """What FAST does on images to learn sizes and borders sooner."""
 _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
@@ -64,6 +68,7 @@ class Config(BackendConfig):
         "dist_focus": (0, 4),
         "scale_range": (0, 1),
         "outline_rim": (0, 10),
+        "edge_margin": (0, 2),
     }
     CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS, "initialization": INITIALIZATIONS, "dist_loss": DIST_LOSSES}
     OPTIONAL: ClassVar = ("grid_z",)
@@ -102,6 +107,10 @@ class Config(BackendConfig):
     """Pixels outside the outline of a labelled cell that have probability 0 where nobody labelled them, 0 to 10."""
     fit_sizes: bool = False
     """True: the finished model's rays grow or shrink by one factor so that labelled cells are found at their size."""
+    average_rays: bool = False
+    """True: all grid points of a cell decide where its outline is (see `ray_averages`); images only."""
+    edge_margin: int = 2
+    """Grid points along the image's edge where no star is taken from, 0 to 2; 2 in stock StarDist; images only."""
     grid_z: int | None = None
     """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None

@@ -14,8 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 from stardist import Rays_GoldenSpiral
-from stardist.geometry import star_dist, star_dist3D
+from stardist.geometry import polygons_to_label, star_dist, star_dist3D
 from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
+from stardist.nms import non_maximum_suppression_sparse
 from stardist.utils import edt_prob
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "StarDist3D",
     "devices",
     "edt_prob",
+    "non_maximum_suppression_sparse",
+    "polygons_to_label",
     "quiet",
     "star_dist",
     "star_dist3D",

@@ -69,7 +69,7 @@ def test_adam_is_keras_adam(tiny, sparse_samples):
 
 
 def test_an_exported_model_opens_here_and_in_stock_stardist(tiny, sparse_samples, tmp_path):
-    training = backend.create(tiny(), sparse_samples, "cpu")
+    training = backend.create(tiny(average_rays=False, edge_margin=2), sparse_samples, "cpu")
     train(training, range(4))
     model = training.model()
     model.stock.thresholds = {"prob": 0.45, "nms": 0.3}
