@@ -71,7 +71,7 @@ def create(
 
 
 def has_bfloat16(device: str) -> bool:
-    """Return whether a device, "auto", "cpu" or "cuda", computes in bfloat16 in hardware; on GPUs we train in float32."""
+    """Return whether a device, "auto", "cpu" or "cuda", computes in bfloat16 in hardware; GPUs train in float32."""
     return use_device(device) == "cpu" and cpu_has_bfloat16()
 
 

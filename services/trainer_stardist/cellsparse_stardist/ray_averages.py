@@ -26,7 +26,7 @@ def owners(labels: Labels, points: Points) -> npt.NDArray[np.int64]:
         points: Shape (points, 2): positions along Y and X.
     """
     rows, columns = np.minimum(points, np.array(labels.shape) - 1).T
-    return labels[rows, columns].astype(np.int64) - 1
+    return np.asarray(labels[rows, columns], np.int64) - 1
 
 
 def averaged(
