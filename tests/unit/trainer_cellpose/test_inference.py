@@ -52,3 +52,12 @@ def test_images_go_one_by_one_or_together(network: CPnet) -> None:
     together = run_many(StockNetwork(network), images)
     assert together.shape == (3, 20, 30, 3)
     np.testing.assert_allclose(run_many(prepare(network), images), together, rtol=1e-4, atol=1e-3)
+
+
+def test_bfloat16_has_fewer_digits_and_nothing_else(network: CPnet) -> None:
+    images = np.random.default_rng(0).random((1, 48, 80, 2), np.float32)
+    exact = run_many(prepare(network), images)
+    found = run_many(prepare(network, half=True), images)
+    assert found.dtype == np.float32
+    error = np.abs(found - exact).max() / np.abs(exact).max()
+    assert 1e-5 < error < 0.05
