@@ -29,7 +29,7 @@ def cpu_has_bfloat16() -> bool:
 
 def _claims() -> bool:
     """Whether CPU and operating system list an instruction for it, and torch was built to use it."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     listed = torch.cpu.get_capabilities()
     return any(listed.get(name, False) for name in _INSTRUCTIONS)

@@ -42,7 +42,7 @@ def has_bfloat16(device: str) -> bool:
     """
     if choose_device(device).type == "cpu":
         return cpu_has_bfloat16()
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def half_precision(precision: str, device: torch.device) -> bool:

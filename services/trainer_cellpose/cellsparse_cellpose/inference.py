@@ -228,8 +228,8 @@ B = TypeVar("B", _Down, _Up)
 
 def _halved(block: B) -> B:
     """Return a block whose convolutions compute in bfloat16."""
-    changed = {name: part.halved() for name, part in block._asdict().items() if isinstance(part, _Convolution)}
-    return block._replace(**changed)
+    parts: Any = (part.halved() if isinstance(part, _Convolution) else part for part in block)
+    return type(block)(*parts)
 
 
 def _down(block: Any) -> _Down:

@@ -104,7 +104,8 @@ class UnetModel:
         """The network for prediction: in bfloat16 a copy with channels last, which convolutions take in fewer steps."""
         if not self._half or self._config.dims != 2:
             return self._network
-        return copy.deepcopy(self._network).to(memory_format=torch.channels_last)
+        copied: UNet = copy.deepcopy(self._network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return copied
 
 
 def open_model(folder: Path, device: str) -> UnetModel:
