@@ -81,9 +81,12 @@ def test_a_score_is_the_mean_probability_of_not_being_background(cell_sample, ma
 
 def test_flips_begin_with_the_thresholds_that_are_tuned_for_them(cell_sample, make_config, tmp_path, monkeypatch):
     used = []
-    monkeypatch.setattr(
-        model_module, "flipped_probabilities", lambda *given, half: used.append(1) or probabilities(*given, half=half)
-    )
+
+    def noting(*given, half):
+        used.append(1)
+        return probabilities(*given, half=half)
+
+    monkeypatch.setattr(model_module, "flipped_probabilities", noting)
     model = backend.create(make_config(), [cell_sample], "cpu").model()
     model.predict(cell_sample.image)
     assert not used
