@@ -3,16 +3,13 @@
 Checked by hand: pydantic models would be shorter, but imaging is also used where pydantic is not installed.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.imaging.json_features import read_features
 from cellsparse_common.imaging.polygons import MAX_VERTICES, Ring, Shape
-
-MAX_BYTES = 32 * 2**20
-"""Longest text read; parsed JSON takes many times as much memory."""
 
 
 def read_shapes(data: bytes, field: str) -> list[Shape]:
@@ -27,22 +24,9 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
         InvalidArgument: Not such a file; the sentence names the feature.
         ResourceExhausted: Too long, or too many vertices.
     """
-    if len(data) > MAX_BYTES:
-        raise ResourceExhausted(
-            f"The {field} is a GeoJSON file of {len(data):,} bytes; allowed: at most {MAX_BYTES:,}.", field
-        )
-    try:
-        document = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"The {field} is a truncated or broken GeoJSON file: {error}.", field) from error
-    features = document
-    if isinstance(document, dict):
-        features = document.get("features") if document.get("type") == "FeatureCollection" else [document]
-    if not isinstance(features, list) or not features:
-        raise InvalidArgument(f"The {field} is a GeoJSON file without features; draw at least one cell.", field)
     vertices = 0
     shapes = []
-    for number, feature in enumerate(features, 1):
+    for number, feature in enumerate(read_features(data, field), 1):
         shape = _shape(feature, f"feature {number}", field)
         vertices += sum(len(ring) for polygon in shape.polygons for ring in polygon)
         if vertices > MAX_VERTICES:
@@ -77,10 +61,10 @@ def _shape(feature: Any, name: str, field: str) -> Shape:
 def _ring(points: Any, name: str, field: str) -> Ring:
     """Return a ring as an array; a last point equal to the first is dropped."""
     try:
-        pairs = [(point[0], point[1]) for point in points]
-        if not all(type(x) in (int, float) and type(y) in (int, float) for x, y in pairs):
+        numbers = [number for point in points for number in point[:2]]
+        if len(numbers) != 2 * len(points) or not {int, float}.issuperset(map(type, numbers)):
             raise TypeError
-        ring = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        ring = np.array(numbers, dtype=np.float64).reshape(-1, 2)
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise InvalidArgument(f"In the {field}, {name} has coordinates that are not x, y numbers.", field) from error
     if not np.isfinite(ring).all() or (np.abs(ring) > 1e9).any():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging import geojson, imagej_roi, polygons
+from cellsparse_common.imaging import geojson, imagej_roi, json_features, polygons
 from cellsparse_common.imaging.labels import LabelKind, decode_labels
 from cellsparse_common.imaging.vector_labels import decode_vector_labels
 
@@ -267,8 +267,10 @@ def test_zip_bombs_are_bounded():
 
 
 def test_geojson_size_and_vertices_are_bounded(monkeypatch):
-    with pytest.raises(ResourceExhausted, match="at most 33,554,432"):
-        draw(b"[" + b" " * geojson.MAX_BYTES)
+    with pytest.raises(ResourceExhausted, match="at most 67,108,864"):
+        draw(b"[" + b" " * json_features.MAX_BYTES)
+    with pytest.raises(ResourceExhausted, match="more than 4,000,000 points"):
+        draw(b"[" * (json_features.MAX_BRACKETS + 1))
     monkeypatch.setattr(geojson, "MAX_VERTICES", 7)
     with pytest.raises(ResourceExhausted, match="more than 7 vertices"):
         draw(collection(feature([square(1, 1, 5)]), feature([square(20, 1, 5)])))
