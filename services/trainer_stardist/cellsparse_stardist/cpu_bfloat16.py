@@ -13,9 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from tensorflow.python.eager import context
 
-from cellsparse_stardist.framework import tf
+from cellsparse_stardist.framework import has_computed, tf
 
 _OPTION = "auto_mixed_precision_onednn_bfloat16"
 _INSTRUCTIONS = {"amx_bf16", "avx512_bf16"}
@@ -59,7 +58,7 @@ def _in_another_process() -> bool:
     Virtual machines and sandboxes may list instructions that then end the process. A copy of this process takes a
     moment, but TensorFlow's threads are not copied: once it has computed anything here, a copy would wait for ever.
     """
-    if context.context()._context_handle is not None:
+    if has_computed():
         return _computes()
     try:
         child = os.fork()

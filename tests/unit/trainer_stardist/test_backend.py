@@ -92,7 +92,7 @@ def test_bfloat16_gives_nearly_the_losses_of_float32(tiny, sparse_samples):
         bias = network.get_layer("prob").bias
         bias.assign(np.full(bias.shape, 20.0))
         found.append(train(training, [0])[0])
-        assert {weight.dtype for weight in network.weights} == {tf.float32}
+        assert {weight.numpy().dtype for weight in network.weights} == {np.dtype(np.float32)}
     assert found[0] == pytest.approx(found[1], rel=0.02)
     assert found[0] != found[1]
 
@@ -139,6 +139,7 @@ def test_it_learns_and_predicts_disks(tiny, sparse_samples):
             batch_size=4,
             steps=150,
             learning_rate=5e-3,
+            dist_rate=10.0,
             average_rays=False,
             edge_margin=2,
         ),
