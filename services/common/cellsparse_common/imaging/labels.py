@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import vector_labels
+from cellsparse_common.imaging import cellpose_seg, coco, vector_labels
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
@@ -30,8 +30,8 @@ def decode_labels(
     """Decode an uploaded label file.
 
     Args:
-        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. In the last two
-            the shapes have a meaning of their own, whatever `kind`.
+        data: An integer TIFF or PNG file, Cellpose's `_seg.npy`, or for a 2D image GeoJSON polygons, a zip of ImageJ
+            ROIs, or COCO JSON. All but the first two have a meaning of their own, whatever `kind`.
         shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
@@ -47,14 +47,17 @@ def decode_labels(
             no labelled cell. The sentence names the remedy.
         ResourceExhausted: More than `max_pixels`.
     """
-    if vector_labels.is_vector(data):
+    if cellpose_seg.is_npy(data):
+        label = cellpose_seg.read_labels(data, shape=shape, field=field)
+    elif coco.is_coco(data) or vector_labels.is_vector(data):
         if len(shape) != 2:
             raise InvalidArgument(
                 f"The {field} holds outlines, but its image is a stack of {shape[0]} planes; allowed: an integer TIFF "
                 "of the same planes.",
                 field,
             )
-        label = vector_labels.decode_vector_labels(data, shape=(shape[0], shape[1]), field=field)
+        read = coco.read_labels if coco.is_coco(data) else vector_labels.decode_vector_labels
+        label = read(data, shape=(shape[0], shape[1]), field=field)
     else:
         values = _integers(_values(data, shape, max_pixels, field), field)
         label = _by_kind(values, kind, field, masks=partial and bool((values == -1).any()))
