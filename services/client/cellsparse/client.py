@@ -410,7 +410,7 @@ class Client:
         *,
         channel: int | None = None,
         min_pixels: int = 0,
-        format: Literal["tiff"] | FileFormat = "tiff",  # noqa: A002
+        format: str = "tiff",  # noqa: A002
         axes: str = "",
     ) -> "Labels | bytes":
         """Segment one image.
@@ -442,7 +442,7 @@ class Client:
         *,
         channel: int | None = None,
         min_pixels: int = 0,
-        format: Literal["tiff"] | FileFormat = "tiff",  # noqa: A002
+        format: str = "tiff",  # noqa: A002
         axes: str = "",
     ) -> Iterator[Prediction]:
         """Segment images one after the other, while the iterator is consumed.

@@ -9,7 +9,7 @@ from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.items import FILES, Content, image_bytes
-from cellsparse_common.imaging.label_formats import FORMATS, LabelFile, encode
+from cellsparse_common.imaging.label_formats import FORMATS, LabelOutput, encode
 from cellsparse_common.rpc.rules import rules_of
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
@@ -75,7 +75,7 @@ def predict(
     output: Labels | bytes = label
     if format != "tiff":
         name = Path(image).name if isinstance(image, str | Path) else "image.tif"
-        output = encode(format, LabelFile(label=label, spacing=spacing, image_name=name))
+        output = encode(format, LabelOutput(label=label, spacing=spacing, image_name=name))
     return Prediction(image=image, cells=answer.cells, output=output, spacing=spacing)
 
 

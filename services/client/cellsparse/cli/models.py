@@ -16,7 +16,7 @@ from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidA
 from cellsparse.exports import check_target
 from cellsparse.models import LARGEST_MIN_PIXELS
 from cellsparse_common.files import replace_file
-from cellsparse_common.imaging.label_formats import FORMATS, file_name
+from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_proto.v1 import trainer_pb2
 
 if TYPE_CHECKING:
@@ -47,8 +47,17 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
     Output(json).result(enum_names.plain(found), render.model_table([found]))
 
 
-Format = StrEnum("Format", {name.replace("-", "_").replace(".", "_").upper(): name for name in FORMATS})  # type: ignore[misc]
-"""File formats of predictions."""
+class Format(StrEnum):
+    """File formats of predictions: the names in `cellsparse_common.imaging.label_formats`."""
+
+    TIFF = "tiff"
+    GEOJSON = "geojson"
+    ROI = "roi"
+    OME_TIFF = "ome-tiff"
+    OME_ZARR = "ome-zarr"
+    OME_ZARR_0_4 = "ome-zarr-0.4"
+    COCO = "coco"
+    SEG = "seg"
 
 
 def predict(

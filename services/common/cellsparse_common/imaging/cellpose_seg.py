@@ -121,12 +121,13 @@ def _npy(content: dict[str, Any]) -> bytes:
     entry = np.empty((), object)
     entry[()] = content
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+    form: Any = np.lib.format  # its functions have no types
+    form.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
     pickled = pickle.dumps(entry, protocol=3)
     done = 0
     for code, argument, at in pickletools.genops(pickled):
         # NumPy 2 calls its core numpy._core, which NumPy 1 before 1.26 does not know; all know numpy.core.
-        if code.name == "GLOBAL" and str(argument).startswith("numpy._core."):
+        if at is not None and code.name == "GLOBAL" and str(argument).startswith("numpy._core."):
             stream.write(pickled[done:at] + b"cnumpy.core.")
             done = at + len(b"cnumpy._core.")
     stream.write(pickled[done:])

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging import run_lengths
-from cellsparse_common.imaging.polygons import MAX_VERTICES, Shape, paint
+from cellsparse_common.imaging.polygons import paint
+from cellsparse_common.imaging.shapes import MAX_VERTICES, Shape
 from cellsparse_common.imaging.types import Indices, Labels
 
 MAX_BYTES = 64 * 2**20
@@ -71,7 +72,7 @@ def read_labels(data: bytes, *, shape: tuple[int, int], field: str) -> Labels:
     """Draw the annotations of a file of one image.
 
     Cells are numbered 1, 2, ... in their order; where two overlap the first has the pixel. Categories are cells, except
-    one that is called background (in any case).
+    those called background, and those called ignore or ending with *, which are not labelled (in any case).
 
     Args:
         data: The file.
@@ -87,16 +88,15 @@ def read_labels(data: bytes, *, shape: tuple[int, int], field: str) -> Labels:
     """
     document = parse(data, field)
     _check_image(document["images"], shape, field)
-    background = {
-        category.get("id")
-        for category in document.get("categories") or []
-        if isinstance(category, dict) and str(category.get("name", "")).strip().casefold() == "background"
-    }
+    names = _categories(document)
+    background = {number for number, name in names.items() if name == "background"}
+    ignored = {number for number, name in names.items() if name.endswith("*") or name.startswith("ignore")}
     painter = _Painter(shape, field)
     groups: dict[int, list[tuple[str, Any]]] = {1: [], 0: [], -1: []}
     for number, annotation in enumerate(document["annotations"], 1):
-        unlabelled = annotation.get("iscrowd") or annotation.get("ignore")
-        kind = -1 if unlabelled else 0 if annotation.get("category_id") in background else 1
+        category = str(annotation.get("category_id"))
+        unlabelled = annotation.get("iscrowd") or annotation.get("ignore") or category in ignored
+        kind = -1 if unlabelled else 0 if category in background else 1
         groups[kind].append((f"annotation {number}", annotation.get("segmentation")))
     for name, segmentation in groups[1]:
         painter.paint(segmentation, name, painter.cells + 1)
@@ -154,6 +154,16 @@ def _annotation(shape: tuple[int, ...], value: int, starts: Indices, ends: Indic
             "size": [height, width],
             "counts": run_lengths.compress(run_lengths.counts_of(starts, ends, height * width)),
         },
+    }
+
+
+def _categories(document: dict[str, Any]) -> dict[str, str]:
+    """Return the names of the categories in small letters, by their ids as text."""
+    found = document.get("categories")
+    return {
+        str(category.get("id")): str(category.get("name", "")).strip().casefold()
+        for category in (found if isinstance(found, list) else [])
+        if isinstance(category, dict)
     }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelFile:
+class LabelOutput:
     """What a writer needs."""
 
     label: "npt.NDArray[np.integer[Any]]"
@@ -37,28 +37,28 @@ class LabelFormat:
     """Of a file's name, after the image's without its own ending."""
     media: str
     """Media type."""
-    write: Callable[[LabelFile], bytes]
+    write: Callable[[LabelOutput], bytes]
     number: "trainer_pb2.OutputFormat"
     """In calls."""
     stacks: bool = True
     """Whether it holds stacks."""
 
 
-def _tiff(file: LabelFile) -> bytes:
+def _tiff(file: LabelOutput) -> bytes:
     from cellsparse_common.imaging.images import encode_tiff
 
     stack = file.label.ndim == 3
     return encode_tiff(file.label.astype("int32", copy=False), stack=stack, spacing=file.spacing if stack else ())
 
 
-def _ome_tiff(file: LabelFile) -> bytes:
+def _ome_tiff(file: LabelOutput) -> bytes:
     from cellsparse_common.imaging.ome_tiff import encode_ome_tiff
 
     return encode_ome_tiff(file.label, file.spacing, file.image_name)
 
 
-def _ome_zarr(version: str) -> Callable[[LabelFile], bytes]:
-    def write(file: LabelFile) -> bytes:
+def _ome_zarr(version: str) -> Callable[[LabelOutput], bytes]:
+    def write(file: LabelOutput) -> bytes:
         from cellsparse_common.imaging.ome_zarr_output import encode_ome_zarr
 
         return encode_ome_zarr(file.label, file.spacing, file.image_name, version=version)
@@ -66,25 +66,25 @@ def _ome_zarr(version: str) -> Callable[[LabelFile], bytes]:
     return write
 
 
-def _geojson(file: LabelFile) -> bytes:
+def _geojson(file: LabelOutput) -> bytes:
     from cellsparse_common.imaging.vector_output import encode_geojson
 
     return encode_geojson(file.label, background=file.background)
 
 
-def _roi(file: LabelFile) -> bytes:
+def _roi(file: LabelOutput) -> bytes:
     from cellsparse_common.imaging.vector_output import encode_rois
 
     return encode_rois(file.label, background=file.background)
 
 
-def _coco(file: LabelFile) -> bytes:
+def _coco(file: LabelOutput) -> bytes:
     from cellsparse_common.imaging.coco import encode_coco
 
     return encode_coco(file.label, file.image_name)
 
 
-def _seg(file: LabelFile) -> bytes:
+def _seg(file: LabelOutput) -> bytes:
     from cellsparse_common.imaging.cellpose_seg import encode_seg
 
     return encode_seg(file.label, file.image_name)
@@ -138,7 +138,7 @@ def file_name(name: str, image_name: str, what: str = "-labels") -> str:
     return stem + ("" if name == "seg" else what) + FORMATS[name].ending
 
 
-def encode(name: str, file: LabelFile) -> bytes:
+def encode(name: str, file: LabelOutput) -> bytes:
     """Return labels as a file of a format.
 
     Raises:

@@ -81,7 +81,7 @@ class PickledArray:
         raw = self.raw.encode("latin-1") if isinstance(self.raw, str) else self.raw  # a str where Python 2 wrote it
         if not isinstance(raw, bytes | bytearray):
             raise RefusedError(f"has {name} without values")
-        dtype = np.dtype(self.type.code).newbyteorder("=" if self.type.order == "|" else self.type.order)
+        dtype = np.dtype(("" if self.type.order == "|" else self.type.order) + self.type.code)
         if len(raw) != math.prod(self.shape) * dtype.itemsize:
             raise RefusedError(f"has {name} of shape {self.shape} in {len(raw):,} bytes, which do not fit together")
         return np.frombuffer(raw, dtype).reshape(self.shape, order="F" if self.fortran else "C")
@@ -158,8 +158,9 @@ def load(data: bytes) -> PickledArray | npt.NDArray[np.generic]:
     """
     stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        form: Any = np.lib.format  # its functions have no types
+        version = form.read_magic(stream)
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except Exception as error:
         raise RefusedError("has a truncated or broken .npy header") from error

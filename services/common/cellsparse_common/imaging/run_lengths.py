@@ -96,4 +96,5 @@ def runs_by_value(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, In
 def counts_of(starts: Indices, ends: Indices, pixels: int) -> list[int]:
     """Return lengths of runs outside and inside in turn, the first outside."""
     edges = np.stack([starts, ends], axis=1).ravel()
-    return [int(count) for count in np.diff(np.concatenate([[0], edges, [pixels]]))]
+    counts = [int(count) for count in np.diff(np.concatenate([[0], edges, [pixels]]))]
+    return counts if counts[-1] else counts[:-1]  # as pycocotools writes them

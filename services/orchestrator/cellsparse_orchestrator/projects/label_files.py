@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from cellsparse_common.errors import Aborted, InvalidArgument
-from cellsparse_common.imaging.label_formats import LabelFile, encode, name_of
+from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
 from cellsparse_common.imaging.labels import decode_labels
 from cellsparse_common.imaging.types import Labels
 from cellsparse_orchestrator.projects.annotation import Annotations
@@ -49,7 +49,7 @@ def export_labels(
     def read() -> Labels:
         return read_labels(tiles, tiles.open(request.image_id, request.layer_id))
 
-    file = LabelFile(label=tiles.retry(read), spacing=spacing, image_name=image_name, background=not request.layer_id)
+    file = LabelOutput(label=tiles.retry(read), spacing=spacing, image_name=image_name, background=not request.layer_id)
     return encode(name_of(request.format), file)
 
 

@@ -24,7 +24,7 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_common.imaging.images import Image, decode_image, normalize, to_gray
-from cellsparse_common.imaging.label_formats import LabelFile, encode, name_of
+from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.scoring.matching import Counts, match_counts
@@ -176,7 +176,7 @@ def predict_file(
     if name == "tiff":
         answer.label = encode_labels(label, image.spacing)
     else:
-        file = LabelFile(label=label, spacing=image.spacing, image_name=request.image_name or "image.tif")
+        file = LabelOutput(label=label, spacing=image.spacing, image_name=request.image_name or "image.tif")
         answer.output = encode(name, file)
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
