@@ -19,7 +19,7 @@ EXACT = ("tiff", "ome-tiff", "coco", "geojson", "roi")
 
 
 def sparse(label):
-    """Whether a pixel is labelled and another is not: dense labels may look like masks of classes, which are refused."""
+    """Whether a pixel is labelled and another is not: dense labels may look like masks of classes."""
     return (label >= 0).any() and (label == -1).any()
 
 
