@@ -145,7 +145,8 @@ def _config(folder: Path) -> Config:
     base = resolve(trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings()), 1)
     unit = numbers["grid"] * 2 ** min(numbers["unet_depth"], 5) if numbers["grid"] in (1, 2, 4) else 16
     plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)))
-    return dataclasses.replace(base, plan=plan, **numbers)
+    # As the stock tool draws cells.
+    return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, **numbers)
 
 
 def _thresholds(folder: Path) -> Thresholds:
