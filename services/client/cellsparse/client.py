@@ -21,7 +21,7 @@ from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
-from cellsparse.models import Prediction
+from cellsparse.models import Channels, Prediction
 from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
@@ -121,6 +121,7 @@ class Client:
         total_cells: int | None = None,
         percent: float | None = None,
         seed: int = 0,
+        channel: int | str | None = None,
         splits: Sequence[str] = (),
         name: str = "",
         on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
@@ -136,6 +137,7 @@ class Client:
             total_cells: Cells over all sparsified items together.
             percent: Percent of the candidate cells over all sparsified items together, above 0 to 100.
             seed: Seed of mode random.
+            channel: Channel that intensity is taken from, a number from 0 or a name; not given: the mean of all.
             splits: Of "train", "val", "test"; empty: train and val.
             name: Name of the new dataset; empty: made from the source's and the settings.
             on_progress: Called with every answer: `items_done`, `items_total`, `warnings`.
@@ -148,6 +150,7 @@ class Client:
             total_cells=total_cells,
             percent=percent,
             seed=seed,
+            channel=channel,
         )
         return datasets.sparsify(self.connection, dataset, settings, splits=splits, name=name, on_progress=on_progress)
 
@@ -352,6 +355,7 @@ class Client:
         lower_percentile: float | None = None,
         upper_percentile: float | None = None,
         diameter: float | None = None,
+        channels: Sequence[int] | None = None,
     ) -> orchestrator_pb2.Model:
         """Import a model file of a stock tool. Nothing is stored unless the backend's trainer can open it.
 
@@ -364,6 +368,8 @@ class Client:
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
             diameter: Cellpose: mean diameter of your cells in pixels; not given: that of the file.
+            channels: Image channels that the network gets, from 0, in its order; not given: as many of the first as it
+                takes, and for a network of one channel the mean of all.
 
         Returns:
             The model. Its id works with `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
@@ -373,6 +379,7 @@ class Client:
             "lower_percentile": lower_percentile,
             "upper_percentile": upper_percentile,
             "diameter": diameter,
+            "channels": channels,
         }
         return model_import.import_model(self.connection, path, backend, name, values)
 
@@ -383,6 +390,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
         axes: str = "",
@@ -395,6 +403,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: Literal["geojson", "roi"],
         axes: str = "",
@@ -406,6 +415,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
         axes: str = "",
@@ -416,6 +426,8 @@ class Client:
             model: Model id, which is the id of its run.
             image: Path, file content, or array of axes YX, YXC, ZYX or ZYXC.
             channel: Channel of the image to use, from 0; not given: as the model was trained.
+            channels: Channels of the image, numbers from 0 or names, as many as the model takes, in its order; not
+                given: as the model was trained.
             min_pixels: Cells of fewer pixels are removed.
             format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
                 ImageJ; of stacks, outlines of each plane.
@@ -425,7 +437,14 @@ class Client:
             Labels of axes YX or ZYX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
         """
         found = models.predict(
-            self.connection, model, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+            self.connection,
+            model,
+            image,
+            channel=channel,
+            channels=channels,
+            min_pixels=min_pixels,
+            format=format,
+            axes=axes,
         ).output
         if found is None:
             raise Internal("The orchestrator answered without a segmentation.")
@@ -437,6 +456,7 @@ class Client:
         images: Iterable[Content],
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
         axes: str = "",
@@ -449,6 +469,7 @@ class Client:
             model: Model id.
             images: As for `predict`; an iterator may be of any length.
             channel: As for `predict`.
+            channels: As for `predict`.
             min_pixels: As for `predict`.
             format: As for `predict`.
             axes: As for `predict`, of all images.
@@ -457,7 +478,14 @@ class Client:
             One `Prediction` per image, in their order: `image`, `cells`, and `output` or `error`.
         """
         return models.predict_many(
-            self.connection, model, images, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+            self.connection,
+            model,
+            images,
+            channel=channel,
+            channels=channels,
+            min_pixels=min_pixels,
+            format=format,
+            axes=axes,
         )
 
     def evaluate(

@@ -36,21 +36,22 @@ class UnetModel:
         self._flips = flips and config.test_flips
         self.thresholds = thresholds or default_thresholds(config)
 
-    def predict(self, image: GrayImage) -> Labels:
+    def predict(self, image: Floats) -> Labels:
         """Segment an image.
 
         Args:
-            image: Axes that the network was trained on, YX or ZYX, any size, normalised to [0, 1].
+            image: Axes that the network was trained on, YX or ZYX, with several channels YXC or ZYXC, any size,
+                normalised to [0, 1].
 
         Returns:
-            Label image, axes as the image's: 0 background, 1 to n the cells.
+            Label image, axes as the image's without channels: 0 background, 1 to n the cells.
 
         Raises:
             InvalidArgument: The image has other axes.
         """
         return find_cells(self._probabilities(image), self.thresholds)
 
-    def segment(self, image: GrayImage) -> Segmentation:
+    def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean probability of not being background."""
         found = self._probabilities(image)
         labels = find_cells(found, self.thresholds)
@@ -80,9 +81,12 @@ class UnetModel:
 
     def _probabilities(self, image: GrayImage) -> Floats:
         dims = self._config.dims
-        if image.ndim != dims:
+        channels = self._config.plan.inputs
+        if image.ndim != dims + (channels > 1) or (channels > 1 and image.shape[-1] != channels):
+            axes = f"{'ZYX'[-dims:]}{'C' * (channels > 1)}"
             raise InvalidArgument(
-                f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
+                f"The image has shape {image.shape}; allowed for this model: axes {axes}, {channels} channel(s).",
+                "image",
             )
         find = flipped_probabilities if self._flips else probabilities
         return find(self._network, image)

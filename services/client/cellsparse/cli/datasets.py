@@ -47,6 +47,14 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Names of the images' channels in their order. [default: from the files]",
+            show_default=False,
+        ),
+    ] = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -56,11 +64,12 @@ def import_(
     """
     output = Output(json)
     sizes = _spacing(spacing)
+    names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path in pairs.unmatched:
         output.warn(f"{path} is skipped: it has no partner, or is of an unsupported kind")
     with Client(address) as client, output.bar("uploading") as update:
-        items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
+        items = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
         dataset = client.create_dataset(name or called, items, label_kind)
     unmatched = [str(path) for path in pairs.unmatched]
     output.result({**enum_names.plain(dataset), "unmatched": unmatched}, render.dataset_table([dataset]))
