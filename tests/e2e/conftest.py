@@ -123,6 +123,7 @@ def visit(browser) -> Iterator[Visit]:
     """A window of its own, which may reach loopback only and whose scripts make no errors."""
     made = Visit(browser)
     yield made
+    made.tell()
     made.context.close()
     assert not made.beyond, "the page asked for what is not on this machine"
     assert not made.errors

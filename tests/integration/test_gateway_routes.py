@@ -245,7 +245,10 @@ def test_the_sample_is_an_image_of_nuclei(api):
 
 def test_datasets(api, dataset):
     assert (dataset["train_items"], dataset["val_items"], dataset["test_items"]) == (3, 1, 1)
-    assert api.get(f"/datasets/{dataset['id']}").json() == dataset
+    (left_out,) = dataset["left_out"]
+    assert left_out["file"] == "set/README.txt"
+    assert "unsupported kind" in left_out["reason"]
+    assert {**api.get(f"/datasets/{dataset['id']}").json(), "left_out": [left_out]} == dataset
     assert dataset["id"] in [entry["id"] for entry in api.get("/datasets").json()["datasets"]]
     items = api.get(f"/datasets/{dataset['id']}/items").json()["items"]
     assert sorted(item["name"] for item in items) == [f"i{number}" for number in range(5)]
@@ -260,7 +263,7 @@ def test_datasets(api, dataset):
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     assert (
-        "has no image in images/"
+        "No image in the zip has a label file"
         in problem(api.post("/datasets", params={"name": "x"}, content=empty.getvalue()), 422)["detail"]
     )
 

@@ -30,6 +30,7 @@ _ARGUMENTS = [
     # No name but loopback's is found, so that nothing can leave the machine.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
+_SHOWN = "() => `focus: ${document.activeElement?.outerHTML.slice(0, 200)}\\n${document.body.innerText.slice(0, 3000)}`"
 Point = tuple[float, float]
 
 
@@ -75,6 +76,11 @@ class Visit:
     def _hear(self, message: Any) -> None:
         if message.type == "error" and "Content Security Policy" in message.text:
             self.errors.append(message.text)
+
+    def tell(self) -> None:
+        """Print what each tab shows, which pytest passes on if the test has failed."""
+        for page in self.context.pages:
+            print(page.url, page.evaluate(_SHOWN), sep="\n")
 
     def remember(self, key: str, value: Any) -> None:
         """Let the browser know what a person chose on an earlier visit."""

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from support.limits import PATIENCE
 
+LOG_CHARACTERS = 3000
 TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -67,6 +68,8 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:  # pytest passes it on with the failure
+            print(f"{self.log} ends:", self.log.read_text(errors="replace")[-LOG_CHARACTERS:], sep="\n")
         self._process.terminate()
         try:
             self._process.wait(PATIENCE)

@@ -1,7 +1,11 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from cellsparse.errors import InvalidArgument
-from cellsparse.folders import parse_fractions, read_folder, split_names
+from cellsparse.folders import parse_fractions, read_folder, read_pair_of_folders
+from cellsparse_common.pairing.splits import split_names
 
 
 def fill(folder, images, masks):
@@ -60,15 +64,41 @@ def test_bad_fractions(text):
 def test_bad_folders(tmp_path):
     with pytest.raises(InvalidArgument, match="not a folder"):
         read_folder(tmp_path / "no")
-    with pytest.raises(InvalidArgument, match="neither images/"):
+    with pytest.raises(InvalidArgument, match="no images and no label files"):
         read_folder(tmp_path)
-    (tmp_path / "images").mkdir()
-    with pytest.raises(InvalidArgument, match="masks is not a folder"):
-        read_folder(tmp_path)
-    (tmp_path / "masks").mkdir()
-    with pytest.raises(InvalidArgument, match="No file in"):
-        read_folder(tmp_path)
-    for name in ("a.tif", "a.png"):
-        (tmp_path / "images" / name).touch()
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.tif").touch()
+    (tmp_path / "images" / "a.png").touch()
     with pytest.raises(InvalidArgument, match="same name"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/dev/null/x", "/proc/1/mem"])
+def test_folders_that_cannot_be(name):
+    with pytest.raises(InvalidArgument, match=r"not a folder|cannot be read"):
+        read_folder(Path(name))
+
+
+def test_two_folders_and_one_for_both(tmp_path):
+    fill(tmp_path, ["a.tif"], ["a_masks.tif"])
+    for name in ("b.tif", "b_cp_masks.png"):
+        (tmp_path / name).touch()
+    (item,) = read_pair_of_folders(tmp_path / "images", tmp_path / "masks").items
+    assert (item.image, item.label) == (tmp_path / "images" / "a.tif", tmp_path / "masks" / "a_masks.tif")
+    with pytest.raises(InvalidArgument, match="No image in"):
+        read_pair_of_folders(tmp_path / "images", tmp_path / "images")
+
+
+def test_names_whose_bytes_are_no_utf8(tmp_path):
+    name = os.fsdecode("M\xe4use.tif".encode("latin-1"))
+    fill(tmp_path, [name], [name])
+    (item,) = read_folder(tmp_path).items
+    assert item.name == "M_use"
+    assert item.image.read_bytes() == b"x"
+
+
+def test_folders_that_lead_into_themselves_end(tmp_path):
+    fill(tmp_path, ["a.tif"], ["a.tif"])
+    (tmp_path / "images" / "loop").symlink_to(tmp_path)
+    assert [item.name for item in read_folder(tmp_path).items] == ["a"]

@@ -1,48 +1,46 @@
-"""Images and label files of a zip, paired."""
+"""Files of a zip, as they were meant (they are paired as in `tests/unit/common/pairing`)."""
+
+import io
+import zipfile
 
 import pytest
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_gateway.dataset_zip import find_pairs
-from cellsparse_proto.v1 import common_pb2
+from cellsparse_common.pairing.pairs import pair_files
+from cellsparse_gateway.dataset_zip import find_members, upload_zip
+from cellsparse_proto.v1 import dataset_pb2
 
 
-def test_splits_are_folders():
-    names = ["train/images/b.tif", "train/masks/b.png", "val/images/a.tif", "val/masks/a.tif", "train/images/", "x.txt"]
-    pairs = find_pairs(names)
-    assert [(pair.name, pair.split) for pair in pairs] == [("b", common_pb2.SPLIT_TRAIN), ("a", common_pb2.SPLIT_VAL)]
-    assert pairs[0].label == "train/masks/b.png"
+def zipped(*names):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    file.seek(0)
+    return file
 
 
-def test_without_splits_a_fifth_each_is_kept_back_the_same_way_every_time():
-    names = [f"set/{folder}/i{number}.tif" for folder in ("images", "masks") for number in range(10)]
-    splits = [pair.split for pair in find_pairs(names)]
-    assert [splits.count(split) for split in (common_pb2.SPLIT_TRAIN, common_pb2.SPLIT_VAL, common_pb2.SPLIT_TEST)] == [
-        6,
-        2,
-        2,
-    ]
-    assert find_pairs(names) == find_pairs(list(reversed(names)))
-    (only,) = find_pairs(["images/a.tif", "masks/a.zip"])
-    assert only.split == common_pb2.SPLIT_TRAIN
+def test_names_of_other_programs_are_understood():
+    with zipfile.ZipFile(zipped("masks\\a.tif", "images/", "images/a.tif")) as archive:
+        assert find_members(archive) == {"masks/a.tif": "masks\\a.tif", "images/a.tif": "images/a.tif"}
+    meant = "images/M\xe4use.tif"
+    file = zipped("images/M__use.tif")  # macOS writes UTF-8 without the flag that says so
+    raw = file.getvalue().replace(b"M__use", "M\xe4use".encode())
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = find_members(archive)
+        assert members.keys() == {meant}
+        assert archive.read(members[meant]) == b"x"
 
 
-def test_names_become_valid_and_stay_apart():
-    names = [f"{split}/{folder}/é 1.tif" for split in ("train", "test") for folder in ("images", "masks")]
-    assert [pair.name for pair in find_pairs(names)] == ["train-_ 1", "test-_ 1"]
+def test_files_of_macs_are_left_out():
+    names = ["set/images/a.tif", "set/masks/a.tif", "__MACOSX/set/images/._a.tif", "set/images/.DS_Store"]
+    with zipfile.ZipFile(zipped(*names)) as archive:
+        found = pair_files(find_members(archive))
+    assert [(pair.name, pair.split, pair.label) for pair in found.pairs] == [("a", "train", "set/masks/a.tif")]
+    assert found.left_out == {}
 
 
-def test_what_macs_add_is_left_out():
-    names = ["images/a.tif", "masks/a.tif", "__MACOSX/images/._a.tif", "images/.DS_Store", "images/._a.tif"]
-    assert len(find_pairs(names)) == 1
-
-
-@pytest.mark.parametrize("names", [[], ["a.tif"], ["images/a.tif", "masks/b.tif"], ["../images/a.tif"]])
+@pytest.mark.parametrize("names", [[], ["a.tif"], ["images/a.tif", "masks/b.tif"]])
 def test_no_pair_is_one_sentence(names):
-    with pytest.raises(InvalidArgument, match="has no image in images/"):
-        find_pairs(names)
-
-
-def test_two_files_of_one_name_are_refused():
-    with pytest.raises(InvalidArgument, match="have the same name"):
-        find_pairs(["images/a.tif", "images/a.png", "masks/a.tif"])
+    with pytest.raises(InvalidArgument, match="No image in the zip has a label file"):
+        upload_zip(None, dataset_pb2.DatasetHeader(name="x"), zipped(*names))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,9 @@ from cellsparse.errors import InvalidArgument
 from cellsparse.folders import Pairs, parse_fractions, read_folder, read_pair_of_folders
 from cellsparse.items import Item
 
+SHOWN = 20
+"""Most files that are named one by one as left out."""
+
 app = typer.Typer(help="Datasets: images with labels.", no_args_is_help=True)
 
 
@@ -25,7 +29,7 @@ def import_(
         Path | None,
         typer.Argument(
             metavar="[DIR]",
-            help="Contains images/ and masks/, or train/, val/, test/ with these two in each.",
+            help="images/ with masks/ or labels/, or images beside NAME_masks.tif; also in train/, val/, test/.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +62,7 @@ def import_(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Upload a folder of images and label files that have the same names; all 2D, or all stacks of planes.
+    """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
     Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip (the last two for 2D).
     """
@@ -66,13 +70,16 @@ def import_(
     sizes = _spacing(spacing)
     names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
-    for path in pairs.unmatched:
-        output.warn(f"{path} is skipped: it has no partner, or is of an unsupported kind")
+    for path, reason in islice(pairs.left_out.items(), SHOWN):
+        output.warn(f"{path} is left out: it {reason}")
+    if len(pairs.left_out) > SHOWN:
+        output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
     with Client(address) as client, output.bar("uploading") as update:
         items = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
         dataset = client.create_dataset(name or called, items, label_kind)
-    unmatched = [str(path) for path in pairs.unmatched]
-    output.result({**enum_names.plain(dataset), "unmatched": unmatched}, render.dataset_table([dataset]))
+    left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
+    document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}
+    output.result({**enum_names.plain(dataset), **document}, render.dataset_table([dataset]))
 
 
 @app.command("list")

@@ -95,9 +95,9 @@ def serve(
         checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     answering.set()
     address = f"{settings.host}:{port}"
-    if settings.address_file:
-        replace_file(settings.address_file, address)
     started(address)
+    if settings.address_file:  # last, as it tells those who wait that all is there
+        replace_file(settings.address_file, address)
     _LOG.info("%s answers on %s", name, address)
     _wait(
         end,

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from cellsparse_gateway.answers import Id, PageSize, PageToken, attachment, message_answer, nothing
+from cellsparse_gateway.answers import Id, PageSize, PageToken, attachment, json_answer, message_answer, nothing
 from cellsparse_gateway.calls import ASK_SECONDS, WORK_SECONDS, Orchestrator
 from cellsparse_gateway.dataset_zip import upload_zip
-from cellsparse_gateway.messages import enum_number, from_json
-from cellsparse_gateway.schemas import FILE, Schemas, answers, list_of, takes, takes_file
+from cellsparse_gateway.messages import enum_number, from_json, to_json
+from cellsparse_gateway.schemas import FILE, Schemas, answers, list_of, object_of, takes, takes_file
 from cellsparse_gateway.uploads import json_body, spooled
 from cellsparse_proto.v1 import dataset_pb2
 
@@ -33,7 +33,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     @routes.post(
         "/datasets",
         status_code=201,
-        responses=answers(dataset_schema, 201),
+        responses=answers(made_schema(dataset_schema), 201),
         openapi_extra=takes_file("application/zip"),
     )
     async def create_dataset(
@@ -41,13 +41,16 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         name: Name,
         kind: Annotated[str, Query(pattern="^(instances|binary|offset_by_one)$")] = "instances",
     ) -> Response:
-        """Make a dataset. The body is a zip of images/ and masks/, or of train/, val/ and test/ with these in them."""
+        """Make a dataset. The body is a zip of images/ and masks/, or of train/, val/ and test/ with these in them.
+
+        Files are paired by name, as `cellsparse dataset import` does; `left_out` says which were not used, and why.
+        """
         header = dataset_pb2.DatasetHeader(
             name=name, label_kind=enum_number(dataset_pb2.LabelKind.DESCRIPTOR, kind, "kind")
         )
         async with spooled(request) as file:
-            made = await run_in_threadpool(upload_zip, orchestrator, header, file)
-        return message_answer(made, 201)
+            made, left_out = await run_in_threadpool(upload_zip, orchestrator, header, file)
+        return json_answer({**to_json(made.dataset), "left_out": left_out_list(left_out)}, 201)
 
     @routes.get("/datasets/{dataset}", responses=answers(dataset_schema))
     def get_dataset(dataset: Id) -> Response:
@@ -98,6 +101,17 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         return message_answer(last, 201)
 
     return routes
+
+
+def made_schema(dataset_schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a dataset that was just made of a zip."""
+    file = object_of(file={"type": "string"}, reason={"type": "string"})
+    return {"allOf": [dataset_schema, object_of(left_out={"type": "array", "items": file})]}
+
+
+def left_out_list(left_out: dict[str, str]) -> list[dict[str, str]]:
+    """Return the files of a zip that were not used, with the reasons."""
+    return [{"file": path, "reason": reason} for path, reason in left_out.items()]
 
 
 def sparsify_schema(schemas: Schemas) -> dict[str, Any]:

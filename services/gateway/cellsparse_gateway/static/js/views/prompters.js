@@ -74,8 +74,10 @@ function AddForm({ say, onChanged }) {
   const act = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => () => stop.current?.abort(), []);
   useEffect(() => {
-    // What had the focus is disabled or gone: the keyboard goes on at the button.
-    if (stop.current && document.activeElement === document.body) act.current?.focus();
+    // What had the focus is disabled or gone: the keyboard goes on at the button. A browser takes the focus from a
+    // disabled field only when it draws the next frame.
+    const focused = /** @type {any} */ (document.activeElement);
+    if (stop.current && (focused === document.body || focused?.disabled)) act.current?.focus();
   }, [doing === null]);
 
   const choose = (/** @type {keyof Chosen} */ part, /** @type {any} */ input) => {
@@ -146,7 +148,7 @@ function AddForm({ say, onChanged }) {
  * @param {AbortSignal} signal
  */
 async function send(name, licence, chosen, tell, signal) {
-    const { body, ...sums } = await pack(chosen, (share) => {
+  const { body, ...sums } = await pack(chosen, (share) => {
     signal.throwIfAborted();
     tell({ words: 'Reading the files ...', share });
   });
