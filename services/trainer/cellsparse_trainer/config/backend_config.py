@@ -50,7 +50,7 @@ class BackendConfig:
         """
         try:
             own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-            given = own.pop("plan")
+            given: dict[str, Any] = own.pop("plan")
             plan = Plan(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
             return cls(plan=plan, **own)
         except (AttributeError, KeyError, TypeError) as error:
