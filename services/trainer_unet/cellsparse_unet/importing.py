@@ -47,9 +47,12 @@ def import_model(
                 "The U-Net is for stacks (3D); of those, only this system's own exports say how far apart planes are.",
                 "file",
             )
-        plain = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), 1)
-        channels = tuple(range(inputs)) if inputs > 1 else ()
-        plan = dataclasses.replace(plain.plan, channels=channels)
+        stock = trainer_pb2.TrainingSettings(
+            unet=trainer_pb2.UnetSettings(),
+            precision=trainer_pb2.PRECISION_FLOAT32,  # so that it predicts as the stock tool does
+        )
+        plain = resolve(stock, 1)
+        plan = dataclasses.replace(plain.plan, channels=tuple(range(inputs)) if inputs > 1 else ())
         config = dataclasses.replace(plain, base_channels=base, plan=plan)
     else:
         stored = ModelConfig.from_dict(record)

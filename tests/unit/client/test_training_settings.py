@@ -86,6 +86,7 @@ def test_plain_gives_values_that_json_knows():
     unet = {"instance_method": "", "class_weights": [], "loss_shares": [], "target_shape": ""}
     assert made == {"preset": "fast", "seed": 2**40, "device": "", "schedule": "", "steps": 3, "unet": unet} | {
         "initial_model": "",
+        "channels": [],
         "precision": "",
         "rate_scaling": "",
         "gradient_format": "",
