@@ -9,7 +9,7 @@ import torch
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
-from cellsparse_common.imaging.types import Floats, GrayImage, Labels
+from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -91,7 +91,7 @@ class UnetModel:
         stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
-    def _probabilities(self, image: GrayImage) -> Floats:
+    def _probabilities(self, image: Floats) -> Floats:
         dims = self._config.dims
         channels = self._config.plan.inputs
         if image.ndim != dims + (channels > 1) or (channels > 1 and image.shape[-1] != channels):

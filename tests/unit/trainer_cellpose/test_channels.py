@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from cellpose.models import CellposeModel as StockModel
-from cellpose_samples import disc_sample, small_config
 from support.bioimageio_package import CARD, validated
+from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import backend
 from cellsparse_cellpose.config import Config
