@@ -28,7 +28,7 @@ from cellsparse_trainer.training.channel_choice import COLOUR_SHIFT
 SIDE, IMAGES = 160, 6
 IOUS = (0.5, 0.7)
 RADIUS = 9.0
-"""Pixels, of a nucleus or droplet; a touching cell is twice as wide."""
+"""Pixels, of a nucleus or droplet; a touching cell is about twice as wide."""
 
 
 def places(rng: np.random.Generator, number: int, distance: float) -> np.ndarray:
@@ -55,8 +55,8 @@ def seen(rng: np.random.Generator, clean: np.ndarray, noise: float) -> np.ndarra
 def touching(seed: int) -> Picture:
     """Cells without gaps between them, and their nuclei: channels cytoplasm and nucleus."""
     rng = np.random.default_rng([seed, 0])
-    away = distances(places(rng, 28, 1.7 * RADIUS))
-    label = np.where(away.min(0) < 1.5 * RADIUS, away.argmin(0) + 1, 0).astype(np.int32)
+    away = distances(places(rng, 40, 1.9 * RADIUS))
+    label = np.where(away.min(0) < 2.2 * RADIUS, away.argmin(0) + 1, 0).astype(np.int32)
     nucleus = away.min(0) < 0.55 * RADIUS
     texture = ndimage.gaussian_filter(rng.normal(0, 60, label.shape), 2)
     image = np.stack([30 + 110 * (label > 0) + texture * (label > 0), 25 + 150 * nucleus], axis=-1)
