@@ -50,8 +50,10 @@ class BackendConfig:
         """
         try:
             own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-            given: dict[str, Any] = own.pop("plan")
-            plan = Plan(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+            shared: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in own.pop("plan").items()
+            }
+            plan = Plan(**shared)
             return cls(plan=plan, **own)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"This is no {cls.TOOL} configuration: {error}.") from error
