@@ -67,7 +67,7 @@ def test_two_channels_train_resume_and_open_in_stock_cellpose(tmp_path: Path) ->
     np.testing.assert_allclose(output, expected, atol=1e-3)
     EXPORTS["bioimageio"](tmp_path / "model", tmp_path / "package", TWO)
     _, image, _ = validated(tmp_path / "package", tmp_path / "unpacked")
-    assert np.ptp(image[:, 1]) > 1
+    assert np.ptp(image[:, 1]) > 0.5
 
 
 def test_a_stock_model_is_imported_for_two_channels_where_they_are_named(tmp_path: Path) -> None:
