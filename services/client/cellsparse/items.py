@@ -50,8 +50,8 @@ def upload_messages(
 ) -> Iterator[dataset_pb2.CreateDatasetRequest]:
     """Yield the messages of an upload, holding one chunk of files, or one item of arrays, at a time.
 
-    Items that cannot be sent are left out and reported to `faults`. Then the server is made to refuse the upload at its end,
-    when it has seen all other items and can say what is wrong with them, too.
+    Items that cannot be sent are left out and reported to `faults`. Then the server is made to refuse the upload at
+    its end, when it has seen all other items and can say what is wrong with them, too.
 
     Raises:
         InvalidArgument: Unknown label kind, or no item.

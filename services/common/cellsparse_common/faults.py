@@ -10,9 +10,9 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceE
 
 MAX_SHOWN = 20
 """Most faults that are told; others are counted."""
-_ROOM = 3_300
+_ROOM = 3_100
 """Most characters of all sentences in the list of fields."""
-_MESSAGE_ROOM = 700
+_MESSAGE_ROOM = 600
 """Most characters of the sentences in the message."""
 
 
@@ -95,8 +95,7 @@ def merge(local: Faults, remote: CellsparseError | None) -> CellsparseError:
     if not theirs or not isinstance(remote, InvalidArgument | ResourceExhausted):
         return spelled_out(mine)
     own = mine.violations or [("", mine.message)]
-    found = spelled_out(combine([*own, *theirs], len(own) + len(theirs)))
-    return found
+    return spelled_out(combine([*own, *theirs], len(own) + len(theirs)))
 
 
 _STREAM_FIELDS = ("end", "end.items", "part")
