@@ -118,18 +118,18 @@ def test_all_faults_are_in_one_answer(tmp_path):
 
 def test_faults_are_told_where_the_client_gives_up(tmp_path):
     def stream():
-        yield from messages(("a", TRAIN, IMAGE, MASK), end=False)
+        yield from messages(("a", TRAIN, IMAGE, MASK), ("c", TRAIN, IMAGE, LABEL[1:]), end=False)
         raise InvalidArgument("part is missing.", "part")  # as the server's check of an empty message does
 
     made = DatasetUpload(FolderStore(tmp_path), UploadLimits(max_pixels=10_000, max_file_bytes=10**6))
     with pytest.raises(InvalidArgument, match="2 faults") as caught:
         made.read(stream())
-    assert [field for field, _ in caught.value.violations] == ["label of item 'a'", "part"]
+    assert [field for field, _ in caught.value.violations] == ["label of item 'a'", "label of item 'c'"]
     local = Faults()
     local.add(InvalidArgument("b.tif cannot be read: Permission denied.", "image of item 'b'"))
     both = merge(local, caught.value)
-    assert both.message.splitlines()[0] == "2 faults in this upload, of which nothing is kept."
-    assert [field for field, _ in both.violations] == ["image of item 'b'", "label of item 'a'"]
+    assert both.message.splitlines()[0] == "3 faults in this upload, of which nothing is kept."
+    assert [field for field, _ in both.violations] == ["image of item 'b'", "label of item 'a'", "label of item 'c'"]
     with pytest.raises(InvalidArgument, match="'a' is in the upload twice"):
         upload(tmp_path, ("a", TRAIN, IMAGE, LABEL), ("a", TRAIN, IMAGE, LABEL))
 

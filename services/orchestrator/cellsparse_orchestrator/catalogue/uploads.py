@@ -68,9 +68,11 @@ class DatasetUpload:
             if not self._ended:
                 raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
         except InvalidArgument as error:
-            if any(field == "part" for field, _ in error.violations):
+            fields = {field for field, _ in error.violations}
+            if "part" in fields:
                 self._end_file()  # the client gives up between two items
-            self._faults.add(error)
+            if not self._faults.count or fields.isdisjoint(("end", "part")):
+                self._faults.add(error)
         self._faults.raise_all()
         if not self.report.cells:
             raise InvalidArgument(
@@ -135,26 +137,26 @@ class DatasetUpload:
     def _take_chunk(self, chunk: bytes) -> None:
         if self._file is None:
             raise InvalidArgument("A chunk came before any file; send the file's header first.", "chunk")
+        fitted = self._size <= self._limits.max_file_bytes
         self._size += len(chunk)
         if self._size <= self._limits.max_file_bytes:
             self._chunks.append(chunk)
-        else:
-            self._chunks.clear()  # the fault is told when the file has ended
+        elif fitted:
+            self._chunks.clear()
+            self._faults.add(
+                ResourceExhausted(
+                    f"The {_NOUN[self._file.role]} file of item {self._file.item!r} is larger than "
+                    f"{self._limits.max_file_bytes / 2**20:g} MiB, the most allowed.",
+                    "chunk",
+                )
+            )
 
     def _end_file(self) -> None:
         if self._file is None:
             return
         file, data, size = self._file, b"".join(self._chunks), self._size
         self._file, self._chunks, self._size = None, [], 0
-        if size > self._limits.max_file_bytes:
-            self._faults.add(
-                ResourceExhausted(
-                    f"The {_NOUN[file.role]} file of item {file.item!r} is larger than "
-                    f"{self._limits.max_file_bytes / 2**20:g} MiB, the most allowed.",
-                    "chunk",
-                )
-            )
-        elif not data:
+        if not size:
             self._faults.add(InvalidArgument(f"The {_NOUN[file.role]} file of item {file.item!r} is empty.", "chunk"))
         self._pair[file.role] = (file, data)
         if self._first is None:

@@ -100,7 +100,7 @@ def prepare(
         stacks = len(job.inputs.train)
         reporter.log(f"{spec.name} trains on the {len(train)} planes with labelled pixels of {stacks} stacks.")
     if not job.inputs.validation:
-        reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
+        reporter.log("No VAL item of the dataset has a labelled cell: training items choose the best checkpoint.")
     initial = job.request.settings.initial_model
     start = fetch_model(store, initial, scratch / "start")[0] if initial else None
 
