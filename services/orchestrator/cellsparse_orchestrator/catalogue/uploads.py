@@ -127,10 +127,11 @@ class DatasetUpload:
                 f"{common_pb2.Split.Name(file.split)} by its {_NOUN[file.role]}; give one split.",
                 "file.split",
             )
-        if file.role == _LABEL and (file.axes or file.spacing):
+        if file.role == _LABEL and (file.axes or file.spacing or file.channels):
             raise InvalidArgument(
-                f"The label file of item {file.item!r} is given axes or spacing; give them with the image only.",
-                "file.axes" if file.axes else "file.spacing",
+                f"The label file of item {file.item!r} is given axes, spacing or channels; give them with the image "
+                "only.",
+                "file.axes" if file.axes else "file.spacing" if file.spacing else "file.channels",
             )
         self._file = file
 
@@ -185,6 +186,12 @@ class DatasetUpload:
                 f"{len(shape)} axes.",
                 "file.spacing",
             )
+        channels = pixels.array.shape[-1] if pixels.axes.endswith("C") else 1
+        if header.channels and len(header.channels) != channels:
+            raise InvalidArgument(
+                f"Item {header.item!r} is given {len(header.channels)} names of channels; its image has {channels}.",
+                "file.channels",
+            )
         read = read_label_file(label, shape=shape, max_pixels=limit, kind=self._kind, field=field)
         shaped = dataset_pb2.DatasetItem(name=header.item, axes=pixels.axes)
         self._leader = self._leader or shaped
@@ -198,6 +205,7 @@ class DatasetUpload:
             image=pixels.array,
             label=read.label,
             spacing=header.spacing or pixels.spacing,
+            channels=header.channels or pixels.channels,
         )
         self.items.append(item)
         add_to_report(self.report, item, read)
