@@ -8,6 +8,7 @@ from pathlib import Path
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import CHUNK_BYTES
+from cellsparse_common.config.shown import shown_url
 from cellsparse_common.onnx_file import check_onnx
 from cellsparse_proto.v1 import prompter_pb2
 
@@ -39,8 +40,9 @@ def add(
         files = {}
         for part, source in given.items():
             path = local_file(source, Path(folder) / f"{part}.onnx")
-            check_onnx(path, source)
-            files[part] = path, _checked(path, source, stated.get(part, ""))
+            shown = shown_url(source)
+            check_onnx(path, shown)
+            files[part] = path, _checked(path, shown, stated.get(part, ""))
         header = prompter_pb2.AddPrompterHeader(
             name=name, licence=licence, encoder_sha256=files["encoder"][1], decoder_sha256=files["decoder"][1]
         )
