@@ -173,8 +173,9 @@ bench-imports: .venv/.ready ## Time `import cellsparse` and every command's --he
 	$(BIN)/python benchmarks/imports.py
 
 .PHONY: bench-accuracy
-bench-accuracy: .venv/.ready ## Score all trainers on ever fewer labels, reduced; FULL=1 for the whole table
-	$(BIN)/python benchmarks/accuracy.py $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
+bench-accuracy: .venv/.ready ## Score `fast` on few and on all labels, reduced; FULL=1 for the whole table; TREE=dir ONLY=name DATA=dir
+	$(BIN)/python benchmarks/accuracy.py $(if $(FULL),--full) $(if $(TREE),--tree "$(TREE)") $(if $(ONLY),--only "$(ONLY)") \
+		$(if $(DATA),--data "$(DATA)")
 
 .PHONY: bench-trainers
 bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1

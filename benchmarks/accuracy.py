@@ -1,234 +1,235 @@
-"""Train every backend on fewer and fewer labels and score it; write out/bench/accuracy.json and accuracy.md.
+"""Train on ever fewer labels through the command line, and score on all labels; write out/bench/accuracy.json and .md.
 
-Usage: python benchmarks/accuracy.py [--full] [--data FOLDER] [--out FOLDER] [--jobs N] [--only PATTERN] [--labels-only]
+Usage: python benchmarks/accuracy.py [--full] [--tree DIR] [--data FOLDER] [--only PATTERN] [--out FOLDER]
 
-The rows of the table are k (MINMAX) of 1, 4, 16 and all cells with background none and shifted, and "dense", the labels
-as they are. F1 and AP = tp / (tp + fp + fn) at IoU 0.5, 0.7 and 0.9 come from counts summed over the validation images.
-The preset is FAST. With --full the table has all rows, the preset's whole budget, three seeds, 32 training and 31
-validation images. Without --full there are fewer of each, as the output says: the table then shows that all parts work
-and the direction of the differences, but not what a backend can reach. --labels-only switches likely background off;
-its effect on background "none" is the difference between these two:
+Everything goes through `cellsparse`: import, sparsify (MINMAX k, background shifted), train with `fast` as it comes,
+evaluate. So the same script measures another checkout that has been set up, `--tree DIR`, for a comparison of before
+and after in one table. DSB2018 is trained on "train" and scored on "val"; "val" also chooses the checkpoint, with the
+labels that the sparsifier keeps. The generated families (see `families.py`) are scored on images that no training saw.
+Without --full there is one seed, k of 1 and all labels, and 24 and 10 images of DSB2018.
 
-    python benchmarks/accuracy.py --only '*-k4-none-*'; python benchmarks/accuracy.py --only '*-k4-none-*' --labels-only
-
-Every row and seed runs in its own process and writes one file to FOLDER/accuracy/. Existing files are not measured
-again, so an interrupted table continues where it stopped. Delete files to measure them again, for instance after a
-change of code.
+Each training writes one file below FOLDER/accuracy/COMMIT/. What is there is not measured again, so an interrupted
+table goes on where it stopped.
 """
 
 import argparse
 import fnmatch
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nuclei import (
-    BACKENDS,
-    DENSE,
-    DSB2018,
-    FULL,
-    ROOT,
-    Task,
-    commit,
-    count,
-    data_name,
-    pictures,
-    read_task,
-    run_child,
-    train,
-)
+from families import FAMILIES, write
 
 from cellsparse_common.files import replace_file
 
-IOUS = (0.5, 0.7, 0.9)
-AIM = 0.9
-"""Share of the dense labels' F1 at 0.5 that k = 4 with shifted background should reach."""
-SMALL_STEPS = {"cellpose": 180, "stardist": 250, "unet": 125}
-"""Half of FAST's budget."""
-LABELS_ONLY = {
-    "cellpose": {"likely_background": 0},
-    "stardist": {"likely_background": 0},
-    "unet": {"likely_background": 0},
-}
-"""Settings that supervise with labels only."""
+ROOT = Path(__file__).resolve().parents[1]
+DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
+BACKENDS = ("cellpose", "stardist", "unet")
+IOUS = (0.5, 0.7, 0.8, 0.9)
+DENSE = "dense"
+FEW_IMAGES = {"train": 24, "val": 10}
+TRAIN_SECONDS = 2 * 3600
+CALL_SECONDS = 1800
 
 
-def tasks(data: Path, *, full: bool, labels_only: bool) -> list[Task]:
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training.
+
+    Attributes:
+        data: Name of the data.
+        labels: k of MINMAX, or `DENSE`.
+        backend: One of `BACKENDS`.
+        seed: Of the training.
+    """
+
+    data: str
+    labels: str
+    backend: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        labels = self.labels if self.labels == DENSE else f"k{self.labels}"
+        return f"{self.data}-{labels}-{self.backend}-seed{self.seed}"
+
+
+class Checkout:
+    """The `cellsparse` of a checkout, with a home of its own.
+
+    Args:
+        tree: The checkout, with its `.venv`.
+        home: Folder of the server's data.
+    """
+
+    def __init__(self, tree: Path, home: Path) -> None:
+        self._program = tree / ".venv" / "bin" / "cellsparse"
+        self._environment = {**os.environ, "CELLSPARSE_HOME": str(home)}
+        self.commit = subprocess.run(
+            [shutil.which("git") or "git", "-C", str(tree), "describe", "--always", "--dirty", "--exclude=*"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=CALL_SECONDS,
+        ).stdout.strip()
+
+    def call(self, *arguments: str, seconds: float = CALL_SECONDS) -> list[Any]:
+        """Return the JSON documents that a command prints.
+
+        Raises:
+            RuntimeError: It failed.
+        """
+        done = subprocess.run(
+            [self._program, *arguments, "--json"],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"cellsparse {' '.join(arguments)}: {done.stderr.strip() or done.stdout[-500:]}")
+        return list(_documents(done.stdout))
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Have its services run meanwhile."""
+        self.call("up", "--port", "0", "--timeout", "600")
+        try:
+            yield
+        finally:
+            subprocess.run([self._program, "down"], env=self._environment, check=False, timeout=CALL_SECONDS)
+
+
+def _documents(text: str) -> Iterator[Any]:
+    decoder, place = json.JSONDecoder(), 0
+    while text[place:].strip():
+        place += len(text[place:]) - len(text[place:].lstrip())
+        found, place = decoder.raw_decode(text, place)
+        yield found
+
+
+def folders(data: Path, work: Path, *, full: bool) -> dict[str, Path]:
+    """Return the folders of the data by name; what is made or chosen lies in `work`."""
+    found = {}
+    if data.is_dir():
+        found["dsb2018"] = data if full else _few(data, work / "dsb2018-few")
+    else:
+        print(f"{data} is not there: only the generated families are measured.", file=sys.stderr)
+    return found | {family: write(family, work / family) for family in FAMILIES}
+
+
+def _few(data: Path, chosen: Path) -> Path:
+    for split, count in FEW_IMAGES.items():
+        paths = sorted((data / split / "images").iterdir())
+        for kind in ("images", "masks"):
+            (chosen / split / kind).mkdir(parents=True)
+            for path in paths[:: max(1, len(paths) // count)][:count]:
+                shutil.copy(data / split / kind / path.name, chosen / split / kind)
+    return chosen
+
+
+def tasks(names: list[str], *, full: bool) -> list[Task]:
     """Return the trainings of the table in order."""
-    rows = [(k, background) for k in ((1, 4, 16, FULL) if full else (1, 4, FULL)) for background in ("none", "shifted")]
-    found = []
-    for backend in BACKENDS:
-        for k, background in [*rows, (FULL, DENSE)]:
-            for seed in range(3 if full else 1):
-                settings: dict[str, Any] = {backend: LABELS_ONLY[backend]} if labels_only else {}
-                task = Task(backend=backend, k=k, background=background, seed=seed, settings=settings, data=str(data))
-                if not full:
-                    steps = SMALL_STEPS[backend]
-                    settings |= {"steps": steps, "validate_every_steps": steps}
-                    task = replace(task, train_images=16, val_images=8)
-                found.append(task)
-    return found
-
-
-def name_of(task: Task) -> str:
-    k = "full" if task.k == FULL else str(task.k)
-    return f"{task.backend}-k{k}-{task.background}-seed{task.seed}"
-
-
-def measure(task: Task) -> dict[str, Any]:
-    """Train and score; runs in a child."""
-    began = time.monotonic()
-    config, model = train(task)
-    trained = time.monotonic()
-    total = count(model, config.plan, pictures(Path(task.data), "val", task.val_images), IOUS)
-    return {
-        "counts": [{"iou": each.iou, "tp": each.tp, "fp": each.fp, "fn": each.fn} for each in total],
-        "steps": config.plan.steps,
-        "train_seconds": trained - began,
-        "score_seconds": time.monotonic() - trained,
-        "config": json.loads(config.to_json()),
-    }
-
-
-def fill(task: Task, folder: Path, threads: int) -> dict[str, Any]:
-    """Return the result of a task, from its file if there is one."""
-    found = known(task, folder)
-    if found is not None:
-        return found
-    answer = {"task": asdict(task), "commit": commit(), **run_child(Path(__file__), task, threads=threads)}
-    replace_file(folder / f"{name_of(task)}.json", json.dumps(answer, indent=1) + "\n")
-    shown = ", ".join(f"F1@{each['iou']} {ratios(each)[0]:.3f}" for each in answer["counts"])
-    print(f"{name_of(task):36} {answer['train_seconds']:6.0f} s  {shown}", flush=True)
-    return answer
-
-
-def known(task: Task, folder: Path) -> dict[str, Any] | None:
-    """Return the stored result of exactly this task."""
-    path = folder / f"{name_of(task)}.json"
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found if found["task"] == asdict(task) else None
-
-
-def ratios(counts: dict[str, Any]) -> tuple[float, float]:
-    """Return F1 and AP."""
-    tp, wrong = counts["tp"], counts["fp"] + counts["fn"]
-    return (2 * tp / (2 * tp + wrong), tp / (tp + wrong)) if tp else (0.0, 0.0)
-
-
-def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per backend, k and background: mean and standard deviation over the seeds."""
-    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for result in results:
-        task = result["task"]
-        groups.setdefault((task["backend"], task["k"], task["background"]), []).append(result)
-    rows = []
-    for (backend, k, background), group in groups.items():
-        row: dict[str, Any] = {"backend": backend, "k": "full" if k == FULL else k, "background": background}
-        row["seeds"] = [result["task"]["seed"] for result in group]
-        for place, iou in enumerate(IOUS):
-            for which, score in enumerate(("f1", "ap")):
-                values = [ratios(result["counts"][place])[which] for result in group]
-                row[f"{score}_{iou}"] = {"mean": statistics.fmean(values), "std": statistics.pstdev(values)}
-        row["train_seconds"] = statistics.fmean(result["train_seconds"] for result in group)
-        rows.append(row)
-    return rows
-
-
-def shares(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Return F1 at 0.5 of k = 4 with shifted background relative to that of the dense labels, by backend."""
-    f1 = {(row["backend"], row["k"], row["background"]): row["f1_0.5"]["mean"] for row in rows}
-    found: dict[str, float | None] = {}
-    for backend in BACKENDS:
-        few, dense = f1.get((backend, 4, "shifted")), f1.get((backend, "full", DENSE))
-        found[backend] = few / dense if few is not None and dense else None
-    return found
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """Return the table as Markdown."""
-    lines = [
-        "# Accuracy from sparse labels",
-        "",
-        f"{report['data']}, preset FAST. {report['scope']}",
-        f"Code: {', '.join(report['commits'])}. Means over the seeds, ± standard deviations where there are several.",
-        "",
-        "| backend | k | background | " + " | ".join(f"{s} @ {iou}" for s in ("F1", "AP") for iou in IOUS) + " | s |",
-        "|---|---|---|" + "---|" * (2 * len(IOUS) + 1),
+    labels = {name: ("1", DENSE) if not full or name in FAMILIES else ("1", "2", "4", DENSE) for name in names}
+    return [
+        Task(data=name, labels=each, backend=backend, seed=seed)
+        for name in names
+        for seed in range(3 if full else 1)
+        for each in labels[name]
+        for backend in BACKENDS
     ]
-    for row in report["rows"]:
-        cells = [row["backend"], str(row["k"]), row["background"]]
+
+
+def measure(checkout: Checkout, task: Task, folder: Path) -> dict[str, Any]:
+    """Import, sparsify, train and evaluate."""
+    split = "test" if (folder / "test").is_dir() else "val"
+    (dense,) = checkout.call("dataset", "import", str(folder), "--name", task.name)
+    dataset = dense
+    if task.labels != DENSE:
+        (dataset,) = checkout.call("sparsify", dense["id"], "--k", task.labels, "--name", f"{task.name}-sparse")
+    began = time.monotonic()
+    settings = ["--set", f"seed={task.seed}"]
+    lines = checkout.call("train", dataset["id"], "--backend", task.backend, *settings, seconds=TRAIN_SECONDS)
+    seconds = time.monotonic() - began
+    thresholds = [word for iou in IOUS for word in ("--iou", str(iou))]
+    (scores,) = checkout.call("evaluate", lines[-1]["id"], dense["id"], "--split", split, *thresholds)
+    steps = max((each["training"] or {}).get("step", 0) for each in lines if each["type"] == "event")
+    return {"train_seconds": round(seconds, 1), "steps": steps, "cells": dataset["train_cells"], "scores": scores}
+
+
+def summarise(results: list[dict[str, Any]]) -> str:
+    """Return the table as Markdown: means over the seeds, ± standard deviations where there are several."""
+    head = [f"{score} @ {iou}" for score in ("F1", "AP") for iou in IOUS]
+    lines = [
+        "| data | labels | backend | commit | seeds | steps | seconds | " + " | ".join(head) + " |",
+        "|---|---|---|---|---|---|---|" + "---|" * len(head),
+    ]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for each in results:
+        groups.setdefault(tuple(each[key] for key in ("data", "labels", "backend", "commit")), []).append(each)
+    for key, group in groups.items():
+        cells = [*key, str(len(group))]
+        cells += [f"{statistics.fmean(each[name] for each in group):.0f}" for name in ("steps", "train_seconds")]
         for score in ("f1", "ap"):
             for iou in IOUS:
-                value = row[f"{score}_{iou}"]
-                spread = f" ± {value['std']:.2f}" if len(row["seeds"]) > 1 else ""
-                cells.append(f"{value['mean']:.2f}{spread}")
-        lines.append("| " + " | ".join([*cells, f"{row['train_seconds']:.0f}"]) + " |")
-    lines += ["", f"k = 4 with shifted background, as a share of the dense labels' F1 at 0.5 (aim: {AIM}):"]
-    for backend, share in report["k4_shifted_share_of_full"].items():
-        lines.append(f"- {backend}: {'not measured' if share is None else f'{share:.2f}'}")
-    if report["missing"]:
-        lines += ["", f"Not measured yet: {', '.join(report['missing'])}."]
+                values = [each["by_iou"][str(iou)][score] for each in group]
+                spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.fmean(values):.3f}{spread}")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def scope(full: bool) -> str:
-    if full:
-        return "The whole table: three seeds, 32 training and 31 validation images, FAST's budget of steps."
-    return (
-        "REDUCED: one seed, 16 training and 8 validation images, half of FAST's steps with one validation, no k = 16; "
-        "`make bench-accuracy FULL=1` is the whole table."
-    )
+def by_iou(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return F1 and AP at each IoU of an answer of `evaluate`."""
+    return {str(each["iou"]): {"f1": each["f1"], "ap": each["ap"]} for each in scores["scores"]}
 
 
 def main() -> int:
+    """Measure what is asked for and is not there yet; print and write the table of all that is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="the whole table")
+    parser.add_argument("--full", action="store_true", help="all images, k of 1, 2, 4 and all labels, three seeds")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="checkout to measure, after its `make setup`")
     parser.add_argument("--data", type=Path, default=DSB2018, help="holds train/ and val/ with images/ and masks/")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time, one thread each")
-    parser.add_argument("--only", default="*", help="rows to run, such as '*-k4-*' or 'unet-*'")
-    parser.add_argument("--labels-only", action="store_true", help="without likely background")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="*", help="trainings to run, such as 'dsb2018-k1-*' or '*-unet-seed0'")
     options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measure(read_task())))
-        return 0
-
-    name = "accuracy-labels-only" if options.labels_only else "accuracy"
-    folder = options.out / name / ("full" if options.full else "small")
-    table = tasks(options.data, full=options.full, labels_only=options.labels_only)
-    began = time.monotonic()
-    with ThreadPoolExecutor(options.jobs) as pool:
-        chosen = [each for each in table if fnmatch.fnmatch(name_of(each), options.only)]
-        list(pool.map(lambda each: fill(each, folder, threads=1), chosen))
-    results = [found for each in table if (found := known(each, folder)) is not None]
-    rows = summarise(results)
-    report = {
-        "data": data_name(options.data),
-        "full": options.full,
-        "scope": scope(options.full) + (" Without likely background." if options.labels_only else ""),
-        "labels_only": options.labels_only,
-        "commits": sorted({result["commit"] for result in results}),
-        "ious": IOUS,
-        "rows": rows,
-        "k4_shifted_share_of_full": shares(rows),
-        "aim": AIM,
-        "missing": [name_of(each) for each in table if known(each, folder) is None],
-        "seconds": time.monotonic() - began,
-    }
-    (options.out / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.out / f"{name}.md").write_text(markdown(report))
-    print(markdown(report))
-    print(f"-> {options.out / name}.json and .md")
+    kept = options.out / "accuracy" / ("full" if options.full else "reduced")
+    with tempfile.TemporaryDirectory() as work:
+        checkout = Checkout(options.tree, Path(work) / "home")
+        found = folders(options.data, Path(work), full=options.full)
+        wanted = [each for each in tasks(list(found), full=options.full) if fnmatch.fnmatch(each.name, options.only)]
+        missing = [each for each in wanted if not _file(kept, checkout.commit, each).exists()]
+        with checkout.serving():
+            for task in missing:
+                answer = {**vars(task), "commit": checkout.commit, **measure(checkout, task, found[task.data])}
+                answer["by_iou"] = by_iou(answer.pop("scores"))
+                path = _file(kept, checkout.commit, task)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(path, json.dumps(answer, indent=1) + "\n")
+                shown = "  ".join(f"@{iou} F1 {each['f1']:.3f}" for iou, each in answer["by_iou"].items())
+                print(f"{task.name:36} {answer['train_seconds']:6.0f} s  {shown}", flush=True)
+    results = [json.loads(path.read_text()) for path in sorted(kept.glob("*/*.json"))]
+    table = summarise(results)
+    (options.out / "accuracy.json").write_text(json.dumps(results, indent=1) + "\n")
+    (options.out / "accuracy.md").write_text(table)
+    print(table)
     return 0
+
+
+def _file(kept: Path, commit: str, task: Task) -> Path:
+    return kept / commit / f"{task.name}.json"
 
 
 if __name__ == "__main__":
