@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
-from cellsparse.items import CHUNK_BYTES
+from cellsparse.sources import read_parts
 from cellsparse_common.config.shown import shown_url
 from cellsparse_common.onnx_file import check_onnx
 from cellsparse_proto.v1 import prompter_pb2
@@ -79,19 +79,10 @@ def _messages(
     make = prompter_pb2.AddPrompterRequest
     yield make(header=header)
     end = prompter_pb2.AddPrompterEnd()
-    for chunk in _chunks(encoder):
+    for chunk in read_parts(encoder):
         end.encoder_size += len(chunk)
         yield make(encoder=chunk)
-    for chunk in _chunks(decoder):
+    for chunk in read_parts(decoder):
         end.decoder_size += len(chunk)
         yield make(decoder=chunk)
     yield make(end=end)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -13,8 +13,8 @@ from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
-from cellsparse.exports import check_target
 from cellsparse.models import LARGEST_MIN_PIXELS
+from cellsparse.targets import check_target, file_errors, make_folder
 from cellsparse_common.files import replace_file
 from cellsparse_proto.v1 import trainer_pb2
 
@@ -83,6 +83,7 @@ def predict(
     """
     output = Output(json)
     targets = _targets(images, out, _SUFFIXES[kind], force)
+    make_folder(out)
     done: list[dict[str, object]] = []
     failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
@@ -164,6 +165,7 @@ def export(
     BioImage.IO package; torchscript and onnx hold the network.
     """
     check_target(out, force)
+    make_folder(out.parent)
     with Client(address) as client:
         found = find_model(client, model)
         header = client.export(found.id, format_, out, force=force)
@@ -180,14 +182,17 @@ def export(
 def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Path, Path]:
     """Return where each image's result goes; checked before anything is computed."""
     targets: dict[Path, Path] = {}
-    sources = {image.resolve() for image in images}
+    with file_errors("The images cannot be read"):
+        sources = {image.resolve() for image in images}
     for image in images:
         target = out / f"{image.stem}{suffix}"
         if target in targets.values():
             raise InvalidArgument(f"Two images would be written to {target}; predict them into different folders.")
-        if target.resolve() in sources:
+        with file_errors(f"{target} cannot be written"):
+            is_source, exists = target.resolve() in sources, target.exists()
+        if is_source:
             raise InvalidArgument(f"{target} is one of the images; give another --out.")
-        if target.exists() and not force:
+        if exists and not force:
             raise AlreadyExists(f"{target} is there already; --force overwrites it.")
         targets[image] = target
     return targets
