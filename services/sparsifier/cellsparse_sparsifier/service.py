@@ -43,6 +43,8 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
         image = decode_image(request.image, max_pixels=limit, stacks=True, axes=request.axes)
         shape = image.array.shape[: len(image.axes.rstrip("C"))]
         label = decode_labels(request.label, shape=shape, max_pixels=limit)
+        if not (label > 0).any():
+            raise InvalidArgument("The label holds no labelled cell: there is nothing to select from.", "label")
         try:
             sparse = sparsify(image.array, label, settings, spacing=image.spacing)
         except ValueError as error:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import png, tiff
-from cellsparse_common.imaging.layout import Header, check_dtype, check_size, check_voxels, name_axes
+from cellsparse_common.imaging.layout import Header, check_bytes, check_dtype, check_size, check_voxels, name_axes
 from cellsparse_common.imaging.types import GrayImage
 
 
@@ -35,6 +36,7 @@ def decode_image(
     data: bytes,
     *,
     max_pixels: int,
+    max_bytes: int = DEFAULT_MAX_DECODED_BYTES,
     field: str = "image",
     labels: bool = False,
     stacks: bool = False,
@@ -46,6 +48,7 @@ def decode_image(
         data: A PNG file, or a TIFF file of any flavour: not compressed, with a lossless compression (LZW, deflate,
             PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        max_bytes: Most bytes of the decoded pixels, all channels together.
         field: Name of the request's field, for messages.
         labels: Whether the pixels are label numbers: a palette PNG then gives its indices rather than its colours, and
             a file of three axes the planes of a stack, where one is allowed, rather than channels.
@@ -59,7 +62,7 @@ def decode_image(
     Raises:
         InvalidArgument: Not one 2D plane (or stack) of 1 to 4 channels, not readable, or values that are not finite
             numbers.
-        ResourceExhausted: More than `max_pixels`.
+        ResourceExhausted: More than `max_pixels` or `max_bytes`.
     """
 
     def named(header: Header) -> str:
@@ -70,6 +73,7 @@ def decode_image(
         check_size(header, max_pixels, field)
         check_dtype(header, field)
         check_voxels(header, named(header), max_pixels, field)
+        check_bytes(header, max_bytes, field)
 
     if _is_png(data, field):
         header = png.read_header(data, field)

@@ -25,6 +25,11 @@ class Header:
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along z, y and x; empty if the file does not state them."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the pixels take once they are decoded."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = False) -> str:
     """Return what each axis of a file is.
@@ -140,6 +145,26 @@ def check_voxels(header: Header, axes: str, max_pixels: int, field: str) -> None
     sides = [length for length, axis in zip(header.shape, axes, strict=True) if axis != "C"]
     if math.prod(sides) > max_pixels:
         raise _too_many(" x ".join(map(str, sides)), math.prod(sides), max_pixels, field)
+
+
+def check_bytes(header: Header, max_bytes: int, field: str) -> None:
+    """Refuse an image that takes too much memory, from its header alone.
+
+    Args:
+        header: Shape and type of the file.
+        max_bytes: Most bytes of all its pixels and channels.
+        field: Name of the request's field, for messages.
+
+    Raises:
+        ResourceExhausted: It takes more.
+    """
+    if header.nbytes > max_bytes:
+        spelled = " x ".join(str(length) for length in header.shape)
+        raise ResourceExhausted(
+            f"The {field} has {spelled} values of {header.dtype} = {header.nbytes:,} bytes; allowed: at most "
+            f"{max_bytes:,} bytes. Save it with fewer bits or channels, or cut it into parts.",
+            field,
+        )
 
 
 def _too_many(spelled: str, voxels: int, max_pixels: int, field: str) -> ResourceExhausted:

@@ -5,7 +5,6 @@ memory. Files are opened from memory only: an OME header naming other files read
 """
 
 import math
-import struct
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -18,12 +17,10 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
+from cellsparse_common.imaging.tiff_directories import check_directories
 from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-MAX_PAGES = 20_000
-"""Most image directories walked in one file; tifffile stores (Y, X, 2) arrays as Y of them."""
 
 _JPEG = 7
 # Codecs that write at most as many bytes as the TIFF header announces. JPEG has a second header in each strip, which
@@ -51,7 +48,7 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
     Raises:
         InvalidArgument: Truncated, broken, or compressed in a way that is not read.
     """
-    _count_pages(data, field)
+    check_directories(data, field)
     try:
         with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
             if len(file.series) != 1:
@@ -93,13 +90,14 @@ def _header(series: Any, spacing: Spacing, field: str) -> Header:
 
 
 def _check_segments(series: Any, data: bytes, field: str) -> None:
-    """Refuse strips and tiles that are missing, empty, oversized or beyond the end of the file."""
+    """Refuse strips and tiles that are missing, empty, oversized, beyond the end of the file, or the same bytes."""
     size = len(data)
+    left = size
     missing = InvalidArgument(f"The {field} is a truncated TIFF file: pixels lie beyond its {size:,} bytes.", field)
     if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
         raise missing
     page = series.keyframe
-    if math.prod(page.chunks) > 4 * max(math.prod(page.shape), 1 << 22):
+    if math.prod(page.chunks) > max(4 * math.prod(page.shape), 1 << 22):
         raise InvalidArgument(f"The {field} is a broken TIFF file: tiles of {page.chunks} pixels.", field)
     for each in series.pages:
         if each is None or len(each.dataoffsets) < math.prod(page.chunked):
@@ -107,34 +105,12 @@ def _check_segments(series: Any, data: bytes, field: str) -> None:
         for offset, count in zip(each.dataoffsets, each.databytecounts, strict=True):
             if offset <= 0 or count <= 0 or offset + count > size:
                 raise missing
+            left -= count
             if page.compression == _JPEG and jpeg_pixels(data[offset : offset + count]) > math.prod(page.chunks):
                 raise InvalidArgument(f"The {field} is a broken TIFF file: a JPEG strip larger than its place.", field)
-
-
-def _count_pages(data: bytes, field: str) -> None:
-    """Walk the chain of image directories; tifffile's own walk has no bound.
-
-    Raises:
-        InvalidArgument: The chain is empty, cut off, circular or longer than MAX_PAGES.
-    """
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    pointer, entries, entry = (order + "Q", order + "Q", 20) if big else (order + "I", order + "H", 12)
-    truncated = InvalidArgument(f"The {field} is a truncated TIFF file of {len(data):,} bytes.", field)
-    at = 8 if big else 4
-    seen: set[int] = set()
-    while True:
-        if at + struct.calcsize(pointer) > len(data):
-            raise truncated
-        (offset,) = struct.unpack_from(pointer, data, at)
-        if offset == 0 and seen:
-            return
-        if offset in seen or len(seen) >= MAX_PAGES:
-            raise InvalidArgument(
-                f"The {field} is a TIFF file with more than {MAX_PAGES:,} images, or a circle.", field
-            )
-        seen.add(offset)
-        if offset == 0 or offset + struct.calcsize(entries) > len(data):
-            raise truncated
-        (count,) = struct.unpack_from(entries, data, offset)
-        at = offset + struct.calcsize(entries) + count * entry
+    if left < 0:
+        raise InvalidArgument(
+            f"The {field} is a TIFF file whose strips or tiles share their bytes: {size - left:,} bytes of them in a "
+            f"file of {size:,}; save it again.",
+            field,
+        )

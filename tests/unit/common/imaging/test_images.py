@@ -364,6 +364,115 @@ def test_the_limit_itself_is_allowed():
         decode(png(PLANE), max_pixels=PLANE.size - 1)
 
 
+# A small file that unpacks to much
+
+
+def bomb(tags, *blocks, big=False):
+    """A TIFF file of one directory; a value given as a list lies after it, and so do the blocks, at 'block N'."""
+    form, offset, head = ("<HHQQ", "<Q", 16) if big else ("<HHII", "<I", 8)
+    size = head + (8 if big else 2) + len(tags) * (20 if big else 12) + (8 if big else 4)
+    tail, places = b"", []
+    for block in blocks:
+        places.append(size + len(tail))
+        tail += block
+    entries = b""
+    for code, kind, values in tags:
+        values = [places[value] if code in (273, 324) else value for value in values]
+        packed = b"".join(struct.pack({3: "<H", 4: "<I", 16: "<Q"}[kind], value) for value in values)
+        inline = struct.calcsize(offset)
+        if len(packed) > inline:
+            packed, tail = struct.pack(offset, size + len(tail)), tail + packed
+        number = int.from_bytes(packed.ljust(inline, b"\0"), "little")
+        entries += struct.pack(form, code, kind, len(values), number)
+    start = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) if big else struct.pack("<2sHI", b"II", 42, 8)
+    return start + struct.pack("<Q" if big else "<H", len(tags)) + entries + bytes(inline) + tail
+
+
+def strips(side, *, samples=4, bits=64, rows=256, compression=8, shared=True, big=False, tile=0):
+    """Square images of zeros, as small as a compression makes them."""
+    pieces = (side // tile) ** 2 if tile else side // rows
+    raw = bytes((tile * tile if tile else rows * side) * samples * bits // 8)
+    block = {8: zlib.compress, 50000: imagecodecs.zstd_encode, 5: imagecodecs.lzw_encode, 1: bytes}[compression](raw)
+    places = [0] * pieces if shared else list(range(pieces))
+    where = [(322, 3, [tile]), (323, 3, [tile]), (324, 4, places), (325, 4, [len(block)] * pieces)]
+    if not tile:
+        where = [(273, 4, places), (278, 4, [rows]), (279, 4, [len(block)] * pieces)]
+    tags = [(256, 4, [side]), (257, 4, [side]), (258, 3, [bits] * samples), (259, 3, [compression]), (262, 3, [1])]
+    tags += [(277, 3, [samples]), (339, 3, [3 if bits == 64 else 1] * samples), *where]
+    tags += [(338, 3, [0] * (samples - 1))] if samples > 1 else []
+    return bomb(sorted(tags), *[block] * (1 if shared else pieces), big=big)
+
+
+def claims(code, value):
+    """A good file of tiles in which one number is another."""
+    data = bytearray(strips(256, samples=1, bits=16, tile=256))
+    at = next(at for at in range(10, 10 + 12 * 13, 12) if struct.unpack_from("<H", data, at)[0] == code)
+    struct.pack_into("<HI", data, at + 2, 4, 1)
+    struct.pack_into("<I", data, at + 8, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("compression", "big", "tile", "shared"),
+    [(8, False, 0, True), (8, True, 256, False), (5, False, 256, True), (50000, True, 0, False), (5, True, 0, False)],
+)
+def test_a_file_that_unpacks_to_too_much_is_refused_from_its_header(compression, big, tile, shared):
+    """8192 x 8192 pixels are allowed, with 4 channels of float64 they are 2 GiB (case `tiff-bomb`)."""
+    data = strips(8192, compression=compression, big=big, tile=tile, rows=64, shared=shared)
+    error, mib, _ = peak(lambda: decode(data))
+    assert isinstance(error, ResourceExhausted)
+    assert "8192 x 8192 x 4 values of float64 = 2,147,483,648 bytes; allowed: at most 1,073,741,824" in error.message
+    assert mib < 5
+
+
+def test_strips_that_share_their_bytes_are_refused():
+    error, mib, _ = peak(lambda: decode(strips(4096, samples=1, bits=16)))
+    assert isinstance(error, InvalidArgument)
+    assert "strips or tiles share their bytes" in error.message
+    assert mib < 5
+    assert decode(strips(512, samples=1, bits=16, shared=False)).array.shape == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (claims(277, 60_000), "60000"),
+        (claims(322, 65_520), "tiles of"),
+        (claims(257, 2**31), "2147483648"),
+        (bomb([(330, 4, [8] * 65)]), "65 smaller copies"),
+        (bomb([(330, 4, [8])]), "circle"),
+        (bomb([(330, 16, [16, 16])], big=True), "circle"),
+    ],
+)
+def test_headers_that_claim_too_much(data, words):
+    error, mib, _ = peak(lambda: decode(data))
+    assert isinstance(error, InvalidArgument | ResourceExhausted)
+    assert words in error.message
+    assert mib < 20
+
+
+def test_directories_that_name_the_same_values_are_counted_once_each():
+    """Twenty thousand directories of 60 bytes, each of which names the same million strip offsets."""
+    count, numbers = 19_000, 1_000_000
+    end = 8 + count * 18
+    directories = b"".join(
+        struct.pack("<HHHIII", 1, 273, 4, numbers, end, 8 + (at + 1) * 18 if at + 1 < count else 0)
+        for at in range(count)
+    )
+    error, mib, seconds = peak(lambda: decode(struct.pack("<2sHI", b"II", 42, 8) + directories + bytes(4 * numbers)))
+    assert isinstance(error, ResourceExhausted)
+    assert "whose tags hold more than" in error.message
+    assert mib < 20
+    assert seconds < 20
+
+
+def test_a_large_image_within_the_bytes_is_read():
+    assert decode_image(tiff(PLANE), max_pixels=LIMIT, max_bytes=PLANE.nbytes).array.shape == PLANE.shape
+    for data in (tiff(PLANE), png(PLANE), tiff(np.dstack([PLANE] * 4))):
+        with pytest.raises(ResourceExhausted, match="bytes; allowed: at most 3,921 bytes"):
+            decode_image(data, max_pixels=LIMIT, max_bytes=PLANE.nbytes - 1)
+
+
 def test_a_chain_of_empty_directories_ends():
     count = 200_000
     chain = b"".join(struct.pack("<HI", 0, 8 + 6 * (index + 1)) for index in range(count))
