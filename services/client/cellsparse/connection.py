@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from cellsparse.errors import CellsparseError, Unavailable
 from cellsparse.home import chosen_address, find_address, home_dir
 from cellsparse.security import describe_refusal, find_tls
+from cellsparse.words import reworded
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
@@ -207,7 +208,7 @@ class _Errors:
         if isinstance(error, ValueError) and "closed channel" in str(error):  # by another thread
             raise Unavailable(f"The connection to {self._connection.address} was closed.") from None
         if isinstance(error, grpc.RpcError):
-            raise explain(error, self._connection.address, tls=self._connection.tls) from None
+            raise reworded(explain(error, self._connection.address, tls=self._connection.tls)) from None
 
 
 def explain(error: grpc.RpcError, address: str, *, tls: ClientTls | None = None) -> CellsparseError:

@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from cellsparse.errors import InvalidArgument
+from cellsparse.errors import CellsparseError, InvalidArgument
+from cellsparse.words import as_typed, reworded, with_options
+
+_FIELDS = {
+    "total_percent": "percent",
+    "background_distance": "distance",
+    "initial_model": "start",
+    "max_images": "images",
+    "ious": "iou",
+}
+"""Fields of requests whose options have other names."""
 
 
 class Context(Protocol):
@@ -43,9 +53,20 @@ def _checked(invoke: Callable[[Context], Any]) -> Callable[[Context], Any]:
             value = context.params.get(parameter.name)
             for each in value if isinstance(value, list | tuple) else [value]:
                 _check(each, parameter)
-        return invoke(context)
+        try:
+            return invoke(context)
+        except CellsparseError as error:
+            options = _options(context.command)
+            reworded(error, lambda text: with_options(as_typed(text), options))
+            raise
 
     return check
+
+
+def _options(command: Any) -> dict[str, str]:
+    """Return a command's options by the names that fields of requests have."""
+    options = {each.name: each.opts[0] for each in command.params if each.opts[0].startswith("--")}
+    return options | {field: options[name] for field, name in _FIELDS.items() if name in options}
 
 
 def _check(value: object, parameter: Any) -> None:

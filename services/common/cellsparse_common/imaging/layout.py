@@ -8,6 +8,7 @@ import numpy as np
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 
 MAX_CHANNELS = 4
+STACK_HINT = "If they are the planes of a stack, give its axes: ZYX (--axes ZYX)."
 FEWEST_UNNAMED_PLANES = 10
 """Length from which an axis without a name is taken for planes rather than channels (see `name_axes`)."""
 
@@ -68,7 +69,7 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
             field,
         )
     if "C" in axes and shape[axes.index("C")] > MAX_CHANNELS:
-        hint = "" if given or not stacks else " If they are the planes of a stack, give its axes, such as ZYX."
+        hint = "" if given or not stacks else f" {STACK_HINT}"
         raise InvalidArgument(
             f"The {field} has {shape[axes.index('C')]} channels (shape {shape}); allowed: 1 to {MAX_CHANNELS}.{hint}",
             field,
@@ -82,7 +83,7 @@ def _own_names(header: Header, field: str, stacks: bool) -> str:
     if len(shape) == 2:
         return "YX"
     if "T" in axes:
-        hint = ", or give the axes if they are planes, such as ZYX" if stacks else ""
+        hint = ", or give the axes if they are planes, such as ZYX (--axes ZYX)" if stacks else ""
         raise InvalidArgument(
             f"The {field} is a time series of {shape[axes.index('T')]} planes (shape {shape}, axes {header.axes}); "
             f"export one 2D plane{hint}.",

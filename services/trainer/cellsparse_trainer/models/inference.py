@@ -25,6 +25,7 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.imaging.images import Image, decode_image, normalize, to_gray
 from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
@@ -219,8 +220,10 @@ def _segment(
         segment = model.segment_stack
     elif stack != takes_stacks:
         kinds = {False: "2D images (axes YX)", True: "stacks (axes ZYX)"}
+        hint = f" {STACK_HINT}" if takes_stacks and image.axes == "YXC" else ""
         raise InvalidArgument(
-            f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}.",
+            f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}."
+            f"{hint}",
             "image",
         )
     gray = to_gray(image.array, how["channel"] if channel is None else channel, stack=stack)
