@@ -1,4 +1,4 @@
-"""Messages in the words of those who read them: `minmax` rather than SELECTION_MODE_MINMAX, and options as they are typed.
+"""Messages in the words of those who read them: `minmax` rather than SELECTION_MODE_MINMAX, and options as typed.
 
 Services speak to any gRPC client, so that their messages name fields and constants of the contract. This is the one
 place that turns them into what users of the SDK and the command line write.

@@ -43,8 +43,8 @@ def guard(command: Any) -> None:
     """Make a command, and all below it, look at what was typed before it runs."""
     for below in getattr(command, "commands", {}).values():
         guard(below)
-    if not hasattr(command, "commands"):
-        command.invoke = _checked(command.invoke)
+    if not hasattr(command, "commands") and not hasattr(command, "is_guarded"):
+        command.invoke, command.is_guarded = _checked(command.invoke), True
 
 
 def _checked(invoke: Callable[[Context], Any]) -> Callable[[Context], Any]:
@@ -78,5 +78,6 @@ def _check(value: object, parameter: Any) -> None:
     if not isinstance(value, str):
         return
     called = parameter.opts[0] if parameter.opts[0].startswith("-") else str(parameter.name).upper()
-    if "FILE" not in (parameter.metavar or "") and printable(value) != value:
+    is_path = parameter.type.name == "path" or "FILE" in (parameter.metavar or "")
+    if not is_path and printable(value) != value:
         raise InvalidArgument(f"{called} is {value!r}, which is no text in UTF-8.")

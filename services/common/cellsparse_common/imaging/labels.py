@@ -10,9 +10,9 @@ import numpy.typing as npt
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import vector_labels
 from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.lossy import refuse_lossy
 from cellsparse_common.imaging.masks import binary_cells, refuse_masks
-from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
 
