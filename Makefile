@@ -181,6 +181,10 @@ bench-accuracy: .venv/.ready ## Score `fast` on few and on all labels, reduced; 
 bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1
 	$(BIN)/python benchmarks/trainers.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
 
+.PHONY: bench-predictions
+bench-predictions: .venv/.ready ## Predicted images per second over gRPC beside the stock tools; ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/predictions.py $(ARGS)
+
 .PHONY: gpu-check
 gpu-check: .venv/.ready ## On a machine with a GPU: train all backends, compare with the CPU, measure; at most 8 minutes
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)

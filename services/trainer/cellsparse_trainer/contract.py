@@ -231,6 +231,14 @@ class CheckpointBackend(Protocol):
         """Open the weights in what `Training.save` wrote."""
 
 
+@runtime_checkable
+class HalfPrecisionBackend(Protocol):
+    """A backend that can train in bfloat16, as `Plan.precision` says."""
+
+    def has_bfloat16(self, device: str) -> bool:
+        """Return whether a device, "auto", "cpu" or "cuda", computes in bfloat16 in hardware."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackendSpec(Generic[C]):
     """All that the trainer needs to know about a backend; the package's `__init__` exports it as `BACKEND`."""

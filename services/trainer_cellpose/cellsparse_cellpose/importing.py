@@ -45,7 +45,11 @@ def import_model(
     channels = _channels(state)
     mean, labels = (float(state[name]) if name in state else _STOCK_DIAMETER for name in _DIAMETERS)
     if record is None:
-        base = resolve(trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()), 1)
+        plain = trainer_pb2.TrainingSettings(
+            cellpose=trainer_pb2.CellposeSettings(),
+            precision=trainer_pb2.PRECISION_FLOAT32,  # so that it predicts as the stock tool does
+        )
+        base = resolve(plain, 1)
         # The stock tool takes all cells to have the diameter that it is given.
         config = dataclasses.replace(base, channels=channels, mean_diameter=mean, size_passes=0)
     else:

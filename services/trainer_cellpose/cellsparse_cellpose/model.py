@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from cellpose.resnet_torch import CPnet
 from cellpose.transforms import resize_image
 from scipy.special import expit
@@ -13,12 +14,12 @@ from scipy.special import expit
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.inference import InferenceNetwork, prepare
 from cellsparse_cellpose.instances import find_cells
-from cellsparse_cellpose.network import WEIGHTS_FILE, read_model
+from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_common.imaging.labels import without_small
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
 from cellsparse_common.imaging.types import GrayImage, Labels
-from cellsparse_torch.devices import choose_device
+from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -43,10 +44,12 @@ class CellposeModel:
         network: Shared, not copied.
         config: The settings it was trained with.
         diameter: Mean diameter in pixels of the cells in the images to segment.
+        half: Whether the network computes in bfloat16, on a CPU.
     """
 
-    def __init__(self, network: CPnet, config: Config, diameter: float) -> None:
+    def __init__(self, network: CPnet, config: Config, diameter: float, *, half: bool = False) -> None:
         self._network = network
+        self._half = half
         self._config = config
         self._diameter = diameter
 
@@ -132,7 +135,7 @@ class CellposeModel:
     @cached_property
     def _prepared(self) -> InferenceNetwork:
         """The network for prediction, with the weights of the first one."""
-        return prepare(self._network)
+        return prepare(self._network, half=self._half)
 
     def _outputs(self, images: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.float32]:
         """Return flows (y, x) times 5 and the logit of the cell probability of images (N, Y, X), shape (N, 3, Y, X)."""
@@ -170,5 +173,10 @@ def open_model(folder: Path, device: str) -> CellposeModel:
         ValueError: The files do not belong together.
     """
     target = choose_device(device)
-    stored = read_model(folder)
-    return CellposeModel(stored.network.to(target), stored.config, stored.diameter)
+    return loaded(read_model(folder), target)
+
+
+def loaded(stored: Stored, device: torch.device) -> CellposeModel:
+    """Return what a folder holds as a model on a device, in the number format that suits both."""
+    half = predicts_in_bfloat16(stored.config.plan.precision, device)
+    return CellposeModel(stored.network.to(device), stored.config, stored.diameter, half=half)

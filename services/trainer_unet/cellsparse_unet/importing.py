@@ -46,8 +46,11 @@ def import_model(
                 "The U-Net is for stacks (3D); of those, only this system's own exports say how far apart planes are.",
                 "file",
             )
-        plain = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), 1)
-        config = dataclasses.replace(plain, base_channels=base)
+        plain = trainer_pb2.TrainingSettings(
+            unet=trainer_pb2.UnetSettings(),
+            precision=trainer_pb2.PRECISION_FLOAT32,  # so that it predicts as the stock tool does
+        )
+        config = dataclasses.replace(resolve(plain, 1), base_channels=base)
     else:
         stored = ModelConfig.from_dict(record)
         config, thresholds = Config.from_dict(stored.config), Thresholds(**stored.fitted)

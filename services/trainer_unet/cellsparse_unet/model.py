@@ -1,19 +1,23 @@
 """The U-Net as a model that predicts, tunes its thresholds and exports itself."""
 
+import copy
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+
+import torch
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
 from cellsparse_common.imaging.types import Floats, GrayImage, Labels
-from cellsparse_torch.devices import choose_device
+from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells
-from cellsparse_unet.network import WEIGHTS_FILE, UNet, read_model
+from cellsparse_unet.network import WEIGHTS_FILE, Stored, UNet, read_model
 from cellsparse_unet.tiles import flipped_probabilities, probabilities
 from cellsparse_unet.tuning import best_thresholds
 
@@ -26,14 +30,22 @@ class UnetModel:
         config: The settings it was trained with.
         thresholds: None: the defaults of `config`.
         flips: Whether to predict with test-time flips, where `config` has them. Validations do without.
+        half: Whether the network computes in bfloat16, on a CPU.
     """
 
     def __init__(
-        self, network: UNet, config: Config, thresholds: Thresholds | None = None, *, flips: bool = True
+        self,
+        network: UNet,
+        config: Config,
+        thresholds: Thresholds | None = None,
+        *,
+        flips: bool = True,
+        half: bool = False,
     ) -> None:
         self._network = network
         self._config = config
         self._flips = flips and config.test_flips
+        self._half = half
         self.thresholds = thresholds or default_thresholds(config)
 
     def predict(self, image: GrayImage) -> Labels:
@@ -85,7 +97,15 @@ class UnetModel:
                 f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
             )
         find = flipped_probabilities if self._flips else probabilities
-        return find(self._network, image)
+        return find(self._prepared, image, half=self._half)
+
+    @cached_property
+    def _prepared(self) -> UNet:
+        """The network for prediction: in bfloat16 a copy with channels last, which convolutions take in fewer steps."""
+        if not self._half or self._config.dims != 2:
+            return self._network
+        copied: UNet = copy.deepcopy(self._network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return copied
 
 
 def open_model(folder: Path, device: str) -> UnetModel:
@@ -99,6 +119,11 @@ def open_model(folder: Path, device: str) -> UnetModel:
         InvalidArgument: The files do not make a model, or the device is missing.
         FileNotFoundError: A file is missing.
     """
-    target = choose_device(device)
-    network, config, thresholds = read_model(folder)
-    return UnetModel(network.to(target), config, thresholds)
+    return loaded(read_model(folder), choose_device(device))
+
+
+def loaded(stored: Stored, device: torch.device, *, flips: bool = True) -> UnetModel:
+    """Return what a folder holds as a model on a device, in the number format that suits both."""
+    network, config, thresholds = stored
+    half = predicts_in_bfloat16(config.plan.precision, device)
+    return UnetModel(network.to(device), config, thresholds, flips=flips, half=half)

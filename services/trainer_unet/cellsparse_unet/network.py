@@ -106,7 +106,9 @@ class UNet(nn.Module):
         x = self.base(x)
         for block, skip, step in zip(self.decoder, reversed(skips), reversed(self.steps), strict=True):
             x = self._decoded(block, skip, x, step)
-        return F.log_softmax(self.out_conv(x), dim=1)
+        logits: Tensor = self.out_conv(x)
+        # bfloat16 has too few digits for probabilities. No conversion may appear in exported networks.
+        return F.log_softmax(logits if logits.dtype == torch.float32 else logits.float(), dim=1)
 
 
 def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def tiled_probabilities(net: UNet, image: npt.NDArray[np.float32], tile: int) ->
             x = _whole(block, level)
     out = np.empty((CLASSES, *image.shape), np.float32)
     for box in levels[0].boxes():
-        found = F.softmax(net.out_conv(block(box)), dim=1)[0]
+        found = F.softmax(net.out_conv(block(box)).float(), dim=1)[0]
         out[_at(box)] = found.float().cpu().numpy()
     return out
 
