@@ -92,11 +92,11 @@ def predict(
     """
     output = Output(json)
     targets = _targets(images, out, kind, force)
-    make_folder(out)
     done: list[dict[str, object]] = []
     failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
+        make_folder(out)
         update(0, len(targets))
         predictions = client.predict_many(
             found.id, targets, channel=channel, min_pixels=min_pixels, format=kind.value, axes=axes
@@ -174,7 +174,6 @@ def export(
     BioImage.IO package; torchscript and onnx hold the network.
     """
     check_target(out, force)
-    make_folder(out.parent)
     with Client(address) as client:
         found = find_model(client, model)
         header = client.export(found.id, format_, out, force=force)

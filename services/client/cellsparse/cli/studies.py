@@ -16,7 +16,6 @@ from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument, RunFailedError
 from cellsparse.study_report import can_plot
-from cellsparse.targets import make_folder
 from cellsparse_proto.v1 import study_pb2
 
 app = typer.Typer(
@@ -179,7 +178,6 @@ def report(
 ) -> None:
     """Write the report of a study, also while it runs: table, scores, best models, cost, and the paper's plots."""
     output = Output(json)
-    make_folder(out)
     with Client(address) as client:
         found = client.study_report(find_study(client, study).id)
     written = found.write(out)
