@@ -52,6 +52,14 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Names of the images' channels in their order. [default: from the files]",
+            show_default=False,
+        ),
+    ] = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -61,13 +69,14 @@ def import_(
     """
     output = Output(json)
     sizes = _spacing(spacing)
+    names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path, reason in islice(pairs.left_out.items(), SHOWN):
         output.warn(f"{path} is left out: it {reason}")
     if len(pairs.left_out) > SHOWN:
         output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
     with Client(address) as client, output.bar("uploading") as update:
-        items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
+        items = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
         dataset = client.create_dataset(name or called, items, label_kind)
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
     document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}
