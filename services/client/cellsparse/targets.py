@@ -1,5 +1,7 @@
 """Folders and files that are written to: looked at before any work is done."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,20 @@ def make_folder(folder: Path) -> None:
     """
     with file_errors(f"{folder} cannot be made a folder"):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Find out, without making it, whether a folder may be one that results go to.
+
+    Raises:
+        InvalidArgument: A file is in its way, or it may not be written.
+    """
+    with file_errors(f"{folder} cannot be made a folder"):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{there} may not be written")
 
 
 def make_home(home: Path) -> None:

@@ -17,6 +17,7 @@ from cellsparse.errors import InvalidArgument
 from cellsparse.folders import Pairs, parse_fractions, read_folder, read_pair_of_folders
 from cellsparse.items import Item
 from cellsparse.model_import import display_name
+from cellsparse_proto.v1 import dataset_pb2
 
 SHOWN = 20
 """Most files that are named one by one as left out."""
@@ -65,7 +66,8 @@ def import_(
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip (the last two for 2D).
+    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip
+    (outlines for 2D). All faults of the files are told at once; then nothing is kept.
     """
     output = Output(json)
     sizes = _spacing(spacing)
@@ -77,10 +79,15 @@ def import_(
         output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
     with Client(address) as client, output.bar("uploading") as update:
         items = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
-        dataset = client.create_dataset(name or called, items, label_kind)
+        reports: list[dataset_pb2.UploadReport] = []
+        dataset = client.create_dataset(name or called, items, label_kind, on_report=reports.append)
+    for item in islice((item for item in reports[0].items if item.notes), SHOWN):
+        for note in item.notes:
+            output.warn(f"{item.item}: {note}")
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
     document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}
-    output.result({**enum_names.plain(dataset), **document}, render.dataset_table([dataset]))
+    document["report"] = enum_names.plain(reports[0])
+    output.result({**enum_names.plain(dataset), **document}, render.import_report(dataset, reports[0]))
 
 
 @app.command("list")

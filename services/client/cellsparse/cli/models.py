@@ -14,7 +14,7 @@ from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.models import LARGEST_MIN_PIXELS, channel_texts
-from cellsparse.targets import check_target, file_errors, make_folder
+from cellsparse.targets import check_folder, check_target, file_errors, make_folder
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_proto.v1 import trainer_pb2
@@ -93,11 +93,11 @@ def predict(
     """
     output = Output(json)
     targets = _targets(images, out, kind, force)
+    check_folder(out)
     done: list[dict[str, object]] = []
     failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
-        make_folder(out)
         update(0, len(targets))
         predictions = client.predict_many(
             found.id,
@@ -112,6 +112,7 @@ def predict(
             if prediction.output is None or prediction.error is not None:
                 failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
             else:
+                make_folder(out)
                 _write(target, prediction.output, prediction.spacing)
                 done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
             update(number, len(targets))
