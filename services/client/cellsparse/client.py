@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cellsparse import (
     datasets,
@@ -40,6 +40,9 @@ from cellsparse_proto.v1 import (
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
+
+FileFormat: TypeAlias = Literal["geojson", "roi", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "coco", "seg"]
+"""File formats of predictions, beside label images."""
 
 
 class Client:
@@ -396,7 +399,7 @@ class Client:
         *,
         channel: int | None = None,
         min_pixels: int = 0,
-        format: Literal["geojson", "roi"],
+        format: FileFormat,
         axes: str = "",
     ) -> bytes: ...
 
@@ -407,7 +410,7 @@ class Client:
         *,
         channel: int | None = None,
         min_pixels: int = 0,
-        format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+        format: str = "tiff",  # noqa: A002
         axes: str = "",
     ) -> "Labels | bytes":
         """Segment one image.
@@ -417,8 +420,9 @@ class Client:
             image: Path, file content, or array of axes YX, YXC, ZYX or ZYXC.
             channel: Channel of the image to use, from 0; not given: as the model was trained.
             min_pixels: Cells of fewer pixels are removed.
-            format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
-                ImageJ; of stacks, outlines of each plane.
+            format: What to return: "tiff", labels as an array; or a file's content: "geojson", outlines for QuPath;
+                "roi", a zip of ROIs for ImageJ (of stacks, outlines of each plane); "ome-tiff"; "ome-zarr", a zip, and
+                "ome-zarr-0.4"; "coco", of 2D images; "seg", Cellpose's _seg.npy.
             axes: Axes of the image, such as "ZCYX", if its file does not name them (see `cellsparse.items.Item.axes`).
 
         Returns:
@@ -438,7 +442,7 @@ class Client:
         *,
         channel: int | None = None,
         min_pixels: int = 0,
-        format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+        format: str = "tiff",  # noqa: A002
         axes: str = "",
     ) -> Iterator[Prediction]:
         """Segment images one after the other, while the iterator is consumed.

@@ -24,9 +24,9 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_common.imaging.images import Image, decode_image, normalize, to_gray
+from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.scores import Segmentation
-from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
@@ -172,12 +172,12 @@ def predict_file(
         found = found.without_small(request.min_pixels)
     label = found.labels
     answer = trainer_pb2.PredictResponse(cells=len(found.scores), scores=found.scores.tolist())
-    if request.format == trainer_pb2.OUTPUT_FORMAT_GEOJSON:
-        answer.output = encode_geojson(label)
-    elif request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
-        answer.output = encode_rois(label)
-    else:
+    name = name_of(request.format)
+    if name == "tiff":
         answer.label = encode_labels(label, image.spacing)
+    else:
+        file = LabelOutput(label=label, spacing=image.spacing, image_name=request.image_name or "image.tif")
+        answer.output = encode(name, file)
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
 
