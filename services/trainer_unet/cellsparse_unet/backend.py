@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 
 
 def gains_from_bfloat16(device: str) -> bool:
-    """Return whether a training takes bfloat16 by itself: on GPUs. On a CPU, borders came out worse on the demo's image.
+    """Return whether a training takes bfloat16 by itself: on GPUs. On a CPU, borders came out worse on one image.
 
     Args:
         device: "auto", "cpu" or "cuda".
