@@ -14,7 +14,7 @@ from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
-from cellsparse.models import LARGEST_MIN_PIXELS
+from cellsparse.models import LARGEST_MIN_PIXELS, channel_texts
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_proto.v1 import trainer_pb2
@@ -74,8 +74,9 @@ def predict(
     ] = Format.TIFF,
     channel: Annotated[
         int | None,
-        typer.Option(min=0, max=3, help="Image channel to use, from 0. [default: as the model was trained]"),
+        typer.Option(min=0, max=15, help="Image channel to use, from 0. [default: as the model was trained]"),
     ] = None,
+    channels: options.Channels = "",
     min_pixels: Annotated[
         int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
@@ -98,7 +99,13 @@ def predict(
         found = find_model(client, model)
         update(0, len(targets))
         predictions = client.predict_many(
-            found.id, targets, channel=channel, min_pixels=min_pixels, format=kind.value, axes=axes
+            found.id,
+            targets,
+            channel=channel,
+            channels=channel_texts(channels),
+            min_pixels=min_pixels,
+            format=kind.value,
+            axes=axes,
         )
         for number, ((image, target), prediction) in enumerate(zip(targets.items(), predictions, strict=True), 1):
             if prediction.output is None or prediction.error is not None:
