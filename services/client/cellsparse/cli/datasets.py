@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cellsparse import enum_names
+from cellsparse.choices import JPEG_WARNING, chosen_items, parse_choice
 from cellsparse.cli import options, render
 from cellsparse.cli.names import find_dataset
 from cellsparse.cli.output import Output, Update
@@ -51,22 +52,30 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    series: options.Series = None,
+    time: options.Time = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip (the last two for 2D).
+    Images: .tif, .tiff, .png, .jpg. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson, ImageJ
+    .roi or .zip, COCO .json. With --time each time point becomes an item.
     """
     output = Output(json)
-    sizes = _spacing(spacing)
+    sizes, choice = _spacing(spacing), parse_choice(series, time)
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path, reason in islice(pairs.left_out.items(), SHOWN):
         output.warn(f"{path} is left out: it {reason}")
     if len(pairs.left_out) > SHOWN:
         output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
+    for item in pairs.items:
+        if str(item.image).lower().endswith((".jpg", ".jpeg")):
+            output.warn(f"{item.image} {JPEG_WARNING}")
     with Client(address) as client, output.bar("uploading") as update:
         items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
+        if not choice.everything:
+            items = chosen_items(items, choice, client.connection.max_pixels())
         dataset = client.create_dataset(name or called, items, label_kind)
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
     document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}

@@ -15,7 +15,7 @@ import tifffile
 
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import png, tiff
+from cellsparse_common.imaging import jpeg, png, tiff
 from cellsparse_common.imaging.layout import Header, check_bytes, check_dtype, check_size, check_voxels, name_axes
 from cellsparse_common.imaging.types import GrayImage
 
@@ -41,12 +41,14 @@ def decode_image(
     labels: bool = False,
     stacks: bool = False,
     axes: str = "",
+    series: int | None = None,
+    time: int | None = None,
 ) -> Image:
     """Decode an uploaded image.
 
     Args:
-        data: A PNG file, or a TIFF file of any flavour: not compressed, with a lossless compression (LZW, deflate,
-            PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
+        data: A PNG or JPEG file, or a TIFF file of any flavour: not compressed, with a lossless compression (LZW,
+            deflate, PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         max_bytes: Most bytes of the decoded pixels, all channels together.
         field: Name of the request's field, for messages.
@@ -54,6 +56,8 @@ def decode_image(
             a file of three axes the planes of a stack, where one is allowed, rather than channels.
         stacks: Whether a stack of planes is allowed.
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
+        series: Which image of a TIFF file that holds several, from 0; None: the only one.
+        time: Which time point of a TIFF file, from 0; None: the file is no time series.
 
     Returns:
         The image with the file's own type, except that booleans become uint8 0 and 1. One channel is squeezed away,
@@ -75,13 +79,17 @@ def decode_image(
         check_voxels(header, named(header), max_pixels, field)
         check_bytes(header, max_bytes, field)
 
-    if _is_png(data, field):
+    if data.startswith(jpeg.SIGNATURE) and not labels:
+        header = jpeg.read_header(data, field)
+        check(header)
+        array = jpeg.decode(data, field)
+    elif _is_png(data, field):
         header = png.read_header(data, field)
         check(header)
         array = png.decode(data, field, indices=labels)
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype)
     else:
-        array, header = tiff.decode(data, field, check)
+        array, header = tiff.decode(data, field, check, series=series, time=time)
     return _normalised(array, named(header), header.spacing, field)
 
 
@@ -195,7 +203,7 @@ def _is_png(data: bytes, field: str) -> bool:
     if data[:4] in tiff.SIGNATURES:
         return False
     what = f"starts with {bytes(data[:8])!r}" if data else "is empty"
-    raise InvalidArgument(f"The {field} is not a TIFF or PNG file: it {what}.", field)
+    raise InvalidArgument(f"The {field} is not a TIFF, PNG or JPEG file: it {what}.", field)
 
 
 def _normalised(array: npt.NDArray[np.generic], axes: str, spacing: tuple[float, ...], field: str) -> Image:
