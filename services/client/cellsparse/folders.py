@@ -74,7 +74,8 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 
 def _pair(found: dict[str, Path], fractions: Sequence[float], where: str) -> Pairs:
-    paths, parts = list(found), {}
+    paths = list(found)
+    parts: dict[str, bytes] = {}
     if any(path.lower().endswith(".json") for path in paths):
         from cellsparse_common.pairing.coco_files import spread  # loads NumPy
 
@@ -108,6 +109,10 @@ def _files(root: Path) -> Iterator[Path]:
             raise InvalidArgument(f"{root} is not a folder.")
         count = 0
         for folder, below, names in os.walk(root, onerror=_refuse, followlinks=True):
+            for name in sorted(below):
+                if name.lower().endswith(".zarr"):  # a folder that is one image
+                    yield Path(folder, name)
+            below[:] = [name for name in below if not name.lower().endswith(".zarr")]
             deep = len(Path(folder).relative_to(root).parts) >= DEPTH
             below[:] = [] if deep else sorted(name for name in below if not name.startswith("."))
             for name in sorted(names):

@@ -12,6 +12,10 @@ from cellsparse_common.imaging.images import decode_image
 MOVIE = np.random.default_rng(0).integers(0, 255, (3, 4, 2, 20, 30)).astype(np.uint16)  # TZCYX
 
 
+def limit():
+    return 10**6
+
+
 @pytest.fixture
 def movie(tmp_path):
     path = tmp_path / "movie.tif"
@@ -45,13 +49,13 @@ def test_labels_of_the_same_time_point(movie, tmp_path):
     labels = np.arange(3 * 4).reshape(3, 4, 1, 1) * np.ones((20, 30), int)
     tifffile.imwrite(tmp_path / "l.tif", labels.astype(np.int16), imagej=True, metadata={"axes": "TZYX"})
     item = Item(name="movie", split="train", image=movie, label=tmp_path / "l.tif")
-    made = list(chosen_items([item], parse_choice(None, "0:2"), 10**6))
+    made = list(chosen_items([item], parse_choice(None, "0:2"), limit))
     assert [entry.name for entry in made] == ["movie-t000", "movie-t001"]
     assert [int(entry.label[1, 0, 0]) for entry in made] == [1, 5]
     tifffile.imwrite(tmp_path / "l.tif", labels[0].astype(np.int16))
-    assert next(chosen_items([item], parse_choice(None, "2"), 10**6)).label == tmp_path / "l.tif"
+    assert next(chosen_items([item], parse_choice(None, "2"), limit)).label == tmp_path / "l.tif"
     with pytest.raises(InvalidArgument, match="holds labels of one time point, but --time asks for a range"):
-        list(chosen_items([item], parse_choice(None, ":2"), 10**6))
+        list(chosen_items([item], parse_choice(None, ":2"), limit))
 
 
 def test_one_of_several_images(tmp_path):

@@ -59,7 +59,7 @@ def import_(
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .tiff, .png, .jpg. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson, ImageJ
+    Images: .tif, .png, .jpg, .zarr. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson, ImageJ
     .roi or .zip, COCO .json. With --time each time point becomes an item.
     """
     output = Output(json)
@@ -69,13 +69,12 @@ def import_(
         output.warn(f"{path} is left out: it {reason}")
     if len(pairs.left_out) > SHOWN:
         output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
-    for item in pairs.items:
-        if str(item.image).lower().endswith((".jpg", ".jpeg")):
-            output.warn(f"{item.image} {JPEG_WARNING}")
+    for image in (str(item.image) for item in pairs.items if not isinstance(item.image, bytes)):
+        if image.lower().endswith((".jpg", ".jpeg")):
+            output.warn(f"{image} {JPEG_WARNING}")
     with Client(address) as client, output.bar("uploading") as update:
-        items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
-        if not choice.everything:
-            items = chosen_items(items, choice, client.connection.max_pixels())
+        given = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
+        items = chosen_items(given, choice, client.connection.max_pixels)
         dataset = client.create_dataset(name or called, items, label_kind)
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
     document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}

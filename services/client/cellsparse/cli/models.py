@@ -64,7 +64,7 @@ class Format(StrEnum):
 
 def predict(
     model: options.ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG or JPEG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG or OME-Zarr.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
         Format,
@@ -104,7 +104,7 @@ def predict(
         update(0, len(images))
         predictions = client.predict_many(
             found.id,
-            parts.contents(0 if choice.everything else client.connection.max_pixels(), axes),
+            parts.contents(client.connection.max_pixels, axes),
             channel=channel,
             min_pixels=min_pixels,
             format=kind.value,

@@ -1,11 +1,11 @@
 """What `cellsparse predict` sends: whole files, or chosen parts of them with a result each."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cellsparse.choices import Choice, chosen_parts, part_file
+from cellsparse.choices import Choice, chosen_parts, must_be_read, part_file
 from cellsparse.errors import AlreadyExists, CellsparseError
 from cellsparse_common.imaging.label_formats import file_name
 
@@ -27,15 +27,15 @@ class Parts:
     failed: list[tuple[Path, CellsparseError]] = field(default_factory=list)
     """Images without a result, and why."""
 
-    def contents(self, max_pixels: int, axes: str) -> Iterator[Path | bytes]:
+    def contents(self, limit: Callable[[], int], axes: str) -> Iterator[Path | bytes]:
         """Yield what to predict: paths, or the files of parts."""
         for image, target in self.targets.items():
-            if self.choice.everything:
+            if not must_be_read(image, self.choice):
                 self.places.append((image, target))
                 yield image
                 continue
             try:
-                for ending, part in chosen_parts(image, self.choice, max_pixels, axes):
+                for ending, part in chosen_parts(image, self.choice, limit(), axes):
                     self.places.append((image, self._target(image, target, ending)))
                     yield part_file(part)
             except CellsparseError as error:

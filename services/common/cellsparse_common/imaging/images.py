@@ -7,6 +7,7 @@ stack ZYX or ZYXC.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import tifffile
 
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import jpeg, png, tiff
+from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.layout import Header, check_bytes, check_dtype, check_size, check_voxels, name_axes
 from cellsparse_common.imaging.types import GrayImage
 
@@ -47,8 +48,8 @@ def decode_image(
     """Decode an uploaded image.
 
     Args:
-        data: A PNG or JPEG file, or a TIFF file of any flavour: not compressed, with a lossless compression (LZW,
-            deflate, PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
+        data: A PNG or JPEG file, a zip of an OME-Zarr image, or a TIFF file of any flavour: not compressed, with a
+            lossless compression (LZW, deflate, PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         max_bytes: Most bytes of the decoded pixels, all channels together.
         field: Name of the request's field, for messages.
@@ -70,19 +71,17 @@ def decode_image(
     """
 
     def named(header: Header) -> str:
-        given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
-        return name_axes(header, field, given=given, stacks=stacks)
+        return _names(header, field, axes, labels=labels, stacks=stacks)
 
     def check(header: Header) -> None:
-        check_size(header, max_pixels, field)
-        check_dtype(header, field)
-        check_voxels(header, named(header), max_pixels, field)
-        check_bytes(header, max_bytes, field)
+        _check(header, named(header), max_pixels, max_bytes, field)
 
     if data.startswith(jpeg.SIGNATURE) and not labels:
         header = jpeg.read_header(data, field)
         check(header)
         array = jpeg.decode(data, field)
+    elif ome_zarr.is_zipped(data):
+        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time)
     elif _is_png(data, field):
         header = png.read_header(data, field)
         check(header)
@@ -91,6 +90,39 @@ def decode_image(
     else:
         array, header = tiff.decode(data, field, check, series=series, time=time)
     return _normalised(array, named(header), header.spacing, field)
+
+
+def read_ome_zarr(
+    path: Path,
+    *,
+    max_pixels: int,
+    max_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+    field: str = "image",
+    labels: bool = False,
+    axes: str = "",
+    time: int | None = None,
+) -> Image:
+    """Read an OME-Zarr folder on this machine, chunk by chunk (see `decode_image`)."""
+
+    def check(header: Header) -> None:
+        named = _names(header, field, axes, labels=labels, stacks=True)
+        _check(header, named, max_pixels, max_bytes, field)
+
+    array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time)
+    named = _names(header, field, axes, labels=labels, stacks=True)
+    return _normalised(array, named, header.spacing, field)
+
+
+def _names(header: Header, field: str, axes: str, *, labels: bool, stacks: bool) -> str:
+    given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
+    return name_axes(header, field, given=given, stacks=stacks)
+
+
+def _check(header: Header, named: str, max_pixels: int, max_bytes: int, field: str) -> None:
+    check_size(header, max_pixels, field)
+    check_dtype(header, field)
+    check_voxels(header, named, max_pixels, field)
+    check_bytes(header, max_bytes, field)
 
 
 def encode_tiff(array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = ()) -> bytes:

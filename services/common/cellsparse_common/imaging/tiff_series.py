@@ -56,7 +56,7 @@ def _is_copy(small: Any, large: Any) -> bool:
             return False
     (down, slack), (across, more) = factors
     # Levels are rounded to whole pixels.
-    return down > 1.5 and abs(down - across) <= max(down, across) * (slack + more)
+    return bool(down > 1.5 and abs(down - across) <= max(down, across) * (slack + more))
 
 
 def _listed(found: list[Any]) -> str:
@@ -98,5 +98,5 @@ def read_time(file: Any, series: Any, time: int) -> npt.NDArray[np.generic]:
     if at >= paged or math.prod(lead) != len(series.pages) or series.shape[paged:] != series.keyframe.shape:
         return np.asarray(series.asarray(maxworkers=1)).take(time, axis=at)
     pages = np.arange(math.prod(lead)).reshape(lead).take(time, axis=at)
-    array = np.asarray(file.asarray(key=pages.ravel().tolist(), series=series, maxworkers=1))
-    return array.reshape((*pages.shape, *series.keyframe.shape))
+    array: npt.NDArray[np.generic] = np.asarray(file.asarray(key=pages.ravel().tolist(), series=series, maxworkers=1))
+    return np.reshape(array, (*pages.shape, *series.keyframe.shape))
