@@ -221,6 +221,10 @@ bench-suggest: .venv/.ready ## Cells that random, minmax, typical and suggest ne
 bench-page: .venv/.ready browser ## Frame times of the page on 10,000 x 10,000 pixels with 20,000 cells; out/bench/page.json
 	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(QUICK),--quick)
 
+.PHONY: bench-channels
+bench-channels: .venv/.ready ## Train Cellpose on 1 and 2 channels, StarDist on 1 and 3, from 24 labelled cells; ARGS="--seeds 3"
+	$(BIN)/python benchmarks/channels.py $(ARGS)
+
 .PHONY: bench-stacks
 bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real stack, score them on the other half
 	$(BIN)/python benchmarks/stacks.py stardist --out out/bench/stacks-stardist.json

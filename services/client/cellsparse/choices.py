@@ -105,7 +105,9 @@ def part_file(part: "Image") -> bytes:
     from cellsparse_common.imaging.images import encode_tiff
 
     stack = "Z" in part.axes
-    return encode_tiff(part.array, stack=stack, spacing=part.spacing if stack else ())
+    return encode_tiff(
+        part.array, stack=stack, spacing=part.spacing if stack else (), colour=part.array.dtype == "uint8"
+    )
 
 
 def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]) -> Iterator[Item]:
@@ -135,6 +137,7 @@ def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]
                 image=part.array,
                 axes=part.axes,
                 spacing=item.spacing or part.spacing,
+                channels=item.channels or part.channels,
                 label=_label_at(item.label, time, limit(), single=choice.single),
             )
 

@@ -21,7 +21,7 @@ from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
-from cellsparse.models import Prediction
+from cellsparse.models import Channels, Prediction
 from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
@@ -124,6 +124,7 @@ class Client:
         total_cells: int | None = None,
         percent: float | None = None,
         seed: int = 0,
+        channel: int | str | None = None,
         splits: Sequence[str] = (),
         name: str = "",
         on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
@@ -139,6 +140,7 @@ class Client:
             total_cells: Cells over all sparsified items together.
             percent: Percent of the candidate cells over all sparsified items together, above 0 to 100.
             seed: Seed of mode random.
+            channel: Channel that intensity is taken from, a number from 0 or a name; not given: the mean of all.
             splits: Of "train", "val", "test"; empty: train and val.
             name: Name of the new dataset; empty: made from the source's and the settings.
             on_progress: Called with every answer: `items_done`, `items_total`, `warnings`.
@@ -151,6 +153,7 @@ class Client:
             total_cells=total_cells,
             percent=percent,
             seed=seed,
+            channel=channel,
         )
         return datasets.sparsify(self.connection, dataset, settings, splits=splits, name=name, on_progress=on_progress)
 
@@ -355,6 +358,7 @@ class Client:
         lower_percentile: float | None = None,
         upper_percentile: float | None = None,
         diameter: float | None = None,
+        channels: Sequence[int] | None = None,
     ) -> orchestrator_pb2.Model:
         """Import a model file of a stock tool. Nothing is stored unless the backend's trainer can open it.
 
@@ -367,6 +371,8 @@ class Client:
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
             diameter: Cellpose: mean diameter of your cells in pixels; not given: that of the file.
+            channels: Image channels that the network gets, from 0, in its order; not given: as many of the first as it
+                takes, and for a network of one channel the mean of all.
 
         Returns:
             The model. Its id works with `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
@@ -376,6 +382,7 @@ class Client:
             "lower_percentile": lower_percentile,
             "upper_percentile": upper_percentile,
             "diameter": diameter,
+            "channels": channels,
         }
         return model_import.import_model(self.connection, path, backend, name, values)
 
@@ -386,6 +393,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
         axes: str = "",
@@ -398,6 +406,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: FileFormat,
         axes: str = "",
@@ -409,6 +418,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: str = "tiff",  # noqa: A002
         axes: str = "",
@@ -419,6 +429,8 @@ class Client:
             model: Model id, which is the id of its run.
             image: Path, file content, or array of axes YX, YXC, ZYX or ZYXC.
             channel: Channel of the image to use, from 0; not given: as the model was trained.
+            channels: Channels of the image, numbers from 0 or names, as many as the model takes, in its order; not
+                given: as the model was trained.
             min_pixels: Cells of fewer pixels are removed.
             format: What to return: "tiff", labels as an array; or a file's content: "geojson", outlines for QuPath;
                 "roi", a zip of ROIs for ImageJ (of stacks, outlines of each plane); "ome-tiff"; "ome-zarr", a zip, and
@@ -429,7 +441,14 @@ class Client:
             Labels of axes YX or ZYX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
         """
         found = models.predict(
-            self.connection, model, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+            self.connection,
+            model,
+            image,
+            channel=channel,
+            channels=channels,
+            min_pixels=min_pixels,
+            format=format,
+            axes=axes,
         ).output
         if found is None:
             raise Internal("The orchestrator answered without a segmentation.")
@@ -441,6 +460,7 @@ class Client:
         images: Iterable[Content],
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: str = "tiff",  # noqa: A002
         axes: str = "",
@@ -453,6 +473,7 @@ class Client:
             model: Model id.
             images: As for `predict`; an iterator may be of any length.
             channel: As for `predict`.
+            channels: As for `predict`.
             min_pixels: As for `predict`.
             format: As for `predict`.
             axes: As for `predict`, of all images.
@@ -461,7 +482,14 @@ class Client:
             One `Prediction` per image, in their order: `image`, `cells`, and `output` or `error`.
         """
         return models.predict_many(
-            self.connection, model, images, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+            self.connection,
+            model,
+            images,
+            channel=channel,
+            channels=channels,
+            min_pixels=min_pixels,
+            format=format,
+            axes=axes,
         )
 
     def evaluate(

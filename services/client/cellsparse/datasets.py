@@ -36,6 +36,8 @@ class ItemArrays:
     """Axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty if not known."""
+    channels: tuple[str, ...] = ()
+    """Names of the image's channels; empty if not known."""
 
 
 def create(connection: Connection, name: str, entries: Items, label_kind: str) -> dataset_pb2.Dataset:
@@ -80,6 +82,7 @@ def item_arrays(connection: Connection, dataset_id: str, item: str) -> ItemArray
         image=arrays.read_image(answer.image, max_pixels, stack=stack),
         label=label,
         spacing=tuple(answer.item.spacing),
+        channels=tuple(answer.item.channels),
     )
 
 

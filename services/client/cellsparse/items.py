@@ -30,7 +30,7 @@ class Item:
     split: str | int
     """"train", "val" or "test"."""
     image: Content
-    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 4 channels; see `axes`."""
+    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 16 channels; see `axes`."""
     label: Content
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
@@ -39,6 +39,9 @@ class Item:
     ZYXC."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty: from the file, else unknown."""
+    channels: tuple[str, ...] = ()
+    """Names of the image's channels in their order; empty: from the file, else their numbers from 0. An array of 8 bits
+    with 3 channels last is red, green and blue."""
 
 
 Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
@@ -61,6 +64,7 @@ def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[datase
             file = dataset_pb2.FileHeader(item=item.name, split=split, role=role)
             if role == dataset_pb2.FILE_ROLE_IMAGE:
                 file.spacing.extend(item.spacing)
+                file.channels.extend(item.channels)
                 if isinstance(item.image, FILES):
                     file.axes = item.axes
             content = _file(item, role)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
@@ -20,6 +20,9 @@ PREDICT_SECONDS = 900.0
 EVALUATE_SECONDS = 6 * 3600.0
 _FIELDS = trainer_pb2.PredictRequest.DESCRIPTOR.fields_by_name
 LARGEST_CHANNEL, LARGEST_MIN_PIXELS = (int(rules_of(_FIELDS[name]).max) for name in ("channel", "min_pixels"))
+
+Channels: TypeAlias = Sequence[int | str] | str
+"""Channels of an image: numbers from 0 or names, or a text with commas between; "mean" alone is the mean of all."""
 
 _BY_SERVER = ("geojson", "roi")
 """Formats that the server writes, as they need more than the client has. The others are written here from the label
@@ -48,6 +51,7 @@ def predict(
     image: Content,
     *,
     channel: int | None = None,
+    channels: Channels | None = None,
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
     axes: str = "",
@@ -63,6 +67,7 @@ def predict(
         image=image_bytes(image, axes),
         axes=axes if isinstance(image, FILES) else "",  # an array becomes a file that names them
         channel=channel,
+        channels=channel_texts(channels),
         min_pixels=min_pixels,
         format=FORMATS[format if format in _BY_SERVER else "tiff"].number,
     )
@@ -85,6 +90,7 @@ def predict_many(
     images: Iterable[Content],
     *,
     channel: int | None = None,
+    channels: Channels | None = None,
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
     axes: str = "",
@@ -99,12 +105,25 @@ def predict_many(
     def one(image: Content) -> Prediction:
         try:
             return predict(
-                connection, model_id, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+                connection,
+                model_id,
+                image,
+                channel=channel,
+                channels=channels,
+                min_pixels=min_pixels,
+                format=format,
+                axes=axes,
             )
         except CellsparseError as error:
             return Prediction(image=image, error=error)
 
     return map(one, images)
+
+
+def channel_texts(channels: Channels | None) -> list[str]:
+    """Return channels as the texts that requests hold; a text has commas between them."""
+    entries = channels.split(",") if isinstance(channels, str) else list(channels or ())
+    return [str(entry).strip() for entry in entries if str(entry).strip()]
 
 
 def _check(channel: int | None, min_pixels: int, form: str) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
-from cellsparse_common.imaging.types import Floats, GrayImage, Labels
+from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -48,21 +48,22 @@ class UnetModel:
         self._half = half
         self.thresholds = thresholds or default_thresholds(config)
 
-    def predict(self, image: GrayImage) -> Labels:
+    def predict(self, image: Floats) -> Labels:
         """Segment an image.
 
         Args:
-            image: Axes that the network was trained on, YX or ZYX, any size, normalised to [0, 1].
+            image: Axes that the network was trained on, YX or ZYX, with several channels YXC or ZYXC, any size,
+                normalised to [0, 1].
 
         Returns:
-            Label image, axes as the image's: 0 background, 1 to n the cells.
+            Label image, axes as the image's without channels: 0 background, 1 to n the cells.
 
         Raises:
             InvalidArgument: The image has other axes.
         """
         return find_cells(self._probabilities(image), self.thresholds)
 
-    def segment(self, image: GrayImage) -> Segmentation:
+    def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean probability of not being background."""
         found = self._probabilities(image)
         labels = find_cells(found, self.thresholds)
@@ -90,11 +91,14 @@ class UnetModel:
         stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
-    def _probabilities(self, image: GrayImage) -> Floats:
+    def _probabilities(self, image: Floats) -> Floats:
         dims = self._config.dims
-        if image.ndim != dims:
+        channels = self._config.plan.inputs
+        if image.ndim != dims + (channels > 1) or (channels > 1 and image.shape[-1] != channels):
+            axes = f"{'ZYX'[-dims:]}{'C' * (channels > 1)}"
             raise InvalidArgument(
-                f"The image has {image.ndim} axes; allowed for this model: {dims} ({'ZYX'[-dims:]}).", "image"
+                f"The image has shape {image.shape}; allowed for this model: axes {axes}, {channels} channel(s).",
+                "image",
             )
         find = flipped_probabilities if self._flips else probabilities
         return find(self._prepared, image, half=self._half)

@@ -19,8 +19,8 @@ def probabilities(
 
     Args:
         net: The network; used in evaluation mode, on the device it is on.
-        image: Axes YX or ZYX as the network's, any size, normalised to [0, 1]; mirrored at its far borders up to the
-            network's multiples.
+        image: Axes YX or ZYX as the network's, of a network of several channels YXC or ZYXC, any size, normalised to
+            [0, 1]; mirrored at its far borders up to the network's multiples.
         tile: Side in pixels of the largest square that goes through the network as a whole, a multiple of 32; stacks
             may have as many voxels.
         half: Whether convolutions compute in bfloat16, for CPUs that do so in hardware.
@@ -28,16 +28,18 @@ def probabilities(
     Returns:
         Probabilities of background, outer and centre, float32 (3, Y, X) or (3, Z, Y, X).
     """
-    missing = [(0, -length % multiple) for length, multiple in zip(image.shape, net.multiples, strict=True)]
-    padded = np.pad(image, missing, mode="reflect")
+    planes = image[np.newaxis] if net.inputs == 1 else np.moveaxis(image, -1, 0)
+    shape = planes.shape[1:]
+    missing = [(0, -length % multiple) for length, multiple in zip(shape, net.multiples, strict=True)]
+    padded = np.pad(planes, [(0, 0), *missing], mode="reflect")
     was_training = net.training
     net.eval()
     device = next(net.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        fits = padded.size <= tile * tile
-        found = _run(net, padded) if fits else tiled_probabilities(net, padded, _tile_side(tile, image.ndim))
+        fits = padded[0].size <= tile * tile
+        found = _run(net, padded) if fits else tiled_probabilities(net, padded, _tile_side(tile, len(shape)))
     net.train(was_training)
-    return found[:, *(slice(length) for length in image.shape)]
+    return found[:, *(slice(length) for length in shape)]
 
 
 def flipped_probabilities(
@@ -51,9 +53,10 @@ def flipped_probabilities(
         tile: As for `probabilities`.
         half: As for `probabilities`.
     """
-    total = np.zeros((CLASSES, *image.shape), np.float32)
+    dims = len(net.multiples)
+    total = np.zeros((CLASSES, *image.shape[:dims]), np.float32)
     for axes in ((), (-2,), (-1,), (-2, -1)):
-        mirrored = np.ascontiguousarray(np.flip(image, axes))
+        mirrored = np.ascontiguousarray(np.flip(image, [dims + axis for axis in axes]))
         total += np.flip(probabilities(net, mirrored, tile=tile, half=half), axes)
     return total / np.float32(4)
 
@@ -67,8 +70,8 @@ def _tile_side(tile: int, dims: int) -> int:
 
 
 def _run(net: UNet, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the probabilities of one image whose lengths are multiples of the network's."""
+    """Return the probabilities of one image (C, ...) whose lengths are multiples of the network's."""
     device = next(net.parameters()).device
-    result = net(torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device))[0].exp()
+    result = net(torch.from_numpy(np.ascontiguousarray(image))[None].to(device))[0].exp()
     values: npt.NDArray[np.float32] = result.float().cpu().numpy()
     return values

@@ -54,6 +54,14 @@ def import_(
     ] = "",
     series: options.Series = None,
     time: options.Time = "",
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Names of the images' channels in their order. [default: from the files]",
+            show_default=False,
+        ),
+    ] = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -64,6 +72,7 @@ def import_(
     """
     output = Output(json)
     sizes, choice = _spacing(spacing), parse_choice(series, time)
+    names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path, reason in islice(pairs.left_out.items(), SHOWN):
         output.warn(f"{path} is left out: it {reason}")
@@ -73,7 +82,7 @@ def import_(
         if image.lower().endswith((".jpg", ".jpeg")):
             output.warn(f"{image} {JPEG_WARNING}")
     with Client(address) as client, output.bar("uploading") as update:
-        given = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
+        given = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
         items = chosen_items(given, choice, client.connection.max_pixels)
         dataset = client.create_dataset(name or called, items, label_kind)
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]

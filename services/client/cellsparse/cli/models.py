@@ -16,7 +16,7 @@ from cellsparse.cli.predicted_parts import Parts
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
 from cellsparse.exports import check_target
-from cellsparse.models import LARGEST_MIN_PIXELS
+from cellsparse.models import LARGEST_MIN_PIXELS, channel_texts
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_proto.v1 import trainer_pb2
@@ -76,8 +76,9 @@ def predict(
     ] = Format.TIFF,
     channel: Annotated[
         int | None,
-        typer.Option(min=0, max=3, help="Image channel to use, from 0. [default: as the model was trained]"),
+        typer.Option(min=0, max=15, help="Image channel to use, from 0. [default: as the model was trained]"),
     ] = None,
+    channels: options.Channels = "",
     min_pixels: Annotated[
         int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
@@ -106,6 +107,7 @@ def predict(
             found.id,
             parts.contents(client.connection.max_pixels, axes),
             channel=channel,
+            channels=channel_texts(channels),
             min_pixels=min_pixels,
             format=kind.value,
             axes=axes if choice.everything else "",

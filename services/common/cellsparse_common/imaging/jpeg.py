@@ -5,6 +5,7 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.channels import RGB
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.jpeg_header import jpeg_frame
 from cellsparse_common.imaging.layout import Header
@@ -30,7 +31,7 @@ def read_header(data: bytes, field: str) -> Header:
     dtype = np.dtype(np.uint8)
     if components == 1:
         return Header(shape=(height, width), axes="YX", dtype=dtype)
-    return Header(shape=(height, width, 3), axes="YXS", dtype=dtype)
+    return Header(shape=(height, width, 3), axes="YXS", dtype=dtype, channels=RGB)
 
 
 def decode(data: bytes, field: str) -> npt.NDArray[np.generic]:

@@ -100,6 +100,7 @@ def decode(
             axes="".join(axes[axis] for axis in kept),
             dtype=array.dtype,
             spacing=scale,
+            channels=_channel_names(get, path, array.shape[axes.index("C")] if "C" in axes else 1),
         )
         check(header)
         return read_array(get, array, index, _MOST_CHUNK_BYTES), header
@@ -158,6 +159,15 @@ def _axes(found: dict[str, Any]) -> tuple[str, tuple[float, ...]]:
     if not {"Y", "X"} <= set(sizes):
         return axes, ()
     return axes, (sizes.get("Z", sizes["X"]), sizes["Y"], sizes["X"])
+
+
+def _channel_names(get: Get, path: str, count: int) -> tuple[str, ...]:
+    """Return the names of an image's channels, empty if they are not all named."""
+    omero = (attributes(get, path) or {}).get("omero")
+    found = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(entry, dict) for entry in found):
+        return ()
+    return tuple(str(entry.get("label") or at)[:100] for at, entry in enumerate(found))
 
 
 def _index(array: ZarrArray, axes: str, time: int | None) -> dict[int, int]:

@@ -17,6 +17,7 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
+from cellsparse_common.imaging.tiff_channels import read_channel_names
 from cellsparse_common.imaging.tiff_directories import check_directories
 from cellsparse_common.imaging.tiff_series import choose_series, read_time, times_of, without_time
 from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
@@ -62,7 +63,7 @@ def decode(
     try:
         with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
             chosen = choose_series(file, series, field)
-            header = _header(chosen, read_spacing(file), field, time)
+            header = _header(file, chosen, read_spacing(file), field, time)
             check(header)
             _check_segments(chosen, data, field)
             array = np.asarray(chosen.asarray(maxworkers=1)) if time is None else read_time(file, chosen, time)
@@ -90,7 +91,7 @@ def count_times(data: bytes, field: str, series: int | None = None) -> int:
         raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {error}.", field) from error
 
 
-def _header(series: Any, spacing: Spacing, field: str, time: int | None) -> Header:
+def _header(file: Any, series: Any, spacing: Spacing, field: str, time: int | None) -> Header:
     """Return a series' header without its axes of length 1, after checking that its pixels can be read."""
     page = series.keyframe
     if series.dtype is None or page.dtype is None:
@@ -104,11 +105,13 @@ def _header(series: Any, spacing: Spacing, field: str, time: int | None) -> Head
         raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)
     shape, axes = (tuple(sizes), series.axes) if time is None else without_time(series, time, field)
     kept = [at for at, axis in enumerate(axes) if shape[at] != 1 or axis in "YX"]
+    channels = math.prod(shape[at] for at in kept if axes[at] in "CS")
     return Header(
         shape=tuple(shape[at] for at in kept),
         axes="".join(axes[at] for at in kept),
         dtype=np.dtype(series.dtype),
         spacing=spacing,
+        channels=read_channel_names(file, series, channels),
     )
 
 

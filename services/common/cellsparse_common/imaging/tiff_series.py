@@ -96,7 +96,10 @@ def read_time(file: Any, series: Any, time: int) -> npt.NDArray[np.generic]:
     paged = len(series.shape) - len([size for size in series.keyframe.shape if size >= 1])
     lead = tuple(int(size) for size in series.shape[:paged])
     if at >= paged or math.prod(lead) != len(series.pages) or series.shape[paged:] != series.keyframe.shape:
-        return np.asarray(series.asarray(maxworkers=1)).take(time, axis=at)
+        whole: npt.NDArray[np.generic] = np.asarray(series.asarray(maxworkers=1))
+        part: npt.NDArray[np.generic] = whole.take(time, axis=at)
+        return part
     pages = np.arange(math.prod(lead)).reshape(lead).take(time, axis=at)
     array: npt.NDArray[np.generic] = np.asarray(file.asarray(key=pages.ravel().tolist(), series=series, maxworkers=1))
-    return np.reshape(array, (*pages.shape, *series.keyframe.shape))
+    shaped: npt.NDArray[np.generic] = np.reshape(array, (*pages.shape, *series.keyframe.shape))
+    return shaped

@@ -20,7 +20,14 @@ from cellsparse_gateway.uploads import json_body, read_body, stream_up
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 MAX_PREDICT_MIB = 60
-Channel = Annotated[int | None, Query(ge=0, le=3, description="Image channel to use, from 0.")]
+Channel = Annotated[int | None, Query(ge=0, le=15, description="Image channel to use, from 0.")]
+Channels = Annotated[
+    list[str] | None,
+    Query(max_length=16, description="Image channels in the network's order: numbers from 0 or names."),
+]
+ChannelNumbers = Annotated[
+    list[int] | None, Query(max_length=16, description="Image channels in the network's order, from 0.")
+]
 Percentile = Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False)]
 Diameter = Annotated[float | None, Query(ge=1, le=1000, allow_inf_nan=False, description="Cellpose: in pixels.")]
 ImageName = Annotated[
@@ -51,10 +58,15 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         lower_percentile: Percentile = None,
         upper_percentile: Percentile = None,
         diameter: Diameter = None,
+        channels: ChannelNumbers = None,
     ) -> Response:
         """Make a model of a stock tool's file, or of one that was exported as native. The body is the file."""
         settings = trainer_pb2.ImportSettings(
-            backend=backend, channel=channel, lower_percentile=lower_percentile, upper_percentile=upper_percentile
+            backend=backend,
+            channel=channel,
+            lower_percentile=lower_percentile,
+            upper_percentile=upper_percentile,
+            channels=channels,
         )
         if diameter is not None:
             settings.cellpose.diameter = diameter
@@ -89,6 +101,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         model_id: ModelId,
         format: Format = "tiff",  # noqa: A002
         channel: Channel = None,
+        channels: Channels = None,
         min_pixels: Annotated[int, Query(ge=0, le=67_108_864)] = 0,
         axes: Axes = "",
         image_name: ImageName = "",
@@ -98,6 +111,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
             model_id=model_id,
             image=await read_body(request, MAX_PREDICT_MIB),
             channel=channel,
+            channels=channels,
             min_pixels=min_pixels,
             format=FORMATS[format].number,
             image_name=image_name,

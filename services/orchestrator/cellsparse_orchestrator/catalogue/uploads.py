@@ -104,10 +104,11 @@ class DatasetUpload:
                 f"{common_pb2.Split.Name(file.split)} by its {_NOUN[file.role]}; give one split.",
                 "file.split",
             )
-        if file.role == _LABEL and (file.axes or file.spacing):
+        if file.role == _LABEL and (file.axes or file.spacing or file.channels):
             raise InvalidArgument(
-                f"The label file of item {file.item!r} is given axes or spacing; give them with the image only.",
-                "file.axes" if file.axes else "file.spacing",
+                f"The label file of item {file.item!r} is given axes, spacing or channels; give them with the image "
+                "only.",
+                "file.axes" if file.axes else "file.spacing" if file.spacing else "file.channels",
             )
         self._file = file
 
@@ -155,6 +156,12 @@ class DatasetUpload:
                 f"{len(shape)} axes.",
                 "file.spacing",
             )
+        channels = pixels.array.shape[-1] if pixels.axes.endswith("C") else 1
+        if header.channels and len(header.channels) != channels:
+            raise InvalidArgument(
+                f"Item {header.item!r} is given {len(header.channels)} names of channels; its image has {channels}.",
+                "file.channels",
+            )
         numbers = decode_labels(label, shape=shape, max_pixels=limit, kind=self._kind, field=field)
         return put_item(
             self._spool,
@@ -163,6 +170,7 @@ class DatasetUpload:
             image=pixels.array,
             label=numbers,
             spacing=header.spacing or pixels.spacing,
+            channels=header.channels or pixels.channels,
         )
 
     def _refuse_half(self, first: dataset_pb2.FileHeader) -> None:

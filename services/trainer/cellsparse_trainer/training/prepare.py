@@ -17,6 +17,7 @@ from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.distributed.ranks import Ranks
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.training.channel_choice import describe_channels
 from cellsparse_trainer.training.checkpoints import Checkpoints
 from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.number_format import settle
@@ -99,6 +100,8 @@ def prepare(
     if job.inputs.train_planes is not None:
         stacks = len(job.inputs.train)
         reporter.log(f"{spec.name} trains on the {len(train)} planes with labelled pixels of {stacks} stacks.")
+    if said := describe_channels(plan, [*job.inputs.train, *job.inputs.validation]):
+        reporter.log(said)
     if not job.inputs.validation:
         reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
     initial = job.request.settings.initial_model

@@ -90,7 +90,7 @@ def test_a_file_without_names_holds_channels_or_planes(shape, axes):
 @pytest.mark.parametrize(("shape", "channels"), [((5, 30, 40), 5), ((9, 30, 40), 9), ((30, 40, 6), 6)])
 def test_where_nobody_can_tell_the_axes_are_asked_for(shape, channels):
     data = tiff(np.zeros(shape, np.float32))
-    with pytest.raises(InvalidArgument, match=f"has {channels} channels.*If they are the planes of a stack, give its"):
+    with pytest.raises(InvalidArgument, match=f"has {channels} channels.*without a name.*and of a stack, such as ZYX"):
         decode(data)
     assert decode(data, axes="ZYX").array.shape == shape
 
