@@ -81,8 +81,15 @@ class Client:
         answer: orchestrator_pb2.GetStatusResponse = self.connection.call("GetStatus", request, timeout=timeout)
         return answer
 
-    def create_dataset(self, name: str, items: Items, label_kind: str = "instances") -> dataset_pb2.Dataset:
-        """Upload a dataset. Nothing is stored unless all of it is valid.
+    def create_dataset(
+        self,
+        name: str,
+        items: Items,
+        label_kind: str = "instances",
+        *,
+        on_report: Callable[[dataset_pb2.UploadReport], None] | None = None,
+    ) -> dataset_pb2.Dataset:
+        """Upload a dataset. Nothing is stored unless all of it is valid; an error names all items that are not.
 
         Args:
             name: Display name.
@@ -90,8 +97,13 @@ class Client:
                 length. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes.
                 `Item` also takes `axes` and `spacing`.
             label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
+            on_report: Called at the end with what was read, per item: cells, background and unlabelled pixels, shapes
+                that are no labels, and sentences on these (see `UploadReport` in dataset.proto).
         """
-        return datasets.create(self.connection, name, items, label_kind)
+        made, report = datasets.create(self.connection, name, items, label_kind)
+        if on_report is not None:
+            on_report(report)
+        return made
 
     def datasets(self) -> Iterator[dataset_pb2.Dataset]:
         """Yield all datasets, newest first."""

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO
 
-from cellsparse_common.errors import InvalidArgument
+import grpc
+
+from cellsparse_common.errors import InvalidArgument, from_rpc_error
+from cellsparse_common.faults import spelled_out
 from cellsparse_common.imaging import coco
 from cellsparse_common.pairing.coco_files import spread
 from cellsparse_common.pairing.pairs import Pairing, pair_files
@@ -49,9 +52,12 @@ def upload_zip(
             answer: dataset_pb2.CreateDatasetResponse = orchestrator.datasets.CreateDataset(
                 messages(), timeout=WORK_SECONDS
             )
-        except Exception:
+        except grpc.RpcError as error:
             if failure:
                 raise failure[0] from None
+            found = from_rpc_error(error)
+            if len(found.violations) > 1:
+                raise spelled_out(found) from None
             raise
         return answer, pairing.left_out
 

@@ -17,6 +17,8 @@ from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument
 from cellsparse.folders import Pairs, parse_fractions, read_folder, read_pair_of_folders
 from cellsparse.items import Item
+from cellsparse.model_import import display_name
+from cellsparse_proto.v1 import dataset_pb2
 
 SHOWN = 20
 """Most files that are named one by one as left out."""
@@ -67,8 +69,9 @@ def import_(
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .png, .jpg, .zarr. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson, ImageJ
-    .roi or .zip, COCO .json. With --time each time point becomes an item.
+    Images: .tif, .png, .jpg, .zarr. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson (also as
+    .zip), ImageJ .roi or ROI .zip, COCO .json. With --time each time point becomes an item. All faults of the files are
+    told at once; then nothing is kept.
     """
     output = Output(json)
     sizes, choice = _spacing(spacing), parse_choice(series, time)
@@ -84,10 +87,15 @@ def import_(
     with Client(address) as client, output.bar("uploading") as update:
         given = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
         items = chosen_items(given, choice, client.connection.max_pixels)
-        dataset = client.create_dataset(name or called, items, label_kind)
+        reports: list[dataset_pb2.UploadReport] = []
+        dataset = client.create_dataset(name or called, items, label_kind, on_report=reports.append)
+    for item in islice((item for item in reports[0].items if item.notes), SHOWN):
+        for note in item.notes:
+            output.warn(f"{item.item}: {note}")
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
     document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}
-    output.result({**enum_names.plain(dataset), **document}, render.dataset_table([dataset]))
+    document["report"] = enum_names.plain(reports[0])
+    output.result({**enum_names.plain(dataset), **document}, render.import_report(dataset, reports[0]))
 
 
 @app.command("list")
@@ -121,9 +129,9 @@ def _read(
     folder: Path | None, images: Path | None, masks: Path | None, fractions: tuple[float, ...]
 ) -> tuple[Pairs, str]:
     if folder is not None and images is None and masks is None:
-        return read_folder(folder, fractions), folder.absolute().name
+        return read_folder(folder, fractions), display_name(folder.absolute().name)
     if folder is None and images is not None and masks is not None:
-        return read_pair_of_folders(images, masks, fractions), images.absolute().parent.name
+        return read_pair_of_folders(images, masks, fractions), display_name(images.absolute().parent.name)
     raise InvalidArgument("Give either a folder, or --images together with --masks.")
 
 

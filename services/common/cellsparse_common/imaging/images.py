@@ -19,6 +19,7 @@ from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.layout import (
+    STACK_HINT,
     VALUES_PER_PIXEL,
     Header,
     check_bytes,
@@ -129,7 +130,12 @@ def read_ome_zarr(
 
 def _names(header: Header, field: str, axes: str, *, labels: bool, stacks: bool) -> str:
     given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
-    return name_axes(header, field, given=given, stacks=stacks)
+    try:
+        return name_axes(header, field, given=given, stacks=stacks)
+    except InvalidArgument as error:
+        if labels and not stacks and len(header.shape) == 3:  # their image was taken for a plane of channels
+            raise InvalidArgument(f"{error.message} {STACK_HINT}", field) from None
+        raise
 
 
 def _check(header: Header, named: str, max_pixels: int, max_bytes: int, field: str, values_per_pixel: int) -> None:

@@ -57,15 +57,21 @@ def labelled_items(manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Spl
 
 
 def trainable_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
-    """Return the TRAIN items with a labelled cell.
+    """Return the TRAIN items with a labelled pixel. Those that show background only are good examples, too.
 
     Raises:
-        InvalidArgument: There is none.
+        InvalidArgument: None of them has a labelled cell.
     """
-    items = [item for item in labelled_items(manifest, common_pb2.SPLIT_TRAIN) if item.cells]
-    if not items:
+    items = labelled_items(manifest, common_pb2.SPLIT_TRAIN)
+    if not any(item.cells for item in items):
         raise InvalidArgument(f"Dataset {manifest.dataset.id} has no TRAIN item with a labelled cell.", "dataset_id")
     return items
+
+
+def validation_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
+    """Return the VAL items with a labelled pixel; none if none has a labelled cell, as every model scores 0 there."""
+    items = labelled_items(manifest, common_pb2.SPLIT_VAL)
+    return items if any(item.cells for item in items) else []
 
 
 class CachedSamples(Sequence[Sample]):

@@ -103,7 +103,7 @@ def prepare(
     if said := describe_channels(plan, [*job.inputs.train, *job.inputs.validation]):
         reporter.log(said)
     if not job.inputs.validation:
-        reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
+        reporter.log("No VAL item of the dataset has a labelled cell: training items choose the best checkpoint.")
     initial = job.request.settings.initial_model
     start = fetch_model(store, initial, scratch / "start")[0] if initial else None
 

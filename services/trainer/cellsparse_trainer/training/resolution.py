@@ -7,10 +7,10 @@ from typing import Generic
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import ObjectStore
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.config.budget import DataSummary, fit_to_data, summarize_items
 from cellsparse_trainer.contract import C, GrowingBackend, LightBackend, with_plan
-from cellsparse_trainer.data.samples import labelled_items, trainable_items
+from cellsparse_trainer.data.samples import trainable_items, validation_items
 from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
 from cellsparse_trainer.processes.job import Inputs, Plane
 from cellsparse_trainer.training.channel_choice import choose_channels, count
@@ -52,7 +52,7 @@ class Resolution(Generic[C]):
         settings = request.settings
         manifest = read_manifest(self._store, request.dataset_id)
         train, axes = trainable_items(manifest), find_axes(manifest)
-        validation = labelled_items(manifest, common_pb2.SPLIT_VAL)
+        validation = validation_items(manifest)
         config = resolve(self._light, settings, len(train), axes)
         planes = self._find_planes(train) if axes == "ZYX" and config.plan.crop_depth is None else None
         if planes is not None:
