@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellsparse import enum_names
+from cellsparse.choices import parse_choice
 from cellsparse.cli import options, render
 from cellsparse.cli.exits import code_of
 from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
+from cellsparse.cli.predicted_parts import Parts
 from cellsparse.client import Client
-from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
-from cellsparse.exports import check_target
+from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
 from cellsparse.models import LARGEST_MIN_PIXELS, channel_texts
+from cellsparse.targets import check_folder, check_target, file_errors, make_folder
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_proto.v1 import trainer_pb2
@@ -62,7 +64,7 @@ class Format(StrEnum):
 
 def predict(
     model: options.ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG or OME-Zarr.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
         Format,
@@ -81,6 +83,8 @@ def predict(
         int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
     axes: options.Axes = "",
+    series: options.Series = None,
+    time: options.Time = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing results.")] = False,
     json: options.Json = False,
     address: options.Address = None,
@@ -92,28 +96,32 @@ def predict(
     failure.
     """
     output = Output(json)
-    targets = _targets(images, out, kind, force)
+    choice = parse_choice(series, time)
+    parts = Parts(targets=_targets(images, out, kind, force), choice=choice, kind=kind, force=force)
+    check_folder(out)
     done: list[dict[str, object]] = []
-    failed: list[tuple[Path, CellsparseError]] = []
+    failed = parts.failed
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
-        update(0, len(targets))
+        update(0, len(images))
         predictions = client.predict_many(
             found.id,
-            targets,
+            parts.contents(client.connection.max_pixels, axes),
             channel=channel,
             channels=channel_texts(channels),
             min_pixels=min_pixels,
             format=kind.value,
-            axes=axes,
+            axes=axes if choice.everything else "",
         )
-        for number, ((image, target), prediction) in enumerate(zip(targets.items(), predictions, strict=True), 1):
+        for number, prediction in enumerate(predictions, 1):
+            image, target = parts.places.popleft()
             if prediction.output is None or prediction.error is not None:
                 failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
             else:
+                make_folder(out)
                 _write(target, prediction.output, prediction.spacing)
                 done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
-            update(number, len(targets))
+            update(number, max(number, len(images)))
     failures = [{"image": str(image), "error": error.message} for image, error in failed]
     if done or json:
         text = "\n".join(f"{entry['label']}  {entry['cells']} cells" for entry in done)
@@ -196,14 +204,17 @@ def export(
 def _targets(images: list[Path], out: Path, kind: str, force: bool) -> dict[Path, Path]:
     """Return where each image's result goes; checked before anything is computed."""
     targets: dict[Path, Path] = {}
-    sources = {image.resolve() for image in images}
+    with file_errors("The images cannot be read"):
+        sources = {image.resolve() for image in images}
     for image in images:
         target = out / file_name(kind, image.name, "")
         if target in targets.values():
             raise InvalidArgument(f"Two images would be written to {target}; predict them into different folders.")
-        if target.resolve() in sources:
+        with file_errors(f"{target} cannot be written"):
+            is_source, exists = target.resolve() in sources, target.exists()
+        if is_source:
             raise InvalidArgument(f"{target} is one of the images; give another --out.")
-        if target.exists() and not force:
+        if exists and not force:
             raise AlreadyExists(f"{target} is there already; --force overwrites it.")
         targets[image] = target
     return targets

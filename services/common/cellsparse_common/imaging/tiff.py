@@ -19,6 +19,7 @@ from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
 from cellsparse_common.imaging.tiff_channels import read_channel_names
 from cellsparse_common.imaging.tiff_directories import check_directories
+from cellsparse_common.imaging.tiff_series import choose_series, read_time, times_of, without_time
 from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -38,13 +39,22 @@ _COMPRESSIONS = {
 }
 
 
-def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[npt.NDArray[np.generic], Header]:
+def decode(
+    data: bytes,
+    field: str,
+    check: Callable[[Header], None],
+    *,
+    series: int | None = None,
+    time: int | None = None,
+) -> tuple[npt.NDArray[np.generic], Header]:
     """Return the pixels in the order of the file's axes, native byte order, and the header.
 
     Args:
         data: The file.
         field: Name of the request's field, for messages.
         check: Called with the header before anything is decoded; raises to refuse it.
+        series: Which image of a file that holds several, from 0; None: the only one.
+        time: Which time point, from 0; None: all, which `check` refuses if there are several.
 
     Raises:
         InvalidArgument: Truncated, broken, or compressed in a way that is not read.
@@ -52,15 +62,11 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
     check_directories(data, field)
     try:
         with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
-            if len(file.series) != 1:
-                raise InvalidArgument(
-                    f"The {field} holds {len(file.series)} images of different kinds; export one 2D plane.", field
-                )
-            series = file.series[0]
-            header = _header(file, series, read_spacing(file), field)
+            chosen = choose_series(file, series, field)
+            header = _header(file, chosen, read_spacing(file), field, time)
             check(header)
-            _check_segments(series, data, field)
-            array = np.asarray(series.asarray(maxworkers=1))
+            _check_segments(chosen, data, field)
+            array = np.asarray(chosen.asarray(maxworkers=1)) if time is None else read_time(file, chosen, time)
             return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
     except CellsparseError:
         raise
@@ -69,7 +75,23 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
         raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {reason}.", field) from error
 
 
-def _header(file: Any, series: Any, spacing: Spacing, field: str) -> Header:
+def count_times(data: bytes, field: str, series: int | None = None) -> int:
+    """Return the number of time points of a TIFF file, 1 for one without such an axis.
+
+    Raises:
+        InvalidArgument: Truncated or broken, or the image is not in it (see `tiff_series.choose_series`).
+    """
+    check_directories(data, field)
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
+            return times_of(choose_series(file, series, field))
+    except CellsparseError:
+        raise
+    except Exception as error:
+        raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {error}.", field) from error
+
+
+def _header(file: Any, series: Any, spacing: Spacing, field: str, time: int | None) -> Header:
     """Return a series' header without its axes of length 1, after checking that its pixels can be read."""
     page = series.keyframe
     if series.dtype is None or page.dtype is None:
@@ -81,11 +103,12 @@ def _header(file: Any, series: Any, spacing: Spacing, field: str) -> Header:
     sizes = [int(length) for length in series.shape]
     if len(sizes) != len(series.axes):
         raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)
-    kept = [at for at, axis in enumerate(series.axes) if sizes[at] != 1 or axis in "YX"]
-    channels = math.prod(sizes[at] for at in kept if series.axes[at] in "CS")
+    shape, axes = (tuple(sizes), series.axes) if time is None else without_time(series, time, field)
+    kept = [at for at, axis in enumerate(axes) if shape[at] != 1 or axis in "YX"]
+    channels = math.prod(shape[at] for at in kept if axes[at] in "CS")
     return Header(
-        shape=tuple(sizes[at] for at in kept),
-        axes="".join(series.axes[at] for at in kept),
+        shape=tuple(shape[at] for at in kept),
+        axes="".join(axes[at] for at in kept),
         dtype=np.dtype(series.dtype),
         spacing=spacing,
         channels=read_channel_names(file, series, channels),
