@@ -48,7 +48,7 @@ def create(
         InvalidArgument: No cell is labelled, or the device is missing or has no bfloat16 and was asked for it.
     """
     chosen = use_device(device)
-    half = choose(config.plan.precision, chosen, capable=_capable(config.plan.precision, device)) == BFLOAT16
+    half = choose(config.plan.precision, chosen, capable=_capable(config.plan.precision, chosen)) == BFLOAT16
     if chosen == "cpu":
         # Not on a GPU: there some operations of the network have no deterministic form and would fail.
         tf.config.experimental.enable_op_determinism()
@@ -75,5 +75,5 @@ def has_bfloat16(device: str) -> bool:
     return use_device(device) == "cpu" and cpu_has_bfloat16()
 
 
-def _capable(precision: str, device: str) -> bool:
-    return precision != FLOAT32 and has_bfloat16(device)
+def _capable(precision: str, chosen: str) -> bool:
+    return precision != FLOAT32 and chosen == "cpu" and cpu_has_bfloat16()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.imaging.scores import Segmentation
+from cellsparse_common.imaging.scores import Segmentation, cell_numbers
 from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import non_maximum_suppression_sparse, polygons_to_label, tf, use_device
@@ -113,7 +113,10 @@ class StardistModel:
         if len(at):
             rays = averaged(rays, at, dist, points, prob, owners(labels, points))
             labels = polygons_to_label(rays, at, shape, prob=scores)
-        return np.asarray(labels, np.int32), {"prob": scores}
+        numbers = cell_numbers(labels)  # a star that others cover wholly has no pixel
+        renumbered = np.zeros(len(at) + 1, np.int32)
+        renumbered[numbers] = np.arange(1, len(numbers) + 1)
+        return renumbered[labels], {"prob": scores[numbers - 1]}
 
     def export(self, folder: Path) -> None:
         """Write `config.json` (ours) and the stock model's folder `stardist/` with weights and thresholds."""
