@@ -27,7 +27,11 @@ SETTINGS = {
         cellpose=trainer_pb2.CellposeSettings(cellprob_threshold=-6, flow_threshold=0, min_size=0)
     ),
     "stardist": trainer_pb2.TrainingSettings(
-        steps=150, stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1, unet_filters=16)
+        steps=150,
+        # Stock StarDist does not average rays, and leaves out two grid points at the image's edge.
+        stardist=trainer_pb2.StardistSettings(
+            n_rays=8, unet_depth=1, unet_filters=16, dist_rate=10, average_rays=False, edge_margin=2
+        ),
     ),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05)),
 }

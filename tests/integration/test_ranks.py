@@ -23,7 +23,8 @@ WORKER = "cellsparse_trainer.training.worker"
 BACKENDS = {
     # One for each framework: Cellpose differs from the U-Net in what it computes, which is compared below.
     "stardist": trainer_pb2.TrainingSettings(
-        stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1, unet_filters=4)
+        precision=trainer_pb2.PRECISION_FLOAT32,
+        stardist=trainer_pb2.StardistSettings(n_rays=8, unet_depth=1, unet_filters=4),
     ),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(base_channels=4)),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist.config import Config
+from cellsparse_stardist.cpu_bfloat16 import cpu_has_bfloat16
 from cellsparse_stardist.data import Sampler
 from cellsparse_stardist.data_parallel import DataParallel, pin_gpu
 from cellsparse_stardist.export import EXPORTS
@@ -13,6 +14,7 @@ from cellsparse_stardist.importing import STOCK_PERCENTILES, import_model
 from cellsparse_stardist.model import open_model
 from cellsparse_stardist.network import build_network, read_model
 from cellsparse_stardist.step import StardistTraining, mean_ray, open_checkpoint
+from cellsparse_trainer.config.precision import BFLOAT16, FLOAT32, choose
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 
@@ -22,6 +24,7 @@ __all__ = [
     "StardistTraining",
     "create",
     "devices",
+    "has_bfloat16",
     "import_model",
     "open_checkpoint",
     "open_model",
@@ -42,9 +45,11 @@ def create(
         ranks: This process' place among those that train together.
 
     Raises:
-        InvalidArgument: No cell is labelled, or the device is missing.
+        InvalidArgument: No cell is labelled, or the device is missing or has no bfloat16 and was asked for it.
     """
-    if use_device(device) == "cpu":
+    chosen = use_device(device)
+    half = choose(config.plan.precision, chosen, capable=_capable(config.plan.precision, device)) == BFLOAT16
+    if chosen == "cpu":
         # Not on a GPU: there some operations of the network have no deterministic form and would fail.
         tf.config.experimental.enable_op_determinism()
     parallel = None
@@ -62,4 +67,13 @@ def create(
         given = read_model(start)
         stock.keras_model.set_weights(given.stock.keras_model.get_weights())
         stock.thresholds = given.thresholds.to_dict()
-    return StardistTraining(config, sampler, stock, parallel)
+    return StardistTraining(config, sampler, stock, parallel, half)
+
+
+def has_bfloat16(device: str) -> bool:
+    """Return whether a device, "auto", "cpu" or "cuda", computes in bfloat16 in hardware; GPUs train in float32."""
+    return use_device(device) == "cpu" and cpu_has_bfloat16()
+
+
+def _capable(precision: str, device: str) -> bool:
+    return precision != FLOAT32 and has_bfloat16(device)

@@ -18,6 +18,9 @@ _STOCK: dict[str, Any] = {
     "scale_range": 0.0,
     "outline_rim": 0.0,
     "fit_sizes": False,
+    "average_rays": False,
+    "edge_margin": 2,
+    "gradient_limit": 0.0,
 }
 """As stock StarDist trains: PAPER, and stacks, where the settings below are not measured."""
 _TRUE_BORDERS: dict[str, Any] = {
@@ -27,13 +30,23 @@ _TRUE_BORDERS: dict[str, Any] = {
     "scale_range": 0.25,
     "outline_rim": 0.0,
     "fit_sizes": True,
+    "average_rays": True,
+    "edge_margin": 1,
+    "gradient_limit": 5.0,
 }
 """What FAST does on images to learn sizes and borders sooner."""
 _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
 """Stock StarDist3D's defaults; the paper trained StarDist on 2D images only."""
 _PAPER_STACKS: dict[str, Any] = {"batch_size": 2, "crop_size": 96, "crop_depth": 48}
 """Patches of stock StarDist's 3D example."""
-_FAST_STACKS_OWN: dict[str, Any] = {"n_rays": 64, "unet_depth": 2, "unet_filters": 16, "features": 64, **_STOCK}
+_FAST_STACKS_OWN: dict[str, Any] = {
+    "n_rays": 64,
+    "unet_depth": 2,
+    "unet_filters": 16,
+    "features": 64,
+    "dist_rate": 10.0,
+    **_STOCK,
+}
 _FAST_STACKS: dict[str, Any] = {
     "batch_size": 4,
     "crop_size": 32,
@@ -41,6 +54,7 @@ _FAST_STACKS: dict[str, Any] = {
     "steps": 600,
     "most_steps": 2000,
     "learning_rate": 2e-3,
+    "warmup_steps": 20,
 }
 
 
@@ -65,6 +79,8 @@ class Config(BackendConfig):
         "dist_focus": (0, 4),
         "scale_range": (0, 1),
         "outline_rim": (0, 10),
+        "edge_margin": (0, 2),
+        "gradient_limit": (0, 1000),
     }
     CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS, "initialization": INITIALIZATIONS, "dist_loss": DIST_LOSSES}
     OPTIONAL: ClassVar = ("grid_z",)
@@ -103,14 +119,18 @@ class Config(BackendConfig):
     """Pixels outside the outline of a labelled cell that have probability 0 where nobody labelled them, 0 to 10."""
     fit_sizes: bool = False
     """True: the finished model's rays grow or shrink by one factor so that labelled cells are found at their size."""
+    average_rays: bool = False
+    """True: all grid points of a cell decide where its outline is (see `ray_averages`); images only."""
+    edge_margin: int = 2
+    """Grid points along the image's edge where no star is taken from, 0 to 2; 2 in stock StarDist; images only."""
+    gradient_limit: float = 0.0
+    """Longer gradients are shortened to this length, 0 to 1000; 0: they are not."""
     grid_z: int | None = None
     """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None
     """How much shorter than the longest a cell is along Z, Y and X in pixels, each from 1; None as for `grid_z`."""
 
     def __post_init__(self) -> None:
-        if self.plan.precision == "bfloat16":
-            raise ValueError("precision is BFLOAT16; StarDist allows AUTO and FLOAT32, and trains in float32.")
         super().__post_init__()
         if self.anisotropy is not None and (len(self.anisotropy) != 3 or not min(self.anisotropy) >= 1):
             raise ValueError(f"anisotropy is {self.anisotropy}; allowed: three numbers, each from 1.")
@@ -202,7 +222,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "unet_depth": 3,
         "unet_filters": 32,
         "features": 128,
-        "dist_rate": 10.0,
+        "dist_rate": 5.0,
         "dist_start": True,
         "anchor_cells": True,
         "background_share": 0.3,
@@ -212,17 +232,17 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
     }
     plan = {
         "steps": 450,
-        "most_steps": 3800,
+        "most_steps": 5000,
         "batch_size": 4,
         "crop_size": 96,
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "weight_decay": 0.0,
         "lower_percentile": 1.0,
         "upper_percentile": 99.8,
         "validate_every": 100,
         "checkpoint_every": 100,
         "schedule": "cosine",
-        "warmup_steps": 20,
+        "warmup_steps": 40,
         "last_rate": 0.0,
     }
     return plan, own

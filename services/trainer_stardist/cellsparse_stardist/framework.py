@@ -14,9 +14,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 from stardist import Rays_GoldenSpiral
-from stardist.geometry import star_dist, star_dist3D
+from stardist.geometry import polygons_to_label, star_dist, star_dist3D
 from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
+from stardist.nms import non_maximum_suppression_sparse
 from stardist.utils import edt_prob
+from tensorflow.python.eager import context
 
 __all__ = [
     "Config2D",
@@ -26,6 +28,9 @@ __all__ = [
     "StarDist3D",
     "devices",
     "edt_prob",
+    "has_computed",
+    "non_maximum_suppression_sparse",
+    "polygons_to_label",
     "quiet",
     "star_dist",
     "star_dist3D",
@@ -55,6 +60,11 @@ def devices() -> list[str]:
         name = tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
         found.append(f"cuda:{i} {name}")
     return found
+
+
+def has_computed() -> bool:
+    """Whether TensorFlow has started its threads in this process."""
+    return context.context()._context_handle is not None
 
 
 def use_device(device: str) -> str:

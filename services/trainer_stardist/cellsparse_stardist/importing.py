@@ -151,7 +151,8 @@ def _config(folder: Path) -> Config:
     unit = numbers["grid"] * 2 ** min(numbers["unet_depth"], 5) if numbers["grid"] in (1, 2, 4) else 16
     channels = tuple(range(inputs)) if inputs > 1 else ()
     plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)), channels=channels)
-    return dataclasses.replace(base, plan=plan, **numbers)
+    # As the stock tool draws cells.
+    return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, **numbers)
 
 
 def _thresholds(folder: Path) -> Thresholds:

@@ -28,18 +28,18 @@ def local_only(value: Any) -> Any:
     return value
 
 
-def prob_loss(prob: Any, predicted: Any, background_weight: Any = 1.0, total: Total = local_only) -> Any:
+def prob_loss(prob: Any, logit: Any, background_weight: Any = 1.0, total: Total = local_only) -> Any:
     """Return the mean binary cross entropy over labelled pixels.
 
     Args:
         prob: Target, shape (B, G, G, 1), -1 where not labelled.
-        predicted: Probability, same shape.
+        logit: Predicted logit of the probability, same shape: the probability itself is 1 in few digits too soon.
         background_weight: Weight of background pixels relative to cell pixels.
         total: Adds up weights over all processes that train together; the loss is then these crops' share.
     """
     labelled = tf.cast(prob >= 0, tf.float32)
     weight = labelled * tf.where(prob > 0, 1.0, background_weight)
-    entropy = tf.keras.backend.binary_crossentropy(tf.maximum(prob, 0.0), predicted)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.maximum(prob, 0.0), logits=logit)
     return tf.reduce_sum(weight * entropy) / tf.maximum(total(tf.reduce_sum(weight)), EPSILON)
 
 

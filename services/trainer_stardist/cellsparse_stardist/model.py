@@ -1,7 +1,7 @@
 """StarDist's network as a model that predicts, tunes its thresholds and exports itself."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy.typing as npt
 from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_stardist.config import Config
-from cellsparse_stardist.framework import tf, use_device
+from cellsparse_stardist.framework import non_maximum_suppression_sparse, polygons_to_label, tf, use_device
 from cellsparse_stardist.instances import Thresholds, best_thresholds, size_factor
 from cellsparse_stardist.network import FOLDER, empty_network, read_model
+from cellsparse_stardist.ray_averages import Points, averaged, owners
 from cellsparse_stardist.star_scores import star_scores
 from cellsparse_stardist.tiles import reach, tiles
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -83,6 +84,7 @@ class StardistModel:
             prob_thresh=min(each.prob for each in choices),
             n_tiles=(*tiles(shape, self._reach), *[1] * several),
             show_tile_progress=False,
+            **({"b": self._config.edge_margin} if len(shape) == 2 else {}),
         )
         # Candidates of equal probability compete in their order: that of the image's pixels, not that of the tiles.
         order = np.lexsort(points.T[::-1])
@@ -90,12 +92,28 @@ class StardistModel:
         found = []
         for each in choices:
             kept = prob > each.prob
-            labels, stars = self.stock._instances_from_prediction(
-                shape, prob[kept], dist[kept], points=points[kept], nms_thresh=each.nms
-            )
-            labels = np.asarray(labels, np.int32)
+            find = self._averaged if self._config.average_rays and len(shape) == 2 else self._stars
+            labels, stars = find(shape, prob[kept], dist[kept], points[kept], each.nms)
             found.append(Segmentation(labels=labels, scores=star_scores(labels, stars)))
         return found
+
+    def _stars(
+        self, shape: tuple[int, ...], prob: Floats, dist: Floats, points: Points, nms: float
+    ) -> tuple[Labels, Mapping[str, Any]]:
+        """Draw the stars that are kept, as stock StarDist does."""
+        labels, stars = self.stock._instances_from_prediction(shape, prob, dist, points=points, nms_thresh=nms)
+        return np.asarray(labels, np.int32), stars
+
+    def _averaged(
+        self, shape: tuple[int, ...], prob: Floats, dist: Floats, points: Points, nms: float
+    ) -> tuple[Labels, Mapping[str, Any]]:
+        """Draw the stars that are kept, with outlines that all of their grid points decide."""
+        at, scores, rays, _ = non_maximum_suppression_sparse(dist, prob, points, nms_thresh=nms)
+        labels = polygons_to_label(rays, at, shape, prob=scores)
+        if len(at):
+            rays = averaged(rays, at, dist, points, prob, owners(labels, points))
+            labels = polygons_to_label(rays, at, shape, prob=scores)
+        return np.asarray(labels, np.int32), {"prob": scores}
 
     def export(self, folder: Path) -> None:
         """Write `config.json` (ours) and the stock model's folder `stardist/` with weights and thresholds."""

@@ -1,6 +1,7 @@
 """StarDist's network: a stock model built with fresh weights, or read from a model's folder."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
-from cellsparse_stardist.framework import Config2D, Config3D, StarDist2D, StarDist3D, quiet
+from cellsparse_stardist.framework import Config2D, Config3D, StarDist2D, StarDist3D, quiet, tf
 from cellsparse_stardist.instances import Thresholds
 from cellsparse_stardist.targets import rays
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -57,6 +58,18 @@ def empty_network(config: Config, folder: Path | None = None) -> Any:
     with quiet():
         basedir = None if folder is None else str(folder)
         return stock_class(config)(stock_config(config), name=FOLDER, basedir=basedir)
+
+
+def with_logits(network: Any) -> Callable[[Any], tuple[Any, Any]]:
+    """Return StarDist's Keras model, in training, with the logit in place of the probability."""
+    prob, dist = (network.get_layer(name) for name in OUTPUTS)
+    trunk = tf.keras.Model(network.inputs, [prob.input, dist.output])
+
+    def run(image: Any) -> tuple[Any, Any]:
+        features, rays = trunk([image], training=True)
+        return tf.nn.convolution(features, prob.kernel, padding="SAME") + prob.bias, rays
+
+    return run
 
 
 def read_model(folder: Path) -> Stored:

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
+from cellsparse_stardist.cpu_bfloat16 import bfloat16
 from cellsparse_stardist.data import Batch, Sampler
 from cellsparse_stardist.data_parallel import DataParallel
 from cellsparse_stardist.framework import tf, use_device
 from cellsparse_stardist.loss import dist_loss, local_only, prob_loss
 from cellsparse_stardist.model import StardistModel
-from cellsparse_stardist.network import empty_network, read_config
+from cellsparse_stardist.network import empty_network, read_config, with_logits
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_trainer.processes.failures import not_finite
@@ -35,11 +36,14 @@ class StardistTraining:
         sampler: Draws the batches.
         stock: The stock model, with weights and thresholds to begin with.
         parallel: The processes that train together; None: one trains alone.
+        half: Whether steps compute in bfloat16.
     """
 
-    def __init__(self, config: Config, sampler: Sampler, stock: Any, parallel: DataParallel | None = None) -> None:
+    def __init__(
+        self, config: Config, sampler: Sampler, stock: Any, parallel: DataParallel | None = None, half: bool = False
+    ) -> None:
         self.batches: Batches = sampler
-        self._step = Step(stock.keras_model, config, parallel)
+        self._step = Step(stock.keras_model, config, parallel, half)
         self._model = StardistModel(stock, config)
 
     def train_step(self, step: int) -> dict[str, float]:
@@ -110,10 +114,13 @@ class Step:
         network: StarDist's Keras model.
         config: Rates and weights.
         parallel: The processes that train this network; None: one trains alone.
+        half: Whether to compute in bfloat16, on a CPU; weights and moments stay in float32.
     """
 
-    def __init__(self, network: Any, config: Config, parallel: DataParallel | None = None) -> None:
+    def __init__(self, network: Any, config: Config, parallel: DataParallel | None = None, half: bool = False) -> None:
         self._network = network
+        self._outputs = with_logits(network)
+        self._half = half
         self._total = local_only if parallel is None else parallel.total
         self._sum = local_only if parallel is None else parallel.gradients
         self._config = config
@@ -132,7 +139,8 @@ class Step:
         """
         powers = BETA_1 ** (step + 1), BETA_2 ** (step + 1)
         numbers = [np.float32(x) for x in (learning_rate(self._config.plan, step), *powers)]
-        losses = self._run(batch.image, batch.prob, batch.dist, *numbers)
+        with bfloat16(self._half):
+            losses = self._run(batch.image, batch.prob, batch.dist, *numbers)
         named = {name: float(value) for name, value in zip(("loss", "prob", "dist", "slope"), losses, strict=True)}
         if not (np.isfinite(named["loss"]) and np.isfinite(named.pop("slope"))):
             raise not_finite(named["loss"], step)
@@ -163,10 +171,13 @@ class Step:
     def _graph(self, image: Any, prob: Any, dist: Any, rate: Any, power_1: Any, power_2: Any) -> Any:
         weights, total = self._network.trainable_variables, self._total
         with tf.GradientTape() as tape:
-            prob_out, dist_out = self._network(image, training=True)
-            losses = prob_loss(prob, prob_out, total=total), dist_loss(prob, dist, dist_out, self._config, total)
+            logit, dist_out = self._outputs(image)
+            losses = prob_loss(prob, logit, total=total), dist_loss(prob, dist, dist_out, self._config, total)
             loss = LOSS_WEIGHTS[0] * losses[0] + LOSS_WEIGHTS[1] * losses[1]
         gradients = self._sum(tape.gradient(loss, weights))
+        norm = tf.linalg.global_norm(gradients)
+        if self._config.gradient_limit > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._config.gradient_limit, norm)
         for weight, gradient, first, second in zip(weights, gradients, self._first, self._second, strict=True):
             if self._config.plan.weight_decay > 0 and "kernel" in weight.name:
                 weight.assign_sub(rate * self._config.plan.weight_decay * weight)
@@ -183,4 +194,4 @@ class Step:
                 epsilon=ADAM_EPSILON,
                 grad=gradient,
             )
-        return *total([loss, *losses]), tf.linalg.global_norm(gradients)
+        return *total([loss, *losses]), norm

@@ -17,8 +17,11 @@ def train(training, steps):
     return [training.train_step(step) for step in steps]
 
 
-def test_resumed_training_equals_uninterrupted(tiny, sparse_samples, tmp_path):
-    config = tiny(weight_decay=0.1)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resumed_training_equals_uninterrupted(tiny, sparse_samples, tmp_path, precision):
+    if precision == "bfloat16" and not backend.has_bfloat16("cpu"):
+        pytest.skip("this CPU does not compute in bfloat16")
+    config = tiny(weight_decay=0.1, precision=precision)
     whole = backend.create(config, sparse_samples, "cpu")
     losses = train(whole, range(6))
     first = backend.create(config, sparse_samples, "cpu")
@@ -54,7 +57,16 @@ def test_fresh_weights_have_the_variance_of_their_source(tiny, sparse_samples, i
 
 
 def test_adam_is_keras_adam(tiny, sparse_samples):
-    config = tiny(schedule="constant", warmup_steps=0, dist_rate=1.0, dist_loss="absolute", dist_focus=1.0)
+    config = tiny(
+        schedule="constant",
+        warmup_steps=0,
+        dist_rate=1.0,
+        dist_loss="absolute",
+        dist_focus=1.0,
+        gradient_limit=0.0,
+        learning_rate=1e-3,
+        precision="float32",
+    )
     training = backend.create(config, sparse_samples, "cpu")
     stock = backend.create(config, sparse_samples, "cpu").model().stock
     stock.config.train_background_reg = 0
@@ -68,8 +80,35 @@ def test_adam_is_keras_adam(tiny, sparse_samples):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+def test_bfloat16_gives_nearly_the_losses_of_float32(tiny, sparse_samples):
+    """Also where the network is sure of itself: in bfloat16 a probability of 0.999 is 1."""
+    if not backend.has_bfloat16("cpu"):
+        pytest.skip("this CPU does not compute in bfloat16")
+    found = []
+    for precision in ("float32", "bfloat16"):
+        config = tiny(precision=precision, unet_filters=16, features=32)
+        training = backend.create(config, sparse_samples, "cpu")
+        network = training.model().stock.keras_model
+        bias = network.get_layer("prob").bias
+        bias.assign(np.full(bias.shape, 20.0))
+        found.append(train(training, [0])[0])
+        assert {weight.numpy().dtype for weight in network.weights} == {np.dtype(np.float32)}
+    assert found[0] == pytest.approx(found[1], rel=0.02)
+    assert found[0] != found[1]
+
+
+def test_long_gradients_are_shortened(tiny, sparse_samples, tmp_path):
+    """After the first step Adam's mean of gradients is a tenth of the gradient."""
+    training = backend.create(tiny(gradient_limit=1e-3, precision="float32"), sparse_samples, "cpu")
+    train(training, [0])
+    training.save(tmp_path)
+    with np.load(tmp_path / "state.npz") as state:
+        length = np.sqrt(sum(np.square(state[name]).sum() for name in state if name.startswith("first")))
+    assert length == pytest.approx(1e-4, rel=1e-3)
+
+
 def test_an_exported_model_opens_here_and_in_stock_stardist(tiny, sparse_samples, tmp_path):
-    training = backend.create(tiny(), sparse_samples, "cpu")
+    training = backend.create(tiny(average_rays=False, edge_margin=2), sparse_samples, "cpu")
     train(training, range(4))
     model = training.model()
     model.stock.thresholds = {"prob": 0.45, "nms": 0.3}
@@ -93,7 +132,17 @@ def test_an_exported_model_opens_here_and_in_stock_stardist(tiny, sparse_samples
 
 def test_it_learns_and_predicts_disks(tiny, sparse_samples):
     training = backend.create(
-        tiny(unet_filters=8, features=16, n_rays=16, batch_size=4, steps=150, learning_rate=5e-3),
+        tiny(
+            unet_filters=8,
+            features=16,
+            n_rays=16,
+            batch_size=4,
+            steps=150,
+            learning_rate=5e-3,
+            dist_rate=10.0,
+            average_rays=False,
+            edge_margin=2,
+        ),
         sparse_samples,
         "cpu",
     )

@@ -62,7 +62,16 @@ def test_json_keeps_everything():
 
 def test_a_model_older_than_a_setting_opens_as_it_was_trained():
     values = resolve(settings(preset="PRESET_PAPER"), 4).to_dict()
-    newer = ("initialization", "dist_loss", "dist_focus", "scale_range", "outline_rim", "fit_sizes")
+    newer = (
+        "initialization",
+        "dist_loss",
+        "dist_focus",
+        "scale_range",
+        "outline_rim",
+        "fit_sizes",
+        "average_rays",
+        "edge_margin",
+    )
     assert Config.from_dict({k: v for k, v in values.items() if k not in newer}) == Config.from_dict(values)
 
 
@@ -70,6 +79,7 @@ def test_fast_trains_stacks_with_stock_losses():
     config = resolve(settings(), 3, stacks=True)
     assert (config.initialization, config.dist_loss, config.dist_focus) == ("glorot", "absolute", 1)
     assert (config.scale_range, config.outline_rim, config.fit_sizes, config.plan.learning_rate) == (0, 0, False, 2e-3)
+    assert (config.average_rays, config.edge_margin, config.gradient_limit) == (False, 2, 0)
 
 
 @pytest.mark.parametrize(("field", "value"), [("initialization", "zero"), ("dist_loss", "squared")])
@@ -100,6 +110,8 @@ def test_damaged_json_is_refused(text):
         ("dist_focus", -1),
         ("scale_range", 1.5),
         ("outline_rim", 11),
+        ("edge_margin", 3),
+        ("gradient_limit", -1),
     ],
 )
 def test_values_out_of_range_are_named(field, value):
@@ -116,9 +128,3 @@ def test_a_crop_that_does_not_fit_the_network_is_refused():
 def test_neither_config_nor_main_loads_tensorflow():
     code = "import sys, cellsparse_stardist.config, cellsparse_stardist.__main__; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE).returncode == 0
-
-
-def test_bfloat16_is_refused():
-    settings = trainer_pb2.TrainingSettings(precision=trainer_pb2.PRECISION_BFLOAT16)
-    with pytest.raises(ValueError, match="precision is BFLOAT16; StarDist allows AUTO and FLOAT32"):
-        resolve(settings, 1)

@@ -14,7 +14,7 @@ LOSSES = [{"dist_loss": "absolute", "dist_focus": 1.0}, {"dist_loss": "overlap",
 def outputs(shape, rays, seed=0):
     rng = np.random.default_rng(seed)
     return (
-        tf.Variable(rng.uniform(0.01, 0.99, (*shape, 1)).astype(np.float32)),
+        tf.Variable(rng.normal(0, 3, (*shape, 1)).astype(np.float32)),
         tf.Variable(rng.normal(5, 4, (*shape, rays)).astype(np.float32)),
     )
 
@@ -30,7 +30,8 @@ def test_labelled_images_have_stardists_loss(tiny, dense_sample):
     target = np.concatenate([dist, np.maximum(prob, 0)], axis=-1)
     expected = stock.keras_model.evaluate(image, (prob, target), verbose=0, return_dict=True)
     prob_out, dist_out = stock.keras_model(image)
-    ours = float(prob_loss(prob, prob_out)), float(dist_loss(prob, dist, dist_out, config))
+    logit = tf.math.log(prob_out / (1 - prob_out))
+    ours = float(prob_loss(prob, logit)), float(dist_loss(prob, dist, dist_out, config))
     assert ours == pytest.approx((expected["prob_loss"], expected["dist_loss"]), rel=1e-5)
     assert np.dot(ours, LOSS_WEIGHTS) == pytest.approx(expected["loss"], rel=1e-5)
 
@@ -39,10 +40,10 @@ def test_labelled_images_have_stardists_loss(tiny, dense_sample):
 def test_unlabelled_pixels_have_no_gradient(sparse_samples, tiny, changes):
     prob, dist = (t[np.newaxis] for t in make_targets(sparse_samples[0].label, (0, 0), STARS))
     prob = prob[..., np.newaxis]
-    prob_out, dist_out = outputs(prob.shape[:3], 8)
+    logit, dist_out = outputs(prob.shape[:3], 8)
     with tf.GradientTape() as tape:
-        loss = prob_loss(prob, prob_out) + dist_loss(prob, dist, dist_out, tiny(**changes))
-    prob_gradient, dist_gradient = (g.numpy() for g in tape.gradient(loss, [prob_out, dist_out]))
+        loss = prob_loss(prob, logit) + dist_loss(prob, dist, dist_out, tiny(**changes))
+    prob_gradient, dist_gradient = (g.numpy() for g in tape.gradient(loss, [logit, dist_out]))
     unlabelled = prob[..., 0] < 0
     assert unlabelled.any()
     assert not unlabelled.all()
@@ -55,14 +56,12 @@ def test_unlabelled_pixels_have_no_gradient(sparse_samples, tiny, changes):
 @pytest.mark.parametrize("changes", LOSSES)
 @pytest.mark.parametrize("value", [-1.0, 0.0])
 def test_losses_are_finite_without_cells_or_labels(value, tiny, changes):
-    prob_out, dist_out = outputs((1, 4, 4), 8)
+    logit, dist_out = outputs((1, 4, 4), 8)
     prob = np.full((1, 4, 4, 1), value, np.float32)
     with tf.GradientTape() as tape:
-        loss = prob_loss(prob, prob_out) + dist_loss(
-            prob, np.zeros((1, 4, 4, 8), np.float32), dist_out, tiny(**changes)
-        )
+        loss = prob_loss(prob, logit) + dist_loss(prob, np.zeros((1, 4, 4, 8), np.float32), dist_out, tiny(**changes))
     assert np.isfinite(loss.numpy())
-    assert all(np.isfinite(g.numpy()).all() for g in tape.gradient(loss, [prob_out, dist_out]))
+    assert all(np.isfinite(g.numpy()).all() for g in tape.gradient(loss, [logit, dist_out]))
     assert value == 0 or loss.numpy() == 0
 
 
