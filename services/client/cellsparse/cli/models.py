@@ -14,8 +14,10 @@ from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
-from cellsparse.models import LARGEST_MIN_PIXELS
+from cellsparse.in_flight import cores
+from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL
 from cellsparse_common.files import replace_file
+from cellsparse_common.pairing.names import IMAGE_SUFFIXES, is_image_kind
 from cellsparse_proto.v1 import trainer_pb2
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ _SUFFIXES: dict[Format, str] = {Format.TIFF: ".tif", Format.GEOJSON: ".geojson",
 
 def predict(
     model: options.ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files, or folders of them.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
         Format, typer.Option("--format", help="tiff: label images; geojson: for QuPath; roi: zips for ImageJ.")
@@ -78,18 +80,25 @@ def predict(
 ) -> None:
     """Segment images, or stacks of planes, with a model.
 
-    Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson or NAME.zip for each. An image that fails does not stop
-    the others; the exit code is then that of the first failure.
+    Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson or NAME.zip for each. A folder stands for the images in
+    it, without those of its subfolders. As many images are with the server at the same time as this computer has cores.
+    An image that fails does not stop the others; the exit code is then that of the first failure.
     """
     output = Output(json)
-    targets = _targets(images, out, _SUFFIXES[kind], force)
+    targets = _targets(_with_folders(images), out, _SUFFIXES[kind], force)
     done: list[dict[str, object]] = []
     failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
         update(0, len(targets))
         predictions = client.predict_many(
-            found.id, targets, channel=channel, min_pixels=min_pixels, format=kind.value, axes=axes
+            found.id,
+            targets,
+            channel=channel,
+            min_pixels=min_pixels,
+            format=kind.value,
+            axes=axes,
+            parallel=max(1, min(cores(), MOST_PARALLEL, len(targets))),
         )
         for number, ((image, target), prediction) in enumerate(zip(targets.items(), predictions, strict=True), 1):
             if prediction.output is None or prediction.error is not None:
@@ -175,6 +184,27 @@ def export(
         "sha256": header.sha256,
     }
     Output(json).result(document, f"{out}  {header.size} bytes  sha256 {header.sha256}")
+
+
+def _with_folders(paths: list[Path]) -> list[Path]:
+    """Return the paths, each folder replaced by the images in it, in the order of their names.
+
+    Raises:
+        InvalidArgument: A folder has none, or cannot be read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        try:
+            inside = sorted(each for each in path.iterdir() if is_image_kind(each.name) and each.is_file())
+        except OSError as error:
+            raise InvalidArgument(f"The folder {path} cannot be read: {error.strerror}.") from error
+        if not inside:
+            raise InvalidArgument(f"The folder {path} holds no image; allowed: {', '.join(IMAGE_SUFFIXES)}.")
+        found += inside
+    return found
 
 
 def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Path, Path]:
