@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cellsparse_common.imaging.disk_array import release, zeros
 from cellsparse_unet.network import CLASSES, MULTIPLE, UNet
 from cellsparse_unet.tiled_network import tiled_probabilities
 
@@ -26,7 +27,7 @@ def probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: int = TILE
         Probabilities of background, outer and centre, float32 (3, Y, X) or (3, Z, Y, X).
     """
     missing = [(0, -length % multiple) for length, multiple in zip(image.shape, net.multiples, strict=True)]
-    padded = np.pad(image, missing, mode="reflect")
+    padded = np.pad(image, missing, mode="reflect") if any(end for _, end in missing) else image
     was_training = net.training
     net.eval()
     with torch.inference_mode():
@@ -44,11 +45,14 @@ def flipped_probabilities(net: UNet, image: npt.NDArray[np.float32], *, tile: in
         image: As for `probabilities`.
         tile: As for `probabilities`.
     """
-    total = np.zeros((CLASSES, *image.shape), np.float32)
+    total = zeros((CLASSES, *image.shape), np.float32)
+    mirrored = zeros(image.shape, np.float32)
     for axes in ((), (-2,), (-1,), (-2, -1)):
-        mirrored = np.ascontiguousarray(np.flip(image, axes))
+        mirrored[...] = np.flip(image, axes)
         total += np.flip(probabilities(net, mirrored, tile=tile), axes)
-    return total / np.float32(4)
+        release(total)
+    total /= np.float32(4)
+    return total
 
 
 def _tile_side(tile: int, dims: int) -> int:

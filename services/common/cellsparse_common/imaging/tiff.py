@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tifffile
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.imaging.disk_array import DISK_BYTES, release, zeros
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
@@ -59,7 +60,11 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
             header = _header(series, read_spacing(file), field)
             check(header)
             _check_segments(series, data, field)
-            array = np.asarray(series.asarray(maxworkers=1))
+            # A large image is decoded part by part into a file, so that only what is looked at is in memory.
+            out = zeros(series.shape, series.dtype) if header.nbytes >= DISK_BYTES else None
+            array = np.asarray(series.asarray(maxworkers=1, out=out))
+            if out is not None:
+                release(out)
             return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
     except CellsparseError:
         raise

@@ -1,6 +1,7 @@
 """Predictions and scores in a separate process: a crash or lack of memory there fails one call, not the server."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -39,7 +40,9 @@ from cellsparse_trainer.contract import (
     StackModel,
     find_backend,
 )
+from cellsparse_trainer.models.fed_image import FedImage
 from cellsparse_trainer.models.store import fetch_model
+from cellsparse_trainer.models.windows import LARGE_PIXELS, LargeSegmentation, WindowModel, segment_large
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
 
@@ -209,7 +212,7 @@ _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 def _segment(
     context: InferenceContext, model_id: str, image: Image, channel: int | None = None, checkpoint: Path | None = None
-) -> Segmentation:
+) -> Segmentation | LargeSegmentation:
     model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
     how = card["preprocessing"]
     stack = image.axes.startswith("Z")
@@ -223,7 +226,13 @@ def _segment(
             f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}.",
             "image",
         )
-    gray = to_gray(image.array, how["channel"] if channel is None else channel, stack=stack)
+    channel = how["channel"] if channel is None else channel
+    if not stack and math.prod(image.array.shape[:2]) >= LARGE_PIXELS and isinstance(model, WindowModel):
+        fed = FedImage(
+            image.array, lambda part: to_gray(part, channel), how["lower_percentile"], how["upper_percentile"]
+        )
+        return segment_large(model, fed)
+    gray = to_gray(image.array, channel, stack=stack)
     return segment(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
 
 
