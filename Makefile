@@ -181,6 +181,10 @@ bench-accuracy: .venv/.ready ## Score `fast` on few and on all labels, reduced; 
 bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1
 	$(BIN)/python benchmarks/trainers.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
 
+.PHONY: bench-predictions
+bench-predictions: .venv/.ready ## Predicted images per second over gRPC beside the stock tools; ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/predictions.py $(ARGS)
+
 .PHONY: gpu-check
 gpu-check: .venv/.ready ## On a machine with a GPU: train all backends, compare with the CPU, measure; at most 8 minutes
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
@@ -216,6 +220,10 @@ bench-suggest: .venv/.ready ## Cells that random, minmax, typical and suggest ne
 .PHONY: bench-page
 bench-page: .venv/.ready browser ## Frame times of the page on 10,000 x 10,000 pixels with 20,000 cells; out/bench/page.json
 	PYTHONPATH=tests $(BIN)/python benchmarks/page.py $(if $(QUICK),--quick)
+
+.PHONY: bench-channels
+bench-channels: .venv/.ready ## Train Cellpose on 1 and 2 channels, StarDist on 1 and 3, from 24 labelled cells; ARGS="--seeds 3"
+	$(BIN)/python benchmarks/channels.py $(ARGS)
 
 .PHONY: bench-stacks
 bench-stacks: .venv/.ready ## Train StarDist and the U-Net on half of a real stack, score them on the other half

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from cellsparse.demo.source import demo_items
-from cellsparse_common.imaging.images import normalize, to_gray
 from cellsparse_common.imaging.labels import count_cells
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage.folder import FolderStore
@@ -31,7 +30,7 @@ from cellsparse_sparsifier.sparsify import Settings, sparsify
 from cellsparse_trainer.config.budget import summarize
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import Backend, Model
-from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.data.samples import Sample, as_fed
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.checkpoints import Checkpoints
 from cellsparse_trainer.training.resolution import grow
@@ -50,7 +49,7 @@ CHILD_SECONDS = 6 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image (YX, as stored) and its dense label image (int32 YX)."""
+    """An image (YX or YXC, as stored) and its dense label image (int32 YX)."""
 
     name: str
     image: np.ndarray
@@ -73,6 +72,8 @@ class Task:
     """Fields of TrainingSettings that replace the preset's; the backend's own under its name."""
     config: dict[str, Any] = field(default_factory=dict)
     """Fields of the backend's resolved configuration that have no setting, for trials."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Fields of the plan that data decide, such as channels."""
     train_images: int = 32
     val_images: int = 31
     whole: bool = False
@@ -116,7 +117,7 @@ def samples(found: Sequence[Picture], plan: Plan, *, k: int, background: str) ->
             rule = Background[background.upper()]
             label = sparsify(picture.image, label, Settings(mode=Mode.MINMAX, k=k, background=rule)).label
         if (label > 0).any():
-            image = normalize(to_gray(picture.image, plan.channel), plan.lower_percentile, plan.upper_percentile)
+            image = as_fed(picture.image, plan, stack=False)
             out.append(Sample(name=picture.name, image=image, label=label))
     return out
 
@@ -146,6 +147,9 @@ def configure(task: Task, items: int) -> tuple[Backend, Any]:
     if task.config:
         values = {**json.loads(config.to_json()), **task.config}
         config = type(config).from_json(json.dumps(values))
+    if task.plan:
+        values = json.loads(config.to_json())
+        config = type(config).from_json(json.dumps({**values, "plan": {**values["plan"], **task.plan}}))
     return backend, config
 
 
@@ -201,7 +205,7 @@ def count(model: Model, plan: Plan, found: Sequence[Picture], ious: Sequence[flo
     """Segment pictures and add up their counts at each IoU threshold."""
     total = [Counts(iou=iou) for iou in ious]
     for picture in found:
-        image = normalize(to_gray(picture.image, plan.channel), plan.lower_percentile, plan.upper_percentile)
+        image = as_fed(picture.image, plan, stack=False)
         counts = match_counts(picture.label, model.predict(image), ious)
         total = [a + b for a, b in zip(total, counts, strict=True)]
     return total

@@ -46,7 +46,10 @@ def trained(request, tmp_path_factory):
     write_dataset(open_store(StoreSettings(store_url=f"file://{store}")))
     with ServerProcess(["-m", f"cellsparse_{backend}"], store, work) as server, open_channel(server.address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        settings = trainer_pb2.TrainingSettings(steps=4, batch_size=2, crop_size=32, learning_rate=0.003)
+        # In float32, as the stock tools.
+        settings = trainer_pb2.TrainingSettings(
+            steps=4, batch_size=2, crop_size=32, learning_rate=0.003, precision=trainer_pb2.PRECISION_FLOAT32
+        )
         settings.MergeFrom(SETTINGS[backend])
         asked = trainer_pb2.StartTrainingRequest(run_id="run-x", attempt=1, dataset_id="ds-tiny", settings=settings)
         stub.StartTraining(asked, timeout=PATIENCE)

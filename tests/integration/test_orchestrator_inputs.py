@@ -77,7 +77,6 @@ def tiff(array: np.ndarray) -> bytes:
 BAD_FILES = {
     "label of another size": (IMAGE_FILE, encode_labels(LABEL[:32]), INVALID, "32"),
     "float label": (IMAGE_FILE, tiff(LABEL.astype(np.float32) + 0.5), INVALID, "label"),
-    "label without a cell": (IMAGE_FILE, encode_labels(np.zeros_like(LABEL)), INVALID, "no labelled cell"),
     "label with nothing labelled": (IMAGE_FILE, encode_labels(np.full_like(LABEL, -1)), INVALID, "no labelled cell"),
     "truncated TIFF": (IMAGE_FILE[: len(IMAGE_FILE) // 2], LABEL_FILE, INVALID, "image"),
     "truncated label": (IMAGE_FILE, LABEL_FILE[: len(LABEL_FILE) // 2], INVALID, "label"),

@@ -29,9 +29,14 @@ BATCH = 4
 SETTINGS = {
     "cellpose": trainer_pb2.TrainingSettings(
         learning_rate=1e-3,
+        precision=trainer_pb2.PRECISION_FLOAT32,
         cellpose=trainer_pb2.CellposeSettings(optimizer=1, channels=[8, 256]),
     ),
-    "unet": trainer_pb2.TrainingSettings(learning_rate=1e-4, unet=trainer_pb2.UnetSettings(base_channels=8)),
+    "unet": trainer_pb2.TrainingSettings(
+        learning_rate=1e-4,
+        precision=trainer_pb2.PRECISION_FLOAT32,
+        unet=trainer_pb2.UnetSettings(base_channels=8),
+    ),
 }
 
 

@@ -21,7 +21,7 @@ def image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
         field: What messages call the image.
 
     Raises:
-        InvalidArgument: The array is not one 2D plane, or stack of planes, of 1 to 4 channels.
+        InvalidArgument: The array is not one 2D plane, or stack of planes, of 1 to 16 channels.
     """
     given = axes or ("ZYXC" if image.ndim == 4 else "")
     header = Header(shape=image.shape, axes="QQYX"[-image.ndim :], dtype=image.dtype)
@@ -29,7 +29,8 @@ def image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
     image = image.transpose([named.index(axis) for axis in "ZYXC" if axis in named])
     if "Z" in named and image.shape[0] > 1:
         return encode_tiff(image, stack=True)
-    return encode_tiff(image[0] if "Z" in named else image)
+    colour = image.dtype == np.uint8 and named[-1] == "C"
+    return encode_tiff(image[0] if "Z" in named else image, colour=colour)
 
 
 def label_file(label: npt.NDArray[np.generic], item: str) -> bytes:

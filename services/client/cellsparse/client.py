@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cellsparse import (
     datasets,
@@ -21,7 +21,7 @@ from cellsparse.connection import Connection
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
-from cellsparse.models import Prediction
+from cellsparse.models import Channels, Prediction
 from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
@@ -40,6 +40,9 @@ from cellsparse_proto.v1 import (
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
+
+FileFormat: TypeAlias = Literal["geojson", "roi", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "coco", "seg"]
+"""File formats of predictions, beside label images."""
 
 
 class Client:
@@ -78,8 +81,15 @@ class Client:
         answer: orchestrator_pb2.GetStatusResponse = self.connection.call("GetStatus", request, timeout=timeout)
         return answer
 
-    def create_dataset(self, name: str, items: Items, label_kind: str = "instances") -> dataset_pb2.Dataset:
-        """Upload a dataset. Nothing is stored unless all of it is valid.
+    def create_dataset(
+        self,
+        name: str,
+        items: Items,
+        label_kind: str = "instances",
+        *,
+        on_report: Callable[[dataset_pb2.UploadReport], None] | None = None,
+    ) -> dataset_pb2.Dataset:
+        """Upload a dataset. Nothing is stored unless all of it is valid; an error names all items that are not.
 
         Args:
             name: Display name.
@@ -87,8 +97,13 @@ class Client:
                 length. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes.
                 `Item` also takes `axes` and `spacing`.
             label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
+            on_report: Called at the end with what was read, per item: cells, background and unlabelled pixels, shapes
+                that are no labels, and sentences on these (see `UploadReport` in dataset.proto).
         """
-        return datasets.create(self.connection, name, items, label_kind)
+        made, report = datasets.create(self.connection, name, items, label_kind)
+        if on_report is not None:
+            on_report(report)
+        return made
 
     def datasets(self) -> Iterator[dataset_pb2.Dataset]:
         """Yield all datasets, newest first."""
@@ -121,6 +136,7 @@ class Client:
         total_cells: int | None = None,
         percent: float | None = None,
         seed: int = 0,
+        channel: int | str | None = None,
         splits: Sequence[str] = (),
         name: str = "",
         on_progress: Callable[[dataset_pb2.CreateSparseDatasetResponse], None] | None = None,
@@ -136,6 +152,7 @@ class Client:
             total_cells: Cells over all sparsified items together.
             percent: Percent of the candidate cells over all sparsified items together, above 0 to 100.
             seed: Seed of mode random.
+            channel: Channel that intensity is taken from, a number from 0 or a name; not given: the mean of all.
             splits: Of "train", "val", "test"; empty: train and val.
             name: Name of the new dataset; empty: made from the source's and the settings.
             on_progress: Called with every answer: `items_done`, `items_total`, `warnings`.
@@ -148,6 +165,7 @@ class Client:
             total_cells=total_cells,
             percent=percent,
             seed=seed,
+            channel=channel,
         )
         return datasets.sparsify(self.connection, dataset, settings, splits=splits, name=name, on_progress=on_progress)
 
@@ -352,6 +370,7 @@ class Client:
         lower_percentile: float | None = None,
         upper_percentile: float | None = None,
         diameter: float | None = None,
+        channels: Sequence[int] | None = None,
     ) -> orchestrator_pb2.Model:
         """Import a model file of a stock tool. Nothing is stored unless the backend's trainer can open it.
 
@@ -364,6 +383,8 @@ class Client:
             lower_percentile: Percentile of the image that becomes 0; not given: as the stock tool does.
             upper_percentile: Percentile of the image that becomes 1; not given: as the stock tool does.
             diameter: Cellpose: mean diameter of your cells in pixels; not given: that of the file.
+            channels: Image channels that the network gets, from 0, in its order; not given: as many of the first as it
+                takes, and for a network of one channel the mean of all.
 
         Returns:
             The model. Its id works with `predict`, `evaluate`, `export`, and as `initial_model` of `train`.
@@ -373,6 +394,7 @@ class Client:
             "lower_percentile": lower_percentile,
             "upper_percentile": upper_percentile,
             "diameter": diameter,
+            "channels": channels,
         }
         return model_import.import_model(self.connection, path, backend, name, values)
 
@@ -383,6 +405,7 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
         format: Literal["tiff"] = "tiff",
         axes: str = "",
@@ -395,8 +418,9 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
-        format: Literal["geojson", "roi"],
+        format: FileFormat,
         axes: str = "",
     ) -> bytes: ...
 
@@ -406,8 +430,9 @@ class Client:
         image: Content,
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
-        format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+        format: str = "tiff",  # noqa: A002
         axes: str = "",
     ) -> "Labels | bytes":
         """Segment one image.
@@ -416,16 +441,26 @@ class Client:
             model: Model id, which is the id of its run.
             image: Path, file content, or array of axes YX, YXC, ZYX or ZYXC.
             channel: Channel of the image to use, from 0; not given: as the model was trained.
+            channels: Channels of the image, numbers from 0 or names, as many as the model takes, in its order; not
+                given: as the model was trained.
             min_pixels: Cells of fewer pixels are removed.
-            format: What to return: "tiff", labels as an array; "geojson", outlines for QuPath; "roi", a zip of ROIs for
-                ImageJ; of stacks, outlines of each plane.
+            format: What to return: "tiff", labels as an array; or a file's content: "geojson", outlines for QuPath;
+                "roi", a zip of ROIs for ImageJ (of stacks, outlines of each plane); "ome-tiff"; "ome-zarr", a zip, and
+                "ome-zarr-0.4"; "coco", of 2D images; "seg", Cellpose's _seg.npy.
             axes: Axes of the image, such as "ZCYX", if its file does not name them (see `cellsparse.items.Item.axes`).
 
         Returns:
             Labels of axes YX or ZYX, the size of the image: 0 background, n > 0 cell n; or the content of the file.
         """
         found = models.predict(
-            self.connection, model, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+            self.connection,
+            model,
+            image,
+            channel=channel,
+            channels=channels,
+            min_pixels=min_pixels,
+            format=format,
+            axes=axes,
         ).output
         if found is None:
             raise Internal("The orchestrator answered without a segmentation.")
@@ -437,8 +472,9 @@ class Client:
         images: Iterable[Content],
         *,
         channel: int | None = None,
+        channels: Channels | None = None,
         min_pixels: int = 0,
-        format: Literal["tiff", "geojson", "roi"] = "tiff",  # noqa: A002
+        format: str = "tiff",  # noqa: A002
         axes: str = "",
         parallel: int = 1,
     ) -> Iterator[Prediction]:
@@ -450,6 +486,7 @@ class Client:
             model: Model id.
             images: As for `predict`; an iterator may be of any length.
             channel: As for `predict`.
+            channels: As for `predict`.
             min_pixels: As for `predict`.
             format: As for `predict`.
             axes: As for `predict`, of all images.
@@ -464,6 +501,7 @@ class Client:
             model,
             images,
             channel=channel,
+            channels=channels,
             min_pixels=min_pixels,
             format=format,
             axes=axes,

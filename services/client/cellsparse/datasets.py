@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
-from cellsparse.errors import Internal
+from cellsparse.errors import CellsparseError, Internal
 from cellsparse.items import Item, Items, upload_messages
 from cellsparse_common.dataset_items import is_stack
+from cellsparse_common.faults import Faults, merge, spelled_out
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 if TYPE_CHECKING:
@@ -36,13 +37,27 @@ class ItemArrays:
     """Axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty if not known."""
+    channels: tuple[str, ...] = ()
+    """Names of the image's channels; empty if not known."""
 
 
-def create(connection: Connection, name: str, entries: Items, label_kind: str) -> dataset_pb2.Dataset:
+def create(
+    connection: Connection, name: str, entries: Items, label_kind: str
+) -> tuple[dataset_pb2.Dataset, dataset_pb2.UploadReport]:
     """Upload a dataset, one item at a time (see `cellsparse.Client.create_dataset`)."""
-    messages = upload_messages(name, entries, label_kind)
-    answer: dataset_pb2.CreateDatasetResponse = connection.upload("CreateDataset", messages, timeout=LONG_SECONDS)
-    return answer.dataset
+    faults = Faults()
+    messages = upload_messages(name, entries, label_kind, faults)
+    try:
+        answer: dataset_pb2.CreateDatasetResponse = connection.upload("CreateDataset", messages, timeout=LONG_SECONDS)
+    except CellsparseError as error:
+        raise (merge(faults, error) if faults.count else spelled_out(error)) from None
+    except Exception:  # of the iterator of items
+        if faults.count:
+            raise merge(faults, None) from None
+        raise
+    if faults.count:
+        raise merge(faults, None)
+    return answer.dataset, answer.report
 
 
 def listed(connection: Connection) -> Iterator[dataset_pb2.Dataset]:
@@ -80,6 +95,7 @@ def item_arrays(connection: Connection, dataset_id: str, item: str) -> ItemArray
         image=arrays.read_image(answer.image, max_pixels, stack=stack),
         label=label,
         spacing=tuple(answer.item.spacing),
+        channels=tuple(answer.item.channels),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
 from cellsparse.errors import InvalidArgument
+from cellsparse_common.faults import Faults
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Item:
     split: str | int
     """"train", "val" or "test"."""
     image: Content
-    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 4 channels; see `axes`."""
+    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 16 channels; see `axes`."""
     label: Content
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
@@ -39,37 +40,65 @@ class Item:
     ZYXC."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty: from the file, else unknown."""
+    channels: tuple[str, ...] = ()
+    """Names of the image's channels in their order; empty: from the file, else their numbers from 0. An array of 8 bits
+    with 3 channels last is red, green and blue."""
 
 
 Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
 
 
-def upload_messages(name: str, items: Items, label_kind: str) -> Iterator[dataset_pb2.CreateDatasetRequest]:
-    """Yield the messages of an upload, holding one chunk of files, or one array, at a time.
+def upload_messages(
+    name: str, items: Items, label_kind: str, faults: Faults
+) -> Iterator[dataset_pb2.CreateDatasetRequest]:
+    """Yield the messages of an upload, holding one chunk of files, or one item of arrays, at a time.
+
+    Items that cannot be sent are left out and reported to `faults`. Then the server is made to refuse the upload at
+    its end, when it has seen all other items and can say what is wrong with them, too.
 
     Raises:
-        InvalidArgument: Unknown split or label kind, unreadable file, or an array that is no image.
+        InvalidArgument: Unknown label kind, or no item.
     """
     request = dataset_pb2.CreateDatasetRequest
     kind = enum_names.number(dataset_pb2.LabelKind.DESCRIPTOR, label_kind, "label_kind")
     yield request(header=dataset_pb2.DatasetHeader(name=name, label_kind=kind))
     count = 0
     for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
-        item = entry if isinstance(entry, Item) else _item(*entry)
-        split = enum_names.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
-        for role in (dataset_pb2.FILE_ROLE_IMAGE, dataset_pb2.FILE_ROLE_LABEL):
-            file = dataset_pb2.FileHeader(item=item.name, split=split, role=role)
-            if role == dataset_pb2.FILE_ROLE_IMAGE:
-                file.spacing.extend(item.spacing)
-                if isinstance(item.image, FILES):
-                    file.axes = item.axes
-            content = _file(item, role)
+        try:
+            files = _files(entry if isinstance(entry, Item) else _item(*entry))
+        except InvalidArgument as error:
+            faults.add(error)
+            continue
+        for file, content in files:
             yield request(file=file)
             for chunk in _chunks(content):
                 yield request(chunk=chunk)
     if not count:
         raise InvalidArgument("There is no item to upload; give at least one image with its labels.", "items")
-    yield request(end=dataset_pb2.UploadEnd(items=count))
+    # An empty message in place of the end: the server refuses the upload.
+    yield request() if faults.count else request(end=dataset_pb2.UploadEnd(items=count))
+
+
+def _files(item: Item) -> list[tuple[dataset_pb2.FileHeader, str | Path | bytes]]:
+    """Return the headers and contents of an item's image and label file, which can be read.
+
+    Raises:
+        InvalidArgument: Unknown split, unreadable file, or an array that is no image.
+    """
+    split = enum_names.number(common_pb2.Split.DESCRIPTOR, item.split, "split")
+    files = []
+    for role in (dataset_pb2.FILE_ROLE_IMAGE, dataset_pb2.FILE_ROLE_LABEL):
+        file = dataset_pb2.FileHeader(item=item.name, split=split, role=role)
+        if role == dataset_pb2.FILE_ROLE_IMAGE:
+            file.spacing.extend(item.spacing)
+            file.channels.extend(item.channels)
+            if isinstance(item.image, FILES):
+                file.axes = item.axes
+        content = _file(item, role)
+        if not isinstance(content, bytes):
+            next(_chunks(content), None)  # so that a file that cannot be opened is found before anything is sent
+        files.append((file, content))
+    return files
 
 
 def image_bytes(image: Content, axes: str = "") -> bytes:

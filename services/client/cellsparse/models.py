@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.in_flight import in_order
 from cellsparse.items import FILES, Content, image_bytes
+from cellsparse_common.imaging.label_formats import FORMATS, LabelOutput, encode
 from cellsparse_common.rpc.rules import rules_of
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
@@ -23,12 +25,12 @@ MOST_PARALLEL = 64
 _FIELDS = trainer_pb2.PredictRequest.DESCRIPTOR.fields_by_name
 LARGEST_CHANNEL, LARGEST_MIN_PIXELS = (int(rules_of(_FIELDS[name]).max) for name in ("channel", "min_pixels"))
 
-FORMATS = {
-    "tiff": trainer_pb2.OUTPUT_FORMAT_LABEL_TIFF,
-    "geojson": trainer_pb2.OUTPUT_FORMAT_GEOJSON,
-    "roi": trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI,
-}
-"""Short names of output formats."""
+Channels: TypeAlias = Sequence[int | str] | str
+"""Channels of an image: numbers from 0 or names, or a text with commas between; "mean" alone is the mean of all."""
+
+_BY_SERVER = ("geojson", "roi")
+"""Formats that the server writes, as they need more than the client has. The others are written here from the label
+image: a `_seg.npy` of a large image would not fit into an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Prediction:
     cells: int = 0
     """Number of cells found."""
     output: "Labels | bytes | None" = None
-    """Labels of axes YX or ZYX for format "tiff", else the content of the GeoJSON or zip file; None if it failed."""
+    """Labels of axes YX or ZYX for format "tiff", else the content of the file; None if it failed."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the labels; empty if the image's file does not state them."""
     error: CellsparseError | None = None
@@ -53,6 +55,7 @@ def predict(
     image: Content,
     *,
     channel: int | None = None,
+    channels: Channels | None = None,
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
     axes: str = "",
@@ -68,16 +71,21 @@ def predict(
         image=image_bytes(image, axes),
         axes=axes if isinstance(image, FILES) else "",  # an array becomes a file that names them
         channel=channel,
+        channels=channel_texts(channels),
         min_pixels=min_pixels,
-        format=FORMATS[format],
+        format=FORMATS[format if format in _BY_SERVER else "tiff"].number,
     )
     answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
-    if format != "tiff":
+    if format in _BY_SERVER:
         return Prediction(image=image, cells=answer.cells, output=answer.output)
     from cellsparse.arrays import read_labels
 
     label, spacing = read_labels(answer.label, connection.max_pixels(), stack=True)
-    return Prediction(image=image, cells=answer.cells, output=label, spacing=spacing)
+    output: Labels | bytes = label
+    if format != "tiff":
+        name = Path(image).name if isinstance(image, str | Path) else "image.tif"
+        output = encode(format, LabelOutput(label=label, spacing=spacing, image_name=name))
+    return Prediction(image=image, cells=answer.cells, output=output, spacing=spacing)
 
 
 def predict_many(
@@ -86,6 +94,7 @@ def predict_many(
     images: Iterable[Content],
     *,
     channel: int | None = None,
+    channels: Channels | None = None,
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
     axes: str = "",
@@ -113,7 +122,14 @@ def predict_many(
     def one(image: Content) -> Prediction:
         try:
             return predict(
-                own_connection(), model_id, image, channel=channel, min_pixels=min_pixels, format=format, axes=axes
+                own_connection(),
+                model_id,
+                image,
+                channel=channel,
+                channels=channels,
+                min_pixels=min_pixels,
+                format=format,
+                axes=axes,
             )
         except CellsparseError as error:
             return Prediction(image=image, error=error)
@@ -128,6 +144,12 @@ def predict_many(
                 each.close()  # calls that still run fail
 
     return results()
+
+
+def channel_texts(channels: Channels | None) -> list[str]:
+    """Return channels as the texts that requests hold; a text has commas between them."""
+    entries = channels.split(",") if isinstance(channels, str) else list(channels or ())
+    return [str(entry).strip() for entry in entries if str(entry).strip()]
 
 
 def _check(channel: int | None, min_pixels: int, form: str) -> None:

@@ -38,13 +38,17 @@ def terms_of_weights(backend: str) -> str:
 def training_fields(backend: str) -> dict[str, FieldDescriptor]:
     """Return the settings of a backend by name, common ones and its own.
 
+    One of its own that has the name of a common one is "backend.name", such as "cellpose.channels".
+
     Raises:
         InvalidArgument: There is no such backend.
     """
     if backend not in backends():
         raise InvalidArgument(f"backend is {backend!r}; allowed: {', '.join(backends())}.", "backend")
     common = trainer_pb2.TrainingSettings.DESCRIPTOR
-    return _simple_fields(common) | _simple_fields(common.fields_by_name[backend].message_type)
+    shared = _simple_fields(common)
+    own = _simple_fields(common.fields_by_name[backend].message_type)
+    return shared | {f"{backend}.{name}" if name in shared else name: field for name, field in own.items()}
 
 
 def training_settings(backend: str, values: Mapping[str, Any]) -> trainer_pb2.TrainingSettings:
@@ -82,6 +86,7 @@ def sparsify_settings(
     total_cells: int | None,
     percent: float | None,
     seed: int,
+    channel: int | str | None = None,
 ) -> sparsifier_pb2.SparsifySettings:
     """Build sparsify settings; exactly one of `k`, `total_cells` and `percent` is given.
 
@@ -94,6 +99,7 @@ def sparsify_settings(
         raise InvalidArgument(f"Give exactly one of k, total_cells and percent, not {len(given)} of them.", "amount")
     message = sparsifier_pb2.SparsifySettings()
     values = {"mode": mode, **given, "background": background, "background_distance": distance, "seed": seed}
+    values["channel"] = channel
     for name, value in values.items():
         if value is not None:
             assign(message, message.DESCRIPTOR.fields_by_name[name], value)
@@ -102,6 +108,8 @@ def sparsify_settings(
 
 def describe(field: FieldDescriptor) -> str:
     """Return in words what a setting may be: "32 to 2048", "above 0 to 1", "fast|paper", "true|false"."""
+    if field.is_repeated and field.cpp_type == Kind.CPPTYPE_STRING:
+        return "numbers from 0 or names, with commas between"
     if field.is_repeated:
         return f"numbers {allowed_numbers(field)}, with commas between"
     if field.enum_type is not None:
@@ -131,7 +139,9 @@ def assign(message: Message, field: FieldDescriptor, value: Any) -> None:
     try:
         if field.is_repeated:
             entries = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
-            getattr(message, field.name)[:] = [_number(field, entry) for entry in entries]
+            text = field.cpp_type == Kind.CPPTYPE_STRING
+            convert = _word if text else _number
+            getattr(message, field.name)[:] = [convert(field, entry) for entry in entries]
         elif field.enum_type is not None:
             setattr(message, field.name, enum_names.number(field.enum_type, value, field.name))
         elif field.cpp_type == Kind.CPPTYPE_BOOL:
@@ -156,6 +166,13 @@ def _number(field: FieldDescriptor, value: Any) -> float | int:
     if not good:
         raise _refused(field, value)
     return chosen
+
+
+def _word(field: FieldDescriptor, value: Any) -> str:
+    """Return a channel's number or name as text; raises InvalidArgument if it is neither."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise _refused(field, value)
+    return str(value).strip()
 
 
 def _refused(field: FieldDescriptor, value: Any) -> InvalidArgument:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format, timestamp_pb2
 
+from cellsparse_common.channels import MAX_CHANNELS, clean_names
 from cellsparse_common.dataset_items import is_stack, label_shape
 from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff
@@ -100,6 +101,7 @@ def put_item(
     image: npt.NDArray[np.generic],
     label: Labels,
     spacing: Sequence[float] = (),
+    channels: Sequence[str] = (),
 ) -> dataset_pb2.DatasetItem:
     """Store an image with its label image and return the item that refers to them.
 
@@ -110,6 +112,7 @@ def put_item(
         image: Axes YX or YXC, of a stack (at least 2 planes) ZYX or ZYXC.
         label: Axes YX or ZYX, of the same size; -1 not labelled, 0 background, n > 0 cell n.
         spacing: Micrometres per pixel along each axis of the label; empty if not known.
+        channels: Names of the image's channels; empty if not known: several get their numbers.
 
     Raises:
         StorageError: The store failed.
@@ -128,6 +131,7 @@ def put_item(
         cells=count_cells(label),
         labelled_pixels=int(np.count_nonzero(label >= 0)),
         spacing=spacing,
+        channels=clean_names(channels, image.shape[-1] if image.ndim > label.ndim else 1),
     )
 
 
@@ -206,6 +210,8 @@ def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: 
         raise StorageError(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
     try:
         size = math.prod(label_shape(item))
-        return decode_image(data, max_pixels=size, field=what, stacks=is_stack(item)).array
+        return decode_image(
+            data, max_pixels=size, field=what, stacks=is_stack(item), values_per_pixel=MAX_CHANNELS
+        ).array
     except CellsparseError as error:
         raise StorageError(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error

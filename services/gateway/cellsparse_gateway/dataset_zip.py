@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO
 
-from cellsparse_common.errors import InvalidArgument
+import grpc
+
+from cellsparse_common.errors import InvalidArgument, from_rpc_error
+from cellsparse_common.faults import spelled_out
 from cellsparse_common.pairing.pairs import Pairing, pair_files
 from cellsparse_gateway.calls import WORK_SECONDS, Orchestrator
 from cellsparse_gateway.zip_files import open_zip, read_member
@@ -46,9 +49,12 @@ def upload_zip(
             answer: dataset_pb2.CreateDatasetResponse = orchestrator.datasets.CreateDataset(
                 messages(), timeout=WORK_SECONDS
             )
-        except Exception:
+        except grpc.RpcError as error:
             if failure:
                 raise failure[0] from None
+            found = from_rpc_error(error)
+            if len(found.violations) > 1:
+                raise spelled_out(found) from None
             raise
         return answer, pairing.left_out
 

@@ -52,7 +52,7 @@ def sparsify_dataset(reader: Reader, request: Request) -> Iterator[Response]:
     chosen = None
     if settings.k is None:
         means: list[npt.NDArray[np.float64]] = []
-        for part in measure_items(reader, items):
+        for part in measure_items(reader, items, settings.channel):
             means.append(part)
             yield Response(items_total=total, items_measured=len(means))
         count = settings.count(sum(part.size for part in means))

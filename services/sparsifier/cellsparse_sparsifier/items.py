@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.channels import find_channel
 from cellsparse_common.dataset_items import label_shape
 from cellsparse_common.datasets import put_blob, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
@@ -37,8 +38,12 @@ class Reader:
     check: Callable[[], None]
     count: Callable[[int], None] = lambda _: None
 
-    def measure(self, item: Item) -> Cells:
+    def measure(self, item: Item, channel: str = "") -> Cells:
         """Measure one item's cells.
+
+        Args:
+            item: The item.
+            channel: Number or name of the channel that counts; empty: the mean of all.
 
         Raises:
             InvalidArgument: An intensity is not finite.
@@ -53,7 +58,14 @@ class Reader:
                 f"Item {item.name!r} has {spelled} pixels; allowed: at most {self.max_pixels:,} in an image."
             )
         try:
-            return measure_cells(read_image(self.store, item), read_labels(self.store, item))
+            count = item.shape[-1] if item.axes.endswith("C") else 1
+            number = find_channel(channel, item.channels, count, "settings.channel") if channel else None
+            image = read_image(self.store, item)
+            return measure_cells(
+                image if number is None or count == 1 else image[..., number], read_labels(self.store, item)
+            )
+        except InvalidArgument as error:
+            raise InvalidArgument(f"Item {item.name!r}: {error.message}", "settings.channel") from error
         except ValueError as error:
             raise InvalidArgument(f"Item {item.name!r} cannot be sparsified: {error}.", "dataset_id") from error
 
@@ -66,10 +78,10 @@ class SparseItem:
     candidates: int
 
 
-def measure_items(reader: Reader, items: Sequence[Item]) -> Iterator[npt.NDArray[np.float64]]:
+def measure_items(reader: Reader, items: Sequence[Item], channel: str = "") -> Iterator[npt.NDArray[np.float64]]:
     """Yield the mean intensities of each item's candidates, in the order of labels: the first pass of total amounts."""
     for item in items:
-        cells = reader.measure(item)
+        cells = reader.measure(item, channel)
         yield cells.means[cells.candidate]
 
 
@@ -88,7 +100,7 @@ def sparsify_items(
         The items in order; one that keeps no cell still has no `label_sha256`.
     """
     for index, item in enumerate(items):
-        cells = reader.measure(item)
+        cells = reader.measure(item, settings.channel)
         candidates = np.flatnonzero(cells.candidate)
         kept = candidates[_choose(cells, item, settings) if chosen is None else chosen[index]]
         sparse = keep_cells(cells, kept, settings, spacing=item.spacing)

@@ -33,6 +33,7 @@ def read_settings(message: sparsifier_pb2.SparsifySettings) -> Settings:
             background=Background(message.background),
             distance=message.background_distance if message.HasField("background_distance") else DEFAULT_DISTANCE,
             seed=message.seed,
+            channel=message.channel.strip(),
             **{amount: getattr(message, amount)},
         )
     except ValueError as error:

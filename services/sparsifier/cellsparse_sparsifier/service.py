@@ -4,10 +4,13 @@ import threading
 from collections.abc import Iterator
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 
+from cellsparse_common.channels import find_channel
 from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.errors import Cancelled, InvalidArgument, ResourceExhausted, Unavailable
-from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.images import Image, decode_image
 from cellsparse_common.imaging.labels import decode_labels, encode_labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
@@ -43,8 +46,10 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
         image = decode_image(request.image, max_pixels=limit, stacks=True, axes=request.axes)
         shape = image.array.shape[: len(image.axes.rstrip("C"))]
         label = decode_labels(request.label, shape=shape, max_pixels=limit)
+        if not (label > 0).any():
+            raise InvalidArgument("The label holds no labelled cell: there is nothing to select from.", "label")
         try:
-            sparse = sparsify(image.array, label, settings, spacing=image.spacing)
+            sparse = sparsify(_shown(image, settings.channel), label, settings, spacing=image.spacing)
         except ValueError as error:
             raise InvalidArgument(f"The image cannot be sparsified: {error}.", "image") from error
         self._metrics.count(label.size)
@@ -93,6 +98,15 @@ class SparsifierServicer(sparsifier_pb2_grpc.SparsifierServiceServicer):
             raise ResourceExhausted(
                 f"The {field} file has {len(data):,} bytes; allowed: at most {self._settings.max_file_mib} MiB.", field
             )
+
+
+def _shown(image: Image, channel: str) -> npt.NDArray[np.generic]:
+    """Return the pixels whose intensity counts: those of a channel by number or name; without one those of all."""
+    if not channel:
+        return image.array
+    several = image.axes.endswith("C")
+    number = find_channel(channel, image.channels, image.array.shape[-1] if several else 1, "settings.channel")
+    return image.array[..., number] if several else image.array
 
 
 def _warnings(sparse: Sparse, settings: Settings) -> list[str]:

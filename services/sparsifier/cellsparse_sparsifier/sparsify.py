@@ -25,6 +25,7 @@ class Settings:
         k: Per image, from 1: 2k cells, for MINMAX k on either side.
         total_cells: Cells over all images, from 1.
         total_percent: Percent of the candidates over all images, above 0 to 100.
+        channel: Channel that the intensity is taken from: its number from 0 or its name; empty: the mean of all.
     """
 
     mode: Mode
@@ -34,6 +35,7 @@ class Settings:
     k: int | None = None
     total_cells: int | None = None
     total_percent: float | None = None
+    channel: str = ""
 
     def __post_init__(self) -> None:
         amounts = (self.k, self.total_cells, self.total_percent)

@@ -79,6 +79,11 @@ class TorchTraining(ABC, Generic[N]):
             return self._wrapped(images)
 
     @property
+    def half_on_cpu(self) -> bool:
+        """Whether models of this training predict in bfloat16: on CPUs, where it trains in it."""
+        return self._half and self.device.type == "cpu"
+
+    @property
     def model_network(self) -> N:
         """The network that models get: the one with averaged weights, if there is one."""
         return self.network if self._average is None else self._average.network

@@ -14,7 +14,7 @@ import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,11 @@ Exporter = Callable[[Path, Path, Mapping[str, Any]], None]
 
 
 class Config(Protocol):
-    """A backend's resolved settings, a frozen dataclass."""
+    """A backend's resolved settings, a frozen dataclass (see `BackendConfig`)."""
+
+    TOOL: ClassVar[str]
+    MOST_CHANNELS: ClassVar[int]
+    FIXED_CHANNELS: ClassVar[bool]
 
     @property
     def plan(self) -> Plan:
@@ -122,7 +126,8 @@ class Model(Protocol):
     def predict(self, image: npt.NDArray[np.float32]) -> Labels:
         """Segment a normalised image (float32, values 0 to 1) of any size; cells are numbered 1 to n.
 
-        The image has the axes that the model was trained on, YX or ZYX; so have the labels.
+        The image has the axes that the model was trained on, YX or ZYX, and channels last where the model takes several
+        (see `Plan.channels`); labels have the same axes without channels.
         """
 
     def segment(self, image: npt.NDArray[np.float32]) -> Segmentation:
@@ -140,7 +145,10 @@ class StackModel(Protocol):
     """A network for 2D images that segments stacks, too, plane by plane."""
 
     def segment_stack(self, image: npt.NDArray[np.float32]) -> Segmentation:
-        """Segment a normalised stack (float32, values 0 to 1, axes ZYX); cells are numbered 1 to n over all planes."""
+        """Segment a normalised stack; cells are numbered 1 to n over all planes.
+
+        It is float32, values 0 to 1, axes ZYX, with several channels ZYXC.
+        """
 
 
 class Training(Protocol):
@@ -229,6 +237,14 @@ class CheckpointBackend(Protocol):
 
     def open_checkpoint(self, folder: Path, device: str) -> Model:
         """Open the weights in what `Training.save` wrote."""
+
+
+@runtime_checkable
+class HalfPrecisionBackend(Protocol):
+    """A backend that can train in bfloat16, as `Plan.precision` says."""
+
+    def has_bfloat16(self, device: str) -> bool:
+        """Return whether a device, "auto", "cpu" or "cuda", computes in bfloat16 in hardware."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,8 +95,10 @@ def _resolve(spec: BackendSpec[Config], preset: str, items: int, stacks: bool) -
 
 def _table(spec: BackendSpec[Config]) -> str:
     rows: dict[str, list[str]] = {}
+    shared = {field.name for field in trainer_pb2.TrainingSettings.DESCRIPTOR.fields}
     for default in defaults(spec):
-        rows.setdefault(default.setting, []).append(_text(default))
+        twice = not default.common and default.setting in shared
+        rows.setdefault(f"{spec.name}.{default.setting}" if twice else default.setting, []).append(_text(default))
     lines = [
         f"| `{setting}` | {' | '.join([*values, *['-'] * (_COLUMNS - len(values))])} |"
         for setting, values in rows.items()
@@ -106,7 +108,7 @@ def _table(spec: BackendSpec[Config]) -> str:
 
 def _text(default: Default) -> str:
     value = default.value
-    if value is None:
+    if value is None or value == []:
         return "not set"
     if isinstance(value, bool):
         return str(value).lower()

@@ -31,6 +31,8 @@ class Config(BackendConfig):
     """
 
     TOOL: ClassVar = "Cellpose"
+    MOST_CHANNELS: ClassVar = 2
+    FIXED_CHANNELS: ClassVar = False
     RANGES: ClassVar = {
         "mean_diameter": (5, 200),
         "scale_range": (0, 1.5),

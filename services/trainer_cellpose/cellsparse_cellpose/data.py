@@ -15,6 +15,7 @@ from cellsparse_torch.flows.balance import background_weight
 from cellsparse_torch.flows.crops import Crop, affine_map, cut
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.colours import shift_colours
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 from cellsparse_trainer.data.samples import Sample, threads_for
@@ -39,7 +40,7 @@ class Batch:
     """Crops of side S for one step."""
 
     image: npt.NDArray[np.float32]
-    """Shape (B, 2, S, S); the second channel is zero, as Cellpose has it for one grey channel."""
+    """Shape (B, 2, S, S); cytoplasm and nucleus; the second channel is zero where there is one."""
     label: npt.NDArray[np.int16]
     """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, `LIKELY` (-2) likely background."""
     flow: npt.NDArray[np.float32]
@@ -116,7 +117,10 @@ class Sampler:
             if not crops:  # an epoch's last batch may have fewer crops than there are processes
                 crops = [_silenced(self._anywhere(crop_random(plan.seed, step, 0), indices[0]))]
         image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
-        image[:, 0] = [crop.image for crop in crops]
+        if self._config.plan.channels:
+            image[:] = [np.moveaxis(crop.image, -1, 0) for crop in crops]
+        else:
+            image[:, 0] = [crop.image for crop in crops]
         return Batch(
             image=image,
             label=np.stack([crop.label for crop in crops]),
@@ -174,16 +178,18 @@ class Sampler:
         self, rng: np.random.Generator, index: int, anchor: npt.NDArray[Any], target: npt.NDArray[Any], scale: float
     ) -> Crop:
         matrix = affine_map(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
-        return cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
+        crop = cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
+        shift = self._config.plan.colour_shift
+        return replace(crop, image=shift_colours(crop.image, shift, rng)) if shift and crop.image.ndim == 3 else crop
 
 
 def _likely(sample: Sample, rim_width: float) -> Mask:
     """Return unlabelled pixels that are most likely background: by their brightness, or because a cell ends there."""
-    likely = likely_background(sample.image, sample.label)
+    likely = likely_background(sample.gray, sample.label)
     if rim_width < 1:
         return likely
     rim = outline_rim(sample.label, rim_width)
-    ends = rim.pixels & ~as_bright_as_cell(sample.image, sample.label, rim)
+    ends = rim.pixels & ~as_bright_as_cell(sample.gray, sample.label, rim)
     return np.asarray(likely | ends)
 
 

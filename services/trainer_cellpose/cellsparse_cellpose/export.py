@@ -12,7 +12,7 @@ from cellsparse_cellpose.model import FEWEST_MEASURED, MOST_ENLARGED, MOST_REDUC
 from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
 from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
-from cellsparse_trainer.models.bioimage import Network, write_package
+from cellsparse_trainer.models.bioimage import Network, input_names, write_package
 
 _README = """# A Cellpose model
 
@@ -23,10 +23,10 @@ Opens in stock Cellpose 3, here with the normalisation and the thresholds that i
 
     model = CellposeModel(pretrained_model="{file}")
 
-    def segment(diameter):
+{image}    def segment(diameter):
         masks, flows, styles = model.eval(
             image,
-            channels=[0, 0],
+            channels={channels},
             diameter=diameter,
             normalize={{"percentile": [{lower:g}, {upper:g}]}},
             flow_threshold={flow:g},
@@ -51,10 +51,11 @@ _PASSES = """    for _ in range({passes}):  # once more, with the size of this i
 _OUTPUTS = """# A Cellpose model
 
 The network takes images whose cells have a diameter of {mean:g} pixels: scale yours by {mean:g} / D, where D is the
-mean diameter of your cells ({diameter:.6g} pixels in the training images). Its second channel is zeros. Outputs are the
+mean diameter of your cells ({diameter:.6g} pixels in the training images). {second} Outputs are the
 flows along y and x, times 5, and the logit of the cell probability. Cellpose's `dynamics.compute_masks` makes cells of
 them, with cell probability threshold {cellprob:g} and flow threshold {flow:g}.
 """
+_TWO, _ONE = "Its channels show cytoplasm and nuclei.", "Its second channel is zeros."
 _CITE = {
     "text": "Stringer, C., Wang, T., Michaelos, M. & Pachitariu, M. Cellpose: a generalist algorithm for cellular "
     "segmentation. Nature Methods 18, 100-106 (2021).",
@@ -87,8 +88,11 @@ class _Style(nn.Module):
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the file that `CellposeModel(pretrained_model=...)` opens, and how."""
     how, (_, config, diameter) = card["preprocessing"], read_model(source)
+    numbers = list(how.get("channels", ()))
     text = _README.format(
         file=WEIGHTS_FILE,
+        channels=[1, 2] if numbers else [0, 0],
+        image=f"    image = image[..., {numbers}]  # cytoplasm and nucleus\n\n" if numbers else "",
         diameter=diameter,
         lower=how["lower_percentile"],
         upper=how["upper_percentile"],
@@ -135,13 +139,15 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         weights="torchscript",
         file="network.pt",
         framework={"pytorch_version": torch.__version__.partition("+")[0]},
-        inputs=("gray", "zeros"),
+        inputs=input_names(card) if config.plan.channels else ("gray", "zeros"),
+        zeros=0 if config.plan.channels else 1,
         outputs=("flow_y", "flow_x", "cellprob"),
         channels_last=False,
         multiple=2 ** (len(config.channels) - 1),
         cite=_CITE,
         documentation=_OUTPUTS.format(
             mean=config.mean_diameter,
+            second=_TWO if config.plan.channels else _ONE,
             diameter=stored.diameter,
             cellprob=config.cellprob_threshold,
             flow=config.flow_threshold,

@@ -33,7 +33,7 @@ def import_model(
     Args:
         source: The file, or the unpacked folder of an export.
         target: An empty folder.
-        settings: `cellpose.diameter` replaces the file's.
+        settings: `cellpose.diameter` replaces the file's; with two `channels`, the second one shows nuclei.
         record: `config.json` of an export; None: settings are the stock tool's.
 
     Raises:
@@ -45,12 +45,20 @@ def import_model(
     channels = _channels(state)
     mean, labels = (float(state[name]) if name in state else _STOCK_DIAMETER for name in _DIAMETERS)
     if record is None:
-        base = resolve(trainer_pb2.TrainingSettings(cellpose=trainer_pb2.CellposeSettings()), 1)
+        plain = trainer_pb2.TrainingSettings(
+            cellpose=trainer_pb2.CellposeSettings(),
+            precision=trainer_pb2.PRECISION_FLOAT32,  # so that it predicts as the stock tool does
+        )
+        base = resolve(plain, 1)
         # The stock tool takes all cells to have the diameter that it is given.
-        config = dataclasses.replace(base, channels=channels, mean_diameter=mean, size_passes=0)
+        plan = dataclasses.replace(base.plan, channels=_image_channels(settings))
+        config = dataclasses.replace(base, plan=plan, channels=channels, mean_diameter=mean, size_passes=0)
     else:
         stored = ModelConfig.from_dict(record)
         config, labels = Config.from_dict(stored.config), float(stored.fitted["diameter"])
+        if settings.channels:
+            plan = dataclasses.replace(config.plan, channels=_image_channels(settings))
+            config = dataclasses.replace(config, plan=plan)
         if config.channels != channels:
             raise InvalidArgument(f"The file has {channels} channels; its record says {config.channels}.", "file")
     diameter = settings.cellpose.diameter if settings.cellpose.HasField("diameter") else labels
@@ -63,6 +71,11 @@ def import_model(
     network.diam_mean.data.fill_(config.mean_diameter)
     network.diam_labels.data.fill_(diameter)
     CellposeModel(network, config, diameter).export(target)
+
+
+def _image_channels(settings: trainer_pb2.ImportSettings) -> tuple[int, ...]:
+    """Return the image channels of cytoplasm and nucleus; empty for one grey channel."""
+    return tuple(settings.channels) if len(settings.channels) > 1 else ()
 
 
 def _refuse_newer(state: Mapping[str, Tensor]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from cellpose.resnet_torch import CPnet
 from cellpose.transforms import resize_image
 from scipy.special import expit
@@ -13,13 +14,13 @@ from scipy.special import expit
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.inference import InferenceNetwork, prepare
 from cellsparse_cellpose.instances import find_cells
-from cellsparse_cellpose.network import WEIGHTS_FILE, read_model
+from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
 from cellsparse_cellpose.windows import LargeFlows
 from cellsparse_common.imaging.labels import without_small
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
-from cellsparse_common.imaging.types import GrayImage, Indices, Labels
-from cellsparse_torch.devices import choose_device
+from cellsparse_common.imaging.types import Floats, Indices, Labels
+from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -47,25 +48,27 @@ class CellposeModel:
         network: Shared, not copied.
         config: The settings it was trained with.
         diameter: Mean diameter in pixels of the cells in the images to segment.
+        half: Whether the network computes in bfloat16, on a CPU.
     """
 
-    def __init__(self, network: CPnet, config: Config, diameter: float) -> None:
+    def __init__(self, network: CPnet, config: Config, diameter: float, *, half: bool = False) -> None:
         self._network = network
+        self._half = half
         self._config = config
         self._diameter = diameter
 
-    def predict(self, image: GrayImage) -> Labels:
+    def predict(self, image: Floats) -> Labels:
         """Segment an image as Cellpose does, without normalising it again.
 
         Args:
-            image: Values in [0, 1], shape (Y, X), any size.
+            image: Values in [0, 1], shape (Y, X) or, cytoplasm and nucleus, (Y, X, 2), any size.
 
         Returns:
-            Label image of the same shape: 0 background, 1 to n the cells.
+            Label image of shape (Y, X): 0 background, 1 to n the cells.
         """
         return self.segment(image).labels
 
-    def segment(self, image: GrayImage) -> Segmentation:
+    def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean cell probability."""
         diameter = self._diameter
         found = self._segment_as(image, diameter)
@@ -81,19 +84,20 @@ class CellposeModel:
         """Return a large image as windows, whose cells are those that `segment` finds in the whole."""
         return CellposeWindows(self, image)
 
-    def segment_stack(self, image: GrayImage) -> Segmentation:
+    def segment_stack(self, image: Floats) -> Segmentation:
         """Segment a stack plane by plane and join the cells of neighbouring planes (see `planes.join_planes`).
 
         Args:
-            image: Values in [0, 1], shape (Z, Y, X), any size.
+            image: Values in [0, 1], shape (Z, Y, X) or (Z, Y, X, 2), any size.
 
         Returns:
-            Label image of the same shape: 0 background, 1 to n the cells, each of `min_size` voxels or more. Scores as
+            Label image of shape (Z, Y, X): 0 background, 1 to n the cells, each of `min_size` voxels or more. Scores as
             `segment`, over all planes of a cell.
         """
-        probability = np.empty(image.shape, np.float32)
+        shape = image.shape[:3]
+        probability = np.empty(shape, np.float32)
         scale = self._scale(self._diameter)
-        size = images_per_batch(*_scaled(image.shape[1:], scale))
+        size = images_per_batch(*_scaled(shape[1:], scale))
 
         def planes() -> Iterator[Labels]:
             for start in range(0, len(image), size):
@@ -101,7 +105,7 @@ class CellposeModel:
                     expit(output[2], out=probability[z])
                     yield self._cells(output, scale)
 
-        stack = join_planes(planes(), image.shape, self._config.stitch_threshold)
+        stack = join_planes(planes(), shape, self._config.stitch_threshold)
         labels = without_small(stack, self._config.min_size)
         return Segmentation(labels=labels, scores=mean_per_cell(labels, probability))
 
@@ -118,7 +122,7 @@ class CellposeModel:
         stored = ModelConfig(config=self._config.to_dict(), fitted={"diameter": self._diameter})
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
-    def _segment_as(self, image: GrayImage, diameter: float) -> Segmentation:
+    def _segment_as(self, image: Floats, diameter: float) -> Segmentation:
         """Segment an image whose cells have a diameter in pixels."""
         scale = self._scale(diameter)
         output = self._outputs(image[np.newaxis], scale)[0]
@@ -139,12 +143,17 @@ class CellposeModel:
     @cached_property
     def _prepared(self) -> InferenceNetwork:
         """The network for prediction, with the weights of the first one."""
-        return prepare(self._network)
+        return prepare(self._network, half=self._half)
 
     def _outputs(self, images: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.float32]:
-        """Return flows (y, x) times 5 and the logit of the cell probability of images (N, Y, X), shape (N, 3, Y, X)."""
-        height, width = images.shape[1:]
-        planes = np.stack([images, np.zeros_like(images)], axis=-1)
+        """Return flows (y, x) times 5 and the logit of the cell probability, shape (N, 3, Y, X).
+
+        Args:
+            images: Shape (N, Y, X), of a model of two channels (N, Y, X, 2).
+            scale: Pixels that the network sees for each of the images'.
+        """
+        height, width = images.shape[1:3]
+        planes = images if self._config.plan.channels else np.stack([images, np.zeros_like(images)], axis=-1)
         if scale != 1:
             scaled_height, scaled_width = _scaled((height, width), scale)
             planes = np.stack([resize_image(each, Ly=scaled_height, Lx=scaled_width) for each in planes])
@@ -220,5 +229,10 @@ def open_model(folder: Path, device: str) -> CellposeModel:
         ValueError: The files do not belong together.
     """
     target = choose_device(device)
-    stored = read_model(folder)
-    return CellposeModel(stored.network.to(target), stored.config, stored.diameter)
+    return loaded(read_model(folder), target)
+
+
+def loaded(stored: Stored, device: torch.device) -> CellposeModel:
+    """Return what a folder holds as a model on a device, in the number format that suits both."""
+    half = predicts_in_bfloat16(stored.config.plan.precision, device)
+    return CellposeModel(stored.network.to(device), stored.config, stored.diameter, half=half)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cellsparse_cellpose.config import Config
 from cellsparse_cellpose.data import Batch, Sampler
-from cellsparse_cellpose.model import CellposeModel
+from cellsparse_cellpose.model import CellposeModel, loaded
 from cellsparse_cellpose.network import read_model
 from cellsparse_torch.data_parallel import DataParallel
 from cellsparse_torch.devices import choose_device
@@ -57,7 +57,7 @@ class CellposeTraining(TorchTraining[CPnet]):
 
     def model(self) -> CellposeModel:
         """Return the current weights, averaged if the settings say so, as a model, which shares them."""
-        return CellposeModel(self.model_network, self._config, self._sampler.diameter)
+        return CellposeModel(self.model_network, self._config, self._sampler.diameter, half=self.half_on_cpu)
 
 
 def open_checkpoint(folder: Path, device: str) -> CellposeModel:
@@ -73,5 +73,4 @@ def open_checkpoint(folder: Path, device: str) -> CellposeModel:
         ValueError: The files do not belong together.
     """
     target = choose_device(device)
-    stored = read_model(folder, saved_weights(folder))
-    return CellposeModel(stored.network.to(target), stored.config, stored.diameter)
+    return loaded(read_model(folder, saved_weights(folder)), target)

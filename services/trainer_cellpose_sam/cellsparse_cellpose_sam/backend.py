@@ -13,7 +13,7 @@ from cellsparse_cellpose_sam.network import build_network, read_model
 from cellsparse_cellpose_sam.step import CellposeSamTraining, open_checkpoint
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_torch.data_parallel import DataParallel, pin_gpu
-from cellsparse_torch.devices import choose_device, devices
+from cellsparse_torch.devices import choose_device, devices, has_bfloat16
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.data.target_cache import find_disk_cache
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
@@ -24,6 +24,7 @@ __all__ = [
     "CellposeSamTraining",
     "create",
     "devices",
+    "has_bfloat16",
     "import_model",
     "open_checkpoint",
     "open_model",

@@ -32,6 +32,8 @@ class Config(BackendConfig):
     """
 
     TOOL: ClassVar = "Cellpose-SAM"
+    MOST_CHANNELS: ClassVar = 3
+    FIXED_CHANNELS: ClassVar = False
     RANGES: ClassVar = {
         "lora_rank": (1, 64),
         "layer_drop": (0, 0.9),

@@ -35,7 +35,7 @@ class Batch:
     """Crops of side S for one step."""
 
     image: npt.NDArray[np.float32]
-    """Shape (B, 3, S, S); the second and third channel are zero, as Cellpose has it for a grey image."""
+    """Shape (B, 3, S, S); channels that the images do not have are zero, as Cellpose has it."""
     label: npt.NDArray[np.int16]
     """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, `LIKELY` (-2) likely background."""
     flow: npt.NDArray[np.float32]
@@ -93,7 +93,7 @@ class Sampler:
     def _make(self, index: int) -> Targets:
         sample = self._samples[index]
         wanted = self._config.likely_background > 0
-        likely = likely_background(sample.image, sample.label) if wanted else None
+        likely = likely_background(sample.gray, sample.label) if wanted else None
         return make_targets(sample.label, likely, self._disk_cache)
 
     def batch(self, step: int) -> Batch:
@@ -102,7 +102,10 @@ class Sampler:
         share = self._ranks.share(plan.crops_per_step)
         crops = [self._crop(crop_random(plan.seed, step, number)) for number in share]
         image = np.zeros((len(crops), 3, CROP, CROP), np.float32)
-        image[:, 0] = [crop.image for crop in crops]
+        if self._config.plan.channels:
+            image[:, : self._config.plan.inputs] = [np.moveaxis(crop.image, -1, 0) for crop in crops]
+        else:
+            image[:, 0] = [crop.image for crop in crops]
         # A fourth number keeps this stream apart from those of the crops.
         seeds = np.random.default_rng([plan.seed, step, 1, self._ranks.rank])
         return Batch(

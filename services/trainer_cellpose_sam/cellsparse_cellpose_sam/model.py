@@ -16,7 +16,7 @@ from cellsparse_cellpose_sam.tiles import run
 from cellsparse_cellpose_sam.trainable import merged
 from cellsparse_common.imaging.labels import without_small
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
-from cellsparse_common.imaging.types import GrayImage, Labels
+from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_torch.devices import choose_device
 from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
@@ -40,34 +40,34 @@ class CellposeSamModel:
         self._config = config
         self._diameter = diameter
 
-    def predict(self, image: GrayImage) -> Labels:
+    def predict(self, image: Floats) -> Labels:
         """Segment an image as Cellpose 4 does, without normalising it again.
 
         Args:
-            image: Values in [0, 1], shape (Y, X), any size.
+            image: Values in [0, 1], shape (Y, X) or, with several channels, (Y, X, C), any size.
 
         Returns:
-            Label image of the same shape: 0 background, 1 to n the cells.
+            Label image without channels: 0 background, 1 to n the cells.
         """
         return self.segment(image).labels
 
-    def segment(self, image: GrayImage) -> Segmentation:
+    def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean cell probability."""
         output = run(self._network, image)
         labels = without_small(self._cells(output), self._config.min_size)
         return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
 
-    def segment_stack(self, image: GrayImage) -> Segmentation:
+    def segment_stack(self, image: Floats) -> Segmentation:
         """Segment a stack plane by plane and join the cells of neighbouring planes (see `planes.join_planes`).
 
         Args:
-            image: Values in [0, 1], shape (Z, Y, X), any size.
+            image: Values in [0, 1], shape (Z, Y, X) or (Z, Y, X, C), any size.
 
         Returns:
-            Label image of the same shape: 0 background, 1 to n the cells, each of `min_size` voxels or more. Scores as
+            Label image without channels: 0 background, 1 to n the cells, each of `min_size` voxels or more. Scores as
             `segment`, over all planes of a cell.
         """
-        probability = np.empty(image.shape, np.float32)
+        probability = np.empty(image.shape[:3], np.float32)
 
         def planes() -> Iterator[Labels]:
             for z, plane in enumerate(image):
@@ -75,7 +75,7 @@ class CellposeSamModel:
                 expit(output[2], out=probability[z])
                 yield self._cells(output)
 
-        stack = join_planes(planes(), image.shape, self._config.stitch_threshold)
+        stack = join_planes(planes(), image.shape[:3], self._config.stitch_threshold)
         labels = without_small(stack, self._config.min_size)
         return Segmentation(labels=labels, scores=mean_per_cell(labels, probability))
 

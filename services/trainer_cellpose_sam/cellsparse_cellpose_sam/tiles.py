@@ -18,12 +18,13 @@ def run(network: CPSAM, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
 
     Args:
         network: The network, on the device it is on.
-        image: Grey values, shape (Y, X), any size.
+        image: Grey values, shape (Y, X), or up to 3 channels, shape (Y, X, C), any size.
 
     Returns:
         Flows (y, x) times 5 and the logit of the cell probability, shape (3, Y, X).
     """
-    planes = np.zeros((1, *image.shape, 3), np.float32)
-    planes[0, ..., 0] = image  # the other channels are zero, as Cellpose has it for a grey image
+    channels = image if image.ndim == 3 else image[..., np.newaxis]
+    planes = np.zeros((1, *image.shape[:2], 3), np.float32)
+    planes[0, ..., : channels.shape[-1]] = channels  # the other channels are zero, as Cellpose has it for a grey image
     output = core.run_net(network, planes, batch_size=TILES_AT_ONCE[network.device.type], bsize=CROP)[0][0]
     return np.ascontiguousarray(output.transpose(2, 0, 1))

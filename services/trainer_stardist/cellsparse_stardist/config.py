@@ -53,6 +53,7 @@ class Config(BackendConfig):
     """
 
     TOOL: ClassVar = "StarDist"
+    MOST_CHANNELS: ClassVar = 16
     RANGES: ClassVar = {
         "n_rays": (8, 128),
         "unet_depth": (1, 5),

@@ -31,7 +31,7 @@ class Batch:
     """Network input and targets. B crops of S x S pixels, G = S / grid, R rays; a stack's have a depth before that."""
 
     image: Floats
-    """Shape (B, S, S, 1)."""
+    """Shape (B, S, S, C), C image channels."""
     prob: Floats
     """Shape (B, G, G, 1): distance to the cell's edge relative to the cell's largest; 0 background, -1 not labelled."""
     dist: Floats
@@ -110,7 +110,7 @@ class SampleIndex:
 
 
 def _look(sample: Sample) -> tuple[SampleIndex, tuple[float, ...]]:
-    return index_sample(sample.image, sample.label), sample.spacing
+    return index_sample(sample.gray, sample.label), sample.spacing
 
 
 def index_sample(image: GrayImage, label: Labels) -> SampleIndex:
@@ -182,7 +182,7 @@ class Sampler:
             labels = [_with_rim(label, self._config.outline_rim) for label in labels]
         pairs = [make_targets(label, crop.margin, self._stars) for label, crop in zip(labels, crops, strict=True)]
         return Batch(
-            image=np.stack([crop.image for crop in crops])[..., np.newaxis],
+            image=np.stack([_with_channels(crop) for crop in crops]),
             prob=np.stack([prob for prob, _ in pairs])[..., np.newaxis],
             dist=np.stack([dist for _, dist in pairs]),
         )
@@ -190,7 +190,8 @@ class Sampler:
     def _augmented(self, step: int, number: int) -> Crop:
         plan = self._config.plan
         rng = crop_random(plan.seed, step, number)
-        return onto_grid(augment(self._crop(step * plan.crops_per_step + number, rng), rng), self._stars.grid)
+        crop = self._crop(step * plan.crops_per_step + number, rng)
+        return onto_grid(augment(crop, rng, plan.colour_shift), self._stars.grid)
 
     def anchor(self, position: int) -> tuple[int, int]:
         """Return sample and cell of crop number `position` (from 0): positions in samples and index; -1 is any."""
@@ -221,6 +222,11 @@ class Sampler:
         crop = cut(sample.image, sample.label, corner, size, margin)
         crop = mark_likely_background(crop, index.background_model, self._config.likely_background, rng)
         return crop if factor == 1 else rescaled(crop, factor, self._config.crop, self._config.grids)
+
+
+def _with_channels(crop: Crop) -> Floats:
+    """Return a crop's image with an axis for channels, the last one, also where there is one channel."""
+    return crop.image[..., np.newaxis] if crop.image.ndim == crop.label.ndim else crop.image
 
 
 def _with_rim(label: Labels, width: float) -> Labels:

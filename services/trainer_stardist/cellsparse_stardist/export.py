@@ -13,7 +13,7 @@ from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import quiet, tf, use_device, versions
 from cellsparse_stardist.network import FOLDER, read_config, read_model, stock_class
 from cellsparse_trainer.contract import Exporter
-from cellsparse_trainer.models.bioimage import Network, write_package
+from cellsparse_trainer.models.bioimage import Network, input_names, input_sentence, write_package
 from cellsparse_trainer.models.exports import write_zip
 
 _README = """# A StarDist model
@@ -24,8 +24,8 @@ Opens in stock StarDist with its thresholds, here from this file's folder:
     from stardist.models import {kind}
 
     model = {kind}(None, name="{name}", basedir=".")
-    labels, details = model.predict_instances(normalize(image, {lower:g}, {upper:g}, clip=True))
-"""
+    labels, details = model.predict_instances(normalize(image, {lower:g}, {upper:g}{axis}, clip=True))
+{channels}"""
 
 _OUTPUTS = """# A StarDist model
 
@@ -52,7 +52,15 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the folder that stock StarDist opens, and how."""
     how, kind = card["preprocessing"], stock_class(Config.from_dict(read_config(source).config)).__name__
     shutil.copytree(source / FOLDER, target / FOLDER)
-    text = _README.format(kind=kind, name=FOLDER, lower=how["lower_percentile"], upper=how["upper_percentile"])
+    several = bool(how.get("channels"))
+    text = _README.format(
+        kind=kind,
+        name=FOLDER,
+        lower=how["lower_percentile"],
+        upper=how["upper_percentile"],
+        axis=f", axis={(0, 1) if kind == 'StarDist2D' else (0, 1, 2)}" if several else "",
+        channels=f"\nThe image has channels last: {input_sentence(card)}.\n" if several else "",
+    )
     (target / "README.md").write_text(text)
 
 
@@ -81,7 +89,7 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         weights="tensorflow_saved_model_bundle",
         file="saved_model.zip",
         framework={"tensorflow_version": versions()["tensorflow"]},
-        inputs=("gray",),
+        inputs=input_names(card),
         outputs=("prob", *(f"dist{ray}" for ray in range(rays))),
         channels_last=True,
         multiple=side,

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_stardist.config import Config, resolve
@@ -27,7 +28,6 @@ WEIGHTS = ("weights_best.h5", "weights_last.h5")
 """Weight files in the order in which they are taken."""
 _FIXED: dict[str, Any] = {
     "n_dim": 2,
-    "n_channel_in": 1,
     "n_classes": None,
     "backbone": "unet",
     "unet_kernel_size": [3, 3],
@@ -132,6 +132,11 @@ def _config(folder: Path) -> Config:
         raise InvalidArgument(
             f"The StarDist model's grid is {str(grid)[:50]}; allowed: [1, 1], [2, 2], [4, 4].", "file"
         )
+    inputs = found.get("n_channel_in", 1)
+    if type(inputs) is not int or not 1 <= inputs <= MAX_CHANNELS:
+        raise InvalidArgument(
+            f"The StarDist model's n_channel_in is {str(inputs)[:50]}; allowed: 1 to {MAX_CHANNELS}.", "file"
+        )
     numbers = {
         "n_rays": found.get("n_rays", 32),
         "grid": grid[0],
@@ -144,7 +149,8 @@ def _config(folder: Path) -> Config:
             raise InvalidArgument(f"The StarDist model's {name} is {str(number)[:50]}; allowed: whole numbers.", "file")
     base = resolve(trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings()), 1)
     unit = numbers["grid"] * 2 ** min(numbers["unet_depth"], 5) if numbers["grid"] in (1, 2, 4) else 16
-    plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)))
+    channels = tuple(range(inputs)) if inputs > 1 else ()
+    plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)), channels=channels)
     return dataclasses.replace(base, plan=plan, **numbers)
 
 

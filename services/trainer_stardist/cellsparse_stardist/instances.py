@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellsparse_common.imaging.types import GrayImage, Labels
+from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_common.scoring.matching import Counts, match_outlines, scores
 from cellsparse_trainer.data.samples import Sample
 
@@ -45,7 +45,7 @@ SIZE_LIMITS = (0.8, 1.25)
 SIZE_DOUBT = 4
 """Number of found cells at which half of what they show is believed (on a logarithmic scale)."""
 
-Predict = Callable[[GrayImage, Sequence[Thresholds]], list[Labels]]
+Predict = Callable[[Floats, Sequence[Thresholds]], list[Labels]]
 """Segments one image at several thresholds."""
 
 
@@ -77,7 +77,7 @@ def best_thresholds(samples: Sequence[Sample], predict: Predict) -> Thresholds:
     return min(ties, key=_price)
 
 
-def size_factor(samples: Sequence[Sample], predict: Callable[[GrayImage], Labels]) -> float:
+def size_factor(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) -> float:
     """Return by what factor rays have to grow so that half of the labelled cells are found too large, half too small.
 
     A network that has not learnt enough about directions makes cells round, and round cells of the right mean ray are

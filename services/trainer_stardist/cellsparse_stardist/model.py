@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.imaging.scores import Segmentation
-from cellsparse_common.imaging.types import GrayImage, Labels
+from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.framework import tf, use_device
 from cellsparse_stardist.instances import Thresholds, best_thresholds, size_factor
@@ -50,19 +50,19 @@ class StardistModel:
         found = self.stock.thresholds
         return Thresholds(prob=float(found.prob), nms=float(found.nms))
 
-    def predict(self, image: GrayImage) -> Labels:
+    def predict(self, image: Floats) -> Labels:
         """Segment an image.
 
         Args:
-            image: Axes YX or ZYX, normalised to [0, 1], any size. Large images go through the network in tiles, with
-                the same result: the tiles overlap by all that the network sees.
+            image: Axes YX or ZYX, with several channels YXC or ZYXC, normalised to [0, 1], any size. Large images go
+                through the network in tiles, with the same result: the tiles overlap by all that the network sees.
 
         Returns:
-            Label image, axes as the image's: 0 background, 1 to n the cells.
+            Label image, axes as the image's without channels: 0 background, 1 to n the cells.
         """
         return self.segment(image).labels
 
-    def segment(self, image: GrayImage) -> Segmentation:
+    def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: the probability of its star."""
         return self._segment_at(image, [self.thresholds])[0]
 
@@ -81,15 +81,17 @@ class StardistModel:
             head.set_weights([weights * factor for weights in head.get_weights()])
         self.stock.thresholds = best_thresholds(samples, self._predict_at).to_dict()
 
-    def _predict_at(self, image: GrayImage, choices: Sequence[Thresholds]) -> list[Labels]:
+    def _predict_at(self, image: Floats, choices: Sequence[Thresholds]) -> list[Labels]:
         return [each.labels for each in self._segment_at(image, choices)]
 
-    def _segment_at(self, image: GrayImage, choices: Sequence[Thresholds]) -> list[Segmentation]:
+    def _segment_at(self, image: Floats, choices: Sequence[Thresholds]) -> list[Segmentation]:
         """Segment an image at several thresholds; the network runs once."""
+        several = self._config.plan.inputs > 1
+        shape = image.shape[:-1] if several else image.shape
         prob, dist, points = self.stock.predict_sparse(
             image,
             prob_thresh=min(each.prob for each in choices),
-            n_tiles=tiles(image.shape, self._reach),
+            n_tiles=(*tiles(shape, self._reach), *[1] * several),
             show_tile_progress=False,
         )
         # Candidates of equal probability compete in their order: that of the image's pixels, not that of the tiles.
@@ -99,7 +101,7 @@ class StardistModel:
         for each in choices:
             kept = prob > each.prob
             labels, stars = self.stock._instances_from_prediction(
-                image.shape, prob[kept], dist[kept], points=points[kept], nms_thresh=each.nms
+                shape, prob[kept], dist[kept], points=points[kept], nms_thresh=each.nms
             )
             labels = np.asarray(labels, np.int32)
             found.append(Segmentation(labels=labels, scores=star_scores(labels, stars)))

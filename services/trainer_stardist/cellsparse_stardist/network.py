@@ -96,7 +96,7 @@ def stock_class(config: Config) -> Any:
 def stock_config(config: Config) -> Any:
     """Translate our settings into StarDist's own."""
     common = {
-        "n_channel_in": 1,
+        "n_channel_in": config.plan.inputs,
         "grid": config.grids,
         "unet_n_depth": config.unet_depth,
         "unet_n_filter_base": config.unet_filters,

@@ -120,7 +120,7 @@ class Step:
         self._first = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
         self._second = [tf.Variable(tf.zeros_like(w)) for w in network.trainable_variables]
         unknown = [None] * (1 + len(config.crop))
-        maps = [tf.TensorSpec([*unknown, channels], tf.float32) for channels in (1, 1, config.n_rays)]
+        maps = [tf.TensorSpec([*unknown, channels], tf.float32) for channels in (config.plan.inputs, 1, config.n_rays)]
         run = self._graph if parallel is None else parallel.wrap(self._graph)
         self._run = tf.function(run, input_signature=[*maps, *[tf.TensorSpec([], tf.float32)] * 3])
 

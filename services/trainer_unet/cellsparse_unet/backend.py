@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cellsparse_torch.data_parallel import DataParallel, pin_gpu
-from cellsparse_torch.devices import choose_device, devices
+from cellsparse_torch.devices import choose_device, devices, has_bfloat16
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks
 from cellsparse_unet.config import Config
@@ -25,6 +25,7 @@ __all__ = [
     "UnetTraining",
     "create",
     "devices",
+    "has_bfloat16",
     "import_model",
     "open_checkpoint",
     "open_model",

@@ -39,6 +39,7 @@ class Config(BackendConfig):
     """
 
     TOOL: ClassVar = "U-Net"
+    MOST_CHANNELS: ClassVar = 16
     RANGES: ClassVar = {
         "base_channels": (4, 128),
         "centre_scale": (0.1, 0.9),

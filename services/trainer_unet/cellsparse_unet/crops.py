@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cellsparse_common.imaging.types import GrayImage
+from cellsparse_trainer.data.colours import shift_colours
 from cellsparse_unet.config import Config
 from cellsparse_unet.targets import BACKGROUND, IGNORED
 
@@ -13,26 +13,30 @@ TRIES = 4
 
 
 def crop_at(
-    image: GrayImage, classes: npt.NDArray[np.int8], anchor: int, config: Config, rng: np.random.Generator
-) -> tuple[GrayImage, npt.NDArray[np.int8]]:
+    image: npt.NDArray[np.float32],
+    classes: npt.NDArray[np.int8],
+    anchor: int,
+    config: Config,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
     """Draw one augmented crop that holds a labelled pixel.
 
     Pixels from outside the image are mirrored in the image and -1 in the classes. Stacks are turned in their planes;
     their depth changes as much less than their width as planes are further apart than pixels.
 
     Args:
-        image: Axes YX or ZYX; may be smaller than the crop.
+        image: Axes YX or ZYX, or YXC or ZYXC; may be smaller than the crop.
         classes: As in `data.Prepared`.
         anchor: Flat index of the labelled pixel to draw around.
         config: Crop size and strength of augmentation.
         rng: Random numbers.
 
     Returns:
-        Image (float32 YX or ZYX) and classes (int8), both of the crop's size.
+        Image (float32, axes as given) and classes (int8, without channels), both of the crop's size.
     """
     size, depth = config.plan.crop_size, config.plan.crop_depth
     shape = (size, size) if depth is None else (depth, size, size)
-    pixel = np.array(np.unravel_index(anchor, image.shape), float)
+    pixel = np.array(np.unravel_index(anchor, classes.shape), float)
     at = rng.integers(0, size, 2) if config.spread else rng.integers(size // 4, size - size // 4, 2)
     if depth is not None:
         plane = rng.integers(0, depth) if config.spread else rng.integers(depth // 4, depth - depth // 4)
@@ -45,8 +49,17 @@ def crop_at(
     else:
         matrix = np.eye(config.dims)  # the anchor itself is then a pixel of the crop
         taken = _take(classes, matrix, pixel, at, shape)
-    moved = ndimage.affine_transform(image, matrix, pixel - matrix @ at, shape, order=1, mode="reflect")
-    return _contrasted(moved, config.contrast, rng), taken
+
+    def move(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.asarray(
+            ndimage.affine_transform(plane, matrix, pixel - matrix @ at, shape, order=1, mode="reflect"), np.float32
+        )
+
+    if image.ndim == classes.ndim:
+        return _contrasted(move(image), config.contrast, rng), taken
+    moved = np.stack([move(image[..., channel]) for channel in range(image.shape[-1])], axis=-1)
+    moved = _contrasted(moved, config.contrast, rng, tuple(range(classes.ndim)))
+    return shift_colours(moved, config.plan.colour_shift, rng), taken
 
 
 def _augmentation(config: Config, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -80,8 +93,10 @@ def _take(
     return out.reshape(shape)
 
 
-def _contrasted(image: GrayImage, strength: float, rng: np.random.Generator) -> GrayImage:
-    """Stretch intensities around their mean by a factor of 1 - strength to 1 + strength."""
-    mean = image.mean()
+def _contrasted(
+    image: npt.NDArray[np.float32], strength: float, rng: np.random.Generator, axes: tuple[int, ...] | None = None
+) -> npt.NDArray[np.float32]:
+    """Stretch intensities around their mean, over all or some axes, by a factor of 1 - strength to 1 + strength."""
+    mean = image.mean(axis=axes)
     stretched = mean + (image - mean) * rng.uniform(1 - strength, 1 + strength)
     return np.asarray(stretched, np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging.types import Floats, GrayImage, Mask
+from cellsparse_common.imaging.types import Floats, Mask
 from cellsparse_trainer.data.background import LIKELY, likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
@@ -25,11 +25,11 @@ CACHE_BYTES = 2**28
 class Prepared:
     """One training item with its targets and the pixels that crops are drawn around."""
 
-    image: GrayImage
-    """Axes YX or ZYX, values 0 to 1."""
+    image: npt.NDArray[np.float32]
+    """As in `Sample`: axes YX or ZYX, or YXC or ZYXC, values 0 to 1."""
     classes: npt.NDArray[np.int8]
-    """Axes as the image's: -1 not labelled, 0 background, 1 outer, 2 centre, `LIKELY` (-2) likely background,
-    `NOT_CENTRE` (-3) background or outer, `TOUCHING` (3) outer beside another cell."""
+    """Axes as the image's without channels: -1 not labelled, 0 background, 1 outer, 2 centre, `LIKELY` (-2) likely
+    background, `NOT_CENTRE` (-3) background or outer, `TOUCHING` (3) outer beside another cell."""
     anchors: tuple[npt.NDArray[np.int64], ...]
     """Flat pixel indices: one array per labelled cell, then one of labelled background if there is any."""
 
@@ -54,7 +54,7 @@ def prepare(sample: Sample, config: Config) -> Prepared:
     draw = outline_classes if config.target_shape == "outline" else three_classes
     classes = draw(sample.label, config.centre_scale, config.plane_distance)
     if config.likely_background > 0:
-        likely = likely_background(sample.image, sample.label, config.plane_distance)
+        likely = likely_background(sample.gray, sample.label, config.plane_distance)
         classes[likely & (classes == IGNORED)] = LIKELY
     bright = _add_rim(classes, sample, config)
     if config.border_weight > 1:
@@ -69,7 +69,7 @@ def _add_rim(classes: npt.NDArray[np.int8], sample: Sample, config: Config) -> M
         Those that may be a neighbour.
     """
     rim = outline_rim(sample.label, config.outline_rim, config.plane_distance)
-    bright = as_bright_as_cell(sample.image, sample.label, rim, config.plane_distance)
+    bright = as_bright_as_cell(sample.gray, sample.label, rim, config.plane_distance)
     classes[rim.pixels & ~bright & (classes == IGNORED)] = LIKELY if config.likely_background > 0 else NOT_CENTRE
     classes[bright & (classes == IGNORED)] = NOT_CENTRE
     return bright
@@ -103,16 +103,18 @@ class Sampler:
         """Draw the crops of a step (from 0).
 
         Returns:
-            Images (float32, (B, 1, Y, X) or (B, 1, Z, Y, X)) and classes (int64, without the 1, as in `Prepared`).
+            Images (float32, (B, C, Y, X) or (B, C, Z, Y, X)) and classes (int64, without C, as in `Prepared`).
         """
         plan = self._config.plan
         crops = [self._crop(crop_random(plan.seed, step, number)) for number in self._ranks.share(plan.crops_per_step)]
+        images = np.stack([image for image, _ in crops])
+        several = images.ndim - 1 > crops[0][1].ndim
         return (
-            np.stack([image for image, _ in crops])[:, None],
+            np.ascontiguousarray(np.moveaxis(images, -1, 1)) if several else images[:, None],
             np.stack([classes for _, classes in crops]).astype(np.int64),
         )
 
-    def _crop(self, rng: np.random.Generator) -> tuple[GrayImage, npt.NDArray[np.int8]]:
+    def _crop(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
         item = self._prepared[self._usable[rng.integers(len(self._usable))]]
         group = item.anchors[rng.integers(len(item.anchors))]
         return crop_at(item.image, item.classes, int(group[rng.integers(len(group))]), self._config, rng)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
-from cellsparse_trainer.models.bioimage import Network, write_package
+from cellsparse_trainer.models.bioimage import Network, input_names, input_sentence, write_package
 from cellsparse_unet.network import LEVELS, MULTIPLE, WEIGHTS_FILE, UNet, read_model
 
 ELEPHANT_CHANNELS = 16
@@ -24,7 +24,7 @@ _README = """# A U-Net after ELEPHANT
     state = torch.load("{file}", weights_only=True)
     network = UNet.three_class_segmentation(is_eval=True, state_dict=state, is_3d={stacks})
 {call}
-Input: one channel, percentiles {lower:g} and {upper:g} of the image scaled to 0 and 1 and values beyond them clipped,
+Input: {channels}, percentiles {lower:g} and {upper:g} of the image scaled to 0 and 1 and values beyond them clipped,
 {lengths}. Output: log-probabilities of background, outer and centre.
 """
 _KEEP_AXIALS = """    output = network(image, torch.tensor([{keep}]))  # image: (1, 1, Z, Y, X)
@@ -66,6 +66,7 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         width=""
         if base == ELEPHANT_CHANNELS
         else f",\nbut with {base} in place of its {ELEPHANT_CHANNELS} base channels",
+        channels=input_sentence(card),
         lower=how["lower_percentile"],
         upper=how["upper_percentile"],
     )
@@ -94,7 +95,7 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         weights="torchscript",
         file="network.pt",
         framework={"pytorch_version": torch.__version__.partition("+")[0]},
-        inputs=("gray",),
+        inputs=input_names(card),
         outputs=("background", "outer", "centre"),
         channels_last=False,
         multiple=MULTIPLE,
@@ -107,7 +108,7 @@ def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def _example(network: UNet) -> Tensor:
     depth = [2 * steps for steps in network.multiples[:-2]]
-    return example_images(1, *depth, 64, 48)
+    return example_images(network.inputs, *depth, 64, 48)
 
 
 EXPORTS: dict[str, Exporter] = {"native": native, "torchscript": torchscript, "onnx": onnx, "bioimageio": bioimageio}

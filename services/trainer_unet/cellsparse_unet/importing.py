@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_torch.files import find_state, load_checked, read_state
@@ -38,7 +39,7 @@ def import_model(
         ValueError: A setting is out of range.
     """
     state = read_state(find_state(source, WEIGHTS_FILE), _NAME, in_list=True)
-    base = _base_channels(state)
+    base, inputs = _base_channels(state)
     thresholds: Thresholds | None = None
     if record is None:
         if state[_FIRST].ndim == 5:
@@ -46,8 +47,13 @@ def import_model(
                 "The U-Net is for stacks (3D); of those, only this system's own exports say how far apart planes are.",
                 "file",
             )
-        plain = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), 1)
-        config = dataclasses.replace(plain, base_channels=base)
+        stock = trainer_pb2.TrainingSettings(
+            unet=trainer_pb2.UnetSettings(),
+            precision=trainer_pb2.PRECISION_FLOAT32,  # so that it predicts as the stock tool does
+        )
+        plain = resolve(stock, 1)
+        plan = dataclasses.replace(plain.plan, channels=tuple(range(inputs)) if inputs > 1 else ())
+        config = dataclasses.replace(plain, base_channels=base, plan=plan)
     else:
         stored = ModelConfig.from_dict(record)
         config, thresholds = Config.from_dict(stored.config), Thresholds(**stored.fitted)
@@ -58,8 +64,8 @@ def import_model(
     UnetModel(network, config, thresholds).export(target)
 
 
-def _base_channels(state: Mapping[str, Tensor]) -> int:
-    """Return the channels of the first level.
+def _base_channels(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Return the channels of the first level, and those of the images.
 
     Raises:
         InvalidArgument: There is no first level, or it has too few or too many.
@@ -69,4 +75,8 @@ def _base_channels(state: Mapping[str, Tensor]) -> int:
     shape = state[_FIRST].shape
     if not shape or not 4 <= shape[0] <= 128:
         raise InvalidArgument(f"The U-Net's {_FIRST} has shape {tuple(shape)}; allowed: 4 to 128 channels.", "file")
-    return int(shape[0])
+    if len(shape) < 2 or not 1 <= shape[1] <= MAX_CHANNELS:
+        raise InvalidArgument(
+            f"The U-Net's {_FIRST} has shape {tuple(shape)}; allowed: 1 to {MAX_CHANNELS} image channels.", "file"
+        )
+    return int(shape[0]), int(shape[1])

@@ -44,19 +44,22 @@ class UNet(nn.Module):
         base_channels: Channels of the first level; each level below has twice as many.
         dims: 2 for images (axes YX), 3 for stacks (axes ZYX).
         flat_levels: How many levels, from the first, are halved in height and width only, 0 to 4; stacks only.
+        inputs: Image channels, from 1; ELEPHANT's has one.
     """
 
-    def __init__(self, *, base_channels: int = 16, dims: int = 2, flat_levels: int = 0) -> None:
+    def __init__(self, *, base_channels: int = 16, dims: int = 2, flat_levels: int = 0, inputs: int = 1) -> None:
         super().__init__()
         self.steps: list[tuple[int, ...]] = [
             (2,) * dims if dims == 2 or level >= flat_levels else (1, 2, 2) for level in range(LEVELS)
         ]
         """By what each level is larger than the one below, along each axis."""
         self._conv: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.inputs = inputs
+        """Image channels."""
         self.pool = F.max_pool2d if dims == 2 else F.max_pool3d
         width = [base_channels * 2**level for level in range(LEVELS + 1)]
         self.encoder = nn.ModuleList(
-            self._block(before, after) for before, after in zip([1, *width], width[:-1], strict=False)
+            self._block(before, after) for before, after in zip([inputs, *width], width[:-1], strict=False)
         )
         self.base = self._block(width[-2], width[-1])
         self.decoder = nn.ModuleList(
@@ -93,7 +96,7 @@ class UNet(nn.Module):
         """Classify every pixel.
 
         Args:
-            image: Images in [0, 1], (B, 1, Y, X) or (B, 1, Z, Y, X); lengths as `multiples` says.
+            image: Images in [0, 1], (B, C, Y, X) or (B, C, Z, Y, X), C is `inputs`; lengths as `multiples` says.
 
         Returns:
             Log-probabilities of background, outer and centre, (B, 3, ...).
@@ -106,7 +109,9 @@ class UNet(nn.Module):
         x = self.base(x)
         for block, skip, step in zip(self.decoder, reversed(skips), reversed(self.steps), strict=True):
             x = self._decoded(block, skip, x, step)
-        return F.log_softmax(self.out_conv(x), dim=1)
+        logits: Tensor = self.out_conv(x)
+        # bfloat16 has too few digits for probabilities. No conversion may appear in exported networks.
+        return F.log_softmax(logits if logits.dtype == torch.float32 else logits.float(), dim=1)
 
 
 def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> Tensor:
@@ -174,7 +179,12 @@ def build_network(config: Config) -> UNet:
 
 def empty_network(config: Config) -> UNet:
     """Return a network whose weights are yet to be set."""
-    return UNet(base_channels=config.base_channels, dims=config.dims, flat_levels=config.flat_levels)
+    return UNet(
+        base_channels=config.base_channels,
+        dims=config.dims,
+        flat_levels=config.flat_levels,
+        inputs=config.plan.inputs,
+    )
 
 
 def read_model(folder: Path, weights: Mapping[str, Tensor] | None = None) -> Stored:

@@ -28,9 +28,9 @@ def fitted(config: Config, samples: Sequence[Sample]) -> Config:
     axes = "ZYX"[-config.dims :]
     distances = []
     for sample in samples:
-        if sample.image.ndim != config.dims:
+        if sample.label.ndim != config.dims:
             raise InvalidArgument(
-                f"Item {sample.name!r} has {sample.image.ndim} axes; allowed in this training: {config.dims} ({axes}).",
+                f"Item {sample.name!r} has {sample.label.ndim} axes; allowed in this training: {config.dims} ({axes}).",
                 "dataset_id",
             )
         distances.append(sample.spacing[0] / sample.spacing[-1] if sample.spacing else 1.0)

@@ -15,7 +15,7 @@ from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds
 from cellsparse_unet.loss import segmentation_loss
-from cellsparse_unet.model import UnetModel
+from cellsparse_unet.model import UnetModel, loaded
 from cellsparse_unet.network import UNet, read_model
 
 
@@ -73,7 +73,7 @@ class UnetTraining(TorchTraining[UNet]):
 
     def model(self) -> UnetModel:
         """Return the current weights as a model, which shares them, with thresholds not yet tuned, without flips."""
-        return UnetModel(self.model_network, self._config, self._thresholds, flips=False)
+        return UnetModel(self.model_network, self._config, self._thresholds, flips=False, half=self.half_on_cpu)
 
 
 def open_checkpoint(folder: Path, device: str) -> UnetModel:
@@ -88,5 +88,4 @@ def open_checkpoint(folder: Path, device: str) -> UnetModel:
         FileNotFoundError: A file is missing.
     """
     target = choose_device(device)
-    network, config, thresholds = read_model(folder, saved_weights(folder))
-    return UnetModel(network.to(target), config, thresholds, flips=False)
+    return loaded(read_model(folder, saved_weights(folder)), target, flips=False)

@@ -94,17 +94,18 @@ def tiled_probabilities(net: UNet, image: npt.NDArray[np.float32], tile: int) ->
 
     Args:
         net: The network.
-        image: Axes YX or ZYX, lengths as the network's `multiples` say.
+        image: Axes CYX or CZYX, lengths as the network's `multiples` say.
         tile: Side of a tile in pixels at full resolution, a multiple of 16; tiles of lower levels are smaller.
 
     Returns:
         Probabilities of background, outer and centre, float32 (3, ...).
     """
     device = next(net.parameters()).device
-    levels = [_Level(shape=image.shape, tile=(tile,) * image.ndim)]
+    shape = image.shape[1:]
+    levels = [_Level(shape=shape, tile=(tile,) * len(shape))]
     for step in net.steps:
         levels.append(levels[-1].below(step))
-    x = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    x = torch.from_numpy(np.ascontiguousarray(image))[None]
     skips: list[Read] = []
     for layers, level, step in zip(net.encoder, levels, net.steps, strict=False):
         block = _Block(layers, _reader(x, device), level)
@@ -116,9 +117,9 @@ def tiled_probabilities(net: UNet, image: npt.NDArray[np.float32], tile: int) ->
         block = _Block(layers, _joined(skip, x, step, device), level)
         if level is not levels[0]:
             x = _whole(block, level)
-    out = zeros((CLASSES, *image.shape), np.float32)
+    out = zeros((CLASSES, *shape), np.float32)
     for box in levels[0].boxes():
-        found = F.softmax(net.out_conv(block(box)), dim=1)[0]
+        found = F.softmax(net.out_conv(block(box)).float(), dim=1)[0]
         out[_at(box)] = found.float().cpu().numpy()
         release(out)
     return out

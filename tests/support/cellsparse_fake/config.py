@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.presets import make_plan
@@ -9,6 +10,10 @@ from cellsparse_trainer.config.presets import make_plan
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
+    TOOL: ClassVar = "fake"
+    MOST_CHANNELS: ClassVar = 16
+    FIXED_CHANNELS: ClassVar = True
+
     plan: Plan
 
     def to_json(self) -> str:
@@ -16,7 +21,8 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        return cls(plan=Plan(**json.loads(text)["plan"]))
+        given = json.loads(text)["plan"]
+        return cls(plan=Plan(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}))
 
 
 def resolve(settings, items, stacks=False) -> Config:

@@ -49,8 +49,9 @@ def test_a_backend_that_needs_weights_is_taken_only_by_its_name():
         ("unet", {"seed": -1}, ["seed", "0 or more"]),
         ("unet", {"flip": "perhaps"}, ["flip", "'perhaps'", "true or false"]),
         ("unet", {"class_weights": "1,0,1"}, ["class_weights", "'0'", "above 0 to 1000, with commas"]),
-        ("cellpose", {"channels": "32,many"}, ["channels", "'many'", "whole number"]),
-        ("cellpose", {"channels": 0.5}, ["channels", "0.5"]),
+        ("cellpose", {"cellpose.channels": "32,many"}, ["channels", "'many'", "whole number"]),
+        ("cellpose", {"cellpose.channels": 0.5}, ["channels", "0.5"]),
+        ("cellpose", {"channels": 0.5}, ["channels", "0.5", "numbers from 0 or names"]),
         ("unet", {"crop_size": 100}, ["crop_size", "100", "32 to 2048, multiples of 16"]),
         ("stardist", {"grid": 3}, ["grid", "3", "1, 2, 4"]),
     ],
@@ -85,6 +86,7 @@ def test_plain_gives_values_that_json_knows():
     unet = {"instance_method": "", "class_weights": [], "loss_shares": [], "target_shape": ""}
     assert made == {"preset": "fast", "seed": 2**40, "device": "", "schedule": "", "steps": 3, "unet": unet} | {
         "initial_model": "",
+        "channels": [],
         "precision": "",
         "rate_scaling": "",
         "gradient_format": "",

@@ -28,6 +28,7 @@ def disc_sample(shape: tuple[int, int] = (60, 70), *, background: bool = True) -
 def small_config(**changes: object) -> Config:
     """A network of a few thousand weights on crops of 32 pixels, which takes images as they are."""
     settings = trainer_pb2.TrainingSettings(steps=6, batch_size=2, crop_size=32, seed=5, device=trainer_pb2.DEVICE_CPU)
+    settings.precision = trainer_pb2.PRECISION_FLOAT32  # as all CPUs have it
     settings.cellpose.mean_diameter = 12
     config = resolve(settings, 1)
     return dataclasses.replace(config, **{"channels": (4, 4, 4, 256), "size_passes": 0, **changes})

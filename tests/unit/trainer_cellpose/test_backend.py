@@ -9,7 +9,7 @@ from cellpose.models import CellposeModel as StockModel
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import backend
-from cellsparse_cellpose.config import resolve
+from cellsparse_cellpose.config import Config, resolve
 from cellsparse_cellpose.network import WEIGHTS_FILE
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
@@ -74,11 +74,27 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error() -> None:
         backend.create(small_config(), [disc_sample()], "cuda")
 
 
-def test_bfloat16_is_refused_on_a_cpu() -> None:
+def in_format(precision: str) -> Config:
     config = small_config()
-    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, precision="bfloat16"))
-    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but the run is on a CPU"):
-        backend.create(config, [disc_sample()], "cpu")
+    return dataclasses.replace(config, plan=dataclasses.replace(config.plan, precision=precision))
+
+
+def test_bfloat16_is_refused_on_a_cpu_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: False)
+    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but this CPU does not compute in it"):
+        backend.create(in_format("bfloat16"), [disc_sample()], "cpu")
+    backend.create(in_format("auto"), [disc_sample()], "cpu").train_step(0)
+
+
+def test_a_training_in_bfloat16_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: True)  # else it is emulated, slowly
+    losses = {}
+    for precision in ("bfloat16", "float32"):
+        training = backend.create(in_format(precision), [disc_sample()], "cpu")
+        losses[precision] = [training.train_step(step)["loss"] for step in range(6)]
+        assert {weight.dtype for weight in training.network.parameters()} == {torch.float32}
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.1)
 
 
 def test_the_papers_learning_rate_rises_over_ten_epochs_and_stays() -> None:

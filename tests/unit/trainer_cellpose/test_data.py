@@ -80,6 +80,16 @@ def test_images_without_a_labelled_cell_cannot_be_trained_on() -> None:
         Sampler([sample, sample], small_config())
 
 
+def test_an_image_without_a_cell_is_a_good_example() -> None:
+    empty = Sample(name="empty", image=np.zeros((48, 56), np.float32), label=np.zeros((48, 56), np.int32))
+    for sampling in ("cell", "image"):
+        sampler = Sampler([empty, disc_sample(), empty], small_config(sampling=sampling))
+        assert sampler.diameter == Sampler([disc_sample()], small_config()).diameter
+        batches = [sampler.batch(step) for step in range(8)]
+        assert all(np.isfinite(batch.image).all() and np.isfinite(batch.flow).all() for batch in batches)
+        assert any((batch.label <= 0).all((1, 2)).any() for batch in batches)
+
+
 def test_labelled_background_gets_its_share() -> None:
     label = disc_sample().label
     cells, background = (label > 0).sum(), (label == 0).sum()

@@ -52,3 +52,16 @@ def test_images_go_one_by_one_or_together(network: CPnet) -> None:
     together = run_many(StockNetwork(network), images)
     assert together.shape == (3, 20, 30, 3)
     np.testing.assert_allclose(run_many(prepare(network), images), together, rtol=1e-4, atol=1e-3)
+
+
+def test_bfloat16_has_fewer_digits_and_nothing_else(network: CPnet) -> None:
+    image = torch.rand(1, 2, 48, 80, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        exact, half = FoldedNetwork(network), FoldedNetwork(network, half=True)
+        expected, found = exact.downsample(image), half.downsample(image)
+        for one, two in zip(expected, found, strict=True):
+            assert two.dtype == torch.bfloat16
+            assert 1e-4 < (one - two.float()).abs().max() / one.abs().max() < 0.05
+        style = half.style(found[-1])
+        torch.testing.assert_close(style, exact.style(expected[-1]), rtol=0.05, atol=0.01)
+        torch.testing.assert_close(half.upsample(style, found), exact.upsample(style, expected), rtol=0.05, atol=0.05)

@@ -1,8 +1,13 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
+from cellpose.resnet_torch import CPnet
 from unit.trainer_cellpose.cellpose_samples import disc_sample, small_config
 
 from cellsparse_cellpose import model
+from cellsparse_cellpose.inference import InferenceNetwork, prepare
 from cellsparse_cellpose.instances import tidy
 from cellsparse_cellpose.network import build_network
 from cellsparse_cellpose.targets import make_targets
@@ -108,3 +113,26 @@ def test_too_few_cells_say_nothing_about_the_size(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(model.CellposeModel, "_segment_as", segment)
     small_model(12.0, size_passes=2).predict(np.zeros((160, 160), np.float32))
     assert asked == [12.0]
+
+
+@pytest.mark.parametrize(
+    ("trained", "service", "half"),
+    [("bfloat16", "auto", True), ("float32", "auto", False), ("bfloat16", "float32", False)],
+)
+def test_a_model_predicts_in_the_format_of_its_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: str, service: str, half: bool
+) -> None:
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setenv("CELLSPARSE_PRECISION", service)
+    config = small_config()
+    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, precision=trained))
+    model.CellposeModel(build_network(config), config, 12.0).export(tmp_path)
+    halves = []
+
+    def noting(network: CPnet, *, half: bool) -> InferenceNetwork:
+        halves.append(half)
+        return prepare(network, half=half)
+
+    monkeypatch.setattr(model, "prepare", noting)
+    model.open_model(tmp_path, "cpu").predict(disc_sample().image)
+    assert halves == [half]

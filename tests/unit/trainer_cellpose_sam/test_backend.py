@@ -86,10 +86,11 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error():
         backend.create(tiny_config(), [disc_sample()], "cuda")
 
 
-def test_bfloat16_is_refused_on_a_cpu():
+def test_bfloat16_is_refused_on_a_cpu_without_it(monkeypatch):
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: False)
     config = tiny_config()
     config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, precision="bfloat16"))
-    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but the run is on a CPU"):
+    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but this CPU does not compute in it"):
         backend.create(config, [disc_sample()], "cpu")
 
 

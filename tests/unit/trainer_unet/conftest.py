@@ -22,11 +22,11 @@ def one_thread() -> None:
 
 @pytest.fixture
 def make_config() -> Callable[..., Config]:
-    """A tiny FAST configuration; keywords replace fields of it or of its plan."""
+    """A tiny FAST configuration in float32, as all CPUs have it; keywords replace fields of it or of its plan."""
 
     def make(**changes: Any) -> Config:
         config = resolve(trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), 1)
-        plan = {"steps": 6, "batch_size": 2, "crop_size": 32, "device": "cpu"}
+        plan = {"steps": 6, "batch_size": 2, "crop_size": 32, "device": "cpu", "precision": "float32"}
         plan |= {name: changes.pop(name) for name in list(changes) if hasattr(config.plan, name)}
         return replace(config, plan=replace(config.plan, **plan), **({"base_channels": 4} | changes))
 

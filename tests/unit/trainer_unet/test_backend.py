@@ -81,7 +81,12 @@ def test_a_score_is_the_mean_probability_of_not_being_background(cell_sample, ma
 
 def test_flips_begin_with_the_thresholds_that_are_tuned_for_them(cell_sample, make_config, tmp_path, monkeypatch):
     used = []
-    monkeypatch.setattr(model_module, "flipped_probabilities", lambda *given: used.append(1) or probabilities(*given))
+
+    def noting(*given, half):
+        used.append(1)
+        return probabilities(*given, half=half)
+
+    monkeypatch.setattr(model_module, "flipped_probabilities", noting)
     model = backend.create(make_config(), [cell_sample], "cpu").model()
     model.predict(cell_sample.image)
     assert not used
@@ -140,9 +145,22 @@ def test_devices_and_versions():
     assert set(backend.versions()) >= {"torch", "numpy"}
 
 
-def test_bfloat16_is_refused_on_a_cpu(make_config, cell_sample):
-    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but the run is on a CPU"):
+def test_bfloat16_is_refused_on_a_cpu_without_it(make_config, cell_sample, monkeypatch):
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: False)
+    with pytest.raises(InvalidArgument, match="precision is BFLOAT16, but this CPU does not compute in it"):
         backend.create(make_config(precision="bfloat16"), [cell_sample], "cpu")
+    backend.create(make_config(precision="auto"), [cell_sample], "cpu").train_step(0)
+
+
+def test_a_training_in_bfloat16_learns_the_same(make_config, cell_sample, monkeypatch):
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: True)  # else it is emulated, slowly
+    losses = {}
+    for precision in ("bfloat16", "float32"):
+        training = backend.create(make_config(precision=precision), [cell_sample], "cpu")
+        losses[precision] = [training.train_step(step)["loss"] for step in range(6)]
+        assert {weight.dtype for weight in training.network.parameters()} == {torch.float32}
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.1)
 
 
 def test_a_checkpoint_predicts_as_the_training_does(cell_sample, make_config, tmp_path):

@@ -86,7 +86,7 @@ def test_other_axes_are_refused(nuclei, cell_sample, make_config):
     with pytest.raises(InvalidArgument, match=r"'nuclei' has 3 axes; allowed in this training: 2 \(YX"):
         backend.create(make_config(), [nuclei], "cpu")
     model = backend.create(configured(), [nuclei], "cpu").model()
-    with pytest.raises(InvalidArgument, match="2 axes; allowed for this model: 3"):
+    with pytest.raises(InvalidArgument, match="allowed for this model: axes ZYX, 1 channel"):
         model.predict(cell_sample.image)
 
 

@@ -18,7 +18,7 @@ from cellsparse_unet.tiles import flipped_probabilities, probabilities
 def bright_on_one_side(shape):
     """Noise that brightens from left to right: tiles differ in mean and contrast, so their statistics do too."""
     noise = np.random.default_rng(0).random(shape, np.float32)
-    return np.asarray(noise * np.linspace(0.1, 1, shape[1], dtype=np.float32), np.float32)
+    return np.asarray(noise * np.linspace(0.1, 1, shape[-1], dtype=np.float32), np.float32)
 
 
 @pytest.mark.parametrize("shape", [(150, 90), (33, 260), (200, 1)])
@@ -32,6 +32,18 @@ def test_tiles_equal_the_whole(shape, tile):
     assert found.shape == whole.shape == (3, *shape)
     np.testing.assert_allclose(found, whole, atol=1e-4)
     assert net.training
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (4, 32, 32)])
+def test_bfloat16_has_fewer_digits_and_nothing_else(shape):
+    net = UNet(base_channels=4, dims=len(shape), flat_levels=4 if len(shape) == 3 else 0)
+    initialise(net, 3)
+    image = bright_on_one_side(shape)
+    exact = probabilities(net, image)
+    for found in (probabilities(net, image, half=True), probabilities(net, image, half=True, tile=32)):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+        assert 1e-5 < np.abs(found - exact).mean() < 0.05  # noise, and untrained weights that magnify it
 
 
 def test_what_differs_is_rounding_only():
@@ -66,7 +78,9 @@ def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkey
         trained.thresholds = replace(trained.thresholds, method=method, centre_threshold=0.35, cell_threshold=0.35)
         whole = trained.predict(image)
         assert whole.max() > 1
-        monkeypatch.setattr(model, "probabilities", lambda net, pixels: probabilities(net, pixels, tile=64))
+        monkeypatch.setattr(
+            model, "probabilities", lambda net, pixels, half: probabilities(net, pixels, tile=64, half=half)
+        )
         # Rounding differs between the two ways, so a pixel within 1e-4 of a threshold may go to either side.
         [counts] = match_counts(whole, trained.predict(image), [0.95])
         assert (counts.fp, counts.fn) == (0, 0)

@@ -16,6 +16,7 @@ from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument
 from cellsparse.folders import Pairs, parse_fractions, read_folder, read_pair_of_folders
 from cellsparse.items import Item
+from cellsparse_proto.v1 import dataset_pb2
 
 SHOWN = 20
 """Most files that are named one by one as left out."""
@@ -51,26 +52,41 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Names of the images' channels in their order. [default: from the files]",
+            show_default=False,
+        ),
+    ] = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson, ImageJ ROI .zip (the last two for 2D).
+    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip
+    (outlines for 2D). All faults of the files are told at once; then nothing is kept.
     """
     output = Output(json)
     sizes = _spacing(spacing)
+    names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path, reason in islice(pairs.left_out.items(), SHOWN):
         output.warn(f"{path} is left out: it {reason}")
     if len(pairs.left_out) > SHOWN:
         output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
     with Client(address) as client, output.bar("uploading") as update:
-        items = (replace(item, axes=axes, spacing=sizes) for item in _counted(pairs.items, update))
-        dataset = client.create_dataset(name or called, items, label_kind)
+        items = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
+        reports: list[dataset_pb2.UploadReport] = []
+        dataset = client.create_dataset(name or called, items, label_kind, on_report=reports.append)
+    for item in islice((item for item in reports[0].items if item.notes), SHOWN):
+        for note in item.notes:
+            output.warn(f"{item.item}: {note}")
     left_out = [{"file": str(path), "reason": reason} for path, reason in pairs.left_out.items()]
     document = {"unmatched": [entry["file"] for entry in left_out], "left_out": left_out}
-    output.result({**enum_names.plain(dataset), **document}, render.dataset_table([dataset]))
+    document["report"] = enum_names.plain(reports[0])
+    output.result({**enum_names.plain(dataset), **document}, render.import_report(dataset, reports[0]))
 
 
 @app.command("list")

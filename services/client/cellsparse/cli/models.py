@@ -15,15 +15,16 @@ from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
 from cellsparse.exports import check_target
 from cellsparse.in_flight import cores
-from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL
+from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
 from cellsparse_common.files import replace_file
+from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_common.pairing.names import IMAGE_SUFFIXES, is_image_kind
 from cellsparse_proto.v1 import trainer_pb2
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
 
-FORMATS = enum_names.names(trainer_pb2.ExportFormat.DESCRIPTOR)
+EXPORT_FORMATS = enum_names.names(trainer_pb2.ExportFormat.DESCRIPTOR)
 
 app = typer.Typer(help="Trained models.", no_args_is_help=True)
 
@@ -49,14 +50,16 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
 
 
 class Format(StrEnum):
-    """File formats of predictions."""
+    """File formats of predictions: the names in `cellsparse_common.imaging.label_formats`."""
 
     TIFF = "tiff"
     GEOJSON = "geojson"
     ROI = "roi"
-
-
-_SUFFIXES: dict[Format, str] = {Format.TIFF: ".tif", Format.GEOJSON: ".geojson", Format.ROI: ".zip"}
+    OME_TIFF = "ome-tiff"
+    OME_ZARR = "ome-zarr"
+    OME_ZARR_0_4 = "ome-zarr-0.4"
+    COCO = "coco"
+    SEG = "seg"
 
 
 def predict(
@@ -64,12 +67,18 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files, or folders of them.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
-        Format, typer.Option("--format", help="tiff: label images; geojson: for QuPath; roi: zips for ImageJ.")
+        Format,
+        typer.Option(
+            "--format",
+            help="tiff: label images; geojson: for QuPath; roi: zips for ImageJ; ome-tiff; ome-zarr (0.5), "
+            "ome-zarr-0.4: zips; coco; seg: for Cellpose's window.",
+        ),
     ] = Format.TIFF,
     channel: Annotated[
         int | None,
-        typer.Option(min=0, max=3, help="Image channel to use, from 0. [default: as the model was trained]"),
+        typer.Option(min=0, max=15, help="Image channel to use, from 0. [default: as the model was trained]"),
     ] = None,
+    channels: options.Channels = "",
     min_pixels: Annotated[
         int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
@@ -80,12 +89,13 @@ def predict(
 ) -> None:
     """Segment images, or stacks of planes, with a model.
 
-    Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson or NAME.zip for each. A folder stands for the images in
-    it, without those of its subfolders. As many images are with the server at the same time as this computer has cores.
-    An image that fails does not stop the others; the exit code is then that of the first failure.
+    Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson, NAME.zip, NAME.ome.tif, NAME.ome.zarr.zip, NAME.json or
+    NAME_seg.npy for each. A folder stands for the images in it, without those of its subfolders. As many images are
+    with the server at the same time as this computer has cores. An image that fails does not stop the others; the exit
+    code is then that of the first failure.
     """
     output = Output(json)
-    targets = _targets(_with_folders(images), out, _SUFFIXES[kind], force)
+    targets = _targets(_with_folders(images), out, kind, force)
     done: list[dict[str, object]] = []
     failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
@@ -95,6 +105,7 @@ def predict(
             found.id,
             targets,
             channel=channel,
+            channels=channel_texts(channels),
             min_pixels=min_pixels,
             format=kind.value,
             axes=axes,
@@ -161,7 +172,7 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
     format_: Annotated[
         str,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}; not every backend has all of them."),
+        typer.Option("--format", help=f"{', '.join(EXPORT_FORMATS)}; not every backend has all of them."),
     ] = "native",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     json: options.Json = False,
@@ -207,12 +218,12 @@ def _with_folders(paths: list[Path]) -> list[Path]:
     return found
 
 
-def _targets(images: list[Path], out: Path, suffix: str, force: bool) -> dict[Path, Path]:
+def _targets(images: list[Path], out: Path, kind: str, force: bool) -> dict[Path, Path]:
     """Return where each image's result goes; checked before anything is computed."""
     targets: dict[Path, Path] = {}
     sources = {image.resolve() for image in images}
     for image in images:
-        target = out / f"{image.stem}{suffix}"
+        target = out / file_name(kind, image.name, "")
         if target in targets.values():
             raise InvalidArgument(f"Two images would be written to {target}; predict them into different folders.")
         if target.resolve() in sources:

@@ -40,3 +40,12 @@ ModelName: TypeAlias = Annotated[
     ),
 ]
 StudyName: TypeAlias = Annotated[str, typer.Argument(metavar="STUDY", help="Id, beginning of an id, or name.")]
+
+Channels = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B",
+        help="Image channels that the network gets, in its order: numbers from 0 or names, or mean (of all).",
+        show_default=False,
+    ),
+]

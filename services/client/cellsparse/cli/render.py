@@ -12,6 +12,8 @@ from cellsparse import enum_names
 from cellsparse.suggestions import Suggestions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, prompter_pb2, sparsifier_pb2, trainer_pb2
 
+_ITEMS_SHOWN = 50
+
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "retrying": "yellow"}
 
 
@@ -46,6 +48,18 @@ def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.Da
         shape = " x ".join(map(str, item.shape))
         table.add_row(item.name, split, shape, item.dtype, str(item.cells), str(item.labelled_pixels))
     return Group(dataset_table([dataset]), Text(""), table)
+
+
+def import_report(dataset: dataset_pb2.Dataset, report: dataset_pb2.UploadReport) -> RenderableType:
+    """Return a new dataset and what was read of each item; of many items only of the first ones."""
+    table = new_table("ITEM", "SPLIT", "CELLS", "BACKGROUND", "NOT LABELLED", "IGNORED SHAPES")
+    for item in report.items[:_ITEMS_SHOWN]:
+        split = enum_names.name(common_pb2.Split.DESCRIPTOR, item.split)
+        pixels = (f"{item.background_pixels:,} px", f"{item.unlabelled_pixels:,} px")
+        table.add_row(item.item, split, str(item.cells), *pixels, str(item.ignored_shapes))
+    more = len(report.items) - _ITEMS_SHOWN
+    rest = [Text(f"and {more:,} more items; --json lists them")] if more > 0 else []
+    return Group(dataset_table([dataset]), Text(""), table, *rest)
 
 
 def prompter_table(prompters: Iterable[prompter_pb2.Prompter]) -> Table:

@@ -26,6 +26,13 @@ def sparsify(
         int | None, typer.Option(help="Pixels, for shifted and ring. [default: 10]", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of mode random.")] = 0,
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="Channel that intensity is taken from: its number from 0 or its name. [default: the mean of all]",
+            show_default=False,
+        ),
+    ] = "",
     splits: Annotated[str, typer.Option(help="Splits to sparsify; others are copied unchanged.")] = "train,val",
     name: Annotated[
         str, typer.Option(help="Name of the new dataset. [default: made from the source's]", show_default=False)
@@ -51,6 +58,7 @@ def sparsify(
             background=background,
             distance=distance,
             seed=seed,
+            channel=channel or None,
             splits=[split.strip() for split in splits.split(",") if split.strip()],
             name=name,
             on_progress=show,
@@ -71,6 +79,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    channels: options.Channels = "",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,6 +111,8 @@ def train(
         chosen = parse_settings(settings or [])
         if start:
             chosen["initial_model"] = find_model(client, start).id
+        if channels:
+            chosen["channels"] = channels
         if minutes is not None:
             chosen["minutes"] = str(minutes)
         run = client.train(

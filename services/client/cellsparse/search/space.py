@@ -104,8 +104,10 @@ def parse_axis(backend: str, key: str, values: str | Sequence[Any]) -> Axis:
 
 def _name(backend: str, key: str) -> str:
     owner, dot, name = key.rpartition(".")
-    if not dot or owner == backend:
+    if not dot:
         return name
+    if owner == backend:
+        return key if key in training_fields(backend) else name
     known = f"this search trains {backend}" if owner in backends() else f"allowed before the dot: {backend}"
     raise InvalidArgument(f"over is for the setting {key!r}, but {known}.", "over")
 

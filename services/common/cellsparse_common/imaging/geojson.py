@@ -3,21 +3,28 @@
 Checked by hand: pydantic models would be shorter, but imaging is also used where pydantic is not installed.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.json_features import read_features
-from cellsparse_common.imaging.polygons import MAX_VERTICES, Ring, Shape
+from cellsparse_common.imaging.qupath_objects import read_object
+from cellsparse_common.imaging.shapes import MAX_VERTICES, Ring, Shape
+
+_WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
+_DEEPEST = 8
+"""Most collections of geometries in each other."""
 
 
 def read_shapes(data: bytes, field: str) -> list[Shape]:
     """Return the annotations of a file in their order.
 
     Args:
-        data: A FeatureCollection, a list of features, or one feature; Polygon and MultiPolygon, coordinates in pixels.
-            A feature whose classification is "Background" (in any case) marks background, all others are cells.
+        data: A FeatureCollection, a list of features, or one feature; coordinates in pixels. A Polygon or MultiPolygon
+            whose classification is "Background" (in any case) marks background. Others are cells, but for those that
+            are none to QuPath (see `qupath_objects`) and points and lines: these come back with the reason.
         field: Name of the request's field, for messages.
 
     Raises:
@@ -26,40 +33,113 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
     """
     vertices = 0
     shapes = []
-    for number, feature in enumerate(read_features(data, field), 1):
-        shape = _shape(feature, f"feature {number}", field)
-        vertices += sum(len(ring) for polygon in shape.polygons for ring in polygon)
+    planes = set()
+    for name, feature in _walk(read_features(data, field)):
+        shape = _shape(feature, name, field)
+        vertices += shape.vertices
         if vertices > MAX_VERTICES:
             raise ResourceExhausted(
                 f"The {field} has more than {MAX_VERTICES:,} vertices; simplify the outlines.", field
             )
         shapes.append(shape)
+        if not shape.skipped:
+            planes.add(_plane(feature))
+    if len(planes) > 1:
+        raise InvalidArgument(
+            f"The {field} has shapes on {len(planes)} planes or time points of its image; export those of one.", field
+        )
     return shapes
+
+
+def _walk(features: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield (name, feature) of all features, those that QuPath wrote inside their parents after these."""
+    for number, feature in enumerate(features, 1):
+        waiting = [(f"feature {number}", feature)]
+        while waiting:
+            name, found = waiting.pop()
+            yield name, found
+            waiting += [(f"{name}.{at}", child) for at, child in enumerate(_children(found), 1)][::-1]
+
+
+def _children(feature: Any) -> list[Any]:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    if not isinstance(properties, dict):
+        return []
+    return next((found for key in ("childObjects", "children") if isinstance(found := properties.get(key), list)), [])
 
 
 def _shape(feature: Any, name: str, field: str) -> Shape:
     """Return one feature's shape."""
-    if (
-        not isinstance(feature, dict)
-        or feature.get("type") != "Feature"
-        or not isinstance(feature.get("geometry"), dict)
-    ):
+    if not isinstance(feature, dict) or feature.get("type") != "Feature":
         raise InvalidArgument(f"In the {field}, {name} is no GeoJSON Feature with a geometry.", field)
-    geometry = feature["geometry"]
-    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
-    if kind not in ("Polygon", "MultiPolygon"):
+    seen = read_object(feature, name, field)
+    if seen.why_skipped:  # whatever its geometry
+        return Shape(name=name, skipped=seen.why_skipped)
+    if not isinstance(feature.get("geometry"), dict):
+        raise InvalidArgument(f"In the {field}, {name} is no GeoJSON Feature with a geometry.", field)
+    kinds = set()
+    polygons: list[list[Ring]] = []
+    short = -1
+    for kind, coordinates in _parts(feature["geometry"], name, field):
+        kinds.add(kind)
+        if kind != "Polygon":
+            continue
+        rings = [_ring(ring, name, field) for ring in coordinates]
+        if len(rings[0]) < 3:
+            short = len(rings[0])
+        else:
+            polygons.append([ring for ring in rings if len(ring) >= 3])
+    why = ""
+    if not polygons and short >= 0:
+        why = f"has {short} vertices; an outline needs at least 3"
+    elif not polygons:
+        kind = sorted(kinds)[0] if kinds else "GeometryCollection"
+        why = f"is of type {kind!r}; allowed: Polygon and MultiPolygon, as points and lines enclose no area"
+    return Shape(
+        name=name,
+        background=seen.background,
+        polygons=polygons,
+        skipped=why,
+        may_hold=not seen.detection,
+        classified=bool(seen.classes),
+        detection=seen.detection,
+    )
+
+
+def _parts(geometry: Any, name: str, field: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield (type, coordinates) of each part of a geometry: each Polygon of a MultiPolygon, each of a collection."""
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind == "GeometryCollection" and depth < _DEEPEST:
+        for part in _list(geometry.get("geometries"), name, field):
+            yield from _parts(part, name, field, depth + 1)
+    elif kind == "MultiPolygon":
+        for part in _list(geometry.get("coordinates"), name, field):
+            yield "Polygon", _list(part, name, field)
+    elif kind == "Polygon":
+        yield kind, _list(geometry.get("coordinates"), name, field)
+    elif kind in _WITHOUT_AREA:
+        yield kind, None
+    else:
         raise InvalidArgument(
             f"In the {field}, {name} is of type {str(kind)[:50]!r}; allowed: Polygon and MultiPolygon.", field
         )
-    parts = [coordinates] if kind == "Polygon" else coordinates
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, list) and part for part in parts):
+
+
+def _list(value: Any, name: str, field: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
         raise InvalidArgument(f"In the {field}, {name} has no coordinates.", field)
-    polygons = [[_ring(ring, name, field) for ring in part] for part in parts]
-    return Shape(name=name, background=_classification(feature).casefold() == "background", polygons=polygons)
+    return value
+
+
+def _plane(feature: dict[str, Any]) -> tuple[str, str]:
+    """Return the plane and the time point that QuPath keeps with a geometry."""
+    plane = feature["geometry"].get("plane")
+    plane = plane if isinstance(plane, dict) else {}
+    return str(plane.get("z", 0)), str(plane.get("t", 0))
 
 
 def _ring(points: Any, name: str, field: str) -> Ring:
-    """Return a ring as an array; a last point equal to the first is dropped."""
+    """Return a ring as an array; a last point equal to the first is dropped. It may have less than 3 points."""
     try:
         numbers = [number for point in points for number in point[:2]]
         if len(numbers) != 2 * len(points) or not {int, float}.issuperset(map(type, numbers)):
@@ -71,17 +151,4 @@ def _ring(points: Any, name: str, field: str) -> Ring:
         raise InvalidArgument(f"In the {field}, {name} has coordinates that are not finite pixel numbers.", field)
     if len(ring) > 1 and (ring[0] == ring[-1]).all():
         ring = ring[:-1]
-    if len(ring) < 3:
-        raise InvalidArgument(f"In the {field}, {name} has {len(ring)} vertices; an outline needs at least 3.", field)
     return ring
-
-
-def _classification(feature: dict[str, Any]) -> str:
-    """Return the class QuPath gave a feature, "" if none; newer versions write a list of names."""
-    properties = feature.get("properties")
-    classification = properties.get("classification") if isinstance(properties, dict) else None
-    if not isinstance(classification, dict):
-        return ""
-    names = classification.get("names")
-    name = classification.get("name") or (names[0] if isinstance(names, list) and names else "")
-    return str(name).strip()

@@ -1,23 +1,22 @@
 """Reading annotations from ImageJ: a zip of ROIs as the ROI manager saves it, or a single .roi file."""
 
 import math
-import zipfile
 from collections.abc import Iterator
-from io import BytesIO
 
 import numpy as np
 import roifile
 
-from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging.polygons import MAX_VERTICES, Ring, Shape
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.quiet import quiet
+from cellsparse_common.imaging.shapes import MAX_VERTICES, Ring, Shape
+from cellsparse_common.imaging.zip_members import MAX_MEMBERS, read_members
 
 ROI_SIGNATURE = b"Iout"
 
-MAX_ROIS = 100_000
-"""Most files in a zip."""
 MAX_ROI_BYTES = 64 * 2**20
-"""Most unpacked bytes of all of them."""
+"""Most unpacked bytes of all ROIs in a zip."""
+MAX_ROIS = MAX_MEMBERS
+"""Most files in a zip."""
 
 _OVAL_POINTS = 256
 
@@ -28,6 +27,7 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
     Args:
         data: A zip of .roi files or one .roi file. Polygons, freehand and traced outlines, rectangles, ovals and
             composites of them; one whose name begins with "background" (in any case) marks background.
+            Lines and points come back with the reason why they are no labels.
         field: Name of the request's field, for messages.
 
     Raises:
@@ -39,7 +39,7 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
     shapes = []
     for name, content in members:
         shape = _shape(content, name, field)
-        vertices += sum(len(ring) for polygon in shape.polygons for ring in polygon)
+        vertices += shape.vertices
         if vertices > MAX_VERTICES:
             raise ResourceExhausted(
                 f"The {field} has more than {MAX_VERTICES:,} vertices; simplify the outlines.", field
@@ -51,26 +51,8 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
 
 
 def _members(data: bytes, field: str) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of every ROI in a zip, within the limits."""
-    if data.count(b"PK\x01\x02") > MAX_ROIS:  # counted before zipfile makes an object of each
-        raise ResourceExhausted(f"The {field} is a zip of more than {MAX_ROIS:,} files.", field)
-    left = MAX_ROI_BYTES
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            for info in archive.infolist():
-                name = info.filename.rsplit("/", 1)[-1]
-                if not name.lower().endswith(".roi") or name.startswith("._"):
-                    continue
-                with archive.open(info) as member:
-                    content = member.read(left + 1)
-                left -= len(content)
-                if left < 0:
-                    raise ResourceExhausted(f"The {field} unpacks to more than {MAX_ROI_BYTES:,} bytes.", field)
-                yield name, content
-    except CellsparseError:
-        raise
-    except Exception as error:  # zipfile and its codecs raise many kinds on broken files
-        raise InvalidArgument(f"The {field} is a truncated or broken zip file: {error}.", field) from error
+    """Yield (name, content) of every ROI in a zip."""
+    yield from read_members(data, (".roi",), MAX_ROI_BYTES, field)
 
 
 def _shape(content: bytes, name: str, field: str) -> Shape:
@@ -84,14 +66,15 @@ def _shape(content: bytes, name: str, field: str) -> Shape:
         raise InvalidArgument(f"In the {field}, {shown} is truncated or broken: {error}.", field) from error
     if rings is None:
         kind, allowed = roi.roitype.name, "polygon, freehand, traced, rectangle and oval"
-        raise InvalidArgument(f"In the {field}, {shown} is of type {kind}; allowed: {allowed}.", field)
-    for ring in rings:
-        if len(ring) < 3 or not np.isfinite(ring).all():
-            raise InvalidArgument(
-                f"In the {field}, {shown} has {len(ring)} vertices; an outline needs at least 3.", field
-            )
+        return Shape(name=shown, skipped=f"is of type {kind}; allowed: {allowed}")
+    if not all(np.isfinite(ring).all() for ring in rings):
+        raise InvalidArgument(f"In the {field}, {shown} has coordinates that are not finite pixel numbers.", field)
+    outlines = [ring for ring in rings if len(ring) >= 3]
+    if not outlines:
+        fewest = max((len(ring) for ring in rings), default=0)
+        return Shape(name=shown, skipped=f"has {fewest} vertices; an outline needs at least 3")
     background = (roi.name or name).strip().casefold().startswith("background")
-    return Shape(name=shown, background=background, polygons=[rings])
+    return Shape(name=shown, background=background, polygons=[outlines])
 
 
 def _rings(roi: roifile.ImagejRoi) -> list[Ring] | None:

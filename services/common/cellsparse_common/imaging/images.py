@@ -1,7 +1,7 @@
 """Microscopy images: safe reading of uploaded TIFF and PNG files, deterministic writing, grey values for training.
 
-Sizes are checked from the header before a pixel is decoded. An image here has axes YX or YXC with 2 to 4 channels; a
-stack ZYX or ZYXC.
+Sizes are checked from the header before a pixel is decoded. An image here has axes YX or YXC with 2 to 16 channels; a
+stack ZYX or ZYXC. Channels are last everywhere outside of networks: at rest, in memory and in files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from cellsparse_common.channels import ALPHA, RGB, clean_names
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
-from cellsparse_common.imaging.layout import Header, check_bytes, check_dtype, check_size, check_voxels, name_axes
+from cellsparse_common.imaging.layout import (
+    VALUES_PER_PIXEL,
+    Header,
+    check_bytes,
+    check_dtype,
+    check_size,
+    check_voxels,
+    name_axes,
+)
 from cellsparse_common.imaging.types import GrayImage
 
 _TILE = 512
@@ -32,9 +41,11 @@ class Image:
     array: npt.NDArray[np.generic]
     """Pixels in the order of `axes`: any integer type or a floating point type."""
     axes: str
-    """YX or ZYX, or YXC or ZYXC with 2 to 4 channels."""
+    """YX or ZYX, or YXC or ZYXC with 2 to 16 channels."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along the axes other than C; empty if the file does not state them."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels (see `channels.clean_names`); empty for one channel without a name."""
 
 
 def decode_image(
@@ -46,6 +57,7 @@ def decode_image(
     labels: bool = False,
     stacks: bool = False,
     axes: str = "",
+    values_per_pixel: int = VALUES_PER_PIXEL,
 ) -> Image:
     """Decode an uploaded image.
 
@@ -59,13 +71,14 @@ def decode_image(
             a file of three axes the planes of a stack, where one is allowed, rather than channels.
         stacks: Whether a stack of planes is allowed.
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
+        values_per_pixel: Most values, channels included, for each pixel allowed.
 
     Returns:
         The image with the file's own type, except that booleans become uint8 0 and 1. One channel is squeezed away,
         several are the last axis; transparency is a channel like any other.
 
     Raises:
-        InvalidArgument: Not one 2D plane (or stack) of 1 to 4 channels, not readable, or values that are not finite
+        InvalidArgument: Not one 2D plane (or stack) of 1 to 16 channels, not readable, or values that are not finite
             numbers.
         ResourceExhausted: More than `max_pixels` or `max_bytes`.
     """
@@ -75,7 +88,7 @@ def decode_image(
         return name_axes(header, field, given=given, stacks=stacks)
 
     def check(header: Header) -> None:
-        check_size(header, max_pixels, field)
+        check_size(header, max_pixels, field, values_per_pixel=values_per_pixel)
         check_dtype(header, field)
         check_voxels(header, named(header), max_pixels, field)
         check_bytes(header, max_bytes, field)
@@ -84,13 +97,16 @@ def decode_image(
         header = png.read_header(data, field)
         check(header)
         array = png.decode(data, field, indices=labels)
-        header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype)
+        colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
+        header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
     else:
         array, header = tiff.decode(data, field, check)
-    return _normalised(array, named(header), header.spacing, field)
+    return _normalised(array, named(header), header, field)
 
 
-def encode_tiff(array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = ()) -> bytes:
+def encode_tiff(
+    array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = (), colour: bool = True
+) -> bytes:
     """Return a zlib-compressed TIFF file; the same array always gives the same bytes.
 
     A stack is written as ImageJ writes it (which also reads the types it does not write itself): planes in order, each
@@ -100,6 +116,7 @@ def encode_tiff(array: npt.NDArray[np.generic], *, stack: bool = False, spacing:
         array: Axes YX or YXC, any integer type, float32 or float64; of a stack ZYX or ZYXC with at least 2 planes.
         stack: Whether it is a stack.
         spacing: Micrometres per pixel along z, y and x of a stack; empty if not known.
+        colour: Whether the 3 or 4 channels of an image are red, green, blue and transparency.
     """
     planar = array.ndim - stack
     if planar == 3 and array.shape[-1] == 1:
@@ -113,7 +130,7 @@ def encode_tiff(array: npt.NDArray[np.generic], *, stack: bool = False, spacing:
             options |= {"resolution": (1 / spacing[2], 1 / spacing[1]), "resolutionunit": 1}
     elif planar == 3:
         options = {
-            "photometric": "rgb" if array.shape[2] in (3, 4) else "minisblack",
+            "photometric": "rgb" if colour and array.shape[2] in (3, 4) else "minisblack",
             "planarconfig": "contig",
         }
     else:
@@ -181,6 +198,16 @@ def to_gray(array: npt.NDArray[np.generic], channel: int | None = None, *, stack
     return np.asarray(array.mean(axis=-1, dtype=np.float64), dtype=np.float32)
 
 
+def brightness(image: npt.NDArray[np.float32], axes: int) -> GrayImage:
+    """Return how bright each pixel is: the image itself or, of several channels, their mean.
+
+    Args:
+        image: Axes YX or ZYX, or YXC or ZYXC.
+        axes: Number of axes without channels, 2 or 3.
+    """
+    return image if image.ndim == axes else np.asarray(image.mean(axis=-1), np.float32)
+
+
 def normalize(gray: GrayImage, lower: float, upper: float) -> GrayImage:
     """Scale grey values so that two percentiles become 0 and 1, and clip to that range.
 
@@ -217,6 +244,45 @@ def scale_to_unit(gray: GrayImage, low: float, high: float) -> GrayImage:
     return normalized
 
 
+def take_channels(
+    array: npt.NDArray[np.generic], channels: Sequence[int], *, stack: bool = False
+) -> npt.NDArray[np.float32]:
+    """Return several channels of an image.
+
+    Args:
+        array: Axes YX or YXC, of a stack ZYX or ZYXC.
+        channels: Which, from 0, two or more, in the order wanted.
+        stack: Whether it is a stack.
+
+    Returns:
+        float32, axes YXC or ZYXC.
+
+    Raises:
+        InvalidArgument: There is no such channel.
+    """
+    there = 1 if array.ndim == 2 + stack else array.shape[-1]
+    if missing := [channel for channel in channels if not 0 <= channel < there]:
+        raise InvalidArgument(f"The image has {there} channel(s); channel {missing[0]} does not exist.", "channels")
+    return array[..., list(channels)].astype(np.float32)
+
+
+def normalize_channels(image: npt.NDArray[np.float32], lower: float, upper: float) -> npt.NDArray[np.float32]:
+    """Scale each channel by its own percentiles (see `normalize`).
+
+    Args:
+        image: Axes YXC or ZYXC, finite.
+        lower: Percentile that becomes 0, from 0 to 100.
+        upper: Percentile that becomes 1, from 0 to 100, above `lower`.
+
+    Returns:
+        float32 in [0, 1], axes as given.
+    """
+    scaled = np.empty(image.shape, np.float32)
+    for channel in range(image.shape[-1]):
+        scaled[..., channel] = normalize(np.ascontiguousarray(image[..., channel]), lower, upper)
+    return scaled
+
+
 def _is_png(data: bytes, field: str) -> bool:
     """Tell PNG (True) from TIFF (False) by the first bytes.
 
@@ -231,7 +297,7 @@ def _is_png(data: bytes, field: str) -> bool:
     raise InvalidArgument(f"The {field} is not a TIFF or PNG file: it {what}.", field)
 
 
-def _normalised(array: npt.NDArray[np.generic], axes: str, spacing: tuple[float, ...], field: str) -> Image:
+def _normalised(array: npt.NDArray[np.generic], axes: str, header: Header, field: str) -> Image:
     """Bring the axes into order, channels last, squeeze a single channel, and check the values."""
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
@@ -243,8 +309,9 @@ def _normalised(array: npt.NDArray[np.generic], axes: str, spacing: tuple[float,
         array, order = array[..., 0], order[:-1]
     if array.dtype.kind == "f":
         _refuse_not_finite(array, field)
-    kept = spacing if "Z" in order else spacing[1:]
-    return Image(array=array, axes="".join(order), spacing=kept)
+    spacing = header.spacing if "Z" in order else header.spacing[1:]
+    names = clean_names(header.channels, array.shape[-1] if "C" in order else 1)
+    return Image(array=array, axes="".join(order), spacing=spacing, channels=names)
 
 
 def _refuse_not_finite(array: npt.NDArray[np.generic], field: str) -> None:

@@ -1,21 +1,77 @@
 """Label images: -1 not labelled, 0 background, n > 0 cell n; int32, axes YX or ZYX, the size of their image."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import vector_labels
+from cellsparse_common.imaging import cellpose_seg, coco, vector_labels
 from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.imaging.lossy import refuse_lossy
+from cellsparse_common.imaging.masks import binary_cells, refuse_masks
 from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
 
 LabelKind = dataset_pb2.LabelKind
 
 _LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """What a label file holds."""
+
+    label: Labels
+    """int32, axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
+    skipped: int = 0
+    """Number of shapes in the file that are no labels."""
+    notes: Sequence[str] = ()
+    """Sentences on what was left out or assumed."""
+
+
+def read_label_file(
+    data: bytes,
+    *,
+    shape: tuple[int, ...],
+    max_pixels: int,
+    kind: LabelKind = LabelKind.LABEL_KIND_INSTANCES,
+    field: str = "label",
+    partial: bool = False,
+) -> LabelFile:
+    """Decode an uploaded label file.
+
+    Args:
+        data: An integer TIFF or PNG file, Cellpose's `_seg.npy`, or for a 2D image GeoJSON polygons, ImageJ ROIs or
+            COCO JSON. All but the first two have a meaning of their own, whatever `kind`.
+        shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
+        field: Name of the request's field, for messages.
+        partial: Whether these labels are only some of their image's. Values offset by one are then not compared with
+            those of masks.
+
+    Raises:
+        InvalidArgument: Another size than the image, values that are no labels, a mask given as instances, or no
+            labelled pixel. The sentence names the remedy.
+        ResourceExhausted: More than `max_pixels`.
+    """
+    refuse_lossy(data, field)
+    if cellpose_seg.is_npy(data):
+        read = LabelFile(label=cellpose_seg.read_labels(data, shape=shape, field=field))
+    elif vector_labels.is_vector(data):
+        read = _read_shapes(data, shape, field)
+    else:
+        values = _integers(_values(data, shape, max_pixels, field), field)
+        label, notes = _by_kind(values, kind, field, partial=partial)
+        read = LabelFile(label=label, notes=notes)
+    if not (read.label >= 0).any():
+        raise InvalidArgument(
+            f"The {field} holds no labelled cell and no background: all its pixels are not labelled (-1).", field
+        )
+    return read
 
 
 def decode_labels(
@@ -27,44 +83,8 @@ def decode_labels(
     field: str = "label",
     partial: bool = False,
 ) -> Labels:
-    """Decode an uploaded label file.
-
-    Args:
-        data: An integer TIFF or PNG file, or for a 2D image GeoJSON polygons or a zip of ImageJ ROIs. In the last two
-            the shapes have a meaning of their own, whatever `kind`.
-        shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
-        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
-        kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
-        field: Name of the request's field, for messages.
-        partial: Whether these labels are only some of their image's: then they may be background alone, and a single
-            cell may have several parts if the file has pixels that are not labelled, which a binary mask has not.
-
-    Returns:
-        int32, axes YX or ZYX.
-
-    Raises:
-        InvalidArgument: Another size than the image, values that are no labels, a binary mask given as instances, or
-            no labelled cell. The sentence names the remedy.
-        ResourceExhausted: More than `max_pixels`.
-    """
-    if vector_labels.is_vector(data):
-        if len(shape) != 2:
-            raise InvalidArgument(
-                f"The {field} holds outlines, but its image is a stack of {shape[0]} planes; allowed: an integer TIFF "
-                "of the same planes.",
-                field,
-            )
-        label = vector_labels.decode_vector_labels(data, shape=(shape[0], shape[1]), field=field)
-    else:
-        values = _integers(_values(data, shape, max_pixels, field), field)
-        label = _by_kind(values, kind, field, masks=partial and bool((values == -1).any()))
-    if partial and not (label >= 0).any():
-        raise InvalidArgument(f"The {field} holds no label: all its pixels are not labelled.", field)
-    if not partial and not (label > 0).any():
-        raise InvalidArgument(
-            f"The {field} holds no labelled cell: no value is above 0; mark at least one cell as 1 or more.", field
-        )
-    return label
+    """Return the label image of an uploaded label file (see `read_label_file`)."""
+    return read_label_file(data, shape=shape, max_pixels=max_pixels, kind=kind, field=field, partial=partial).label
 
 
 def encode_labels(label: npt.NDArray[np.integer[Any]], spacing: Sequence[float] = ()) -> bytes:
@@ -106,6 +126,20 @@ def without_small(label: Labels, min_pixels: int) -> Labels:
     return renumbered
 
 
+def _read_shapes(data: bytes, shape: tuple[int, ...], field: str) -> LabelFile:
+    """Draw a file of outlines."""
+    if len(shape) != 2:
+        raise InvalidArgument(
+            f"The {field} holds outlines, but its image is a stack of {shape[0]} planes; allowed: an integer TIFF "
+            "of the same planes.",
+            field,
+        )
+    if coco.is_coco(data):
+        return LabelFile(label=coco.read_labels(data, shape=(shape[0], shape[1]), field=field))
+    drawing = vector_labels.draw_vector_labels(data, shape=(shape[0], shape[1]), field=field)
+    return LabelFile(label=drawing.label, skipped=len(drawing.skipped), notes=drawing.notes)
+
+
 def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) -> npt.NDArray[np.generic]:
     """Decode the file and compare its size with the image's."""
     image = decode_image(data, max_pixels=max_pixels, field=field, labels=True, stacks=len(shape) == 3)
@@ -129,43 +163,30 @@ def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinte
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
         _refuse(values, values != np.floor(values), "labels are whole numbers; save them as an integer TIFF", field)
-    _refuse(values, values > _LARGEST + 1, f"the largest label is {_LARGEST}", field)
+    _refuse(
+        values,
+        values > _LARGEST + 1,
+        f"the largest label is {_LARGEST}, and what is not labelled is -1 in a signed type",
+        field,
+    )
     _refuse(values, values < -1, "-1 means not labelled, 0 background, n > 0 cell n", field)
     return values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
 
 
-def _by_kind(values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str, *, masks: bool = False) -> Labels:
-    """Return labels from values of this kind; with `masks` also of what could be a binary mask given as instances."""
+def _by_kind(
+    values: npt.NDArray[np.signedinteger[Any]], kind: LabelKind, field: str, *, partial: bool
+) -> tuple[Labels, list[str]]:
+    """Return labels from values of this kind, and sentences on what was assumed."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
         _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
         values = values - 1
     _refuse(values, values > _LARGEST, f"the largest label is {_LARGEST}", field)
     label = values.astype(np.int32, copy=False)
     if kind == LabelKind.LABEL_KIND_BINARY:
-        cells, _ = ndimage.label(label > 0, structure=_neighbours(label))
-        return np.where(label > 0, cells.astype(np.int32), label)
-    if kind != LabelKind.LABEL_KIND_OFFSET_BY_ONE and not masks:
-        _refuse_mask(label, field)
-    return label
-
-
-def _refuse_mask(label: Labels, field: str) -> None:
-    """Refuse a binary mask: one value, several separate parts."""
-    cells = label[label > 0]
-    if cells.size == 0 or (cells != cells[0]).any():
-        return
-    _, parts = ndimage.label(label > 0, structure=_neighbours(label))
-    if parts > 1:
-        raise InvalidArgument(
-            f"The {field} has one cell, {int(cells[0])}, in {parts} separate parts: it looks like a binary mask. Give "
-            "every cell its own number, or upload it as LABEL_KIND_BINARY to make each connected component a cell.",
-            field,
-        )
-
-
-def _neighbours(label: Labels) -> Mask:
-    """Return what counts as connected: all pixels around one, 8 or 26."""
-    return np.ones((3,) * label.ndim, dtype=bool)
+        return binary_cells(label, field)
+    if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE and partial:
+        return label, []
+    return label, refuse_masks(label, field, classes_only=kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE)
 
 
 def _refuse(values: npt.NDArray[Any], bad: Mask, allowed: str, field: str) -> None:

@@ -1,13 +1,17 @@
-"""Which axis of a decoded array is which: a 2D plane or a stack of planes, of 1 to 4 channels, in any usual order."""
+"""Which axis of a decoded array is which: a 2D plane or a stack of planes, of 1 to 16 channels, in any usual order."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 
-MAX_CHANNELS = 4
+MOST_UNNAMED_CHANNELS = 4
+"""Length up to which an axis without a name is taken for channels (see `name_axes`)."""
+VALUES_PER_PIXEL = 4
+"""Values that an image from outside may have for each pixel allowed: more channels are for smaller images."""
 FEWEST_UNNAMED_PLANES = 10
 """Length from which an axis without a name is taken for planes rather than channels (see `name_axes`)."""
 
@@ -24,6 +28,8 @@ class Header:
     """Type of a pixel's value."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along z, y and x; empty if the file does not state them."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels in their order; empty if the file does not state them."""
 
     @property
     def nbytes(self) -> int:
@@ -37,7 +43,8 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
     Axes given by the caller take precedence, then those named in the file (ImageJ, OME, RGB samples). Otherwise the
     shorter one of the first and last axis holds the channels, the last one if they are equal: (3, 256, 256) and
     (256, 256, 3) are both three channels of 256 x 256 pixels. `FEWEST_UNNAMED_PLANES` or more cannot be channels:
-    (30, 256, 256) is a stack of 30 planes. A number between that and `MAX_CHANNELS` could be either and is refused.
+    (30, 256, 256) is a stack of 30 planes. A number between that and `MOST_UNNAMED_CHANNELS` could be either and is
+    refused.
 
     Args:
         header: Shape and axes of the file.
@@ -49,7 +56,7 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
         One letter per axis of `header.shape`: Y and X, and Z and C where there are planes and channels.
 
     Raises:
-        InvalidArgument: It is not one 2D plane (or stack) of 1 to 4 channels, or it has no pixel.
+        InvalidArgument: It is not one 2D plane (or stack) of 1 to 16 channels, or it has no pixel.
     """
     shape = header.shape
     if 0 in shape:
@@ -67,13 +74,22 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
             f"The {field} is a 3D stack of {planes} planes (shape {shape}, axes {header.axes}); export one 2D plane.",
             field,
         )
-    if "C" in axes and shape[axes.index("C")] > MAX_CHANNELS:
-        hint = "" if given or not stacks else " If they are the planes of a stack, give its axes, such as ZYX."
-        raise InvalidArgument(
-            f"The {field} has {shape[axes.index('C')]} channels (shape {shape}); allowed: 1 to {MAX_CHANNELS}.{hint}",
-            field,
-        )
+    if "C" in axes:
+        named = bool(given) or any(axis in header.axes for axis in "CS")
+        most = MAX_CHANNELS if named else MOST_UNNAMED_CHANNELS
+        if shape[axes.index("C")] > most:
+            raise InvalidArgument(
+                f"The {field} has {shape[axes.index('C')]} channels (shape {shape}); allowed: 1 to {most}"
+                f"{'.' if named else _unnamed_hint(stacks)}",
+                field,
+            )
     return axes
+
+
+def _unnamed_hint(stacks: bool) -> str:
+    """Return what to do about an axis that could hold channels or planes."""
+    planes = ", and of a stack, such as ZYX" if stacks else ""
+    return f" without a name. Give the axes of up to {MAX_CHANNELS} channels, such as CYX{planes}."
 
 
 def _own_names(header: Header, field: str, stacks: bool) -> str:
@@ -108,17 +124,18 @@ def _own_names(header: Header, field: str, stacks: bool) -> str:
     )
 
 
-def check_size(header: Header, max_pixels: int, field: str) -> None:
+def check_size(header: Header, max_pixels: int, field: str, *, values_per_pixel: int = VALUES_PER_PIXEL) -> None:
     """Refuse an image that is too large, from its header alone.
 
     Args:
         header: Shape and axes of the file.
         max_pixels: Most pixels allowed: height x width, of a stack x planes.
         field: Name of the request's field, for messages.
+        values_per_pixel: Most values, channels included, for each of these pixels.
 
     Raises:
-        ResourceExhausted: The two longest axes span more than `max_pixels`, or all axes more than 4 times as many,
-            which is too much for any number of channels.
+        ResourceExhausted: The two longest axes span more than `max_pixels`, or all axes more than
+            `values_per_pixel` times as many.
     """
     spelled = " x ".join(str(length) for length in header.shape)
     plane, whole = math.prod(sorted(header.shape)[-2:]), math.prod(header.shape)
@@ -126,8 +143,8 @@ def check_size(header: Header, max_pixels: int, field: str) -> None:
         raise ResourceExhausted(
             f"The {field} has {spelled} pixels = {plane:,} in a plane; allowed: at most {max_pixels:,}.", field
         )
-    if whole > MAX_CHANNELS * max_pixels:
-        raise _too_many(spelled, whole, max_pixels, field)
+    if whole > values_per_pixel * max_pixels:
+        raise _too_many(spelled, whole, values_per_pixel * max_pixels, field)
 
 
 def check_voxels(header: Header, axes: str, max_pixels: int, field: str) -> None:

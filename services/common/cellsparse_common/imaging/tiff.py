@@ -18,6 +18,7 @@ from cellsparse_common.imaging.disk_array import DISK_BYTES, release, zeros
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
+from cellsparse_common.imaging.tiff_channels import read_channel_names
 from cellsparse_common.imaging.tiff_directories import check_directories
 from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
 
@@ -57,7 +58,7 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
                     f"The {field} holds {len(file.series)} images of different kinds; export one 2D plane.", field
                 )
             series = file.series[0]
-            header = _header(series, read_spacing(file), field)
+            header = _header(file, series, read_spacing(file), field)
             check(header)
             _check_segments(series, data, field)
             # A large image is decoded part by part into a file, so that only what is looked at is in memory.
@@ -73,7 +74,7 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
         raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {reason}.", field) from error
 
 
-def _header(series: Any, spacing: Spacing, field: str) -> Header:
+def _header(file: Any, series: Any, spacing: Spacing, field: str) -> Header:
     """Return a series' header without its axes of length 1, after checking that its pixels can be read."""
     page = series.keyframe
     if series.dtype is None or page.dtype is None:
@@ -86,11 +87,13 @@ def _header(series: Any, spacing: Spacing, field: str) -> Header:
     if len(sizes) != len(series.axes):
         raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)
     kept = [at for at, axis in enumerate(series.axes) if sizes[at] != 1 or axis in "YX"]
+    channels = math.prod(sizes[at] for at in kept if series.axes[at] in "CS")
     return Header(
         shape=tuple(sizes[at] for at in kept),
         axes="".join(series.axes[at] for at in kept),
         dtype=np.dtype(series.dtype),
         spacing=spacing,
+        channels=read_channel_names(file, series, channels),
     )
 
 

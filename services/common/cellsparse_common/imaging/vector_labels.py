@@ -1,40 +1,60 @@
-"""Label images from drawn annotations: GeoJSON polygons (QuPath) and ImageJ ROIs.
+"""Label images from drawn annotations: GeoJSON polygons (QuPath), also zipped, and ImageJ ROIs.
 
-Annotations of class `Background` become 0, all others cells 1, 2, ... in their order, the rest of the image -1.
+Annotations of class `Background` become 0, other cells 1, 2, ... in their order, the rest of the image -1. What is no
+cell to the tool that wrote it (see `qupath_objects` and `regions`) is left out and told.
 """
 
-from cellsparse_common.imaging import geojson, imagej_roi
-from cellsparse_common.imaging.polygons import paint
+from collections.abc import Sequence
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging import geojson, imagej_roi, json_features, zip_members
+from cellsparse_common.imaging.polygons import Drawing, draw
+from cellsparse_common.imaging.shapes import Shape
 from cellsparse_common.imaging.types import Labels
 
-_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GEOJSON_SUFFIXES = (".geojson", ".json")
 
 
 def is_vector(data: bytes) -> bool:
     """Tell by its first bytes whether a file holds GeoJSON or ImageJ ROIs rather than pixels."""
     text = data[:64].removeprefix(_BYTE_ORDER_MARK).lstrip()
-    return _is_roi(data) or text.startswith((b"{", b"["))
+    return data.startswith((*zip_members.SIGNATURES, imagej_roi.ROI_SIGNATURE)) or text.startswith((b"{", b"["))
 
 
-def decode_vector_labels(data: bytes, *, shape: tuple[int, int], field: str = "label") -> Labels:
+def draw_vector_labels(data: bytes, *, shape: tuple[int, int], field: str = "label") -> Drawing:
     """Draw the annotations of a file.
 
     Args:
-        data: GeoJSON, a zip of ImageJ ROIs, or one ImageJ ROI.
+        data: GeoJSON, a zip of one GeoJSON file, a zip of ImageJ ROIs, or one ImageJ ROI.
         shape: (height, width) of the image.
         field: Name of the request's field, for messages.
 
-    Returns:
-        int32, axes YX: -1 where nothing is drawn, 0 background, n > 0 cell n.
-
     Raises:
-        InvalidArgument: The file cannot be read, or a shape is none or lies outside the image.
+        InvalidArgument: The file cannot be read, or a shape lies outside the image, or none is a label.
         ResourceExhausted: The file exceeds a limit.
     """
-    read = imagej_roi.read_shapes if _is_roi(data) else geojson.read_shapes
-    return paint(read(data, field), shape, field)
+    return draw(_read(data, field), shape, field)
 
 
-def _is_roi(data: bytes) -> bool:
-    return data.startswith((*_ZIP_SIGNATURES, imagej_roi.ROI_SIGNATURE))
+def decode_vector_labels(data: bytes, *, shape: tuple[int, int], field: str = "label") -> Labels:
+    """Return the label image of the annotations of a file (see `draw_vector_labels`)."""
+    return draw_vector_labels(data, shape=shape, field=field).label
+
+
+def _read(data: bytes, field: str) -> Sequence[Shape]:
+    if data.startswith(imagej_roi.ROI_SIGNATURE):
+        return imagej_roi.read_shapes(data, field)
+    if not data.startswith(zip_members.SIGNATURES):
+        return geojson.read_shapes(data, field)
+    members = list(zip_members.read_members(data, _GEOJSON_SUFFIXES, json_features.MAX_BYTES, field))
+    if not members:
+        return imagej_roi.read_shapes(data, field)
+    if len(members) > 1 or any(zip_members.read_members(data, (".roi",), imagej_roi.MAX_ROI_BYTES, field)):
+        names = ", ".join(repr(name[:50]) for name, _ in members[:3])
+        raise InvalidArgument(
+            f"The {field} is a zip of several annotation files ({names}, ...); allowed: one GeoJSON file as QuPath "
+            "exports it, or ImageJ ROIs only.",
+            field,
+        )
+    return geojson.read_shapes(members[0][1], field)

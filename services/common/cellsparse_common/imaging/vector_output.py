@@ -1,8 +1,9 @@
 """Label images as outlines for other tools: GeoJSON for QuPath, a zip of ROIs for ImageJ.
 
 Both follow pixel edges, in pixels with 0, 0 at the corner of the first pixel, and are read back pixel for pixel by
-`vector_labels.decode_vector_labels` (which leaves what is not drawn unlabelled rather than background). The same label
-image always gives the same bytes. In a stack each plane has its own outlines, at most one per cell.
+`vector_labels.decode_vector_labels`, which leaves what is not drawn unlabelled: with `background` the background is
+drawn, too. The same label image always gives the same bytes. In a stack each plane has its own outlines, at most one
+per cell.
 """
 
 import json
@@ -22,27 +23,32 @@ _LARGEST_COORDINATE = 2**15 - 1
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The date of all files in a zip, so that its bytes depend on the labels only."""
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
+_BACKGROUND = "background"
 
 
-def encode_geojson(label: npt.NDArray[np.integer[Any]]) -> bytes:
+def encode_geojson(label: npt.NDArray[np.integer[Any]], *, background: bool = False) -> bytes:
     """Return a FeatureCollection with one QuPath detection per cell, named by its number.
 
     Args:
         label: Axes YX or ZYX; cells are the values above 0. A cell of several parts becomes a MultiPolygon; one of a
             stack one such feature per plane, all of its name, with the plane as QuPath keeps it ("plane": {"z": ...}).
+        background: Whether to add where the label is 0 as an annotation of class Background.
     """
     features = [_feature(outline, z) for z, outline in plane_outlines(label)]
+    if background:
+        features += [_background_feature(outline, z) for z, outline in plane_outlines((label == 0).astype(np.int32))]
     document = {"type": "FeatureCollection", "features": features}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def encode_rois(label: npt.NDArray[np.integer[Any]]) -> bytes:
+def encode_rois(label: npt.NDArray[np.integer[Any]], *, background: bool = False) -> bytes:
     """Return a zip of ImageJ ROIs, one per cell, named by its number.
 
     Args:
         label: Axes YX or ZYX; cells are the values above 0. A cell in one part without holes becomes a polygon; any
             other a composite, so that it stays one ROI and keeps its holes. A cell of a stack becomes one ROI per
             plane, all of its name, at the plane's position; the files are named by cell and slice (from 1).
+        background: Whether to add where the label is 0 as a ROI called background.
     """
     outlines = list(plane_outlines(label))
     digits = len(str(max((outline.number for _, outline in outlines), default=1)))
@@ -52,10 +58,17 @@ def encode_rois(label: npt.NDArray[np.integer[Any]]) -> bytes:
         for z, outline in outlines:
             # Leading zeros: tools that sort by name keep the order, and with it the numbers.
             plane = "" if z is None else f"-{z + 1:0{of_slice}}"
-            info = zipfile.ZipInfo(f"{outline.number:0{digits}}{plane}.roi", _EARLIEST)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, _roi(outline, z))
+            _add(archive, f"{outline.number:0{digits}}{plane}", _roi(outline, z))
+        for z, outline in plane_outlines((label == 0).astype(np.int32)) if background else ():
+            plane = "" if z is None else f"-{z + 1:0{of_slice}}"
+            _add(archive, f"{_BACKGROUND}{plane}", _roi(outline, z, _BACKGROUND))
     return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    info = zipfile.ZipInfo(f"{name}.roi", _EARLIEST)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(info, content)
 
 
 def _feature(outline: Outline, z: int | None) -> dict[str, Any]:
@@ -72,12 +85,17 @@ def _feature(outline: Outline, z: int | None) -> dict[str, Any]:
     }
 
 
-def _roi(outline: Outline, z: int | None) -> bytes:
+def _background_feature(outline: Outline, z: int | None) -> dict[str, Any]:
+    feature = _feature(outline, z)
+    return {**feature, "properties": {"objectType": "annotation", "classification": {"name": "Background"}}}
+
+
+def _roi(outline: Outline, z: int | None, name: str = "") -> bytes:
     loops = list(chain.from_iterable(outline.polygons))
     corners = np.array(list(chain.from_iterable(loops)), dtype=np.int32)
     simple = len(loops) == 1 and corners.max() <= _LARGEST_COORDINATE
     corners = corners.clip(max=_LARGEST_COORDINATE)
-    roi = roifile.ImagejRoi.frompoints(corners, name=str(outline.number))
+    roi = roifile.ImagejRoi.frompoints(corners, name=name or str(outline.number))
     roi.right, roi.bottom = (int(at) for at in corners.max(axis=0))  # roifile's are one too large for areas
     roi.roitype = roifile.ROI_TYPE.POLYGON
     if not simple:

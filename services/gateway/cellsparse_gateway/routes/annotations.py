@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from cellsparse_common.imaging.label_formats import FORMATS, file_name
 from cellsparse_gateway.answers import (
     Id,
     OptionalId,
@@ -18,13 +19,7 @@ from cellsparse_gateway.schemas import FILE, Schemas, answers, takes, takes_file
 from cellsparse_gateway.uploads import json_body, stream_up
 from cellsparse_proto.v1 import dataset_pb2, project_pb2
 
-FORMATS = {
-    "tiff": ("OUTPUT_FORMAT_LABEL_TIFF", "tif", "image/tiff"),
-    "geojson": ("OUTPUT_FORMAT_GEOJSON", "geojson", "application/geo+json"),
-    "roi": ("OUTPUT_FORMAT_IMAGEJ_ROI", "zip", "application/zip"),
-}
-"""By the word in an address: name in the protos, ending of the file, its type."""
-Format = Annotated[str, Query(pattern=f"^({'|'.join(FORMATS)})$")]
+Format = Annotated[str, Query(pattern=f"^({'|'.join(FORMATS).replace('.', '[.]')})$")]
 Author = Annotated[str, Query(pattern="^[A-Za-z0-9_-]{0,64}$", description="Undo is by author.")]
 
 
@@ -72,11 +67,9 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     def export_labels(image: Id, format: Format = "tiff", layer: OptionalId = "") -> Response:  # noqa: A002
         """Answer the annotation or a layer as a file."""
         found = orchestrator.projects.GetImage(project_pb2.GetImageRequest(image_id=image), timeout=ASK_SECONDS).image
-        name, ending, media = FORMATS[format]
-        request = project_pb2.ExportLabelsRequest(image_id=image, layer_id=layer, format=name)
+        request = project_pb2.ExportLabelsRequest(image_id=image, layer_id=layer, format=FORMATS[format].number)
         call = orchestrator.projects.ExportLabels(request, timeout=WORK_SECONDS)
-        stem = found.name.rpartition(".")[0] or found.name
-        return file_answer(received(call), media, attachment(f"{stem}-labels.{ending}"))
+        return file_answer(received(call), FORMATS[format].media, attachment(file_name(format, found.name)))
 
     @routes.post(
         "/images/{image}/labels",
@@ -89,7 +82,10 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         kind: Annotated[str, Query(pattern="^(instances|binary|offset_by_one)$")] = "instances",
         author: Author = "",
     ) -> Response:
-        """Add the labels of a file where the annotation has none. The body is a TIFF, PNG, GeoJSON or ROI zip."""
+        """Add the labels of a file where the annotation has none.
+
+        The body is a TIFF, PNG, GeoJSON, ROI zip, COCO JSON of one image, or Cellpose's _seg.npy.
+        """
         number = enum_number(dataset_pb2.LabelKind.DESCRIPTOR, kind, "kind")
         header = project_pb2.ImportLabelsHeader(image_id=image, label_kind=number, author=author)
         answer = await stream_up(request, orchestrator.projects.ImportLabels, project_pb2.ImportLabelsRequest, header)

@@ -33,7 +33,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     @routes.post(
         "/datasets",
         status_code=201,
-        responses=answers(made_schema(dataset_schema), 201),
+        responses=answers(made_schema(dataset_schema, schemas.ref(dataset_pb2.UploadReport)), 201),
         openapi_extra=takes_file("application/zip"),
     )
     async def create_dataset(
@@ -44,13 +44,15 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         """Make a dataset. The body is a zip of images/ and masks/, or of train/, val/ and test/ with these in them.
 
         Files are paired by name, as `cellsparse dataset import` does; `left_out` says which were not used, and why.
+        `report` counts what was read of each item. All faults of the files are told at once; then nothing is kept.
         """
         header = dataset_pb2.DatasetHeader(
             name=name, label_kind=enum_number(dataset_pb2.LabelKind.DESCRIPTOR, kind, "kind")
         )
         async with spooled(request) as file:
             made, left_out = await run_in_threadpool(upload_zip, orchestrator, header, file)
-        return json_answer({**to_json(made.dataset), "left_out": left_out_list(left_out)}, 201)
+        document = {**to_json(made.dataset), "left_out": left_out_list(left_out), "report": to_json(made.report)}
+        return json_answer(document, 201)
 
     @routes.get("/datasets/{dataset}", responses=answers(dataset_schema))
     def get_dataset(dataset: Id) -> Response:
@@ -103,10 +105,10 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     return routes
 
 
-def made_schema(dataset_schema: dict[str, Any]) -> dict[str, Any]:
+def made_schema(dataset_schema: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a dataset that was just made of a zip."""
     file = object_of(file={"type": "string"}, reason={"type": "string"})
-    return {"allOf": [dataset_schema, object_of(left_out={"type": "array", "items": file})]}
+    return {"allOf": [dataset_schema, object_of(left_out={"type": "array", "items": file}, report=report)]}
 
 
 def left_out_list(left_out: dict[str, str]) -> list[dict[str, str]]:

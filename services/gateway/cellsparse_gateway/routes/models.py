@@ -7,11 +7,12 @@ import grpc
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from cellsparse_common.imaging.label_formats import FORMATS, file_name
 from cellsparse_gateway.answers import Axes, Id, PageSize, PageToken, attachment, file_answer, message_answer
 from cellsparse_gateway.calls import ASK_SECONDS, WORK_SECONDS, Orchestrator
 from cellsparse_gateway.messages import enum_number, from_json
 from cellsparse_gateway.problems import from_call
-from cellsparse_gateway.routes.annotations import FORMATS, Format
+from cellsparse_gateway.routes.annotations import Format
 from cellsparse_gateway.routes.datasets import Name
 from cellsparse_gateway.routes.runs import Backend
 from cellsparse_gateway.schemas import FILE, Schemas, answers, list_of, takes, takes_file
@@ -19,9 +20,19 @@ from cellsparse_gateway.uploads import json_body, read_body, stream_up
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 MAX_PREDICT_MIB = 60
-Channel = Annotated[int | None, Query(ge=0, le=3, description="Image channel to use, from 0.")]
+Channel = Annotated[int | None, Query(ge=0, le=15, description="Image channel to use, from 0.")]
+Channels = Annotated[
+    list[str] | None,
+    Query(max_length=16, description="Image channels in the network's order: numbers from 0 or names."),
+]
+ChannelNumbers = Annotated[
+    list[int] | None, Query(max_length=16, description="Image channels in the network's order, from 0.")
+]
 Percentile = Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False)]
 Diameter = Annotated[float | None, Query(ge=1, le=1000, allow_inf_nan=False, description="Cellpose: in pixels.")]
+ImageName = Annotated[
+    str, Query(max_length=255, description="Name of the image's file, for formats that hold it: coco, seg, ome-tiff.")
+]
 ModelId = Annotated[str, Query(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 ExportFormat = Annotated[str, Query(pattern="^(native|saved_model|torchscript|onnx|bioimageio)$")]
 
@@ -47,10 +58,15 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         lower_percentile: Percentile = None,
         upper_percentile: Percentile = None,
         diameter: Diameter = None,
+        channels: ChannelNumbers = None,
     ) -> Response:
         """Make a model of a stock tool's file, or of one that was exported as native. The body is the file."""
         settings = trainer_pb2.ImportSettings(
-            backend=backend, channel=channel, lower_percentile=lower_percentile, upper_percentile=upper_percentile
+            backend=backend,
+            channel=channel,
+            lower_percentile=lower_percentile,
+            upper_percentile=upper_percentile,
+            channels=channels,
         )
         if diameter is not None:
             settings.cellpose.diameter = diameter
@@ -85,22 +101,26 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         model_id: ModelId,
         format: Format = "tiff",  # noqa: A002
         channel: Channel = None,
+        channels: Channels = None,
         min_pixels: Annotated[int, Query(ge=0, le=67_108_864)] = 0,
         axes: Axes = "",
+        image_name: ImageName = "",
     ) -> Response:
         """Segment an image, which is the body, with a model. The header X-Cells says how many cells were found."""
-        name, ending, media = FORMATS[format]
         ask = trainer_pb2.PredictRequest(
             model_id=model_id,
             image=await read_body(request, MAX_PREDICT_MIB),
             channel=channel,
+            channels=channels,
             min_pixels=min_pixels,
-            format=name,
+            format=FORMATS[format].number,
+            image_name=image_name,
             axes=axes,
         )
         answer = await run_in_threadpool(_predict, orchestrator, ask)
-        headers = {**attachment(f"labels.{ending}"), "X-Cells": str(answer.cells), "X-Seconds": f"{answer.seconds:.3f}"}
-        return Response(answer.output or answer.label, media_type=media, headers=headers)
+        name = file_name(format, image_name) if image_name else f"labels{FORMATS[format].ending}"
+        headers = {**attachment(name), "X-Cells": str(answer.cells), "X-Seconds": f"{answer.seconds:.3f}"}
+        return Response(answer.output or answer.label, media_type=FORMATS[format].media, headers=headers)
 
     @routes.post(
         "/evaluations",

@@ -67,7 +67,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             self._publish(spool, folder)
             write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
         self._datasets.add(summary)
-        return dataset_pb2.CreateDatasetResponse(dataset=summary)
+        return dataset_pb2.CreateDatasetResponse(dataset=summary, report=upload.report)
 
     def ListDatasets(
         self, request: dataset_pb2.ListDatasetsRequest, context: grpc.ServicerContext

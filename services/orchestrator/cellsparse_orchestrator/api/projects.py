@@ -186,8 +186,8 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         self, request: project_pb2.ExportLabelsRequest, context: grpc.ServicerContext
     ) -> Iterator[project_pb2.ExportLabelsResponse]:
         """Send an annotation, or a layer, as a file."""
-        spacing = list(self._projects.image(request.image_id).spacing)
-        for chunk in chunks(export_labels(self._tiles, request, spacing)):
+        image = self._projects.image(request.image_id)
+        for chunk in chunks(export_labels(self._tiles, request, list(image.spacing), image.name)):
             yield project_pb2.ExportLabelsResponse(chunk=chunk)
 
     def ImportLabels(

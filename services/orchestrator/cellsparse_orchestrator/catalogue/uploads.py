@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.faults import Faults
 from cellsparse_common.imaging.images import decode_image
-from cellsparse_common.imaging.labels import decode_labels
+from cellsparse_common.imaging.labels import read_label_file
 from cellsparse_common.storage import ObjectStore
+from cellsparse_orchestrator.catalogue.upload_report import add_to_report
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 _IMAGE = dataset_pb2.FILE_ROLE_IMAGE
@@ -35,6 +37,7 @@ class DatasetUpload:
 
     def __init__(self, spool: ObjectStore, limits: UploadLimits) -> None:
         self.items: list[dataset_pb2.DatasetItem] = []
+        self.report = dataset_pb2.UploadReport()
         self.name = ""
         self._spool = spool
         self._limits = limits
@@ -47,32 +50,52 @@ class DatasetUpload:
         self._size = 0
         self._pair: dict[int, tuple[dataset_pb2.FileHeader, bytes]] = {}
         self._first: dataset_pb2.FileHeader | None = None
+        self._faults = Faults()
+        self._leader: dataset_pb2.DatasetItem | None = None
 
     def read(self, requests: Iterable[dataset_pb2.CreateDatasetRequest]) -> None:
         """Receive a whole stream.
 
         Raises:
-            InvalidArgument: The messages come in a wrong order, or a file is not valid; the message names the item.
+            InvalidArgument: The messages come in a wrong order, files are not valid, or no item has a cell; the
+                message names the items, all that are faulty.
             ResourceExhausted: A file or an image is too large; the message names the item.
             StorageError: The spool cannot be written.
         """
-        for request in requests:
-            part = request.WhichOneof("part")
-            if part == "header":
-                self._take_header(request.header)
-            elif not self._begun:
-                raise InvalidArgument("The first message of an upload must be its header.", "header")
-            elif self._ended:
-                raise InvalidArgument(f"The upload goes on with a {part} after its end; end comes last.", "end")
-            elif part == "file":
-                self._end_file()
-                self._begin_file(request.file)
-            elif part == "chunk":
-                self._take_chunk(request.chunk)
-            else:
-                self._take_end(request.end.items)
-        if not self._ended:
-            raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
+        try:
+            for request in requests:
+                self._take(request)
+            if not self._ended:
+                raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
+        except InvalidArgument as error:
+            fields = {field for field, _ in error.violations}
+            if "part" in fields:
+                self._end_file()  # the client gives up between two items
+            if not self._faults.count or fields.isdisjoint(("end", "part")):
+                self._faults.add(error)
+        self._faults.raise_all()
+        if not self.report.cells:
+            raise InvalidArgument(
+                f"The upload has no labelled cell in any of its items ({len(self.items)}, the first is "
+                f"{self.items[0].name!r}): no value is above 0; mark at least one cell as 1 or more.",
+                "items",
+            )
+
+    def _take(self, request: dataset_pb2.CreateDatasetRequest) -> None:
+        part = request.WhichOneof("part")
+        if part == "header":
+            self._take_header(request.header)
+        elif not self._begun:
+            raise InvalidArgument("The first message of an upload must be its header.", "header")
+        elif self._ended:
+            raise InvalidArgument(f"The upload goes on with a {part} after its end; end comes last.", "end")
+        elif part == "file":
+            self._end_file()
+            self._begin_file(request.file)
+        elif part == "chunk":
+            self._take_chunk(request.chunk)
+        else:
+            self._take_end(request.end.items)
 
     def _take_header(self, header: dataset_pb2.DatasetHeader) -> None:
         if self._begun:
@@ -85,8 +108,8 @@ class DatasetUpload:
         self._end_file()
         if self._first is not None:
             self._refuse_half(self._first)
-        if items != len(self.items):
-            raise InvalidArgument(f"The end names {items} items, but {len(self.items)} came.", "end.items")
+        if items != len(self._names):
+            raise InvalidArgument(f"The end names {items} items, but {len(self._names)} came.", "end.items")
         self._ended = True
 
     def _begin_file(self, file: dataset_pb2.FileHeader) -> None:
@@ -104,32 +127,38 @@ class DatasetUpload:
                 f"{common_pb2.Split.Name(file.split)} by its {_NOUN[file.role]}; give one split.",
                 "file.split",
             )
-        if file.role == _LABEL and (file.axes or file.spacing):
+        if file.role == _LABEL and (file.axes or file.spacing or file.channels):
             raise InvalidArgument(
-                f"The label file of item {file.item!r} is given axes or spacing; give them with the image only.",
-                "file.axes" if file.axes else "file.spacing",
+                f"The label file of item {file.item!r} is given axes, spacing or channels; give them with the image "
+                "only.",
+                "file.axes" if file.axes else "file.spacing" if file.spacing else "file.channels",
             )
         self._file = file
 
     def _take_chunk(self, chunk: bytes) -> None:
         if self._file is None:
             raise InvalidArgument("A chunk came before any file; send the file's header first.", "chunk")
+        fitted = self._size <= self._limits.max_file_bytes
         self._size += len(chunk)
-        if self._size > self._limits.max_file_bytes:
-            raise ResourceExhausted(
-                f"The {_NOUN[self._file.role]} file of item {self._file.item!r} is larger than "
-                f"{self._limits.max_file_bytes / 2**20:g} MiB, the most allowed.",
-                "chunk",
+        if self._size <= self._limits.max_file_bytes:
+            self._chunks.append(chunk)
+        elif fitted:
+            self._chunks.clear()
+            self._faults.add(
+                ResourceExhausted(
+                    f"The {_NOUN[self._file.role]} file of item {self._file.item!r} is larger than "
+                    f"{self._limits.max_file_bytes / 2**20:g} MiB, the most allowed.",
+                    "chunk",
+                )
             )
-        self._chunks.append(chunk)
 
     def _end_file(self) -> None:
         if self._file is None:
             return
-        file, data = self._file, b"".join(self._chunks)
+        file, data, size = self._file, b"".join(self._chunks), self._size
         self._file, self._chunks, self._size = None, [], 0
-        if not data:
-            raise InvalidArgument(f"The {_NOUN[file.role]} file of item {file.item!r} is empty.", "chunk")
+        if not size:
+            self._faults.add(InvalidArgument(f"The {_NOUN[file.role]} file of item {file.item!r} is empty.", "chunk"))
         self._pair[file.role] = (file, data)
         if self._first is None:
             self._first = file
@@ -137,11 +166,13 @@ class DatasetUpload:
         (header, image), (_, label) = self._pair.pop(_IMAGE), self._pair.pop(_LABEL)
         self._first = None
         self._names.add(file.item)
-        item = self._keep(header, image, label)
-        refuse_mixture([*self.items[:1], item], "file.item")
-        self.items.append(item)
+        if image and label:
+            try:
+                self._keep(header, image, label)
+            except (InvalidArgument, ResourceExhausted) as error:
+                self._faults.add(error)
 
-    def _keep(self, header: dataset_pb2.FileHeader, image: bytes, label: bytes) -> dataset_pb2.DatasetItem:
+    def _keep(self, header: dataset_pb2.FileHeader, image: bytes, label: bytes) -> None:
         """Decode an item's files and store them in the spool; `header` is that of the image."""
         field = f"label of item {header.item!r}"
         limit = self._limits.max_pixels
@@ -155,15 +186,29 @@ class DatasetUpload:
                 f"{len(shape)} axes.",
                 "file.spacing",
             )
-        numbers = decode_labels(label, shape=shape, max_pixels=limit, kind=self._kind, field=field)
-        return put_item(
+        channels = pixels.array.shape[-1] if pixels.axes.endswith("C") else 1
+        if header.channels and len(header.channels) != channels:
+            raise InvalidArgument(
+                f"Item {header.item!r} is given {len(header.channels)} names of channels; its image has {channels}.",
+                "file.channels",
+            )
+        read = read_label_file(label, shape=shape, max_pixels=limit, kind=self._kind, field=field)
+        shaped = dataset_pb2.DatasetItem(name=header.item, axes=pixels.axes)
+        self._leader = self._leader or shaped
+        refuse_mixture([self._leader, shaped], "file.item")
+        if self._faults.count:
+            return  # nothing will be kept
+        item = put_item(
             self._spool,
             name=header.item,
             split=header.split,
             image=pixels.array,
-            label=numbers,
+            label=read.label,
             spacing=header.spacing or pixels.spacing,
+            channels=header.channels or pixels.channels,
         )
+        self.items.append(item)
+        add_to_report(self.report, item, read)
 
     def _refuse_half(self, first: dataset_pb2.FileHeader) -> None:
         other = _LABEL if first.role == _IMAGE else _IMAGE

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cellsparse_common.channels import is_colour
 from cellsparse_common.datasets import put_blob
 from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
@@ -69,7 +70,10 @@ class ImageAdder:
                 f"The spacing has {len(spacing)} numbers; the image has {2 + stack} axes of pixels.", "header.spacing"
             )
         image_id = new_id("im")
-        sha256 = put_blob(self._store, encode_tiff(image.array, stack=stack, spacing=spacing if stack else ()))
+        kept = spacing if stack else ()
+        file = encode_tiff(image.array, stack=stack, spacing=kept, colour=is_colour(image.channels))
+        sha256 = put_blob(self._store, file)
+        del file
         try:
             row = self._write(header, image, image_id, sha256, spacing)
             with self._database.write() as session:

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from cellsparse_common.errors import Aborted, InvalidArgument
-from cellsparse_common.imaging.labels import decode_labels, encode_labels
+from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
+from cellsparse_common.imaging.labels import decode_labels
 from cellsparse_common.imaging.types import Labels
-from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_orchestrator.projects.annotation import Annotations
 from cellsparse_orchestrator.projects.label_numbers import BACKGROUND, NEW, Numbers, to_labels
 from cellsparse_orchestrator.projects.label_tiles import LabelImage, LabelTiles
 from cellsparse_orchestrator.projects.patches import Change
 from cellsparse_orchestrator.projects.projects import Projects
 from cellsparse_orchestrator.projects.tiling import TILE, Extent, Place
-from cellsparse_proto.v1 import project_pb2, trainer_pb2
+from cellsparse_proto.v1 import project_pb2
 
 _ATTEMPTS = 5
 
@@ -35,23 +35,22 @@ def window(labels: Labels, place: Place) -> Labels:
     return plane[place.y * TILE : (place.y + 1) * TILE, place.x * TILE : (place.x + 1) * TILE]
 
 
-def export_labels(tiles: LabelTiles, request: project_pb2.ExportLabelsRequest, spacing: list[float]) -> bytes:
+def export_labels(
+    tiles: LabelTiles, request: project_pb2.ExportLabelsRequest, spacing: list[float], image_name: str
+) -> bytes:
     """Return an annotation, or a layer, as a file.
 
     Raises:
         NotFound: There is no such image or layer.
+        InvalidArgument: The format holds no stacks.
         ResourceExhausted: Its cells' outlines are too long.
     """
 
     def read() -> Labels:
         return read_labels(tiles, tiles.open(request.image_id, request.layer_id))
 
-    labels = tiles.retry(read)
-    if request.format == trainer_pb2.OUTPUT_FORMAT_GEOJSON:
-        return encode_geojson(labels)
-    if request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
-        return encode_rois(labels)
-    return encode_labels(labels, spacing)
+    file = LabelOutput(label=tiles.retry(read), spacing=spacing, image_name=image_name, background=not request.layer_id)
+    return encode(name_of(request.format), file)
 
 
 class LabelImport:

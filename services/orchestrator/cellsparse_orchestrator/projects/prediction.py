@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.errors import Internal, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.scores import Scores, cell_numbers
@@ -68,7 +69,7 @@ def predict_image(
             f"The stack has {math.prod(extent.shape):,} voxels in {len(data) / 2**20:.0f} MiB; prediction takes stacks "
             f"of at most {max_pixels:,} voxels and {MAX_BYTES // 2**20} MiB."
         )
-    pixels = decode_image(data, max_pixels=math.prod(extent.shape)).array
+    pixels = decode_image(data, max_pixels=math.prod(extent.shape), values_per_pixel=MAX_CHANNELS).array
     del data
     return _predict_windows(pixels, extent, request, call, min(WINDOW, math.isqrt(max_pixels)))
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import select
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.errors import FailedPrecondition, NotFound
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
@@ -173,7 +174,8 @@ class Suggester:
     def _pixels(self, part: Part) -> Pixels:
         data = self._store.get(keys.blob(part.source.sha256))
         extent = part.source.extent
-        pixels = decode_image(data, max_pixels=extent.height * extent.width).array
+        most = extent.height * extent.width
+        pixels = decode_image(data, max_pixels=most, values_per_pixel=MAX_CHANNELS).array
         return np.ascontiguousarray(pixels[part.rows, part.columns])
 
     def _predictions(self, part: Part, model_ids: Sequence[str], predict: Predict) -> list[bytes]:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item, summarize, write_manifest
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
@@ -126,7 +127,8 @@ class TrainingData:
     def _items(self, source: _Source, names: set[str]) -> Iterator[dataset_pb2.DatasetItem]:
         labels = self._tiles.retry(lambda: read_labels(self._tiles, self._tiles.open(source.id, "")))
         data = self._store.get(keys.blob(source.sha256))
-        pixels = decode_image(data, max_pixels=labels.size, stacks=labels.ndim == 3).array
+        decoded = decode_image(data, max_pixels=labels.size, stacks=labels.ndim == 3, values_per_pixel=MAX_CHANNELS)
+        pixels, channels = decoded.array, decoded.channels
         del data
         first = valid_name(source.name, "image", _ITEM_NAME)
         for rows, columns in parts(labels):
@@ -145,6 +147,7 @@ class TrainingData:
                 image=np.ascontiguousarray(image),
                 label=np.ascontiguousarray(label),
                 spacing=source.spacing,
+                channels=channels,
             )
 
 

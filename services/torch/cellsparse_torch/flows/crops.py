@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.imaging.types import GrayImage
+from cellsparse_common.imaging.types import Floats
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
@@ -20,8 +20,8 @@ from cellsparse_trainer.data.samples import Sample
 class Crop:
     """A square cut-out of side S."""
 
-    image: GrayImage
-    """Shape (S, S); 0 outside the image."""
+    image: Floats
+    """Shape (S, S), with several channels (S, S, C), at most 4; 0 outside the image."""
     label: npt.NDArray[np.int16]
     """Shape (S, S): -1 not labelled or outside the image, 0 background, 1 cell, `LIKELY`."""
     flow: npt.NDArray[np.float32]

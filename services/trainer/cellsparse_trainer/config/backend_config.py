@@ -26,6 +26,11 @@ class BackendConfig:
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
     """Settings that may also be None."""
 
+    MOST_CHANNELS: ClassVar[int] = 1
+    """Most image channels that the network takes."""
+    FIXED_CHANNELS: ClassVar[bool] = True
+    """Whether a network's weights are for one number of image channels, rather than for any up to the most."""
+
     plan: Plan
     """What all backends share."""
 
@@ -45,7 +50,10 @@ class BackendConfig:
         """
         try:
             own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-            plan = Plan(**own.pop("plan"))
+            shared: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in own.pop("plan").items()
+            }
+            plan = Plan(**shared)
             return cls(plan=plan, **own)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"This is no {cls.TOOL} configuration: {error}.") from error

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cellsparse_common.channels import MAX_CHANNELS
+
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
 GRADIENT_FORMATS = ("float32", "float16")
@@ -32,7 +34,7 @@ class Plan:
     upper_percentile: float
     """Percentile of the image that becomes 1, 50 to 100."""
     channel: int | None
-    """Image channel, from 0; None: the mean of all channels."""
+    """Image channel, from 0; None: the mean of all channels. Has no effect where there are `channels`."""
     validate_every: int
     """Steps between validations, from 1."""
     checkpoint_every: int
@@ -71,11 +73,20 @@ class Plan:
     """Steps for many and varied images, where the preset's depend on the data (see `budget`); 0: they do not."""
     budget: str = ""
     """Why there are so many steps, in a sentence."""
+    channels: tuple[int, ...] = ()
+    """Image channels of a network that takes several, from 0, in its order; empty: it gets one, as `channel` says."""
+    colour_shift: float = 0.0
+    """Augmentation of several channels: how far the brightness of each changes by itself, 0 to 1 (see `colours`)."""
 
     @property
     def world(self) -> int:
         """Processes that train together."""
         return self.nodes * self.processes_per_node
+
+    @property
+    def inputs(self) -> int:
+        """Image channels that the network gets, from 1."""
+        return max(1, len(self.channels))
 
     @property
     def crops_per_step(self) -> int:
@@ -109,6 +120,16 @@ class Plan:
             raise ValueError(f"checkpoint_seconds is {self.checkpoint_seconds}; allowed: above 0.")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"minutes is {self.minutes}; allowed: above 0.")
+        if (
+            len(self.channels) == 1
+            or len(set(self.channels)) != len(self.channels)
+            or len(self.channels) > MAX_CHANNELS
+        ):
+            raise ValueError(f"channels are {self.channels}; allowed: 2 to {MAX_CHANNELS}, each once.")
+        if not all(0 <= channel < MAX_CHANNELS for channel in self.channels):
+            raise ValueError(f"channels are {self.channels}; allowed: 0 to {MAX_CHANNELS - 1}.")
+        if not 0 <= self.colour_shift <= 1:
+            raise ValueError(f"colour_shift is {self.colour_shift}; allowed: 0 to 1.")
         if not 0 <= self.last_rate <= 1:
             raise ValueError(f"last_rate is {self.last_rate}; allowed: 0 to 1.")
         choices = {

@@ -17,8 +17,9 @@ _COMMON: dict[str, Any] = {
     "processes_per_node": 1,
     "rate_scaling": "square_root",
     "gradient_format": "float32",
+    "colour_shift": 0.0,
 }
-"""Defaults that the presets of all backends share."""
+"""Defaults that the presets of all backends share. Which channels are meant depends on the images: `channel_choice`."""
 
 _NO_SETTINGS = ("most_steps",)
 """Fields of `Plan` that a preset decides and nobody can set."""

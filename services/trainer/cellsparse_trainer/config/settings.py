@@ -1,6 +1,7 @@
 """Settings of a trainer service, from the environment (prefix CELLSPARSE_)."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -17,6 +18,10 @@ class ProcessSettings(StoreSettings):
     any time. Not set: every training computes its own. The orchestrator's local launcher sets it."""
     target_mib: int = Field(default=1024, ge=1, le=1_048_576)
     """Most MiB in that folder, about; 1 to 1,048,576."""
+    precision: Literal["auto", "float32"] = "auto"
+    """Number format of predictions, and of trainings whose `precision` is AUTO. "auto": bfloat16 where the hardware
+    computes in it, a few times faster; predictions of models that were trained in float32 stay in float32. "float32":
+    always float32, for results that equal those of other tools and machines to the last digits."""
 
 
 class TrainerSettings(ServerSettings, ProcessSettings):

@@ -13,8 +13,9 @@ from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.dataset_items import is_stack
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, StorageError
-from cellsparse_common.imaging.images import normalize, to_gray
+from cellsparse_common.imaging.images import brightness, normalize, normalize_channels, take_channels, to_gray
 from cellsparse_common.imaging.labels import count_cells
+from cellsparse_common.imaging.types import GrayImage
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.config.plan import Plan
@@ -32,11 +33,17 @@ class Sample:
     name: str
     """Name of the item in its dataset."""
     image: npt.NDArray[np.float32]
-    """Axes YX or ZYX, one channel, normalised over the whole image to [0, 1]; read-only."""
+    """Axes YX or ZYX, or with several channels YXC or ZYXC (see `Plan.channels`). Each channel is normalised over the
+    whole image to [0, 1]. Read-only."""
     label: npt.NDArray[np.int32]
-    """Axes as the image's: -1 not labelled, 0 background, n > 0 cell n; read-only."""
+    """Axes as the image's without channels: -1 not labelled, 0 background, n > 0 cell n; read-only."""
     spacing: tuple[float, ...] = ()
     """Size of a pixel along each axis in micrometres; all 1 where it is unknown; empty means the same."""
+
+    @property
+    def gray(self) -> GrayImage:
+        """How bright each pixel is: the mean of the channels; axes as the label's."""
+        return brightness(self.image, self.label.ndim)
 
     @property
     def nbytes(self) -> int:
@@ -50,15 +57,21 @@ def labelled_items(manifest: dataset_pb2.DatasetManifest, split: "common_pb2.Spl
 
 
 def trainable_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
-    """Return the TRAIN items with a labelled cell.
+    """Return the TRAIN items with a labelled pixel. Those that show background only are good examples, too.
 
     Raises:
-        InvalidArgument: There is none.
+        InvalidArgument: None of them has a labelled cell.
     """
-    items = [item for item in labelled_items(manifest, common_pb2.SPLIT_TRAIN) if item.cells]
-    if not items:
+    items = labelled_items(manifest, common_pb2.SPLIT_TRAIN)
+    if not any(item.cells for item in items):
         raise InvalidArgument(f"Dataset {manifest.dataset.id} has no TRAIN item with a labelled cell.", "dataset_id")
     return items
+
+
+def validation_items(manifest: dataset_pb2.DatasetManifest) -> list[dataset_pb2.DatasetItem]:
+    """Return the VAL items with a labelled pixel; none if none has a labelled cell, as every model scores 0 there."""
+    items = labelled_items(manifest, common_pb2.SPLIT_VAL)
+    return items if any(item.cells for item in items) else []
 
 
 class CachedSamples(Sequence[Sample]):
@@ -128,16 +141,35 @@ class StoredSamples(CachedSamples):
         item = self._items[index]
         pixels = read_image(self._store, item)
         try:
-            gray = to_gray(pixels, self._plan.channel, stack=is_stack(item))
+            image = as_fed(pixels, self._plan, stack=is_stack(item))
         except InvalidArgument as error:
             raise InvalidArgument(f"Item {item.name!r}: {error.message}", "channel") from error
-        image = normalize(gray, self._plan.lower_percentile, self._plan.upper_percentile)
         label = read_labels(self._store, item)
-        if image.shape != label.shape:
+        if image.shape[: label.ndim] != label.shape:
             raise InvalidArgument(f"Item {item.name!r}: image {image.shape} and label {label.shape} differ in size.")
         image.setflags(write=False)
         label.setflags(write=False)
         return Sample(name=item.name, image=image, label=label, spacing=tuple(item.spacing))
+
+
+def as_fed(pixels: npt.NDArray[np.generic], plan: Plan, *, stack: bool) -> npt.NDArray[np.float32]:
+    """Return an image as networks get it: the plan's channels, each scaled to [0, 1] by its own percentiles.
+
+    Args:
+        pixels: Axes YX or YXC, of a stack ZYX or ZYXC.
+        plan: Names channels and percentiles.
+        stack: Whether it is a stack.
+
+    Returns:
+        Axes YX or ZYX; with several channels YXC or ZYXC.
+
+    Raises:
+        InvalidArgument: The image does not have a channel.
+    """
+    scale = plan.lower_percentile, plan.upper_percentile
+    if plan.channels:
+        return normalize_channels(take_channels(pixels, plan.channels, stack=stack), *scale)
+    return normalize(to_gray(pixels, plan.channel, stack=stack), *scale)
 
 
 def threads_for(samples: Sequence[Sample]) -> int | None:

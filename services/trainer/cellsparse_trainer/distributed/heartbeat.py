@@ -137,6 +137,10 @@ class Coordinator:
         """Send a line to all workers, who `hear` it."""
         self._send(text)
 
+    def hear_all(self) -> list[str]:
+        """Wait for a line that each worker says."""
+        return [worker.received.get() for worker in self._workers.values()]
+
     def begin(self, step: int) -> None:
         """Make all workers begin after a number of steps."""
         self._send(f"begin {step}")
@@ -203,6 +207,10 @@ class Worker:
         self._coordinator = _Peer(connection, "Rank 0", lost)
         self._coordinator.send(f"{token} {rank}")
         self._coordinator.watch()
+
+    def say(self, text: str) -> None:
+        """Send a line to the coordinator, who hears all workers."""
+        self._coordinator.send(text)
 
     def hear(self) -> str:
         """Wait for a line that the coordinator tells."""

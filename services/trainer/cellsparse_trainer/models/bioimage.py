@@ -1,7 +1,7 @@
 """BioImage.IO model packages, format 0.5, of any framework's network: the description and the test data."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Network:
     framework: Mapping[str, str]
     """Version of the framework, under the name that the format requires."""
     inputs: tuple[str, ...]
-    """Names of the input's channels: the first is the grey image, all others are zeros."""
+    """Names of the input's channels, those of `zeros` last."""
     outputs: tuple[str, ...]
     """Names of the output's channels; its height and width are the input's."""
     channels_last: bool
@@ -49,6 +49,8 @@ class Network:
     """README.md: how outputs become cells."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the tool, under its own name."""
+    zeros: int = 0
+    """How many of the input's channels, the last ones, are zeros."""
     depth_multiple: int | None = None
     """Numbers of planes must be multiples of this; None: the network takes images, not stacks."""
 
@@ -73,14 +75,35 @@ def write_package(
         run: The network: float32 to float32, in the axes of `network`.
     """
     how = card["preprocessing"]
-    gray = _test_image() if network.depth_multiple is None else _test_stack(network)
-    seen = normalize(gray, how["lower_percentile"], how["upper_percentile"])
-    np.save(folder / "test_input.npy", _tensor(gray, network))
+    make = _test_image if network.depth_multiple is None else lambda seed: _test_stack(network, seed)
+    channels = [make(seed) for seed in range(len(network.inputs) - network.zeros)]
+    seen = [normalize(channel, how["lower_percentile"], how["upper_percentile"]) for channel in channels]
+    np.save(folder / "test_input.npy", _tensor(channels, network))
     output = np.asarray(run(_tensor(seen, network)), np.float32)
     np.save(folder / "test_output.npy", output)
     (folder / "README.md").write_text(network.documentation + _validation(card["validation"]))
     # JSON is YAML, so no further library is needed to write the description.
     (folder / "rdf.yaml").write_text(json.dumps(_description(folder, card, network, output), indent=1) + "\n")
+
+
+def input_names(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return names for the image channels that a model's network gets: "gray" for one."""
+    numbers, names = card["preprocessing"].get("channels", ()), card.get("channel_names") or ()
+    if not numbers:
+        return ("gray",)
+    return tuple(names) if len(names) == len(numbers) else tuple(f"channel{number}" for number in numbers)
+
+
+def input_sentence(card: Mapping[str, Any]) -> str:
+    """Return what an exported network's input is, for a README."""
+    numbers = card["preprocessing"].get("channels", ())
+    if not numbers:
+        return "one channel"
+    listed = ", ".join(
+        str(number) if name == str(number) else f"{number} ({name})"
+        for number, name in zip(numbers, input_names(card), strict=True)
+    )
+    return f"the image's channels {listed} in this order, each scaled by itself"
 
 
 def _description(
@@ -156,9 +179,9 @@ def _file(folder: Path, name: str) -> dict[str, str]:
     return {"source": name, "sha256": sha256_of(folder / name)}
 
 
-def _test_image() -> npt.NDArray[np.float32]:
+def _test_image(seed: int = 0) -> npt.NDArray[np.float32]:
     """Bright discs on a dark, noisy ground: float32, axes YX."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     ys, xs = np.mgrid[:_SIDE, :_SIDE]
     image = rng.uniform(10, 30, (_SIDE, _SIDE))
     for y, x in np.mgrid[16:_SIDE:32, 16:_SIDE:32].reshape(2, -1).T:
@@ -166,9 +189,9 @@ def _test_image() -> npt.NDArray[np.float32]:
     return image.astype(np.float32)
 
 
-def _test_stack(network: Network) -> npt.NDArray[np.float32]:
+def _test_stack(network: Network, seed: int = 0) -> npt.NDArray[np.float32]:
     """Bright balls on a dark, noisy ground: float32, axes ZYX, of a size that the network takes."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     depth, side = network.depth_multiple or 1, network.multiple
     shape = tuple(-(-n // step) * step for n, step in ((_STACK_DEPTH, depth), (_STACK_SIDE, side), (_STACK_SIDE, side)))
     zs, ys, xs = np.indices(shape)
@@ -179,7 +202,7 @@ def _test_stack(network: Network) -> npt.NDArray[np.float32]:
     return stack.astype(np.float32)
 
 
-def _tensor(gray: npt.NDArray[np.float32], network: Network) -> npt.NDArray[np.float32]:
-    planes = np.zeros((1, len(network.inputs), *gray.shape), np.float32)
-    planes[0, 0] = gray
+def _tensor(channels: Sequence[npt.NDArray[np.float32]], network: Network) -> npt.NDArray[np.float32]:
+    planes = np.zeros((1, len(network.inputs), *channels[0].shape), np.float32)
+    planes[0, : len(channels)] = channels
     return np.ascontiguousarray(np.moveaxis(planes, 1, -1)) if network.channels_last else planes

@@ -68,6 +68,7 @@ def _record(source: Path, card: Mapping[str, Any]) -> str:
         "preprocessing": card["preprocessing"],
         "axes": card.get("axes", "YX"),
         "spacing": card.get("spacing", []),
+        "channel_names": card.get("channel_names", []),
         "config": json.loads((source / CONFIG_FILE).read_text()) if (source / CONFIG_FILE).is_file() else {},
     }
     return json.dumps(found, indent=1, sort_keys=True) + "\n"

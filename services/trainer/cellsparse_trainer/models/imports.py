@@ -11,12 +11,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted, StorageError
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.contract import BackendSpec, Config, find_backend
+from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.contract import CONFIG_FILE, BackendSpec, Config, find_backend
 from cellsparse_trainer.models.exports import RECORD_FILE
 from cellsparse_trainer.models.inference import InferenceContext
 from cellsparse_trainer.models.store import publish_model
@@ -51,8 +53,8 @@ def publish_upload(context: InferenceContext, serialized_request: bytes, folder:
     record = read_record(source, spec.name)
     target = folder / "model"
     target.mkdir()
-    _import(spec, source, target, request.settings, record, context.device)
-    publish_model(store, request.model_id, target, _card(spec, request, record))
+    channels = _import(spec, source, target, request.settings, record, context.device)
+    publish_model(store, request.model_id, target, _card(spec, request, record, channels))
 
 
 def unpack(upload: Path, folder: Path) -> Path:
@@ -123,16 +125,22 @@ def _import(
     settings: trainer_pb2.ImportSettings,
     record: Mapping[str, Any] | None,
     device: str,
-) -> None:
+) -> tuple[int, ...]:
     """Make the backend write the model, and check that it opens and segments.
 
     The device is that of predictions: TensorFlow cannot change it later in the same process.
+
+    Returns:
+        Image channels that the network gets, where they are several.
     """
     backend = spec.framework()
     config = None if record is None else record["config"]
     try:
         backend.import_model(source, target, settings, config)
-        backend.open_model(target, device).predict(_noise(_axes(record)))
+        stored = ModelConfig.from_json((target / CONFIG_FILE).read_text(encoding="utf-8"))
+        channels = _channels(spec, settings, tuple(stored.config["plan"].get("channels", ())))
+        backend.open_model(target, device).predict(_noise(_axes(record), len(channels)))
+        return channels
     except CellsparseError:
         raise
     except Exception as error:  # whatever damaged files make a framework raise
@@ -140,23 +148,58 @@ def _import(
         raise InvalidArgument(f"The file holds no {spec.name} model: {first}", "file") from error
 
 
+def _channels(
+    spec: BackendSpec[Config], settings: trainer_pb2.ImportSettings, network: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the image channels that an imported network gets; empty for one.
+
+    Args:
+        spec: Its backend.
+        settings: The user's description: `channels` replaces those of the file.
+        network: The channels that the file's network has; empty for one.
+
+    Raises:
+        InvalidArgument: The network does not take as many, or one is named twice.
+    """
+    given = tuple(settings.channels)
+    if not given:
+        return network
+    kind = spec.light().Config
+    takes = max(1, len(network))
+    good = len(given) == takes if kind.FIXED_CHANNELS else len(given) <= kind.MOST_CHANNELS
+    if not good or len(set(given)) != len(given) or settings.HasField("channel"):
+        allowed = takes if kind.FIXED_CHANNELS else f"1 to {kind.MOST_CHANNELS}"
+        raise InvalidArgument(
+            f"channels are {', '.join(map(str, given))}; this {kind.TOOL} network takes {allowed}, each once, and no "
+            "channel besides.",
+            "settings.channels",
+        )
+    return given if len(given) > 1 else ()
+
+
 def _axes(record: Mapping[str, Any] | None) -> str:
     return "ZYX" if record is not None and record.get("axes") == "ZYX" else "YX"
 
 
-def _noise(axes: str) -> npt.NDArray[np.float32]:
-    shape = (64, 64) if axes == "YX" else (16, 64, 64)
+def _noise(axes: str, channels: int) -> npt.NDArray[np.float32]:
+    shape: tuple[int, ...] = (64, 64) if axes == "YX" else (16, 64, 64)
+    shape = (*shape, channels) if channels > 1 else shape
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
 def _card(
-    spec: BackendSpec[Config], request: trainer_pb2.PublishModelRequest, record: Mapping[str, Any] | None
+    spec: BackendSpec[Config],
+    request: trainer_pb2.PublishModelRequest,
+    record: Mapping[str, Any] | None,
+    channels: tuple[int, ...],
 ) -> dict[str, Any]:
     """Return the card of an imported model: like that of a trained one, without a run."""
     settings, backend = request.settings, spec.framework()
     stock = dict(zip(_FEEDING, (None, *backend.STOCK_PERCENTILES), strict=True))
     feeding = stock if record is None else {name: record["preprocessing"][name] for name in _FEEDING}
-    given = {name: getattr(settings, name) for name in _FEEDING if settings.HasField(name)}
+    given: dict[str, Any] = {name: getattr(settings, name) for name in _FEEDING if settings.HasField(name)}
+    if len(settings.channels) == 1:
+        given["channel"] = settings.channels[0]
     return {
         "version": 1,
         "backend": spec.name,
@@ -166,7 +209,7 @@ def _card(
         "axes": _axes(record),
         "spacing": _spacing(record),
         "validation": {},
-        "preprocessing": _checked({**feeding, **given}),
+        "preprocessing": {**_checked({**feeding, **given}), "channels": list(channels)},
         "import": {"sha256": request.sha256},
         "versions": {**backend.versions(), "python": platform.python_version()},
     }
@@ -187,6 +230,6 @@ def _checked(feeding: dict[str, Any]) -> dict[str, Any]:
         raise InvalidArgument(
             f"The percentiles are {low} and {high}; allowed: 0 to 50 and 50 to 100, not both 50.", "settings"
         )
-    if channel is not None and not (type(channel) is int and 0 <= channel <= 3):
-        raise InvalidArgument(f"channel is {channel!r}; allowed: 0 to 3.", "settings.channel")
+    if channel is not None and not (type(channel) is int and 0 <= channel < MAX_CHANNELS):
+        raise InvalidArgument(f"channel is {channel!r}; allowed: 0 to {MAX_CHANNELS - 1}.", "settings.channel")
     return feeding

@@ -7,13 +7,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_common.channels import find_channels
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import (
@@ -24,10 +28,17 @@ from cellsparse_common.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from cellsparse_common.imaging.images import Image, decode_image, normalize, to_gray
+from cellsparse_common.imaging.images import (
+    Image,
+    decode_image,
+    normalize,
+    normalize_channels,
+    take_channels,
+    to_gray,
+)
+from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.scores import Segmentation
-from cellsparse_common.imaging.vector_output import encode_geojson, encode_rois
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
@@ -169,18 +180,18 @@ def predict_file(
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
     image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
     start = time.monotonic()
-    channel = request.channel if request.HasField("channel") else None
-    found = _segment(context, request.model_id, image, channel, checkpoint)
+    asked = list(request.channels) or ([str(request.channel)] if request.HasField("channel") else [])
+    found = _segment(context, request.model_id, image, asked, checkpoint)
     if request.min_pixels:
         found = found.without_small(request.min_pixels)
     label = found.labels
     answer = trainer_pb2.PredictResponse(cells=len(found.scores), scores=found.scores.tolist())
-    if request.format == trainer_pb2.OUTPUT_FORMAT_GEOJSON:
-        answer.output = encode_geojson(label)
-    elif request.format == trainer_pb2.OUTPUT_FORMAT_IMAGEJ_ROI:
-        answer.output = encode_rois(label)
-    else:
+    name = name_of(request.format)
+    if name == "tiff":
         answer.label = encode_labels(label, image.spacing)
+    else:
+        file = LabelOutput(label=label, spacing=image.spacing, image_name=request.image_name or "image.tif")
+        answer.output = encode(name, file)
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
 
@@ -199,7 +210,7 @@ def evaluate_item(
     item = dataset_pb2.DatasetItem.FromString(serialized_item)
     store = open_store(StoreSettings())
     true = read_labels(store, item)
-    image = Image(array=read_image(store, item), axes=item.axes)
+    image = Image(array=read_image(store, item), axes=item.axes, channels=tuple(item.channels))
     try:
         label = _segment(context, model_id, image).labels
     except InvalidArgument as error:
@@ -211,7 +222,7 @@ _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
 def _segment(
-    context: InferenceContext, model_id: str, image: Image, channel: int | None = None, checkpoint: Path | None = None
+    context: InferenceContext, model_id: str, image: Image, asked: Sequence[str] = (), checkpoint: Path | None = None
 ) -> Segmentation | LargeSegmentation:
     model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
     how = card["preprocessing"]
@@ -226,14 +237,55 @@ def _segment(
             f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}.",
             "image",
         )
-    channel = how["channel"] if channel is None else channel
     if not stack and math.prod(image.array.shape[:2]) >= LARGE_PIXELS and isinstance(model, WindowModel):
-        fed = FedImage(
-            image.array, lambda part: to_gray(part, channel), how["lower_percentile"], how["upper_percentile"]
-        )
-        return segment_large(model, fed)
-    gray = to_gray(image.array, channel, stack=stack)
-    return segment(normalize(gray, how["lower_percentile"], how["upper_percentile"]))
+        feed = _feed(image, how, asked, stack=stack)
+        return segment_large(model, FedImage(image.array, feed, how["lower_percentile"], how["upper_percentile"]))
+    return segment(_as_fed(image, how, asked, stack=stack))
+
+
+def _as_fed(image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack: bool) -> npt.NDArray[np.float32]:
+    """Return a whole image as a model's network gets it (see `_feed`)."""
+    taken = _feed(image, how, asked, stack=stack)(image.array)
+    scale = how["lower_percentile"], how["upper_percentile"]
+    return normalize(taken, *scale) if taken.ndim == 2 + stack else normalize_channels(taken, *scale)
+
+
+def _feed(
+    image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack: bool
+) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
+    """Return what takes, of any part of an image, the channels that a model's network gets.
+
+    Args:
+        image: The image.
+        how: The preprocessing on the model's card.
+        asked: Channels that the caller names; empty: those of the card or, where the image lacks one of these but has
+            as many as the network takes, all of its own.
+        stack: Whether it is a stack.
+
+    Raises:
+        InvalidArgument: The image lacks a channel, or another number of them is asked for than the model takes.
+    """
+    trained, there = tuple(how.get("channels", ())), image.array.shape[-1] if image.axes.endswith("C") else 1
+    takes = max(1, len(trained))
+    channel = how["channel"]
+    if asked:
+        found = find_channels(asked, image.channels, there, "channels")
+        if max(1, len(found)) != takes:
+            raise InvalidArgument(
+                f"channels are {', '.join(asked)}; the model takes {takes}, in the order it was trained with.",
+                "channels",
+            )
+        trained, channel = (found, None) if takes > 1 else ((), found[0] if found else None)
+    elif trained and max(trained) >= there:
+        if there != takes:
+            raise InvalidArgument(
+                f"The model takes channels {', '.join(map(str, trained))} of an image; this one has {there}.",
+                "image",
+            )
+        trained = tuple(range(there))
+    if trained:
+        return lambda part: take_channels(part, trained, stack=stack)
+    return lambda part: to_gray(part, channel, stack=stack)
 
 
 def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, Any]]:

@@ -12,6 +12,7 @@ def feeding(backend: str, plan: Plan) -> dict[str, Any]:
         "axes": "YX" if plan.crop_depth is None else "ZYX",
         "preprocessing": {
             "channel": plan.channel,
+            "channels": list(plan.channels),
             "lower_percentile": plan.lower_percentile,
             "upper_percentile": plan.upper_percentile,
         },

@@ -15,7 +15,7 @@ from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.training.scoring import MEASURE, validation_scores
 
-_FEEDING = ("channel", "lower_percentile", "upper_percentile")
+_PERCENTILES = ("lower_percentile", "upper_percentile")
 _REPORT = "start.json"
 
 
@@ -24,7 +24,7 @@ def apply_initial_model(
 ) -> C:
     """Return the configuration of a run, fitted to its initial model, if there is one.
 
-    The network's architecture is the model's. So are percentiles and channel, unless the settings give them.
+    The network's architecture is the model's. So are percentiles and channels, unless the settings give them.
 
     Args:
         config: The configuration without an initial model.
@@ -51,9 +51,22 @@ def apply_initial_model(
         config = light.adopt(config, settings, store.get(keys.model_file(settings.initial_model, CONFIG_FILE)).decode())
     except ValueError as error:
         raise InvalidArgument(str(error), "settings") from error
-    feeding = {name: card["preprocessing"][name] for name in _FEEDING if not settings.HasField(name)}
+    how = card["preprocessing"]
+    feeding = {name: how[name] for name in _PERCENTILES if not settings.HasField(name)}
+    if not (settings.HasField("channel") or settings.channels):
+        feeding |= {"channel": how["channel"], "channels": tuple(how.get("channels", ()))}
     plan = dataclasses.replace(config.plan, **feeding)
     return with_plan(config, plan)
+
+
+def initial_inputs(settings: trainer_pb2.TrainingSettings, store: ObjectStore) -> int:
+    """Return the number of image channels that the network of the initial model gets.
+
+    Raises:
+        NotFound: There is no such model.
+    """
+    how = read_card(store, settings.initial_model)["preprocessing"]
+    return max(1, len(how.get("channels", ())))
 
 
 def inherit(given: Message, initial: object, names: Sequence[str], model_id: str) -> dict[str, Any]:

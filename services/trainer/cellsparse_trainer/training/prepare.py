@@ -9,7 +9,7 @@ from cellsparse_trainer.config import device, precision
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
 from cellsparse_trainer.config.time_budget import step_seconds_allowed
-from cellsparse_trainer.contract import BackendSpec, C, Training, with_plan
+from cellsparse_trainer.contract import Backend, BackendSpec, C, HalfPrecisionBackend, Training, with_plan
 from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
 from cellsparse_trainer.data.stacks import PlaneSamples
@@ -17,8 +17,10 @@ from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.distributed.ranks import Ranks
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.training.channel_choice import describe_channels
 from cellsparse_trainer.training.checkpoints import Checkpoints
 from cellsparse_trainer.training.feeding import feeding
+from cellsparse_trainer.training.number_format import settle
 from cellsparse_trainer.training.reporter import Reporter
 from cellsparse_trainer.training.resume_guard import origin
 from cellsparse_trainer.training.timing import Trial, choose
@@ -85,15 +87,23 @@ def prepare(
     listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     reporter.log(f"{spec.name} on {', '.join(found)}: {listed}")
     reporter.device = device.choose(plan.device, found)  # refused before any image is read
-    precision.choose(plan.precision, reporter.device, capable=True)  # a CPU refuses some
+    scratch = job.folder if ranks.leads else job.folder / f"rank-{ranks.rank}"
+    run_id = job.request.run_id
+    checkpoints = Checkpoints(store, run_id, scratch / "checkpoints", origin(job.request), feeding(spec.name, plan))
+    capable = _computes_in_bfloat16(backend, plan)
+    settled = settle(plan, reporter.device, store, checkpoints, run_id, capable=capable, peers=peers)
+    reporter.log(settled.sentence)
+    config = with_plan(config, settled.plan)
+    plan = config.plan
     workers = default_workers(found, plan.device) if plan.num_workers is None else plan.num_workers
     train, validation = _open_samples(job, plan, store, workers, settings.cache_mib * 2**20)
     if job.inputs.train_planes is not None:
         stacks = len(job.inputs.train)
         reporter.log(f"{spec.name} trains on the {len(train)} planes with labelled pixels of {stacks} stacks.")
+    if said := describe_channels(plan, [*job.inputs.train, *job.inputs.validation]):
+        reporter.log(said)
     if not job.inputs.validation:
-        reporter.log("The dataset has no labelled VAL item: training items choose the best checkpoint.")
-    scratch = job.folder if ranks.leads else job.folder / f"rank-{ranks.rank}"
+        reporter.log("No VAL item of the dataset has a labelled cell: training items choose the best checkpoint.")
     initial = job.request.settings.initial_model
     start = fetch_model(store, initial, scratch / "start")[0] if initial else None
 
@@ -101,7 +111,7 @@ def prepare(
         return backend.create(config, items, plan.device, start, ranks)
 
     trial = Trial(create=create, workers=workers, train=train, validation=validation, began=began)
-    choice = choose(plan, job.request.settings, store, job.request.run_id, trial, peers)
+    choice = choose(plan, job.request.settings, store, run_id, trial, peers)
     plan = choice.plan
     config = with_plan(config, plan)
     reporter.total_steps = plan.steps
@@ -114,12 +124,17 @@ def prepare(
         train=train,
         validation=validation,
         training=create(train),
-        checkpoints=Checkpoints(
-            store, job.request.run_id, scratch / "checkpoints", origin(job.request), feeding(spec.name, plan)
-        ),
+        checkpoints=checkpoints,
         workers=workers,
         no_step_after=None if allowed is None else began + allowed,
     )
+
+
+def _computes_in_bfloat16(backend: Backend[C], plan: Plan) -> bool | None:
+    """Return whether the device does; None where the backend does not, or nobody wants to know."""
+    if plan.precision == precision.FLOAT32 or not isinstance(backend, HalfPrecisionBackend):
+        return None
+    return backend.has_bfloat16(plan.device)
 
 
 def count_cells(items: Sequence[dataset_pb2.DatasetItem]) -> int:

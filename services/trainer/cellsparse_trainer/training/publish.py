@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from cellsparse_trainer.data.stacks import common_spacing
 from cellsparse_trainer.models.store import publish_model
 from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.channel_choice import channel_names, describe_channels
 from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.prepare import Prepared
 
@@ -47,4 +48,6 @@ def card(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str,
         "settings": json_format.MessageToDict(request.settings),
         "versions": {**prepared.versions, "python": platform.python_version()},
         "spacing": common_spacing(prepared.job.inputs.train),
+        "channel_names": channel_names(plan, prepared.job.inputs.train),
+        "channels_used": describe_channels(plan, [*prepared.job.inputs.train, *prepared.job.inputs.validation]),
     }

@@ -7,13 +7,14 @@ from typing import Generic
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import ObjectStore
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
+from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.config.budget import DataSummary, fit_to_data, summarize_items
 from cellsparse_trainer.contract import C, GrowingBackend, LightBackend, with_plan
-from cellsparse_trainer.data.samples import labelled_items, trainable_items
+from cellsparse_trainer.data.samples import trainable_items, validation_items
 from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
 from cellsparse_trainer.processes.job import Inputs, Plane
-from cellsparse_trainer.training.initial_model import apply_initial_model
+from cellsparse_trainer.training.channel_choice import choose_channels, count
+from cellsparse_trainer.training.initial_model import apply_initial_model, initial_inputs
 
 _MOST_PLANES = 16
 """Most planes of stacks that a backend of planes validates on."""
@@ -51,13 +52,14 @@ class Resolution(Generic[C]):
         settings = request.settings
         manifest = read_manifest(self._store, request.dataset_id)
         train, axes = trainable_items(manifest), find_axes(manifest)
-        validation = labelled_items(manifest, common_pb2.SPLIT_VAL)
+        validation = validation_items(manifest)
         config = resolve(self._light, settings, len(train), axes)
         planes = self._find_planes(train) if axes == "ZYX" and config.plan.crop_depth is None else None
         if planes is not None:
             config = resolve(self._light, settings, len(planes), axes)
         config = grow(self._light, config, settings, summarize_items(train))
         config = apply_initial_model(config, settings, self._store, self._light)
+        config = choose(config, settings, [*train, *validation], self._store)
         inputs = Inputs(
             config=config.to_json(),
             train=train,
@@ -94,6 +96,20 @@ def resolve(light: LightBackend[C], settings: trainer_pb2.TrainingSettings, item
         return light.resolve(settings, items, stacks=stacks)
     except ValueError as error:
         raise InvalidArgument(str(error), "settings") from error
+
+
+def choose(config: C, settings: trainer_pb2.TrainingSettings, items: Items, store: ObjectStore) -> C:
+    """Return the configuration with the channels of the images that the network gets.
+
+    Raises:
+        InvalidArgument: They do not fit the images or the network.
+    """
+    if not settings.channels and (settings.initial_model or all(count(item) == 1 for item in items)):
+        return config  # as the initial model has it, or as there is no other choice
+    kind = type(config)
+    fixed = initial_inputs(settings, store) if settings.initial_model and kind.FIXED_CHANNELS else 0
+    plan = choose_channels(config.plan, settings, items, tool=kind.TOOL, most=kind.MOST_CHANNELS, inputs=fixed)
+    return with_plan(config, plan)
 
 
 def grow(light: LightBackend[C], config: C, settings: trainer_pb2.TrainingSettings, data: DataSummary) -> C:

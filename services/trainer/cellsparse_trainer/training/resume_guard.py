@@ -4,7 +4,7 @@ from google.protobuf import json_format
 
 from cellsparse_proto.v1 import trainer_pb2
 
-_FIXED = ("preset", "seed", "lower_percentile", "upper_percentile", "channel")
+_FIXED = ("preset", "seed", "lower_percentile", "upper_percentile", "channel", "channels")
 """Common settings that decide what the weights so far mean. The others decide how the training continues: with a lower
 learning rate after a loss that was not finite, with smaller batches where memory ran out, for more steps."""
 

@@ -179,8 +179,6 @@ def test_pixel_centres_decide(points):
         ),
         (collection(feature([square(-9, 5, 5)])), r"spans x -9 to -4, y 5 to 10"),
         (collection(feature([square(5.6, 5.6, 0.2)])), "feature 1 covers no pixel"),
-        (collection(feature([square(0, 0, 9)]), feature([square(2, 2, 3)])), "feature 2 covers no pixel, or only"),
-        (collection(feature([square(0, 0, 9)], "Background")), "holds no labelled cell"),
     ],
 )
 def test_geojson_refused(data, words):
@@ -246,7 +244,6 @@ def test_file_name_counts_where_the_roi_has_no_name():
         (archive(a_roi=box_roi(roifile.ROI_TYPE.LINE, 1, 1, 9, 9)), "ROI 'a.roi' is of type LINE; allowed: polygon"),
         (archive(a_roi=roi([[5, 6], [9, 6]], "x")), "has 2 vertices; an outline needs at least 3"),
         (archive(a_roi=roi([[500, 6], [509, 6], [509, 60]], "x")), "ROI 'a.roi' lies outside the image"),
-        (archive(background_roi=box_roi(roifile.ROI_TYPE.RECT, 1, 1, 9, 9)), "holds no labelled cell"),
     ],
 )
 def test_roi_refused(data, words):
@@ -281,7 +278,7 @@ def test_drawing_work_is_bounded():
     everything = feature([square(-1, -1, 5000)], "Background")
     with pytest.raises(ResourceExhausted, match="cover the image more than 32 times"):
         draw(collection(*[everything] * 100), shape=(2000, 2000))
-    zigzag = [[index % 2, 4000 * (index % 2)] for index in range(30_000)]
+    zigzag = [[index % 3, 4000 * (index % 2)] for index in range(30_000)]
     with pytest.raises(ResourceExhausted, match="cross more than"):
         draw(collection(feature([zigzag])), shape=(4000, 10))
     assert time.process_time() - start < 30

@@ -21,27 +21,29 @@ DEFAULTS = {
 }
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(
-    ("precision", "device", "capable", "chosen"),
+    ("precision", "capable", "service", "chosen"),
     [
-        ("auto", "cpu", False, "float32"),
-        ("auto", "cpu", True, "float32"),
-        ("auto", "cuda", False, "float32"),
-        ("auto", "cuda", True, "bfloat16"),
-        ("float32", "cuda", True, "float32"),
-        ("bfloat16", "cuda", True, "bfloat16"),
+        ("auto", False, "auto", "float32"),
+        ("auto", True, "auto", "bfloat16"),
+        ("auto", True, "float32", "float32"),
+        ("float32", True, "auto", "float32"),
+        ("bfloat16", True, "auto", "bfloat16"),
+        ("bfloat16", True, "float32", "bfloat16"),
     ],
 )
-def test_bfloat16_only_where_the_device_gains_from_it(precision, device, capable, chosen):
+def test_what_is_asked_for_is_obeyed_and_auto_follows_device_and_service(
+    monkeypatch, device, precision, capable, service, chosen
+):
+    monkeypatch.setenv("CELLSPARSE_PRECISION", service)
     assert choose(precision, device, capable=capable) == chosen
 
 
-@pytest.mark.parametrize(("device", "named"), [("cpu", "on a CPU"), ("cuda", "this GPU")])
+@pytest.mark.parametrize(("device", "named"), [("cpu", "this CPU"), ("cuda", "this GPU")])
 def test_bfloat16_is_refused_where_there_is_none(device, named):
     with pytest.raises(InvalidArgument, match=f"precision is BFLOAT16.*{named}.*AUTO or FLOAT32"):
         choose("bfloat16", device, capable=False)
-    with pytest.raises(InvalidArgument):
-        choose("bfloat16", "cpu", capable=True)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ export function lastChoice() {
 }
 
 /**
- * Settings as people write them: "steps=200 crop_size=128"; lists with commas.
+ * Settings as people write them: "steps=200 channels=0,1"; lists with commas.
  * @param {string} text
  * @param {string} backend
  * @returns {Record<string, unknown>} TrainingSettings' fields; a backend's own as "unet.base_channels=8"
@@ -39,7 +39,7 @@ export function parseSettings(text, backend) {
     const one = (/** @type {string} */ item) => (/^(true|false)$/.test(item) ? item === 'true' : /^-?[\d.]+(e-?\d+)?$/i.test(item) ? Number(item) : item);
     const read = value.includes(',') ? value.split(',').map(one) : one(value);
     if (parts.length === 2) settings[backend] = { ...settings[backend], [parts[1]]: read };
-    else settings[name] = read;
+    else settings[name] = name === 'channels' ? value.split(',') : read; // numbers and names are texts there
   }
   return settings;
 }

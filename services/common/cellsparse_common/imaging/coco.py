@@ -1,0 +1,272 @@
+"""Labels as COCO JSON: instances as polygons or run lengths, plain or compressed.
+
+Pixels of no annotation are background. Annotations with `iscrowd` or `ignore` are not labelled: COCO leaves them out of
+scores. Our writer marks what is not labelled in this way.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.imaging import run_lengths
+from cellsparse_common.imaging.polygons import paint
+from cellsparse_common.imaging.shapes import MAX_VERTICES, Shape
+from cellsparse_common.imaging.types import Indices, Labels
+
+MAX_BYTES = 64 * 2**20
+"""Longest text read; parsed JSON takes many times as much memory."""
+_MAX_OVERLAP = 32
+"""Largest total area of the annotations, in areas of the image."""
+
+
+def is_coco(data: bytes) -> bool:
+    """Tell whether a file is COCO JSON, by the two lists that it must have."""
+    return data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") and (
+        b'"annotations"' in data and b'"images"' in data
+    )
+
+
+def parse(data: bytes, field: str) -> dict[str, Any]:
+    """Return a file's content, in which `images` and `annotations` are lists of objects.
+
+    Raises:
+        InvalidArgument: It is no COCO JSON.
+        ResourceExhausted: It is too long.
+    """
+    if len(data) > MAX_BYTES:
+        raise ResourceExhausted(
+            f"The {field} is a COCO file of {len(data):,} bytes; allowed: at most {MAX_BYTES:,}.", field
+        )
+    try:
+        document = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"The {field} is a truncated or broken COCO file: {error}.", field) from error
+    for key in ("images", "annotations"):
+        entries = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InvalidArgument(f"The {field} is no COCO file: it has no list of {key}.", field)
+    return dict(document)
+
+
+def split(document: dict[str, Any]) -> dict[str, bytes]:
+    """Return a file of its own for each image, by the image's `file_name` without folders."""
+    by_image: dict[Any, list[Any]] = {}
+    for annotation in document["annotations"]:
+        by_image.setdefault(str(annotation.get("image_id")), []).append(annotation)
+    files = {}
+    for image in document["images"]:
+        name = str(image.get("file_name", "")).replace("\\", "/").rpartition("/")[2]
+        part = {
+            "images": [image],
+            "annotations": by_image.get(str(image.get("id")), []),
+            "categories": document.get("categories", []),
+        }
+        files[name] = json.dumps(part, separators=(",", ":")).encode()
+    return files
+
+
+def read_labels(data: bytes, *, shape: tuple[int, int], field: str) -> Labels:
+    """Draw the annotations of a file of one image.
+
+    Cells are numbered 1, 2, ... in their order; where two overlap the first has the pixel. Categories are cells, except
+    those called background, and those called ignore or ending with *, which are not labelled (in any case).
+
+    Args:
+        data: The file.
+        shape: (height, width) of the image.
+        field: Name of the request's field, for messages.
+
+    Returns:
+        int32, axes YX: -1 in crowds and ignored annotations, 0 background, n > 0 cell n.
+
+    Raises:
+        InvalidArgument: Not such a file, or of another size; the sentence names the annotation.
+        ResourceExhausted: It is too long, or its annotations are too many.
+    """
+    document = parse(data, field)
+    _check_image(document["images"], shape, field)
+    names = _categories(document)
+    background = {number for number, name in names.items() if name == "background"}
+    ignored = {number for number, name in names.items() if name.endswith("*") or name.startswith("ignore")}
+    painter = _Painter(shape, field)
+    groups: dict[int, list[tuple[str, Any]]] = {1: [], 0: [], -1: []}
+    for number, annotation in enumerate(document["annotations"], 1):
+        category = str(annotation.get("category_id"))
+        unlabelled = annotation.get("iscrowd") or annotation.get("ignore") or category in ignored
+        kind = -1 if unlabelled else 0 if category in background else 1
+        groups[kind].append((f"annotation {number}", annotation.get("segmentation")))
+    for name, segmentation in groups[1]:
+        painter.paint(segmentation, name, painter.cells + 1)
+    for kind in (0, -1):
+        for name, segmentation in groups[kind]:
+            painter.paint(segmentation, name, kind)
+    return painter.labels()
+
+
+def encode_coco(label: npt.NDArray[np.integer[Any]], image_name: str) -> bytes:
+    """Return a COCO file of one image, cells as compressed run lengths.
+
+    Args:
+        label: Axes YX: -1 not labelled, which becomes a crowd, 0 background, n > 0 cell n.
+        image_name: Name of the image's file.
+    """
+    return join([(image_name, label)])
+
+
+def join(images: list[tuple[str, npt.NDArray[np.integer[Any]]]]) -> bytes:
+    """Return a COCO file of several images, cells as compressed run lengths.
+
+    Args:
+        images: Name of the image's file, and its labels as for `encode_coco`.
+    """
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (name, label) in enumerate(images, 1):
+        height, width = label.shape
+        entries.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        found = [_annotation(label.shape, *runs) for runs in run_lengths.runs_by_value(label) if runs[0]]
+        for annotation in sorted(found, key=lambda entry: int(entry["iscrowd"])):
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+    document = {
+        "info": {"description": "Cellsparse: pixels of no annotation are background, crowds are not labelled"},
+        "images": entries,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cell", "supercategory": ""}],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _annotation(shape: tuple[int, ...], value: int, starts: Indices, ends: Indices) -> dict[str, Any]:
+    height, width = shape
+    first, last = starts // height, (ends - 1) // height
+    several = bool((first != last).any())  # a run that goes on in the next column
+    top, bottom = (0, height - 1) if several else (int((starts % height).min()), int(((ends - 1) % height).max()))
+    left, right = int(first.min()), int(last.max())
+    return {
+        "category_id": 1,
+        "iscrowd": int(value < 0),
+        "area": int((ends - starts).sum()),
+        "bbox": [left, top, right - left + 1, bottom - top + 1],
+        "segmentation": {
+            "size": [height, width],
+            "counts": run_lengths.compress(run_lengths.counts_of(starts, ends, height * width)),
+        },
+    }
+
+
+def _categories(document: dict[str, Any]) -> dict[str, str]:
+    """Return the names of the categories in small letters, by their ids as text."""
+    found = document.get("categories")
+    return {
+        str(category.get("id")): str(category.get("name", "")).strip().casefold()
+        for category in (found if isinstance(found, list) else [])
+        if isinstance(category, dict)
+    }
+
+
+def _check_image(images: list[dict[str, Any]], shape: tuple[int, int], field: str) -> None:
+    if len(images) != 1:
+        raise InvalidArgument(
+            f"The {field} is a COCO file of {len(images)} images; give one file per image, or import the folder that "
+            "holds it, which pairs images by file_name.",
+            field,
+        )
+    found = images[0].get("height"), images[0].get("width")
+    if found not in (shape, (None, None)):
+        has, wants = (" x ".join(map(str, size)) for size in (found, shape))
+        raise InvalidArgument(f"The {field} is {has} pixels, its image {wants}; both must have the same size.", field)
+
+
+class _Painter:
+    """Draws annotations, the first ones on top."""
+
+    def __init__(self, shape: tuple[int, int], field: str) -> None:
+        self.cells = 0
+        self._shape = shape
+        self._field = field
+        self._flat = np.full(shape[0] * shape[1], -2, np.int64)  # column by column; -2: no annotation
+        self._left = _MAX_OVERLAP * max(shape[0] * shape[1], 2**20)
+        self._vertices = MAX_VERTICES
+
+    def paint(self, segmentation: Any, name: str, value: int) -> None:
+        """Give the pixels of an annotation that no other one has a value."""
+        places = self._places(segmentation, name)
+        self._left -= len(places)
+        if self._left < 0:
+            raise ResourceExhausted(
+                f"The {self._field} has annotations that cover the image more than {_MAX_OVERLAP} times.", self._field
+            )
+        free = places[self._flat[places] == -2]
+        if value > 0 and not len(free):
+            raise InvalidArgument(
+                f"In the {self._field}, {name} covers no pixel, or only pixels of cells before it; remove or enlarge "
+                "it.",
+                self._field,
+            )
+        self._flat[free] = value
+        self.cells = max(self.cells, value)
+
+    def labels(self) -> Labels:
+        """Return what was drawn; the rest is background."""
+        flat = np.where(self._flat == -2, 0, self._flat).astype(np.int32)
+        return np.ascontiguousarray(flat.reshape(self._shape[::-1]).T)
+
+    def _places(self, segmentation: Any, name: str) -> Indices:
+        if isinstance(segmentation, dict):
+            if segmentation.get("size") != list(self._shape):
+                raise InvalidArgument(
+                    f"In the {self._field}, {name} has run lengths of size {segmentation.get('size')!s:.50}; the image "
+                    f"is {list(self._shape)}.",
+                    self._field,
+                )
+            try:
+                return run_lengths.inside(segmentation.get("counts"), self._flat.size)
+            except ValueError as error:
+                raise InvalidArgument(f"In the {self._field}, {name} is broken: {error}.", self._field) from error
+        return self._drawn(segmentation, name)
+
+    def _drawn(self, segmentation: Any, name: str) -> Indices:
+        """Return the pixels of polygons, each a row of x, y, x, y, ...; together they are one cell."""
+        rings = []
+        for ring in segmentation if isinstance(segmentation, list) and segmentation else [None]:
+            if (
+                not isinstance(ring, list)
+                or len(ring) < 6
+                or len(ring) % 2
+                or not all(type(number) in (int, float) and abs(number) <= 1e9 for number in ring)
+            ):
+                raise InvalidArgument(
+                    f"In the {self._field}, {name} has no segmentation; allowed: polygons of at least 3 points, and "
+                    "run lengths.",
+                    self._field,
+                )
+            rings.append([np.array(ring, np.float64).reshape(-1, 2)])
+        self._vertices -= sum(len(polygon[0]) for polygon in rings)
+        if self._vertices < 0:
+            raise ResourceExhausted(
+                f"The {self._field} has more than {MAX_VERTICES:,} vertices; simplify the outlines.", self._field
+            )
+        return self._pixels(rings, name)
+
+    def _pixels(self, rings: list[list[npt.NDArray[np.float64]]], name: str) -> Indices:
+        """Return the pixels inside, painted in the part of the image that the polygons touch."""
+        points = np.concatenate([polygon[0] for polygon in rings])
+        height, width = self._shape
+        if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= (width, height)).any():
+            (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+            raise InvalidArgument(
+                f"In the {self._field}, {name} lies outside the image of {height} x {width} pixels: it spans x {x0:g} "
+                f"to {x1:g}, y {y0:g} to {y1:g}.",
+                self._field,
+            )
+        low = np.clip(np.floor(points.min(axis=0)), 0, (width - 1, height - 1)).astype(int)
+        high = np.maximum(np.clip(np.ceil(points.max(axis=0)), 1, (width, height)).astype(int), low + 1)
+        shifted = [[polygon[0] - low] for polygon in rings]
+        part = paint(
+            [Shape(name=name, background=False, polygons=shifted)], (high[1] - low[1], high[0] - low[0]), self._field
+        )
+        y, x = np.nonzero(part > 0)
+        return np.asarray((x + low[0]) * height + y + low[1], np.int64)
