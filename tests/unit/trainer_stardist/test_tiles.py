@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from unit.trainer_stardist.conftest import disks
 
+from cellsparse_common.imaging.images import normalize
 from cellsparse_stardist import model, tiles
 from cellsparse_stardist.network import build_network
 from cellsparse_trainer.models.fed_image import FedImage
@@ -63,6 +64,7 @@ def test_equal_probabilities_compete_in_the_order_of_pixels(network, image, monk
 
 
 def test_windows_find_the_cells_of_the_whole(network, image):
+    image = normalize(image, 0, 100)
     whole = network.segment(image)
     found = segment_large(network, FedImage(image, lambda part: part, 0, 100), side=64)
     assert len(whole.scores) > 1
