@@ -27,6 +27,8 @@ from cellsparse_trainer.training.channel_choice import COLOUR_SHIFT
 
 SIDE, IMAGES = 160, 6
 IOUS = (0.5, 0.7)
+MARGIN = 0.25
+"""By so much the F1 at IoU 0.5 must be better with all channels; else the exit code is 1."""
 RADIUS = 9.0
 """Pixels, of a nucleus or droplet; a touching cell is about twice as wide."""
 
@@ -137,7 +139,19 @@ def main() -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps({"commit": commit(), "results": results}, indent=1) + "\n")
     print(table(results))
-    return 0
+    return 0 if all(gain >= MARGIN for gain in gains(results)) else 1
+
+
+def gains(results: list[dict]) -> list[float]:
+    """Return by how much the F1 at IoU 0.5 is better with all channels, for each family."""
+    found = []
+    for name in dict.fromkeys(each["data"] for each in results):
+        one, every = (
+            statistics.fmean(each["f1"]["0.5"] for each in results if (each["data"], each["channels"]) == (name, kind))
+            for kind in ("one", "all")
+        )
+        found.append(every - one)
+    return found
 
 
 def table(results: list[dict]) -> str:

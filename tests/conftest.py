@@ -7,8 +7,11 @@ by time alone, and speed is what benchmarks measure.
 
 import contextlib
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+from support.secrets import find_leaks
 
 UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("fixed", derandomize=True, **UNTIMED)
@@ -24,3 +27,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_in_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the session if a log that its tests wrote holds a secret that they used."""
+    yield
+    leaks = find_leaks(tmp_path_factory.getbasetemp())
+    assert not leaks, "\n".join(leaks)

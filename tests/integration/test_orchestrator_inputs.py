@@ -80,7 +80,7 @@ BAD_FILES = {
     "label with nothing labelled": (IMAGE_FILE, encode_labels(np.full_like(LABEL, -1)), INVALID, "no labelled cell"),
     "truncated TIFF": (IMAGE_FILE[: len(IMAGE_FILE) // 2], LABEL_FILE, INVALID, "image"),
     "truncated label": (IMAGE_FILE, LABEL_FILE[: len(LABEL_FILE) // 2], INVALID, "label"),
-    "five channels": (tiff(np.zeros((64, 64, 5), np.uint8)), LABEL_FILE, INVALID, "5"),
+    "seventeen channels": (tiff(np.zeros((64, 64, 17), np.uint8)), LABEL_FILE, INVALID, "17"),
     "no image at all": (b"hello", LABEL_FILE, INVALID, "image"),
     "empty image": (b"", LABEL_FILE, INVALID, "empty"),
     "100 megapixels in a PNG header": (huge_png(), LABEL_FILE, EXHAUSTED, "100"),

@@ -180,6 +180,6 @@ def test_a_sparse_copy(orchestrator, dataset):
     )
     answers = list(orchestrator.datasets.CreateSparseDataset(request, timeout=PATIENCE))
     made = answers[-1].dataset
-    assert (made.name, made.parent_id, made.train_cells) == ("tiny MINMAX k1 SHIFTED", dataset.id, 2)
+    assert (made.name, made.parent_id, made.train_cells) == ("tiny minmax k1 shifted", dataset.id, 2)
     found = orchestrator.datasets.GetDataset(dataset_pb2.GetDatasetRequest(dataset_id=made.id), timeout=PATIENCE)
     assert found.dataset == made

@@ -10,7 +10,7 @@ import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from support.limits import PATIENCE, QUICK
 from support.server_process import ServerProcess
 from support.tiny_dataset import blobs
@@ -50,11 +50,20 @@ def test_health(channel, service):
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_reflection_lists_the_service(channel):
-    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    asked = reflection_pb2.ServerReflectionRequest(list_services="")
-    answer = next(stub.ServerReflectionInfo(iter([asked]), timeout=PATIENCE))
-    assert SERVICE in [service.name for service in answer.list_services_response.service]
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_tells_the_services_and_describes_them(channel, version):
+    ask = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    (listed,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=PATIENCE)
+    names = [service.name for service in listed.list_services_response.service]
+    both = {f"grpc.reflection.{each}.ServerReflection" for each in ("v1", "v1alpha")}
+    assert {SERVICE, "grpc.health.v1.Health", *both} <= set(names)
+    asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names]
+    for name, answer in zip(names, ask(iter(asked), timeout=PATIENCE), strict=True):
+        assert answer.file_descriptor_response.file_descriptor_proto, name
 
 
 def test_a_message_over_the_limit_is_refused(channel):

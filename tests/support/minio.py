@@ -17,6 +17,7 @@ from minio import Minio
 from minio.error import MinioException
 from support.certificates import make_certificates
 from support.limits import PATIENCE
+from support.secrets import S3_SECRET_KEY as SECRET_KEY
 
 from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.storage.s3_connection import connect
@@ -24,7 +25,6 @@ from cellsparse_common.storage.s3_connection import connect
 PROGRAM = Path(__file__).parents[2] / ".tools" / "bin" / "minio"
 DOMAIN = "store.test"
 ACCESS_KEY = "test-access"
-SECRET_KEY = "test-secret-key"
 REGION = "eu-central-1"
 PROBE_SECONDS = 2.0
 PORT_ATTEMPTS = 3

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psycopg
 from support.limits import PATIENCE
+from support.secrets import DATABASE_PASSWORD as PASSWORD
 
-USER, PASSWORD = "cellsparse", "correct-horse"
+USER = "cellsparse"
 _NOBODY = 65534
 
 

@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
 from cellsparse.errors import CellsparseError, Unavailable
-from cellsparse.home import find_address
+from cellsparse.home import chosen_address, find_address, home_dir
 from cellsparse.security import describe_refusal, find_tls
+from cellsparse.words import reworded
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
@@ -27,25 +29,32 @@ class Connection:
     """A connection to the orchestrator's services.
 
     Args:
-        address: host:port; None finds it (see `cellsparse.home.find_address`).
+        address: host:port; None finds it (see `cellsparse.home`) at every call, as an orchestrator that is started
+            again may listen on another port.
         timeout: Deadline of an ordinary call, seconds.
         ca: File of the authorities that sign the orchestrator's certificate, or "system" for public ones; None: from
             the environment, else a connection without TLS.
+        home: Home folder whose orchestrator is meant, whatever the environment says; None: not given.
 
     Raises:
         Unavailable: No address is known.
-        InvalidArgument: A certificate's file cannot be read.
+        InvalidArgument: The address is none, or a certificate's file cannot be read.
     """
 
-    def __init__(self, address: str | None, timeout: float, ca: str | None = None) -> None:
+    def __init__(self, address: str | None, timeout: float, ca: str | None = None, *, home: Path | None = None) -> None:
         self.timeout = timeout
         self._tls = find_tls(ca)
-        self._given = address
         self._ca = ca
         self._closed = False
         # A stream that starts at the very moment in which its channel is closed would wait forever.
         self._beginning = threading.Lock()
-        self._open(find_address(address))
+        # Looked up once: what the environment becomes later is about other clients.
+        self._fixed = None if home else chosen_address(address)
+        self._home = home or (None if self._fixed else home_dir())
+        self._open(self._find())
+
+    def _find(self) -> str:
+        return find_address(self._home) if self._home else str(self._fixed)
 
     def _open(self, address: str) -> None:
         self.address = address
@@ -77,10 +86,10 @@ class Connection:
 
     def refresh(self) -> None:
         """Look up the address again: a restarted orchestrator may listen on another port."""
-        if self._closed:
+        if self._closed or self._fixed:
             return  # closed by another thread: calls shall fail, not reconnect
         try:
-            address = find_address(self._given)
+            address = self._find()
         except Unavailable:
             return  # it is starting, and has not written its address yet
         with self._beginning:
@@ -90,7 +99,7 @@ class Connection:
 
     def another(self) -> "Connection":
         """Return a new connection to the same orchestrator for another thread, as `refresh` is not thread-safe."""
-        return Connection(self._given, self.timeout, self._ca)
+        return Connection(self._fixed, self.timeout, self._ca, home=self._home)
 
     def close(self) -> None:
         """Close the channel. Running calls fail."""
@@ -104,6 +113,7 @@ class Connection:
         Raises:
             CellsparseError: The call failed.
         """
+        self.refresh()
         with _Errors(self):
             return self._method(method)(request, timeout=timeout or self.timeout)
 
@@ -114,6 +124,7 @@ class Connection:
             CellsparseError: The call failed.
         """
         source = _Source(requests)
+        self.refresh()
         with _Errors(self, source):
             return self._method(method)(source, timeout=timeout)
 
@@ -123,6 +134,7 @@ class Connection:
         Raises:
             CellsparseError: The call failed.
         """
+        self.refresh()
         with _Errors(self):
             with self._beginning:
                 call = self._method(method)(request, timeout=timeout)
@@ -193,8 +205,10 @@ class _Errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._source is not None and self._source.failure is not None:
             raise self._source.failure from None
+        if isinstance(error, ValueError) and "closed channel" in str(error):  # by another thread
+            raise Unavailable(f"The connection to {self._connection.address} was closed.") from None
         if isinstance(error, grpc.RpcError):
-            raise explain(error, self._connection.address, tls=self._connection.tls) from None
+            raise reworded(explain(error, self._connection.address, tls=self._connection.tls)) from None
 
 
 def explain(error: grpc.RpcError, address: str, *, tls: ClientTls | None = None) -> CellsparseError:

@@ -8,6 +8,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from cellsparse.errors import InvalidArgument, Unavailable
+from cellsparse_common.config.shown import has_userinfo, shown_url
 from cellsparse_common.files import replacing
 from cellsparse_common.onnx_file import MAX_BYTES
 
@@ -19,7 +20,7 @@ REMOTE = ("https", "s3")
 
 def is_remote(source: str) -> bool:
     """Whether a source is a URL of another machine."""
-    return urlsplit(source).scheme.lower() in REMOTE
+    return source.partition("://")[0].lower() in REMOTE
 
 
 def local_file(source: str, target: Path) -> Path:
@@ -33,8 +34,13 @@ def local_file(source: str, target: Path) -> Path:
         InvalidArgument: The URL is of another kind, the file is not there, or it is too large.
         Unavailable: The server does not answer.
     """
-    parts = urlsplit(source)
-    kind = parts.scheme.lower()
+    kind = source.partition("://")[0].lower() if "://" in source else source.partition(":")[0].lower()
+    if kind in REMOTE and has_userinfo(source):
+        raise InvalidArgument(f"{shown_url(source)} must not hold a user or password.")
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise InvalidArgument(f"{shown_url(source)} is no URL: {error}.") from None
     if kind == "https":
         _fetch_https(source, target)
         return target
@@ -44,7 +50,7 @@ def local_file(source: str, target: Path) -> Path:
     if kind == "file":
         return Path(urllib.request.url2pathname(parts.path))
     if "://" in source:
-        raise InvalidArgument(f"{source} is no URL that is taken; allowed: a path, file:, https: and s3:.")
+        raise InvalidArgument(f"{shown_url(source)} is no URL that is taken; allowed: a path, file:, https: and s3:.")
     return Path(source)
 
 
@@ -53,7 +59,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme.lower() != "https":
-            raise InvalidArgument(f"{req.full_url} leads to {newurl}, which is not https.")
+            raise InvalidArgument(f"{shown_url(req.full_url)} leads to {shown_url(newurl)}, which is not https.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -67,9 +73,11 @@ def _fetch_https(url: str, target: Path) -> None:
                 _check_size(url, size)
                 file.write(chunk)
     except urllib.error.HTTPError as error:
-        raise InvalidArgument(f"{url} cannot be fetched: the server answers {error.code} {error.reason}.") from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise Unavailable(f"{url} cannot be fetched: {getattr(error, 'reason', error)}.") from None
+        raise InvalidArgument(
+            f"{shown_url(url)} cannot be fetched: the server answers {error.code} {error.reason}."
+        ) from None
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        raise Unavailable(f"{shown_url(url)} cannot be fetched: {getattr(error, 'reason', error)}.") from None
 
 
 def _fetch_s3(url: str, bucket: str, key: str, target: Path) -> None:
@@ -79,7 +87,7 @@ def _fetch_s3(url: str, bucket: str, key: str, target: Path) -> None:
 
     folder, _, name = key.rpartition("/")
     if not bucket or not name:
-        raise InvalidArgument(f"{url} names no object; allowed: s3://bucket/key.")
+        raise InvalidArgument(f"{shown_url(url)} names no object; allowed: s3://bucket/key.")
     try:
         store = open_store(load(StoreSettings, store_url=f"s3://{bucket}/{folder}".rstrip("/")))
     except ImportError:
@@ -90,4 +98,4 @@ def _fetch_s3(url: str, bucket: str, key: str, target: Path) -> None:
 
 def _check_size(url: str, size: int) -> None:
     if size > MAX_BYTES:
-        raise InvalidArgument(f"{url} is larger than {MAX_BYTES} bytes, the most that an ONNX file has.")
+        raise InvalidArgument(f"{shown_url(url)} is larger than {MAX_BYTES} bytes, the most that an ONNX file has.")

@@ -6,7 +6,8 @@ from typing import BinaryIO
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
-from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
+from cellsparse.errors import Internal
+from cellsparse.targets import check_target, make_folder
 from cellsparse_common.files import replacing
 from cellsparse_proto.v1 import trainer_pb2
 
@@ -20,23 +21,11 @@ def export(
     number = enum_names.number(trainer_pb2.ExportFormat.DESCRIPTOR, format_, "format")
     target = Path(path)
     check_target(target, force)
+    make_folder(target.parent)
     with replacing(target) as file:
         header = _fetch(connection, trainer_pb2.ExportRequest(model_id=model_id, format=number), file)
         check_target(target, force)
     return header
-
-
-def check_target(target: Path, force: bool) -> None:
-    """Check that a file may be written.
-
-    Raises:
-        InvalidArgument: It is a folder.
-        AlreadyExists: It exists and must not be overwritten.
-    """
-    if target.is_dir():
-        raise InvalidArgument(f"{target} is a folder; give the name of a file.")
-    if target.exists() and not force:
-        raise AlreadyExists(f"{target} is there already; --force (force=True) overwrites it.")
 
 
 def _fetch(connection: Connection, request: trainer_pb2.ExportRequest, file: BinaryIO) -> trainer_pb2.ExportHeader:

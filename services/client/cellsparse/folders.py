@@ -12,7 +12,8 @@ from cellsparse_common.pairing.splits import DEFAULT_FRACTIONS
 
 DEPTH = 4
 """Folders that are looked into, one below the other: more mean nothing."""
-MAX_FILES = 200_000
+MAX_FILES = 100_000
+"""Most files and folders that are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +96,10 @@ def _files(root: Path) -> Iterator[Path]:
         for folder, below, names in os.walk(root, onerror=_refuse, followlinks=True):
             deep = len(Path(folder).relative_to(root).parts) >= DEPTH
             below[:] = [] if deep else sorted(name for name in below if not name.startswith("."))
-            for name in sorted(names):
-                count += 1
-                if count > MAX_FILES:
-                    raise InvalidArgument(f"{root} holds more than {MAX_FILES:,} files; give the folder of a dataset.")
-                yield Path(folder, name)
+            count += len(below) + len(names)
+            if count > MAX_FILES:
+                raise InvalidArgument(f"{root} holds more than {MAX_FILES:,} files; give the folder of a dataset.")
+            yield from (Path(folder, name) for name in sorted(names))
     except (OSError, ValueError) as error:
         raise InvalidArgument(f"{root} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 

@@ -5,10 +5,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellsparse.errors import Unavailable
+from cellsparse.errors import InvalidArgument, Unavailable
+from cellsparse_common.rpc.address import check_address
 
 ORCHESTRATOR_FILE = "orchestrator.json"
+ADDRESS_VARIABLE = "CELLSPARSE_ADDRESS"
 DEFAULT_HOME = ".cellsparse"
+LARGEST_PID = 2**31 - 1
 START_SECONDS = 90.0
 """How long `cellsparse up` waits for every service to be healthy."""
 STOP_SECONDS = 20.0
@@ -28,31 +31,45 @@ class RunningOrchestrator:
 def home_dir() -> Path:
     """Return the home folder of the local services: CELLSPARSE_HOME, or ~/.cellsparse."""
     given = os.environ.get("CELLSPARSE_HOME")
-    return Path(given).expanduser().absolute() if given else Path.home() / DEFAULT_HOME
+    try:
+        return Path(given).expanduser().absolute() if given else Path.home() / DEFAULT_HOME
+    except (RuntimeError, OSError) as error:  # a user without a home, or a working folder that was removed
+        raise InvalidArgument(f"The home folder cannot be found ({error}); CELLSPARSE_HOME names one.") from None
 
 
 def read_orchestrator(home: Path) -> RunningOrchestrator | None:
     """Return what the orchestrator of a home folder wrote about itself; None if there is nothing readable."""
     try:
         content = json.loads((home / ORCHESTRATOR_FILE).read_text())
-        return RunningOrchestrator(address=str(content["address"]), pid=int(content.get("pid") or 0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pid = int(content.get("pid") or 0)
+        address = check_address(str(content["address"]), ORCHESTRATOR_FILE)
+        return RunningOrchestrator(address=address, pid=pid if 0 <= pid <= LARGEST_PID else 0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, InvalidArgument):
         return None
 
 
-def find_address(address: str | None) -> str:
-    """Return the orchestrator's address: as given, from CELLSPARSE_ADDRESS, or from its file in the home folder.
+def chosen_address(address: str | None) -> str | None:
+    """Return the address as given, or from CELLSPARSE_ADDRESS; None: neither names one.
 
     Raises:
-        Unavailable: None of the three names one.
+        InvalidArgument: It is not host:port.
     """
-    chosen = address or os.environ.get("CELLSPARSE_ADDRESS")
-    if chosen:
-        return chosen
-    running = read_orchestrator(home_dir())
+    if address is not None:
+        return check_address(address, "The address")
+    named = os.environ.get(ADDRESS_VARIABLE)
+    return check_address(named, ADDRESS_VARIABLE) if named else None
+
+
+def find_address(home: Path) -> str:
+    """Return the orchestrator's address from its file in a home folder.
+
+    Raises:
+        Unavailable: There is none.
+    """
+    running = read_orchestrator(home)
     if running is None:
         raise Unavailable(
-            f"No orchestrator is known: {home_dir() / ORCHESTRATOR_FILE} is not there and CELLSPARSE_ADDRESS is not "
+            f"No orchestrator is known: {home / ORCHESTRATOR_FILE} is not there and {ADDRESS_VARIABLE} is not "
             "set; `cellsparse up` starts one."
         )
     return running.address

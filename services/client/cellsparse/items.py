@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
 from cellsparse.errors import InvalidArgument
+from cellsparse.sources import CHUNK_BYTES, read_parts
 from cellsparse_common.faults import Faults
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-CHUNK_BYTES = 2**20
 
 Content: TypeAlias = "str | Path | bytes | npt.NDArray[np.generic]"
 """A path, the content of a file, or an array."""
@@ -135,9 +134,4 @@ def _chunks(content: str | Path | bytes) -> Iterator[bytes]:
         for start in range(0, len(content), CHUNK_BYTES):
             yield content[start : start + CHUNK_BYTES]
         return
-    try:
-        with Path(content).open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise InvalidArgument(f"{content} cannot be read: {error.strerror or error}.") from error
+    yield from read_parts(content)

@@ -24,6 +24,7 @@ from cellsparse.home import (
     RunningOrchestrator,
     read_orchestrator,
 )
+from cellsparse.targets import file_errors, make_home, opened
 from cellsparse_proto.v1 import orchestrator_pb2
 
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
@@ -119,7 +120,7 @@ def foreground(home: Path, *, port: int | None = None, web_port: int | None = No
         raise FailedPrecondition(
             f"The orchestrator runs already at {orchestrator.address} (process {orchestrator.pid})."
         )
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     process = subprocess.Popen(COMMAND, env=_environment(home, port, web_port), stdin=subprocess.DEVNULL)
     while True:
         try:
@@ -149,15 +150,17 @@ def down(home: Path, *, timeout: float = STOP_SECONDS) -> int:
         _quietly(process.kill)
     psutil.wait_procs(list(left), timeout=KILL_SECONDS)
     if members:
-        (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)
+        with file_errors(f"{home} cannot be used"):
+            (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)
     return len(members)
 
 
 def _launch(home: Path, port: int | None, web_port: int | None) -> "subprocess.Popen[bytes]":
-    (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)  # of one that died without cleaning up
+    with file_errors(f"{home} cannot be used"):
+        (home / ORCHESTRATOR_FILE).unlink(missing_ok=True)  # of one that died without cleaning up
     log = log_path(home)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as sink:
+    make_home(log.parent)
+    with opened(log) as sink:
         return subprocess.Popen(
             COMMAND,
             env=_environment(home, port, web_port),
@@ -301,8 +304,8 @@ def _log_tail(home: Path, lines: int = 5) -> str:
 
 @contextmanager
 def _lock(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "up.lock").open("w") as file:
+    make_home(home)
+    with opened(home / "up.lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

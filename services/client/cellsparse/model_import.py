@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
-from cellsparse.items import CHUNK_BYTES
+from cellsparse.sources import read_parts
+from cellsparse.targets import file_errors
 from cellsparse.training_settings import assign
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
@@ -27,10 +28,11 @@ def import_model(
         if value is not None:
             message = settings if field in settings.DESCRIPTOR.fields_by_name else _own_settings(settings, field)
             assign(message, message.DESCRIPTOR.fields_by_name[field], value)
-    header = orchestrator_pb2.ImportModelHeader(name=name or _name(source), settings=settings)
+    header = orchestrator_pb2.ImportModelHeader(name=name or display_name(source.stem), settings=settings)
     with tempfile.TemporaryDirectory() as folder:
-        if source.is_dir():
-            source = _zipped(source, Path(folder) / "model.zip")
+        with file_errors(f"{source} cannot be read"):
+            if source.is_dir():
+                source = _zipped(source, Path(folder) / "model.zip")
         answer: orchestrator_pb2.ImportModelResponse = connection.upload(
             "ImportModel", _messages(header, source), timeout=IMPORT_SECONDS
         )
@@ -54,13 +56,9 @@ def _messages(header: orchestrator_pb2.ImportModelHeader, path: Path) -> Iterato
     request = orchestrator_pb2.ImportModelRequest
     yield request(header=header)
     size = 0
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                size += len(chunk)
-                yield request(chunk=chunk)
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error
+    for chunk in read_parts(path):
+        size += len(chunk)
+        yield request(chunk=chunk)
     if not size:
         raise InvalidArgument(f"{path} is empty; give a model file.")
     yield request(end=orchestrator_pb2.ImportModelEnd(size=size))
@@ -77,9 +75,7 @@ def _zipped(folder: Path, target: Path) -> Path:
     return target
 
 
-def _name(path: Path) -> str:
-    """Return a display name made from the name of a file."""
-    kept = "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "._ -") else "-" for letter in path.stem
-    )
-    return kept.lstrip("._ -")[:100] or "imported"
+def display_name(text: str, instead: str = "imported") -> str:
+    """Return a name that datasets and models may have, made from that of a file or folder."""
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._ -") else "-" for letter in text)
+    return kept.lstrip("._ -")[:100] or instead

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
-from cellsparse.items import CHUNK_BYTES
+from cellsparse.sources import read_parts
+from cellsparse_common.config.shown import shown_url
 from cellsparse_common.onnx_file import check_onnx
 from cellsparse_proto.v1 import prompter_pb2
 
@@ -39,8 +40,9 @@ def add(
         files = {}
         for part, source in given.items():
             path = local_file(source, Path(folder) / f"{part}.onnx")
-            check_onnx(path, source)
-            files[part] = path, _checked(path, source, stated.get(part, ""))
+            shown = shown_url(source)
+            check_onnx(path, shown)
+            files[part] = path, _checked(path, shown, stated.get(part, ""))
         header = prompter_pb2.AddPrompterHeader(
             name=name, licence=licence, encoder_sha256=files["encoder"][1], decoder_sha256=files["decoder"][1]
         )
@@ -77,19 +79,10 @@ def _messages(
     make = prompter_pb2.AddPrompterRequest
     yield make(header=header)
     end = prompter_pb2.AddPrompterEnd()
-    for chunk in _chunks(encoder):
+    for chunk in read_parts(encoder):
         end.encoder_size += len(chunk)
         yield make(encoder=chunk)
-    for chunk in _chunks(decoder):
+    for chunk in read_parts(decoder):
         end.decoder_size += len(chunk)
         yield make(decoder=chunk)
     yield make(end=end)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellsparse.targets import file_errors, make_folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyReport:
@@ -22,11 +24,15 @@ class StudyReport:
         """Write report.json, members.csv and the plots into a folder; return their paths.
 
         The plots need matplotlib (`pip install 'cellsparse[plots]'`) and are left out where it is not installed.
+
+        Raises:
+            InvalidArgument: The folder cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         document, table = folder / "report.json", folder / "members.csv"
-        document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
-        table.write_bytes(self.members_csv)
+        with file_errors(f"The report cannot be written to {folder}"):
+            document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+            table.write_bytes(self.members_csv)
         if not can_plot():
             return [document, table]
         from cellsparse.study_plots import write_plots  # loads matplotlib, which takes a while

@@ -99,5 +99,5 @@ def open_source(path: Path) -> BinaryIO:
     """
     try:
         return path.open("rb")
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError
+        raise InvalidArgument(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error

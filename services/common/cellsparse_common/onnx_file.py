@@ -38,8 +38,8 @@ def check_onnx(path: Path, name: str) -> None:
     try:
         with path.open("rb") as file:
             _check(file, name)
-    except OSError as error:
-        raise InvalidArgument(f"{name} cannot be read: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError
+        raise InvalidArgument(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def _check(file: BinaryIO, name: str) -> None:

@@ -7,7 +7,7 @@ import grpc
 from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import new_registry
-from cellsparse_common.storage import open_store
+from cellsparse_common.storage import open_checked_store
 from cellsparse_orchestrator.api.datasets import DatasetServicer
 from cellsparse_orchestrator.api.projects import ProjectServicer
 from cellsparse_orchestrator.api.prompters import PrompterServicer
@@ -68,7 +68,7 @@ class Application:
 
     def __init__(self, settings: OrchestratorSettings, launcher: Launcher | None = None) -> None:
         self._settings = settings
-        self._store = open_store(settings)
+        self._store = open_checked_store(settings)
         self._database = Database(settings.database_url.get_secret_value(), seconds=settings.database_seconds)
         self._database.own(settings.database_seconds)
         self._notifier = Notifier()

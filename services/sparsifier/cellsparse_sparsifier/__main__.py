@@ -9,7 +9,7 @@ from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.rpc.server import serve
-from cellsparse_common.storage import open_store
+from cellsparse_common.storage import open_checked_store
 from cellsparse_proto.v1 import sparsifier_pb2, sparsifier_pb2_grpc
 from cellsparse_sparsifier.metrics import SparsifyMetrics
 from cellsparse_sparsifier.service import SparsifierServicer
@@ -26,7 +26,7 @@ def main() -> None:
             settings = settings.model_copy(update={"port": DEFAULT_PORT})
         configure_logging(NAME, settings.log_level)
         registry = new_registry()
-        servicer = SparsifierServicer(settings, open_store(settings), SparsifyMetrics(registry))
+        servicer = SparsifierServicer(settings, open_checked_store(settings), SparsifyMetrics(registry))
 
         def add(server: grpc.Server) -> list[str]:
             sparsifier_pb2_grpc.add_SparsifierServiceServicer_to_server(servicer, server)

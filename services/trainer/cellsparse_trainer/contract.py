@@ -246,6 +246,9 @@ class HalfPrecisionBackend(Protocol):
     def has_bfloat16(self, device: str) -> bool:
         """Return whether a device, "auto", "cpu" or "cuda", computes in bfloat16 in hardware."""
 
+    def gains_from_bfloat16(self, device: str) -> bool:
+        """Return whether a training whose settings leave the number format open should take bfloat16 there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSpec(Generic[C]):

@@ -13,7 +13,7 @@ from cellsparse_common.errors import CellsparseError, FailedPrecondition
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.rpc.server import serve
-from cellsparse_common.storage import open_store
+from cellsparse_common.storage import open_checked_store
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.config.settings import TrainerSettings
 from cellsparse_trainer.contract import BackendSpec, C
@@ -34,7 +34,7 @@ def run_trainer(spec: BackendSpec[C]) -> None:
         lock = _lock(work_dir)
         registry = new_registry()
         metrics = TrainingMetrics(registry)
-        servicer = TrainerServicer(spec, settings, open_store(settings), work_dir, metrics)
+        servicer = TrainerServicer(spec, settings, open_checked_store(settings), work_dir, metrics)
 
         def add(server: object) -> list[str]:
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)

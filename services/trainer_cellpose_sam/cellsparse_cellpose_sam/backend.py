@@ -24,12 +24,15 @@ __all__ = [
     "CellposeSamTraining",
     "create",
     "devices",
+    "gains_from_bfloat16",
     "has_bfloat16",
     "import_model",
     "open_checkpoint",
     "open_model",
     "versions",
 ]
+
+gains_from_bfloat16 = has_bfloat16
 
 
 def versions() -> dict[str, str]:

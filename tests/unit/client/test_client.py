@@ -121,7 +121,7 @@ def test_predict_options_reach_the_server(fake):
         assert plain.format == trainer_pb2.OUTPUT_FORMAT_LABEL_TIFF
         for options, said in (
             ({"format": "svg"}, "'svg'; allowed: tiff, geojson, roi"),
-            ({"channel": 4}, "channel is 4; allowed: 0 to 3"),
+            ({"channel": 16}, "channel is 16; allowed: 0 to 15"),
             ({"channel": -1}, "channel is -1"),
             ({"min_pixels": -1}, "min_pixels is -1"),
             ({"min_pixels": 2**70}, "allowed: 0 to 67,108,864"),

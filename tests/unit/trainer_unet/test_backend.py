@@ -152,6 +152,14 @@ def test_bfloat16_is_refused_on_a_cpu_without_it(make_config, cell_sample, monke
     backend.create(make_config(precision="auto"), [cell_sample], "cpu").train_step(0)
 
 
+def test_a_training_takes_bfloat16_on_a_cpu_only_if_it_is_asked_for(make_config, cell_sample, monkeypatch):
+    monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: True)
+    assert backend.has_bfloat16("cpu")
+    assert not backend.gains_from_bfloat16("cpu")
+    for precision, half in (("auto", False), ("bfloat16", True)):
+        assert backend.create(make_config(precision=precision), [cell_sample], "cpu").half_on_cpu is half
+
+
 def test_a_training_in_bfloat16_learns_the_same(make_config, cell_sample, monkeypatch):
     monkeypatch.setattr("cellsparse_torch.devices.cpu_has_bfloat16", lambda: True)  # else it is emulated, slowly
     losses = {}

@@ -19,8 +19,11 @@ from cellsparse.cli import (
     training,
 )
 from cellsparse.cli.exits import HELP, Exit, report
-from cellsparse.errors import CellsparseError
+from cellsparse.cli.text import guard, refuse_nul
+from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.security import CA_VARIABLE
+
+DEBUG_VARIABLE = "CELLSPARSE_DEBUG"
 
 
 def build() -> typer.Typer:
@@ -63,8 +66,11 @@ def _common(ca: options.Authority = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    command = typer.main.get_command(build())
+    guard(command)
     try:
-        build()(args=arguments, prog_name="cellsparse")
+        refuse_nul(arguments)
+        command(args=arguments, prog_name="cellsparse")
     except CellsparseError as error:
         return report(error)
     except BrokenPipeError:
@@ -74,4 +80,19 @@ def run(arguments: list[str]) -> int:
         return Exit.DETACHED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.USAGE
+    except Exception as error:  # a bug of ours, or a machine without room: one sentence for all who cannot mend it
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        return report(unexpected(error))
     return Exit.OK
+
+
+def unexpected(error: Exception) -> CellsparseError:
+    """Return what is said of an error that nobody foresaw."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return InvalidArgument(f"{where}{error.strerror or error}.")
+    return Internal(
+        f"An error of Cellsparse itself ({type(error).__name__}: {error}); {DEBUG_VARIABLE}=1 shows where, please "
+        "report it."
+    )

@@ -16,6 +16,7 @@ from cellsparse.client import Client
 from cellsparse.errors import InvalidArgument
 from cellsparse.folders import Pairs, parse_fractions, read_folder, read_pair_of_folders
 from cellsparse.items import Item
+from cellsparse.model_import import display_name
 from cellsparse_proto.v1 import dataset_pb2
 
 SHOWN = 20
@@ -120,9 +121,9 @@ def _read(
     folder: Path | None, images: Path | None, masks: Path | None, fractions: tuple[float, ...]
 ) -> tuple[Pairs, str]:
     if folder is not None and images is None and masks is None:
-        return read_folder(folder, fractions), folder.absolute().name
+        return read_folder(folder, fractions), display_name(folder.absolute().name)
     if folder is None and images is not None and masks is not None:
-        return read_pair_of_folders(images, masks, fractions), images.absolute().parent.name
+        return read_pair_of_folders(images, masks, fractions), display_name(images.absolute().parent.name)
     raise InvalidArgument("Give either a folder, or --images together with --masks.")
 
 

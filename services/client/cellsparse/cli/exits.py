@@ -5,6 +5,7 @@ from enum import IntEnum
 import grpc
 from rich.console import Console
 
+from cellsparse.cli.text import printable
 from cellsparse.errors import CellsparseError, RunFailedError
 
 
@@ -45,8 +46,8 @@ def report(error: CellsparseError) -> Exit:
     """Print an error to stderr, with the fields at fault where the sentence does not name them, and return its code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold red]error:[/]", end=" ")
-    console.print(error.message, markup=False)
+    console.print(printable(error.message), markup=False)
     for field, description in error.violations:
         if description not in error.message:
-            console.print(f"  {field}: {description}", markup=False)
+            console.print(printable(f"  {field}: {description}"), markup=False)
     return code_of(error)

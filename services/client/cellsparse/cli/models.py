@@ -13,9 +13,9 @@ from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
-from cellsparse.exports import check_target
 from cellsparse.in_flight import cores
 from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
+from cellsparse.targets import check_folder, check_target, file_errors, make_folder
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_common.pairing.names import IMAGE_SUFFIXES, is_image_kind
@@ -96,6 +96,7 @@ def predict(
     """
     output = Output(json)
     targets = _targets(_with_folders(images), out, kind, force)
+    check_folder(out)
     done: list[dict[str, object]] = []
     failed: list[tuple[Path, CellsparseError]] = []
     with Client(address) as client, output.bar("predicting") as update:
@@ -115,6 +116,7 @@ def predict(
             if prediction.output is None or prediction.error is not None:
                 failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
             else:
+                make_folder(out)
                 _write(target, prediction.output, prediction.spacing)
                 done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
             update(number, len(targets))
@@ -221,14 +223,17 @@ def _with_folders(paths: list[Path]) -> list[Path]:
 def _targets(images: list[Path], out: Path, kind: str, force: bool) -> dict[Path, Path]:
     """Return where each image's result goes; checked before anything is computed."""
     targets: dict[Path, Path] = {}
-    sources = {image.resolve() for image in images}
+    with file_errors("The images cannot be read"):
+        sources = {image.resolve() for image in images}
     for image in images:
         target = out / file_name(kind, image.name, "")
         if target in targets.values():
             raise InvalidArgument(f"Two images would be written to {target}; predict them into different folders.")
-        if target.resolve() in sources:
+        with file_errors(f"{target} cannot be written"):
+            is_source, exists = target.resolve() in sources, target.exists()
+        if is_source:
             raise InvalidArgument(f"{target} is one of the images; give another --out.")
-        if target.exists() and not force:
+        if exists and not force:
             raise AlreadyExists(f"{target} is there already; --force overwrites it.")
         targets[image] = target
     return targets

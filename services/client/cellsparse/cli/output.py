@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cellsparse.cli.text import printable
+
 Update = Callable[[int, int], None]
 
 LINE_SECONDS = 30.0
@@ -66,28 +68,29 @@ class Output:
             sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
             sys.stdout.flush()
         else:
-            self.console.print(text, markup=False, soft_wrap=isinstance(text, str))
+            shown = printable(text) if isinstance(text, str) else text
+            self.console.print(shown, markup=False, soft_wrap=isinstance(text, str))
 
     def line(self, document: Any, text: str) -> None:
         """Print one entry of a stream, at once."""
         if self.as_json:
             text = json.dumps(document, allow_nan=False)
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(printable(text) + "\n")
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Print a remark to stderr."""
-        self.errors.print(text, markup=False)
+        self.errors.print(printable(text), markup=False)
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
         self.errors.print("[yellow]warning:[/]", end=" ")
-        self.errors.print(text, markup=False)
+        self.errors.print(printable(text), markup=False)
 
     def error(self, text: str) -> None:
         """Print an error to stderr."""
         self.errors.print("[bold red]error:[/]", end=" ")
-        self.errors.print(text, markup=False)
+        self.errors.print(printable(text), markup=False)
 
     @contextmanager
     def bar(self, label: str) -> Iterator[Update]:

@@ -42,11 +42,13 @@ def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> Table:
 
 def dataset_details(dataset: dataset_pb2.Dataset, items: Sequence[dataset_pb2.DatasetItem]) -> RenderableType:
     """Return one dataset and its items."""
-    table = new_table("ITEM", "SPLIT", "SHAPE", "TYPE", "CELLS", "LABELLED PIXELS")
+    table = new_table("ITEM", "SPLIT", "SIZE", "AXES", "SPACING (\u00b5m)", "TYPE", "CELLS", "LABELLED PIXELS")
     for item in items:
         split = enum_names.name(common_pb2.Split.DESCRIPTOR, item.split)
-        shape = " x ".join(map(str, item.shape))
-        table.add_row(item.name, split, shape, item.dtype, str(item.cells), str(item.labelled_pixels))
+        size = " x ".join(map(str, item.shape))
+        spacing = " x ".join(f"{length:g}" for length in item.spacing) or "not known"
+        counts = str(item.cells), str(item.labelled_pixels)
+        table.add_row(item.name, split, size, item.axes, spacing, item.dtype, *counts)
     return Group(dataset_table([dataset]), Text(""), table)
 
 
@@ -84,12 +86,12 @@ def suggestion_table(answer: Suggestions, names: Mapping[str, str]) -> Renderabl
 
 
 def labels_text(dataset: dataset_pb2.Dataset) -> str:
-    """Return in a few words how a dataset is labelled: "MINMAX k=4, SHIFTED d=10", or "as uploaded"."""
+    """Return in a few words how a dataset is labelled: "minmax k=4, shifted d=10", or "as uploaded"."""
     if not dataset.HasField("sparsify"):
         return "as uploaded"
     settings = dataset.sparsify
-    mode = enum_names.name(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode).upper()
-    rule = enum_names.name(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background).upper()
+    mode = enum_names.name(sparsifier_pb2.SelectionMode.DESCRIPTOR, settings.mode)
+    rule = enum_names.name(sparsifier_pb2.BackgroundRule.DESCRIPTOR, settings.background)
     amount = settings.WhichOneof("amount")
     shown = {
         "k": f"k={settings.k}",
@@ -97,7 +99,7 @@ def labels_text(dataset: dataset_pb2.Dataset) -> str:
         "total_percent": f"{settings.total_percent:g} %",
     }.get(str(amount), "")
     distance = settings.background_distance if settings.HasField("background_distance") else 10
-    return f"{mode} {shown}, {rule}" + (f" d={distance}" if rule in ("SHIFTED", "RING") else "")
+    return f"{mode} {shown}, {rule}" + (f" d={distance}" if rule in ("shifted", "ring") else "")
 
 
 def run_table(runs: Iterable[orchestrator_pb2.Run]) -> Table:

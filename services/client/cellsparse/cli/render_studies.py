@@ -80,11 +80,11 @@ def cost_line(cost: Mapping[str, Any]) -> str:
 
 
 def labels_text(member: study_pb2.StudyMember) -> str:
-    """Return which labels a member trains on: "MINMAX k=4, SHIFTED", "all cells, NONE", or "as uploaded"."""
+    """Return which labels a member trains on: "minmax k=4, shifted", "all cells, none", or "as uploaded"."""
     if not member.mode:
         return "as uploaded"
-    mode = enum_names.name(sparsifier_pb2.SelectionMode.DESCRIPTOR, member.mode).upper()
-    rule = enum_names.name(sparsifier_pb2.BackgroundRule.DESCRIPTOR, member.background).upper()
+    mode = enum_names.name(sparsifier_pb2.SelectionMode.DESCRIPTOR, member.mode)
+    rule = enum_names.name(sparsifier_pb2.BackgroundRule.DESCRIPTOR, member.background)
     return f"{mode} k={member.k or 'all'}, {rule}"
 
 

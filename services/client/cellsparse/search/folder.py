@@ -9,6 +9,7 @@ from pathlib import Path
 from cellsparse.errors import AlreadyExists, CellsparseError, FailedPrecondition, NotFound, StorageError
 from cellsparse.home import home_dir
 from cellsparse.search.plan import NAME, SearchPlan, from_json
+from cellsparse.targets import make_home, opened
 from cellsparse_common.files import replace_file
 
 PLAN = "plan.json"
@@ -22,7 +23,10 @@ def folder_of(name: str) -> Path:
 
 def names() -> list[str]:
     """Return the names of the searches there are."""
-    return sorted(path.parent.name for path in (home_dir() / "searches").glob(f"*/{PLAN}"))
+    try:
+        return sorted(path.parent.name for path in (home_dir() / "searches").glob(f"*/{PLAN}"))
+    except OSError:  # there can be none
+        return []
 
 
 def load_plan(name: str) -> SearchPlan:
@@ -36,7 +40,7 @@ def load_plan(name: str) -> SearchPlan:
     try:
         if NAME.fullmatch(name):
             return from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass  # the same as a name that no search can have
     except (OSError, ValueError, KeyError, TypeError, CellsparseError) as error:
         raise StorageError(f"{path} cannot be read: {error}.") from error
@@ -56,8 +60,8 @@ def begun(plan: SearchPlan) -> Iterator[SearchPlan]:
         AlreadyExists: A search of that name has another plan.
     """
     folder = folder_of(plan.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    make_home(folder)
+    with opened(folder / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
         except OSError:

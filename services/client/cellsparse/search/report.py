@@ -12,6 +12,7 @@ from typing import Any
 from cellsparse.search.folder import TRIALS, folder_of, load_plan
 from cellsparse.search.plan import SearchPlan
 from cellsparse.search.trial_store import TrialRow, TrialStore
+from cellsparse.targets import file_errors, make_folder
 
 STATES = ("complete", "pruned", "failed", "running")
 
@@ -28,11 +29,16 @@ class SearchReport:
     """One line per trial, after a header line."""
 
     def write(self, folder: Path) -> list[Path]:
-        """Write report.json and trials.csv into a folder; returns their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write report.json and trials.csv into a folder; returns their paths.
+
+        Raises:
+            InvalidArgument: The folder cannot be written.
+        """
+        make_folder(folder)
         document, table = folder / "report.json", folder / "trials.csv"
-        document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
-        table.write_text(self.trials_csv, encoding="utf-8")
+        with file_errors(f"The report cannot be written to {folder}"):
+            document.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+            table.write_text(self.trials_csv, encoding="utf-8")
         return [document, table]
 
 

@@ -19,6 +19,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
 from cellsparse_common.imaging.layout import (
+    STACK_HINT,
     VALUES_PER_PIXEL,
     Header,
     check_bytes,
@@ -85,7 +86,12 @@ def decode_image(
 
     def named(header: Header) -> str:
         given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
-        return name_axes(header, field, given=given, stacks=stacks)
+        try:
+            return name_axes(header, field, given=given, stacks=stacks)
+        except InvalidArgument as error:
+            if labels and not stacks and len(header.shape) == 3:  # their image was taken for a plane of channels
+                raise InvalidArgument(f"{error.message} {STACK_HINT}", field) from None
+            raise
 
     def check(header: Header) -> None:
         check_size(header, max_pixels, field, values_per_pixel=values_per_pixel)

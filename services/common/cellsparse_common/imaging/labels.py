@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import cellpose_seg, coco, vector_labels
 from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.lossy import refuse_lossy
 from cellsparse_common.imaging.masks import binary_cells, refuse_masks
 from cellsparse_common.imaging.types import Labels, Mask
@@ -146,7 +147,7 @@ def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) ->
     if "C" in image.axes:
         raise InvalidArgument(
             f"The {field} has {image.array.shape[-1]} channels (shape {image.array.shape}); allowed: one. Save the "
-            "label numbers as a single-channel integer TIFF, not as colours.",
+            f"label numbers as a single-channel integer TIFF, not as colours. {STACK_HINT}",
             field,
         )
     if image.array.shape != tuple(shape):

@@ -8,6 +8,7 @@ import numpy as np
 from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 
+STACK_HINT = "If they are the planes of a stack, give its axes: ZYX (--axes ZYX)."
 MOST_UNNAMED_CHANNELS = 4
 """Length up to which an axis without a name is taken for channels (see `name_axes`)."""
 VALUES_PER_PIXEL = 4
@@ -88,7 +89,7 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
 
 def _unnamed_hint(stacks: bool) -> str:
     """Return what to do about an axis that could hold channels or planes."""
-    planes = ", and of a stack, such as ZYX" if stacks else ""
+    planes = ", and of a stack, such as ZYX (--axes ZYX)" if stacks else ""
     return f" without a name. Give the axes of up to {MAX_CHANNELS} channels, such as CYX{planes}."
 
 
@@ -98,7 +99,7 @@ def _own_names(header: Header, field: str, stacks: bool) -> str:
     if len(shape) == 2:
         return "YX"
     if "T" in axes:
-        hint = ", or give the axes if they are planes, such as ZYX" if stacks else ""
+        hint = ", or give the axes if they are planes, such as ZYX (--axes ZYX)" if stacks else ""
         raise InvalidArgument(
             f"The {field} is a time series of {shape[axes.index('T')]} planes (shape {shape}, axes {header.axes}); "
             f"export one 2D plane{hint}.",

@@ -121,7 +121,7 @@ def _with_splits(found: list[tuple[str, str, str, str]], fractions: Sequence[flo
             f"{free[0]} lies beside train/, so that nobody knows its split; move it to train/, val/ or test/."
         )
     drawn = iter(split_names(len(free), without(fractions, named) if named else fractions))
-    return [(split or next(drawn), *rest) for split, *rest in found]
+    return [(split or next(drawn), stem, image, label) for split, stem, image, label in found]
 
 
 def _named(found: list[tuple[str, str, str, str]]) -> list[Pair]:

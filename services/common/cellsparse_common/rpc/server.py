@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from cellsparse_common.config.settings import ServerSettings
@@ -19,6 +18,7 @@ from cellsparse_common.errors import Unavailable
 from cellsparse_common.files import replace_file
 from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
+from cellsparse_common.rpc.reflection import serve_reflection
 
 _LOG = logging.getLogger(__name__)
 ORPHAN_SECONDS = 60.0
@@ -78,7 +78,7 @@ def serve(
     services = add(server)
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    serve_reflection([*services, health.SERVICE_NAME], server)
     try:
         port = _bind(server, settings)
     except RuntimeError as error:

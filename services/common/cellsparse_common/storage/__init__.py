@@ -4,7 +4,7 @@ The S3 client is loaded when an `s3://` URL is opened, not before.
 """
 
 from cellsparse_common.storage.folder import FolderStore
-from cellsparse_common.storage.location import open_store
+from cellsparse_common.storage.location import open_checked_store, open_store
 from cellsparse_common.storage.protocol import ObjectStore
 
-__all__ = ["FolderStore", "ObjectStore", "open_store"]
+__all__ = ["FolderStore", "ObjectStore", "open_checked_store", "open_store"]

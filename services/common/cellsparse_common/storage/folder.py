@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
 from cellsparse_common.files import disk_errors, open_source, replacing, settle, unfinished
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
 
@@ -49,6 +49,15 @@ class FolderStore:
             # The file's bytes must be on disk before its name is; the order of renames is the journal's business.
             settle(file)
             _move(path, target)
+
+    def check(self) -> None:
+        """See `ObjectStore.check`."""
+        with disk_errors(f"use the store {self.url}"):
+            there = next(folder for folder in (self._root, *self._root.parents) if folder.exists())
+        if not there.is_dir():
+            raise FailedPrecondition(f"The store {self.url} cannot be made: {there} is not a folder.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise FailedPrecondition(f"The store {self.url} cannot be used: {there} may not be written.")
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""

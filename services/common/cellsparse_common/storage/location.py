@@ -1,10 +1,11 @@
 """From a URL to a store."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.errors import InvalidArgument, StorageError
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_common.storage.keys import check_key
 from cellsparse_common.storage.protocol import ObjectStore
@@ -12,6 +13,7 @@ from cellsparse_common.storage.protocol import ObjectStore
 if TYPE_CHECKING:
     from cellsparse_common.config.settings import StoreSettings
 
+_LOG = logging.getLogger(__name__)
 ALLOWED = "allowed: file:///absolute/folder, s3://bucket and s3://bucket/prefix."
 
 
@@ -23,7 +25,8 @@ def open_store(settings: "StoreSettings") -> ObjectStore:
     """
     url = settings.store_url
     parts = urlsplit(url)
-    if "@" in parts.netloc:
+    # A password with "/", "?" or "#" in it does not end where it should, so that the "@" is behind the server's name.
+    if "@" in (parts.netloc if parts.scheme == "file" else url):
         raise InvalidArgument(f"store_url must not hold a user or password; {ALLOWED}", "store_url")
     path = unquote(parts.path)
     if parts.query or parts.fragment or parts.scheme not in {"file", "s3"}:
@@ -37,6 +40,23 @@ def open_store(settings: "StoreSettings") -> ObjectStore:
     from cellsparse_common.storage.s3_connection import connect
 
     return S3Store(connect(settings), bucket=parts.netloc, prefix=check_key(prefix) if prefix else "")
+
+
+def open_checked_store(settings: "StoreSettings") -> ObjectStore:
+    """Return the store that the settings name, for a server that starts.
+
+    A store that does not answer may come up later, so that it is only logged.
+
+    Raises:
+        InvalidArgument: The URL or the S3 settings cannot be understood.
+        FailedPrecondition: There is no such bucket, or the folder cannot be.
+    """
+    store = open_store(settings)
+    try:
+        store.check()
+    except StorageError as error:
+        _LOG.warning("the store does not answer yet: %s", error.message)
+    return store
 
 
 def _folder(url: str, host: str, path: str) -> Path:

@@ -1,6 +1,6 @@
 """The interface of object stores.
 
-fsspec, obstore and opendal offer such an interface for many more stores. Seven methods over two stores are less to
+fsspec, obstore and opendal offer such an interface for many more stores. Eight methods over two stores are less to
 depend on, and the promises below are checked by a contract test.
 """
 
@@ -33,6 +33,15 @@ class ObjectStore(Protocol):
     @property
     def url(self) -> str:
         """URL of the store, without secrets; opens the same store again."""
+        ...
+
+    def check(self) -> None:
+        """Find out, without writing, whether objects could be kept here.
+
+        Raises:
+            FailedPrecondition: There is no such bucket, or the folder cannot be.
+            StorageError: The store does not answer.
+        """
         ...
 
     def put(self, key: str, data: bytes | Path) -> None:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import ParseError
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
 from cellsparse_common.files import disk_errors, open_source, replacing
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
 from cellsparse_common.storage.s3_connection import S3Connection
@@ -20,8 +20,10 @@ from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket
 DOWNLOAD_ATTEMPTS = 3
 CHUNK = 2**20
 PUT_PAUSES = (0.05, 0.1, 0.2)
-"""Seconds before a denied write is tried again: a server that keeps objects as files may answer "denied" for a moment
-while another client deletes the last object beside the new one."""
+"""Seconds before a write that failed with one of `AGAIN` is tried again from its start."""
+AGAIN = frozenset({"AccessDenied", "NoSuchUpload"})
+"""A server that keeps objects as files may answer "denied" for a moment while another client deletes the last object
+beside the new one. "No such upload" follows where the answer to the completion of an upload in parts was lost."""
 
 MISSING = frozenset({"NoSuchKey", "NotFound"})
 
@@ -60,13 +62,21 @@ class S3Store:
             for pause in (*PUT_PAUSES, None):
                 source.seek(0)
                 try:
-                    self._client.put_object(self._bucket, name, source, length)
+                    written = self._client.put_object(self._bucket, name, source, length)
                 except S3Error as error:
-                    if error.code != "AccessDenied" or pause is None:
+                    if error.code not in AGAIN or pause is None:
                         raise
-                    time.sleep(pause)
                 else:
-                    return
+                    if written.etag:  # else the answer said 200 before the server failed to put the parts together
+                        return
+                    if pause is None:
+                        raise StorageError(f"Cannot write {key}: {self._endpoint} did not say that it is written.")
+                time.sleep(pause)
+
+    def check(self) -> None:
+        """See `ObjectStore.check`."""
+        if not self._sees_bucket():
+            raise FailedPrecondition(no_bucket(self._bucket, self._endpoint))
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""
@@ -146,17 +156,20 @@ class S3Store:
                     yield key
 
     def _check_bucket(self) -> None:
-        if self._bucket_seen:
-            return
-        with self._errors(f"read bucket {self._bucket}", ""):
-            try:
-                self._bucket_seen = self._client.bucket_exists(self._bucket)
-            except S3Error as error:
-                if error.code not in DENIED:
-                    raise
-                return  # permission to read objects does not include permission to see the bucket
-        if not self._bucket_seen:
+        if not self._sees_bucket():
             raise StorageError(no_bucket(self._bucket, self._endpoint))
+
+    def _sees_bucket(self) -> bool:
+        """Whether the bucket is there, or hidden from us: permission to read objects does not include it."""
+        if not self._bucket_seen:
+            with self._errors(f"read bucket {self._bucket}", ""):
+                try:
+                    self._bucket_seen = self._client.bucket_exists(self._bucket)
+                except S3Error as error:
+                    if error.code not in DENIED:
+                        raise
+                    return True
+        return self._bucket_seen
 
     @contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:

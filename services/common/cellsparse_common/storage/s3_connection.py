@@ -14,6 +14,8 @@ READ_SECONDS = 30.0
 CONNECTIONS = 32
 
 # A call to an unreachable server must fail within seconds, so connecting is tried twice. A busy one (503) has longer.
+# POST is tried again as well (`allowed_methods=None`): it begins and completes an upload in parts, and both may be done
+# twice, as readers see nothing of an upload that was begun and left (see `S3Store.put` for one that was completed).
 RETRIES = urllib3.Retry(
     total=4,
     connect=1,
@@ -22,6 +24,7 @@ RETRIES = urllib3.Retry(
     status=4,
     backoff_factor=0.2,
     backoff_max=2,
+    allowed_methods=None,
     status_forcelist=(500, 502, 503, 504),
     raise_on_status=False,
 )
@@ -42,6 +45,10 @@ def connect(settings: StoreSettings) -> S3Connection:
         InvalidArgument: The endpoint is not host:port, or the CA bundle cannot be read.
     """
     secret = settings.s3_secret_key.get_secret_value()
+    if "@" in settings.s3_endpoint:  # what stands before it may be a password: not quoted
+        raise InvalidArgument(
+            "s3_endpoint must not hold a user or password; allowed: host or host:port, without a scheme.", "s3_endpoint"
+        )
     try:
         if any(character.isspace() for character in settings.s3_endpoint):
             raise ValueError("a space in it")

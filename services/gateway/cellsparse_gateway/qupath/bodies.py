@@ -40,7 +40,7 @@ class SegmentBody(BaseModel):
     chan1: Annotated[int, Field(ge=0, le=4)] = 0
     """Cellpose: channel to segment, from 1; 0 means the mean of all."""
     chan2: Annotated[int, Field(ge=0, le=4)] = 0
-    """Cellpose: channel of the nuclei, from 1; only 0, none, is allowed."""
+    """Cellpose: channel of the nuclei, from 1; 0 means none."""
     n_channels_in: int = 1
     """StarDist: ignored, since one channel is made of however many there are."""
 

@@ -6,6 +6,7 @@ time: nobody waits longer than that by much. A body with numbers of its own is t
 
 from collections.abc import Sequence
 
+from cellsparse_common.channels import MEAN
 from cellsparse_gateway.qupath.bodies import SegmentBody
 from cellsparse_gateway.qupath.refusals import unprocessable
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
@@ -48,13 +49,13 @@ def settings(body: SegmentBody, backend: str, initial_model: str, steps: int | N
                 setattr(chosen, name, value)
             except ValueError:
                 raise unprocessable(f"The field {field} is {value}, which is out of range.") from None
-    if backend == "cellpose":
-        if body.chan2:
-            raise unprocessable(
-                f"The field chan2 is {body.chan2}; allowed: 0. Cellpose reads one channel here: choose it with chan1."
-            )
-        if body.chan1:
-            chosen.channel = body.chan1 - 1
+    if backend == "cellpose" and body.chan2 and not body.chan1:
+        raise unprocessable(f"The field chan2 is {body.chan2} while chan1 is 0; choose the cells' channel with chan1.")
+    if backend == "cellpose" and body.chan1:
+        numbers = [body.chan1 - 1, body.chan2 - 1] if body.chan2 else [body.chan1 - 1]
+        chosen.channels[:] = map(str, numbers)
+    elif not initial_model:
+        chosen.channels.append(MEAN)  # one channel of however many QuPath sends, as it always was
     return chosen
 
 

@@ -14,6 +14,8 @@ _CONNECT_SECONDS = 5
 _POSTGRESQL = ("postgresql+psycopg", "postgresql", "postgres")
 _ALLOWED = "allowed are sqlite:////folder/file and postgresql+psycopg://user:password@host/database"
 
+_UNREADABLE = f"The database URL cannot be read; {_ALLOWED}, with special characters of the password percent-encoded."
+
 
 def open_engine(url: str) -> Engine:
     """Return the pool of connections to a database, without connecting.
@@ -41,13 +43,16 @@ def is_sqlite(engine: Engine) -> bool:
 
 
 def _parse(url: str) -> URL:
+    # Never quote the URL: the part that cannot be parsed may be the password.
     try:
-        return make_url(url)
+        parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # Never quote the URL: the part that cannot be parsed may be the password.
-        raise InvalidArgument(
-            f"The database URL cannot be read; {_ALLOWED}, with special characters of the password percent-encoded."
-        ) from None
+        raise InvalidArgument(_UNREADABLE) from None
+    # SQLAlchemy ends the password at the first "@", so that its rest would be taken for the name of the server or of
+    # the database, which messages show.
+    if parsed.drivername in _POSTGRESQL and url.partition("://")[2].partition(":")[2].count("@") > 1:
+        raise InvalidArgument(_UNREADABLE)
+    return parsed
 
 
 def _sqlite(url: URL) -> Engine:

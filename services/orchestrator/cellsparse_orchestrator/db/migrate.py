@@ -34,7 +34,7 @@ def migrate(connection: Connection) -> Migration:
         FailedPrecondition: A newer version of the orchestrator has used it.
     """
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
     newest = scripts.get_current_head() or ""
     locked = connection.execution_options(writes=True)

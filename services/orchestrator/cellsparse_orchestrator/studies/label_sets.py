@@ -54,8 +54,9 @@ def label_set_id(dataset_id: str, settings: sparsifier_pb2.SparsifySettings) -> 
 
 
 def label_set_name(source: str, settings: sparsifier_pb2.SparsifySettings) -> str:
-    """Return the name of a label set's dataset, such as "nuclei MINMAX k4 SHIFTED" or "nuclei all cells SHIFTED"."""
+    """Return the name of a label set's dataset, such as "nuclei minmax k4 shifted" or "nuclei all cells shifted"."""
     if settings.k < MOST_K:
         return sparse_name(source, settings)
-    suffix = f" all cells {sparsifier_pb2.BackgroundRule.Name(settings.background).removeprefix('BACKGROUND_RULE_')}"
+    rule = sparsifier_pb2.BackgroundRule.Name(settings.background).removeprefix("BACKGROUND_RULE_").lower()
+    suffix = f" all cells {rule}"
     return source[: _LONGEST_NAME - len(suffix)] + suffix

@@ -38,6 +38,7 @@ from cellsparse_common.imaging.images import (
 )
 from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
 from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.scoring.matching import Counts, match_counts
 from cellsparse_common.storage import open_store
@@ -233,8 +234,10 @@ def _segment(
         segment = model.segment_stack
     elif stack != takes_stacks:
         kinds = {False: "2D images (axes YX)", True: "stacks (axes ZYX)"}
+        hint = f" {STACK_HINT}" if takes_stacks and image.axes == "YXC" else ""
         raise InvalidArgument(
-            f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}.",
+            f"Model {model_id} takes {kinds[takes_stacks]}; this one has shape {image.array.shape}, axes {image.axes}."
+            f"{hint}",
             "image",
         )
     if not stack and math.prod(image.array.shape[:2]) >= LARGE_PIXELS and isinstance(model, WindowModel):

@@ -81,7 +81,9 @@ def _reason(chosen: str, device: str, capable: bool | None) -> str:
         return f"which this {name} computes in"
     if capable is None:
         return "this backend trains in no other"
-    return f"this {name} does not compute in bfloat16" if not capable else "as the service's settings say"
+    if capable:
+        return "as the service's settings say"
+    return f"this {name} does not compute in bfloat16, or not well enough for this backend"
 
 
 def _settled(plan: Plan, chosen: str, why: str) -> Settled:

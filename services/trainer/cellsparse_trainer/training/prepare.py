@@ -134,6 +134,8 @@ def _computes_in_bfloat16(backend: Backend[C], plan: Plan) -> bool | None:
     """Return whether the device does; None where the backend does not, or nobody wants to know."""
     if plan.precision == precision.FLOAT32 or not isinstance(backend, HalfPrecisionBackend):
         return None
+    if plan.precision == precision.AUTO:
+        return backend.gains_from_bfloat16(plan.device)
     return backend.has_bfloat16(plan.device)
 
 

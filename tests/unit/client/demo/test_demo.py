@@ -113,7 +113,7 @@ def test_report(tmp_path, result, sparse):
         "runs": [
             {
                 "backend": "unet",
-                "labels": "MINMAX k=4, SHIFTED d=10",
+                "labels": "minmax k=4, shifted d=10",
                 "labelled_cells": 24,
                 "steps": 10,
                 "seconds": 65.5,

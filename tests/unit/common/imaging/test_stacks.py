@@ -17,6 +17,7 @@ from cellsparse_common import dataset_items, datasets
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff, normalize, to_gray
 from cellsparse_common.imaging.labels import LabelKind, count_cells, decode_labels, encode_labels, without_small
+from cellsparse_common.imaging.tiff_spacing import unit_micrometres
 from cellsparse_common.scoring.matching import DEFAULT_IOUS
 from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2
@@ -126,6 +127,29 @@ def test_voxels_are_counted_before_anything_is_decoded():
         decode(tiff(STACK), max_pixels=300)
 
 
+MICROMETRES = ("um", "\\u00B5m", "micron", "microns", "Micrometers", "micrometre", "MICROMETRES", "um.", " um ")
+
+
+def spaced(resolution, **about):
+    """A stack as ImageJ writes it, with so many pixels per unit in x and y."""
+    return tiff(STACK, imagej=True, resolution=(resolution, resolution), metadata={"axes": "ZYX", **about})
+
+
+@pytest.mark.parametrize("unit", ["\u00b5m", "\u03bcm", "\u00b5ms", "\u00c2\u00b5m", "&#181;m", "&#xB5;m"])
+def test_signs_for_micro(unit):
+    assert unit_micrometres(unit) == 1
+
+
+@pytest.mark.parametrize("planes", [2, 3, 4, 6])
+@pytest.mark.parametrize("named", [False, True])
+def test_labels_of_thin_stacks_without_axes_say_what_to_give(planes, named):
+    label = tiff(
+        np.ones((planes, 17, 13), np.int32), photometric="minisblack", metadata={"axes": "ZYX"} if named else None
+    )
+    with pytest.raises(InvalidArgument, match=r"give its axes: ZYX \(--axes ZYX\)"):
+        decode_labels(label, shape=(17, 13), max_pixels=2**20)
+
+
 @pytest.mark.parametrize(
     ("data", "spacing"),
     [
@@ -152,6 +176,34 @@ def test_voxels_are_counted_before_anything_is_decoded():
                 },
             ),
             (1.5, 0.3, 0.3),
+        ),
+        (spaced(1 / 500, unit="nm", spacing=2.0, zunit="um"), (2.0, 0.5, 0.5)),
+        (spaced(2.0, unit="um", spacing=-2.0), (2.0, 0.5, 0.5)),
+        (spaced(2.0, unit="um", spacing=2000, zunit="nm", yunit="\\u00B5m"), (2.0, 0.5, 0.5)),
+        (spaced(2.0, unit="um", spacing=2.0, zunit="pixel"), ()),
+        (spaced(2.0, unit="um", spacing=0), ()),
+        *((spaced(2.0, unit=unit, spacing=2.0), (2.0, 0.5, 0.5)) for unit in MICROMETRES),
+        (spaced(2.0, unit="mm", spacing=0.002), (2.0, 500.0, 500.0)),
+        (spaced(2.0, unit="pixels", spacing=2.0), ()),
+        (spaced(2.0, unit="furlongs", spacing=2.0), ()),
+        (
+            tiff(
+                STACK,
+                ome=True,
+                metadata={
+                    "axes": "ZYX",
+                    "PhysicalSizeX": 500,
+                    "PhysicalSizeXUnit": "nm",
+                    "PhysicalSizeY": -0.5,
+                    "PhysicalSizeZ": 0.002,
+                    "PhysicalSizeZUnit": "mm",
+                },
+            ),
+            (2.0, 0.5, 0.5),
+        ),
+        (
+            tiff(STACK, ome=True, metadata={"axes": "ZYX", "PhysicalSizeX": 1, "PhysicalSizeXUnit": "pixel"}),
+            (),
         ),
     ],
 )

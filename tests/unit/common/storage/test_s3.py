@@ -12,8 +12,8 @@ import pytest
 from support.limits import PATIENCE, QUICK
 
 from cellsparse_common.config.settings import StoreSettings, load
-from cellsparse_common.errors import NotFound, StorageError
-from cellsparse_common.storage import ObjectStore, open_store, s3_connection
+from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
+from cellsparse_common.storage import ObjectStore, open_checked_store, open_store, s3, s3_connection
 
 BODY = bytes(range(256)) * 4096
 
@@ -187,3 +187,78 @@ def test_a_web_server_is_no_s3_server(tmp_path: Path) -> None:
     with serving(lambda handler, n: reply(handler, 200, b"not xml")) as (store, _):  # noqa: SIM117
         with pytest.raises(StorageError, match="Cannot list s3://bucket/p: "):
             list(store.list(""))
+
+
+LARGE = bytes(6 * 2**20)
+
+
+def parts_server(fail: Callable[[str, int], Callable[[BaseHTTPRequestHandler], None] | None]) -> Answer:
+    """An S3 server for one upload in parts that answers a kind of request with a failure, as `fail` says."""
+    counts: dict[str, int] = {}
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        kind = f"{handler.command} {'uploads' if 'uploads' in handler.path else ''}".strip()
+        counts[kind] = counts.get(kind, 0) + 1
+        failure = fail(kind, counts[kind])
+        if failure is not None:
+            failure(handler)
+        elif kind == "POST uploads":
+            reply(handler, 200, b"<Result><Bucket>bucket</Bucket><Key>p/a</Key><UploadId>u1</UploadId></Result>")
+        elif kind == "POST":
+            reply(handler, 200, b"<Result><Bucket>bucket</Bucket><Key>p/a</Key><ETag>e</ETag></Result>")
+        else:
+            handler.send_response(204 if kind == "DELETE" else 200)
+            handler.send_header("ETag", "e")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+    return answer
+
+
+def breaks(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("kind", ["POST uploads", "POST", "PUT"])
+@pytest.mark.parametrize(
+    "failure",
+    [lambda handler: reply(handler, 503, error("SlowDown")), lambda handler: reply(handler, 500), breaks],
+    ids=["503", "500", "reset"],
+)
+def test_every_step_of_an_upload_in_parts_is_tried_again(kind: str, failure: Callable[..., None]) -> None:
+    with serving(parts_server(lambda asked, n: failure if asked == kind and n == 1 else None)) as (store, seen):
+        store.put("a", LARGE)
+    assert sum(entry.startswith("POST") for entry in seen) == 2 + kind.startswith("POST")
+
+
+@pytest.mark.parametrize("code", ["InternalError", "NoSuchUpload"])
+def test_an_upload_whose_completion_failed_late_is_begun_again(code: str) -> None:
+    status = 200 if code == "InternalError" else 404
+    fail = parts_server(
+        lambda asked, n: (lambda h: reply(h, status, error(code))) if (asked, n) == ("POST", 1) else None
+    )
+    with serving(fail) as (store, seen):
+        store.put("a", LARGE)
+    assert sum("uploads" in entry for entry in seen) == 2
+
+
+def test_an_upload_that_keeps_failing_is_given_up() -> None:
+    fail = parts_server(
+        lambda asked, n: (lambda h: reply(h, 503, error("SlowDown"))) if asked == "POST uploads" else None
+    )
+    with serving(fail) as (store, seen):  # noqa: SIM117
+        with pytest.raises(StorageError, match="SlowDown"):
+            store.put("a", LARGE)
+    assert len(seen) <= 5 * (1 + len(s3.PUT_PAUSES))
+
+
+def test_a_missing_bucket_is_told_at_start(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(lambda handler, n: reply(handler, 404)) as (store, _):  # noqa: SIM117
+        with pytest.raises(FailedPrecondition, match=r"Bucket bucket does not exist at 127.*; make it first"):
+            store.check()
+    for status in (200, 403):
+        with serving(lambda handler, n, status=status: reply(handler, status)) as (store, _):
+            store.check()
+    keys = {"s3_access_key": "key", "s3_secret_key": "hunter2", "s3_secure": False}
+    open_checked_store(load(StoreSettings, store_url="s3://bucket/p", s3_endpoint="127.0.0.1:1", **keys))
+    assert "the store does not answer yet: Cannot reach 127.0.0.1:1" in caplog.text

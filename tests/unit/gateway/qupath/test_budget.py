@@ -41,10 +41,11 @@ def test_steps_that_fit_are_used():
 
 
 def test_cellpose_s_channel_counts_from_1():
-    assert not budget.settings(body(), "cellpose", "", None).HasField("channel")
-    assert budget.settings(body(chan1=2), "cellpose", "", None).channel == 1
-    with pytest.raises(Refusal, match="chan2 is 3"):
-        budget.settings(body(chan1=1, chan2=3), "cellpose", "", None)
+    assert budget.settings(body(), "cellpose", "", None).channels == ["mean"]
+    assert budget.settings(body(chan1=2), "cellpose", "", None).channels == ["1"]
+    assert budget.settings(body(chan1=1, chan2=3), "cellpose", "", None).channels == ["0", "2"]
+    with pytest.raises(Refusal, match="chan2 is 3 while chan1 is 0"):
+        budget.settings(body(chan2=3), "cellpose", "", None)
 
 
 @pytest.mark.parametrize("fields", [{"batchsize": -1}, {"trainpatch": 2**40}])

@@ -113,8 +113,8 @@ def test_distance_belongs_to_backgrounds_that_have_one():
 def test_label_sets_have_names_for_people():
     few = sparsifier_pb2.SparsifySettings(mode=3, k=4, background=2)
     every = sparsifier_pb2.SparsifySettings(mode=3, k=65535, background=1)
-    assert label_set_name("nuclei", few) == "nuclei MINMAX k4 SHIFTED"
-    assert label_set_name("nuclei", every) == "nuclei all cells NONE"
+    assert label_set_name("nuclei", few) == "nuclei minmax k4 shifted"
+    assert label_set_name("nuclei", every) == "nuclei all cells none"
     assert len(label_set_name("n" * 100, every)) == 100
 
 

@@ -39,7 +39,12 @@ def attempt(store, tmp_path):
     [
         ("cpu", True, "bfloat16", "bfloat16, which this CPU computes in."),
         ("cuda", True, "bfloat16", "bfloat16, which this GPU computes in."),
-        ("cpu", False, "float32", "float32, this CPU does not compute in bfloat16."),
+        (
+            "cpu",
+            False,
+            "float32",
+            "float32, this CPU does not compute in bfloat16, or not well enough for this backend.",
+        ),
         ("cpu", None, "float32", "float32, this backend trains in no other."),
     ],
 )
@@ -59,7 +64,7 @@ def test_a_run_in_bfloat16_goes_on_in_float32_where_there_is_none_and_says_so(at
     attempt(capable=True)
     moved = attempt(capable=False)
     assert moved.plan.precision == "float32"
-    assert "this CPU does not compute in bfloat16. The run began in bfloat16" in moved.sentence
+    assert "not well enough for this backend. The run began in bfloat16" in moved.sentence
     assert attempt(capable=True).plan.precision == "bfloat16"
 
 

@@ -1,0 +1,26 @@
+"""Files that are sent: read in parts, with errors in words."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from cellsparse.errors import InvalidArgument
+
+CHUNK_BYTES = 2**20
+
+
+def read_parts(path: str | Path) -> Iterator[bytes]:
+    """Yield a file's content in parts of at most one MiB.
+
+    Raises:
+        InvalidArgument: It cannot be read, or is a folder or a device, which may have no end.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            mode = Path(path).stat().st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                raise InvalidArgument(f"{path} cannot be read: it is a device, not a file.")
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError
+        raise InvalidArgument(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
