@@ -248,7 +248,11 @@ def test_datasets(api, dataset):
     (left_out,) = dataset["left_out"]
     assert left_out["file"] == "set/README.txt"
     assert "unsupported kind" in left_out["reason"]
-    assert {**api.get(f"/datasets/{dataset['id']}").json(), "left_out": [left_out]} == dataset
+    report = dataset["report"]
+    assert report["cells"] == dataset["cells"] == sum(item["cells"] for item in report["items"])
+    assert report["background_pixels"] + report["unlabelled_pixels"] < dataset["pixels"]
+    told = {"left_out": [left_out], "report": report}
+    assert {**api.get(f"/datasets/{dataset['id']}").json(), **told} == dataset
     assert dataset["id"] in [entry["id"] for entry in api.get("/datasets").json()["datasets"]]
     items = api.get(f"/datasets/{dataset['id']}/items").json()["items"]
     assert sorted(item["name"] for item in items) == [f"i{number}" for number in range(5)]

@@ -75,12 +75,28 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 
 def _pair(found: dict[str, Path], fractions: Sequence[float], where: str) -> Pairs:
-    pairing = pair_files(found, fractions, where=where)
+    paths = list(found)
+    parts: dict[str, bytes] = {}
+    if any(path.lower().endswith(".json") for path in paths):
+        from cellsparse_common.pairing.coco_files import spread  # loads NumPy
+
+        paths, parts = spread(paths, lambda path: _content(found[path]))
+    pairing = pair_files(paths, fractions, where=where)
     items = [
-        Item(name=pair.name, split=pair.split, image=found[pair.image], label=found[pair.label])
+        Item(
+            name=pair.name, split=pair.split, image=found[pair.image], label=parts.get(pair.label) or found[pair.label]
+        )
         for pair in pairing.pairs
     ]
-    return Pairs(items=items, left_out={found[path]: why for path, why in pairing.left_out.items()})
+    left_out = {found.get(path, Path(path)): why for path, why in pairing.left_out.items()}
+    return Pairs(items=items, left_out=left_out)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -94,6 +110,10 @@ def _files(root: Path) -> Iterator[Path]:
             raise InvalidArgument(f"{root} is not a folder.")
         count = 0
         for folder, below, names in os.walk(root, onerror=_refuse, followlinks=True):
+            for name in sorted(below):
+                if name.lower().endswith(".zarr"):  # a folder that is one image
+                    yield Path(folder, name)
+            below[:] = [name for name in below if not name.lower().endswith(".zarr")]
             deep = len(Path(folder).relative_to(root).parts) >= DEPTH
             below[:] = [] if deep else sorted(name for name in below if not name.startswith("."))
             count += len(below) + len(names)

@@ -9,9 +9,11 @@ import grpc
 
 from cellsparse_common.errors import InvalidArgument, from_rpc_error
 from cellsparse_common.faults import spelled_out
+from cellsparse_common.imaging import coco
+from cellsparse_common.pairing.coco_files import spread
 from cellsparse_common.pairing.pairs import Pairing, pair_files
 from cellsparse_gateway.calls import WORK_SECONDS, Orchestrator
-from cellsparse_gateway.zip_files import open_zip, read_member
+from cellsparse_gateway.zip_files import CHUNK_BYTES, open_zip, read_member, read_small
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
 SPLITS = {"train": common_pb2.SPLIT_TRAIN, "val": common_pb2.SPLIT_VAL, "test": common_pb2.SPLIT_TEST}
@@ -31,14 +33,15 @@ def upload_zip(
     """
     with open_zip(file) as archive:
         members = find_members(archive)
-        pairing = pair_files(members, where="the zip")
+        paths, parts = spread(members, lambda path: read_small(archive, members[path], coco.MAX_BYTES))
+        pairing = pair_files(paths, where="the zip")
         failure: list[InvalidArgument] = []
 
         def messages() -> Iterator[dataset_pb2.CreateDatasetRequest]:
             make = dataset_pb2.CreateDatasetRequest
             yield make(header=header)
             try:
-                yield from _files(archive, members, pairing)
+                yield from _files(archive, members, parts, pairing)
             except InvalidArgument as error:
                 failure.append(error)
                 yield make()  # without its end the orchestrator refuses the upload
@@ -76,11 +79,16 @@ def find_members(archive: zipfile.ZipFile) -> dict[str, str]:
 
 
 def _files(
-    archive: zipfile.ZipFile, members: dict[str, str], pairing: Pairing
+    archive: zipfile.ZipFile, members: dict[str, str], parts: dict[str, bytes], pairing: Pairing
 ) -> Iterator[dataset_pb2.CreateDatasetRequest]:
     make = dataset_pb2.CreateDatasetRequest
     for pair in pairing.pairs:
         for role, path in ((dataset_pb2.FILE_ROLE_IMAGE, pair.image), (dataset_pb2.FILE_ROLE_LABEL, pair.label)):
             yield make(file=dataset_pb2.FileHeader(item=pair.name, split=SPLITS[pair.split], role=role))
-            for chunk in read_member(archive, members[path]):
+            for chunk in _chunks(parts[path]) if path in parts else read_member(archive, members[path]):
                 yield make(chunk=chunk)
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for begin in range(0, len(data), CHUNK_BYTES):
+        yield data[begin : begin + CHUNK_BYTES]

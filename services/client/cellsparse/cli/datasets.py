@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cellsparse import enum_names
+from cellsparse.choices import JPEG_WARNING, chosen_items, parse_choice
 from cellsparse.cli import options, render
 from cellsparse.cli.names import find_dataset
 from cellsparse.cli.output import Output, Update
@@ -53,6 +54,8 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    series: options.Series = None,
+    time: options.Time = "",
     channels: Annotated[
         str,
         typer.Option(
@@ -66,19 +69,24 @@ def import_(
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .tiff, .png. Labels: integer .tif or .png, QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip
-    (outlines for 2D). All faults of the files are told at once; then nothing is kept.
+    Images: .tif, .png, .jpg, .zarr. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson (also as
+    .zip), ImageJ .roi or ROI .zip, COCO .json. With --time each time point becomes an item. All faults of the files are
+    told at once; then nothing is kept.
     """
     output = Output(json)
-    sizes = _spacing(spacing)
+    sizes, choice = _spacing(spacing), parse_choice(series, time)
     names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path, reason in islice(pairs.left_out.items(), SHOWN):
         output.warn(f"{path} is left out: it {reason}")
     if len(pairs.left_out) > SHOWN:
         output.warn(f"{len(pairs.left_out) - SHOWN} more files are left out; --json lists them")
+    for image in (str(item.image) for item in pairs.items if not isinstance(item.image, bytes)):
+        if image.lower().endswith((".jpg", ".jpeg")):
+            output.warn(f"{image} {JPEG_WARNING}")
     with Client(address) as client, output.bar("uploading") as update:
-        items = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
+        given = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
+        items = chosen_items(given, choice, client.connection.max_pixels)
         reports: list[dataset_pb2.UploadReport] = []
         dataset = client.create_dataset(name or called, items, label_kind, on_report=reports.append)
     for item in islice((item for item in reports[0].items if item.notes), SHOWN):

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellsparse import enum_names
+from cellsparse.choices import parse_choice
 from cellsparse.cli import options, render
 from cellsparse.cli.exits import code_of
 from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
+from cellsparse.cli.predicted_parts import Parts
 from cellsparse.client import Client
-from cellsparse.errors import AlreadyExists, CellsparseError, Internal, InvalidArgument
+from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
 from cellsparse.in_flight import cores
 from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
 from cellsparse.targets import check_folder, check_target, file_errors, make_folder
@@ -64,7 +66,9 @@ class Format(StrEnum):
 
 def predict(
     model: options.ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG or OME-Zarr, or folders of images.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
         Format,
@@ -83,6 +87,8 @@ def predict(
         int, typer.Option(min=0, max=LARGEST_MIN_PIXELS, metavar="N", help="Remove cells of fewer pixels.")
     ] = 0,
     axes: options.Axes = "",
+    series: options.Series = None,
+    time: options.Time = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing results.")] = False,
     json: options.Json = False,
     address: options.Address = None,
@@ -95,31 +101,34 @@ def predict(
     code is then that of the first failure.
     """
     output = Output(json)
-    targets = _targets(_with_folders(images), out, kind, force)
+    choice = parse_choice(series, time)
+    images = _with_folders(images)
+    parts = Parts(targets=_targets(images, out, kind, force), choice=choice, kind=kind, force=force)
     check_folder(out)
     done: list[dict[str, object]] = []
-    failed: list[tuple[Path, CellsparseError]] = []
+    failed = parts.failed
     with Client(address) as client, output.bar("predicting") as update:
         found = find_model(client, model)
-        update(0, len(targets))
+        update(0, len(images))
         predictions = client.predict_many(
             found.id,
-            targets,
+            parts.contents(client.connection.max_pixels, axes),
             channel=channel,
             channels=channel_texts(channels),
             min_pixels=min_pixels,
             format=kind.value,
-            axes=axes,
-            parallel=max(1, min(cores(), MOST_PARALLEL, len(targets))),
+            axes=axes if choice.everything else "",
+            parallel=max(1, min(cores(), MOST_PARALLEL, len(images))),
         )
-        for number, ((image, target), prediction) in enumerate(zip(targets.items(), predictions, strict=True), 1):
+        for number, prediction in enumerate(predictions, 1):
+            image, target = parts.places.popleft()
             if prediction.output is None or prediction.error is not None:
                 failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
             else:
                 make_folder(out)
                 _write(target, prediction.output, prediction.spacing)
                 done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
-            update(number, len(targets))
+            update(number, max(number, len(images)))
     failures = [{"image": str(image), "error": error.message} for image, error in failed]
     if done or json:
         text = "\n".join(f"{entry['label']}  {entry['cells']} cells" for entry in done)
@@ -199,6 +208,10 @@ def export(
     Output(json).result(document, f"{out}  {header.size} bytes  sha256 {header.sha256}")
 
 
+_OF_ZARR = ("zarr.json", ".zattrs", ".zgroup")
+"""Files that make a folder an image."""
+
+
 def _with_folders(paths: list[Path]) -> list[Path]:
     """Return the paths, each folder replaced by the images in it, in the order of their names.
 
@@ -207,7 +220,7 @@ def _with_folders(paths: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not path.is_dir() or any((path / name).is_file() for name in _OF_ZARR):
             found.append(path)
             continue
         try:

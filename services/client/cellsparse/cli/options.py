@@ -31,6 +31,18 @@ Axes: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Series: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Which image of TIFF files that hold several, from 0.", show_default=False),
+]
+Time: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="T",
+        help="Time points of TIFF files, from 0: one such as 3, or a range such as 0:10.",
+        show_default=False,
+    ),
+]
 DatasetName: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="Id, beginning of an id, or name.")]
 RunName: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Id, beginning of an id, or name.")]
 ModelName: TypeAlias = Annotated[

@@ -7,6 +7,7 @@ stack ZYX or ZYXC. Channels are last everywhere outside of networks: at rest, in
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import tifffile
 from cellsparse_common.channels import ALPHA, RGB, clean_names
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import png, tiff
+from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
 from cellsparse_common.imaging.layout import (
     STACK_HINT,
@@ -58,13 +59,15 @@ def decode_image(
     labels: bool = False,
     stacks: bool = False,
     axes: str = "",
+    series: int | None = None,
+    time: int | None = None,
     values_per_pixel: int = VALUES_PER_PIXEL,
 ) -> Image:
     """Decode an uploaded image.
 
     Args:
-        data: A PNG file, or a TIFF file of any flavour: not compressed, with a lossless compression (LZW, deflate,
-            PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
+        data: A PNG or JPEG file, a zip of an OME-Zarr image, or a TIFF file of any flavour: not compressed, with a
+            lossless compression (LZW, deflate, PackBits, LZMA, Zstd), or with JPEG, which whole-slide scanners write.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         max_bytes: Most bytes of the decoded pixels, all channels together.
         field: Name of the request's field, for messages.
@@ -72,6 +75,8 @@ def decode_image(
             a file of three axes the planes of a stack, where one is allowed, rather than channels.
         stacks: Whether a stack of planes is allowed.
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
+        series: Which image of a TIFF file that holds several, from 0; None: the only one.
+        time: Which time point of a TIFF file, from 0; None: the file is no time series.
         values_per_pixel: Most values, channels included, for each pixel allowed.
 
     Returns:
@@ -85,29 +90,64 @@ def decode_image(
     """
 
     def named(header: Header) -> str:
-        given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
-        try:
-            return name_axes(header, field, given=given, stacks=stacks)
-        except InvalidArgument as error:
-            if labels and not stacks and len(header.shape) == 3:  # their image was taken for a plane of channels
-                raise InvalidArgument(f"{error.message} {STACK_HINT}", field) from None
-            raise
+        return _names(header, field, axes, labels=labels, stacks=stacks)
 
     def check(header: Header) -> None:
-        check_size(header, max_pixels, field, values_per_pixel=values_per_pixel)
-        check_dtype(header, field)
-        check_voxels(header, named(header), max_pixels, field)
-        check_bytes(header, max_bytes, field)
+        _check(header, named(header), max_pixels, max_bytes, field, values_per_pixel)
 
-    if _is_png(data, field):
+    if data.startswith(jpeg.SIGNATURE) and not labels:
+        header = jpeg.read_header(data, field)
+        check(header)
+        array = jpeg.decode(data, field)
+    elif ome_zarr.is_zipped(data):
+        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time)
+    elif _is_png(data, field):
         header = png.read_header(data, field)
         check(header)
         array = png.decode(data, field, indices=labels)
         colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
     else:
-        array, header = tiff.decode(data, field, check)
+        array, header = tiff.decode(data, field, check, series=series, time=time)
     return _normalised(array, named(header), header, field)
+
+
+def read_ome_zarr(
+    path: Path,
+    *,
+    max_pixels: int,
+    max_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+    field: str = "image",
+    labels: bool = False,
+    axes: str = "",
+    time: int | None = None,
+) -> Image:
+    """Read an OME-Zarr folder on this machine, chunk by chunk (see `decode_image`)."""
+
+    def check(header: Header) -> None:
+        named = _names(header, field, axes, labels=labels, stacks=True)
+        _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
+
+    array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time)
+    named = _names(header, field, axes, labels=labels, stacks=True)
+    return _normalised(array, named, header, field)
+
+
+def _names(header: Header, field: str, axes: str, *, labels: bool, stacks: bool) -> str:
+    given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
+    try:
+        return name_axes(header, field, given=given, stacks=stacks)
+    except InvalidArgument as error:
+        if labels and not stacks and len(header.shape) == 3:  # their image was taken for a plane of channels
+            raise InvalidArgument(f"{error.message} {STACK_HINT}", field) from None
+        raise
+
+
+def _check(header: Header, named: str, max_pixels: int, max_bytes: int, field: str, values_per_pixel: int) -> None:
+    check_size(header, max_pixels, field, values_per_pixel=values_per_pixel)
+    check_dtype(header, field)
+    check_voxels(header, named, max_pixels, field)
+    check_bytes(header, max_bytes, field)
 
 
 def encode_tiff(
@@ -300,7 +340,7 @@ def _is_png(data: bytes, field: str) -> bool:
     if data[:4] in tiff.SIGNATURES:
         return False
     what = f"starts with {bytes(data[:8])!r}" if data else "is empty"
-    raise InvalidArgument(f"The {field} is not a TIFF or PNG file: it {what}.", field)
+    raise InvalidArgument(f"The {field} is not a TIFF, PNG or JPEG file: it {what}.", field)
 
 
 def _normalised(array: npt.NDArray[np.generic], axes: str, header: Header, field: str) -> Image:

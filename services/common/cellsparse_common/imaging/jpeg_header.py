@@ -12,7 +12,13 @@ _MAX_SEGMENTS = 1000
 
 
 def jpeg_pixels(data: bytes) -> int:
-    """Return height x width from the first frame header.
+    """Return height x width from the first frame header (see `jpeg_frame`)."""
+    height, width, _ = jpeg_frame(data)
+    return height * width
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int, int]:
+    """Return height, width and number of components from the first frame header.
 
     Markers must follow each other without gaps or fill bytes, so that no decoder can find another frame first.
 
@@ -22,13 +28,13 @@ def jpeg_pixels(data: bytes) -> int:
     at = len(_START)
     if data.startswith(_START):
         for _ in range(_MAX_SEGMENTS):
-            if len(data) < at + 9 or data[at] != 0xFF:
+            if len(data) < at + 10 or data[at] != 0xFF:
                 break
             marker = data[at + 1]
             (length,) = struct.unpack_from(">H", data, at + 2)
             if marker in _FRAMES:
-                height, width = struct.unpack_from(">HH", data, at + 5)
-                return int(height * width)
+                height, width, components = struct.unpack_from(">HHB", data, at + 5)
+                return int(height), int(width), int(components)
             if length < 2 or not (marker == 0xC4 or 0xDB <= marker <= 0xFE):
                 break
             at += 2 + length

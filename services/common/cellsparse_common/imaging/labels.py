@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import cellpose_seg, coco, vector_labels
+from cellsparse_common.imaging import cellpose_seg, coco, ome_zarr, vector_labels
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.lossy import refuse_lossy
@@ -45,8 +45,8 @@ def read_label_file(
     """Decode an uploaded label file.
 
     Args:
-        data: An integer TIFF or PNG file, Cellpose's `_seg.npy`, or for a 2D image GeoJSON polygons, ImageJ ROIs or
-            COCO JSON. All but the first two have a meaning of their own, whatever `kind`.
+        data: An integer TIFF, PNG or zipped OME-Zarr, Cellpose's `_seg.npy`, or for a 2D image GeoJSON polygons, ImageJ
+            ROIs or COCO JSON. Outlines, COCO and Cellpose's files have a meaning of their own, whatever `kind`.
         shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
@@ -62,7 +62,7 @@ def read_label_file(
     refuse_lossy(data, field)
     if cellpose_seg.is_npy(data):
         read = LabelFile(label=cellpose_seg.read_labels(data, shape=shape, field=field))
-    elif vector_labels.is_vector(data):
+    elif vector_labels.is_vector(data) and not ome_zarr.is_zipped(data):
         read = _read_shapes(data, shape, field)
     else:
         values = _integers(_values(data, shape, max_pixels, field), field)

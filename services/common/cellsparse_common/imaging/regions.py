@@ -31,14 +31,19 @@ def find_regions(shapes: Sequence[Shape], size: tuple[int, int], budget: Budget)
     if not any(shapes[index].may_hold for index in labels):
         return found
     bounds = np.array([shapes[index].bounds for index in labels])
+    centres = (bounds[:, :2] + bounds[:, 2:]) / 2
+    order = np.argsort(centres[:, 0], kind="stable")
+    sorted_centres = centres[order]
     for place, index in enumerate(labels):
         if not shapes[index].may_hold or shapes[index].background:
             continue
         x0, y0, x1, y1 = bounds[place]
-        centre = (bounds[:, :2] + bounds[:, 2:]) / 2
-        near = ((centre >= (x0, y0)) & (centre <= (x1, y1))).all(axis=1)
-        near[place] = False
-        child = _first_inside(shapes, index, [labels[at] for at in np.flatnonzero(near)], size, budget)
+        # Sorted by x, so that a cell among thousands looks at few others.
+        first = np.searchsorted(sorted_centres[:, 0], x0, side="left")
+        last = np.searchsorted(sorted_centres[:, 0], x1, side="right")
+        heights = sorted_centres[first:last, 1]
+        near = np.sort(order[first:last][(heights >= y0) & (heights <= y1)])
+        child = _first_inside(shapes, index, [labels[at] for at in near if at != place], size, budget)
         if child is not None:
             found[index] = f"holds {shapes[child].name}, so it is the region around it"
         elif not shapes[index].classified and _covers(shapes[index], bounds[place], size, budget):

@@ -20,6 +20,7 @@ from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
 from cellsparse_common.imaging.tiff_channels import read_channel_names
 from cellsparse_common.imaging.tiff_directories import check_directories
+from cellsparse_common.imaging.tiff_series import choose_series, read_time, times_of, without_time
 from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -39,13 +40,22 @@ _COMPRESSIONS = {
 }
 
 
-def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[npt.NDArray[np.generic], Header]:
+def decode(
+    data: bytes,
+    field: str,
+    check: Callable[[Header], None],
+    *,
+    series: int | None = None,
+    time: int | None = None,
+) -> tuple[npt.NDArray[np.generic], Header]:
     """Return the pixels in the order of the file's axes, native byte order, and the header.
 
     Args:
         data: The file.
         field: Name of the request's field, for messages.
         check: Called with the header before anything is decoded; raises to refuse it.
+        series: Which image of a file that holds several, from 0; None: the only one.
+        time: Which time point, from 0; None: all, which `check` refuses if there are several.
 
     Raises:
         InvalidArgument: Truncated, broken, or compressed in a way that is not read.
@@ -53,19 +63,18 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
     check_directories(data, field)
     try:
         with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
-            if len(file.series) != 1:
-                raise InvalidArgument(
-                    f"The {field} holds {len(file.series)} images of different kinds; export one 2D plane.", field
-                )
-            series = file.series[0]
-            header = _header(file, series, read_spacing(file), field)
+            chosen = choose_series(file, series, field)
+            header = _header(file, chosen, read_spacing(file), field, time)
             check(header)
-            _check_segments(series, data, field)
-            # A large image is decoded part by part into a file, so that only what is looked at is in memory.
-            out = zeros(series.shape, series.dtype) if header.nbytes >= DISK_BYTES else None
-            array = np.asarray(series.asarray(maxworkers=1, out=out))
-            if out is not None:
+            _check_segments(chosen, data, field)
+            if time is not None:
+                array = np.asarray(read_time(file, chosen, time))
+            elif header.nbytes >= DISK_BYTES:  # decoded part by part into a file: only what is looked at is in memory
+                out = zeros(chosen.shape, chosen.dtype)
+                array = np.asarray(chosen.asarray(maxworkers=1, out=out))
                 release(out)
+            else:
+                array = np.asarray(chosen.asarray(maxworkers=1))
             return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
     except CellsparseError:
         raise
@@ -74,7 +83,23 @@ def decode(data: bytes, field: str, check: Callable[[Header], None]) -> tuple[np
         raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {reason}.", field) from error
 
 
-def _header(file: Any, series: Any, spacing: Spacing, field: str) -> Header:
+def count_times(data: bytes, field: str, series: int | None = None) -> int:
+    """Return the number of time points of a TIFF file, 1 for one without such an axis.
+
+    Raises:
+        InvalidArgument: Truncated or broken, or the image is not in it (see `tiff_series.choose_series`).
+    """
+    check_directories(data, field)
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
+            return times_of(choose_series(file, series, field))
+    except CellsparseError:
+        raise
+    except Exception as error:
+        raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {error}.", field) from error
+
+
+def _header(file: Any, series: Any, spacing: Spacing, field: str, time: int | None) -> Header:
     """Return a series' header without its axes of length 1, after checking that its pixels can be read."""
     page = series.keyframe
     if series.dtype is None or page.dtype is None:
@@ -86,11 +111,12 @@ def _header(file: Any, series: Any, spacing: Spacing, field: str) -> Header:
     sizes = [int(length) for length in series.shape]
     if len(sizes) != len(series.axes):
         raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)
-    kept = [at for at, axis in enumerate(series.axes) if sizes[at] != 1 or axis in "YX"]
-    channels = math.prod(sizes[at] for at in kept if series.axes[at] in "CS")
+    shape, axes = (tuple(sizes), series.axes) if time is None else without_time(series, time, field)
+    kept = [at for at, axis in enumerate(axes) if shape[at] != 1 or axis in "YX"]
+    channels = math.prod(shape[at] for at in kept if axes[at] in "CS")
     return Header(
-        shape=tuple(sizes[at] for at in kept),
-        axes="".join(series.axes[at] for at in kept),
+        shape=tuple(shape[at] for at in kept),
+        axes="".join(axes[at] for at in kept),
         dtype=np.dtype(series.dtype),
         spacing=spacing,
         channels=read_channel_names(file, series, channels),

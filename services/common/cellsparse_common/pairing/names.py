@@ -5,9 +5,9 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
-LABEL_ONLY_SUFFIXES = (".geojson", ".zip", ".roi", "_seg.npy")
-"""Endings of files that hold labels and cannot be images: QuPath, ImageJ, Cellpose."""
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".zarr", ".zarr.zip", ".ozx")
+LABEL_ONLY_SUFFIXES = (".geojson", ".json", ".zip", ".roi", "_seg.npy")
+"""Endings of files that hold labels and cannot be images: QuPath, COCO, ImageJ, Cellpose."""
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, *LABEL_ONLY_SUFFIXES)
 LONGEST_ITEM = 200
 
@@ -21,7 +21,7 @@ _LABEL_END = re.compile(rf"(?P<base>.+?){_GAP}(?:{_LABEL_WORDS})")
 _IMAGE_END = re.compile(rf"(?P<base>.+?){_GAP}(?:{_IMAGE_WORDS})")
 _LABEL_START = re.compile(rf"(?:{_LABEL_WORDS})(?:{_GAP}|(?=\d))(?P<base>.+)")
 _IMAGE_START = re.compile(rf"(?:{_IMAGE_WORDS})(?:{_GAP}|(?=\d))(?P<base>.+)")
-_INNER = re.compile(r"\.(?:ome|tiff?|png)$")
+_INNER = re.compile(r"\.(?:ome|tiff?|png|jpe?g|zarr)$")
 
 
 def readable(name: str) -> str:
@@ -45,7 +45,7 @@ def is_image_kind(name: str) -> bool:
 
 def is_label_only(name: str) -> bool:
     """Whether a name ends like that of a label file that cannot be an image."""
-    return name.lower().endswith(LABEL_ONLY_SUFFIXES)
+    return name.lower().endswith(LABEL_ONLY_SUFFIXES) and not is_image_kind(name)
 
 
 def stem_of(name: str) -> str:

@@ -46,7 +46,8 @@ def _describe_v1() -> None:
         file.name, file.package = "grpc/reflection/v1/reflection.proto", V1_PACKAGE
         for message in file.message_type:
             for field in message.field:
-                field.type_name = field.type_name.replace(_ALPHA_PACKAGE, V1_PACKAGE)
+                if field.type_name:  # set for messages only; setting it to "" is refused
+                    field.type_name = field.type_name.replace(_ALPHA_PACKAGE, V1_PACKAGE)
         for method in file.service[0].method:
             method.input_type = method.input_type.replace(_ALPHA_PACKAGE, V1_PACKAGE)
             method.output_type = method.output_type.replace(_ALPHA_PACKAGE, V1_PACKAGE)

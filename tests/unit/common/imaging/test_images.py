@@ -242,9 +242,9 @@ def test_png_with_few_bits_keeps_its_values(bits):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "not a TIFF or PNG file: it is empty"),
-        (b"hello world", "not a TIFF or PNG file: it starts with b'hello wo'"),
-        (b"\xff\xd8\xff\xe0" + b"\0" * 100, "not a TIFF or PNG file"),
+        (b"", "not a TIFF, PNG or JPEG file: it is empty"),
+        (b"hello world", "not a TIFF, PNG or JPEG file: it starts with b'hello wo'"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 100, "truncated, broken or unusual JPEG file"),
         (b"II*\0", "truncated"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
         (tiff(PLANE)[:-50], "truncated"),

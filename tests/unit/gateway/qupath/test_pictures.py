@@ -85,7 +85,7 @@ def test_no_pixels_are_explained(text):
     [
         ("%%%", "The b64img is not base64 text."),
         ("é", "The b64img is not base64 text."),
-        (b64(b"GIF89a"), "The b64img is not a TIFF or PNG file: it starts with b'GIF89a'."),
+        (b64(b"GIF89a"), "The b64img is not a TIFF, PNG or JPEG file: it starts with b'GIF89a'."),
         (b64(png(np.zeros((9, 9), np.uint8))[:40]), "The b64img is a truncated or broken PNG file"),
     ],
 )

@@ -1,0 +1,191 @@
+"""Parts of image files: one of several images (`--series`), some of several time points (`--time`); OME-Zarr folders.
+
+The parts are read on this machine, so that a long series is not uploaded for each of its time points.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellsparse.errors import InvalidArgument
+from cellsparse.items import Content, Item
+
+if TYPE_CHECKING:
+    from cellsparse_common.imaging.images import Image
+
+JPEG_WARNING = "is a JPEG: its compression has changed the pixels for good; use the original image if there is one"
+_TIMES = re.compile(r"(\d{1,9})|(\d{0,9}):(\d{0,9})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is wanted of each image file."""
+
+    series: int | None = None
+    """Which image of a file that holds several, from 0; None: the only one."""
+    first: int | None = None
+    """First time point, from 0; None: the files are no time series."""
+    end: int | None = None
+    """The time point after the last; None: up to the end."""
+    single: bool = False
+    """Whether one time point is wanted rather than a range."""
+
+    @property
+    def everything(self) -> bool:
+        """Whether files are taken as they are."""
+        return self.series is None and self.first is None
+
+
+def parse_choice(series: int | None, time: str) -> Choice:
+    """Return what `--series` and `--time` mean.
+
+    Args:
+        series: From 0.
+        time: "3", "0:10" (0 to 9), "5:" or ":5"; empty if not given.
+
+    Raises:
+        InvalidArgument: The time is none of these.
+    """
+    if not time:
+        return Choice(series=series)
+    found = _TIMES.fullmatch(time)
+    if not found:
+        raise InvalidArgument(f"--time is {time!r}; allowed: a time point from 0, such as 3, or a range, such as 0:10.")
+    one, first, end = found.groups()
+    if one:
+        return Choice(series=series, first=int(one), end=int(one) + 1, single=True)
+    begin, stop = int(first or 0), int(end) if end else None
+    if stop is not None and stop <= begin:
+        raise InvalidArgument(f"--time is {time!r}, which is no time point; the first number must be the smaller one.")
+    return Choice(series=series, first=begin, end=stop)
+
+
+def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") -> Iterator[tuple[str, "Image"]]:
+    """Yield the chosen parts of an image file with what their names end with ("" or "-t003").
+
+    Args:
+        path: A TIFF file, or an OME-Zarr as a folder or zip file.
+        choice: What is wanted.
+        max_pixels: Most pixels of a part.
+        axes: Axes of a part, where its file does not name them.
+
+    Raises:
+        InvalidArgument: The file cannot be read, or has no such part.
+    """
+    from cellsparse_common.imaging.images import decode_image, read_ome_zarr
+
+    field = f"image {path}"
+    if is_zarr(path) and choice.series is not None:
+        raise InvalidArgument(f"{path} is an OME-Zarr of one image; --series is for TIFF files.")
+    data = b"" if path.is_dir() else _read(path)
+    for time in _times(path, data, choice, field):
+        if path.is_dir():
+            image = read_ome_zarr(path, max_pixels=max_pixels, field=field, axes=axes, time=time)
+        else:
+            image = decode_image(
+                data, max_pixels=max_pixels, field=field, stacks=True, axes=axes, series=choice.series, time=time
+            )
+        yield ("" if time is None or choice.single else f"-t{time:03d}"), image
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a path is called like an OME-Zarr, as a folder or zipped."""
+    return path.name.lower().endswith((".zarr", ".zarr.zip", ".ozx"))
+
+
+def must_be_read(path: Path, choice: Choice) -> bool:
+    """Whether a part of an image is sent rather than its file."""
+    return not choice.everything or (is_zarr(path) and path.is_dir())
+
+
+def part_file(part: "Image") -> bytes:
+    """Return a part as a TIFF file that names its axes."""
+    from cellsparse_common.imaging.images import encode_tiff
+
+    stack = "Z" in part.axes
+    return encode_tiff(
+        part.array, stack=stack, spacing=part.spacing if stack else (), colour=part.array.dtype == "uint8"
+    )
+
+
+def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]) -> Iterator[Item]:
+    """Yield an item for each chosen part of each item's image, with the labels of the same time point.
+
+    Args:
+        items: Image and label are paths or, of labels, contents of files.
+        choice: What is wanted.
+        limit: Returns the most pixels of a part; asked only where files are read here.
+
+    Raises:
+        InvalidArgument: A file cannot be read or has no such part, or several time points share one label image.
+    """
+    for item in items:
+        image = Path(str(item.image))
+        label = item.label
+        if isinstance(label, str | Path) and is_zarr(Path(label)) and Path(label).is_dir():
+            item = replace(item, label=_zarr_labels(Path(label), limit()))
+        if not must_be_read(image, choice):
+            yield item
+            continue
+        for number, (ending, part) in enumerate(chosen_parts(image, choice, limit(), item.axes)):
+            time = None if choice.first is None else choice.first + number
+            yield replace(
+                item,
+                name=f"{item.name[: 200 - len(ending)]}{ending}",
+                image=part.array,
+                axes=part.axes,
+                spacing=item.spacing or part.spacing,
+                channels=item.channels or part.channels,
+                label=_label_at(item.label, time, limit(), single=choice.single),
+            )
+
+
+def _zarr_labels(path: Path, max_pixels: int) -> Content:
+    from cellsparse_common.imaging.images import read_ome_zarr
+
+    return read_ome_zarr(path, max_pixels=max_pixels, field=f"label file {path}", labels=True).array
+
+
+def _label_at(label: Content, time: int | None, max_pixels: int, *, single: bool) -> Content:
+    """Return the labels of a time point, or the file where it holds no others."""
+    path = Path(label) if isinstance(label, str | Path) else Path("the label file")
+    if time is not None and path.suffix.lower() in (".tif", ".tiff"):
+        from cellsparse_common.imaging import tiff
+        from cellsparse_common.imaging.images import decode_image
+
+        data = _read(path)
+        if tiff.count_times(data, f"label file {path}") > 1:
+            return decode_image(
+                data, max_pixels=max_pixels, field=f"label file {path}", labels=True, stacks=True, time=time
+            ).array
+    if time is not None and not single:
+        raise InvalidArgument(
+            f"{path} holds labels of one time point, but --time asks for a range; give one time point, or a TIFF label "
+            "file with a T axis like the image's."
+        )
+    return label
+
+
+def _times(path: Path, data: bytes, choice: Choice, field: str) -> Iterable[int | None]:
+    if choice.everything or choice.first is None:
+        return [None]
+    from cellsparse_common.imaging import ome_zarr, tiff
+
+    if path.is_dir():
+        count = ome_zarr.count_times(ome_zarr.folder_reader(path), field)
+    elif data[:4] in tiff.SIGNATURES:
+        count = tiff.count_times(data, field, choice.series)
+    else:
+        raise InvalidArgument(f"The {field} is no TIFF file and no OME-Zarr folder, of which --time chooses parts.")
+    if choice.first >= count:
+        raise InvalidArgument(f"The {field} has {count} time point(s), so that time {choice.first} does not exist.")
+    return range(choice.first, min(choice.end or count, count))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error

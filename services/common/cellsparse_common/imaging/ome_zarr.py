@@ -1,0 +1,182 @@
+"""Reading OME-Zarr images and labels, versions 0.4 and 0.5: the largest level, from a folder, a zip file or a store."""
+
+import math
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.layout import Header
+from cellsparse_common.imaging.zarr_arrays import ZarrArray, attributes, open_array, read_array
+from cellsparse_common.imaging.zarr_chunks import Get, ZarrError
+
+_MICROMETRES = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e4, "angstrom": 1e-4}
+_MOST_CHUNK_BYTES = 2**30
+_ROOTS = ("zarr.json", ".zattrs")
+
+
+def is_zipped(data: bytes) -> bool:
+    """Tell whether a file is a zip of a Zarr group."""
+    if not data.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            return any(name.rpartition("/")[2] in _ROOTS for name in archive.namelist()[:1000])
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder on this machine is a Zarr group."""
+    return path.is_dir() and any((path / name).is_file() for name in _ROOTS)
+
+
+def decode_zip(
+    data: bytes, field: str, check: Callable[[Header], None], *, labels: bool = False, time: int | None = None
+) -> tuple[npt.NDArray[np.generic], Header]:
+    """Return the pixels of a zip file (see `decode`). The group is at its top or in one folder."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            names = {name: archive.getinfo(name) for name in archive.namelist()}
+            top = min((name for name in names if name.rpartition("/")[2] in _ROOTS), key=len, default="")
+            prefix = top.removesuffix(top.rpartition("/")[2])
+
+            def get(key: str) -> bytes | None:
+                info = names.get(prefix + key)
+                if info is None:
+                    return None
+                if info.file_size > _MOST_CHUNK_BYTES:
+                    raise ZarrError(f"has a chunk of {info.file_size:,} bytes")
+                return archive.read(info)
+
+            return decode(get, field, check, labels=labels, time=time)
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"The {field} is a truncated or broken zip file: {error}.", field) from error
+
+
+def folder_reader(root: Path) -> Get:
+    """Return what reads the keys of a folder on this machine."""
+
+    def get(key: str) -> bytes | None:
+        path = root / key
+        return path.read_bytes() if path.is_file() else None
+
+    return get
+
+
+def decode(
+    get: Get, field: str, check: Callable[[Header], None], *, labels: bool = False, time: int | None = None
+) -> tuple[npt.NDArray[np.generic], Header]:
+    """Return the pixels of the largest level, in the order of its axes without those of length 1, and the header.
+
+    Args:
+        get: Reads a key; only chunks that are needed are read.
+        field: Name of the request's field, for messages.
+        check: Called with the header before a chunk is read; raises to refuse it.
+        labels: Whether to take the group's first label image, where it has any.
+        time: Which time point, from 0; None: all, which `check` refuses if there are several.
+
+    Raises:
+        InvalidArgument: It is no OME-Zarr image, or cannot be read.
+    """
+    try:
+        path, found = _image(get, labels=labels)
+        axes, scale = _axes(found)
+        dataset = str(found["datasets"][0]["path"])
+        array = open_array(get, f"{path}{dataset}/")
+        if len(axes) != len(array.shape):
+            raise ZarrError(f"has an array of {len(array.shape)} axes, but names {len(axes)}")
+        index = _index(array, axes, time)
+        kept = [axis for axis in range(len(axes)) if axis not in index]
+        header = Header(
+            shape=tuple(array.shape[axis] for axis in kept),
+            axes="".join(axes[axis] for axis in kept),
+            dtype=array.dtype,
+            spacing=scale,
+            channels=_channel_names(get, path, array.shape[axes.index("C")] if "C" in axes else 1),
+        )
+        check(header)
+        return read_array(get, array, index, _MOST_CHUNK_BYTES), header
+    except ZarrError as error:
+        raise InvalidArgument(f"The {field} is an OME-Zarr that {error}.", field) from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InvalidArgument(
+            f"The {field} is an OME-Zarr whose metadata are not understood ({error}).", field
+        ) from error
+
+
+def count_times(get: Get, field: str) -> int:
+    """Return the number of time points of an image, 1 for one without such an axis.
+
+    Raises:
+        InvalidArgument: It is no OME-Zarr image.
+    """
+    try:
+        path, found = _image(get, labels=False)
+        axes, _ = _axes(found)
+        array = open_array(get, f"{path}{found['datasets'][0]['path']}/")
+        return array.shape[axes.index("T")] if "T" in axes else 1
+    except (ZarrError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InvalidArgument(f"The {field} is an OME-Zarr that cannot be read: {error}.", field) from error
+
+
+def _image(get: Get, *, labels: bool) -> tuple[str, dict[str, Any]]:
+    """Return the folder of an image and its description."""
+    path, about = "", attributes(get, "")
+    if labels and about is not None and "image-label" not in about:
+        inner = attributes(get, "labels/") or {}
+        if inner.get("labels"):
+            path = f"labels/{inner['labels'][0]}/"
+            about = attributes(get, path)
+    if about is None or not about.get("multiscales"):
+        raise ZarrError("has no image (multiscales) in its group; give the group of one image")
+    return path, about["multiscales"][0]
+
+
+def _axes(found: dict[str, Any]) -> tuple[str, tuple[float, ...]]:
+    """Return one letter per axis and micrometres per pixel along z, y and x, empty if they are not known."""
+    named = found["axes"]
+    axes = "".join(str(axis["name"] if isinstance(axis, dict) else axis).upper() for axis in named)
+    if len(axes) != len(named) or not set(axes) <= set("TCZYX") or len(set(axes)) != len(axes):
+        raise ZarrError(f"has axes {axes[:20]!r}; allowed: t, c, z, y and x")
+    scale = [1.0] * len(axes)
+    for part in (found["datasets"][0], found):
+        for change in part.get("coordinateTransformations") or ():
+            if change.get("type") == "scale" and len(change.get("scale") or ()) == len(axes):
+                scale = [old * float(factor) for old, factor in zip(scale, change["scale"], strict=True)]
+    sizes: dict[str, float] = {}
+    for axis, entry, size in zip(axes, named, scale, strict=True):
+        unit = _MICROMETRES.get(str(entry.get("unit"))) if isinstance(entry, dict) else None
+        if unit is not None and math.isfinite(size) and 0 < size * unit <= 1e5:
+            sizes[axis] = float(f"{size * unit:.6g}")
+    if not {"Y", "X"} <= set(sizes):
+        return axes, ()
+    return axes, (sizes.get("Z", sizes["X"]), sizes["Y"], sizes["X"])
+
+
+def _channel_names(get: Get, path: str, count: int) -> tuple[str, ...]:
+    """Return the names of an image's channels, empty if they are not all named."""
+    omero = (attributes(get, path) or {}).get("omero")
+    found = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(entry, dict) for entry in found):
+        return ()
+    return tuple(str(entry.get("label") or at)[:100] for at, entry in enumerate(found))
+
+
+def _index(array: ZarrArray, axes: str, time: int | None) -> dict[int, int]:
+    """Return the places along axes of which only one is read."""
+    index = {at: 0 for at, axis in enumerate(axes) if array.shape[at] == 1 and axis not in "YX"}
+    if time is not None:
+        times = array.shape[axes.index("T")] if "T" in axes else 1
+        if not 0 <= time < times:
+            raise ZarrError(f"has {times} time point(s), so that time {time} does not exist")
+        if "T" in axes:
+            index[axes.index("T")] = time
+    return index

@@ -1,0 +1,50 @@
+"""Image files of more kinds: pyramids and JPEG."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.labels import decode_labels
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (101, 203)).astype(np.uint8)
+
+
+def jpeg(mode, **options):
+    stream = io.BytesIO()
+    Image.fromarray(np.stack([PIXELS] * 3, axis=-1)).convert(mode).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_the_largest_level_of_a_pyramid_is_taken(marked):
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(PIXELS, subifds=1 if marked else 0)
+        writer.write(PIXELS[::2, ::2], subfiletype=1 if marked else 0)
+        if not marked:
+            writer.write(PIXELS[::4, ::4])
+    assert np.array_equal(decode_image(stream.getvalue(), max_pixels=10**6).array, PIXELS)
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_jpeg_images_are_read(progressive):
+    grey = decode_image(jpeg("L", progressive=progressive, quality=95), max_pixels=10**6)
+    assert (grey.axes, grey.array.shape) == ("YX", PIXELS.shape)
+    assert np.abs(grey.array.astype(int) - PIXELS).mean() < 5
+    assert decode_image(jpeg("RGB", progressive=progressive), max_pixels=10**6).axes == "YXC"
+
+
+def test_jpeg_is_refused_where_it_must_be():
+    with pytest.raises(InvalidArgument, match="JPEG file of 4 components; allowed: grey and RGB"):
+        decode_image(jpeg("CMYK"), max_pixels=10**6)
+    with pytest.raises(InvalidArgument, match="truncated"):
+        decode_image(jpeg("L")[:100], max_pixels=10**6)
+    with pytest.raises(ResourceExhausted, match="allowed: at most 1,000"):
+        decode_image(jpeg("L"), max_pixels=1000)
+    with pytest.raises(InvalidArgument, match="JPEG file, whose compression changes numbers"):
+        decode_labels(jpeg("L"), shape=PIXELS.shape, max_pixels=10**6)
