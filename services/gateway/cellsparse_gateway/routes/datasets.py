@@ -33,7 +33,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     @routes.post(
         "/datasets",
         status_code=201,
-        responses=answers(made_schema(dataset_schema, schemas.ref(dataset_pb2.UploadReport)), 201),
+        responses=answers(made_schema(schemas), 201),
         openapi_extra=takes_file("application/zip"),
     )
     async def create_dataset(
@@ -106,10 +106,11 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
 
 
 def made_schema(schemas: Schemas) -> dict[str, Any]:
-    """Return the schema of a dataset that was just made of a zip: its fields beside the files that were left out."""
+    """Return the schema of a dataset that was just made of a zip: its fields, the report, and the files left out."""
     file = object_of(file={"type": "string"}, reason={"type": "string"})
     fields = schemas.without(dataset_pb2.Dataset)
-    return {**fields, "properties": {**fields["properties"], "left_out": {"type": "array", "items": file}}}
+    more = {"left_out": {"type": "array", "items": file}, "report": schemas.ref(dataset_pb2.UploadReport)}
+    return {**fields, "properties": {**fields["properties"], **more}}
 
 
 def left_out_list(left_out: dict[str, str]) -> list[dict[str, str]]:
