@@ -105,10 +105,11 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     return routes
 
 
-def made_schema(dataset_schema: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a dataset that was just made of a zip."""
+def made_schema(schemas: Schemas) -> dict[str, Any]:
+    """Return the schema of a dataset that was just made of a zip: its fields beside the files that were left out."""
     file = object_of(file={"type": "string"}, reason={"type": "string"})
-    return {"allOf": [dataset_schema, object_of(left_out={"type": "array", "items": file}, report=report)]}
+    fields = schemas.without(dataset_pb2.Dataset)
+    return {**fields, "properties": {**fields["properties"], "left_out": {"type": "array", "items": file}}}
 
 
 def left_out_list(left_out: dict[str, str]) -> list[dict[str, str]]:
