@@ -476,8 +476,9 @@ class Client:
         min_pixels: int = 0,
         format: str = "tiff",  # noqa: A002
         axes: str = "",
+        parallel: int = 1,
     ) -> Iterator[Prediction]:
-        """Segment images one after the other, while the iterator is consumed.
+        """Segment images, one after the other or several at a time, while the iterator is consumed.
 
         An image that fails does not stop the others: its `Prediction` holds the error.
 
@@ -489,6 +490,8 @@ class Client:
             min_pixels: As for `predict`.
             format: As for `predict`.
             axes: As for `predict`, of all images.
+            parallel: Images that are with the server at the same time, 1 to 64. While one is segmented, the next ones
+                are read and sent.
 
         Yields:
             One `Prediction` per image, in their order: `image`, `cells`, and `output` or `error`.
@@ -502,6 +505,7 @@ class Client:
             min_pixels=min_pixels,
             format=format,
             axes=axes,
+            parallel=parallel,
         )
 
     def evaluate(

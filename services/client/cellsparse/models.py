@@ -1,5 +1,6 @@
 """Models: predict and evaluate."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cellsparse import enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
+from cellsparse.in_flight import in_order
 from cellsparse.items import FILES, Content, image_bytes
 from cellsparse_common.imaging.label_formats import FORMATS, LabelOutput, encode
 from cellsparse_common.rpc.rules import rules_of
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 PREDICT_SECONDS = 900.0
 EVALUATE_SECONDS = 6 * 3600.0
+MOST_PARALLEL = 64
+"""Most images of one call of `predict_many` that are with the server at the same time."""
 _FIELDS = trainer_pb2.PredictRequest.DESCRIPTOR.fields_by_name
 LARGEST_CHANNEL, LARGEST_MIN_PIXELS = (int(rules_of(_FIELDS[name]).max) for name in ("channel", "min_pixels"))
 
@@ -94,18 +98,31 @@ def predict_many(
     min_pixels: int = 0,
     format: str = "tiff",  # noqa: A002
     axes: str = "",
+    parallel: int = 1,
 ) -> Iterator[Prediction]:
-    """Segment images one after the other (see `cellsparse.Client.predict_many`).
+    """Segment images, several at a time (see `cellsparse.Client.predict_many`).
 
     Raises:
         InvalidArgument: An option is out of range; at once, not for every image.
     """
     _check(channel, min_pixels, format)
+    if not 1 <= parallel <= MOST_PARALLEL:
+        raise InvalidArgument(f"parallel is {parallel}; allowed: 1 to {MOST_PARALLEL}.", "parallel")
+    of_thread = threading.local()
+
+    def own_connection() -> Connection:
+        if parallel == 1:
+            return connection
+        if not hasattr(of_thread, "connection"):
+            of_thread.connection = connection.another()
+            opened.append(of_thread.connection)
+        found: Connection = of_thread.connection
+        return found
 
     def one(image: Content) -> Prediction:
         try:
             return predict(
-                connection,
+                own_connection(),
                 model_id,
                 image,
                 channel=channel,
@@ -117,7 +134,16 @@ def predict_many(
         except CellsparseError as error:
             return Prediction(image=image, error=error)
 
-    return map(one, images)
+    opened: list[Connection] = []
+
+    def results() -> Iterator[Prediction]:
+        try:
+            yield from in_order(one, images, parallel)
+        finally:
+            for each in opened:
+                each.close()  # calls that still run fail
+
+    return results()
 
 
 def channel_texts(channels: Channels | None) -> list[str]:

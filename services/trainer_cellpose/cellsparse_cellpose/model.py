@@ -16,15 +16,17 @@ from cellsparse_cellpose.inference import InferenceNetwork, prepare
 from cellsparse_cellpose.instances import find_cells
 from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
 from cellsparse_cellpose.tiles import images_per_batch, run, run_many
+from cellsparse_cellpose.windows import LargeFlows
 from cellsparse_common.imaging.labels import without_small
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
-from cellsparse_common.imaging.types import Floats, Labels
+from cellsparse_common.imaging.types import Floats, Indices, Labels
 from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.fed_image import Box, FedImage
 
 SAME_SIZE = 1.3
 """Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would hardly
@@ -33,6 +35,8 @@ MOST_ENLARGED = 2.0
 """Largest factor by which an image is enlarged beyond what the dataset's cells need; it costs the square of it."""
 MOST_REDUCED = 4.0
 """Largest factor by which it is reduced."""
+SMALLEST_HALO = 128
+"""Least overlap of the windows of a large image, pixels."""
 FEWEST_MEASURED = 3
 """Fewest cells whose size says anything about an image."""
 
@@ -69,12 +73,16 @@ class CellposeModel:
         diameter = self._diameter
         found = self._segment_as(image, diameter)
         for _ in range(self._config.size_passes):
-            measured = self._measured(found.labels)
-            if max(measured, diameter) <= SAME_SIZE * min(measured, diameter):
+            measured = self._measured(np.bincount(found.labels.ravel())[1:])
+            if not _differs(measured, diameter):
                 break
             diameter = measured
             found = self._segment_as(image, diameter)
         return found
+
+    def windows(self, image: FedImage) -> "CellposeWindows":
+        """Return a large image as windows, whose cells are those that `segment` finds in the whole."""
+        return CellposeWindows(self, image)
 
     def segment_stack(self, image: Floats) -> Segmentation:
         """Segment a stack plane by plane and join the cells of neighbouring planes (see `planes.join_planes`).
@@ -121,9 +129,8 @@ class CellposeModel:
         labels = without_small(self._cells(output, scale), self._config.min_size)
         return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
 
-    def _measured(self, labels: Labels) -> float:
-        """Return the median diameter of cells that were found, within limits; the dataset's where there are too few."""
-        sizes = np.bincount(labels.ravel())[1:]
+    def _measured(self, sizes: Indices) -> float:
+        """Return the median diameter of cells of these areas, within limits; the dataset's where there are too few."""
         if np.count_nonzero(sizes) < FEWEST_MEASURED:
             return self._diameter
         found = float(np.median(np.sqrt(sizes[sizes > 0]))) * 2 / np.pi**0.5
@@ -159,6 +166,49 @@ class CellposeModel:
     def _cells(self, output: npt.NDArray[np.float32], scale: float) -> Labels:
         """Return the cells of any size in one image's outputs, shape (3, Y, X)."""
         return find_cells(output, self._config, scale, self._network.device)
+
+
+class CellposeWindows:
+    """A large image as windows (see `cellsparse_trainer.models.windows`).
+
+    Args:
+        model: The model.
+        image: The image.
+    """
+
+    def __init__(self, model: CellposeModel, image: FedImage) -> None:
+        self._model, self._image = model, image
+        self._passes = 0
+        self._begin(model._diameter)
+
+    def _begin(self, diameter: float) -> None:
+        self._diameter, self._scale = diameter, self._model._scale(diameter)
+        shape = _scaled(self._image.shape, self._scale) if self._scale != 1 else self._image.shape
+        self._flows = LargeFlows(self._model._prepared, self._image, shape)
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a window in which a cell is followed to its middle and its flows are compared."""
+        return int(max(SMALLEST_HALO, 4 * self._diameter))
+
+    def segment(self, box: Box) -> Segmentation:
+        """Return the cells of a part of the image."""
+        output = self._flows.output(box)
+        labels = without_small(self._model._cells(output, self._scale), self._model._config.min_size)
+        return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
+
+    def again(self, areas: Indices) -> bool:
+        """Return whether the cells are so much larger or smaller than assumed that another pass is worth it."""
+        measured = self._model._measured(areas)
+        if self._passes >= self._model._config.size_passes or not _differs(measured, self._diameter):
+            return False
+        self._passes += 1
+        self._begin(measured)
+        return True
+
+
+def _differs(measured: float, diameter: float) -> bool:
+    return max(measured, diameter) > SAME_SIZE * min(measured, diameter)
 
 
 def _scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:

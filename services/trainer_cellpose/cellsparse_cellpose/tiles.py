@@ -1,7 +1,7 @@
 """Cellpose's network on images of any size, within bounded memory and without seams."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ MULTIPLE = 16
 
 _STYLE_REACH = 64
 """Pixels that the way down sees around one, 60, up to a multiple of 16."""
-_REACH = 128
+REACH = 128
 """Pixels that the network sees around one, 124, up to a multiple of 16."""
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -50,13 +50,13 @@ def run(network: InferenceNetwork, planes: npt.NDArray[np.float32], *, tile: int
         return whole
     padded = np.pad(planes, ((above, below), (left, right), (0, 0))).transpose(2, 0, 1)
     # Tiles without their surroundings: the rest of the size that fits, but at least a few pixels.
-    side = max(tile - 2 * _REACH, 4 * MULTIPLE) // MULTIPLE * MULTIPLE
+    side = max(tile - 2 * REACH, 4 * MULTIPLE) // MULTIPLE * MULTIPLE
     with torch.inference_mode():
-        style = _style(network, padded, side)
+        style = image_style(network, padded.shape[1:], side, lambda box: _part(padded, box))
         output = np.empty((3, *padded_shape), np.float32)
-        for box, seen in _boxes(padded_shape, side, _REACH):
+        for box, seen in _boxes(padded_shape, side, REACH):
             found = network.upsample(style, network.downsample(_tensor(network, padded, seen)))
-            output[:, box[0] : box[1], box[2] : box[3]] = _cut(found, seen, box, 1)[0].float().cpu().numpy()
+            output[:, box[0] : box[1], box[2] : box[3]] = cut(found, seen, box, 1)[0].float().cpu().numpy()
     return output[:, above : above + height, left : left + width].transpose(1, 2, 0)
 
 
@@ -91,15 +91,30 @@ def images_per_batch(height: int, width: int, *, tile: int = TILE) -> int:
     return max(1, min(MOST_IMAGES, tile * tile // pixels))
 
 
-def _style(network: InferenceNetwork, padded: npt.NDArray[np.float32], side: int) -> torch.Tensor:
-    """Return the style of an image: the mean of the deepest features, scaled to length 1."""
+def image_style(
+    network: InferenceNetwork, shape: tuple[int, ...], side: int, read: Callable[[Box], npt.NDArray[np.float32]]
+) -> torch.Tensor:
+    """Return the style of an image: the mean of the deepest features, scaled to length 1.
+
+    Args:
+        network: The network.
+        shape: Height and width of the padded image.
+        side: Side of a tile without its surroundings.
+        read: Returns a part of the padded image, shape (channels, Y, X).
+    """
     total: Any = 0
-    for box, seen in _boxes(padded.shape[1:], side, _STYLE_REACH):
-        deepest = network.downsample(_tensor(network, padded, seen))[-1]
+    for box, seen in _boxes(shape, side, _STYLE_REACH):
+        deepest = network.downsample(torch.from_numpy(read(seen))[None].to(network.device))[-1]
         scale = (seen[1] - seen[0]) // deepest.shape[2]
-        total = total + _cut(deepest, seen, box, scale).double().sum(dim=(2, 3))
+        total = total + cut(deepest, seen, box, scale).double().sum(dim=(2, 3))
     style: torch.Tensor = (total / total.square().sum(dim=1, keepdim=True).sqrt()).float()
     return style
+
+
+def padding(height: int, width: int) -> Box:
+    """Return the zeros around an image before it goes through the network: above, below, left, right."""
+    above, below, left, right = get_pad_yx(height, width)
+    return int(above), int(below), int(left), int(right)
 
 
 def _boxes(shape: tuple[int, ...], side: int, reach: int) -> Iterator[tuple[Box, Box]]:
@@ -111,11 +126,15 @@ def _boxes(shape: tuple[int, ...], side: int, reach: int) -> Iterator[tuple[Box,
 
 
 def _tensor(network: InferenceNetwork, padded: npt.NDArray[np.float32], box: Box) -> torch.Tensor:
-    part = np.ascontiguousarray(padded[:, box[0] : box[1], box[2] : box[3]])
-    return torch.from_numpy(part)[None].to(network.device)
+    return torch.from_numpy(_part(padded, box))[None].to(network.device)
 
 
-def _cut(x: torch.Tensor, seen: Box, box: Box, scale: int) -> torch.Tensor:
+def _part(padded: npt.NDArray[np.float32], box: Box) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(padded[:, box[0] : box[1], box[2] : box[3]])
+
+
+def cut(x: torch.Tensor, seen: Box, box: Box, scale: int) -> torch.Tensor:
+    """Return a box of the features of what was seen for it, which have one value for `scale` pixels."""
     top, bottom, left, right = (
         (at - start) // scale for at, start in zip(box, (seen[0], seen[0], seen[2], seen[2]), strict=True)
     )

@@ -20,6 +20,12 @@ from cellsparse_stardist.tiles import reach, tiles
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.models.windows import SeparateWindows
+
+LONGEST_RAYS = 192
+"""Pixels that the windows of a large image overlap beyond what the network sees: the rays of two cells, one of which
+may suppress the other."""
 
 
 class StardistModel:
@@ -60,6 +66,10 @@ class StardistModel:
     def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: the probability of its star."""
         return self._segment_at(image, [self.thresholds])[0]
+
+    def windows(self, image: FedImage) -> SeparateWindows:
+        """Return a large image as windows, whose cells are those that `segment` finds in the whole."""
+        return SeparateWindows(image=image, find=self.segment, halo=max(self._reach) + LONGEST_RAYS)
 
     def tune(self, samples: Sequence[Sample]) -> None:
         """Fit the length of rays and the thresholds to the labelled pixels of these samples; see `instances`.

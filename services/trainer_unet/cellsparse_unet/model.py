@@ -5,16 +5,20 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.disk_array import release, zeros
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
-from cellsparse_common.imaging.types import Floats, Labels
+from cellsparse_common.imaging.types import Floats, Indices, Labels
 from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.fed_image import Box, FedImage
+from cellsparse_trainer.models.windows import SIDE, boxes
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells
 from cellsparse_unet.network import WEIGHTS_FILE, Stored, UNet, read_model
@@ -69,6 +73,17 @@ class UnetModel:
         labels = find_cells(found, self.thresholds)
         return Segmentation(labels=labels, scores=1 - mean_per_cell(labels, found[0]))
 
+    def windows(self, image: FedImage) -> "UnetWindows":
+        """Return a large image as windows, whose cells are those that `segment` finds in the whole.
+
+        Its probabilities are kept on disk: group normalisation needs the whole image at every layer.
+        """
+        whole = zeros((*image.shape, image.channels) if image.channels else image.shape, np.float32)
+        for box, _ in boxes(image.shape, SIDE, 0):
+            whole[box[0] : box[1], box[2] : box[3]] = image.read(box)
+            release(whole)
+        return UnetWindows(self._probabilities(whole), self.thresholds)
+
     def tune(self, samples: Sequence[Sample]) -> None:
         """Choose method and thresholds on labelled pixels; those that the settings fix stay.
 
@@ -110,6 +125,32 @@ class UnetModel:
             return self._network
         copied: UNet = copy.deepcopy(self._network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return copied
+
+
+class UnetWindows:
+    """A large image as windows (see `cellsparse_trainer.models.windows`).
+
+    Args:
+        probability: Probabilities of background, outer and centre, axes (3, Y, X).
+        thresholds: What turns them into cells.
+    """
+
+    halo = 256
+    """Pixels around a window in which neighbours compete with a cell."""
+
+    def __init__(self, probability: Floats, thresholds: Thresholds) -> None:
+        self._probability, self._thresholds = probability, thresholds
+
+    def segment(self, box: Box) -> Segmentation:
+        """Return the cells of a part of the image."""
+        part = np.ascontiguousarray(self._probability[:, box[0] : box[1], box[2] : box[3]])
+        release(self._probability)
+        labels = find_cells(part, self._thresholds)
+        return Segmentation(labels=labels, scores=1 - mean_per_cell(labels, part[0]))
+
+    def again(self, areas: Indices) -> bool:
+        """Return False: sizes change nothing."""
+        return False
 
 
 def open_model(folder: Path, device: str) -> UnetModel:

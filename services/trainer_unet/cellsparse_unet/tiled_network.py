@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cellsparse_common.imaging.disk_array import release, zeros
 from cellsparse_unet.network import CLASSES, UNet, enlarged
 
 SMALLEST = 16
@@ -116,23 +117,25 @@ def tiled_probabilities(net: UNet, image: npt.NDArray[np.float32], tile: int) ->
         block = _Block(layers, _joined(skip, x, step, device), level)
         if level is not levels[0]:
             x = _whole(block, level)
-    out = np.empty((CLASSES, *shape), np.float32)
+    out = zeros((CLASSES, *shape), np.float32)
     for box in levels[0].boxes():
         found = F.softmax(net.out_conv(block(box)).float(), dim=1)[0]
         out[_at(box)] = found.float().cpu().numpy()
+        release(out)
     return out
 
 
 def _whole(read: Read, level: _Level) -> Tensor:
-    """Read all the level's boxes into one tensor in main memory."""
-    result: Tensor | None = None
+    """Read all the level's boxes into one tensor in main memory, a large one on disk."""
+    result: npt.NDArray[np.float32] | None = None
     for box in level.boxes():
         found = read(box)
         if result is None:
-            result = torch.empty((1, found.shape[1], *level.shape))
-        result[_at(box)] = found.cpu()
+            result = zeros((1, found.shape[1], *level.shape), np.float32)
+        result[_at(box)] = found.float().cpu().numpy()
+        release(result)
     assert result is not None
-    return result
+    return torch.from_numpy(result)
 
 
 def _pooled(net: UNet, block: _Block, level: _Level, step: tuple[int, ...]) -> Tensor:

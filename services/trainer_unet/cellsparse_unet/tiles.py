@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cellsparse_common.imaging.disk_array import release, zeros
 from cellsparse_unet.network import CLASSES, MULTIPLE, UNet
 from cellsparse_unet.tiled_network import tiled_probabilities
 
@@ -31,7 +32,7 @@ def probabilities(
     planes = image[np.newaxis] if net.inputs == 1 else np.moveaxis(image, -1, 0)
     shape = planes.shape[1:]
     missing = [(0, -length % multiple) for length, multiple in zip(shape, net.multiples, strict=True)]
-    padded = np.pad(planes, [(0, 0), *missing], mode="reflect")
+    padded = np.pad(planes, [(0, 0), *missing], mode="reflect") if any(end for _, end in missing) else planes
     was_training = net.training
     net.eval()
     device = next(net.parameters()).device
@@ -54,11 +55,14 @@ def flipped_probabilities(
         half: As for `probabilities`.
     """
     dims = len(net.multiples)
-    total = np.zeros((CLASSES, *image.shape[:dims]), np.float32)
+    total = zeros((CLASSES, *image.shape[:dims]), np.float32)
+    mirrored = zeros(image.shape, np.float32)
     for axes in ((), (-2,), (-1,), (-2, -1)):
-        mirrored = np.ascontiguousarray(np.flip(image, [dims + axis for axis in axes]))
+        mirrored[...] = np.flip(image, [dims + axis for axis in axes])
         total += np.flip(probabilities(net, mirrored, tile=tile, half=half), axes)
-    return total / np.float32(4)
+        release(total)
+    total /= np.float32(4)
+    return total
 
 
 def _tile_side(tile: int, dims: int) -> int:

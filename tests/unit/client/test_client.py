@@ -147,6 +147,21 @@ def test_predict_many_keeps_what_is_good(fake, tmp_path):
     assert last.error is None
 
 
+def test_several_images_are_with_the_server_at_once_and_come_in_order(fake):
+    images = [np.full((4, 5 + number), number, np.uint8) for number in range(12)]
+    with cellsparse.Client() as client:
+        found = list(client.predict_many("m-1", images, parallel=3))
+        assert [each.image.shape for each in found] == [image.shape for image in images]
+        assert all(each.error is None for each in found)
+        assert len(fake.state.predicted) == 12
+        stopped = client.predict_many("m-1", iter(images), parallel=2)
+        next(stopped)
+        stopped.close()
+        assert len(fake.state.predicted) <= 12 + 3
+        with pytest.raises(errors.InvalidArgument, match="parallel is 0; allowed: 1 to 64"):
+            client.predict_many("m-1", [], parallel=0)
+
+
 def test_exports_are_written_whole_or_not_at_all(fake, tmp_path):
     target = tmp_path / "new" / "model.zip"
     with cellsparse.Client() as client:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from unit.trainer_stardist.conftest import disks
 
+from cellsparse_common.imaging.images import normalize
 from cellsparse_stardist import model, tiles
 from cellsparse_stardist.network import build_network
+from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.models.windows import segment_large
 
 NETWORKS = [
     {"unet_depth": 3, "grid": 2},
@@ -58,3 +61,13 @@ def test_equal_probabilities_compete_in_the_order_of_pixels(network, image, monk
     whole = network.predict(flat)
     monkeypatch.setattr(tiles, "TILE", 80)
     np.testing.assert_array_equal(network.predict(flat), whole)
+
+
+def test_windows_find_the_cells_of_the_whole(network, image):
+    image = normalize(image, 0, 100)
+    whole = network.segment(image)
+    found = segment_large(network, FedImage(image, lambda part: part, 0, 100), side=64)
+    assert len(whole.scores) > 1
+    assert len(found.scores) == len(whole.scores)
+    np.testing.assert_allclose(np.sort(found.scores), np.sort(whole.scores), atol=1e-5)
+    assert ((found.labels > 0) == (whole.labels > 0)).mean() > 0.999

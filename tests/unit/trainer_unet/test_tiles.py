@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cellsparse_common.imaging.images import normalize
 from cellsparse_common.scoring.matching import match_counts
+from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.models.windows import segment_large
 from cellsparse_unet import backend, model
 from cellsparse_unet.network import UNet, initialise
 from cellsparse_unet.tiles import flipped_probabilities, probabilities
@@ -82,3 +85,21 @@ def test_labels_of_a_trained_model_are_the_same(cell_sample, make_config, monkey
         [counts] = match_counts(whole, trained.predict(image), [0.95])
         assert (counts.fp, counts.fn) == (0, 0)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_windows_find_the_cells_of_the_whole(cell_sample, make_config, flips):
+    training = backend.create(make_config(test_flips=flips), [cell_sample], "cpu")
+    for step in range(40):
+        training.train_step(step)
+    trained = training.model()
+    image = np.tile(cell_sample.image, (5, 6))[:, :-7]
+    lowest, highest = float(image.min()), float(image.max())
+    scaled = normalize(image, 0, 100)
+    whole = trained.segment(scaled)
+    found = segment_large(trained, FedImage(image, lambda part: part, 0, 100), side=64)
+    assert highest > lowest
+    assert len(whole.scores) > 3
+    assert len(found.scores) == len(whole.scores)
+    np.testing.assert_allclose(np.sort(found.scores), np.sort(whole.scores), atol=1e-4)
+    assert ((found.labels > 0) == (whole.labels > 0)).mean() > 0.999

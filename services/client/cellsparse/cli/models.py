@@ -15,10 +15,12 @@ from cellsparse.cli.output import Output
 from cellsparse.cli.predicted_parts import Parts
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
-from cellsparse.models import LARGEST_MIN_PIXELS, channel_texts
+from cellsparse.in_flight import cores
+from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
 from cellsparse.targets import check_folder, check_target, file_errors, make_folder
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
+from cellsparse_common.pairing.names import IMAGE_SUFFIXES, is_image_kind
 from cellsparse_proto.v1 import trainer_pb2
 
 if TYPE_CHECKING:
@@ -64,7 +66,9 @@ class Format(StrEnum):
 
 def predict(
     model: options.ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG or OME-Zarr.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG or OME-Zarr, or folders of images.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
         Format,
@@ -92,11 +96,13 @@ def predict(
     """Segment images, or stacks of planes, with a model.
 
     Writes DIR/NAME.tif (0 background, n cell n), NAME.geojson, NAME.zip, NAME.ome.tif, NAME.ome.zarr.zip, NAME.json or
-    NAME_seg.npy for each. An image that fails does not stop the others; the exit code is then that of the first
-    failure.
+    NAME_seg.npy for each. A folder stands for the images in it, without those of its subfolders. As many images are
+    with the server at the same time as this computer has cores. An image that fails does not stop the others; the exit
+    code is then that of the first failure.
     """
     output = Output(json)
     choice = parse_choice(series, time)
+    images = _with_folders(images)
     parts = Parts(targets=_targets(images, out, kind, force), choice=choice, kind=kind, force=force)
     check_folder(out)
     done: list[dict[str, object]] = []
@@ -112,6 +118,7 @@ def predict(
             min_pixels=min_pixels,
             format=kind.value,
             axes=axes if choice.everything else "",
+            parallel=max(1, min(cores(), MOST_PARALLEL, len(images))),
         )
         for number, prediction in enumerate(predictions, 1):
             image, target = parts.places.popleft()
@@ -199,6 +206,31 @@ def export(
         "sha256": header.sha256,
     }
     Output(json).result(document, f"{out}  {header.size} bytes  sha256 {header.sha256}")
+
+
+_OF_ZARR = ("zarr.json", ".zattrs", ".zgroup")
+"""Files that make a folder an image."""
+
+
+def _with_folders(paths: list[Path]) -> list[Path]:
+    """Return the paths, each folder replaced by the images in it, in the order of their names.
+
+    Raises:
+        InvalidArgument: A folder has none, or cannot be read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir() or any((path / name).is_file() for name in _OF_ZARR):
+            found.append(path)
+            continue
+        try:
+            inside = sorted(each for each in path.iterdir() if is_image_kind(each.name) and each.is_file())
+        except OSError as error:
+            raise InvalidArgument(f"The folder {path} cannot be read: {error.strerror}.") from error
+        if not inside:
+            raise InvalidArgument(f"The folder {path} holds no image; allowed: {', '.join(IMAGE_SUFFIXES)}.")
+        found += inside
+    return found
 
 
 def _targets(images: list[Path], out: Path, kind: str, force: bool) -> dict[Path, Path]:

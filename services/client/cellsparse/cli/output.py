@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from cellsparse.cli.text import printable
 
 Update = Callable[[int, int], None]
 
+LINE_SECONDS = 30.0
+"""Time between two lines of progress where there is no terminal."""
 
 WIDE = 250
 
@@ -21,6 +24,30 @@ def stdout_console() -> Console:
     """Return a console on stdout that wraps lines on terminals only."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+class Pace:
+    """Says now and then how far a command is and how long the rest takes.
+
+    Args:
+        label: What is done.
+        say: Prints a line.
+        clock: Seconds since any moment.
+    """
+
+    def __init__(self, label: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._label, self._say, self._clock = label, say, clock
+        self._start = self._said = clock()
+
+    def update(self, done: int, total: int) -> None:
+        """Say it if it is time to."""
+        now = self._clock()
+        if now - self._said < LINE_SECONDS or not 0 < done < total:
+            return
+        self._said = now
+        left = (now - self._start) / done * (total - done)
+        spelled = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        self._say(f"{self._label}: {done} of {total}, about {spelled} left")
 
 
 class Output:
@@ -67,8 +94,14 @@ class Output:
 
     @contextmanager
     def bar(self, label: str) -> Iterator[Update]:
-        """Show a progress bar on stderr, if that is a terminal, and give a function (done, total) that moves it."""
+        """Show progress and the time left on stderr, and give a function (done, total) that moves it.
+
+        On a terminal it is a bar; else a line, at most one every `LINE_SECONDS`.
+        """
+        if not self.errors.is_terminal:
+            yield Pace(label, self.note).update
+            return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.errors, transient=True, disable=not self.errors.is_terminal) as progress:
+        with Progress(*columns, console=self.errors, transient=True) as progress:
             task = progress.add_task(label, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)

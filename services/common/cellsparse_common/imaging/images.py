@@ -4,7 +4,7 @@ Sizes are checked from the header before a pixel is decoded. An image here has a
 stack ZYX or ZYXC. Channels are last everywhere outside of networks: at rest, in memory and in files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from cellsparse_common.channels import ALPHA, RGB, clean_names
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
+from cellsparse_common.imaging.disk_array import DISK_BYTES, release
 from cellsparse_common.imaging.layout import (
     STACK_HINT,
     VALUES_PER_PIXEL,
@@ -29,6 +30,10 @@ from cellsparse_common.imaging.layout import (
     name_axes,
 )
 from cellsparse_common.imaging.types import GrayImage
+
+_TILE = 512
+"""Side in pixels of the tiles of large images."""
+_BAND_BYTES = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,9 +181,13 @@ def encode_tiff(
         }
     else:
         options = {"photometric": "minisblack", "planarconfig": None}
+    data: Any = np.ascontiguousarray(array)
+    if not stack and array.nbytes >= DISK_BYTES:  # one tile at a time, and readers need not read all of them
+        options |= {"shape": array.shape, "dtype": array.dtype, "tile": (_TILE, _TILE)}
+        data = _tiles(array)
     tifffile.imwrite(
         buffer,
-        np.ascontiguousarray(array),
+        data,
         compression="zlib",
         compressionargs={"level": 6},
         metadata=None,
@@ -187,6 +196,16 @@ def encode_tiff(
         **options,
     )
     return buffer.getvalue()
+
+
+def _tiles(array: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield an image's tiles row by row, those at its far borders filled up with zeros."""
+    for top in range(0, array.shape[0], _TILE):
+        for left in range(0, array.shape[1], _TILE):
+            part = array[top : top + _TILE, left : left + _TILE]
+            missing = [(0, _TILE - part.shape[0]), (0, _TILE - part.shape[1]), *[(0, 0)] * (array.ndim - 2)]
+            yield np.pad(part, missing)
+        release(array)
 
 
 def _imagej_description(shape: tuple[int, ...], spacing: Sequence[float]) -> str:
@@ -247,6 +266,20 @@ def normalize(gray: GrayImage, lower: float, upper: float) -> GrayImage:
         float32 in [0, 1], axes as given; zeros where the two percentiles are equal.
     """
     low, high = (float(value) for value in np.percentile(gray, (lower, upper)))
+    return scale_to_unit(gray, low, high)
+
+
+def scale_to_unit(gray: GrayImage, low: float, high: float) -> GrayImage:
+    """Scale grey values so that `low` becomes 0 and `high` 1, and clip to that range.
+
+    Args:
+        gray: Axes YX or ZYX, finite.
+        low: Becomes 0.
+        high: Becomes 1.
+
+    Returns:
+        float32 in [0, 1], axes as given; zeros unless `high` is above `low`.
+    """
     if not high > low:
         return np.zeros(gray.shape, np.float32)
     normalized = np.empty(gray.shape, np.float32)
@@ -315,14 +348,27 @@ def _normalised(array: npt.NDArray[np.generic], axes: str, header: Header, field
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
     order = [axis for axis in "ZYXC" if axis in axes]
-    array = np.ascontiguousarray(array.transpose([axes.index(axis) for axis in order]))
+    array = array.transpose([axes.index(axis) for axis in order])
+    if array.nbytes < DISK_BYTES:
+        array = np.ascontiguousarray(array)
     if "C" in order and array.shape[-1] == 1:
         array, order = array[..., 0], order[:-1]
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        position = tuple(int(at) for at in np.argwhere(~np.isfinite(array))[0])
-        raise InvalidArgument(
-            f"The {field} holds {array[position]} at {position}; allowed: finite numbers only.", field
-        )
+    if array.dtype.kind == "f":
+        _refuse_not_finite(array, field)
     spacing = header.spacing if "Z" in order else header.spacing[1:]
     names = clean_names(header.channels, array.shape[-1] if "C" in order else 1)
     return Image(array=array, axes="".join(order), spacing=spacing, channels=names)
+
+
+def _refuse_not_finite(array: npt.NDArray[np.generic], field: str) -> None:
+    """Refuse values that are no finite numbers, looking at some rows (or planes) at a time."""
+    step = max(1, _BAND_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        bad = ~np.isfinite(array[start : start + step])
+        if bad.any():
+            first = np.argwhere(bad)[0]
+            position = tuple(int(at) + (start if axis == 0 else 0) for axis, at in enumerate(first))
+            raise InvalidArgument(
+                f"The {field} holds {array[position]} at {position}; allowed: finite numbers only.", field
+            )
+        release(array)

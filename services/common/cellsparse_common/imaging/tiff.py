@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tifffile
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.imaging.disk_array import DISK_BYTES, release, zeros
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
@@ -66,7 +67,14 @@ def decode(
             header = _header(file, chosen, read_spacing(file), field, time)
             check(header)
             _check_segments(chosen, data, field)
-            array = np.asarray(chosen.asarray(maxworkers=1)) if time is None else read_time(file, chosen, time)
+            if time is not None:
+                array = np.asarray(read_time(file, chosen, time))
+            elif header.nbytes >= DISK_BYTES:  # decoded part by part into a file: only what is looked at is in memory
+                out = zeros(chosen.shape, chosen.dtype)
+                array = np.asarray(chosen.asarray(maxworkers=1, out=out))
+                release(out)
+            else:
+                array = np.asarray(chosen.asarray(maxworkers=1))
             return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
     except CellsparseError:
         raise

@@ -97,8 +97,7 @@ def read_time(file: Any, series: Any, time: int) -> npt.NDArray[np.generic]:
     lead = tuple(int(size) for size in series.shape[:paged])
     if at >= paged or math.prod(lead) != len(series.pages) or series.shape[paged:] != series.keyframe.shape:
         whole: npt.NDArray[np.generic] = np.asarray(series.asarray(maxworkers=1))
-        part: npt.NDArray[np.generic] = whole.take(time, axis=at)
-        return part
+        return np.asarray(whole[(slice(None),) * at + (time,)])
     pages = np.arange(math.prod(lead)).reshape(lead).take(time, axis=at)
     array: npt.NDArray[np.generic] = np.asarray(file.asarray(key=pages.ravel().tolist(), series=series, maxworkers=1))
     shaped: npt.NDArray[np.generic] = np.reshape(array, (*pages.shape, *series.keyframe.shape))

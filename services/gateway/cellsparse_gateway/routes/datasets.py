@@ -33,7 +33,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     @routes.post(
         "/datasets",
         status_code=201,
-        responses=answers(made_schema(dataset_schema, schemas.ref(dataset_pb2.UploadReport)), 201),
+        responses=answers(made_schema(schemas), 201),
         openapi_extra=takes_file("application/zip"),
     )
     async def create_dataset(
@@ -105,10 +105,12 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     return routes
 
 
-def made_schema(dataset_schema: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a dataset that was just made of a zip."""
+def made_schema(schemas: Schemas) -> dict[str, Any]:
+    """Return the schema of a dataset that was just made of a zip: its fields, the report, and the files left out."""
     file = object_of(file={"type": "string"}, reason={"type": "string"})
-    return {"allOf": [dataset_schema, object_of(left_out={"type": "array", "items": file}, report=report)]}
+    fields = schemas.without(dataset_pb2.Dataset)
+    more = {"left_out": {"type": "array", "items": file}, "report": schemas.ref(dataset_pb2.UploadReport)}
+    return {**fields, "properties": {**fields["properties"], **more}}
 
 
 def left_out_list(left_out: dict[str, str]) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Predictions and scores in a separate process: a crash or lack of memory there fails one call, not the server."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -51,7 +52,9 @@ from cellsparse_trainer.contract import (
     StackModel,
     find_backend,
 )
+from cellsparse_trainer.models.fed_image import FedImage
 from cellsparse_trainer.models.store import fetch_model
+from cellsparse_trainer.models.windows import LARGE_PIXELS, LargeSegmentation, WindowModel, segment_large
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
 
@@ -221,7 +224,7 @@ _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 def _segment(
     context: InferenceContext, model_id: str, image: Image, asked: Sequence[str] = (), checkpoint: Path | None = None
-) -> Segmentation:
+) -> Segmentation | LargeSegmentation:
     model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
     how = card["preprocessing"]
     stack = image.axes.startswith("Z")
@@ -237,11 +240,23 @@ def _segment(
             f"{hint}",
             "image",
         )
+    if not stack and math.prod(image.array.shape[:2]) >= LARGE_PIXELS and isinstance(model, WindowModel):
+        feed = _feed(image, how, asked, stack=stack)
+        return segment_large(model, FedImage(image.array, feed, how["lower_percentile"], how["upper_percentile"]))
     return segment(_as_fed(image, how, asked, stack=stack))
 
 
 def _as_fed(image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack: bool) -> npt.NDArray[np.float32]:
-    """Return an image as a model's network gets it.
+    """Return a whole image as a model's network gets it (see `_feed`)."""
+    taken = _feed(image, how, asked, stack=stack)(image.array)
+    scale = how["lower_percentile"], how["upper_percentile"]
+    return normalize(taken, *scale) if taken.ndim == 2 + stack else normalize_channels(taken, *scale)
+
+
+def _feed(
+    image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack: bool
+) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
+    """Return what takes, of any part of an image, the channels that a model's network gets.
 
     Args:
         image: The image.
@@ -255,7 +270,6 @@ def _as_fed(image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack
     """
     trained, there = tuple(how.get("channels", ())), image.array.shape[-1] if image.axes.endswith("C") else 1
     takes = max(1, len(trained))
-    scale = how["lower_percentile"], how["upper_percentile"]
     channel = how["channel"]
     if asked:
         found = find_channels(asked, image.channels, there, "channels")
@@ -273,8 +287,8 @@ def _as_fed(image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack
             )
         trained = tuple(range(there))
     if trained:
-        return normalize_channels(take_channels(image.array, trained, stack=stack), *scale)
-    return normalize(to_gray(image.array, channel, stack=stack), *scale)
+        return lambda part: take_channels(part, trained, stack=stack)
+    return lambda part: to_gray(part, channel, stack=stack)
 
 
 def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, Any]]:
