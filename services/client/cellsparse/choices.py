@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import Content, Item
+from cellsparse.sources import is_folder
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.images import Image
@@ -79,9 +80,9 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
     field = f"image {path}"
     if is_zarr(path) and choice.series is not None:
         raise InvalidArgument(f"{path} is an OME-Zarr of one image; --series is for TIFF files.")
-    data = b"" if path.is_dir() else _read(path)
+    data = b"" if is_folder(path) else _read(path)
     for time in _times(path, data, choice, field):
-        if path.is_dir():
+        if is_folder(path):
             image = read_ome_zarr(path, max_pixels=max_pixels, field=field, axes=axes, time=time)
         else:
             image = decode_image(
@@ -97,7 +98,7 @@ def is_zarr(path: Path) -> bool:
 
 def must_be_read(path: Path, choice: Choice) -> bool:
     """Whether a part of an image is sent rather than its file."""
-    return not choice.everything or (is_zarr(path) and path.is_dir())
+    return not choice.everything or (is_zarr(path) and is_folder(path))
 
 
 def part_file(part: "Image") -> bytes:
@@ -124,7 +125,7 @@ def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]
     for item in items:
         image = Path(str(item.image))
         label = item.label
-        if isinstance(label, str | Path) and is_zarr(Path(label)) and Path(label).is_dir():
+        if isinstance(label, str | Path) and is_zarr(Path(label)) and is_folder(Path(label)):
             item = replace(item, label=_zarr_labels(Path(label), limit()))
         if not must_be_read(image, choice):
             yield item
@@ -173,7 +174,7 @@ def _times(path: Path, data: bytes, choice: Choice, field: str) -> Iterable[int 
         return [None]
     from cellsparse_common.imaging import ome_zarr, tiff
 
-    if path.is_dir():
+    if is_folder(path):
         count = ome_zarr.count_times(ome_zarr.folder_reader(path), field)
     elif data[:4] in tiff.SIGNATURES:
         count = tiff.count_times(data, field, choice.series)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import Item
+from cellsparse.sources import is_folder
 from cellsparse_common.pairing.pairs import pair_files
 from cellsparse_common.pairing.splits import DEFAULT_FRACTIONS
 
@@ -50,7 +51,7 @@ def read_pair_of_folders(images: Path, masks: Path, fractions: Sequence[float] =
     Raises:
         InvalidArgument: No such folder, no pair at all, or two files for one name.
     """
-    if images.is_dir() and masks.is_dir() and images.samefile(masks):
+    if is_folder(images) and is_folder(masks) and images.samefile(masks):
         return read_folder(images, fractions)
     found = {
         f"{role}/{path.relative_to(root).as_posix()}": path

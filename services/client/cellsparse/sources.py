@@ -9,6 +9,14 @@ from cellsparse.errors import InvalidArgument
 CHUNK_BYTES = 2**20
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder; a path that the system does not take is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def read_parts(path: str | Path) -> Iterator[bytes]:
     """Yield a file's content in parts of at most one MiB.
 

@@ -7,6 +7,7 @@ from cellsparse import Item
 from cellsparse.cli.datasets import _spacing
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import image_bytes, upload_messages
+from cellsparse_common.faults import Faults
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_proto.v1 import dataset_pb2
 
@@ -59,7 +60,7 @@ def test_what_is_sent_with_a_stack(tmp_path):
         Item(name="a", split="train", image=image, label=label, axes="ZYX", spacing=(2, 0.5, 0.5)),
         Item(name="b", split="train", image=file, label=label, axes="ZCYX"),
     ]
-    sent = list(upload_messages("n", items, "instances"))
+    sent = list(upload_messages("n", items, "instances", Faults()))
     headers = [message.file for message in sent if message.WhichOneof("part") == "file"]
     assert [(header.axes, list(header.spacing)) for header in headers] == [
         ("", [2, 0.5, 0.5]),  # the array became a file that says its axes

@@ -36,13 +36,16 @@ SHARED = {"cellpose": {"crops", "loss"}, "cellpose_sam": {"crops", "loss"}}
 EXTRA = {
     "cellpose": {
         "inference": "batch norms and the style fold into convolutions; other networks have none that are worth it",
+        "windows": "flows of a large image are followed in parts; the others have no dynamics",
     },
     "cellpose_sam": {
         "trainable": "what is trained is a choice: readout, low-rank updates or all; the others train all",
     },
     "stardist": {
+        "cpu_bfloat16": "TensorFlow's detection and rewriting of the graph; torch's is in cellsparse_torch",
         "data_parallel": "TensorFlow's process group; torch's is in cellsparse_torch",
         "framework": "Keras 2 must be chosen before TensorFlow is loaded, in one place",
+        "ray_averages": "all grid points of a cell decide where its outline is; others do not predict outlines",
         "star_scores": "the library gives probabilities of stars, and not every star becomes a cell",
         "spacing": "trains on whole stacks: anisotropy of cells; Cellpose trains on planes",
     },

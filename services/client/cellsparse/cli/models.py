@@ -17,6 +17,7 @@ from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
 from cellsparse.in_flight import cores
 from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
+from cellsparse.sources import is_folder
 from cellsparse.targets import check_folder, check_target, file_errors, make_folder
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
@@ -220,7 +221,7 @@ def _with_folders(paths: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir() or any((path / name).is_file() for name in _OF_ZARR):
+        if not is_folder(path) or any((path / name).is_file() for name in _OF_ZARR):
             found.append(path)
             continue
         try:

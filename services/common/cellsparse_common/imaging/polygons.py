@@ -83,7 +83,7 @@ def draw(shapes: Sequence[Shape], size: tuple[int, int], field: str) -> Drawing:
             cells += not each.background and not why
         if why:
             skipped.append(Skipped(name=each.name, why=why))
-    if len(skipped) == len(shapes):
+    if skipped and len(skipped) == len(shapes):
         first = f"{skipped[0].name} {skipped[0].why}"
         also = f" All its {len(skipped):,} shapes are left out; mark at least one cell." if len(skipped) > 1 else ""
         raise InvalidArgument(f"In the {field}, {first}.{also}", field)

@@ -180,7 +180,7 @@ def test_no_model_at_all_is_an_exit_code(known, capsys):
         (["--over", "batch_size=2,400"], "batch_size is '400'; allowed: a whole number, 1 to 256", Exit.USAGE),
         (["--metric", "speed"], "metric is 'speed'; allowed: score", Exit.USAGE),
         (["--set", "learning_rate=1"], "learning_rate is given twice", Exit.USAGE),
-        (["--at-once", "65"], "at_once is 65; allowed: 1 to 64", Exit.USAGE),
+        (["--at-once", "65"], "--at-once is 65; allowed: 1 to 64", Exit.USAGE),
         (["--resume"], "--resume continues a search as it was started", Exit.USAGE),
         (["--start", "other"], "No model has the id or name 'other'", Exit.NOT_FOUND),
     ],
