@@ -170,9 +170,10 @@ def test_labels_go_out_and_in_as_files(api, image, project):
     assert tiff.headers["content-disposition"] == 'attachment; filename="a-labels.tif"'
     assert np.array_equal(read_tiff(tiff.content) > 0, labels > 0)
     features = api.get(f"/images/{image['id']}/labels", params={"format": "geojson"}).json()
-    assert len(features["features"]) == labels.max()
+    classes = [(each["properties"].get("classification") or {}).get("name") for each in features["features"]]
+    assert (len(classes), classes.count("Background")) == (labels.max() + 1, 1)
     roi = api.get(f"/images/{image['id']}/labels", params={"format": "roi"})
-    assert len(zipfile.ZipFile(io.BytesIO(roi.content)).namelist()) == labels.max()
+    assert len(zipfile.ZipFile(io.BytesIO(roi.content)).namelist()) == labels.max() + 1  # and the background
     problem(api.get(f"/images/{image['id']}/labels", params={"format": "svg"}), 422)
 
 

@@ -22,7 +22,7 @@ REAL = Path(find_spec("stardist").origin).parent / "data" / "images"
 CORNER = (slice(8, 22), slice(0, 40), slice(0, 44))
 IMAGE, LABEL = (tifffile.imread(REAL / name)[CORNER] for name in ("img3d.tif", "mask3d.tif"))
 SPACING = (2.0, 0.5, 0.5)
-SMALL = {"steps": 2, "batch_size": 1, "crop_size": 32, "channels": (4, 4, 256)}
+SMALL = {"steps": 2, "batch_size": 1, "crop_size": 32, "cellpose.channels": (4, 4, 256)}
 LENIENT = {"mean_diameter": 10, "min_size": 0, "cellprob_threshold": -6, "flow_threshold": 0}  # two steps teach little
 
 
@@ -137,7 +137,7 @@ def test_stacks_and_planes_do_not_mix(client):
 def test_axes_that_nobody_can_tell_are_asked_for(client, tmp_path):
     path = tmp_path / "few.tif"
     tifffile.imwrite(path, IMAGE[:6])
-    with pytest.raises(InvalidArgument, match=r"image of item 'a' has 6 channels.*give its axes"):
+    with pytest.raises(InvalidArgument, match=r"image of item 'a' has 6 channels.*Give the axes"):
         client.create_dataset("few", [("a", "train", path, LABEL[:6])])
     item = cellsparse.Item(name="a", split="train", image=path, label=LABEL[:6], axes="ZYX")
     assert client.create_dataset("few", [item]).pixels == IMAGE[:6].size

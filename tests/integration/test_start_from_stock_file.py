@@ -121,7 +121,12 @@ def test_a_stock_file_is_a_model_and_comes_out_as_it_went_in(stack):
     assert all(torch.equal(found[key], value) for key, value in given.items())
     record = json.loads(native.read("cellsparse.json"))
     low, high = {"unet": (0, 100), "cellpose": (1, 99)}[stack.backend]
-    assert record["preprocessing"] == {"channel": None, "lower_percentile": low, "upper_percentile": high}
+    assert record["preprocessing"] == {
+        "channel": None,
+        "lower_percentile": low,
+        "upper_percentile": high,
+        "channels": [],
+    }
     if stack.backend == "cellpose":
         assert (record["config"]["config"]["mean_diameter"], record["config"]["fitted"]["diameter"]) == (17.0, 13.0)
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from cellsparse.errors import CellsparseError, Unavailable
+from cellsparse.errors import Cancelled, CellsparseError, Unavailable
 from cellsparse.home import chosen_address, find_address, home_dir
 from cellsparse.security import describe_refusal, find_tls
 from cellsparse.words import reworded
@@ -206,7 +206,7 @@ class _Errors:
         if self._source is not None and self._source.failure is not None:
             raise self._source.failure from None
         if isinstance(error, ValueError) and "closed channel" in str(error):  # by another thread
-            raise Unavailable(f"The connection to {self._connection.address} was closed.") from None
+            raise Cancelled(f"The connection to {self._connection.address} was closed.") from None
         if isinstance(error, grpc.RpcError):
             raise reworded(explain(error, self._connection.address, tls=self._connection.tls)) from None
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.scores import Segmentation, mean_per_cell
+from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.processes.failures import not_finite
 
 
@@ -46,7 +47,8 @@ class FakeModel:
     def export(self, folder):
         (folder / "sub").mkdir()
         (folder / "sub" / "threshold.json").write_text(json.dumps(self.threshold))
-        (folder / "config.json").write_text(json.dumps({"threshold": self.threshold}))
+        config = ModelConfig(config={"plan": {}}, fitted={"threshold": self.threshold})
+        (folder / "config.json").write_text(config.to_json())
 
 
 class FakeSampler:

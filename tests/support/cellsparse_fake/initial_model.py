@@ -4,7 +4,7 @@ import json
 
 
 def adopt(config, settings, text):
-    threshold = json.loads(text)["threshold"]
+    threshold = json.loads(text)["fitted"]["threshold"]
     if settings.unet.HasField("centre_threshold") and settings.unet.centre_threshold != threshold:
         raise ValueError(f"centre_threshold is {settings.unet.centre_threshold}, but the start has {threshold}.")
     return config

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cellsparse import Client
-from cellsparse.errors import InvalidArgument, Unavailable
+from cellsparse.errors import Cancelled, InvalidArgument, Unavailable
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2
 
 
@@ -79,5 +79,5 @@ def test_addresses_that_are_none(monkeypatch):
 def test_a_closed_client_says_so(fake):
     client = Client()
     client.close()
-    with pytest.raises(Unavailable, match="was closed"):
+    with pytest.raises(Cancelled, match="was closed"):
         client.status()

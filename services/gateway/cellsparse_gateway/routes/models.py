@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import grpc
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from cellsparse_common.imaging.label_formats import FORMATS, file_name
@@ -26,7 +27,8 @@ Channels = Annotated[
     Query(max_length=16, description="Image channels in the network's order: numbers from 0 or names."),
 ]
 ChannelNumbers = Annotated[
-    list[int] | None, Query(max_length=16, description="Image channels in the network's order, from 0.")
+    list[Annotated[int, Field(ge=0, le=15)]] | None,
+    Query(max_length=16, description="Image channels in the network's order, from 0."),
 ]
 Percentile = Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False)]
 Diameter = Annotated[float | None, Query(ge=1, le=1000, allow_inf_nan=False, description="Cellpose: in pixels.")]

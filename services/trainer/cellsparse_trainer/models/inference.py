@@ -74,6 +74,19 @@ class InferenceContext:
     """"auto", "cpu" or "cuda"."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Channels of an image that a caller names."""
+
+    channels: Sequence[str] = ()
+    """Numbers from 0 or names; empty: none is named."""
+    field: str = "channels"
+    """The request's field, for messages."""
+
+
+_NOT_ASKED = Asked()
+
+
 class InferenceProcess:
     """A process that opens models and segments, started when needed and ended when idle. Calls wait in a queue."""
 
@@ -181,7 +194,9 @@ def predict_file(
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
     image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
     start = time.monotonic()
-    asked = list(request.channels) or ([str(request.channel)] if request.HasField("channel") else [])
+    asked = Asked(request.channels)
+    if request.HasField("channel") and not request.channels:
+        asked = Asked([str(request.channel)], field="channel")
     found = _segment(context, request.model_id, image, asked, checkpoint)
     if request.min_pixels:
         found = found.without_small(request.min_pixels)
@@ -223,7 +238,7 @@ _OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
 
 
 def _segment(
-    context: InferenceContext, model_id: str, image: Image, asked: Sequence[str] = (), checkpoint: Path | None = None
+    context: InferenceContext, model_id: str, image: Image, asked: Asked = _NOT_ASKED, checkpoint: Path | None = None
 ) -> Segmentation | LargeSegmentation:
     model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
     how = card["preprocessing"]
@@ -246,7 +261,7 @@ def _segment(
     return segment(_as_fed(image, how, asked, stack=stack))
 
 
-def _as_fed(image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack: bool) -> npt.NDArray[np.float32]:
+def _as_fed(image: Image, how: Mapping[str, Any], asked: Asked, *, stack: bool) -> npt.NDArray[np.float32]:
     """Return a whole image as a model's network gets it (see `_feed`)."""
     taken = _feed(image, how, asked, stack=stack)(image.array)
     scale = how["lower_percentile"], how["upper_percentile"]
@@ -254,7 +269,7 @@ def _as_fed(image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack
 
 
 def _feed(
-    image: Image, how: Mapping[str, Any], asked: Sequence[str], *, stack: bool
+    image: Image, how: Mapping[str, Any], asked: Asked, *, stack: bool
 ) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]:
     """Return what takes, of any part of an image, the channels that a model's network gets.
 
@@ -271,12 +286,12 @@ def _feed(
     trained, there = tuple(how.get("channels", ())), image.array.shape[-1] if image.axes.endswith("C") else 1
     takes = max(1, len(trained))
     channel = how["channel"]
-    if asked:
-        found = find_channels(asked, image.channels, there, "channels")
+    if asked.channels:
+        found = find_channels(asked.channels, image.channels, there, asked.field)
         if max(1, len(found)) != takes:
             raise InvalidArgument(
-                f"channels are {', '.join(asked)}; the model takes {takes}, in the order it was trained with.",
-                "channels",
+                f"channels are {', '.join(asked.channels)}; the model takes {takes}, in the order it was trained with.",
+                asked.field,
             )
         trained, channel = (found, None) if takes > 1 else ((), found[0] if found else None)
     elif trained and max(trained) >= there:
