@@ -5,7 +5,7 @@ import pytest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.images import Image
-from cellsparse_trainer.models.inference import _as_fed
+from cellsparse_trainer.models.inference import Asked, _as_fed
 
 PIXELS = np.random.default_rng(0).integers(0, 999, (20, 30, 4)).astype(np.uint16)
 NAMES = ("a", "b", "c", "d")
@@ -37,7 +37,7 @@ def scaled(pixels):
     ],
 )
 def test_the_network_gets_its_channels(how, channels, asked, expected):
-    np.testing.assert_allclose(_as_fed(image(channels), how, asked, stack=False), scaled(expected), atol=1e-5)
+    np.testing.assert_allclose(_as_fed(image(channels), how, Asked(asked), stack=False), scaled(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_the_network_gets_its_channels(how, channels, asked, expected):
 )
 def test_what_does_not_fit_is_refused(how, channels, asked, said):
     with pytest.raises(InvalidArgument, match=said):
-        _as_fed(image(channels), how, asked, stack=False)
+        _as_fed(image(channels), how, Asked(asked), stack=False)
