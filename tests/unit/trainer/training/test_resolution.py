@@ -120,7 +120,7 @@ def test_the_initial_model_is_applied(store, tmp_path):
         Resolution(light, store)(request(initial_model="run-0"))
     feeding = {"channel": 2, "lower_percentile": 3.0, "upper_percentile": 97.0}
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"threshold": 0.5}))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"fitted": {"threshold": 0.5}}))
     card = {"version": 1, "backend": "unet", "axes": "ZYX", "preprocessing": feeding}
     publish_model(store, "run-0", tmp_path / "model", card)
     config, inputs = Resolution(light, store)(request(initial_model="run-0", lower_percentile=1.0))
