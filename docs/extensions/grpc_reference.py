@@ -1,6 +1,8 @@
 """The gRPC reference: services, messages and enums of a proto file with their comments and field rules."""
 
 import re
+import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -14,12 +16,12 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
     ServiceDescriptorProto,
 )
-from grpc_tools import protoc
 
 from cellsparse_proto.v1 import rules_pb2
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ".cellsparse.v1."
+PROTOC_SECONDS = 300
 Location = tuple[int, ...]
 """A place in a file: numbers of fields and indices, see SourceCodeInfo in descriptor.proto."""
 Comments = dict[Location, str]
@@ -52,15 +54,17 @@ def _files() -> dict[str, FileDescriptorProto]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "descriptors"
         arguments = [
-            "protoc",
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
             f"-I{ROOT / 'proto'}",
             f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
             "--include_source_info",
             f"--descriptor_set_out={out}",
             *sorted(str(path) for path in (ROOT / "proto" / "cellsparse" / "v1").glob("*.proto")),
         ]
-        if protoc.main(arguments) != 0:
-            raise RuntimeError("protoc failed: see the messages above")
+        # In a process of its own: beside TensorFlow, which brings another protobuf, protoc ends this one.
+        subprocess.run(arguments, check=True, timeout=PROTOC_SECONDS)
         found = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
     return {file.name: file for file in found.file}
 

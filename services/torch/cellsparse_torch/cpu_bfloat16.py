@@ -5,18 +5,15 @@ float32. Virtual machines and sandboxes may list instructions that then end the 
 the CPU claims is tried out once, in a process of its own.
 """
 
-import os
-import signal
-import time
-import warnings
 from functools import cache
 
 import torch
 from torch.nn import functional
 
+from cellsparse_trainer.processes.fork_check import passes_in_fork
+
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
 _TRIAL_SECONDS = 20.0
-_POLL_SECONDS = 0.005
 _TOLERANCE = 0.02
 """Largest error of a convolution over its largest value; bfloat16 keeps 8 bits, so 0.004 is usual."""
 
@@ -24,7 +21,7 @@ _TOLERANCE = 0.02
 @cache
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU claims to compute in bfloat16, and does."""
-    return _claims() and _in_another_process()
+    return _claims() and passes_in_fork(_computes_alone, _TRIAL_SECONDS)
 
 
 def _claims() -> bool:
@@ -35,30 +32,10 @@ def _claims() -> bool:
     return any(listed.get(name, False) for name in _INSTRUCTIONS)
 
 
-def _in_another_process() -> bool:
-    """Whether a copy of this process gets a right result; False where it crashes, hangs, or cannot be made."""
-    try:
-        with warnings.catch_warnings():  # of threads that the copy lacks: it needs none
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-    except OSError:
-        return False
-    if child == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)  # those of torch's pool are not copied
-            code = 0 if _computes() else 1
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + _TRIAL_SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return status == 0
-        time.sleep(_POLL_SECONDS)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+def _computes_alone() -> bool:
+    """Compute in a copy of this process."""
+    torch.set_num_threads(1)  # those of torch's pool are not copied
+    return _computes()
 
 
 def _computes() -> bool:

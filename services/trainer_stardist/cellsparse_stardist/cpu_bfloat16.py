@@ -4,9 +4,6 @@ TensorFlow rewrites a graph so that convolutions, and what lies between them, co
 Weights, losses and the optimizer stay in float32.
 """
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from cellsparse_stardist.framework import has_computed, tf
+from cellsparse_trainer.processes.fork_check import passes_in_fork
 
 _OPTION = "auto_mixed_precision_onednn_bfloat16"
 _INSTRUCTIONS = {"amx_bf16", "avx512_bf16"}
 _TRIAL_SECONDS = 20.0
-_POLL_SECONDS = 0.005
 _TOLERANCE = 0.02
 """Largest error of a convolution over its largest value; bfloat16 keeps 8 bits, so 0.004 is usual."""
 
@@ -40,7 +37,7 @@ def bfloat16(wanted: bool) -> Iterator[None]:
 @cache
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU claims to compute in bfloat16, and does."""
-    return _claims() and _in_another_process()
+    return _claims() and _tried_out()
 
 
 def _claims(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -52,33 +49,13 @@ def _claims(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(_INSTRUCTIONS & set(line.split()) for line in lines if line.startswith("flags"))
 
 
-def _in_another_process() -> bool:
-    """Whether a process of its own gets a right result; False where it crashes, hangs, or cannot be made.
+def _tried_out() -> bool:
+    """Whether it gets a right result, in a process of its own if that can be.
 
     Virtual machines and sandboxes may list instructions that then end the process. A copy of this process takes a
     moment, but TensorFlow's threads are not copied: once it has computed anything here, a copy would wait for ever.
     """
-    if has_computed():
-        return _computes()
-    try:
-        child = os.fork()
-    except OSError:
-        return False
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if _computes() else 1
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + _TRIAL_SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return status == 0
-        time.sleep(_POLL_SECONDS)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+    return _computes() if has_computed() else passes_in_fork(_computes, _TRIAL_SECONDS)
 
 
 def _computes() -> bool:
