@@ -17,6 +17,7 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
         self.events = {}
         self.asked = []
         self.refuse_with = None
+        self.refuse_stop_with = []
         self.changed = threading.Condition()
         self.streams = []
 
@@ -62,6 +63,8 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
                     return
 
     def StopTraining(self, request, context):
+        if self.refuse_stop_with:
+            context.abort(self.refuse_stop_with.pop(), "not now")
         if not self.events[request.run_id, request.attempt][-1:] or (
             self.events[request.run_id, request.attempt][-1].state not in run_states.FINAL
         ):

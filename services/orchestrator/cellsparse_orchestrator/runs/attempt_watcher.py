@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from cellsparse_common.errors import CellsparseError, NotFound, from_rpc_error
+from cellsparse_common.errors import CellsparseError, NotFound, ResourceExhausted, from_rpc_error
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator import run_states
@@ -85,7 +85,7 @@ class AttemptWatcher(threading.Thread):
         self._size = Size(nodes=max(1, attempt.settings.nodes), processes=max(1, attempt.settings.processes_per_node))
         self._after = attempt.last_sequence
         self._received = 0
-        self._asked_to_end = False
+        self._end_confirmed = False
         self._lock = threading.Lock()
         self._call: grpc.Future | None = None
         self._wake = threading.Event()
@@ -174,17 +174,15 @@ class AttemptWatcher(threading.Thread):
         broken_since = time.monotonic()
         while self._clear_wake():
             trainer = self._launcher.find(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
-            if self._stopping.is_set() and not self._asked_to_end:
-                self._ask_to_end(trainer.address)
             if trainer.missing:
                 return failed(trainer.reason, trainer.message) if trainer.reason else self._lost(trainer.message)
-            before = self._received
-            outcome = self._stream(trainer.address) if trainer.address else None
+            before, stopping = self._received, self._stopping.is_set()
+            settled = self._confirm_end(trainer.address) if stopping else True
+            outcome = self._stream(trainer.address) if trainer.address and settled else None
             if outcome is not None:
                 return find_cause(self.attempt, outcome, trainer.hosts[1:])
-            if self._stopping.is_set() and not self._asked_to_end:
-                continue
-            if self._received > before or (trainer.waiting and not self._asked_to_end):
+            asked_meanwhile = self._stopping.is_set() and not stopping
+            if self._received > before or (trainer.waiting and not stopping) or asked_meanwhile:
                 broken_since = time.monotonic()
             # A trainer that is just coming up, and that this watcher has not heard from, may still know the attempt.
             starting = not self._received and not trainer.address
@@ -208,13 +206,13 @@ class AttemptWatcher(threading.Thread):
             run_id=self.attempt.run_id, attempt=self.attempt.number, after_sequence=self._after
         )
         # The stream lasts as long as the training. Keepalive pings of the channel notice a peer that is gone.
-        timeout = self._timeouts.stop if self._asked_to_end else None
+        timeout = self._timeouts.stop if self._end_confirmed else None
         try:
             with open_channel(address) as channel:
                 call = trainer_pb2_grpc.TrainerServiceStub(channel).WatchTraining(request, timeout=timeout)
                 with self._lock:
                     self._call = call
-                if self._detaching.is_set() or (self._stopping.is_set() and not self._asked_to_end):
+                if self._detaching.is_set() or (self._stopping.is_set() and not self._end_confirmed):
                     return None
                 for answer in call:
                     self._received += 1
@@ -233,11 +231,14 @@ class AttemptWatcher(threading.Thread):
                 return refused(error)
         return None
 
-    def _ask_to_end(self, address: str) -> None:
-        """Ask once, within `timeouts.stop`; a trainer that does not answer is found to be lost soon after."""
-        self._asked_to_end = True
-        if address:
-            stop_training(self.attempt, address, self._timeouts.stop)
+    def _confirm_end(self, address: str) -> bool:
+        """Ask the trainer to end the attempt, until it has confirmed that; return whether it has."""
+        if address and not self._end_confirmed:
+            error = stop_training(self.attempt, address, self._timeouts.stop)
+            self._end_confirmed = error is None
+            if isinstance(error, ResourceExhausted):
+                self._received += 1  # it is there, and busy
+        return self._end_confirmed
 
     def _interrupt_stream(self) -> None:
         with self._lock:

@@ -11,6 +11,7 @@ from cellsparse_common.errors import (
     Cancelled,
     CellsparseError,
     DeadlineExceeded,
+    NotFound,
     ResourceExhausted,
     StorageError,
     Unavailable,
@@ -62,14 +63,25 @@ def start_training(attempt: RunAttempt, trainer: Service) -> dict[str, str]:
     return versions
 
 
-def stop_training(attempt: RunAttempt, address: str, seconds: float) -> None:
-    """Ask a trainer to end an attempt, within some seconds; log it if the trainer does not answer."""
+def stop_training(attempt: RunAttempt, address: str, seconds: float) -> CellsparseError | None:
+    """Ask a trainer to end an attempt; return None if it has none under way now, else why this is not known.
+
+    Args:
+        attempt: The attempt.
+        address: The trainer's.
+        seconds: Longest time to wait for the end of its process.
+    """
     request = trainer_pb2.StopTrainingRequest(run_id=attempt.run_id, attempt=attempt.number)
     try:
         with open_channel(address) as channel:
             trainer_pb2_grpc.TrainerServiceStub(channel).StopTraining(request, timeout=seconds)
-    except grpc.RpcError as error:
-        _LOG.warning("the trainer did not confirm the end of the attempt: %s", from_rpc_error(error).message)
+    except grpc.RpcError as rpc_error:
+        error = from_rpc_error(rpc_error)
+        if isinstance(error, NotFound):
+            return None
+        _LOG.warning("the trainer did not confirm the end of the attempt: %s", error.message)
+        return error
+    return None
 
 
 def find_cause(attempt: RunAttempt, outcome: AttemptOutcome, others: Sequence[str]) -> AttemptOutcome:

@@ -1,10 +1,12 @@
-"""An attempt on several nodes is watched on the first one."""
+"""How an attempt is watched: on the first of several nodes, and until its end is confirmed."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from support.limits import PATIENCE
+from support.orchestrator import until
+from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
@@ -103,3 +105,66 @@ def test_a_reason_that_the_first_node_knows_stays(node):
     nodes = [node(common_pb2.FAILURE_REASON_STORAGE, "The store is full."), node(MEMORY, "Memory ran out.")]
     found = outcome([one.address for one in nodes])
     assert (found.reason, found.message) == (common_pb2.FAILURE_REASON_STORAGE, "The store is full.")
+
+
+@pytest.fixture
+def trainer():
+    fake = FakeTrainer()
+    server, fake.address = fake.serve()
+    yield fake
+    server.stop(0)
+
+
+def watch(launcher, lost=PATIENCE):
+    settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
+    attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
+    stored = []
+    watcher = AttemptWatcher(
+        attempt,
+        launcher,
+        Timeouts(start=PATIENCE, lost=lost, stop=PATIENCE),
+        Callbacks(
+            store_event=lambda _, event: stored.append(event),
+            accepted=lambda *_: None,
+            waiting=lambda *_: None,
+            changed=lambda: None,
+        ),
+    )
+    watcher.start()
+    return watcher, stored
+
+
+def test_a_trainer_whose_address_is_known_late_is_asked_to_end_all_the_same(trainer):
+    launcher = FakeLauncher(trainer.address)
+    watcher, stored = watch(launcher)
+    until(lambda: trainer.asked)
+    trainer.say("run-1", state=common_pb2.RUN_STATE_RUNNING)
+    until(lambda: stored)
+    known = launcher.trainer
+    launcher.trainer = Service(name="unet", message="unet is being started.")  # as after a restart
+    watcher.end_attempt()
+    watcher.join(0.5)
+    assert watcher.is_alive()
+    launcher.trainer = known
+    watcher.join(PATIENCE)
+    assert watcher.outcome.state == common_pb2.RUN_STATE_CANCELLED
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE])
+def test_a_trainer_is_asked_to_end_until_it_confirms_that(trainer, status):
+    watcher, _ = watch(FakeLauncher(trainer.address))
+    until(lambda: trainer.asked)
+    trainer.refuse_stop_with = [status] * 3
+    watcher.end_attempt()
+    watcher.join(PATIENCE)
+    assert not trainer.refuse_stop_with
+    assert watcher.outcome.state == common_pb2.RUN_STATE_CANCELLED
+
+
+def test_a_trainer_that_is_too_busy_to_end_it_is_not_lost(trainer):
+    watcher, _ = watch(FakeLauncher(trainer.address), lost=0.3)
+    until(lambda: trainer.asked)
+    trainer.refuse_stop_with = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 5
+    watcher.end_attempt()
+    watcher.join(PATIENCE)
+    assert watcher.outcome.state == common_pb2.RUN_STATE_CANCELLED
