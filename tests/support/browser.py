@@ -90,8 +90,12 @@ class Visit:
         )
 
     def open(self, url: str) -> "Page":
-        """Open a tab."""
+        """Open a tab.
+
+        Whoever waits for a file chooser later finds it: a busy page would open its own if it were told only then.
+        """
         page = self.context.new_page()
+        page.on("filechooser", lambda _: None)
         page.goto(url)
         return page
 
