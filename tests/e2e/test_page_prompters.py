@@ -72,6 +72,7 @@ def test_a_zip_is_added_by_keyboard_alone(web, calm, tmp_path):
         for name, data in zip(("encoder.onnx", "decoder.onnx"), PAIR, strict=True):
             file.writestr(name, data)
     page = calm.open(f"{web.url}/#/prompters")
+    page.get_by_role("listitem").filter(has_text="From the pixels").wait_for()
     picker = page.get_by_label("Zip of encoder.onnx and decoder.onnx")
     picker.focus()
     with page.expect_file_chooser() as chooser:
