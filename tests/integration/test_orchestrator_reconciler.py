@@ -17,8 +17,10 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
+from cellsparse_orchestrator.runs.decisions import Action, Decision
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
+from cellsparse_orchestrator.runs.strays import StrayWatch
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
@@ -35,6 +37,7 @@ class System:
         self.server, address = self.trainer.serve()
         self.launcher = FakeLauncher(address)
         self.slots = 1
+        self.limits = None
         self.timeouts = Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE)
         self.reconciler = None
         self.accepted = []
@@ -49,7 +52,7 @@ class System:
             self.transitions,
             self.launcher,
             self.notifier,
-            limits=Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
+            limits=self.limits or Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
             timeouts=self.timeouts,
             on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
@@ -237,6 +240,65 @@ def test_a_refused_start(system, code, reason, attempts):
     run = system.runs.get(run_id)
     assert (run.reason, run.attempts) == (reason, attempts)
     assert "That cannot be trained on." in run.message
+
+
+def test_an_outage_of_the_store_uses_up_no_attempt(system):
+    run_id = system.create(max_attempts=2)
+    for attempt in range(1, 5):
+        system.begun(run_id, attempt)
+        reason = common_pb2.FAILURE_REASON_STORAGE
+        system.trainer.say(run_id, attempt, state=run_states.FAILED, reason=reason, message="Cannot reach it.")
+    system.begun(run_id, 5)
+    system.trainer.say(run_id, 5, state=run_states.SUCCEEDED)
+    system.until_state(run_id, run_states.SUCCEEDED)
+
+
+def test_a_run_that_waits_for_the_store_leaves_its_slot_to_others(system):
+    system.limits = Limits(slots=1, first_pause=PATIENCE, longest_pause=PATIENCE)
+    system.restart()
+    waiting, other = system.create(), system.create()
+    system.begun(waiting)
+    reason = common_pb2.FAILURE_REASON_STORAGE
+    system.trainer.say(waiting, state=run_states.FAILED, reason=reason, message="Cannot reach it.")
+    system.begun(other)
+    assert system.runs.get(waiting).state == run_states.RETRYING
+    system.runs.cancel(waiting)
+    system.until_state(waiting, run_states.CANCELLED)
+
+
+def test_a_damaged_object_fails_the_run_after_its_attempts(system):
+    run_id = system.create(max_attempts=2)
+    for attempt in (1, 2):
+        system.begun(run_id, attempt)
+        reason = common_pb2.FAILURE_REASON_STORAGE
+        system.trainer.say(run_id, attempt, state=run_states.FAILED, reason=reason, message="Damaged.", damaged=True)
+    system.until_state(run_id, run_states.FAILED)
+    assert system.runs.get(run_id).message == "Damaged. This was attempt 2 of 2."
+
+
+def test_what_a_training_says_stands_until_it_says_something_else(system):
+    run_id = system.create()
+    system.begun(run_id)
+    for said, shown in (("waiting for the store: away.", None), ("", "waiting for the store: away."), ("Back.", None)):
+        system.trainer.say(run_id, state=run_states.RUNNING, step=4, total_steps=9, message=said)
+        expected = said if shown is None else shown
+        system.until(lambda expected=expected: system.runs.get(run_id).message == expected)
+
+
+def test_a_training_that_should_not_run_is_ended(system):
+    """As after a restart in the middle of a cancellation, or a stop that never reached the trainer."""
+    run_id, theirs = system.create(), ("run-theirs", 1)
+    system.begun(run_id)
+    watch = StrayWatch(system.transitions, system.launcher, PATIENCE)
+    system.trainer.events[theirs] = []
+    address = system.launcher.trainer.address
+    assert watch.look("unet", address) == []
+    system.reconciler.stop()
+    system.transitions.end_run(run_id, Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled."))
+    assert watch.look("unet", address) == [(run_id, 1)]
+    assert system.trainer.events[run_id, 1][-1].state == run_states.CANCELLED
+    assert watch.look("unet", address) == []
+    assert system.trainer.events[theirs] == [], "another orchestrator may share the trainer"
 
 
 def test_a_trainer_that_cannot_be_there(system):

@@ -98,6 +98,31 @@ def running_minio(folder: Path, *, tls: bool = False) -> Iterator[MinioServer]:
             pytest.fail(f"MinIO did not start: {(folder / 'log.txt').read_text()[-2000:]}")
 
 
+class KillableMinio:
+    """A server that a test kills and starts again, on one port and with one store.
+
+    Args:
+        folder: Where it keeps everything; empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "certificates").mkdir(parents=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.server = MinioServer(endpoint=f"127.0.0.1:{_free_port()}", ca_bundle=None)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = _start(find_minio(), self._folder, self.server.endpoint, self._folder / "certificates")
+        assert _answers(self.server, self._process), (self._folder / "log.txt").read_text()[-2000:]
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(PATIENCE)
+
+
 def _start(program: Path, folder: Path, endpoint: str, certificates: Path) -> subprocess.Popen[bytes]:
     environment = {
         "HOME": str(folder),

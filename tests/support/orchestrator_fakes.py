@@ -33,6 +33,12 @@ class FakeTrainer(trainer_pb2_grpc.TrainerServiceServicer):
                 context.cancel()
             self.streams.clear()
 
+    def Describe(self, request, context):
+        with self.changed:
+            ended = {key for key, events in self.events.items() if events and events[-1].state in run_states.FINAL}
+            going = self.events.keys() - ended
+        return trainer_pb2.DescribeResponse(active=[f"{run_id}/{attempt}" for run_id, attempt in going])
+
     def StartTraining(self, request, context):
         if self.refuse_with is not None:
             context.abort(*self.refuse_with)

@@ -13,7 +13,7 @@ from google.protobuf import json_format, timestamp_pb2
 
 from cellsparse_common.channels import MAX_CHANNELS, clean_names
 from cellsparse_common.dataset_items import is_stack, label_shape
-from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
+from cellsparse_common.errors import CellsparseError, Damaged, InvalidArgument, NotFound, StorageError
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import count_cells, encode_labels
 from cellsparse_common.imaging.types import Labels
@@ -43,20 +43,41 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetMan
         # Unknown fields are ignored: the version shows whether they matter.
         json_format.Parse(data.decode("utf-8"), manifest, ignore_unknown_fields=True)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise StorageError(f"The manifest of dataset {dataset_id} in the store is damaged: {error}.") from error
+        raise Damaged(f"The manifest of dataset {dataset_id} in the store is damaged: {error}.") from error
     if manifest.version != VERSION:
-        raise StorageError(
+        raise Damaged(
             f"The manifest of dataset {dataset_id} has layout version {manifest.version}; this release reads {VERSION}."
         )
     if manifest.dataset.id != dataset_id:
-        raise StorageError(f"The manifest of dataset {dataset_id} in the store names dataset {manifest.dataset.id!r}.")
+        raise Damaged(f"The manifest of dataset {dataset_id} in the store names dataset {manifest.dataset.id!r}.")
     for item in manifest.items:
         if item.axes not in AXES or len(item.shape) != len(item.axes) or min(item.shape) < 1:
-            raise StorageError(
+            raise Damaged(
                 f"The manifest of dataset {dataset_id} in the store is damaged: item {item.name!r} has axes "
                 f"{item.axes!r} and shape {tuple(item.shape)}."
             )
     return manifest
+
+
+def read_known_manifest(store: ObjectStore, dataset_id: str) -> dataset_pb2.DatasetManifest:
+    """Read the manifest of a dataset that is known to exist, because the database lists it.
+
+    Raises:
+        InvalidArgument: The id is not well formed.
+        StorageError: The manifest is missing, damaged, of another version, or cannot be read.
+    """
+    try:
+        return read_manifest(store, dataset_id)
+    except NotFound as error:
+        raise missing_manifest(dataset_id) from error
+
+
+def missing_manifest(dataset_id: str) -> StorageError:
+    """Return the error for a dataset that the database lists and whose manifest the store does not have.
+
+    Not `Damaged`: the folder may be the empty one where a disk is not mounted yet.
+    """
+    return StorageError(f"Dataset {dataset_id} exists, but the store does not have its manifest.")
 
 
 def write_manifest(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) -> None:
@@ -143,7 +164,7 @@ def read_image(store: ObjectStore, item: dataset_pb2.DatasetItem) -> npt.NDArray
     """
     image = _read(store, item, item.image_sha256, "image")
     if image.shape != tuple(item.shape):
-        raise StorageError(f"The image of item {item.name!r} is {image.shape}; its manifest says {tuple(item.shape)}.")
+        raise Damaged(f"The image of item {item.name!r} is {image.shape}; its manifest says {tuple(item.shape)}.")
     return image
 
 
@@ -155,7 +176,7 @@ def read_labels(store: ObjectStore, item: dataset_pb2.DatasetItem) -> Labels:
     """
     label = _read(store, item, item.label_sha256, "label image")
     if label.shape != label_shape(item) or label.dtype != np.int32:
-        raise StorageError(
+        raise Damaged(
             f"The label image of item {item.name!r} is {label.dtype} {label.shape}; "
             f"int32 {label_shape(item)} belongs there."
         )
@@ -204,14 +225,14 @@ def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: 
     try:
         data = store.get(keys.blob(sha256))
     except (NotFound, InvalidArgument) as error:
-        raise StorageError(f"The {what} of item {item.name!r} is missing from the store (blob {sha256!r}).") from error
+        raise Damaged(f"The {what} of item {item.name!r} is missing from the store (blob {sha256!r}).") from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise StorageError(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
+        raise Damaged(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
     try:
         size = math.prod(label_shape(item))
         return decode_image(
             data, max_pixels=size, field=what, stacks=is_stack(item), values_per_pixel=MAX_CHANNELS
         ).array
     except CellsparseError as error:
-        raise StorageError(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error
+        raise Damaged(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error

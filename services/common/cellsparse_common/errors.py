@@ -83,6 +83,10 @@ class StorageError(Unavailable):
     """The object store could not be read or written."""
 
 
+class Damaged(StorageError):
+    """The store answers, but an object in it is missing or not what it should be. Waiting does not help."""
+
+
 class DeadlineExceeded(CellsparseError):
     """The work took longer than allowed."""
 
@@ -116,6 +120,9 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
         Cancelled,
     )
 }
+
+_BY_REASON: dict[str, type[CellsparseError]] = {kind.__name__: kind for kind in (StorageError, Damaged)}
+"""Classes that share their status with another one."""
 
 
 def to_status(error: CellsparseError) -> status_pb2.Status:
@@ -156,8 +163,7 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
         elif detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo()
             detail.Unpack(info)
-            if info.reason == StorageError.__name__:
-                kind = StorageError
+            kind = _BY_REASON.get(info.reason, kind)
     return kind(call.details() or f"The call failed with {call.code().name}.", violations=violations)
 
 

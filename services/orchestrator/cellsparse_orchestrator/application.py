@@ -20,13 +20,15 @@ from cellsparse_orchestrator.home import tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
-from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
 from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_orchestrator.runs.spec import write_spec
+from cellsparse_orchestrator.runs.store_gate import StoreGate
+from cellsparse_orchestrator.runs.strays import StrayWatch
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_orchestrator.studies.actions import MemberActions
@@ -73,15 +75,21 @@ class Application:
         self._database.own(settings.database_seconds)
         self._notifier = Notifier()
         self._launcher = launcher or _launcher(settings)
-        datasets, runs = Datasets(self._database), Runs(self._database, self._notifier)
+        datasets = Datasets(self._database)
+        if datasets.any():
+            self._store.expect()
+        self._gate = StoreGate(self._store, lambda: self._notifier.notify(RECONCILER), settings.store_seconds)
+        runs = Runs(self._database, self._notifier, lambda: self._gate.waiting)
         studies, study_transitions = (
             Studies(self._database, self._notifier),
             StudyTransitions(self._database, self._notifier),
         )
         self.registry = new_registry()
         self.registry.register(RunCounts(runs.count_states))
+        transitions = RunTransitions(self._database, self._notifier, RunMetrics(self.registry))
+        self._strays = StrayWatch(transitions, self._launcher, settings.stop_seconds)
         self._reconciler = RunReconciler(
-            RunTransitions(self._database, self._notifier, RunMetrics(self.registry)),
+            transitions,
             self._launcher,
             self._notifier,
             limits=Limits(
@@ -89,6 +97,7 @@ class Application:
             ),
             timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
             on_accepted=self._complete_spec,
+            gate=self._gate,
         )
         tables = Tables(datasets=datasets, runs=runs, models=Models(self._database))
         self._orchestrator = OrchestratorServicer(settings, self._store, tables, self._launcher, self._notifier)
@@ -129,7 +138,9 @@ class Application:
         """Start everything, once the server answers at `address` (host:port)."""
         self._orchestrator.address = address
         self._launcher.start()
+        self._gate.start()
         self._reconciler.start()
+        self._strays.start()
         self._studies.start()
         tell_clients(self._settings.home, address)
 
@@ -137,6 +148,8 @@ class Application:
         """Detach from runs and end watching clients; other calls may still finish."""
         self._notifier.close()
         self._studies.stop()
+        self._strays.stop()
+        self._gate.stop()
         try:
             self._reconciler.stop()
         except CellsparseError as error:

@@ -7,7 +7,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from cellsparse_common.errors import CellsparseError, Unavailable, from_rpc_error, was_answered
+from cellsparse_common.datasets import missing_manifest
+from cellsparse_common.errors import CellsparseError, NotFound, Unavailable, from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.rpc.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -53,6 +54,17 @@ class MessageSource:
             if self._failure is not None:
                 raise self._failure from None
             raise
+
+
+@contextmanager
+def known_dataset(dataset_id: str) -> Iterator[None]:
+    """Turn another service's "not found" into a failure of the store: the database lists the dataset."""
+    try:
+        yield
+    except NotFound as error:
+        if any(field == "dataset_id" for field, _ in error.violations):
+            raise missing_manifest(dataset_id) from error
+        raise
 
 
 def call_service(

@@ -14,7 +14,7 @@ CANCELLED = common_pb2.RUN_STATE_CANCELLED
 
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELLED})
 ACTIVE = frozenset({STARTING, RUNNING, RETRYING})
-"""States that hold a slot; a retrying run keeps its slot."""
+"""States that hold a slot. A retrying run keeps its slot, unless it waits for the store."""
 
 _NEXT: dict[int, frozenset[int]] = {
     QUEUED: frozenset({STARTING, CANCELLED, FAILED}),

@@ -70,6 +70,8 @@ class OrchestratorSettings(ServerSettings):
     """Pause before the second attempt, seconds; doubled for every further one, up to `retry_limit_seconds`."""
     retry_limit_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
     """Longest pause between attempts, seconds."""
+    store_seconds: float = Field(default=5.0, gt=0.0, le=3600.0)
+    """While the object store does not answer, no attempt is begun; it is asked again after this many seconds."""
     start_seconds: float = Field(default=120.0, gt=0.0, le=3600.0)
     """How long an attempt waits for its trainer to come up and accept it, seconds."""
     lost_seconds: float = Field(default=3.0, gt=0.0, le=3600.0)

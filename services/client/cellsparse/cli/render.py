@@ -24,7 +24,8 @@ def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
         health = Text("healthy", "green") if service.healthy else Text("not healthy", "red")
         table.add_row(service.name, service.address, health, str(service.pid or ""), service.message)
     absent = [Text(f"not there: {service.message}", "yellow") for service in status.absent]
-    return Group(table, *absent, Text(f"{status.active_runs} active runs, store {status.store_url}"))
+    waiting = [Text(f"no run begins: {status.waiting}", "yellow")] if status.waiting else []
+    return Group(table, *absent, *waiting, Text(f"{status.active_runs} active runs, store {status.store_url}"))
 
 
 def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> Table:

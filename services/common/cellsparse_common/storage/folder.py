@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ MKDIR_ATTEMPTS = 20
 class FolderStore:
     """An `ObjectStore` in a folder, which is made by the first write.
 
+    A folder that was there before and is missing now, as that of a disk that is not mounted, is a failure of the store:
+    nothing is "not found" in it, and no write makes it anew. `expect` says so to a process that has not seen it yet.
+
     Processes on one machine share it safely: an object is written to a hidden folder first and renamed into place.
     Symbolic links below the folder are never followed, so that no key leads out of it.
 
@@ -31,6 +35,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._swept = False
+        self._seen = False
 
     @property
     def url(self) -> str:
@@ -40,6 +45,7 @@ class FolderStore:
     def put(self, key: str, data: bytes | Path) -> None:
         """See `ObjectStore.put`."""
         target = self._path(key)
+        self._stay_there()
         with disk_errors(f"write {key} to {self.url}"), unfinished(self._unfinished_folder()) as (file, path):
             if isinstance(data, bytes):
                 file.write(data)
@@ -48,16 +54,25 @@ class FolderStore:
                     shutil.copyfileobj(source, file, 2**20)
             # The file's bytes must be on disk before its name is; the order of renames is the journal's business.
             settle(file)
-            _move(path, target)
+            _move(path, target, self._root)
 
     def check(self) -> None:
         """See `ObjectStore.check`."""
+        if self._seen or self._root.is_dir():
+            self._stay_there()
         with disk_errors(f"use the store {self.url}"):
             there = next(folder for folder in (self._root, *self._root.parents) if folder.exists())
+            read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+        if read_only:
+            raise StorageError(f"The store {self.url} is mounted read-only.")
         if not there.is_dir():
             raise FailedPrecondition(f"The store {self.url} cannot be made: {there} is not a folder.")
         if not os.access(there, os.W_OK | os.X_OK):
             raise FailedPrecondition(f"The store {self.url} cannot be used: {there} may not be written.")
+
+    def expect(self) -> None:
+        """See `ObjectStore.expect`."""
+        self._seen = True
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""
@@ -99,6 +114,7 @@ class FolderStore:
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         path = self._path(key)
+        self._stay_there()
         with disk_errors(f"delete {key} from {self.url}"):
             if path.is_dir():
                 return
@@ -123,32 +139,54 @@ class FolderStore:
                 yield
         except StorageError as error:
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+                self._stay_there()
                 raise NotFound(f"There is no object {key} in {self.url}.") from None
             raise
 
     def _listing(self, folder: str, prefix: str) -> Iterator[str]:
+        self._stay_there()
         with disk_errors(f"list {self.url}"):
             yield from _walk(self._root, folder, prefix)
 
+    def _stay_there(self) -> None:
+        """Raise StorageError if the folder is missing although it has been there before."""
+        with disk_errors(f"use the store {self.url}"):
+            try:
+                is_folder = stat.S_ISDIR(self._root.stat().st_mode)
+            except FileNotFoundError:
+                if self._seen:
+                    raise StorageError(f"The folder of the store {self.url} is missing; is its disk mounted?") from None
+                return
+        if not is_folder:
+            raise StorageError(f"The store {self.url} is not a folder.")
+        self._seen = True
+
     def _unfinished_folder(self) -> Path:
         folder = self._root / UNFINISHED
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=not self._seen, exist_ok=True)
         if not self._swept:
             self._swept = True
             _sweep(folder)
         return folder
 
 
-def _move(path: Path, target: Path) -> None:
+def _move(path: Path, target: Path, root: Path) -> None:
     """Rename into a folder that a concurrent `delete` may remove at any moment while it is empty."""
     for _ in range(MKDIR_ATTEMPTS):
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(target.parent, root)
             path.replace(target)
         except (FileNotFoundError, FileExistsError):  # the latter if it goes while mkdir looks at what is in its way
             continue
         return
     path.replace(target)
+
+
+def _make_folders(folder: Path, root: Path) -> None:
+    """Make a folder below the root, but not the root: it may just have been unmounted."""
+    if folder != root and not folder.is_dir():
+        _make_folders(folder.parent, root)
+        folder.mkdir(exist_ok=True)
 
 
 def _prune(folder: Path, root: Path) -> None:

@@ -205,6 +205,11 @@ def coarse_label_tiles(project_id: str, image_id: str, layer_id: str, *, level: 
     return f"{prefix}{_place(plane, x, y)}/"
 
 
+def store_probe() -> str:
+    """Return the key of the object by which the orchestrator finds out whether the store answers."""
+    return "probes/orchestrator"
+
+
 def prompter_prefix(prompter_id: str) -> str:
     """Return the prefix of all objects of one prompter."""
     return f"{PROMPTERS}{check_id(prompter_id, 'prompter_id')}/"

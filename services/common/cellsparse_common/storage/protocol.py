@@ -1,6 +1,6 @@
 """The interface of object stores.
 
-fsspec, obstore and opendal offer such an interface for many more stores. Eight methods over two stores are less to
+fsspec, obstore and opendal offer such an interface for many more stores. Nine methods over two stores are less to
 depend on, and the promises below are checked by a contract test.
 """
 
@@ -41,6 +41,13 @@ class ObjectStore(Protocol):
         Raises:
             FailedPrecondition: There is no such bucket, or the folder cannot be.
             StorageError: The store does not answer.
+        """
+        ...
+
+    def expect(self) -> None:
+        """Say that there are objects here: from now on a store that seems never to have been used has failed.
+
+        Without it a process that has just started takes a missing folder for a new store.
         """
         ...
 

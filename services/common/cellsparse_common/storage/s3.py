@@ -78,6 +78,9 @@ class S3Store:
         if not self._sees_bucket():
             raise FailedPrecondition(no_bucket(self._bucket, self._endpoint))
 
+    def expect(self) -> None:
+        """See `ObjectStore.expect`: a bucket that is missing is a failure in any case."""
+
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""
         buffer = io.BytesIO()

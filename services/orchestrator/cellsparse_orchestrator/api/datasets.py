@@ -6,10 +6,10 @@ from pathlib import Path
 
 import grpc
 
-from cellsparse_common.datasets import read_manifest, summarize, write_manifest
+from cellsparse_common.datasets import read_known_manifest, read_manifest, summarize, write_manifest
 from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore, keys
-from cellsparse_orchestrator.calls import stream_service
+from cellsparse_orchestrator.calls import known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
@@ -143,7 +143,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                 sparsify_request, timeout=seconds
             ),
         )
-        for answer in answers:
+        for answer in self._known(request.dataset_id, answers):
             progress = dataset_pb2.CreateSparseDatasetResponse(
                 items_done=answer.items_done, items_total=answer.items_total, warnings=answer.warnings
             )
@@ -153,9 +153,16 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                 progress.dataset.CopyFrom(made)
             yield progress
 
+    @staticmethod
+    def _known(
+        dataset_id: str, answers: Iterator[sparsifier_pb2.SparsifyDatasetResponse]
+    ) -> Iterator[sparsifier_pb2.SparsifyDatasetResponse]:
+        with known_dataset(dataset_id):
+            yield from answers
+
     def _manifest(self, dataset_id: str) -> dataset_pb2.DatasetManifest:
         self._datasets.get(dataset_id)
-        return read_manifest(self._store, dataset_id)
+        return read_known_manifest(self._store, dataset_id)
 
     def _publish(self, spool: ObjectStore, folder: Path) -> None:
         """Copy the spooled blobs that the store lacks; the manifest, written later, makes them a dataset."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from cellsparse_common.datasets import read_manifest
+from cellsparse_common.datasets import read_known_manifest
 from cellsparse_common.errors import (
     Cancelled,
     CellsparseError,
@@ -16,7 +16,7 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
-from cellsparse_orchestrator.calls import call_service, stream_service
+from cellsparse_orchestrator.calls import call_service, known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.model_import import ModelImports
 from cellsparse_orchestrator.catalogue.model_uploads import receive_model
@@ -92,7 +92,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         check_backend(self._launcher, backend)
         self._check_initial_model(request.settings.initial_model, backend)
         dataset = self._datasets.get(request.dataset_id)
-        manifest = read_manifest(self._store, request.dataset_id)
+        manifest = read_known_manifest(self._store, request.dataset_id)
         check_trainable(manifest)
         run_id = new_id("run")
         write_spec(self._store, run_id, request.settings, manifest, {})
@@ -178,13 +178,16 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Score a model on a trainer of its backend."""
         backend = self._models.get(request.model_id).backend
         self._datasets.get(request.dataset_id)
-        yield from stream_service(
-            self._launcher,
-            backend,
-            context,
-            self._settings.evaluate_seconds,
-            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(request, timeout=seconds),
-        )
+        with known_dataset(request.dataset_id):
+            yield from stream_service(
+                self._launcher,
+                backend,
+                context,
+                self._settings.evaluate_seconds,
+                lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(
+                    request, timeout=seconds
+                ),
+            )
 
     def Export(
         self, request: trainer_pb2.ExportRequest, context: grpc.ServicerContext
@@ -235,6 +238,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             active_runs=self._runs.count_active(),
             store_url=self._store.url,
             max_pixels=self._settings.max_pixels,
+            waiting=self._runs.waiting(),
         )
 
     def _forget_spec(self, run_id: str) -> None:

@@ -16,6 +16,7 @@ def read_status(
     active_runs: int,
     store_url: str,
     max_pixels: int,
+    waiting: str,
 ) -> orchestrator_pb2.GetStatusResponse:
     """Return the orchestrator's own state and that of all other services, as last seen."""
     own = orchestrator_pb2.ServiceStatus(
@@ -31,6 +32,7 @@ def read_status(
         store_url=store_url,
         max_pixels=max_pixels,
         absent=map(_status, absent),
+        waiting=waiting,
     )
 
 

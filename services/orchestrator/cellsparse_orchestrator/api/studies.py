@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from cellsparse_common.datasets import read_manifest
+from cellsparse_common.datasets import read_known_manifest
 from cellsparse_common.errors import CellsparseError, InvalidArgument, Unavailable
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
@@ -66,7 +66,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             raise InvalidArgument(
                 f"Dataset {dataset.id} has no item of {common_pb2.Split.Name(split)} to score with.", "split"
             )
-        check_trainable(read_manifest(self._store, dataset.id))
+        check_trainable(read_known_manifest(self._store, dataset.id))
         planned = [_plan(dataset.id, point) for point in points]
         for backend in grid.backends:
             check_backend(self._launcher, backend)

@@ -37,6 +37,11 @@ class Datasets:
         with self._database.read() as session:
             return _to_proto(find_dataset(session, dataset_id))
 
+    def any(self) -> bool:
+        """Whether there is a dataset, and so something in the store."""
+        with self._database.read() as session:
+            return session.scalar(select(DatasetRow.number).limit(1)) is not None
+
     def page(self, page: common_pb2.PageRequest) -> tuple[list[dataset_pb2.Dataset], str]:
         """Return a page, newest first, and the token of the next one; raises InvalidArgument for a foreign token."""
         before = decode_token("datasets", page.page_token)

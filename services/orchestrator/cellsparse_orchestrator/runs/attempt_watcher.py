@@ -22,11 +22,14 @@ from cellsparse_orchestrator.runs.trainer_calls import (
     refused,
     start_training,
     stop_training,
+    store_is_away,
 )
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.2
+_STORE_PAUSE_SECONDS = 2.0
+"""Pause between two requests to start while the trainer cannot reach the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +152,7 @@ class AttemptWatcher(threading.Thread):
                 self._callbacks.changed()
             if trainer.waiting:
                 deadline = time.monotonic() + self._timeouts.start
-                if trainer.message != said:
-                    said = trainer.message
-                    self._callbacks.waiting(self.attempt, said)
+                said = self._say_waiting(trainer.message, said)
             if trainer.address:
                 asked = True
                 try:
@@ -159,8 +160,13 @@ class AttemptWatcher(threading.Thread):
                     return None
                 except grpc.RpcError as rpc_error:
                     error = from_rpc_error(rpc_error)
-                    if not is_away(error):
+                    if not is_away(error) and not store_is_away(error):
                         return refused(error)
+                    if store_is_away(error):
+                        # Nothing has begun, so nothing has failed: the attempt begins when the store answers.
+                        deadline = time.monotonic() + self._timeouts.start
+                        said = self._say_waiting(f"waiting for the store: {error.message}", said)
+                        self._wake.wait(_STORE_PAUSE_SECONDS)
                     problem = f"The {self.attempt.backend} trainer did not accept the attempt: {error.message}"
             elif trainer.message:
                 problem = trainer.message
@@ -168,6 +174,12 @@ class AttemptWatcher(threading.Thread):
                 return failed(common_pb2.FAILURE_REASON_LOST, problem)
             self._pause(trainer)
         return None
+
+    def _say_waiting(self, message: str, said: str) -> str:
+        """Report what the attempt waits for, unless that has been said, and return it."""
+        if message != said:
+            self._callbacks.waiting(self.attempt, message)
+        return message
 
     def _listen(self) -> AttemptOutcome | None:
         """Store the attempt's events until its last one, also across short breaks of the stream."""
@@ -219,7 +231,11 @@ class AttemptWatcher(threading.Thread):
                     event = answer.event
                     if event.state in run_states.FINAL:
                         return AttemptOutcome(
-                            state=event.state, reason=event.reason, message=event.message, event=event
+                            state=event.state,
+                            reason=event.reason,
+                            message=event.message,
+                            damaged=event.damaged,
+                            event=event,
                         )
                     self._callbacks.store_event(self.attempt, event)
                     self._after = event.sequence

@@ -34,6 +34,8 @@ class AttemptOutcome:
     """Why, when FAILED (proto `FailureReason`)."""
     message: str = ""
     """A sentence for people."""
+    damaged: bool = False
+    """STORAGE: the store answers, but an object in it is missing or damaged, so that waiting does not help."""
     event: trainer_pb2.TrainingEvent | None = None
     """The trainer's last event, not stored yet; None if the trainer did not send one."""
 
@@ -48,12 +50,14 @@ class Facts:
     """Attempts begun."""
     max_attempts: int = 1
     interruptions: int = 0
-    """Attempts ended by an orderly shutdown; they do not count against `max_attempts`."""
+    """Attempts ended by an orderly shutdown or an outage of the store; they do not count against `max_attempts`."""
     cancel_requested: bool = False
     slot_free: bool = False
     """QUEUED: a slot is free and this run is next."""
     pause_over: bool = False
-    """RETRYING: the pause before the next attempt is over."""
+    """RETRYING: the pause before the next attempt is over, and the run has a slot."""
+    store_ready: bool = True
+    """QUEUED and RETRYING: the store answers."""
     watched: bool = False
     """A watcher follows the newest attempt."""
     stopping: bool = False
@@ -69,6 +73,8 @@ class Decision:
     action: Action
     state: int = common_pb2.RUN_STATE_UNSPECIFIED
     """The run's next state, for RETRY and END."""
+    counts: bool = True
+    """Whether the attempt counts against `max_attempts`, for RETRY."""
     reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
     message: str = ""
 
@@ -86,7 +92,7 @@ def decide(facts: Facts) -> Decision:
         if facts.cancel_requested:
             return Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
         ready = facts.slot_free if facts.state == run_states.QUEUED else facts.pause_over
-        return Decision(action=Action.BEGIN) if ready else _WAIT
+        return Decision(action=Action.BEGIN) if ready and facts.store_ready else _WAIT
     if not facts.watched:
         return Decision(action=Action.WATCH)
     if facts.cancel_requested and not facts.stopping:
@@ -104,6 +110,9 @@ def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
         # We did not ask for it, so somebody else ended the trainer.
         reason = common_pb2.FAILURE_REASON_LOST
         message = message or "The trainer ended the attempt without being asked to."
+    if reason == common_pb2.FAILURE_REASON_STORAGE and not outcome.damaged:
+        # However long the store is away, that is no fault of the run.
+        return Decision(action=Action.RETRY, state=run_states.RETRYING, reason=reason, message=message, counts=False)
     failures = facts.attempts - facts.interruptions
     if reason not in run_states.RETRIED:
         return Decision(action=Action.END, state=run_states.FAILED, reason=reason, message=message)

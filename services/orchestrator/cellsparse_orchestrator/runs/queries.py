@@ -1,7 +1,7 @@
 """The table of runs from the clients' side: create, get, list, events, cancel."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf import json_format
@@ -52,11 +52,18 @@ class _RunToAdd:
 
 
 class Runs:
-    """The table of runs, from the clients' side."""
+    """The table of runs, from the clients' side.
 
-    def __init__(self, database: Database, notifier: Notifier) -> None:
+    Args:
+        database: Where.
+        notifier: Is notified of changes.
+        waiting: Returns what the whole queue waits for; empty: only for runs that are ahead.
+    """
+
+    def __init__(self, database: Database, notifier: Notifier, waiting: Callable[[], str] = lambda: "") -> None:
         self._database = database
         self._notifier = notifier
+        self.waiting = waiting
         # Clients may ask for many runs at once, while SQLite lets one writer in at a time.
         self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
 
@@ -77,7 +84,7 @@ class Runs:
                     f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
                     "request_id",
                 )
-            return QueueView(session).to_proto(row)
+            return QueueView(session, self.waiting()).to_proto(row)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
@@ -128,7 +135,7 @@ class Runs:
         with self._database.write() as session:
             for dataset_id in sorted({new.request.dataset_id for new in several}):
                 find_dataset(session, dataset_id, lock=True)
-            queue = QueueView(session)
+            queue = QueueView(session, self.waiting())
             for new in several:
                 row = self._row(new)
                 session.add(row)
@@ -140,13 +147,13 @@ class Runs:
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
         with self._database.read() as session:
-            return QueueView(session).to_proto(find_run(session, run_id))
+            return QueueView(session, self.waiting()).to_proto(find_run(session, run_id))
 
     def several(self, run_ids: Sequence[str]) -> list[orchestrator_pb2.Run]:
         """Return the runs of some ids in the order of the ids, without those that do not exist."""
         with self._database.read() as session:
             rows = {row.id: row for row in session.scalars(select(RunRow).where(RunRow.id.in_(run_ids)))}
-            queue = QueueView(session)
+            queue = QueueView(session, self.waiting())
             return [queue.to_proto(rows[run_id]) for run_id in run_ids if run_id in rows]
 
     def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
@@ -164,7 +171,7 @@ class Runs:
         with self._database.read() as session:
             rows = list(session.scalars(query))
             shown = rows[: page_size(page)]
-            queue = QueueView(session)
+            queue = QueueView(session, self.waiting())
             runs = [queue.to_proto(row) for row in shown]
         return runs, encode_token("runs", shown[-1].number) if len(rows) > len(shown) else ""
 
@@ -186,7 +193,7 @@ class Runs:
                 add_event(session, row)
             elif row.state not in _FINAL and not row.cancel_requested:
                 row.cancel_requested, row.message = True, "Being cancelled."
-            run = QueueView(session).to_proto(row)
+            run = QueueView(session, self.waiting()).to_proto(row)
         self._notifier.notify(run_id)
         self._notifier.notify(RECONCILER)
         self._notifier.notify(STUDIES)

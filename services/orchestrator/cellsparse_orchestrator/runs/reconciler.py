@@ -14,7 +14,9 @@ from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
 from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
+from cellsparse_orchestrator.runs.store_gate import StoreGate
 from cellsparse_orchestrator.runs.transitions import RunTransitions
+from cellsparse_proto.v1 import common_pb2
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
@@ -23,6 +25,7 @@ _REST_SHARE, _LONGEST_REST = 50.0, 5.0
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
+_BEGINNING = (run_states.QUEUED, run_states.RETRYING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class RunReconciler(threading.Thread):
         limits: How many runs train at once, and how soon a failed one is retried.
         timeouts: How long watchers wait.
         on_accepted: Called with the trainer's versions when a trainer has accepted an attempt.
+        gate: Knows whether the store answers; None: nobody asks.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class RunReconciler(threading.Thread):
         limits: Limits,
         timeouts: Timeouts,
         on_accepted: Callable[[RunAttempt, dict[str, str]], None],
+        gate: StoreGate | None = None,
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._transitions = transitions
@@ -66,6 +71,7 @@ class RunReconciler(threading.Thread):
         self._limits = limits
         self._timeouts = timeouts
         self._on_accepted = on_accepted
+        self._gate = gate
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._next_sweep = 0.0
@@ -108,15 +114,24 @@ class RunReconciler(threading.Thread):
         self._transitions.confirm_owner()
         self._sweep()
         active = self._transitions.active()
-        for run in active:
-            self._reconcile_safely(run, slot_free=False)
+        holding = [run for run in active if not run.gave_up_its_slot]
+        for run in holding:
+            self._reconcile_safely(run, slot_free=True)
         self._forget_all_but({run.run_id for run in active})
-        held = sum(run.state in run_states.ACTIVE for run in active)
+        free = self._limits.slots - len(holding)
+        for run in active:
+            if run.gave_up_its_slot:
+                self._reconcile_safely(run, slot_free=free > 0)
+                free -= run.run_id in self._watchers
         # A GPU that becomes free belongs to the attempts that wait for one. A younger run's pod might take it first.
         full = {one.attempt.backend for one in self._watchers.values() if one.no_room}
-        for run in self._transitions.next_in_line(self._limits.slots - held, full):
+        for run in self._transitions.next_in_line(free, full):
             self._reconcile_safely(run, slot_free=True)
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
+        if self._gate is not None and self._gate.asking:
+            pauses = []  # nothing begins before the gate has woken this loop
+        elif free <= 0:
+            pauses = [pause for pause in pauses if pause > 0]  # one without a slot may be over for long
         rest = min(_REST_SHARE * (time.monotonic() - began), _LONGEST_REST)
         return max(0.0, min([max(rest, _LONGEST_WAIT), *pauses]))
 
@@ -143,6 +158,8 @@ class RunReconciler(threading.Thread):
         watcher = self._watchers.get(run.run_id)
         if watcher is not None and watcher.attempt.number != run.attempts:
             watcher = None
+        rests = run.retry_at is not None and run.retry_at > now()
+        begins = run.state in _BEGINNING and slot_free and not rests and not run.cancel_requested
         facts = Facts(
             state=run.state,
             attempts=run.attempts,
@@ -150,12 +167,21 @@ class RunReconciler(threading.Thread):
             interruptions=run.interruptions,
             cancel_requested=run.cancel_requested,
             slot_free=slot_free,
-            pause_over=run.retry_at is None or run.retry_at <= now(),
+            pause_over=slot_free and not rests,
+            store_ready=begins and self._store_ready(run),
             watched=watcher is not None and not watcher.finished,
             stopping=watcher is not None and watcher.stopping,
             outcome=watcher.outcome if watcher is not None and watcher.finished else None,
         )
         self._act(run, facts, decide(facts))
+
+    def _store_ready(self, run: UnfinishedRun) -> bool:
+        """Whether the store answers; if not, the run that would begin says so."""
+        if self._gate is None or self._gate.ready():
+            return True
+        if self._gate.waiting:
+            self._transitions.set_pausing(run.run_id, self._gate.waiting)
+        return False
 
     def _act(self, run: UnfinishedRun, facts: Facts, decision: Decision) -> None:
         if decision.action is Action.BEGIN:
@@ -175,7 +201,9 @@ class RunReconciler(threading.Thread):
         if facts.outcome is None:
             self._transitions.end_run(run.run_id, decision)
             return
-        failures = max(1, run.attempts - run.interruptions)
+        failures = max(1, run.attempts - run.interruptions if decision.counts else run.interruptions + 1)
+        if facts.outcome.reason == common_pb2.FAILURE_REASON_STORAGE and self._gate is not None:
+            self._gate.suspect()
         pause = run_states.backoff(failures, self._limits.first_pause, self._limits.longest_pause)
         self._transitions.end_attempt(run.run_id, facts.outcome, decision, pause)
         self._launcher.release(run.run_id, run.attempts)

@@ -13,10 +13,11 @@ from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import optional_timestamp, timestamp
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
-from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
+_STORAGE = run_states.reason_name(common_pb2.FAILURE_REASON_STORAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,13 @@ class UnfinishedRun:
     interruptions: int
     cancel_requested: bool
     retry_at: datetime | None
+    reason: str = ""
+    """Why the attempt before failed, while the run is RETRYING."""
+
+    @property
+    def gave_up_its_slot(self) -> bool:
+        """Whether the run waits without a slot: nobody knows for how long the store's fault lasts."""
+        return self.state == run_states.RETRYING and self.reason == _STORAGE
 
 
 def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
@@ -82,16 +90,23 @@ def to_unfinished(rows: Iterable[Any]) -> list[UnfinishedRun]:
             interruptions=row.interruptions,
             cancel_requested=row.cancel_requested,
             retry_at=row.retry_at,
+            reason=row.reason,
         )
         for row in rows
     ]
 
 
 class QueueView:
-    """The queue as one transaction sees it; each count is made once, because it takes long in a long queue."""
+    """The queue as one transaction sees it; each count is made once, because it takes long in a long queue.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        session: The transaction.
+        waiting: What the whole queue waits for; empty: only for runs that are ahead.
+    """
+
+    def __init__(self, session: Session, waiting: str = "") -> None:
         self._session = session
+        self._waiting = waiting
         self._active: int | None = None
         self._positions: dict[int, int] = {}
 
@@ -110,6 +125,8 @@ class QueueView:
 
     def message(self, row: RunRow) -> str:
         """Say what a queued run waits for."""
+        if self._waiting:
+            return self._waiting
         if self._active is None:
             self._active = self._session.scalar(select(func.count()).where(RunRow.state.in_(_ACTIVE))) or 0
         ahead = self._active + self.position(row) - 1

@@ -10,6 +10,7 @@ import grpc
 from cellsparse_common.errors import (
     Cancelled,
     CellsparseError,
+    Damaged,
     DeadlineExceeded,
     NotFound,
     ResourceExhausted,
@@ -29,6 +30,8 @@ _CALL_SECONDS = 15.0
 _CAUSE_SECONDS = 5.0
 """Longest time to ask the other nodes why they ended, in all."""
 _UNKNOWN = (common_pb2.FAILURE_REASON_UNSPECIFIED, common_pb2.FAILURE_REASON_LOST)
+_IN_STORE = frozenset({"dataset_id", "model_id"})
+"""Fields that trainers name where an object of the store is not found."""
 _RANKS_PORT = 29400
 """Port for the rendezvous of several nodes; torchrun's default."""
 _AWAY = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
@@ -101,13 +104,18 @@ def find_cause(attempt: RunAttempt, outcome: AttemptOutcome, others: Sequence[st
     for address in others:
         event = _last_event(attempt, address, deadline - time.monotonic())
         if event is not None and event.state == run_states.FAILED and event.reason not in _UNKNOWN:
-            return replace(outcome, reason=event.reason, message=event.message)
+            return replace(outcome, reason=event.reason, message=event.message, damaged=event.damaged)
     return outcome
 
 
 def is_away(error: CellsparseError) -> bool:
     """Return whether an error says that the trainer is away for now, so that the call may be repeated."""
     return isinstance(error, _AWAY) and not isinstance(error, StorageError)
+
+
+def store_is_away(error: CellsparseError) -> bool:
+    """Return whether an error says that a trainer cannot reach the store for now."""
+    return isinstance(error, StorageError) and not isinstance(error, Damaged)
 
 
 def failed(reason: int, message: str) -> AttemptOutcome:
@@ -118,7 +126,11 @@ def failed(reason: int, message: str) -> AttemptOutcome:
 def refused(error: CellsparseError) -> AttemptOutcome:
     """Return the outcome of an attempt that its trainer refused with an error."""
     if isinstance(error, StorageError):
-        return failed(common_pb2.FAILURE_REASON_STORAGE, error.message)
+        outcome = failed(common_pb2.FAILURE_REASON_STORAGE, error.message)
+        return replace(outcome, damaged=isinstance(error, Damaged))
+    if isinstance(error, NotFound) and _IN_STORE.intersection(field for field, _ in error.violations):
+        # The database lists them, so they exist: for the trainer the store has lost them, for now or for good.
+        return failed(common_pb2.FAILURE_REASON_STORAGE, f"The store does not have what the run needs: {error.message}")
     if error.status in (
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.NOT_FOUND,

@@ -39,6 +39,7 @@ _UNFINISHED = select(
     RunRow.interruptions,
     RunRow.cancel_requested,
     RunRow.retry_at,
+    RunRow.reason,
 )
 
 # Runs to change, without the large columns that a change does not read. Rows are locked in one order for all.
@@ -49,6 +50,7 @@ _LOCKED = (
     .with_for_update()
 )
 _NEWEST = select(AttemptRow).join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempts == AttemptRow.number))
+_PAUSING = (_QUEUED, run_states.state_name(run_states.RETRYING))
 _STORE_SECONDS = 60.0
 """Longest wait of an event for those before it."""
 _MOST_EVENTS = 200
@@ -81,9 +83,9 @@ class RunTransitions:
         self._database.confirm_owner()
 
     def active(self) -> list[UnfinishedRun]:
-        """Return the runs that hold a slot."""
+        """Return the runs that have begun and not ended, the oldest first."""
         with self._database.read() as session:
-            return to_unfinished(session.execute(_UNFINISHED.where(RunRow.state.in_(_ACTIVE))))
+            return to_unfinished(session.execute(_UNFINISHED.where(RunRow.state.in_(_ACTIVE)).order_by(RunRow.number)))
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
@@ -106,7 +108,7 @@ class RunTransitions:
         """Record a run's next attempt, before its trainer is asked; return None if the run has just ended."""
         with self._database.write(urgent=True) as session:
             row = find_run(session, run_id, lock=True)
-            if row.state not in (_QUEUED, run_states.state_name(run_states.RETRYING)):
+            if row.state not in _PAUSING:
                 return None
             _move(row, run_states.STARTING)
             row.attempts += 1
@@ -141,6 +143,21 @@ class RunTransitions:
             row.message = message
             add_event(session, row)
         self._notifier.notify(attempt.run_id)
+
+    def set_pausing(self, run_id: str, message: str) -> None:
+        """Record why a run that could begin its next attempt does not; a repeated message changes nothing."""
+        with self._database.write() as session:
+            row = find_run(session, run_id, lock=True)
+            if row.state not in _PAUSING or row.message == message:
+                return
+            row.message = message
+            add_event(session, row)
+        self._notifier.notify(run_id)
+
+    def known(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of some ids that are runs of this database."""
+        with self._database.read() as session:
+            return set(session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
     def store_event(self, attempt: RunAttempt, event: trainer_pb2.TrainingEvent) -> None:
         """Store a trainer's event that does not end the attempt; one that is stored already changes nothing."""
@@ -177,6 +194,7 @@ class RunTransitions:
                 attempt.ended_at = now()
             if outcome.event is not None and outcome.event.sequence > attempt.last_sequence:
                 _keep_event(row, attempt, outcome.event)
+            row.interruptions += decision.action is Action.RETRY and not decision.counts
             _conclude(row, decision, pause_seconds)
             add_event(session, row, outcome.event)
             if decision.state == run_states.SUCCEEDED:
@@ -228,11 +246,14 @@ def _store_event(
     if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
         return
     _keep_event(row, newest, event)
+    begins = event.state == run_states.RUNNING and row.state != run_states.state_name(run_states.RUNNING)
     if event.state == run_states.RUNNING:
         _move(row, run_states.RUNNING)
         newest.state = row.state
         row.started_at = row.started_at or now()
-        row.message = "" if not row.cancel_requested else row.message
+    # What a training says, such as that it waits for the store, stands until it says something else.
+    if (begins or event.message) and not row.cancel_requested:
+        row.message = event.message
     add_event(session, row, event)
 
 

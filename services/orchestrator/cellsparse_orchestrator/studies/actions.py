@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from cellsparse_common.datasets import read_manifest
+from cellsparse_common.datasets import read_known_manifest, read_manifest
 from cellsparse_common.errors import Internal, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.calls import open_stream
@@ -110,7 +110,7 @@ class MemberActions:
             CellsparseError: The store or the database failed.
         """
         member = task.member
-        manifest = read_manifest(self._store, member.dataset_id)
+        manifest = read_known_manifest(self._store, member.dataset_id)
         check_trainable(manifest)
         try:
             self._runs.get(member.run_id)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from cellsparse_common.errors import (
     Cancelled,
     CellsparseError,
+    Damaged,
     DeadlineExceeded,
     Internal,
+    StorageError,
     Unavailable,
 )
 from cellsparse_orchestrator.run_states import backoff
@@ -27,6 +29,8 @@ _AGAIN = (Unavailable, DeadlineExceeded, Cancelled)
 @dataclass
 class _Tries:
     count: int = 0
+    outages: int = 0
+    """Tries that failed because the store was away; they do not count against `MOST_TRIES`."""
     not_before: float = 0.0
     going: bool = False
     error: CellsparseError | None = None
@@ -101,9 +105,14 @@ class RetryingExecutor:
             tries.going = False
             if error is None:
                 self._tries.pop(key, None)
-            elif isinstance(error, _AGAIN) and tries.count < MOST_TRIES:
+            elif isinstance(error, _AGAIN) and (_store_is_away(error) or tries.count - tries.outages < MOST_TRIES):
+                tries.outages += _store_is_away(error)
                 tries.not_before = time.monotonic() + backoff(tries.count, self._first_pause, LONGEST_PAUSE_SECONDS)
                 _LOG.warning("%s is tried again after try %d: %s", key, tries.count, error.message)
             else:
                 tries.error = error
         self._ended()
+
+
+def _store_is_away(error: CellsparseError) -> bool:
+    return isinstance(error, StorageError) and not isinstance(error, Damaged)

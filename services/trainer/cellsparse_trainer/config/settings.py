@@ -18,6 +18,14 @@ class ProcessSettings(StoreSettings):
     any time. Not set: every training computes its own. The orchestrator's local launcher sets it."""
     target_mib: int = Field(default=1024, ge=1, le=1_048_576)
     """Most MiB in that folder, about; 1 to 1,048,576."""
+    outage_seconds: float = Field(default=86_400.0, ge=0, le=2_592_000)
+    """Seconds that a training waits for an object store that does not answer; 0 to 2,592,000 (30 days). After them the
+    attempt ends with reason STORAGE, and the next one begins when the store answers. The training itself goes on
+    meanwhile as long as it needs nothing from the store."""
+    keep_mib: int = Field(default=16_384, ge=0, le=16_777_216)
+    """Most MiB of checkpoints that wait for the object store in the work folder; 0 to 16,777,216. There are at most
+    three, of which the last best one and one under way are kept in any case; a newest one that does not fit is left
+    out. It is left out, too, where the disk has no room for it and one more."""
     precision: Literal["auto", "float32"] = "auto"
     """Number format of predictions, and of trainings whose `precision` is AUTO. "auto": bfloat16 where the hardware
     computes in it, a few times faster; predictions of models that were trained in float32 stay in float32. "float32":

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.dataset_items import is_stack
 from cellsparse_common.datasets import read_image, read_labels
-from cellsparse_common.errors import InvalidArgument, StorageError
+from cellsparse_common.errors import Damaged, InvalidArgument
 from cellsparse_common.imaging.images import brightness, normalize, normalize_channels, take_channels, to_gray
 from cellsparse_common.imaging.labels import count_cells
 from cellsparse_common.imaging.types import GrayImage
@@ -20,6 +20,7 @@ from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.lru_cache import SizedLruCache
+from cellsparse_trainer.data.patient_store import Outage, PatientStore
 
 CACHE_BYTES = 2**30
 LARGE = 2**22
@@ -126,7 +127,9 @@ class StoredSamples(CachedSamples):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         items = [dataset_pb2.DatasetItem.FromString(item) for item in state["items"]]
-        store = open_store(StoreSettings())
+        # A process that makes batches waits for a store that is away, until its parent ends it.
+        store = PatientStore(open_store(StoreSettings()), Outage())
+        store.expect()
         self.__init__(store, items, state["plan"], cache_bytes=state["cache_bytes"])  # type: ignore[misc]
 
     def __len__(self) -> int:
@@ -201,7 +204,7 @@ def check_items(samples: CachedSamples, items: Sequence[dataset_pb2.DatasetItem]
     for item, sample in zip(items, samples.each(), strict=True):
         labelled, cells = int(np.count_nonzero(sample.label >= 0)), count_cells(sample.label)
         if (labelled, cells) != (item.labelled_pixels, item.cells):
-            raise StorageError(
+            raise Damaged(
                 f"The label image of item {item.name!r} has {cells} cells and {labelled} labelled pixels; "
                 f"its manifest says {item.cells} and {item.labelled_pixels}."
             )

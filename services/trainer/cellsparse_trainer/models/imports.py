@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.config.settings import StoreSettings
-from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted, StorageError
+from cellsparse_common.errors import CellsparseError, Damaged, InvalidArgument, ResourceExhausted
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import trainer_pb2
@@ -48,7 +48,7 @@ def publish_upload(context: InferenceContext, serialized_request: bytes, folder:
     upload = folder / "upload"
     store.fetch(keys.upload(request.model_id), upload)
     if sha256_of(upload) != request.sha256:
-        raise StorageError(f"The uploaded file of {request.model_id} is damaged: its SHA-256 differs.")
+        raise Damaged(f"The uploaded file of {request.model_id} is damaged: its SHA-256 differs.")
     source = unpack(upload, folder / "files")
     record = read_record(source, spec.name)
     target = folder / "model"

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import ObjectStore, keys
 
@@ -46,9 +46,9 @@ def read_card(store: ObjectStore, model_id: str) -> dict[str, Any]:
     except NotFound as error:
         raise NotFound(f"Model {model_id!r} does not exist.", "model_id") from error
     except ValueError as error:
-        raise StorageError(f"The card of model {model_id} is damaged: {error}.") from error
+        raise Damaged(f"The card of model {model_id} is damaged: {error}.") from error
     if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
-        raise StorageError(f"The card of model {model_id} is damaged: it has no list of files.")
+        raise Damaged(f"The card of model {model_id} is damaged: it has no list of files.")
     return card
 
 
@@ -72,7 +72,7 @@ def fetch_model(store: ObjectStore, model_id: str, cache: Path) -> tuple[Path, d
             path.parent.mkdir(parents=True, exist_ok=True)
             store.fetch(key, path)
             if sha256_of(path) != digest:
-                raise StorageError(f"Model {model_id} is damaged: the SHA-256 of {name!r} differs.")
+                raise Damaged(f"Model {model_id} is damaged: the SHA-256 of {name!r} differs.")
         (target / CARD).write_text(json.dumps(card))
         shutil.rmtree(folder, ignore_errors=True)
         target.replace(folder)

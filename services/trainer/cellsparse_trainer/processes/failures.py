@@ -1,6 +1,7 @@
 """Turns the exception that ended a training into a failure reason and an error message."""
 
 import errno
+import os
 from math import isfinite
 
 from cellsparse_common.errors import CellsparseError, Internal, StorageError, Unavailable
@@ -26,6 +27,7 @@ _OUT_OF_MEMORY_TEXTS = (
 )
 """In lower case."""
 
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _PEER_LOST_CLASSES = {
     "DistBackendError",
     "DistNetworkError",
@@ -62,6 +64,8 @@ def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.Failur
         return common_pb2.FAILURE_REASON_USER_ERROR, sentence
     if isinstance(error, StorageError):
         return common_pb2.FAILURE_REASON_STORAGE, error.message
+    if _is_full_disk(error):
+        return common_pb2.FAILURE_REASON_STORAGE, f"A disk of the trainer cannot be written: {error}."
     if isinstance(error, CellsparseError) and not isinstance(error, Internal):
         return common_pb2.FAILURE_REASON_USER_ERROR, error.message
     return common_pb2.FAILURE_REASON_INTERNAL, f"{type(error).__name__}: {error}"
@@ -89,6 +93,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error).lower()
     return type(error).__name__ in _OUT_OF_MEMORY_CLASSES or any(text in said for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """Whether an exception means that a disk of this machine takes nothing more; ours name the disk themselves."""
+    if isinstance(error, CellsparseError):
+        return False
+    known = isinstance(error, OSError) and error.errno in _DISK_ERRORS
+    return known or os.strerror(errno.ENOSPC).lower() in str(error).lower()  # frameworks wrap the system's words
 
 
 def _memory_sentence(plan: Plan | None) -> str:

@@ -1,6 +1,8 @@
 """Checkpoints of a run in the object store: files first, then the pointer that makes them visible."""
 
+import contextlib
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -8,11 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
+from cellsparse_common.errors import Damaged, FailedPrecondition, NotFound
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_trainer.contract import CHECKPOINT_CARD
 
+_LOG = logging.getLogger(__name__)
 LATEST: Final = "LATEST"
 BEST: Final = "BEST"
 Name = Literal["LATEST", "BEST"]
@@ -64,6 +67,8 @@ class Checkpoints:
         folder: Path,
         origin: Mapping[str, str] | None = None,
         card: Mapping[str, Any] | None = None,
+        *,
+        keep_bytes: int | None = None,
     ) -> None:
         """Names the run.
 
@@ -73,12 +78,14 @@ class Checkpoints:
             folder: Local folder of this attempt alone.
             origin: What is trained on what, by name (see `origin`); it travels in every checkpoint.
             card: How to feed the network; it travels in every checkpoint, so that one can predict.
+            keep_bytes: Most bytes of checkpoints that wait here for the store, but for the best one; None: no bound.
         """
         self._store = store
         self._origin = dict(origin or {})
         self._card = dict(card or {})
         self._run_id = run_id
         self._folder = folder
+        self._keep_bytes = keep_bytes
         self._lock = threading.Lock()
         self._queue: list[_Upload] = []
         self._uploader: threading.Thread | None = None
@@ -98,7 +105,8 @@ class Checkpoints:
         """Save a state here and upload it in the background, then move the pointers `names` to it.
 
         An upload that is under way is not waited for: the new checkpoint goes after it, in place of a waiting one whose
-        pointers it moves as well, so that no more than two wait.
+        pointers it moves as well, so that no more than two wait. One that would only be the newest is left out where
+        those that wait take the room that there is.
 
         Args:
             step: Optimizer steps done.
@@ -114,6 +122,9 @@ class Checkpoints:
         """
         with self._lock:
             self._raise_error()
+            if names == {LATEST} and self._uploader is not None and not self._has_room():
+                _LOG.warning("the checkpoint of step %d is left out: those that wait for the store fill the disk", step)
+                return
             folder = self._folder / f"{step:09d}"
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -141,6 +152,14 @@ class Checkpoints:
             uploader.join()
         self._raise_error()
 
+    def _has_room(self) -> bool:
+        """Whether one more checkpoint may wait here, of the size of the largest."""
+        sizes = [_size(folder) for folder in self._folder.iterdir()]
+        most = max(sizes, default=0)
+        if self._keep_bytes is not None and sum(sizes) + most > self._keep_bytes:
+            return False
+        return shutil.disk_usage(self._folder).free > 2 * most
+
     def _raise_error(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
@@ -158,7 +177,7 @@ class Checkpoints:
         except NotFound:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"The {name} pointer of run {self._run_id} is damaged: {error}.") from error
+            raise Damaged(f"The {name} pointer of run {self._run_id} is damaged: {error}.") from error
 
     def fetch(self, pointer: Pointer) -> Path:
         """Return a local folder with the files of a checkpoint, downloaded unless it is here already.
@@ -173,9 +192,12 @@ class Checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for file in pointer.files:
-            self._store.fetch(keys.checkpoint(self._run_id, pointer.step, file), folder / file)
+            try:
+                self._store.fetch(keys.checkpoint(self._run_id, pointer.step, file), folder / file)
+            except NotFound as error:
+                raise Damaged(f"Checkpoint {pointer.step} of run {self._run_id} lacks its file {file!r}.") from error
         if not _matches(folder, pointer):
-            raise StorageError(f"Checkpoint {pointer.step} of run {self._run_id} is damaged: a file's SHA-256 differs.")
+            raise Damaged(f"Checkpoint {pointer.step} of run {self._run_id} is damaged: a file's SHA-256 differs.")
         return self._checked(folder)
 
     def _checked(self, folder: Path) -> Path:
@@ -226,6 +248,15 @@ class Checkpoints:
             for folder in self._folder.iterdir():
                 if folder.is_dir() and int(folder.name) not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of a folder's files; one that is just being deleted has none."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def _matches(folder: Path, pointer: Pointer) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound, StorageError
+from cellsparse_common.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.contract import CONFIG_FILE, C, LightBackend, Model, with_plan
@@ -123,7 +123,7 @@ def initial_validation(store: ObjectStore, run_id: str, model: Model, items: Seq
     except NotFound:
         pass
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"The start's scores of run {run_id} are damaged: {error}.") from error
+        raise Damaged(f"The start's scores of run {run_id} are damaged: {error}.") from error
     found = validation_scores(model, items)
     store.put(key, json.dumps({"validation": found, "measure": MEASURE}).encode())
     return found

@@ -7,7 +7,7 @@ emulating bfloat16 is slower than float32. All processes that train one model to
 
 from dataclasses import dataclass, replace
 
-from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_trainer.config import precision as formats
 from cellsparse_trainer.config.plan import Plan
@@ -97,5 +97,5 @@ def _kept(store: ObjectStore, run_id: str) -> str | None:
     except NotFound:
         return None
     if kept not in (formats.FLOAT32, formats.BFLOAT16):
-        raise StorageError(f"The number format kept for run {run_id} is damaged: {kept[:40]!r}.")
+        raise Damaged(f"The number format kept for run {run_id} is damaged: {kept[:40]!r}.")
     return kept

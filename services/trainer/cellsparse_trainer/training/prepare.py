@@ -1,6 +1,6 @@
 """From a job to a training that can begin: data, device, weights and checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cellsparse_common.storage import ObjectStore, open_store
@@ -10,6 +10,7 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
 from cellsparse_trainer.config.time_budget import step_seconds_allowed
 from cellsparse_trainer.contract import Backend, BackendSpec, C, HalfPrecisionBackend, Training, with_plan
+from cellsparse_trainer.data.patient_store import Outage, PatientStore
 from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
 from cellsparse_trainer.data.stacks import PlaneSamples
@@ -61,7 +62,14 @@ class Prepared:
 
 
 def prepare(
-    job: Job, spec: BackendSpec[C], config: C, ranks: Ranks, reporter: Reporter, began: float, peers: Peers
+    job: Job,
+    spec: BackendSpec[C],
+    config: C,
+    ranks: Ranks,
+    reporter: Reporter,
+    began: float,
+    peers: Peers,
+    stopped: Callable[[], bool],
 ) -> Prepared:
     """Load the framework, check device and data, choose the steps, and build the training.
 
@@ -73,6 +81,7 @@ def prepare(
         reporter: Gets the run's size, its device, and lines for the log.
         began: When the attempt began, by `time.monotonic`.
         peers: The connection to the other ranks; None: there are none.
+        stopped: Whether the process is to end, and so does not wait for a store that is away.
 
     Raises:
         InvalidArgument: The device is missing or lacks the number format, or the data cannot be trained on.
@@ -81,7 +90,9 @@ def prepare(
     plan = config.plan
     backend = spec.framework()
     settings = ProcessSettings()
-    store = open_store(settings)
+    outage = Outage(reporter.say, stopped, settings.outage_seconds)
+    store = PatientStore(open_store(settings), outage)
+    store.expect()  # it holds the dataset
     reporter.total_steps = plan.steps
     versions, found = backend.versions(), backend.devices()
     listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
@@ -89,7 +100,14 @@ def prepare(
     reporter.device = device.choose(plan.device, found)  # refused before any image is read
     scratch = job.folder if ranks.leads else job.folder / f"rank-{ranks.rank}"
     run_id = job.request.run_id
-    checkpoints = Checkpoints(store, run_id, scratch / "checkpoints", origin(job.request), feeding(spec.name, plan))
+    checkpoints = Checkpoints(
+        store,
+        run_id,
+        scratch / "checkpoints",
+        origin(job.request),
+        feeding(spec.name, plan),
+        keep_bytes=settings.keep_mib * 2**20,
+    )
     capable = _computes_in_bfloat16(backend, plan)
     settled = settle(plan, reporter.device, store, checkpoints, run_id, capable=capable, peers=peers)
     reporter.log(settled.sentence)

@@ -54,10 +54,10 @@ class Reporter:
         self.failed(common_pb2.FAILURE_REASON_LOST, message)
         os._exit(PEER_LOST)
 
-    def failed(self, reason: "common_pb2.FailureReason", message: str) -> None:
-        """Send the final event of a training that failed."""
+    def failed(self, reason: "common_pb2.FailureReason", message: str, *, damaged: bool = False) -> None:
+        """Send the final event of a training that failed; `damaged`: because of an object in the store."""
         self.state = common_pb2.RUN_STATE_FAILED
-        self.send(reason=reason, message=message)
+        self.send(reason=reason, message=message, damaged=damaged)
 
     def progress(self, progress: Progress) -> None:
         """Send what the loop reports."""
@@ -70,6 +70,11 @@ class Reporter:
             eta_seconds=progress.eta_seconds,
             checkpoint_step=progress.checkpoint_step,
         )
+
+    def say(self, sentence: str) -> None:
+        """Send something that people should see at once, not only in the log."""
+        _LOG.warning(sentence)
+        self.send(message=sentence, log_lines=[sentence])
 
     def log(self, line: str) -> None:
         """Send a line of the log."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.config.plan import Plan
@@ -119,7 +119,7 @@ def _stored(store: ObjectStore, run_id: str, plan: Plan) -> dict[str, Any] | Non
     except NotFound:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"The steps chosen for run {run_id} are damaged: {error}.") from error
+        raise Damaged(f"The steps chosen for run {run_id} are damaged: {error}.") from error
     return kept if kept["minutes"] == plan.minutes else None
 
 

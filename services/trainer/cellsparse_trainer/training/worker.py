@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cellsparse_common.errors import CellsparseError
+from cellsparse_common.errors import CellsparseError, Damaged
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.rpc.rules import weights_terms
 from cellsparse_proto.v1 import common_pb2
@@ -61,7 +61,7 @@ def train(
         spec = find_backend(job.package)
         config = spec.light().Config.from_json(job.inputs.config)
         plan = config.plan
-        prepared = prepare(job, spec, config, ranks, reporter, began, peers)
+        prepared = prepare(job, spec, config, ranks, reporter, began, peers, stop.is_set)
         plan = prepared.plan
         reporter.state = common_pb2.RUN_STATE_RUNNING
         if isinstance(peers, Worker):
@@ -71,7 +71,8 @@ def train(
         return False
     except Exception as error:  # noqa: BLE001 - whatever ended it becomes the final event
         _LOG.exception("the attempt failed")
-        reporter.failed(*(explain(error, plan) if ranks.alone else explain_of_several(error, plan, ranks)))
+        reason, message = explain(error, plan) if ranks.alone else explain_of_several(error, plan, ranks)
+        reporter.failed(reason, message, damaged=isinstance(error, Damaged))
         return True
     finally:
         if peers is not None:

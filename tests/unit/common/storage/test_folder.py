@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.limits import PATIENCE
 
 from cellsparse_common.errors import StorageError
-from cellsparse_common.storage import FolderStore
+from cellsparse_common.storage import FolderStore, folder
 from cellsparse_common.storage.folder import ABANDONED_SECONDS, UNFINISHED
 
 
@@ -96,9 +97,51 @@ def test_foreign_files_are_not_listed(store: FolderStore, root: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_said(root: Path, store: FolderStore) -> None:
     root.write_text("")
-    with pytest.raises(StorageError, match=r"Cannot write a to file://.*/store: (Not a directory|File exists)\."):
-        store.put("a", b"1")
-    assert not store.exists("a")
+    for call in (store.get, store.exists, store.size, store.delete, lambda key: store.put(key, b"1")):
+        with pytest.raises(StorageError, match=r"The store file://.*/store is not a folder\."):
+            call("a")
+
+
+def calls(store: FolderStore, target: Path) -> list[Callable[[], object]]:
+    return [
+        store.check,
+        lambda: store.get("a/b"),
+        lambda: store.exists("a/b"),
+        lambda: store.size("a/b"),
+        lambda: store.fetch("a/b", target),
+        lambda: list(store.list("")),
+        lambda: store.delete("a/b"),
+        lambda: store.put("a/c", b"2"),
+    ]
+
+
+def test_a_folder_that_is_away_is_a_failure_and_nothing_is_put_in_its_place(root: Path, tmp_path: Path) -> None:
+    seen, told = FolderStore(root), FolderStore(root)
+    seen.put("a/b", b"1")
+    told.expect()
+    root.rename(tmp_path / "away")
+    for call in [call for store in (seen, told) for call in calls(store, tmp_path / "target")]:
+        with pytest.raises(StorageError, match=r"The folder of the store file://.* is missing; is its disk mounted\?"):
+            call()
+    assert not root.exists()
+    root.write_text("in its place")
+    for call in calls(seen, tmp_path / "target"):
+        with pytest.raises(StorageError, match="is not a folder"):
+            call()
+    root.unlink()
+    (tmp_path / "away").rename(root)
+    assert seen.get("a/b") == told.get("a/b") == b"1"
+    told.put("a/c", b"2")
+    assert list(seen.list("")) == ["a/b", "a/c"]
+
+
+def test_a_folder_that_goes_away_while_an_object_is_written_stays_away(root: Path, tmp_path: Path, monkeypatch) -> None:
+    store = FolderStore(root)
+    store.put("a/b", b"1")
+    monkeypatch.setattr(folder, "settle", lambda file: root.rename(tmp_path / "away"))
+    with pytest.raises(StorageError, match="Cannot write c/d"):
+        store.put("c/d", b"2")
+    assert not root.exists()
 
 
 FULL_DISK = """

@@ -1,5 +1,7 @@
 """What the reconciler decides, for every combination of facts that matters."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Facts, decide
 from cellsparse_proto.v1 import common_pb2
 
-LOST = common_pb2.FAILURE_REASON_LOST
+LOST, STORAGE = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_STORAGE
 OUTCOMES = st.one_of(
     st.none(),
     st.builds(
@@ -16,6 +18,7 @@ OUTCOMES = st.one_of(
         state=st.sampled_from(sorted(run_states.FINAL)),
         reason=st.sampled_from(common_pb2.FailureReason.values()),
         message=st.sampled_from(["", "It broke."]),
+        damaged=st.booleans(),
     ),
 )
 FACTS = st.builds(
@@ -24,6 +27,7 @@ FACTS = st.builds(
     attempts=st.integers(0, 12),
     max_attempts=st.integers(1, 10),
     interruptions=st.integers(0, 3),
+    store_ready=st.booleans(),
     cancel_requested=st.booleans(),
     slot_free=st.booleans(),
     pause_over=st.booleans(),
@@ -47,6 +51,22 @@ def test_a_retrying_run_begins_after_its_pause():
     assert act(run_states.RETRYING) is Action.WAIT
     assert act(run_states.RETRYING, pause_over=True) is Action.BEGIN
     assert act(run_states.RETRYING, pause_over=True, cancel_requested=True) is Action.END
+
+
+@pytest.mark.parametrize("state", [run_states.QUEUED, run_states.RETRYING])
+def test_nothing_begins_while_the_store_is_away(state):
+    ready = {"slot_free": True, "pause_over": True}
+    assert act(state, store_ready=False, **ready) is Action.WAIT
+    assert act(state, store_ready=True, **ready) is Action.BEGIN
+    assert act(state, store_ready=False, cancel_requested=True, **ready) is Action.END
+
+
+def test_a_damaged_object_counts_as_a_failure_as_waiting_does_not_help():
+    outcome = AttemptOutcome(state=run_states.FAILED, reason=STORAGE, message="It has another hash.", damaged=True)
+    facts = Facts(state=run_states.RUNNING, attempts=2, max_attempts=3, outcome=outcome)
+    assert decide(facts).counts
+    found = decide(replace(facts, attempts=3))
+    assert (found.state, found.message) == (run_states.FAILED, "It has another hash. This was attempt 3 of 3.")
 
 
 @pytest.mark.parametrize("state", [run_states.STARTING, run_states.RUNNING])
@@ -105,7 +125,21 @@ def test_every_decision_is_a_legal_change_and_attempts_are_bounded(facts):
     if found.action in (Action.RETRY, Action.END):
         run_states.check_change(facts.state, found.state)
     if found.action is Action.RETRY:
-        assert facts.attempts - facts.interruptions < facts.max_attempts
+        assert facts.attempts - facts.interruptions < facts.max_attempts or not found.counts
+        assert found.counts == (found.reason != STORAGE or facts.outcome.damaged)
         assert not facts.cancel_requested
     if found.action is Action.END and found.state == run_states.FAILED:
         assert facts.outcome is not None
+        assert found.reason != STORAGE or facts.outcome.damaged
+    if found.action is Action.BEGIN:
+        assert facts.store_ready
+
+
+@given(FACTS, st.integers(0, 10_000))
+def test_an_outage_of_the_store_never_ends_a_run(facts, outages):
+    """However often: only attempts that count use up the run."""
+    attempts = facts.attempts + outages
+    outcome = AttemptOutcome(state=run_states.FAILED, reason=STORAGE, message="Cannot reach it.")
+    found = decide(replace(facts, state=run_states.RUNNING, attempts=attempts, interruptions=outages, outcome=outcome))
+    assert found.state == (run_states.CANCELLED if facts.cancel_requested else run_states.RETRYING)
+    assert facts.cancel_requested or not found.counts

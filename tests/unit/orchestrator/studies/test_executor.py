@@ -5,7 +5,7 @@ import time
 
 from support.limits import PATIENCE
 
-from cellsparse_common.errors import InvalidArgument, Unavailable
+from cellsparse_common.errors import InvalidArgument, StorageError, Unavailable
 from cellsparse_orchestrator.studies import executor as executor_module
 from cellsparse_orchestrator.studies.executor import MOST_TRIES, RetryingExecutor
 
@@ -42,6 +42,20 @@ def test_what_may_pass_is_tried_again_within_a_bound(monkeypatch):
     executor = RetryingExecutor("test", 1, lambda: None, first_pause=0.001)
     error = until(lambda: executor.submit(KEY, away))
     assert (len(tries), error.message) == (MOST_TRIES, "away.")
+    executor.stop()
+
+
+def test_an_outage_of_the_store_is_outlasted(monkeypatch):
+    monkeypatch.setattr(executor_module, "LONGEST_PAUSE_SECONDS", 0.001)
+    tries = []
+
+    def away():
+        tries.append(1)
+        if len(tries) <= 2 * MOST_TRIES:
+            raise StorageError("Cannot reach it.")
+
+    executor = RetryingExecutor("test", 1, lambda: None, first_pause=0.001)
+    until(lambda: executor.submit(KEY, away) is None and len(tries) > 2 * MOST_TRIES)
     executor.stop()
 
 
