@@ -14,6 +14,7 @@ from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_orchestrator.paging import encode_token
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -242,3 +243,16 @@ def test_a_sparsifier_that_is_away(orchestrator, dataset):
     error = refused(orchestrator.datasets.CreateSparseDataset, sparsify(dataset.id))
     assert error.status == grpc.StatusCode.UNAVAILABLE
     assert "sparsifier" in error.message
+
+
+def test_what_is_no_message_and_numbers_that_no_row_has(orchestrator):
+    def raw(method, data):
+        return refused(orchestrator.channel.unary_unary(f"/cellsparse.v1.{method}"), data)
+
+    assert raw("OrchestratorService/GetRun", b"\xff\xff\xff").status == INVALID
+    stream = orchestrator.channel.stream_unary("/cellsparse.v1.DatasetService/CreateDataset")
+    assert refused(stream, iter([b"\xff\xff\xff"])).status == INVALID
+    request = orchestrator_pb2.WatchRunRequest(run_id="run-unknown", after_sequence=2**64 - 1)
+    assert refused(orchestrator.runs.WatchRun, request).status == NOT_FOUND
+    page = common_pb2.PageRequest(page_token=encode_token("runs", 2**63))
+    assert refused(orchestrator.runs.ListRuns, orchestrator_pb2.ListRunsRequest(page=page)).status == INVALID

@@ -7,6 +7,8 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import common_pb2
 
 DEFAULT_SIZE = 50
+LARGEST = 2**63 - 1
+"""Largest number that a database's row can have."""
 
 
 def page_size(page: common_pb2.PageRequest) -> int:
@@ -29,7 +31,7 @@ def decode_token(kind: str, token: str) -> int | None:
         return None
     try:
         found, _, position = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode().partition(":")
-        if found == kind:
+        if found == kind and abs(int(position)) <= LARGEST:
             return int(position)
     except (ValueError, binascii.Error):
         pass

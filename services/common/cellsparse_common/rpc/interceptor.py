@@ -1,5 +1,6 @@
 """Interceptor of every call: trace and log context, field rules, and the mapping of exceptions to a status."""
 
+import errno
 import logging
 import threading
 import time
@@ -7,15 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
-from cellsparse_common.errors import CellsparseError, Internal, InvalidArgument, to_status
+from cellsparse_common.errors import CellsparseError, Internal, InvalidArgument, ResourceExhausted, to_status
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.metrics import CallMetrics
 from cellsparse_common.rpc.rules import violations
 
 _LOG = logging.getLogger(__name__)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a disk that takes nothing more."""
 
 
 class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -51,7 +55,9 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
             if behavior is not None:
                 wrap = self._stream if kind.endswith("_stream") else self._unary
                 make = getattr(grpc, f"{kind}_rpc_method_handler")
-                return make(wrap(behavior, details), handler.request_deserializer, handler.response_serializer)
+                decode = handler.request_deserializer
+                decode = _decoder(decode) if _is_ours(details.method) else decode
+                return make(wrap(behavior, details), decode, handler.response_serializer)
         return handler
 
     def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
@@ -117,6 +123,9 @@ class _CallContext:
             self._logs.__exit__(None, None, None)
 
     def _abort(self, error: Exception) -> NoReturn:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _LOG.error("%s failed", self._method, exc_info=error)
+            error = ResourceExhausted(f"A disk of the service is full ({error.strerror}); nothing was kept.")
         if not isinstance(error, CellsparseError):
             _LOG.error("%s failed", self._method, exc_info=error)
             error = Internal(
@@ -124,6 +133,24 @@ class _CallContext:
             )
         self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status always raises")
+
+
+class _Undecodable:
+    """Stands for a request that is no message of its type."""
+
+
+def _decoder(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a deserializer that lets the call answer; gRPC itself would answer INTERNAL and log a traceback."""
+    if decode is None:
+        return None
+
+    def decode_safely(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError:
+            return _Undecodable()
+
+    return decode_safely
 
 
 def _is_ours(method: str) -> bool:
@@ -135,6 +162,8 @@ def _checked(request: Any, method: str) -> Any:
     """Return the request, or an iterator that checks each of its messages; raises InvalidArgument."""
     if not _is_ours(method):
         return request
+    if isinstance(request, _Undecodable):
+        raise InvalidArgument(f"The request is no message that {method} takes.")
     if hasattr(request, "DESCRIPTOR"):
         _check(request)
         return request
@@ -143,6 +172,8 @@ def _checked(request: Any, method: str) -> Any:
 
 def _checked_stream(requests: Iterator[Any]) -> Iterator[Any]:
     for request in requests:
+        if isinstance(request, _Undecodable):
+            raise InvalidArgument("A message of the stream is none that this call takes.")
         _check(request)
         yield request
 

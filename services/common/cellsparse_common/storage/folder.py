@@ -164,6 +164,7 @@ class FolderStore:
     def _unfinished_folder(self) -> Path:
         folder = self._root / UNFINISHED
         folder.mkdir(parents=not self._seen, exist_ok=True)
+        self._seen = True
         if not self._swept:
             self._swept = True
             _sweep(folder)

@@ -26,6 +26,7 @@ from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
@@ -123,7 +124,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: orchestrator_pb2.WatchRunRequest, context: grpc.ServicerContext
     ) -> Iterator[orchestrator_pb2.WatchRunResponse]:
         """Stream a run's events until it has ended."""
-        after = request.after_sequence
+        after = min(request.after_sequence, LARGEST)
         while context.is_active():
             seen = self._notifier.version(request.run_id)
             found, ended = self._runs.events(request.run_id, after)

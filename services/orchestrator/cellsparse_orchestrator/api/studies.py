@@ -11,6 +11,7 @@ from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.studies import report, states
 from cellsparse_orchestrator.studies.actions import MEMBERS_CSV, REPORT_JSON
@@ -95,7 +96,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         self, request: study_pb2.WatchStudyRequest, context: grpc.ServicerContext
     ) -> Iterator[study_pb2.WatchStudyResponse]:
         """Stream a study's changes until it has ended."""
-        after, first = request.after_sequence, True
+        after, first = min(request.after_sequence, LARGEST), True
         while context.is_active():
             seen = self._notifier.version(request.study_id)
             changes = self._studies.changes(request.study_id, after)
