@@ -1,8 +1,10 @@
 """A service as a child process, with a record on disk by which a later orchestrator can adopt it."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,8 +122,7 @@ def start(command: Command) -> Child:
         folder.mkdir(parents=True, exist_ok=True)
     for stale in (command.record_file, command.address_file):
         stale.unlink(missing_ok=True)
-    if command.log_file.exists() and command.log_file.stat().st_size > _LOG_LIMIT:
-        command.log_file.replace(command.log_file.with_suffix(".log.1"))
+    trim_log(command.log_file)
     with command.log_file.open("ab") as log:
         popen = subprocess.Popen(
             [command.python, "-m", command.module],
@@ -135,6 +136,19 @@ def start(command: Command) -> Child:
     record = {"pid": popen.pid, "created": process.create_time(), "fingerprint": command.fingerprint()}
     replace_file(command.record_file, json.dumps(record))
     return Child(process, popen)
+
+
+def trim_log(log: Path) -> None:
+    """Move the text of a log that has grown too long to `<name>.log.1`, in place of the older one there.
+
+    The service holds the file open to append to it, so the file stays and is emptied. What cannot be moved, as on a
+    full disk, is dropped: a log must not be what fills the disk.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > _LOG_LIMIT:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
 
 
 def adopt(command: Command, stop_seconds: float) -> Child | None:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings
 from cellsparse_common.errors import StorageError
 from cellsparse_orchestrator.launchers.base import GATEWAY, SPARSIFIER, Service
-from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start
+from cellsparse_orchestrator.launchers.child import Child, Command, adopt, start, trim_log
 from cellsparse_orchestrator.launchers.environments import find_python, how_to_get
 from cellsparse_orchestrator.launchers.probe import probe
 from cellsparse_orchestrator.launchers.resident import ResidentServices
@@ -132,6 +132,7 @@ class _Supervisor(threading.Thread):
                 self._report(f"{name} {child.how_it_ended()}; it is being restarted. Its log: {self._command.log_file}")
                 return
             if time.monotonic() >= next_probe:
+                trim_log(self._command.log_file)
                 found = self._probe(service)
                 if found is not None and found.healthy:
                     answered = time.monotonic()
