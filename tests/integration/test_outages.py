@@ -52,7 +52,7 @@ def test_a_store_server_that_is_killed_costs_no_attempt(home, minio):
     with Orchestrator(home, CELLSPARSE_STORE_SECONDS="0.2", **store) as orchestrator:
         orchestrator.healthy("unet")
         dataset_id = orchestrator.upload().id
-        runs = [train(orchestrator, dataset_id, steps=60, **SLOW)]
+        runs = [train(orchestrator, dataset_id, steps=150, **SLOW)]
         runs += [train(orchestrator, dataset_id, steps=5) for _ in range(2)]
         until(lambda: orchestrator.run(runs[0]).progress.step >= 5)
         minio.kill()
