@@ -4,11 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from grpc_status import rpc_status
 from support.limits import PATIENCE
 from support.orchestrator import until
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
+from cellsparse_common.errors import Damaged, NotFound, StorageError, to_status
 from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.runs import attempt_watcher
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
@@ -23,6 +26,7 @@ class Node(trainer_pb2_grpc.TrainerServiceServicer):
     def __init__(self, reason, message):
         self.asked = []
         self.gone = False
+        self.refuse_with = []
         self._event = trainer_pb2.TrainingEvent(sequence=1, state=FAILED, reason=reason, message=message)
         self._server = grpc.server(ThreadPoolExecutor(2))
         trainer_pb2_grpc.add_TrainerServiceServicer_to_server(self, self._server)
@@ -34,6 +38,8 @@ class Node(trainer_pb2_grpc.TrainerServiceServicer):
 
     def StartTraining(self, request, context):
         self.asked.append(request)
+        if self.refuse_with:
+            context.abort_with_status(rpc_status.to_status(to_status(self.refuse_with.pop())))
         return trainer_pb2.StartTrainingResponse(started=True)
 
     def WatchTraining(self, request, context):
@@ -60,14 +66,14 @@ class FixedNodes:
         pass
 
 
-def outcome(hosts):
+def outcome(hosts, waiting=lambda *_: None):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
     attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
     watcher = AttemptWatcher(
         attempt,
         FixedNodes(hosts),
         Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
-        Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=lambda *_: None, changed=lambda: None),
+        Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=waiting, changed=lambda: None),
     )
     watcher.start()
     watcher.join(PATIENCE)
@@ -105,6 +111,27 @@ def test_a_reason_that_the_first_node_knows_stays(node):
     nodes = [node(common_pb2.FAILURE_REASON_STORAGE, "The store is full."), node(MEMORY, "Memory ran out.")]
     found = outcome([one.address for one in nodes])
     assert (found.reason, found.message) == (common_pb2.FAILURE_REASON_STORAGE, "The store is full.")
+
+
+def test_a_trainer_that_cannot_reach_the_store_is_asked_again_in_the_same_attempt(node, monkeypatch):
+    monkeypatch.setattr(attempt_watcher, "_STORE_PAUSE_SECONDS", 0.01)
+    one, said = node(MEMORY, "Memory ran out."), []
+    one.refuse_with = [StorageError("Cannot reach it.")] * 3
+    found = outcome([one.address], waiting=lambda _, message: said.append(message))
+    assert (found.reason, len(one.asked)) == (MEMORY, 4)
+    assert said == ["waiting for the store: Cannot reach it."]
+
+
+@pytest.mark.parametrize(
+    ("error", "damaged"),
+    [(Damaged("It has another hash."), True), (NotFound("Dataset ds-1 does not exist.", "dataset_id"), False)],
+)
+def test_what_the_store_lacks_is_no_fault_of_the_user(node, error, damaged):
+    one = node(MEMORY, "")
+    one.refuse_with = [error]
+    found = outcome([one.address])
+    assert (found.reason, found.damaged) == (common_pb2.FAILURE_REASON_STORAGE, damaged)
+    assert error.message in found.message
 
 
 @pytest.fixture

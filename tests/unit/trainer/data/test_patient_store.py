@@ -41,7 +41,9 @@ def flaky(tmp_path, monkeypatch):
     monkeypatch.setattr(patient_store, "_LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(patient_store, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(patient_store, "_LOOK_SECONDS", 0.01)
-    return Flaky(FolderStore(tmp_path / "store"))
+    made = Flaky(FolderStore(tmp_path / "store"))
+    yield made
+    made.away = False  # for the threads of a test that failed
 
 
 @pytest.fixture
