@@ -137,6 +137,7 @@ class FolderStore:
         try:
             with disk_errors(f"read {key} from {self.url}"):
                 yield
+            self._seen = True
         except StorageError as error:
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
                 self._stay_there()

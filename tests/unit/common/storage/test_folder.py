@@ -116,11 +116,12 @@ def calls(store: FolderStore, target: Path) -> list[Callable[[], object]]:
 
 
 def test_a_folder_that_is_away_is_a_failure_and_nothing_is_put_in_its_place(root: Path, tmp_path: Path) -> None:
-    seen, told = FolderStore(root), FolderStore(root)
+    seen, read, told = FolderStore(root), FolderStore(root), FolderStore(root)
     seen.put("a/b", b"1")
+    read.get("a/b")
     told.expect()
     root.rename(tmp_path / "away")
-    for call in [call for store in (seen, told) for call in calls(store, tmp_path / "target")]:
+    for call in [call for store in (seen, read, told) for call in calls(store, tmp_path / "target")]:
         with pytest.raises(StorageError, match=r"The folder of the store file://.* is missing; is its disk mounted\?"):
             call()
     assert not root.exists()
