@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -153,12 +153,27 @@ def _check(header: Header, named: str, max_pixels: int, max_bytes: int, field: s
 def encode_tiff(
     array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = (), colour: bool = True
 ) -> bytes:
-    """Return a zlib-compressed TIFF file; the same array always gives the same bytes.
+    """Return a zlib-compressed TIFF file (see `write_tiff`)."""
+    buffer = BytesIO()
+    write_tiff(buffer, array, stack=stack, spacing=spacing, colour=colour)
+    return buffer.getvalue()
+
+
+def write_tiff(
+    target: BinaryIO,
+    array: npt.NDArray[np.generic],
+    *,
+    stack: bool = False,
+    spacing: Sequence[float] = (),
+    colour: bool = True,
+) -> None:
+    """Write a zlib-compressed TIFF file; the same array always gives the same bytes.
 
     A stack is written as ImageJ writes it (which also reads the types it does not write itself): planes in order, each
     with its channels, and the spacing.
 
     Args:
+        target: An empty file.
         array: Axes YX or YXC, any integer type, float32 or float64; of a stack ZYX or ZYXC with at least 2 planes.
         stack: Whether it is a stack.
         spacing: Micrometres per pixel along z, y and x of a stack; empty if not known.
@@ -167,7 +182,6 @@ def encode_tiff(
     planar = array.ndim - stack
     if planar == 3 and array.shape[-1] == 1:
         array, planar = array[..., 0], 2
-    buffer = BytesIO()
     options: dict[str, Any] = {}
     if stack:
         array = array if planar == 2 else np.moveaxis(array, 3, 1)
@@ -186,7 +200,7 @@ def encode_tiff(
         options |= {"shape": array.shape, "dtype": array.dtype, "tile": (_TILE, _TILE)}
         data = _tiles(array)
     tifffile.imwrite(
-        buffer,
+        target,
         data,
         compression="zlib",
         compressionargs={"level": 6},
@@ -195,7 +209,6 @@ def encode_tiff(
         datetime=False,
         **options,
     )
-    return buffer.getvalue()
 
 
 def _tiles(array: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
