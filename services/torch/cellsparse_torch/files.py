@@ -79,8 +79,8 @@ def _check_count(path: Path) -> None:
                 steps += 1
                 if steps > _MOST_STEPS:
                     raise ResourceExhausted(
-                        f"The file takes more than {_MOST_STEPS:,} steps to build its arrays; a network has at most a few "
-                        "thousand arrays.",
+                        f"The file takes more than {_MOST_STEPS:,} steps to build its arrays; a network has a few "
+                        "thousand arrays at most.",
                         "file",
                     )
 

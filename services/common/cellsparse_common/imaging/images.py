@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tifffile
 
 from cellsparse_common.channels import ALPHA, RGB, clean_names
-from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
+from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES, MAX_BYTES_IN_MEMORY
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
@@ -92,18 +92,19 @@ def decode_image(
     def named(header: Header) -> str:
         return _names(header, field, axes, labels=labels, stacks=stacks)
 
-    def check(header: Header) -> None:
-        _check(header, named(header), max_pixels, max_bytes, field, values_per_pixel)
+    def check(header: Header, most: int = max_bytes) -> None:
+        _check(header, named(header), max_pixels, most, field, values_per_pixel)
 
+    in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
     if data.startswith(jpeg.SIGNATURE) and not labels:
         header = jpeg.read_header(data, field)
-        check(header)
+        check(header, in_memory)
         array = jpeg.decode(data, field)
     elif ome_zarr.is_zipped(data):
         array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time)
     elif _is_png(data, field):
         header = png.read_header(data, field)
-        check(header)
+        check(header, in_memory)
         array = png.decode(data, field, indices=labels)
         colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
