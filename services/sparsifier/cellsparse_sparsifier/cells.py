@@ -110,13 +110,13 @@ def _run_sums(
         return np.zeros(0, np.int64)
     whole = image.dtype.kind in "bui" and image.dtype.itemsize <= 4
     flat = image.reshape(-1)
-    kind = np.int64 if whole else np.float64
-    sums = np.empty(starts.size, kind)
+    sums: npt.NDArray[np.int64] | npt.NDArray[np.float64]
+    sums = np.empty(starts.size, np.int64) if whole else np.empty(starts.size, np.float64)
     for first in range(0, starts.size, RUNS_AT_ONCE):
         last = min(first + RUNS_AT_ONCE, starts.size)
         begin, end = starts[first], starts[last] if last < starts.size else flat.size // channels
         part = flat[begin * channels : end * channels]
-        sums[first:last] = np.add.reduceat(part, (starts[first:last] - begin) * channels, dtype=kind)
+        sums[first:last] = np.add.reduceat(part, (starts[first:last] - begin) * channels, dtype=sums.dtype)
         release(image)
     return sums
 

@@ -106,7 +106,7 @@ def count_cells(label: npt.NDArray[np.integer[Any]]) -> int:
     Args:
         label: Axes YX or ZYX.
     """
-    return positive_values(label).size
+    return int(positive_values(label).size)
 
 
 def count_labelled(label: npt.NDArray[np.integer[Any]]) -> int:

@@ -46,10 +46,11 @@ def neighbours(label: npt.NDArray[Any]) -> Mask:
     return np.ones((3,) * label.ndim, dtype=bool)
 
 
-def positive_values(label: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+def positive_values(label: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
     """Return the values above 0, ascending, looking at some rows (or planes) at a time."""
     found = [np.unique(rows[rows > 0]) for rows in in_bands(label)]
-    return np.unique(np.concatenate([np.zeros(0, label.dtype), *found]))
+    values: npt.NDArray[Any] = np.unique(np.concatenate([np.zeros(0, label.dtype), *found]))
+    return values
 
 
 def count_parts(label: Labels) -> list[Parts]:
