@@ -166,7 +166,8 @@ def _overlap(true: Labels, pred: Labels) -> _Overlap:
     true_number, n_true = _numbering(true)
     number, n_pred = _judged(true, pred)
     areas_true, areas_pred = np.zeros(n_true + 1, np.int64), np.zeros(n_pred + 1, np.int64)
-    keys, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    keys: list[npt.NDArray[Any]] = [np.zeros(0, np.int64)]
+    counts: list[npt.NDArray[Any]] = [np.zeros(0, np.int64)]
     for true_rows, pred_rows in _bands(true, pred):
         labelled = true_rows >= 0
         t, p = true_number(true_rows[labelled]), number(pred_rows[labelled])
