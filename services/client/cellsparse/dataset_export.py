@@ -47,7 +47,8 @@ def export(
     check_folder(folder)
     found = [item for item in datasets.items(connection, dataset_id) if not wanted or item.split in wanted]
     if not found:
-        raise InvalidArgument(f"Dataset {dataset_id} has no item in {', '.join(splits)}.", "splits")
+        where = f" in {', '.join(splits)}" if splits else ""
+        raise InvalidArgument(f"Dataset {dataset_id} has no item{where}.", "splits")
     _refuse_stacks(found, format_)
     files = [_files(item, folder, format_) for item in found]
     _check_names(files, folder)
