@@ -7,7 +7,17 @@ from support.orchestrator import Orchestrator, refused, state_names, until
 from support.tiny_dataset import blobs
 
 from cellsparse_common.imaging.images import decode_image, encode_tiff
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, sparsifier_pb2, trainer_pb2
+from cellsparse_common.rpc import health
+from cellsparse_common.rpc.admission import Admission
+from cellsparse_orchestrator.settings import OrchestratorSettings
+from cellsparse_proto.v1 import (
+    common_pb2,
+    dataset_pb2,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    sparsifier_pb2,
+    trainer_pb2,
+)
 
 SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step; none ends early
 
@@ -146,6 +156,23 @@ def test_runs_wait_in_line_and_are_cancelled(orchestrator):
     assert again.state == common_pb2.RUN_STATE_CANCELLED
     orchestrator.datasets.DeleteDataset(dataset_pb2.DeleteDatasetRequest(dataset_id=dataset.id), timeout=PATIENCE)
     assert not (orchestrator.store / "datasets" / dataset.id / "manifest.json").exists()
+
+
+def test_a_client_with_128_idle_streams_locks_nobody_out(orchestrator, dataset):
+    run = orchestrator.train(dataset.id, steps=2000, **SLOW)
+    until(lambda: orchestrator.run(run.id).state == common_pb2.RUN_STATE_RUNNING)
+    request = orchestrator_pb2.WatchRunRequest(run_id=run.id, after_sequence=2**32)
+    with grpc.insecure_channel(orchestrator.address, options=[("grpc.use_local_subchannel_pool", 1)]) as greedy:
+        watch = orchestrator_pb2_grpc.OrchestratorServiceStub(greedy).WatchRun
+        streams = [watch(request, timeout=PATIENCE) for _ in range(128)]
+        share = Admission(OrchestratorSettings.model_fields["workers"].default).share
+        until(lambda: sum(stream.done() for stream in streams) == 128 - share)
+        assert {stream.code() for stream in streams if stream.done()} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        for _ in range(3):
+            assert not health.check(orchestrator.address, seconds=PATIENCE)
+            assert orchestrator.service("unet").healthy
+        orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
+        assert state_names(orchestrator.watch(run.id))[-1] == "CANCELLED"
 
 
 @pytest.mark.parametrize(

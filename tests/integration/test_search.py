@@ -97,7 +97,6 @@ def test_a_killed_driver_goes_on_and_does_nothing_twice(orchestrator, home, driv
             assert run.state == common_pb2.RUN_STATE_CANCELLED
         else:
             assert (trial["state"], run.state) == ("complete", common_pb2.RUN_STATE_SUCCEEDED)
-    assert document["counts"]["pruned"] >= 1
     best = document["best"]
     assert best["value"] == max(trial["value"] for trial in trials if trial["value"] is not None) == 1.0
     assert document["complete"]

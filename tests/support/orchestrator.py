@@ -84,7 +84,7 @@ class Orchestrator(ServerProcess):
         self.wait(PATIENCE)
 
     def service(self, name: str) -> orchestrator_pb2.ServiceStatus:
-        status = self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE)
+        status = self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE, wait_for_ready=True)
         return next(service for service in status.services if service.name == name)
 
     def healthy(self, name: str, but_not: int = 0) -> orchestrator_pb2.ServiceStatus:

@@ -4,14 +4,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
 from cellsparse_common.errors import CellsparseError, Internal, InvalidArgument, to_status
 from cellsparse_common.logs import log_context
+from cellsparse_common.rpc.admission import HEALTH_WATCH, Admission
 from cellsparse_common.rpc.metrics import CallMetrics
 from cellsparse_common.rpc.rules import violations
 
@@ -23,10 +26,12 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
 
     Args:
         metrics: Counts the calls.
+        admission: Bounds them; None for a server without bounds of its own.
     """
 
-    def __init__(self, metrics: CallMetrics | None = None) -> None:
+    def __init__(self, metrics: CallMetrics | None = None, admission: Admission | None = None) -> None:
         self._metrics = metrics or CallMetrics(CollectorRegistry())
+        self._admission = admission
         self._lock = threading.Lock()
         self._last_call = self._last_use = time.monotonic()
         self._running = self._in_use = 0
@@ -44,32 +49,40 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Wrap the handler of a call (see `grpc.ServerInterceptor`)."""
         handler = continuation(details)
-        if handler is None:
-            return None
+        if handler is None or details.method == HEALTH_WATCH:
+            return handler
         for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             behavior = getattr(handler, kind)
             if behavior is not None:
                 wrap = self._stream if kind.endswith("_stream") else self._unary
                 make = getattr(grpc, f"{kind}_rpc_method_handler")
-                return make(wrap(behavior, details), handler.request_deserializer, handler.response_serializer)
+                call = wrap(behavior, details)
+                if self._admission is not None:
+                    call.experimental_thread_pool = self._admission.kept_threads(details.method)  # type: ignore[attr-defined]
+                return make(call, _decoding(handler.request_deserializer), handler.response_serializer)
         return handler
 
     def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._around(details, context):
+            with self._around(details, context), self._admitted(details, context):
                 return behavior(_checked(request, details.method), context)
 
         return call
 
     def _stream(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._around(details, context):
+            with self._around(details, context), self._admitted(details, context):
                 yield from behavior(_checked(request, details.method), context)
 
         return call
 
     def _around(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_CallContext":
         return _CallContext(self, details, context)
+
+    def _admitted(
+        self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext
+    ) -> AbstractContextManager[None]:
+        return nullcontext() if self._admission is None else self._admission.admit(details.method, context.peer())
 
     def _begin(self, method: str) -> None:
         if _is_ours(method):
@@ -126,6 +139,24 @@ class _CallContext:
         raise AssertionError("abort_with_status always raises")
 
 
+class _Undecodable:
+    """What stands for a request that cannot be decoded, until its call is answered."""
+
+
+def _decoding(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a decoder that does not raise: gRPC would answer INTERNAL, and log a traceback."""
+    if decode is None:
+        return None
+
+    def decode_safely(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except (DecodeError, ValueError):
+            return _Undecodable()
+
+    return decode_safely
+
+
 def _is_ours(method: str) -> bool:
     """Whether a call is for one of our services, rather than for health or reflection."""
     return method.startswith("/cellsparse.")
@@ -133,21 +164,23 @@ def _is_ours(method: str) -> bool:
 
 def _checked(request: Any, method: str) -> Any:
     """Return the request, or an iterator that checks each of its messages; raises InvalidArgument."""
-    if not _is_ours(method):
-        return request
-    if hasattr(request, "DESCRIPTOR"):
-        _check(request)
-        return request
-    return _checked_stream(request)
+    if isinstance(request, Iterator):
+        return _checked_stream(request, method)
+    _check(request, method)
+    return request
 
 
-def _checked_stream(requests: Iterator[Any]) -> Iterator[Any]:
+def _checked_stream(requests: Iterator[Any], method: str) -> Iterator[Any]:
     for request in requests:
-        _check(request)
+        _check(request, method)
         yield request
 
 
-def _check(request: Any) -> None:
+def _check(request: Any, method: str) -> None:
+    if isinstance(request, _Undecodable):
+        raise InvalidArgument(f"What was sent to {method} is not a message of that method.")
+    if not _is_ours(method):
+        return
     broken = violations(request)
     if broken:
         raise InvalidArgument(" ".join(sentence for _, sentence in broken), violations=broken)

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +15,7 @@ from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.config.tls import server_credentials
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.files import replace_file
+from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
 from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
 from cellsparse_common.rpc.reflection import serve_reflection
@@ -60,11 +60,11 @@ def serve(
     """
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
-    guard = CallGuard(CallMetrics(registry))
+    guard = CallGuard(CallMetrics(registry), Admission(settings.workers))
     server = grpc.server(
-        ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="rpc"),
+        new_threads(settings.workers),
         interceptors=[guard],
-        maximum_concurrent_rpcs=settings.workers,
+        maximum_concurrent_rpcs=most_waiting(settings.workers),
         options=[
             ("grpc.max_receive_message_length", limit),
             ("grpc.max_send_message_length", limit),

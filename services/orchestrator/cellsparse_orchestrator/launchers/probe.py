@@ -43,6 +43,8 @@ def probe(name: str, address: str, seconds: float) -> Health:
             described = stub.Describe(trainer_pb2.DescribeRequest(), timeout=seconds / 2)
     except grpc.RpcError as error:
         code = error.code().name if isinstance(error, grpc.Call) else "an error"
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
+            return Health(healthy=True, message=f"{name} at {address} has more calls than it takes at once.")
         return Health(healthy=False, message=f"{name} at {address} answers {code}.")
     if described.backend != name:
         return Health(healthy=False, message=f"{address} is a {described.backend!r} trainer; {name!r} was expected.")
