@@ -185,6 +185,10 @@ bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST besid
 bench-predictions: .venv/.ready ## Predicted images per second over gRPC beside the stock tools; ARGS=
 	PYTHONPATH=tests $(BIN)/python benchmarks/predictions.py $(ARGS)
 
+.PHONY: bench-large
+bench-large: .venv/.ready ## Peak memory of each service for one image of 4096 x 4096 pixels, FULL=1 10,000; ARGS=
+	PYTHONPATH=tests nice -n 15 $(BIN)/python benchmarks/large.py $(if $(FULL),--side 10000) $(ARGS)
+
 .PHONY: gpu-check
 gpu-check: .venv/.ready ## On a machine with a GPU: train all backends, compare with the CPU, measure; at most 8 minutes
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)

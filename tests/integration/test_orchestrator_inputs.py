@@ -27,9 +27,14 @@ IMAGE_FILE, LABEL_FILE = encode_tiff(IMAGE), encode_labels(LABEL)
 @pytest.fixture(scope="module")
 def orchestrator(tmp_path_factory):
     # Nobody answers at port 1: whatever is wrong must be found before anybody is asked.
-    addresses = {"CELLSPARSE_TRAINERS": "unet=127.0.0.1:1", "CELLSPARSE_SPARSIFIER": "127.0.0.1:1"}
+    settings = {
+        "CELLSPARSE_LAUNCHER": "static",
+        "CELLSPARSE_TRAINERS": "unet=127.0.0.1:1",
+        "CELLSPARSE_SPARSIFIER": "127.0.0.1:1",
+        "CELLSPARSE_MAX_IMAGE_FILE_MIB": "2",
+    }
     home = tmp_path_factory.mktemp("home")
-    with Orchestrator(home, CELLSPARSE_LAUNCHER="static", **addresses) as started:
+    with Orchestrator(home, **settings) as started:
         yield started
 
 
@@ -46,25 +51,25 @@ def unchanged(orchestrator, dataset):
 
 
 def huge_png() -> bytes:
-    """A PNG file of about 100 bytes whose header says 10,000 x 10,000 pixels."""
+    """A PNG file of about 100 bytes whose header says 12,000 x 12,000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 0, 0, 0, 0)
     body = zlib.compress(b"\0" * 100)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def huge_tiff() -> bytes:
-    """A TIFF file of less than 1 kB whose header says 10,000 x 10,000 pixels."""
+    """A TIFF file of less than 1 kB whose header says 12,000 x 12,000 pixels."""
     small = encode_tiff(np.zeros((16, 16), np.uint8))
     with tifffile.TiffFile(io.BytesIO(small)) as tiff:
         tags = tiff.pages[0].tags
         places = [tags[name].valueoffset for name in ("ImageWidth", "ImageLength")]
     data = bytearray(small)
     for place in places:
-        data[place : place + 4] = struct.pack("<I", 10_000)
+        data[place : place + 4] = struct.pack("<I", 12_000)
     return bytes(data)
 
 
@@ -83,9 +88,9 @@ BAD_FILES = {
     "seventeen channels": (tiff(np.zeros((64, 64, 17), np.uint8)), LABEL_FILE, INVALID, "17"),
     "no image at all": (b"hello", LABEL_FILE, INVALID, "image"),
     "empty image": (b"", LABEL_FILE, INVALID, "empty"),
-    "100 megapixels in a PNG header": (huge_png(), LABEL_FILE, EXHAUSTED, "100"),
-    "100 megapixels in a TIFF header": (huge_tiff(), LABEL_FILE, EXHAUSTED, "100"),
-    "100 megapixels in a label's header": (IMAGE_FILE, huge_png(), EXHAUSTED, "100"),
+    "144 megapixels in a PNG header": (huge_png(), LABEL_FILE, EXHAUSTED, "144"),
+    "144 megapixels in a TIFF header": (huge_tiff(), LABEL_FILE, EXHAUSTED, "144"),
+    "144 megapixels in a label's header": (IMAGE_FILE, huge_png(), EXHAUSTED, "144"),
 }
 
 
@@ -153,10 +158,10 @@ def test_a_bad_stream(orchestrator, case):
 
 
 def test_a_file_that_is_too_large(orchestrator):
-    stream = [header(), file("a", 1), *[chunk(bytes(2**20))] * 61]
+    stream = [header(), file("a", 1), *[chunk(bytes(2**20))] * 3]
     error = refused(orchestrator.datasets.CreateDataset, iter(stream))
     assert error.status == EXHAUSTED
-    assert "60 MiB" in error.message
+    assert "larger than 2 MiB" in error.message
 
 
 def test_an_upload_that_breaks_off(orchestrator):

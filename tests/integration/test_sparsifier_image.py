@@ -193,9 +193,9 @@ BAD = {
     "nan %": (request(k=None, total_percent=float("nan")), CODES.INVALID_ARGUMENT, "nan"),
     "no distance": (request(background_distance=0), CODES.INVALID_ARGUMENT, "background_distance is 0"),
     "no settings": (pb.SparsifyRequest(image=tiff(IMAGE), label=tiff(LABEL)), CODES.INVALID_ARGUMENT, "settings"),
-    "100 megapixels in a small TIFF": (request(tiff_header(10_000, 10_000)), CODES.RESOURCE_EXHAUSTED, "100,000,000"),
-    "100 megapixels in a small PNG": (request(png_header(10_000, 10_000)), CODES.RESOURCE_EXHAUSTED, "100,000,000"),
-    "100 megapixels of labels": (request(label=tiff_header(10_000, 10_000)), CODES.RESOURCE_EXHAUSTED, "100,000,000"),
+    "144 megapixels in a small TIFF": (request(tiff_header(12_000, 12_000)), CODES.RESOURCE_EXHAUSTED, "144,000,000"),
+    "144 megapixels in a small PNG": (request(png_header(12_000, 12_000)), CODES.RESOURCE_EXHAUSTED, "144,000,000"),
+    "144 megapixels of labels": (request(label=tiff_header(12_000, 12_000)), CODES.RESOURCE_EXHAUSTED, "144,000,000"),
 }
 
 

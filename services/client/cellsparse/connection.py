@@ -143,6 +143,22 @@ class Connection:
             finally:
                 call.cancel()
 
+    def exchange(self, method: str, requests: Iterator[Message], *, timeout: float) -> Iterator[Any]:
+        """Make a call with streams of requests and of answers. Exceptions of the requests' iterator are raised here.
+
+        Raises:
+            CellsparseError: The call failed.
+        """
+        source = _Source(requests)
+        self.refresh()
+        with _Errors(self, source):
+            with self._beginning:
+                call = self._method(method)(source, timeout=timeout)
+            try:
+                yield from call
+            finally:
+                call.cancel()
+
     def pages(self, method: str, make: Callable[..., Message], entries: str) -> Iterator[Any]:
         """Yield the entries of all pages of a list call.
 

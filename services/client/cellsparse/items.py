@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
 from cellsparse.errors import InvalidArgument
-from cellsparse.sources import CHUNK_BYTES, read_parts
+from cellsparse.sources import parts_of, read_parts
 from cellsparse_common.faults import Faults
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
@@ -131,8 +131,4 @@ def _item(name: str, split: str | int, image: Content, label: Content) -> Item:
 
 
 def _chunks(content: str | Path | bytes) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        for start in range(0, len(content), CHUNK_BYTES):
-            yield content[start : start + CHUNK_BYTES]
-        return
-    yield from read_parts(content)
+    yield from parts_of(content) if isinstance(content, bytes) else read_parts(content)

@@ -11,14 +11,18 @@ from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.in_flight import in_order
 from cellsparse.items import FILES, Content, image_bytes
+from cellsparse.sources import file_size, parts_of, read_parts
 from cellsparse_common.imaging.label_formats import FORMATS, LabelOutput, encode
 from cellsparse_common.rpc.rules import rules_of
-from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
 
 PREDICT_SECONDS = 900.0
+PREDICT_FILE_SECONDS = 6 * 3600.0
+IN_ONE_MESSAGE = 8 * 2**20
+"""Largest image file that is sent in one message; those of large images, and their results, may not fit into one."""
 EVALUATE_SECONDS = 6 * 3600.0
 MOST_PARALLEL = 64
 """Most images of one call of `predict_many` that are with the server at the same time."""
@@ -68,14 +72,21 @@ def predict(
     _check(channel, min_pixels, format)
     request = trainer_pb2.PredictRequest(
         model_id=model_id,
-        image=image_bytes(image, axes),
         axes=axes if isinstance(image, FILES) else "",  # an array becomes a file that names them
         channel=channel,
         channels=channel_texts(channels),
         min_pixels=min_pixels,
         format=FORMATS[format if format in _BY_SERVER else "tiff"].number,
     )
-    answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
+    if isinstance(image, str | Path) and file_size(image) > IN_ONE_MESSAGE:
+        answer = _predict_file(connection, request, read_parts(image))
+    else:
+        data = image_bytes(image, axes)
+        if len(data) > IN_ONE_MESSAGE:
+            answer = _predict_file(connection, request, parts_of(data))
+        else:
+            request.image = data
+            answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
     if format in _BY_SERVER:
         return Prediction(image=image, cells=answer.cells, output=answer.output)
     from cellsparse.arrays import read_labels
@@ -86,6 +97,35 @@ def predict(
         name = Path(image).name if isinstance(image, str | Path) else "image.tif"
         output = encode(format, LabelOutput(label=label, spacing=spacing, image_name=name))
     return Prediction(image=image, cells=answer.cells, output=output, spacing=spacing)
+
+
+def _predict_file(
+    connection: Connection, request: trainer_pb2.PredictRequest, parts: Iterator[bytes]
+) -> trainer_pb2.PredictResponse:
+    """Send an image in parts and put the parts of the answer together."""
+    make = orchestrator_pb2.PredictFileRequest
+
+    def messages() -> Iterator[orchestrator_pb2.PredictFileRequest]:
+        size = 0
+        yield make(header=request)
+        for part in parts:
+            size += len(part)
+            yield make(chunk=part)
+        yield make(end=orchestrator_pb2.PredictFileEnd(size=size))
+
+    answer, file, size = trainer_pb2.PredictResponse(), bytearray(), -1
+    for message in connection.exchange("PredictFile", messages(), timeout=PREDICT_FILE_SECONDS):
+        if message.WhichOneof("part") == "header":
+            answer, size = message.header.answer, message.header.size
+        else:
+            file += message.chunk
+    if len(file) != size:
+        raise Internal("The result did not arrive as it was sent; ask again.")
+    if request.format == FORMATS["tiff"].number:
+        answer.label = bytes(file)
+    else:
+        answer.output = bytes(file)
+    return answer
 
 
 def predict_many(

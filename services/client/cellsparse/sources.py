@@ -17,6 +17,20 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def file_size(path: str | Path) -> int:
+    """Return a file's size in bytes; 0 for one that cannot be read."""
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def parts_of(data: bytes) -> Iterator[bytes]:
+    """Yield a content in parts of at most one MiB."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
+
+
 def read_parts(path: str | Path) -> Iterator[bytes]:
     """Yield a file's content in parts of at most one MiB.
 

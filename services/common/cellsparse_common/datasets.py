@@ -5,7 +5,9 @@ Blobs are immutable and shared between datasets. A dataset exists as soon as its
 
 import hashlib
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +16,17 @@ from google.protobuf import json_format, timestamp_pb2
 from cellsparse_common.channels import MAX_CHANNELS, clean_names
 from cellsparse_common.dataset_items import is_stack, label_shape
 from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, StorageError
-from cellsparse_common.imaging.images import decode_image, encode_tiff
-from cellsparse_common.imaging.labels import count_cells, encode_labels
+from cellsparse_common.files import disk_errors, sha256_of
+from cellsparse_common.imaging.disk_array import DISK_BYTES
+from cellsparse_common.imaging.file_content import read_content
+from cellsparse_common.imaging.images import decode_image, encode_tiff, write_tiff
+from cellsparse_common.imaging.labels import count_cells, count_labelled
 from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
+_LARGE = 2**24
+"""Values of an image from which its file is kept on disk while it is read."""
 VERSION = 1
 """Layout of the manifest."""
 AXES = ("YX", "YXC", "ZYX", "ZYXC")
@@ -93,6 +100,42 @@ def put_blob(store: ObjectStore, data: bytes) -> str:
     return sha256
 
 
+def put_array(
+    store: ObjectStore, array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = ()
+) -> str:
+    """Store an array as a TIFF file under its SHA-256; the file of a large one is never whole in memory.
+
+    Args:
+        store: Where.
+        array: As `images.write_tiff` takes it.
+        stack: Whether it is a stack.
+        spacing: Micrometres per pixel along z, y and x of a stack; empty if not known.
+
+    Returns:
+        The hash, 64 hexadecimal digits.
+
+    Raises:
+        StorageError: The store failed.
+    """
+    if array.nbytes < DISK_BYTES:
+        return put_blob(store, encode_tiff(array, stack=stack, spacing=spacing))
+    with disk_errors("write a temporary file"), tempfile.TemporaryDirectory(prefix="cellsparse-") as folder:
+        path = Path(folder) / "array.tif"
+        with path.open("xb") as file:
+            write_tiff(file, array, stack=stack, spacing=spacing)
+        sha256 = sha256_of(path)
+        key = keys.blob(sha256)
+        if not store.exists(key):
+            store.put(key, path)
+    return sha256
+
+
+def put_labels(store: ObjectStore, label: Labels, spacing: Sequence[float] = ()) -> str:
+    """Store a label image as an int32 TIFF file under its SHA-256, and return the hash (see `put_array`)."""
+    stack = label.ndim == 3
+    return put_array(store, label.astype(np.int32, copy=False), stack=stack, spacing=spacing if stack else ())
+
+
 def put_item(
     store: ObjectStore,
     *,
@@ -123,13 +166,13 @@ def put_item(
     return dataset_pb2.DatasetItem(
         name=name,
         split=split,
-        image_sha256=put_blob(store, encode_tiff(image, stack=stack, spacing=spacing if stack else ())),
-        label_sha256=put_blob(store, encode_labels(label, spacing)),
+        image_sha256=put_array(store, image, stack=stack, spacing=spacing if stack else ()),
+        label_sha256=put_labels(store, label, spacing),
         shape=image.shape,
         axes=("ZYX" if stack else "YX") + ("C" if image.ndim > label.ndim else ""),
         dtype=image.dtype.name,
         cells=count_cells(label),
-        labelled_pixels=int(np.count_nonzero(label >= 0)),
+        labelled_pixels=count_labelled(label),
         spacing=spacing,
         channels=clean_names(channels, image.shape[-1] if image.ndim > label.ndim else 1),
     )
@@ -202,10 +245,9 @@ def summarize(
 def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: str) -> npt.NDArray[np.generic]:
     """Read and decode one blob after comparing its hash."""
     try:
-        data = store.get(keys.blob(sha256))
+        data, found = _content(store, keys.blob(sha256), large=math.prod(item.shape) >= _LARGE)
     except (NotFound, InvalidArgument) as error:
         raise StorageError(f"The {what} of item {item.name!r} is missing from the store (blob {sha256!r}).") from error
-    found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise StorageError(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
     try:
@@ -215,3 +257,14 @@ def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: 
         ).array
     except CellsparseError as error:
         raise StorageError(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error
+
+
+def _content(store: ObjectStore, key: str, *, large: bool) -> tuple[bytes, str]:
+    """Return an object and its SHA-256; a large one is not in memory but in a file that has no name any more."""
+    if not large:
+        data = store.get(key)
+        return data, hashlib.sha256(data).hexdigest()
+    with disk_errors("write a temporary file"), tempfile.TemporaryDirectory(prefix="cellsparse-") as folder:
+        path = Path(folder) / "object"
+        store.fetch(key, path)
+        return read_content(path), sha256_of(path)

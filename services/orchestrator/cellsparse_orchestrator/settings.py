@@ -79,6 +79,11 @@ class OrchestratorSettings(ServerSettings):
     """How long a trainer may take to end an attempt that is being cancelled, seconds."""
     upload_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)
     """Longest time of an upload, seconds; a client's deadline may be shorter."""
+    upload_idle_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
+    """How long an upload may send nothing before it is ended, seconds: clients compress large arrays in between."""
+    max_image_file_mib: int = Field(default=1024, ge=1, le=65_536)
+    """Largest file of an image or label image that comes in chunks, MiB: in a dataset upload, or to be segmented. It is
+    kept on disk, not in memory."""
     predict_seconds: float = Field(default=300.0, gt=0.0, le=86_400.0)
     """Longest time of a Predict call, seconds; a client's deadline may be shorter."""
     evaluate_seconds: float = Field(default=7200.0, gt=0.0, le=86_400.0)

@@ -1,6 +1,7 @@
 """Which pixels are kept as background around the kept cells."""
 
 import math
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
+from cellsparse_common.imaging.disk_array import BAND_BYTES, release
 from cellsparse_common.imaging.types import Indices, Labels, Mask
 
+LARGE_PIXELS = 2**24
+"""Pixels of an image from which rings are drawn some rows at a time."""
 GROW_SHARE = 0.25
 """Growing a row of a run costs about as much as the distance transform of four pixels."""
 
@@ -48,7 +52,9 @@ def mark_background(
     """
     # Where the dense label image is 0 the sparse one is still -1, and adding 1 sets it to 0: far faster than a mask.
     if rule is Background.ALL:
-        sparse += label == 0
+        for rows in row_bands(label):
+            sparse[rows] += label[rows] == 0
+            release(sparse)
     elif rule is Background.SHIFTED:
         pixels = run_pixels(starts, lengths)
         y, x = np.divmod(pixels % (label.shape[-2] * label.shape[-1]), label.shape[-1])
@@ -56,8 +62,27 @@ def mark_background(
         sparse.reshape(-1)[moved[label.reshape(-1)[moved] == 0]] = 0
     elif rule is Background.RING and label.ndim == 3:
         mark_ring_of_stack(sparse, label, starts, lengths, distance=distance, plane_step=plane_step)
+    elif rule is Background.RING and label.size >= LARGE_PIXELS:
+        for rows in row_bands(label):
+            near = _grow_runs(*runs_near(starts, lengths, label.shape[1], rows, distance), label.shape, distance, rows)
+            sparse[rows] += near & (label[rows] == 0)
+            release(sparse)
     elif rule is Background.RING:
         sparse += _near_runs(starts, lengths, label.shape, distance) & (label == 0)
+
+
+def row_bands(label: npt.NDArray[np.integer[Any]]) -> Iterator[slice]:
+    """Yield some rows (or planes) of a label image after the other, letting go of those on disk."""
+    step = max(1, BAND_BYTES // max(1, label[:1].nbytes))
+    for start in range(0, len(label), step):
+        yield slice(start, min(start + step, len(label)))
+        release(label)
+
+
+def runs_near(starts: Indices, lengths: Indices, width: int, rows: slice, distance: int) -> tuple[Indices, Indices]:
+    """Return the runs of a 2D image that lie at most `distance` rows off some rows; `starts` is ascending."""
+    first, last = np.searchsorted(starts, [(rows.start - distance) * width, (rows.stop + distance) * width])
+    return starts[first:last], lengths[first:last]
 
 
 def mark_ring_of_stack(
@@ -103,7 +128,7 @@ def _near_runs(starts: Indices, lengths: Indices, shape: tuple[int, ...], distan
     Few runs grow row by row, many by a distance transform of the whole image.
     """
     if starts.size * (2 * distance + 1) <= shape[0] * shape[1] * GROW_SHARE:
-        return _grow_runs(starts, lengths, shape, distance)
+        return _grow_runs(starts, lengths, shape, distance, slice(0, shape[0]))
     away = np.ones(shape, bool)
     away.reshape(-1)[run_pixels(starts, lengths)] = False
     if away.all():
@@ -113,17 +138,19 @@ def _near_runs(starts: Indices, lengths: Indices, shape: tuple[int, ...], distan
     return near
 
 
-def _grow_runs(starts: Indices, lengths: Indices, shape: tuple[int, ...], distance: int) -> Mask:
-    """Find the pixels within `distance` of a run; dy rows away it reaches floor(sqrt(distance^2 - dy^2)) further out.
+def _grow_runs(starts: Indices, lengths: Indices, shape: tuple[int, ...], distance: int, band: slice) -> Mask:
+    """Find the pixels of some rows within `distance` of a run.
+
+    dy rows away it reaches floor(sqrt(distance^2 - dy^2)) further out.
 
     Every grown row adds 1 where it begins and takes 1 off where it ends: the running sum along the rows is positive
     inside.
     """
-    height, width = shape
+    width, height = shape[1], band.stop - band.start
     dy = np.arange(-distance, distance + 1)
     reach = np.array([math.isqrt(distance * distance - d * d) for d in dy.tolist()])
     y, x = np.divmod(starts, width)
-    rows = (y[:, None] + dy).reshape(-1)
+    rows = (y[:, None] + dy).reshape(-1) - band.start
     left = np.maximum(x[:, None] - reach, 0).reshape(-1)
     right = np.minimum((x + lengths)[:, None] + reach, width).reshape(-1)
     inside = (rows >= 0) & (rows < height)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.disk_array import in_bands, release
 from cellsparse_common.imaging.types import Indices, Mask
 
 RUNS_AT_ONCE = 2**18
@@ -89,10 +90,16 @@ def measure_cells(image: npt.NDArray[np.generic], label: npt.NDArray[np.integer[
 
 def _runs(label: npt.NDArray[np.integer[Any]]) -> tuple[Indices, Indices, Indices]:
     """Return starts, lengths and values of all runs of equal labels along the rows, in raster order."""
-    begins = np.ones(label.shape, bool)
-    np.not_equal(label[..., 1:], label[..., :-1], out=begins[..., 1:])
-    starts = np.flatnonzero(begins)
-    return starts, np.diff(starts, append=label.size), label.reshape(-1)[starts].astype(np.int64)
+    found, values, done = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    for rows in in_bands(label):
+        begins = np.ones(rows.shape, bool)
+        np.not_equal(rows[..., 1:], rows[..., :-1], out=begins[..., 1:])
+        of_rows = np.flatnonzero(begins)
+        found.append(of_rows + done)
+        values.append(rows.reshape(-1)[of_rows].astype(np.int64))
+        done += rows.size
+    starts = np.concatenate(found)
+    return starts, np.diff(starts, append=label.size), np.concatenate(values)
 
 
 def _run_sums(
@@ -103,7 +110,15 @@ def _run_sums(
         return np.zeros(0, np.int64)
     whole = image.dtype.kind in "bui" and image.dtype.itemsize <= 4
     flat = image.reshape(-1)
-    return np.add.reduceat(flat, starts * channels, dtype=np.int64 if whole else np.float64)
+    sums: npt.NDArray[np.int64] | npt.NDArray[np.float64]
+    sums = np.empty(starts.size, np.int64) if whole else np.empty(starts.size, np.float64)
+    for first in range(0, starts.size, RUNS_AT_ONCE):
+        last = min(first + RUNS_AT_ONCE, starts.size)
+        begin, end = starts[first], starts[last] if last < starts.size else flat.size // channels
+        part = flat[begin * channels : end * channels]
+        sums[first:last] = np.add.reduceat(part, (starts[first:last] - begin) * channels, dtype=sums.dtype)
+        release(image)
+    return sums
 
 
 def _compact(values: Indices, pixels: int) -> tuple[Indices, Indices]:

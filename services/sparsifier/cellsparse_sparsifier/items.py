@@ -9,15 +9,15 @@ import numpy.typing as npt
 
 from cellsparse_common.channels import find_channel
 from cellsparse_common.dataset_items import label_shape
-from cellsparse_common.datasets import put_blob, read_image, read_labels
+from cellsparse_common.datasets import put_labels, read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.imaging.labels import count_labelled
 from cellsparse_common.imaging.types import Indices
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import dataset_pb2
 from cellsparse_sparsifier.cells import Cells, measure_cells
 from cellsparse_sparsifier.selection import item_seed, select
-from cellsparse_sparsifier.sparsify import Settings, keep_cells
+from cellsparse_sparsifier.sparsify import Settings, keep_cells, unlabelled
 
 Item = dataset_pb2.DatasetItem
 
@@ -107,9 +107,9 @@ def sparsify_items(
         reader.count(math.prod(label_shape(item)))
         result = Item()
         result.CopyFrom(item)
-        result.label_sha256 = put_blob(reader.store, encode_labels(sparse.label, item.spacing)) if kept.size else ""
+        result.label_sha256 = put_labels(reader.store, sparse.label, item.spacing) if kept.size else ""
         result.cells = kept.size
-        result.labelled_pixels = int(np.count_nonzero(sparse.label >= 0))
+        result.labelled_pixels = count_labelled(sparse.label)
         yield SparseItem(item=result, candidates=candidates.size)
 
 
@@ -119,7 +119,7 @@ def write_blank_labels(store: ObjectStore, items: Sequence[Item]) -> None:
     for item in items:
         shape, spacing = label_shape(item), tuple(item.spacing)
         if (shape, spacing) not in written:
-            written[shape, spacing] = put_blob(store, encode_labels(np.full(shape, -1, np.int32), spacing))
+            written[shape, spacing] = put_labels(store, unlabelled(shape), spacing)
         item.label_sha256 = written[shape, spacing]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.imaging.disk_array import in_bands, release, zeros
 from cellsparse_common.imaging.types import Indices, Labels
 from cellsparse_sparsifier.background import Background, mark_background, run_pixels
 from cellsparse_sparsifier.cells import Cells, measure_cells
@@ -111,7 +112,7 @@ def keep_cells(cells: Cells, kept: Indices, settings: Settings, *, spacing: Sequ
         settings: Which background; an image without a kept cell keeps none, whatever the rule.
         spacing: Size of a pixel along each axis of the label image, in any unit; empty if not known.
     """
-    sparse = np.full(cells.label.shape, -1, np.int32)
+    sparse = unlabelled(cells.label.shape)
     if kept.size:
         is_kept = np.zeros(cells.numbers.size, bool)
         is_kept[kept] = True
@@ -128,4 +129,13 @@ def keep_cells(cells: Cells, kept: Indices, settings: Settings, *, spacing: Sequ
             distance=settings.distance,
             plane_step=spacing[0] / spacing[2] if len(spacing) == 3 else 1.0,
         )
+    release(sparse)
     return Sparse(label=sparse, kept=cells.numbers[kept], candidates=int(cells.candidate.sum()))
+
+
+def unlabelled(shape: tuple[int, ...]) -> Labels:
+    """Return a label image of -1 everywhere, on disk if it is large."""
+    label: Labels = zeros(shape, np.int32)
+    for rows in in_bands(label):
+        rows[...] = -1
+    return label

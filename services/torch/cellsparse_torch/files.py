@@ -1,19 +1,26 @@
 """Networks in files: state dicts that somebody sends, and networks written for other tools."""
 
+import contextlib
+import pickletools
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_trainer.models.shapes import check_shapes
 
 _OPSET = 17
+_PICKLES = 5
+"""A file that is no zip begins with so many pickles."""
+_MOST_STEPS = 300_000
+"""Steps of unpickling; an array takes about 30."""
 _FIXED_ANSWER = "Converting a tensor to a Python boolean"
 """What the tracer warns of where group normalisation asks whether it has a single value."""
 
@@ -42,7 +49,9 @@ def read_state(path: Path, network: str, *, in_list: bool = False) -> dict[str, 
 
     Raises:
         InvalidArgument: The file is damaged, or holds something else.
+        ResourceExhausted: It holds far more arrays than a network has.
     """
+    _check_count(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes PyTorch raise
@@ -58,6 +67,30 @@ def read_state(path: Path, network: str, *, in_list: bool = False) -> dict[str, 
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InvalidArgument(f"The file is no {network}: it holds no state dict of named arrays.", "file")
     return {str(name): value for name, value in state.items()}
+
+
+def _check_count(path: Path) -> None:
+    """Refuse a file of very many arrays, which take long to build even where they are empty; nothing is unpickled."""
+    steps = 0
+    # What is damaged is refused by PyTorch.
+    with contextlib.suppress(ValueError, OSError, zipfile.BadZipFile, StopIteration), _pickle_of(path) as file:
+        for _ in range(_PICKLES):
+            for _ in pickletools.genops(file):
+                steps += 1
+                if steps > _MOST_STEPS:
+                    raise ResourceExhausted(
+                        f"The file takes more than {_MOST_STEPS:,} steps to build its arrays; a network has a few "
+                        "thousand arrays at most.",
+                        "file",
+                    )
+
+
+def _pickle_of(path: Path) -> IO[bytes]:
+    """Open the part of a PyTorch file that says which arrays it holds."""
+    if not zipfile.is_zipfile(path):
+        return path.open("rb")
+    archive = zipfile.ZipFile(path)  # closed with its member
+    return archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
 
 
 def load_checked(network: nn.Module, state: Mapping[str, Tensor], name: str, *, assign: bool = False) -> None:

@@ -1,6 +1,7 @@
 """The trainer's servicer: one contract for all backends."""
 
 import importlib.metadata
+import math
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.config.settings import TrainerSettings
 from cellsparse_trainer.contract import BackendSpec, C
+from cellsparse_trainer.data.fed_image import LARGE_PIXELS, LARGE_TIMES
 from cellsparse_trainer.models.exports import build_export, format_name, read_messages
 from cellsparse_trainer.models.imports import publish_upload
 from cellsparse_trainer.models.inference import InferenceContext, InferenceProcess, evaluate_item, predict_file
@@ -121,7 +123,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.PredictResponse:
         """Segment one image."""
-        seconds = time_left(context, self._settings.predict_seconds)
+        if not request.image and not request.transfer_id:
+            raise InvalidArgument("image is missing.", "image")
+        most = self._settings.predict_seconds * (LARGE_TIMES if request.transfer_id else 1)
+        seconds = time_left(context, most)
         if request.checkpoint:
             return self._predict_with_checkpoint(request, seconds)
         read_card(self._store, request.model_id)
@@ -142,7 +147,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         report = trainer_pb2.EvaluationReport()
         total: list[Counts] | None = None
         for done, item in enumerate(items, start=1):
-            seconds = min(time_left(context, _EVALUATE_SECONDS), self._settings.predict_seconds)
+            large = math.prod(item.shape) >= LARGE_PIXELS
+            most = self._settings.predict_seconds * (LARGE_TIMES if large else 1)
+            seconds = min(time_left(context, _EVALUATE_SECONDS), most)
             counts, sparse = self._inference.call(
                 evaluate_item, self._context, request.model_id, item.SerializeToString(), ious, seconds=seconds
             )

@@ -25,8 +25,8 @@ from cellsparse_torch.files import write_state
 from cellsparse_torch.flows.planes import join_planes
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.data.fed_image import Box, FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.fed_image import Box, FedImage
 
 SAME_SIZE = 1.3
 """Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would hardly

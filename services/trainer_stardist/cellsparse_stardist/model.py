@@ -19,8 +19,8 @@ from cellsparse_stardist.star_scores import star_scores
 from cellsparse_stardist.tiles import reach, tiles
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.fed_image import FedImage
 from cellsparse_trainer.models.windows import SeparateWindows
 
 LONGEST_RAYS = 192

@@ -16,8 +16,8 @@ from cellsparse_torch.devices import choose_device, predicts_in_bfloat16
 from cellsparse_torch.files import write_state
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.data.fed_image import Box, FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.fed_image import Box, FedImage
 from cellsparse_trainer.models.windows import SIDE, boxes
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells

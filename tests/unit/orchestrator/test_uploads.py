@@ -47,7 +47,8 @@ def messages(*items, end=True, kind=0):
 
 
 def upload(tmp_path, *items, max_file_bytes=10**6, **options):
-    made = DatasetUpload(FolderStore(tmp_path), UploadLimits(max_pixels=10_000, max_file_bytes=max_file_bytes))
+    limits = UploadLimits(max_pixels=10_000, max_file_bytes=max_file_bytes)
+    made = DatasetUpload(FolderStore(tmp_path), tmp_path, limits)
     made.read(messages(*items, **options))
     return made
 
@@ -121,7 +122,7 @@ def test_faults_are_told_where_the_client_gives_up(tmp_path):
         yield from messages(("a", TRAIN, IMAGE, MASK), ("c", TRAIN, IMAGE, LABEL[1:]), end=False)
         raise InvalidArgument("part is missing.", "part")  # as the server's check of an empty message does
 
-    made = DatasetUpload(FolderStore(tmp_path), UploadLimits(max_pixels=10_000, max_file_bytes=10**6))
+    made = DatasetUpload(FolderStore(tmp_path), tmp_path, UploadLimits(max_pixels=10_000, max_file_bytes=10**6))
     with pytest.raises(InvalidArgument, match="2 faults") as caught:
         made.read(stream())
     assert [field for field, _ in caught.value.violations] == ["label of item 'a'", "label of item 'c'"]

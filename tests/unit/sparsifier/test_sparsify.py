@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from unit.sparsifier import reference
 
+from cellsparse_common.imaging import disk_array
+from cellsparse_sparsifier import background, cells
 from cellsparse_sparsifier.background import Background
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
@@ -39,6 +41,16 @@ KEEP = {
 }
 
 
+def in_parts(image, label, settings):
+    """Sparsify as a large image is: a few rows and runs at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk_array, "BAND_BYTES", 100)
+        patch.setattr(background, "BAND_BYTES", 100)
+        patch.setattr(background, "LARGE_PIXELS", 0)
+        patch.setattr(cells, "RUNS_AT_ONCE", 5)
+        return sparsify(image, label, settings)
+
+
 @given(pictures(), st.builds(Settings, k=st.integers(1, 4), **KEEP))
 def test_equals_the_plain_definition_pixel_for_pixel(picture, settings):
     image, label = picture
@@ -55,6 +67,7 @@ def test_equals_the_plain_definition_pixel_for_pixel(picture, settings):
     )
     assert sparse.label.dtype == np.int32
     np.testing.assert_array_equal(sparse.label, expected)
+    np.testing.assert_array_equal(in_parts(image, label, settings).label, expected)
     assert sparse.kept.tolist() == kept
     assert sparse.candidates == len(reference.candidates(label))
     np.testing.assert_array_equal(image, before[0])

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_torch import files
 from cellsparse_torch.files import find_state, load_checked, read_state, write_state
 
 
@@ -42,3 +43,13 @@ def test_weights_must_fit_and_be_finite():
     broken = {name: value * float("nan") for name, value in network.state_dict().items()}
     with pytest.raises(InvalidArgument, match="not finite"):
         load_checked(network, broken, "linear layer")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_very_many_arrays_is_refused_before_they_are_built(tmp_path, monkeypatch, zipped):
+    path = tmp_path / "many.pt"
+    torch.save({str(n): torch.zeros(0) for n in range(50)}, path, _use_new_zipfile_serialization=zipped)
+    assert len(read_state(path, "linear layer")) == 50
+    monkeypatch.setattr(files, "_MOST_STEPS", 500)
+    with pytest.raises(ResourceExhausted, match="more than 500 steps"):
+        read_state(path, "linear layer")

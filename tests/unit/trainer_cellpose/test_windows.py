@@ -9,7 +9,7 @@ from cellsparse_cellpose import model as model_module
 from cellsparse_cellpose import windows
 from cellsparse_cellpose.model import CellposeModel
 from cellsparse_cellpose.network import build_network
-from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.models.windows import segment_large
 
 SHAPE = (190, 207)

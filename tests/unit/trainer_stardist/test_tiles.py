@@ -9,7 +9,7 @@ from unit.trainer_stardist.conftest import disks
 from cellsparse_common.imaging.images import normalize
 from cellsparse_stardist import model, tiles
 from cellsparse_stardist.network import build_network
-from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.models.windows import segment_large
 
 NETWORKS = [

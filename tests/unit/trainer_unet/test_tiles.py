@@ -8,7 +8,7 @@ import torch
 
 from cellsparse_common.imaging.images import normalize
 from cellsparse_common.scoring.matching import match_counts
-from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.models.windows import segment_large
 from cellsparse_unet import backend, model
 from cellsparse_unet.network import UNet, initialise

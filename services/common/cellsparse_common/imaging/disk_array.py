@@ -2,11 +2,14 @@
 
 import mmap
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+BAND_BYTES = 2**24
+"""Bytes of an array that are looked at together."""
 DISK_BYTES = 128 * 2**20
 """Size from which arrays of a large image are kept on disk."""
 
@@ -27,6 +30,14 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return an array of zeros, on disk if it is large."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     return disk_array(shape, dtype) if size >= DISK_BYTES else np.zeros(shape, dtype)
+
+
+def in_bands(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Yield some rows (or planes) of an array after the other, letting go of those on disk that were looked at."""
+    step = max(1, BAND_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+        release(array)
 
 
 def release(array: npt.NDArray[Any]) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
 from cellsparse_common.channels import ALPHA, RGB, clean_names
-from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES
+from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES, MAX_BYTES_IN_MEMORY
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
@@ -93,18 +93,19 @@ def decode_image(
     def named(header: Header) -> str:
         return _names(header, field, axes, labels=labels, stacks=stacks)
 
-    def check(header: Header) -> None:
-        _check(header, named(header), max_pixels, max_bytes, field, values_per_pixel)
+    def check(header: Header, most: int = max_bytes) -> None:
+        _check(header, named(header), max_pixels, most, field, values_per_pixel)
 
+    in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
     if data.startswith(jpeg.SIGNATURE) and not labels:
         header = jpeg.read_header(data, field)
-        check(header)
+        check(header, in_memory)
         array = jpeg.decode(data, field)
     elif ome_zarr.is_zipped(data):
         array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time)
     elif _is_png(data, field):
         header = png.read_header(data, field)
-        check(header)
+        check(header, in_memory)
         array = png.decode(data, field, indices=labels)
         colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
@@ -180,12 +181,27 @@ def _check(header: Header, named: str, max_pixels: int, max_bytes: int, field: s
 def encode_tiff(
     array: npt.NDArray[np.generic], *, stack: bool = False, spacing: Sequence[float] = (), colour: bool = True
 ) -> bytes:
-    """Return a zlib-compressed TIFF file; the same array always gives the same bytes.
+    """Return a zlib-compressed TIFF file (see `write_tiff`)."""
+    buffer = BytesIO()
+    write_tiff(buffer, array, stack=stack, spacing=spacing, colour=colour)
+    return buffer.getvalue()
+
+
+def write_tiff(
+    target: BinaryIO,
+    array: npt.NDArray[np.generic],
+    *,
+    stack: bool = False,
+    spacing: Sequence[float] = (),
+    colour: bool = True,
+) -> None:
+    """Write a zlib-compressed TIFF file; the same array always gives the same bytes.
 
     A stack is written as ImageJ writes it (which also reads the types it does not write itself): planes in order, each
     with its channels, and the spacing.
 
     Args:
+        target: An empty file.
         array: Axes YX or YXC, any integer type, float32 or float64; of a stack ZYX or ZYXC with at least 2 planes.
         stack: Whether it is a stack.
         spacing: Micrometres per pixel along z, y and x of a stack; empty if not known.
@@ -194,7 +210,6 @@ def encode_tiff(
     planar = array.ndim - stack
     if planar == 3 and array.shape[-1] == 1:
         array, planar = array[..., 0], 2
-    buffer = BytesIO()
     options: dict[str, Any] = {}
     if stack:
         array = array if planar == 2 else np.moveaxis(array, 3, 1)
@@ -213,7 +228,7 @@ def encode_tiff(
         options |= {"shape": array.shape, "dtype": array.dtype, "tile": (_TILE, _TILE)}
         data = _tiles(array)
     tifffile.imwrite(
-        buffer,
+        target,
         data,
         compression="zlib",
         compressionargs={"level": 6},
@@ -222,7 +237,6 @@ def encode_tiff(
         datetime=False,
         **options,
     )
-    return buffer.getvalue()
 
 
 def _tiles(array: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:

@@ -1,6 +1,6 @@
 """Label images: -1 not labelled, 0 background, n > 0 cell n; int32, axes YX or ZYX, the size of their image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging import cellpose_seg, coco, ome_zarr, vector_labels
+from cellsparse_common.imaging.disk_array import in_bands, release, zeros
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.lossy import refuse_lossy
-from cellsparse_common.imaging.masks import binary_cells, refuse_masks
+from cellsparse_common.imaging.masks import binary_cells, positive_values, refuse_masks
 from cellsparse_common.imaging.types import Labels, Mask
 from cellsparse_proto.v1 import dataset_pb2
 
@@ -68,7 +69,7 @@ def read_label_file(
         values = _integers(_values(data, shape, max_pixels, field), field)
         label, notes = _by_kind(values, kind, field, partial=partial)
         read = LabelFile(label=label, notes=notes)
-    if not (read.label >= 0).any():
+    if not any((rows >= 0).any() for rows in in_bands(read.label)):
         raise InvalidArgument(
             f"The {field} holds no labelled cell and no background: all its pixels are not labelled (-1).", field
         )
@@ -105,7 +106,12 @@ def count_cells(label: npt.NDArray[np.integer[Any]]) -> int:
     Args:
         label: Axes YX or ZYX.
     """
-    return int(np.unique(label[label > 0]).size)
+    return int(positive_values(label).size)
+
+
+def count_labelled(label: npt.NDArray[np.integer[Any]]) -> int:
+    """Return the number of pixels that are not -1, looking at some rows (or planes) at a time."""
+    return sum(int(np.count_nonzero(rows >= 0)) for rows in in_bands(label))
 
 
 def without_small(label: Labels, min_pixels: int) -> Labels:
@@ -163,15 +169,17 @@ def _integers(values: npt.NDArray[Any], field: str) -> npt.NDArray[np.signedinte
     """
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
-        _refuse(values, values != np.floor(values), "labels are whole numbers; save them as an integer TIFF", field)
+        _refuse(
+            values, lambda rows: rows != np.floor(rows), "labels are whole numbers; save them as an integer TIFF", field
+        )
     _refuse(
         values,
-        values > _LARGEST + 1,
+        lambda rows: rows > _LARGEST + 1,
         f"the largest label is {_LARGEST}, and what is not labelled is -1 in a signed type",
         field,
     )
-    _refuse(values, values < -1, "-1 means not labelled, 0 background, n > 0 cell n", field)
-    return values.astype(np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
+    _refuse(values, lambda rows: rows < -1, "-1 means not labelled, 0 background, n > 0 cell n", field)
+    return _converted(values, np.int32 if np.can_cast(values.dtype, np.int32) else np.int64)
 
 
 def _by_kind(
@@ -179,10 +187,10 @@ def _by_kind(
 ) -> tuple[Labels, list[str]]:
     """Return labels from values of this kind, and sentences on what was assumed."""
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE:
-        _refuse(values, values < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
+        _refuse(values, lambda rows: rows < 0, "0 means not labelled, 1 background, n + 1 cell n", field)
         values = values - 1
-    _refuse(values, values > _LARGEST, f"the largest label is {_LARGEST}", field)
-    label = values.astype(np.int32, copy=False)
+    _refuse(values, lambda rows: rows > _LARGEST, f"the largest label is {_LARGEST}", field)
+    label = _converted(values, np.int32)
     if kind == LabelKind.LABEL_KIND_BINARY:
         return binary_cells(label, field)
     if kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE and partial:
@@ -190,9 +198,27 @@ def _by_kind(
     return label, refuse_masks(label, field, classes_only=kind == LabelKind.LABEL_KIND_OFFSET_BY_ONE)
 
 
-def _refuse(values: npt.NDArray[Any], bad: Mask, allowed: str, field: str) -> None:
+def _converted(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return values in another type, on disk if they are many."""
+    if values.dtype == np.dtype(dtype):
+        return values
+    converted = zeros(values.shape, dtype)
+    done = 0
+    for target in in_bands(converted):
+        target[...] = values[done : done + len(target)]
+        release(values)
+        done += len(target)
+    return converted
+
+
+def _refuse(values: npt.NDArray[Any], is_bad: Callable[[npt.NDArray[Any]], Mask], allowed: str, field: str) -> None:
     """Raise naming the first bad value and where it is."""
-    if bad.any():
-        place = tuple(int(at) for at in np.unravel_index(int(bad.argmax()), bad.shape))
-        spelled = ", ".join(f"{axis}={at}" for axis, at in zip("zyx"[-bad.ndim :], place, strict=True))
-        raise InvalidArgument(f"The {field} holds {values[place]} at {spelled}; {allowed}.", field)
+    done = 0
+    for rows in in_bands(values):
+        bad = is_bad(rows)
+        if bad.any():
+            first = [int(at) for at in np.unravel_index(int(bad.argmax()), bad.shape)]
+            place = (first[0] + done, *first[1:])
+            spelled = ", ".join(f"{axis}={at}" for axis, at in zip("zyx"[-bad.ndim :], place, strict=True))
+            raise InvalidArgument(f"The {field} holds {values[place]} at {spelled}; {allowed}.", field)
+        done += len(rows)

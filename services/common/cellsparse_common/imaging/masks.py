@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.disk_array import in_bands, release
 from cellsparse_common.imaging.types import Labels, Mask
 
 AS_BINARY = '`--label-kind binary` (in Python label_kind="binary", over HTTP kind=binary)'
@@ -45,13 +46,20 @@ def neighbours(label: npt.NDArray[Any]) -> Mask:
     return np.ones((3,) * label.ndim, dtype=bool)
 
 
+def positive_values(label: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+    """Return the values above 0, ascending, looking at some rows (or planes) at a time."""
+    found = [np.unique(rows[rows > 0]) for rows in in_bands(label)]
+    values: npt.NDArray[Any] = np.unique(np.concatenate([np.zeros(0, label.dtype), *found]))
+    return values
+
+
 def count_parts(label: Labels) -> list[Parts]:
     """Return the parts of every value above 0, ascending; not of all where that is very much work.
 
     Args:
         label: Axes YX or ZYX.
     """
-    values = np.unique(label[label > 0])
+    values = positive_values(label)
     if values.size == 0:
         return []
     if values[-1] > 4 * values.size + 1_000:  # find_objects makes a list as long as the largest value
@@ -60,6 +68,7 @@ def count_parts(label: Labels) -> list[Parts]:
     else:
         numbers = values
     boxes = ndimage.find_objects(label)
+    release(label)
     left = _MAX_WORK * label.size
     found = []
     for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
@@ -89,14 +98,14 @@ def refuse_masks(label: Labels, field: str, *, classes_only: bool = False) -> li
     Raises:
         InvalidArgument: It is a binary mask, a mask of classes, or holds -1 saved without a sign.
     """
-    if (label == -1).any():
+    if any((rows == -1).any() for rows in in_bands(label)):
         return []
     parts = count_parts(label)
     if not parts:
         return []
     why = _classes(parts)
     if not classes_only:
-        why = _unsigned(parts) or _no_background(parts, bool((label == 0).any())) or why
+        why = _unsigned(parts) or _no_background(parts, any(bool((rows == 0).any()) for rows in in_bands(label))) or why
     if why:
         raise InvalidArgument(f"The {field} {why}", field)
     several = [each for each in parts if each.large > 1]

@@ -4,9 +4,9 @@ Sizes, offsets and compressions are checked before anything is allocated, so tha
 memory. Files are opened from memory only: an OME header naming other files reads none of them.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import tifffile
 
 from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release, zeros
+from cellsparse_common.imaging.file_content import ContentReader, open_content
 from cellsparse_common.imaging.jpeg_header import jpeg_pixels
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.quiet import quiet
@@ -26,6 +27,7 @@ from cellsparse_common.imaging.tiff_spacing import Spacing, read_spacing
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _JPEG = 7
+_READ_BYTES = 2**22
 # Codecs that write at most as many bytes as the TIFF header announces. JPEG has a second header in each strip, which
 # is compared with the first. Whole-slide images use it. JPEG 2000, WebP and the like would need the same care.
 _COMPRESSIONS = {
@@ -62,7 +64,8 @@ def decode(
     """
     check_directories(data, field)
     try:
-        with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
+        source: Any = open_content(data)
+        with quiet("tifffile"), tifffile.TiffFile(source, _multifile=False) as file:
             chosen = choose_series(file, series, field)
             header = _header(file, chosen, read_spacing(file), field, time)
             check(header)
@@ -70,9 +73,7 @@ def decode(
             if time is not None:
                 array = np.asarray(read_time(file, chosen, time))
             elif header.nbytes >= DISK_BYTES:  # decoded part by part into a file: only what is looked at is in memory
-                out = zeros(chosen.shape, chosen.dtype)
-                array = np.asarray(chosen.asarray(maxworkers=1, out=out))
-                release(out)
+                array = _decode_to_disk(chosen, source)
             else:
                 array = np.asarray(chosen.asarray(maxworkers=1))
             return array.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False), header
@@ -83,6 +84,17 @@ def decode(
         raise InvalidArgument(f"The {field} is a truncated or broken TIFF file: {reason}.", field) from error
 
 
+def _decode_to_disk(series: Any, source: Any) -> npt.NDArray[np.generic]:
+    """Decode a series into a file, letting go of what is decoded after every few MiB that were read."""
+    # As a plain array: tifffile would wait until a memory map is on the disk.
+    out = zeros(series.shape, series.dtype).view(np.ndarray)
+    if isinstance(source, ContentReader):
+        source.on_read = functools.partial(release, out)
+    array = np.asarray(series.asarray(maxworkers=1, buffersize=_READ_BYTES, out=out))
+    release(out)
+    return array
+
+
 def count_times(data: bytes, field: str, series: int | None = None) -> int:
     """Return the number of time points of a TIFF file, 1 for one without such an axis.
 
@@ -90,8 +102,9 @@ def count_times(data: bytes, field: str, series: int | None = None) -> int:
         InvalidArgument: Truncated or broken, or the image is not in it (see `tiff_series.choose_series`).
     """
     check_directories(data, field)
+    source: Any = open_content(data)
     try:
-        with quiet("tifffile"), tifffile.TiffFile(BytesIO(data), _multifile=False) as file:
+        with quiet("tifffile"), tifffile.TiffFile(source, _multifile=False) as file:
             return times_of(choose_series(file, series, field))
     except CellsparseError:
         raise

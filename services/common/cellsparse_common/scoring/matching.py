@@ -8,18 +8,21 @@ Agreement with `stardist.matching.matching_dataset(by_image=False)` is to the la
 the threshold and their sums are float32 as there; 3/5 reaches a threshold of 0.6000000000000001.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands, release
 from cellsparse_proto.v1 import common_pb2
 
 Labels = npt.NDArray[np.integer[Any]]
+_Numbering: TypeAlias = Callable[[Labels], npt.NDArray[np.int32]]
+"""Gives labels other numbers."""
 
 DEFAULT_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 """Thresholds that are scored by default."""
@@ -92,8 +95,8 @@ def match_counts(true: Labels, pred: Labels, ious: Sequence[float] = DEFAULT_IOU
     """
     if true.shape != pred.shape:
         raise ValueError(f"True labels of shape {true.shape} and predicted ones of {pred.shape} cannot be compared.")
-    if pred.size and pred.min() < 0:
-        raise ValueError(f"Predicted labels hold {pred.min()}; allowed: 0 or more.")
+    if pred.size and (lowest := min(int(rows.min()) for rows in in_bands(pred))) < 0:
+        raise ValueError(f"Predicted labels hold {lowest}; allowed: 0 or more.")
     for iou in ious:
         if not 0 < iou <= 1:
             raise ValueError(f"An IoU threshold is {iou}; allowed: above 0 to 1.")
@@ -159,23 +162,65 @@ class _Overlap:
 
 
 def _overlap(true: Labels, pred: Labels) -> _Overlap:
-    """Measure the overlaps on labelled pixels; memory grows with pixels, not with cells x cells."""
-    labelled = true.ravel() >= 0
-    p, n_pred = _sequential(pred.ravel())
-    if not labelled.all():
-        unknown = np.bincount(p[~labelled], minlength=n_pred + 1)
-        kept = 2 * unknown <= np.bincount(p, minlength=n_pred + 1)
-        p, n_pred = _sequential(np.where(kept[p], p, 0)[labelled])
-    t, n_true = _sequential(true.ravel()[labelled])
-    area_true = np.bincount(t, minlength=n_true + 1)
-    area_pred = np.bincount(p, minlength=n_pred + 1)
-    both = (t > 0) & (p > 0)
-    pairs, shared = np.unique(t[both].astype(np.int64) * (n_pred + 1) + p[both], return_counts=True)
+    """Measure the overlaps on labelled pixels, some rows at a time; memory grows with cells and the pairs they make."""
+    true_number, n_true = _numbering(true)
+    number, n_pred = _judged(true, pred)
+    areas_true, areas_pred = np.zeros(n_true + 1, np.int64), np.zeros(n_pred + 1, np.int64)
+    keys: list[npt.NDArray[Any]] = [np.zeros(0, np.int64)]
+    counts: list[npt.NDArray[Any]] = [np.zeros(0, np.int64)]
+    for true_rows, pred_rows in _bands(true, pred):
+        labelled = true_rows >= 0
+        t, p = true_number(true_rows[labelled]), number(pred_rows[labelled])
+        areas_true += np.bincount(t, minlength=n_true + 1)
+        areas_pred += np.bincount(p, minlength=n_pred + 1)
+        both = (t > 0) & (p > 0)
+        key, count = np.unique(t[both].astype(np.int64) * (n_pred + 1) + p[both], return_counts=True)
+        keys.append(key)
+        counts.append(count)
+    pairs, position = np.unique(np.concatenate(keys), return_inverse=True)
+    shared = np.zeros(len(pairs), np.int64)
+    np.add.at(shared, position, np.concatenate(counts))
     at_true, at_pred = np.divmod(pairs, n_pred + 1)
-    union = area_true[at_true] + area_pred[at_pred] - shared
+    union = areas_true[at_true] + areas_pred[at_pred] - shared
     return _Overlap(
         n_true=n_true, n_pred=n_pred, true=at_true - 1, pred=at_pred - 1, iou=(shared / union).astype(np.float32)
     )
+
+
+def _judged(true: Labels, pred: Labels) -> tuple[_Numbering, int]:
+    """Return the numbers 1..n of the predicted cells that are compared, by their labels, and n."""
+    number, count = _numbering(pred)
+    areas, unknown = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    for true_rows, pred_rows in _bands(true, pred):
+        p = number(pred_rows)
+        areas += np.bincount(p, minlength=count + 1)
+        unknown += np.bincount(p[true_rows < 0], minlength=count + 1)
+    kept = (2 * unknown <= areas) & (unknown < areas)
+    kept[0] = False
+    again = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    return lambda rows: again[number(rows)], int(kept.sum())
+
+
+def _numbering(label: Labels) -> tuple[_Numbering, int]:
+    """Return what renumbers labels 1..n in their order, all below 1 becoming 0, and n."""
+    highest = max((int(rows.max()) for rows in in_bands(label) if rows.size), default=0)
+    if highest > 4 * label.size:
+        values = np.unique(np.concatenate([np.unique(rows[rows > 0]) for rows in in_bands(label)]))
+        return lambda rows: np.where(rows > 0, np.searchsorted(values, rows) + 1, 0).astype(np.int32), len(values)
+    present = np.zeros(max(highest, 0) + 1, bool)
+    for rows in in_bands(label):
+        present[rows[rows > 0]] = True
+    lookup = np.where(present, np.cumsum(present), 0).astype(np.int32)
+    return lambda rows: lookup[np.maximum(rows, 0)], int(present.sum())
+
+
+def _bands(true: Labels, pred: Labels) -> Iterator[tuple[Labels, Labels]]:
+    """Yield the same rows (or planes) of two images after each other, flattened."""
+    step = max(1, BAND_BYTES // max(1, pred[:1].nbytes))
+    for start in range(0, len(true), step):
+        yield true[start : start + step].ravel(), pred[start : start + step].ravel()
+        release(true)
+        release(pred)
 
 
 def _sequential(label: Labels) -> tuple[npt.NDArray[np.int32], int]:

@@ -17,6 +17,7 @@ DATASETS = "datasets/"
 BLOBS = "blobs/"
 RUNS = "runs/"
 UPLOADS = "uploads/"
+TRANSFERS = "transfers/"
 STUDIES = "studies/"
 PROJECTS = "projects/"
 PROMPTERS = "prompters/"
@@ -30,6 +31,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 100
 
 Pointer = Literal["LATEST", "BEST"]
+TransferPart = Literal["image", "result"]
 PrompterPart = Literal["encoder", "decoder"]
 
 
@@ -155,6 +157,11 @@ def model_file(run_id: str, name: str) -> str:
 def upload(model_id: str) -> str:
     """Return the key of the uploaded file of a model, which exists only during its import."""
     return f"{UPLOADS}{check_id(model_id, 'model_id')}"
+
+
+def transfer(transfer_id: str, part: TransferPart) -> str:
+    """Return the key of a large image on its way to a trainer, or of its result; they exist during one call."""
+    return f"{TRANSFERS}{check_id(transfer_id, 'transfer_id')}/{part}"
 
 
 def report_file(run_id: str, name: str) -> str:

@@ -12,7 +12,7 @@ from cellsparse_common.storage import FolderStore, ObjectStore, keys
 from cellsparse_orchestrator.calls import stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
-from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
+from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.home import spool_folder
@@ -53,18 +53,18 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     ) -> dataset_pb2.CreateDatasetResponse:
         """Make a dataset from an upload; store and database change only if the whole stream is valid."""
         with upload_folder(self._spool) as folder:
-            spool = FolderStore(folder)
+            spool = FolderStore(folder / "store")
             limits = UploadLimits(
-                max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_file_mib * 2**20
+                max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_image_file_mib * 2**20
             )
-            upload = DatasetUpload(spool, limits)
+            upload = DatasetUpload(spool, folder, limits)
             with time_limit(context, self._settings.upload_seconds):
                 try:
-                    upload.read(request_iterator)
+                    upload.read(not_idle(request_iterator, self._settings.upload_idle_seconds))
                 except grpc.RpcError as error:
                     raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
             summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
-            self._publish(spool, folder)
+            self._publish(spool, folder / "store")
             write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
         self._datasets.add(summary)
         return dataset_pb2.CreateDatasetResponse(dataset=summary, report=upload.report)

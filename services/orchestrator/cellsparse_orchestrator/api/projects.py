@@ -14,7 +14,7 @@ from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.calls import MessageSource, call_service
-from cellsparse_orchestrator.catalogue.spooling import time_limit
+from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.projects.aliases import Aliases
@@ -343,6 +343,10 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
     def _receive(self, requests: Iterator[Message], context: grpc.ServicerContext, what: str) -> tuple[Message, bytes]:
         with time_limit(context, self._settings.upload_seconds):
             try:
-                return receive(requests, self._settings.max_project_file_mib * 2**20, what)
+                return receive(
+                    not_idle(requests, self._settings.upload_idle_seconds),
+                    self._settings.max_project_file_mib * 2**20,
+                    what,
+                )
             except grpc.RpcError as error:
                 raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error

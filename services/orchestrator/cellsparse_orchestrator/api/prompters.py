@@ -10,7 +10,7 @@ from cellsparse_common.storage import ObjectStore
 from cellsparse_common.storage.keys import PrompterPart
 from cellsparse_orchestrator.catalogue.prompter_uploads import receive_prompter
 from cellsparse_orchestrator.catalogue.prompters import Prompters
-from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
+from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -44,7 +44,11 @@ class PrompterServicer(prompter_pb2_grpc.PrompterServiceServicer):
         """Add a prompter from an upload; store and database change only if the whole upload is valid."""
         with upload_folder(self._spool) as folder, time_limit(context, self._settings.upload_seconds):
             try:
-                upload = receive_prompter(request_iterator, folder, self._settings.max_prompter_mib * 2**20)
+                upload = receive_prompter(
+                    not_idle(request_iterator, self._settings.upload_idle_seconds),
+                    folder,
+                    self._settings.max_prompter_mib * 2**20,
+                )
             except grpc.RpcError as error:
                 raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
             return prompter_pb2.AddPrompterResponse(prompter=self._prompters.add(upload))

@@ -11,6 +11,7 @@ from cellsparse_common.errors import (
     Cancelled,
     CellsparseError,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     Unavailable,
 )
@@ -21,7 +22,8 @@ from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.model_import import ModelImports
 from cellsparse_orchestrator.catalogue.model_uploads import receive_model
 from cellsparse_orchestrator.catalogue.models import Models
-from cellsparse_orchestrator.catalogue.spooling import time_limit, upload_folder
+from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
+from cellsparse_orchestrator.catalogue.transfers import Transfers, receive_image, send_result
 from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -79,6 +81,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._launcher = launcher
         self._notifier = notifier
         self._spool = spool_folder(settings.home)
+        self._transfers = Transfers(store)
         self._imports = ModelImports(store, tables.models)
 
     def CreateRun(
@@ -160,12 +163,44 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.PredictResponse:
         """Segment one image on a trainer of the model's backend."""
+        if request.transfer_id:
+            raise InvalidArgument("transfer_id is for calls between services; give the image.", "transfer_id")
+        if not request.image:
+            raise InvalidArgument("image is missing.", "image")
+        return self._predict(request, context, self._settings.predict_seconds)
+
+    def PredictFile(
+        self, request_iterator: Iterator[orchestrator_pb2.PredictFileRequest], context: grpc.ServicerContext
+    ) -> Iterator[orchestrator_pb2.PredictFileResponse]:
+        """Segment one image of any size; it and the result are on disk and in the store, never whole in memory."""
+        with upload_folder(self._spool) as folder:
+            image, result = folder / "image", folder / "result"
+            with time_limit(context, self._settings.upload_seconds):
+                try:
+                    header = receive_image(
+                        not_idle(request_iterator, self._settings.upload_idle_seconds),
+                        image,
+                        self._settings.max_image_file_mib * 2**20,
+                    )
+                except grpc.RpcError as error:
+                    raise Cancelled("The image broke off before it was complete; nothing of it is kept.") from error
+            answer = self._transfers.predict(
+                header,
+                image,
+                result,
+                lambda asked: self._predict(asked, context, self._settings.evaluate_seconds),
+            )
+            yield from send_result(answer, result)
+
+    def _predict(
+        self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext, most_seconds: float
+    ) -> trainer_pb2.PredictResponse:
         backend = self._models.get(request.model_id).backend
         answer: trainer_pb2.PredictResponse = call_service(
             self._launcher,
             backend,
             context,
-            self._settings.predict_seconds,
+            most_seconds,
             lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
                 request, timeout=seconds
             ),
@@ -205,7 +240,11 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         """Make a model from an uploaded file; store and database change only if the whole upload is valid."""
         with upload_folder(self._spool) as folder, time_limit(context, self._settings.upload_seconds):
             try:
-                upload = receive_model(request_iterator, folder / "model", self._settings.max_model_mib * 2**20)
+                upload = receive_model(
+                    not_idle(request_iterator, self._settings.upload_idle_seconds),
+                    folder / "model",
+                    self._settings.max_model_mib * 2**20,
+                )
             except grpc.RpcError as error:
                 raise Cancelled("The import broke off before it was complete; nothing of it is kept.") from error
             backend = upload.header.settings.backend

@@ -1,14 +1,22 @@
-"""What every upload needs: a temporary folder and a time limit."""
+"""What every upload needs: a temporary folder, and limits of its time and of its pauses."""
 
+import queue
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
+from cellsparse_common.errors import DeadlineExceeded
 from cellsparse_common.files import disk_errors
+
+M = TypeVar("M")
+_AHEAD = 4
+"""Messages that are received before they are asked for."""
+_LOOK_SECONDS = 1.0
 
 
 @contextmanager
@@ -38,3 +46,53 @@ def time_limit(context: grpc.ServicerContext, seconds: float) -> Iterator[None]:
         yield
     finally:
         limit.cancel()
+
+
+def not_idle(requests: Iterator[M], seconds: float) -> Iterator[M]:
+    """Yield the messages of an upload, and end it if it pauses for too long. Time in which it is not read is no pause.
+
+    Args:
+        requests: The messages.
+        seconds: Longest pause.
+
+    Raises:
+        DeadlineExceeded: Nothing came for so long.
+    """
+    received: queue.Queue[tuple[M | None, Exception | None]] = queue.Queue(_AHEAD)
+    left = threading.Event()
+
+    def put(message: M | None, error: Exception | None) -> None:
+        while not left.is_set():
+            try:
+                received.put((message, error), timeout=_LOOK_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def receive() -> None:
+        try:
+            for message in requests:
+                put(message, None)
+                if left.is_set():
+                    return
+        except Exception as error:  # noqa: BLE001 - raised below, where the upload is read
+            put(None, error)
+        else:
+            put(None, StopIteration())
+
+    threading.Thread(target=receive, name="upload", daemon=True).start()
+    try:
+        while True:
+            message, error = received.get(timeout=seconds)
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            assert message is not None
+            yield message
+    except queue.Empty:
+        raise DeadlineExceeded(
+            f"The upload sent nothing for {seconds:g} s, the longest pause allowed; nothing of it is kept."
+        ) from None
+    finally:
+        left.set()

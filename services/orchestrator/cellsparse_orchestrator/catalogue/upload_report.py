@@ -3,6 +3,7 @@
 import math
 
 from cellsparse_common.dataset_items import label_shape
+from cellsparse_common.imaging.disk_array import in_bands
 from cellsparse_common.imaging.labels import LabelFile
 from cellsparse_proto.v1 import dataset_pb2
 
@@ -18,7 +19,7 @@ def add_to_report(report: dataset_pb2.UploadReport, item: dataset_pb2.DatasetIte
         read: Its label file.
     """
     unlabelled = math.prod(label_shape(item)) - item.labelled_pixels
-    background = int((read.label == 0).sum())
+    background = sum(int((rows == 0).sum()) for rows in in_bands(read.label))
     notes = list(read.notes)
     if len(notes) > _MAX_NOTES:
         notes[_MAX_NOTES - 1 :] = [f"{len(notes) - _MAX_NOTES + 1} more notes are not listed"]

@@ -1,12 +1,15 @@
-"""Receive a dataset upload: a stream of messages becomes items in a spool, with one item at a time in memory."""
+"""Receive a dataset upload: a stream of messages becomes items in a spool, with one item at a time decoded."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.faults import Faults
+from cellsparse_common.files import disk_errors
+from cellsparse_common.imaging.file_content import read_content
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_common.imaging.labels import read_label_file
 from cellsparse_common.storage import ObjectStore
@@ -32,10 +35,11 @@ class DatasetUpload:
 
     Args:
         spool: Holds blobs until the whole stream has proved to be valid.
+        files: Existing folder for the files of the item that is being received.
         limits: How large files may be.
     """
 
-    def __init__(self, spool: ObjectStore, limits: UploadLimits) -> None:
+    def __init__(self, spool: ObjectStore, files: Path, limits: UploadLimits) -> None:
         self.items: list[dataset_pb2.DatasetItem] = []
         self.report = dataset_pb2.UploadReport()
         self.name = ""
@@ -46,9 +50,9 @@ class DatasetUpload:
         self._ended = False
         self._names: set[str] = set()
         self._file: dataset_pb2.FileHeader | None = None
-        self._chunks: list[bytes] = []
+        self._files = files
         self._size = 0
-        self._pair: dict[int, tuple[dataset_pb2.FileHeader, bytes]] = {}
+        self._pair: dict[int, tuple[dataset_pb2.FileHeader, int]] = {}
         self._first: dataset_pb2.FileHeader | None = None
         self._faults = Faults()
         self._leader: dataset_pb2.DatasetItem | None = None
@@ -140,10 +144,12 @@ class DatasetUpload:
             raise InvalidArgument("A chunk came before any file; send the file's header first.", "chunk")
         fitted = self._size <= self._limits.max_file_bytes
         self._size += len(chunk)
+        path = self._path(self._file.role)
         if self._size <= self._limits.max_file_bytes:
-            self._chunks.append(chunk)
+            with disk_errors(f"write {path}"), path.open("ab" if self._size > len(chunk) else "wb") as file:
+                file.write(chunk)
         elif fitted:
-            self._chunks.clear()
+            path.unlink(missing_ok=True)
             self._faults.add(
                 ResourceExhausted(
                     f"The {_NOUN[self._file.role]} file of item {self._file.item!r} is larger than "
@@ -155,22 +161,32 @@ class DatasetUpload:
     def _end_file(self) -> None:
         if self._file is None:
             return
-        file, data, size = self._file, b"".join(self._chunks), self._size
-        self._file, self._chunks, self._size = None, [], 0
+        file, size = self._file, self._size
+        self._file, self._size = None, 0
         if not size:
             self._faults.add(InvalidArgument(f"The {_NOUN[file.role]} file of item {file.item!r} is empty.", "chunk"))
-        self._pair[file.role] = (file, data)
+        self._pair[file.role] = (file, size)
         if self._first is None:
             self._first = file
             return
-        (header, image), (_, label) = self._pair.pop(_IMAGE), self._pair.pop(_LABEL)
+        (header, image_size), (_, label_size) = self._pair.pop(_IMAGE), self._pair.pop(_LABEL)
         self._first = None
         self._names.add(file.item)
-        if image and label:
+        if all(0 < each <= self._limits.max_file_bytes for each in (image_size, label_size)):
             try:
-                self._keep(header, image, label)
+                self._keep(header, self._content(_IMAGE), self._content(_LABEL))
             except (InvalidArgument, ResourceExhausted) as error:
                 self._faults.add(error)
+
+    def _path(self, role: int) -> Path:
+        return self._files / _NOUN[role]
+
+    def _content(self, role: int) -> bytes:
+        path = self._path(role)
+        with disk_errors(f"read {path}"):
+            data = read_content(path)
+            path.unlink()  # what reads it still can
+        return data
 
     def _keep(self, header: dataset_pb2.FileHeader, image: bytes, label: bytes) -> None:
         """Decode an item's files and store them in the spool; `header` is that of the image."""

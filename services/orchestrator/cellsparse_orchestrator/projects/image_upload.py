@@ -1,16 +1,18 @@
 """Receive an image or a label file: a stream of messages becomes the bytes of one file."""
 
+import tempfile
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.files import disk_errors
 from cellsparse_proto.v1 import project_pb2
 
 Message = TypeVar("Message", project_pb2.AddImageRequest, project_pb2.ImportLabelsRequest)
 
 
 def receive(requests: Iterable[Message], max_bytes: int, what: str) -> tuple[Message, bytes]:
-    """Receive a whole stream.
+    """Receive a whole stream; until it is complete, its file is on disk.
 
     Args:
         requests: First the header, then chunks, last the end.
@@ -24,9 +26,16 @@ def receive(requests: Iterable[Message], max_bytes: int, what: str) -> tuple[Mes
         InvalidArgument: The messages come in a wrong order, or the file is empty or of another size than announced.
         ResourceExhausted: The file is too large.
     """
+    with disk_errors("write a temporary file"), tempfile.TemporaryFile(prefix="cellsparse-") as file:
+        header = _receive(requests, file, max_bytes, what)
+        file.seek(0)
+        return header, file.read()
+
+
+def _receive(requests: Iterable[Message], file: IO[bytes], max_bytes: int, what: str) -> Message:
+    """Write what comes into a file, and return the message with the header."""
     header: Message | None = None
-    data = bytearray()
-    ended = False
+    size, ended = 0, False
     for request in requests:
         part = request.WhichOneof("part")
         if header is None and part != "header":
@@ -38,15 +47,16 @@ def receive(requests: Iterable[Message], max_bytes: int, what: str) -> tuple[Mes
                 raise InvalidArgument("The upload has a second header; send one, as the first message.", "header")
             header = request
         elif part == "chunk":
-            if len(data) + len(request.chunk) > max_bytes:
+            size += len(request.chunk)
+            if size > max_bytes:
                 raise ResourceExhausted(
                     f"The {what} is larger than {max_bytes / 2**20:g} MiB, the most allowed.", "chunk"
                 )
-            data += request.chunk
+            file.write(request.chunk)
         else:
-            if request.end.size != len(data):
-                raise InvalidArgument(f"The end names {request.end.size} bytes, but {len(data)} came.", "end.size")
+            if request.end.size != size:
+                raise InvalidArgument(f"The end names {request.end.size} bytes, but {size} came.", "end.size")
             ended = True
     if header is None or not ended:
         raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
-    return header, bytes(data)
+    return header

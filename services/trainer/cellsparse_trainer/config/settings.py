@@ -35,7 +35,8 @@ class TrainerSettings(ServerSettings, ProcessSettings):
     rendezvous_seconds: float = Field(default=120.0, gt=0, le=3600)
     """Seconds within which all processes of a training must connect, above 0 to 3600; else the attempt fails."""
     predict_seconds: float = Field(default=600.0, gt=0, le=86400)
-    """Most seconds for one prediction, above 0 to 86400."""
+    """Most seconds for one prediction, above 0 to 86400; for images of 4096 x 4096 pixels and more, and for files that
+    come through the store, 8 times as many."""
     export_seconds: float = Field(default=600.0, gt=0, le=86400)
     """Most seconds for writing one model as a file for other tools, above 0 to 86400."""
     import_seconds: float = Field(default=300.0, gt=0, le=86400)

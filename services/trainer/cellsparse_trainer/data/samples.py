@@ -14,11 +14,12 @@ from cellsparse_common.dataset_items import is_stack
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import InvalidArgument, StorageError
 from cellsparse_common.imaging.images import brightness, normalize, normalize_channels, take_channels, to_gray
-from cellsparse_common.imaging.labels import count_cells
+from cellsparse_common.imaging.labels import count_cells, count_labelled
 from cellsparse_common.imaging.types import GrayImage
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.fed_image import LARGE_PIXELS, FedImage
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 
 CACHE_BYTES = 2**30
@@ -167,6 +168,12 @@ def as_fed(pixels: npt.NDArray[np.generic], plan: Plan, *, stack: bool) -> npt.N
         InvalidArgument: The image does not have a channel.
     """
     scale = plan.lower_percentile, plan.upper_percentile
+    if not stack and math.prod(pixels.shape[:2]) >= LARGE_PIXELS:
+
+        def feed(part: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            return take_channels(part, plan.channels) if plan.channels else to_gray(part, plan.channel)
+
+        return FedImage(pixels, feed, *scale).whole()
     if plan.channels:
         return normalize_channels(take_channels(pixels, plan.channels, stack=stack), *scale)
     return normalize(to_gray(pixels, plan.channel, stack=stack), *scale)
@@ -199,7 +206,7 @@ def check_items(samples: CachedSamples, items: Sequence[dataset_pb2.DatasetItem]
         InvalidArgument: An item does not have the channel.
     """
     for item, sample in zip(items, samples.each(), strict=True):
-        labelled, cells = int(np.count_nonzero(sample.label >= 0)), count_cells(sample.label)
+        labelled, cells = count_labelled(sample.label), count_cells(sample.label)
         if (labelled, cells) != (item.labelled_pixels, item.cells):
             raise StorageError(
                 f"The label image of item {item.name!r} has {cells} cells and {labelled} labelled pixels; "

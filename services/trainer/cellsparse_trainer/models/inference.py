@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,8 @@ from cellsparse_common.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from cellsparse_common.files import disk_errors
+from cellsparse_common.imaging.file_content import read_content
 from cellsparse_common.imaging.images import (
     Image,
     decode_image,
@@ -35,13 +38,15 @@ from cellsparse_common.imaging.images import (
     normalize_channels,
     take_channels,
     to_gray,
+    write_tiff,
 )
 from cellsparse_common.imaging.label_formats import LabelOutput, encode, name_of
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.layout import STACK_HINT
 from cellsparse_common.imaging.scores import Segmentation
+from cellsparse_common.imaging.types import Labels
 from cellsparse_common.scoring.matching import Counts, match_counts
-from cellsparse_common.storage import open_store
+from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import dataset_pb2, trainer_pb2
 from cellsparse_trainer.contract import (
     CHECKPOINT_CARD,
@@ -52,9 +57,9 @@ from cellsparse_trainer.contract import (
     StackModel,
     find_backend,
 )
-from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.data.fed_image import LARGE_PIXELS, FedImage
 from cellsparse_trainer.models.store import fetch_model
-from cellsparse_trainer.models.windows import LARGE_PIXELS, LargeSegmentation, WindowModel, segment_large
+from cellsparse_trainer.models.windows import LargeSegmentation, WindowModel, segment_large
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
 
@@ -192,7 +197,9 @@ def predict_file(
         ResourceExhausted: The image has more than `max_pixels` pixels, or its cells' outlines are too long.
     """
     request = trainer_pb2.PredictRequest.FromString(serialized_request)
-    image = decode_image(request.image, max_pixels=max_pixels, stacks=True, axes=request.axes)
+    data = _transferred(request.transfer_id) if request.transfer_id else request.image
+    image = decode_image(data, max_pixels=max_pixels, stacks=True, axes=request.axes)
+    del data
     start = time.monotonic()
     asked = Asked(request.channels)
     if request.HasField("channel") and not request.channels:
@@ -203,13 +210,37 @@ def predict_file(
     label = found.labels
     answer = trainer_pb2.PredictResponse(cells=len(found.scores), scores=found.scores.tolist())
     name = name_of(request.format)
-    if name == "tiff":
+    if name == "tiff" and request.transfer_id:
+        _put_labels(request.transfer_id, label, image.spacing)
+    elif name == "tiff":
         answer.label = encode_labels(label, image.spacing)
     else:
         file = LabelOutput(label=label, spacing=image.spacing, image_name=request.image_name or "image.tif")
-        answer.output = encode(name, file)
+        output = encode(name, file)
+        if request.transfer_id:
+            open_store(StoreSettings()).put(keys.transfer(request.transfer_id, "result"), output)
+        else:
+            answer.output = output
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
+
+
+def _transferred(transfer_id: str) -> bytes:
+    """Return an image that came through the store; a large one is not in memory."""
+    with disk_errors("write a temporary file"), tempfile.TemporaryDirectory(prefix="cellsparse-") as folder:
+        path = Path(folder) / "image"
+        open_store(StoreSettings()).fetch(keys.transfer(transfer_id, "image"), path)
+        return read_content(path)
+
+
+def _put_labels(transfer_id: str, label: Labels, spacing: Sequence[float]) -> None:
+    """Write a label image into the store without holding its file in memory."""
+    stack = label.ndim == 3
+    with disk_errors("write a temporary file"), tempfile.TemporaryDirectory(prefix="cellsparse-") as folder:
+        path = Path(folder) / "result"
+        with path.open("xb") as file:
+            write_tiff(file, label, stack=stack, spacing=spacing if stack else ())
+        open_store(StoreSettings()).put(keys.transfer(transfer_id, "result"), path)
 
 
 def evaluate_item(

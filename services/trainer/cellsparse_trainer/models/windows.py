@@ -18,10 +18,8 @@ from scipy import ndimage
 from cellsparse_common.imaging.disk_array import release, zeros
 from cellsparse_common.imaging.scores import Scores, Segmentation
 from cellsparse_common.imaging.types import Floats, Indices, Labels
-from cellsparse_trainer.models.fed_image import Box, FedImage
+from cellsparse_trainer.data.fed_image import Box, FedImage
 
-LARGE_PIXELS = 2**24
-"""Pixels of an image from which it is segmented in windows: 4096 x 4096."""
 SIDE = 1536
 """Side in pixels of a window without its overlap."""
 MULTIPLE = 64

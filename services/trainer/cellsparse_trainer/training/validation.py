@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands, release
 from cellsparse_common.imaging.types import Labels
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.samples import Sample
@@ -83,9 +84,13 @@ def allowed_pixels(plan: Plan) -> int:
 
 
 def _look(index: int, sample: Sample, seed: int) -> _Item:
-    names, numbers = np.unique(np.maximum(sample.label, 0), return_inverse=True)  # numbers of cells may be huge
-    first = 0 if names[0] == 0 else 1
-    boxes = ndimage.find_objects(numbers.reshape(sample.label.shape) + first)
+    if sample.label.max() <= sample.label.size:
+        boxes = [box for box in ndimage.find_objects(sample.label) if box is not None]
+    else:  # numbers of cells may be huge
+        names, numbers = np.unique(np.maximum(sample.label, 0), return_inverse=True)
+        first = 0 if names[0] == 0 else 1
+        boxes = ndimage.find_objects(numbers.reshape(sample.label.shape) + first)
+    release(sample.label)
     order = np.random.default_rng([seed, index, 0]).permutation(len(boxes))
     return _Item(index=index, sample=sample, boxes=[boxes[at] for at in order])
 
@@ -110,18 +115,35 @@ def _turns(item: _Item, size: Sequence[int], share: int, seed: int) -> Iterator[
         return
     rng = np.random.default_rng([seed, item.index, 1])
     left = list(item.boxes)
-    background = np.flatnonzero(item.sample.label == 0)
+    background = _Background(item.sample.label)
     turn = 0
     while left or (turn == 0 and background.size):
         turn += 1
         if background.size and (not left or turn % BACKGROUND_TURN == 0):
-            at = np.unravel_index(int(background[rng.integers(background.size)]), shape)
+            at = np.unravel_index(background[int(rng.integers(background.size))], shape)
             around: Box = tuple(slice(int(one), int(one) + 1) for one in at)
         else:
             around = left.pop(0)
         window = _place(around, size, shape)
         left = [box for box in left if not _shows(window, box, shape)]
         yield _cut(item.sample, window)
+
+
+class _Background:
+    """The flat indices of an image's background pixels, ascending, without a list of them."""
+
+    def __init__(self, label: Labels) -> None:
+        self._label = label
+        self._step = max(1, BAND_BYTES // max(1, label[:1].nbytes))
+        self._ends = np.cumsum([np.count_nonzero(rows == 0) for rows in in_bands(label)])
+        self.size = int(self._ends[-1])
+
+    def __getitem__(self, at: int) -> int:
+        band = int(np.searchsorted(self._ends, at, side="right"))
+        before = int(self._ends[band - 1]) if band else 0
+        start = band * self._step
+        inside = np.flatnonzero(self._label[start : start + self._step] == 0)
+        return start * self._label[0].size + int(inside[at - before])
 
 
 def _place(around: Box, size: Sequence[int], shape: Sequence[int]) -> Box:

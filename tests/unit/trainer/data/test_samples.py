@@ -1,5 +1,7 @@
 """How items are read: all of them once, on all cores where they are small."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.cellsparse_fake.config import resolve
@@ -9,6 +11,7 @@ from cellsparse_common import datasets
 from cellsparse_common.errors import StorageError
 from cellsparse_common.storage import FolderStore
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from cellsparse_trainer.data import fed_image
 from cellsparse_trainer.data import samples as module
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items, threads_for
 from cellsparse_trainer.data.stacks import PlaneSamples
@@ -39,6 +42,16 @@ def test_checked_items_are_read_once(items, monkeypatch):
     check_items(stored, made)
     assert [sample.name for sample in stored] == [item.name for item in made]
     assert len(reads) == len(made)
+
+
+def test_a_large_image_is_fed_as_a_small_one(monkeypatch):
+    image = np.random.default_rng(0).integers(0, 5000, (90, 70, 3)).astype(np.uint16)
+    for plan in (PLAN, replace(PLAN, channel=1), replace(PLAN, channels=(0, 2))):
+        expected = module.as_fed(image, plan, stack=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "LARGE_PIXELS", 1)
+            patch.setattr(fed_image, "_BAND_PIXELS", 1000)
+            np.testing.assert_array_equal(module.as_fed(image, plan, stack=False), expected)
 
 
 def test_an_item_that_is_not_what_the_manifest_says_is_named(items):

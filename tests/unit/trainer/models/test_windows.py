@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cellsparse_common.imaging.images import normalize, to_gray
 from cellsparse_common.imaging.scores import Segmentation, cell_numbers, mean_per_cell
-from cellsparse_trainer.models.fed_image import FedImage
+from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.models.windows import LargeSegmentation, SeparateWindows, boxes, segment_large
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from support.cellsparse_fake.config import resolve
 
+from cellsparse_common.imaging import disk_array
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.training import validation
 from cellsparse_trainer.training.validation import EDGE, FEWEST_PIXELS, MOST_ITEMS, allowed_pixels, windows
 
 PLAN = replace(resolve(trainer_pb2.TrainingSettings(), 1).plan, crop_size=64, validate_every=1)
@@ -88,6 +90,17 @@ def test_nothing_is_judged_at_a_border_that_is_not_the_images():
     assert one.label.shape == (80, 80)
     for edge in (one.label[:EDGE], one.label[-EDGE:], one.label[:, :EDGE], one.label[:, -EDGE:]):
         assert (edge == -1).all()
+
+
+def test_windows_are_the_same_where_labels_are_looked_at_in_parts(monkeypatch):
+    def found():
+        return windows([sample(3, cells=8, background=np.s_[300:, 400:], rim=150)], PLAN)
+
+    expected = found()
+    for module in (disk_array, validation):
+        monkeypatch.setattr(module, "BAND_BYTES", 10_000)
+    for one, other in zip(found(), expected, strict=True):
+        np.testing.assert_array_equal(one.label, other.label)
 
 
 def test_labelled_background_is_seen_too():

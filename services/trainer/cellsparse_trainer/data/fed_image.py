@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.imaging.disk_array import release
+from cellsparse_common.imaging.disk_array import release, zeros
 from cellsparse_common.imaging.images import scale_to_unit
 from cellsparse_common.imaging.percentiles import streamed_percentiles
 from cellsparse_common.imaging.types import Floats
@@ -15,6 +15,10 @@ from cellsparse_common.imaging.types import Floats
 Box: TypeAlias = tuple[int, int, int, int]
 """top, bottom, left, right in pixels."""
 
+LARGE_PIXELS = 2**24
+"""Pixels of an image from which it is never whole in memory: 4096 x 4096."""
+LARGE_TIMES = 8
+"""How many times as long a large image may take: 10,000 x 10,000 pixels are 6 times as many."""
 _BAND_PIXELS = 2**22
 
 
@@ -47,6 +51,15 @@ class FedImage:
         if not self.channels:
             return scale_to_unit(part, *self._scales[0])
         return np.stack([scale_to_unit(part[..., at], *scale) for at, scale in enumerate(self._scales)], axis=-1)
+
+    def whole(self) -> Floats:
+        """Return all of it, on disk if it is large."""
+        filled: Floats = zeros(self.shape + ((self.channels,) if self.channels else ()), np.float32)
+        rows = max(1, _BAND_PIXELS // self.shape[1])
+        for top in range(0, self.shape[0], rows):
+            filled[top : top + rows] = self.read((top, min(top + rows, self.shape[0]), 0, self.shape[1]))
+            release(filled)
+        return filled
 
     def _bands(self, channel: int) -> Iterator[Floats]:
         rows = max(1, _BAND_PIXELS // self.shape[1])
