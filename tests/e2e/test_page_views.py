@@ -97,7 +97,12 @@ def test_labels_as_files(web, calm, tmp_path):
     canvas.draw(circle(100, 100, 20))
     canvas.saved()
     page.get_by_text("Labels as files").click()
-    for name, title in (("marks.tif", "TIFF"), ("marks.geojson", "GeoJSON"), ("marks.zip", "ImageJ ROI")):
+    for name, title in (
+        ("marks.tif", "TIFF"),
+        ("marks.geojson", "GeoJSON"),
+        ("marks.zip", "ImageJ ROI"),
+        ("marks.json", "COCO"),
+    ):
         with page.expect_download() as download:
             page.get_by_role("button", name=title, exact=True).first.click()
         download.value.save_as(tmp_path / name)
@@ -106,6 +111,7 @@ def test_labels_as_files(web, calm, tmp_path):
     assert labels[0, 0] == -1
     assert json.loads((tmp_path / "marks.geojson").read_text())["features"]
     assert zipfile.is_zipfile(tmp_path / "marks.zip")
+    assert json.loads((tmp_path / "marks.json").read_text())["annotations"]
 
 
 def test_the_sheet_of_keys_and_the_first_steps_go_away_for_ever(web, visit):

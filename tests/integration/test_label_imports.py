@@ -9,7 +9,9 @@ from support.orchestrator import Orchestrator
 
 import cellsparse
 from cellsparse.cli.app import run
-from cellsparse.errors import InvalidArgument
+from cellsparse.errors import AlreadyExists, InvalidArgument
+from cellsparse.folders import read_folder
+from cellsparse_common.imaging.label_formats import FORMATS
 
 CELLS = np.zeros((96, 128), np.int32)
 for _number in range(6):
@@ -93,3 +95,62 @@ def test_all_faults_are_told_at_once(orchestrator, tmp_path, capsys):
         assert len(list(client.datasets())) == before
         made = client.create_dataset("mask", [items[2]], "binary", on_report=reports.append)
     assert made.cells == reports[0].cells == 6
+
+
+EXACT = ("tiff", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "seg")
+
+
+def test_an_exported_dataset_is_imported_as_it_was(orchestrator, tmp_path, capsys):
+    sparse = np.where(CELLS == 2, 12, np.where(CELLS == 5, 7, -1))
+    sparse[:9, :30] = 0
+    two = np.stack([IMAGE.astype(np.uint16) * 9, IMAGE.astype(np.uint16)], axis=-1)
+    items = [
+        cellsparse.Item(
+            name="a.b", split="train", image=two, label=sparse, spacing=(0.5, 0.25), channels=("GFP", "DAPI")
+        ),
+        cellsparse.Item(name="cell_img", split="val", image=np.dstack([IMAGE] * 3), label=CELLS),
+    ]
+    with cellsparse.Client(orchestrator.address) as client:
+        made = client.create_dataset("round", items)
+        before = {item.name: client.dataset_item(made.id, item.name) for item in client.dataset_items(made.id)}
+        for format_ in FORMATS:
+            out = tmp_path / format_
+            options = ["--out", str(out), "--format", format_, "--json", "--address", orchestrator.address]
+            assert run(["dataset", "export", made.id, *options]) == 0
+            assert [entry["item"] for entry in json.loads(capsys.readouterr().out)["items"]] == ["a.b", "cell_img"]
+            pairs = read_folder(out)
+            assert not pairs.left_out
+            again = client.create_dataset(format_, pairs.items)
+            for name, item in before.items():
+                found = client.dataset_item(again.id, name)
+                numbers = np.unique(item.label[item.label > 0])
+                anew = np.where(item.label > 0, np.searchsorted(numbers, item.label) + 1, item.label)
+                np.testing.assert_array_equal(found.label, item.label if format_ in EXACT else anew, err_msg=format_)
+                np.testing.assert_array_equal(found.image, item.image)
+                assert found.image.dtype == item.image.dtype
+                assert (found.split, found.channels, found.spacing) == (item.split, item.channels, item.spacing)
+        with pytest.raises(AlreadyExists, match=r"a\.b\.tif is there already"):
+            client.export_dataset(made.id, tmp_path / "tiff")
+        assert [each.name for each in client.export_dataset(made.id, tmp_path / "val", splits=["val"])] == ["cell_img"]
+        with pytest.raises(InvalidArgument, match="has no item in test"):
+            client.export_dataset(made.id, tmp_path / "none", splits=["test"])
+        assert not (tmp_path / "none").exists()
+
+
+def test_stacks_are_exported_where_they_can_be_read_again(orchestrator, tmp_path):
+    label = np.stack([np.where(n + 1 == CELLS, n + 1, -1) for n in range(3)]).astype(np.int32)
+    image = np.stack([np.stack([IMAGE, 255 - IMAGE], axis=-1)] * 3)
+    item = cellsparse.Item(
+        name="s", split="train", image=image, label=label, axes="ZYXC", spacing=(2, 0.5, 0.5), channels=("x", "y")
+    )
+    with cellsparse.Client(orchestrator.address) as client:
+        made = client.create_dataset("stacks", [item])
+        for format_ in ("coco", "geojson", "roi"):
+            with pytest.raises(InvalidArgument, match=r"Item 's' is a stack.*ask for tiff"):
+                client.export_dataset(made.id, tmp_path / format_, format=format_)
+        client.export_dataset(made.id, tmp_path / "out", format="ome-tiff")
+        again = client.create_dataset("again", read_folder(tmp_path / "out").items)
+        found = client.dataset_item(again.id, "s")
+        np.testing.assert_array_equal(found.label, label)
+        np.testing.assert_array_equal(found.image, image)
+        assert (found.spacing, found.channels) == ((2, 0.5, 0.5), ("x", "y"))

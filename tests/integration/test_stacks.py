@@ -121,9 +121,13 @@ def test_a_model_of_volumes(client, volume_model, dense):
     assert client.evaluate(volume_model, dense.id, ious=[0.5]).scores[0].fn >= 0
 
 
-def test_a_model_of_planes_takes_no_stack(client, flat_model, dense):
+def test_a_model_of_planes_takes_no_stack(client, flat_model, dense, tmp_path):
     with pytest.raises(InvalidArgument, match=r"takes 2D images \(axes YX\); this one has shape \(14, 40, 44\)"):
         client.predict(flat_model, IMAGE)
+    thin = tmp_path / "thin.tif"
+    tifffile.imwrite(thin, IMAGE[:3], photometric="minisblack", metadata=None)
+    with pytest.raises(InvalidArgument, match=r"has 3 layers of 40 x 44 pixels .*ZYX \(--axes ZYX\) for planes"):
+        client.predict(flat_model, thin)
     with pytest.raises(InvalidArgument, match=r"Item 'test': Model .* takes 2D images"):
         client.evaluate(flat_model, dense.id)
 
@@ -139,6 +143,11 @@ def test_axes_that_nobody_can_tell_are_asked_for(client, tmp_path):
     tifffile.imwrite(path, IMAGE[:6])
     with pytest.raises(InvalidArgument, match=r"image of item 'a' has 6 channels.*Give the axes"):
         client.create_dataset("few", [("a", "train", path, LABEL[:6])])
+    thin = tmp_path / "thin.tif"
+    tifffile.imwrite(thin, IMAGE[:4], photometric="minisblack", metadata=None)
+    for label in (LABEL[0], LABEL[:4]):
+        with pytest.raises(InvalidArgument, match=r"image of item 'a' has 4 layers .*CYX \(--axes CYX\) for channels"):
+            client.create_dataset("thin", [("a", "train", thin, label)])
     item = cellsparse.Item(name="a", split="train", image=path, label=LABEL[:6], axes="ZYX")
     assert client.create_dataset("few", [item]).pixels == IMAGE[:6].size
     with pytest.raises(InvalidArgument, match="spacing of 2 numbers; its label image has 3 axes"):

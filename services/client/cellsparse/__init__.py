@@ -13,6 +13,7 @@ Example:
 
 from cellsparse import errors
 from cellsparse.client import Client
+from cellsparse.dataset_export import ExportedItem
 from cellsparse.datasets import Item, ItemArrays
 from cellsparse.models import Prediction
 from cellsparse.runs import Run
@@ -21,6 +22,6 @@ from cellsparse.study_report import StudyReport
 from cellsparse.suggestions import Suggestion, Suggestions
 
 __all__ = [
-    "Client", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "Suggestion", "Suggestions",
-    "errors",
+    "Client", "ExportedItem", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "Suggestion",
+    "Suggestions", "errors",
 ]  # fmt: skip

@@ -3,13 +3,19 @@
 Others import it where an array is at hand. Most commands need none, and the two take longer to load than all else.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from cellsparse.errors import InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
 from cellsparse_common.imaging.layout import Header, name_axes
+from cellsparse_common.imaging.ome_tiff import encode_ome_image, has_type
 from cellsparse_common.imaging.types import Labels
+
+if TYPE_CHECKING:
+    from cellsparse.datasets import ItemArrays
 
 
 def image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
@@ -31,6 +37,19 @@ def image_file(image: npt.NDArray[np.generic], axes: str, field: str) -> bytes:
         return encode_tiff(image, stack=True)
     colour = image.dtype == np.uint8 and named[-1] == "C"
     return encode_tiff(image[0] if "Z" in named else image, colour=colour)
+
+
+def item_image_file(item: "ItemArrays") -> bytes:
+    """Return the image of a dataset's item as an OME-TIFF file, with its channels' names and the size of a pixel.
+
+    Types that OME does not have are written into a plain TIFF file, which has no names.
+    """
+    stack = item.label.ndim == 3
+    if not has_type(item.image.dtype):
+        return encode_tiff(item.image, stack=stack, spacing=item.spacing if stack else ())
+    return encode_ome_image(
+        item.image, stack=stack, channels=item.channels, spacing=item.spacing, name=f"{item.name}.tif"
+    )
 
 
 def label_file(label: npt.NDArray[np.generic], item: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import Content, Item
 from cellsparse.sources import is_folder
+from cellsparse.vendor import choose_scene, count_times, is_vendor, open_vendor, read_image
 
 if TYPE_CHECKING:
     from cellsparse_common.imaging.images import Image
@@ -67,7 +68,7 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
     """Yield the chosen parts of an image file with what their names end with ("" or "-t003").
 
     Args:
-        path: A TIFF file, or an OME-Zarr as a folder or zip file.
+        path: A TIFF file, an OME-Zarr as a folder or zip file, or a microscope's own file.
         choice: What is wanted.
         max_pixels: Most pixels of a part.
         axes: Axes of a part, where its file does not name them.
@@ -78,6 +79,9 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
     from cellsparse_common.imaging.images import decode_image, read_ome_zarr
 
     field = f"image {path}"
+    if is_vendor(path):
+        yield from _vendor_parts(path, choice, max_pixels, axes)
+        return
     if is_zarr(path) and choice.series is not None:
         raise InvalidArgument(f"{path} is an OME-Zarr of one image; --series is for TIFF files.")
     data = b"" if is_folder(path) else _read(path)
@@ -88,7 +92,21 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
             image = decode_image(
                 data, max_pixels=max_pixels, field=field, stacks=True, axes=axes, series=choice.series, time=time
             )
-        yield ("" if time is None or choice.single else f"-t{time:03d}"), image
+        yield _ending(time, choice), image
+
+
+def _vendor_parts(path: Path, choice: Choice, max_pixels: int, axes: str) -> Iterator[tuple[str, "Image"]]:
+    reader = open_vendor(path)
+    choose_scene(reader, choice.series, path)
+    times: Iterable[int | None] = (
+        [None] if choice.first is None else _wanted_times(choice, count_times(reader), f"image {path}")
+    )
+    for time in times:
+        yield _ending(time, choice), read_image(reader, path, max_pixels, axes=axes, time=time)
+
+
+def _ending(time: int | None, choice: Choice) -> str:
+    return "" if time is None or choice.single else f"-t{time:03d}"
 
 
 def is_zarr(path: Path) -> bool:
@@ -98,7 +116,7 @@ def is_zarr(path: Path) -> bool:
 
 def must_be_read(path: Path, choice: Choice) -> bool:
     """Whether a part of an image is sent rather than its file."""
-    return not choice.everything or (is_zarr(path) and is_folder(path))
+    return not choice.everything or (is_zarr(path) and is_folder(path)) or is_vendor(path)
 
 
 def part_file(part: "Image") -> bytes:
@@ -180,9 +198,15 @@ def _times(path: Path, data: bytes, choice: Choice, field: str) -> Iterable[int 
         count = tiff.count_times(data, field, choice.series)
     else:
         raise InvalidArgument(f"The {field} is no TIFF file and no OME-Zarr folder, of which --time chooses parts.")
-    if choice.first >= count:
-        raise InvalidArgument(f"The {field} has {count} time point(s), so that time {choice.first} does not exist.")
-    return range(choice.first, min(choice.end or count, count))
+    return _wanted_times(choice, count, field)
+
+
+def _wanted_times(choice: Choice, count: int, field: str) -> range:
+    """Return the chosen ones of so many time points."""
+    first = choice.first or 0
+    if first >= count:
+        raise InvalidArgument(f"The {field} has {count} time point(s), so that time {first} does not exist.")
+    return range(first, min(choice.end or count, count))
 
 
 def _read(path: Path) -> bytes:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cellsparse import (
+    dataset_export,
     datasets,
     enum_names,
     exports,
@@ -18,6 +19,7 @@ from cellsparse import (
     suggestions,
 )
 from cellsparse.connection import Connection
+from cellsparse.dataset_export import ExportedItem
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
 from cellsparse.items import Content, Items
@@ -120,6 +122,45 @@ class Client:
     def dataset_item(self, dataset_id: str, item: str) -> ItemArrays:
         """Fetch one item's image and labels."""
         return datasets.item_arrays(self.connection, dataset_id, item)
+
+    def export_dataset(
+        self,
+        dataset_id: str,
+        folder: str | Path,
+        *,
+        format: str = "tiff",  # noqa: A002 - the option's name
+        splits: Sequence[str] = (),
+        force: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[ExportedItem]:
+        """Write a dataset's images and labels into a folder, from which an import makes the same dataset again.
+
+        Args:
+            dataset_id: Its id.
+            folder: Gets `train/images/NAME.tif`, `train/masks/NAME.tif` and so on. Labels of format "seg" lie beside
+                the image, where Cellpose looks for them.
+            format: Of the labels: "tiff", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "seg", "coco", "geojson" or "roi".
+                The last three number the cells anew, in their order, and hold 2D images only.
+            splits: Which to write; empty: all.
+            force: Whether files that are there are replaced.
+            on_progress: Called with the numbers of written and of all items.
+
+        Returns:
+            The files of each item.
+
+        Raises:
+            InvalidArgument: Unknown format or split, stacks in a format of outlines, or a folder that cannot be used.
+            AlreadyExists: A file is there already; nothing is written.
+        """
+        return dataset_export.export(
+            self.connection,
+            dataset_id,
+            Path(folder),
+            format_=format,
+            splits=splits,
+            force=force,
+            on_progress=on_progress,
+        )
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a dataset that no unfinished run needs."""

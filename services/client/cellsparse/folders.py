@@ -8,6 +8,7 @@ from pathlib import Path
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import Item
 from cellsparse.sources import is_folder
+from cellsparse.vendor import READERS
 from cellsparse_common.pairing.pairs import pair_files
 from cellsparse_common.pairing.splits import DEFAULT_FRACTIONS
 
@@ -82,7 +83,7 @@ def _pair(found: dict[str, Path], fractions: Sequence[float], where: str) -> Pai
         from cellsparse_common.pairing.coco_files import spread  # loads NumPy
 
         paths, parts = spread(paths, lambda path: _content(found[path]))
-    pairing = pair_files(paths, fractions, where=where)
+    pairing = pair_files(paths, fractions, where=where, more_images=tuple(READERS))
     items = [
         Item(
             name=pair.name, split=pair.split, image=found[pair.image], label=parts.get(pair.label) or found[pair.label]

@@ -35,7 +35,8 @@ class Item:
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
     """Axes of the image: YX, YXC, CYX, ZYX, ZYXC, ZCYX or CZYX; empty: from the file. Arrays of 3 axes, and files
-    without named axes, hold channels where the first or last axis is shorter than 10, else planes; arrays of 4 axes are
+    without named axes, hold channels where the first or last axis is at most 4 long, planes where it is 10 or longer;
+    between these, and of files that do not say what 3 or 4 layers are, the axes must be given. Arrays of 4 axes are
     ZYXC."""
     spacing: tuple[float, ...] = ()
     """Micrometres per pixel along each axis of the label image; empty: from the file, else unknown."""

@@ -11,6 +11,7 @@ import typer
 from cellsparse import enum_names
 from cellsparse.choices import JPEG_WARNING, chosen_items, parse_choice
 from cellsparse.cli import options, render
+from cellsparse.cli.formats import Format
 from cellsparse.cli.names import find_dataset
 from cellsparse.cli.output import Output, Update
 from cellsparse.client import Client
@@ -69,9 +70,9 @@ def import_(
 ) -> None:
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
-    Images: .tif, .png, .jpg, .zarr. Labels: integer .tif or .png, Cellpose _seg.npy; 2D also QuPath .geojson (also as
-    .zip), ImageJ .roi or ROI .zip, COCO .json. With --time each time point becomes an item. All faults of the files are
-    told at once; then nothing is kept.
+    Images: .tif, .png, .jpg, .zarr; with cellsparse[vendor] .czi, .lif, .nd2. Labels: integer .tif or .png, Cellpose
+    _seg.npy; 2D also QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip, COCO .json. With --time each time point
+    becomes an item. All faults of the files are told at once; then nothing is kept.
     """
     output = Output(json)
     sizes, choice = _spacing(spacing), parse_choice(series, time)
@@ -114,6 +115,40 @@ def show(dataset: options.DatasetName, json: options.Json = False, address: opti
         items = list(client.dataset_items(found.id))
     document = {**enum_names.plain(found), "item_list": [enum_names.plain(item) for item in items]}
     Output(json).result(document, render.dataset_details(found, items))
+
+
+@app.command("export")
+def export_(
+    dataset: options.DatasetName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to.")],
+    kind: Annotated[Format, typer.Option("--format", help="File format of the labels.")] = Format.TIFF,
+    split: Annotated[
+        list[str] | None, typer.Option(help="train, val or test (again for more). [default: all]", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Write a dataset as a folder of images and label files, which `dataset import` reads again.
+
+    The folder holds train/images/NAME.tif, train/masks/NAME.tif and so on; seg writes NAME_seg.npy beside the image.
+    What is not labelled stays so in every format. geojson, roi and coco hold 2D images only and number cells anew.
+    """
+    output = Output(json)
+    with Client(address) as client, output.bar("writing") as update:
+        found = find_dataset(client, dataset)
+        written = client.export_dataset(
+            found.id, out, format=kind.value, splits=split or (), force=force, on_progress=update
+        )
+    document = {
+        "dataset": found.id,
+        "format": kind.value,
+        "items": [
+            {"item": each.name, "split": each.split, "image": str(each.image), "label": str(each.label)}
+            for each in written
+        ],
+    }
+    output.result(document, f"{out}  {len(written)} items")
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """`cellsparse models ...`, `predict`, `evaluate` and `export`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ from cellsparse import enum_names
 from cellsparse.choices import parse_choice
 from cellsparse.cli import options, render
 from cellsparse.cli.exits import code_of
+from cellsparse.cli.formats import Format
 from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.cli.predicted_parts import Parts
@@ -19,6 +19,7 @@ from cellsparse.in_flight import cores
 from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
 from cellsparse.sources import is_folder
 from cellsparse.targets import check_folder, check_target, file_errors, make_folder
+from cellsparse.vendor import is_vendor
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_common.pairing.names import IMAGE_SUFFIXES, is_image_kind
@@ -52,23 +53,11 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
     Output(json).result(enum_names.plain(found), render.model_table([found]))
 
 
-class Format(StrEnum):
-    """File formats of predictions: the names in `cellsparse_common.imaging.label_formats`."""
-
-    TIFF = "tiff"
-    GEOJSON = "geojson"
-    ROI = "roi"
-    OME_TIFF = "ome-tiff"
-    OME_ZARR = "ome-zarr"
-    OME_ZARR_0_4 = "ome-zarr-0.4"
-    COCO = "coco"
-    SEG = "seg"
-
-
 def predict(
     model: options.ModelName,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG or OME-Zarr, or folders of images.")
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="TIFF, PNG, JPEG, OME-Zarr, CZI, LIF or ND2, or folders of images."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; created if missing.")],
     kind: Annotated[
@@ -225,7 +214,9 @@ def _with_folders(paths: list[Path]) -> list[Path]:
             found.append(path)
             continue
         try:
-            inside = sorted(each for each in path.iterdir() if is_image_kind(each.name) and each.is_file())
+            inside = sorted(
+                each for each in path.iterdir() if (is_image_kind(each.name) or is_vendor(each)) and each.is_file()
+            )
         except OSError as error:
             raise InvalidArgument(f"The folder {path} cannot be read: {error.strerror}.") from error
         if not inside:

@@ -4,7 +4,7 @@ Sizes are checked from the header before a pixel is decoded. An image here has a
 stack ZYX or ZYXC. Channels are last everywhere outside of networks: at rest, in memory and in files.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +28,7 @@ from cellsparse_common.imaging.layout import (
     check_size,
     check_voxels,
     name_axes,
+    refuse_unclear,
 )
 from cellsparse_common.imaging.types import GrayImage
 
@@ -134,8 +135,34 @@ def read_ome_zarr(
     return _normalised(array, named, header, field)
 
 
+def read_image(
+    header: Header,
+    read: Callable[[], npt.NDArray[np.generic]],
+    *,
+    max_pixels: int,
+    max_bytes: int = DEFAULT_MAX_DECODED_BYTES,
+    field: str = "image",
+    axes: str = "",
+) -> Image:
+    """Return an image that something else reads, checked like a file's (see `decode_image`).
+
+    Args:
+        header: What is read.
+        read: Returns the pixels in the order of the header's axes; called once the header is checked.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        max_bytes: Most bytes of the decoded pixels, all channels together.
+        field: What messages call the image.
+        axes: What the axes are, where the caller knows.
+    """
+    named = _names(header, field, axes, labels=False, stacks=True)
+    _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
+    return _normalised(read(), named, header, field)
+
+
 def _names(header: Header, field: str, axes: str, *, labels: bool, stacks: bool) -> str:
     given = axes or ("ZYX" if labels and stacks and len(header.shape) == 3 else "")
+    if not given and not labels:
+        refuse_unclear(header, field, stacks=stacks)
     try:
         return name_axes(header, field, given=given, stacks=stacks)
     except InvalidArgument as error:

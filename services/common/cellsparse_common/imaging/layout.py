@@ -13,6 +13,8 @@ MOST_UNNAMED_CHANNELS = 4
 """Length up to which an axis without a name is taken for channels (see `name_axes`)."""
 VALUES_PER_PIXEL = 4
 """Values that an image from outside may have for each pixel allowed: more channels are for smaller images."""
+UNCLEAR_LENGTHS = (3, 4)
+"""Lengths of a first axis without a name that are as often channels as planes (see `refuse_unclear`)."""
 FEWEST_UNNAMED_PLANES = 10
 """Length from which an axis without a name is taken for planes rather than channels (see `name_axes`)."""
 
@@ -43,9 +45,9 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
 
     Axes given by the caller take precedence, then those named in the file (ImageJ, OME, RGB samples). Otherwise the
     shorter one of the first and last axis holds the channels, the last one if they are equal: (3, 256, 256) and
-    (256, 256, 3) are both three channels of 256 x 256 pixels. `FEWEST_UNNAMED_PLANES` or more cannot be channels:
-    (30, 256, 256) is a stack of 30 planes. A number between that and `MOST_UNNAMED_CHANNELS` could be either and is
-    refused.
+    (256, 256, 3) are both three channels of 256 x 256 pixels; of files, `refuse_unclear` refuses the former before.
+    `FEWEST_UNNAMED_PLANES` or more cannot be channels: (30, 256, 256) is a stack of 30 planes. A number between that
+    and `MOST_UNNAMED_CHANNELS` could be either and is refused.
 
     Args:
         header: Shape and axes of the file.
@@ -85,6 +87,30 @@ def name_axes(header: Header, field: str, *, given: str = "", stacks: bool = Fal
                 field,
             )
     return axes
+
+
+def refuse_unclear(header: Header, field: str, *, stacks: bool) -> None:
+    """Refuse a file of three or four layers that does not say whether they are channels or planes.
+
+    Args:
+        header: Shape and axes of the file.
+        field: Name of the request's field, for messages.
+        stacks: Whether a stack of planes is allowed, and its axes can be given.
+
+    Raises:
+        InvalidArgument: The first of its three axes has such a length and no name.
+    """
+    shape, named = header.shape, set(header.axes) & set("CSZT")
+    if len(shape) != 3 or named or shape[0] not in UNCLEAR_LENGTHS or shape[0] >= shape[2]:
+        return
+    remedy = "Save it as an ImageJ or OME-TIFF file, which names its axes."
+    if stacks:
+        remedy = "Give its axes: CYX (--axes CYX) for channels, ZYX (--axes ZYX) for planes."
+    raise InvalidArgument(
+        f"The {field} has {shape[0]} layers of {shape[1]} x {shape[2]} pixels (axes {header.axes}) and does not say "
+        f"whether they are channels or the planes of a stack. {remedy}",
+        field,
+    )
 
 
 def _unnamed_hint(stacks: bool) -> str:

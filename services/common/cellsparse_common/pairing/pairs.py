@@ -52,7 +52,13 @@ class Pairing:
     """Files that are not used: path, and why ("has no image")."""
 
 
-def pair_files(paths: Iterable[str], fractions: Sequence[float] = DEFAULT_FRACTIONS, *, where: str = "") -> Pairing:
+def pair_files(
+    paths: Iterable[str],
+    fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    *,
+    where: str = "",
+    more_images: Sequence[str] = (),
+) -> Pairing:
     """Pair files by their paths alone.
 
     Folders that hold all others are passed over, as are hidden files and what macOS adds to zip files.
@@ -61,6 +67,7 @@ def pair_files(paths: Iterable[str], fractions: Sequence[float] = DEFAULT_FRACTI
         paths: Paths of files below one folder, with "/" between names.
         fractions: Shares of train, val and test for files that lie in no folder of a split.
         where: What holds the files, for messages.
+        more_images: Endings of other files that the caller reads as images, in small letters.
 
     Raises:
         InvalidArgument: There is no pair, or two files claim to be the same.
@@ -68,7 +75,7 @@ def pair_files(paths: Iterable[str], fractions: Sequence[float] = DEFAULT_FRACTI
     check_fractions(fractions)
     left_out: dict[str, str] = {}
     files: dict[str, list[File]] = defaultdict(list)
-    for path, parts in _below_wrapper(_usable(paths, left_out)):
+    for path, parts in _below_wrapper(_usable(paths, left_out, tuple(more_images))):
         place = place_of(parts[:-1])
         if place is None:
             left_out[path] = OTHER_FOLDER
@@ -85,7 +92,9 @@ def pair_files(paths: Iterable[str], fractions: Sequence[float] = DEFAULT_FRACTI
     return Pairing(pairs=_named(_with_splits(sorted(found), fractions)), left_out=dict(sorted(left_out.items())))
 
 
-def _usable(paths: Iterable[str], left_out: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
+def _usable(
+    paths: Iterable[str], left_out: dict[str, str], more_images: tuple[str, ...]
+) -> list[tuple[str, tuple[str, ...]]]:
     """Return the paths of images and label files, with their parts."""
     kept = []
     for path in paths:
@@ -94,11 +103,15 @@ def _usable(paths: Iterable[str], left_out: dict[str, str]) -> list[tuple[str, t
             continue
         if len(parts[-1]) > LONGEST_NAME:
             left_out[path] = TOO_LONG
-        elif names.is_image_kind(parts[-1]) or names.is_label_only(parts[-1]):
+        elif names.is_image_kind(parts[-1]) or names.is_label_only(parts[-1]) or _ends(parts[-1], more_images):
             kept.append((path, parts))
         else:
             left_out[path] = OTHER_KIND
     return kept
+
+
+def _ends(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings)
 
 
 def _below_wrapper(kept: list[tuple[str, tuple[str, ...]]]) -> list[tuple[str, tuple[str, ...]]]:

@@ -178,10 +178,10 @@ class DatasetUpload:
             except (InvalidArgument, ResourceExhausted) as error:
                 self._faults.add(error)
 
-    def _path(self, role: int) -> Path:
+    def _path(self, role: dataset_pb2.FileRole) -> Path:
         return self._files / _NOUN[role]
 
-    def _content(self, role: int) -> bytes:
+    def _content(self, role: dataset_pb2.FileRole) -> bytes:
         path = self._path(role)
         with disk_errors(f"read {path}"):
             data = read_content(path)

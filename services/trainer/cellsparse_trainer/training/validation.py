@@ -143,7 +143,7 @@ class _Background:
         before = int(self._ends[band - 1]) if band else 0
         start = band * self._step
         inside = np.flatnonzero(self._label[start : start + self._step] == 0)
-        return start * self._label[0].size + int(inside[at - before])
+        return int(start * self._label[0].size + inside[at - before])
 
 
 def _place(around: Box, size: Sequence[int], shape: Sequence[int]) -> Box:

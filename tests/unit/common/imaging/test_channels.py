@@ -49,7 +49,7 @@ STACK = {
         (tiff(THREE, imagej=True, metadata={"axes": "CYX"}), ("0", "1", "2")),
         (tiff(np.moveaxis(THREE, 0, -1), photometric="rgb"), ("red", "green", "blue")),
         (tiff(np.moveaxis(THREE, 0, -1), photometric="minisblack"), ("0", "1", "2")),
-        (tiff(THREE, photometric="minisblack"), ("0", "1", "2")),
+        (tiff(THREE[:2], photometric="minisblack"), ("0", "1")),
         (tiff(THREE[0]), ()),
         (png("RGB", 3), ("red", "green", "blue")),
         (png("RGBA", 4), ("red", "green", "blue", "alpha")),

@@ -129,7 +129,6 @@ def test_booleans_become_bytes():
         tiff(COLOUR.transpose(2, 0, 1), imagej=True, metadata={"axes": "CYX"}),
         tiff(COLOUR.transpose(2, 0, 1), ome=True, metadata={"axes": "CYX"}),
         tiff(COLOUR, imagej=True),
-        tiff(COLOUR.transpose(2, 0, 1), metadata=None, photometric="minisblack"),
         tiff(COLOUR, photometric="minisblack", planarconfig="contig"),
         tiff(COLOUR, photometric="minisblack"),
         png(COLOUR),
@@ -149,6 +148,23 @@ def test_other_numbers_of_channels(channels):
         image = decode(data)
         assert image.axes == ("YX" if channels == 1 else "YXC")
         assert np.array_equal(image.array, array.squeeze())
+
+
+@pytest.mark.parametrize("layers", [3, 4])
+@pytest.mark.parametrize("metadata", [{}, None])
+def test_layers_without_a_name_are_not_guessed(layers, metadata):
+    array = RNG.integers(0, 255, (layers, 21, 30)).astype(np.uint8)
+    data = tiff(array, photometric="minisblack", metadata=metadata)
+    with pytest.raises(InvalidArgument, match=rf"has {layers} layers of 21 x 30 .*Save it as an ImageJ or OME-TIFF"):
+        decode_image(data, max_pixels=10_000)
+    with pytest.raises(InvalidArgument, match=r"Give its axes: CYX \(--axes CYX\) .*, ZYX \(--axes ZYX\) for planes"):
+        decode_image(data, max_pixels=10_000, stacks=True)
+    for axes, shape in (("CYX", (21, 30, layers)), ("ZYX", (layers, 21, 30))):
+        assert decode_image(data, max_pixels=10_000, stacks=True, axes=axes).array.shape == shape
+    for named in ("CYX", "ZYX"):
+        for kind in ("imagej", "ome"):
+            image = decode_image(tiff(array, metadata={"axes": named}, **{kind: True}), max_pixels=10_000, stacks=True)
+            assert image.axes == {"CYX": "YXC", "ZYX": "ZYX"}[named]
 
 
 def test_jpeg_strips():

@@ -82,7 +82,7 @@ def test_stacks_of_channels(data):
 
 @pytest.mark.parametrize(
     ("shape", "axes"),
-    [((3, 20, 30), "YXC"), ((20, 30, 3), "YXC"), ((4, 9, 3), "YXC"), ((10, 20, 30), "ZYX"), ((30, 20, 10), "ZYX")],
+    [((2, 20, 30), "YXC"), ((20, 30, 3), "YXC"), ((4, 9, 3), "YXC"), ((10, 20, 30), "ZYX"), ((30, 20, 10), "ZYX")],
 )
 def test_a_file_without_names_holds_channels_or_planes(shape, axes):
     assert decode(tiff(np.zeros(shape, np.uint8), metadata=None, photometric="minisblack")).axes == axes

@@ -90,7 +90,11 @@ export function ShowPanel({ stage }) {
 export function FilePanel({ stage }) {
   const [kind, setKind] = useState('offset_by_one');
   const save = (/** @type {string} */ format, layer = '') => api.download(`/images/${stage.image.id}/labels${query({ format, layer })}`);
-  const formats = [['tiff', 'TIFF'], ['geojson', 'GeoJSON'], ['roi', 'ImageJ ROI']];
+  const flat = stage.image.planes > 1 ? [] : [['coco', 'COCO']]; // which holds no stacks
+  const formats = [
+    ['tiff', 'TIFF'], ['ome-tiff', 'OME-TIFF'], ['ome-zarr', 'OME-Zarr'], ['geojson', 'GeoJSON'], ['roi', 'ImageJ ROI'],
+    ['seg', 'Cellpose'], ...flat,
+  ];
   const bring = async (/** @type {any} */ event) => {
     const [file] = event.target.files;
     if (!file) return;
@@ -120,7 +124,7 @@ export function FilePanel({ stage }) {
           <option value="binary">a mask</option>
         </select>
       </label>
-      <label class="file-link">TIFF, PNG, GeoJSON or ROI zip<input type="file" accept=".tif,.tiff,.png,.geojson,.json,.zip,.roi" onChange=${bring} /></label>
+      <label class="file-link">TIFF, PNG, OME-Zarr, Cellpose, GeoJSON, ROI or COCO<input type="file" accept=".tif,.tiff,.png,.geojson,.json,.zip,.ozx,.roi,.npy" onChange=${bring} /></label>
     </details>
   `;
 }
