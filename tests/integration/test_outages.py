@@ -113,5 +113,3 @@ def test_a_store_folder_that_is_away_pauses_the_queue(home, outage):
                 assert status.waiting.startswith(WAITING)
         until(lambda: orchestrator.run(second).state == SUCCEEDED)
         assert orchestrator.run(second).attempts == 1
-        said = [event.message for event in orchestrator.watch(second) if event.message.startswith(WAITING)]
-        assert said
