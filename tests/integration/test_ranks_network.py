@@ -84,7 +84,11 @@ def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_is_as_goo
             stubs = [trainer_pb2_grpc.TrainerServiceStub(channel) for channel in (one, other)]
             _, undisturbed = end(start(stubs, nodes, backend, "run-calm", 1)[0])
             leading, following = start(stubs, nodes, backend, "run-cut", 1)
-            next(event for event in leading if event.checkpoint_step >= 4)
+            for event in leading:
+                if event.checkpoint_step >= 4:
+                    break
+            else:
+                pytest.fail(f"it ended before its second checkpoint: {event}")
             workers = psutil.Process(second.pid).children(recursive=True)
             nodes.cut(1)
             then = time.monotonic()
