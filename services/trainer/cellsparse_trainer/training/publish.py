@@ -13,6 +13,7 @@ from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.channel_choice import channel_names, describe_channels
 from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.prepare import Prepared
+from cellsparse_trainer.training.validation import in_parts
 
 
 def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> None:
@@ -29,7 +30,7 @@ def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[s
     folder = prepared.job.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    loop.finish(prepared.training.model(), prepared.validation, folder)
+    loop.finish(prepared.training.model(), in_parts(prepared.validation, prepared.plan), folder)
     publish_model(prepared.store, prepared.job.request.run_id, folder, card(prepared, outcome, initial_scores))
 
 

@@ -15,6 +15,7 @@ from scipy import ndimage
 from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands, release
 from cellsparse_common.imaging.types import Labels
 from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.data.fed_image import LARGE_PIXELS
 from cellsparse_trainer.data.samples import Sample
 
 SHARE = 0.2
@@ -75,6 +76,20 @@ def windows(samples: Sequence[Sample], plan: Plan) -> list[Sample]:
             remaining.append(turn)
         turns = remaining
     return found
+
+
+def in_parts(samples: Sequence[Sample], plan: Plan) -> list[Sample]:
+    """Return the samples, large 2D images in their place as windows: none is ever predicted whole in memory.
+
+    Args:
+        samples: Validation items.
+        plan: See `windows`.
+    """
+    parts: list[Sample] = []
+    for sample in samples:
+        large = sample.label.ndim == 2 and sample.label.size >= LARGE_PIXELS
+        parts += windows([sample], plan) if large else [sample]
+    return parts
 
 
 def allowed_pixels(plan: Plan) -> int:

@@ -51,6 +51,18 @@ def test_small_images_are_taken_whole():
     assert windows(items, PLAN) == items
 
 
+def test_thresholds_of_a_large_image_are_tuned_on_its_windows(monkeypatch):
+    small, large = sample(0, side=200), sample(1, side=600)
+    assert validation.in_parts([small, large], PLAN) == [small, large]
+    monkeypatch.setattr(validation, "LARGE_PIXELS", 600 * 600)
+    parts = validation.in_parts([small, large], PLAN)
+    assert parts[0] == small
+    assert {one.name for one in parts[1:]} == {"item1"}
+    assert max(one.label.size for one in parts[1:]) < 600 * 600
+    seen = set().union(*(whole_cells(one, large) for one in parts[1:]))
+    assert seen == set(np.unique(large.label[large.label > 0]).tolist())
+
+
 def test_pixels_are_bounded_and_items_take_turns():
     items = [sample(number, cells=40) for number in range(40)]
     found = windows(items, PLAN)
