@@ -1,5 +1,6 @@
 """Two nodes train one model, and the network between them is cut: both end, and the next attempt goes on."""
 
+import itertools
 import time
 
 import psutil
@@ -20,6 +21,8 @@ AS_GOOD = 1e-4
 """Of losses and scores, absolute: see `test_ranks`."""
 NOTICED_SECONDS = 120.0
 """See `test_ranks`."""
+PORTS = itertools.count(29400)
+"""Each attempt has its own, as each has pods of its own: the one before may still be ending."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
@@ -45,8 +48,9 @@ def start(stubs, nodes, backend, run_id, attempt):
         patience=0,
     )
     settings.MergeFrom(BACKENDS[backend])
+    port = next(PORTS)
     for node in (1, 0):
-        placement = trainer_pb2.Placement(hosts=nodes.addresses, node=node, port=29400)
+        placement = trainer_pb2.Placement(hosts=nodes.addresses, node=node, port=port)
         request = trainer_pb2.StartTrainingRequest(
             run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=settings, placement=placement
         )
