@@ -131,7 +131,8 @@ class ServerSettings(StoreSettings):
     """Largest uploaded file, MiB, 1 to 2047. Between services it is sent in one message."""
 
     workers: int = Field(default=32, ge=1, le=1024)
-    """Threads that handle calls, 1 to 1024. Each open stream occupies one."""
+    """Calls that are handled at once, 1 to 1024. Each open stream counts as one. One connection may hold three quarters
+    of them. Health checks, status and cancelling do not count."""
 
     drain_seconds: float = Field(default=10, ge=0, le=3600)
     """Time for running calls to finish after SIGTERM, seconds, 0 to 3600."""

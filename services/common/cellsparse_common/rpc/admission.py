@@ -38,7 +38,7 @@ class Admission:
     """Counts the running calls of a server.
 
     Args:
-        limit: Calls that may run at once, beside urgent ones.
+        limit: Calls that may run at once, beside urgent ones; one connection may hold three quarters of them.
     """
 
     def __init__(self, limit: int) -> None:
