@@ -72,6 +72,16 @@ def test_channels_planes_and_contrast_of_a_16_bit_stack(web, calm):
     canvas = ImageCanvas(page)
     page.get_by_label("Channel 2", exact=True).uncheck()
     page.get_by_role("button", name="Automatic contrast of channel 1").click()
+    page.locator(".train-form summary").click()
+    page.get_by_label("Channel 1 of the network").select_option(label="Channel 3")
+    page.get_by_label("Channel 2 of the network").select_option(label="Channel 1")
+    assert page.get_by_label("Channel 3 of the network").locator("option").all_inner_texts() == [
+        "no further channel",
+        "Channel 2",
+        "Channel 4",
+    ]
+    page.get_by_label("Channel 1 of the network").select_option(label="as the method does by itself")
+    page.locator(".train-form summary").click()
     page.keyboard.press("2")
     page.keyboard.press(".")
     page.get_by_text("Plane 2 of 3").wait_for()

@@ -209,13 +209,18 @@ def test_an_archive_makes_an_equal_project(api, project, image):
     marks.add(10, 10, np.full((5, 5), 0x80000000))
     bare = encode_tiff(np.arange(64, dtype=np.uint16).reshape(8, 8))
     api.post(f"/projects/{project['id']}/images", params={"name": "b.tif"}, content=bare).raise_for_status()
+    named = {"name": "c.tif", "channels": ["DAPI", "GFP"]}
+    two = encode_tiff(np.arange(128, dtype=np.uint16).reshape(8, 8, 2))
+    made = api.post(f"/projects/{project['id']}/images", params=named, content=two).raise_for_status().json()
+    assert made["channel_names"] == ["DAPI", "GFP"]
     archive = api.get(f"/projects/{project['id']}/archive")
     assert archive.headers["content-disposition"] == 'attachment; filename="Nuclei.zip"'
     members = zipfile.ZipFile(io.BytesIO(archive.content)).namelist()
-    assert members == ["project.json", "images/1.tif", "annotations/1.tif", "images/2.tif"]
+    assert members == ["project.json", "images/1.tif", "annotations/1.tif", "images/2.tif", "images/3.tif"]
     copy = api.post("/projects/archive", content=archive.content).raise_for_status().json()
-    assert (copy["name"], copy["images"], copy["cells"]) == ("Nuclei", 2, 1)
-    first, second = api.get(f"/projects/{copy['id']}/images").json()["images"]
+    assert (copy["name"], copy["images"], copy["cells"]) == ("Nuclei", 3, 1)
+    first, second, third = api.get(f"/projects/{copy['id']}/images").json()["images"]
+    assert third["channel_names"] == ["DAPI", "GFP"]
     assert (first["name"], second["name"], first["labelled_pixels"]) == ("a.tif", "b.tif", 34)
     before, after = (read_tiff(api.get(f"/images/{found}/labels").content) for found in (image["id"], first["id"]))
     assert np.array_equal(before, after)

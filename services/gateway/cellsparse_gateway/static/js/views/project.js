@@ -1,6 +1,7 @@
 /** A project's images: thumbnails, counts, and files dropped onto them. */
 import * as api from '../api.js';
 import { address, query } from '../api.js';
+import { channelsWord } from '../channels.js';
 import { html, useEffect, useState } from '../html.js';
 import { counted } from '../words.js';
 import { Header, sure } from './header.js';
@@ -70,9 +71,9 @@ export function ProjectView({ project: id, say, fail }) {
     <main class=${`page drop${over ? ' over' : ''}`} onDragOver=${(/** @type {DragEvent} */ e) => { e.preventDefault(); setOver(true); }}
       onDragLeave=${() => setOver(false)} onDrop=${drop}>
       <label class="drop-target">
-        <input type="file" multiple accept=".tif,.tiff,.png,.jpg,.jpeg,.bmp" onChange=${(/** @type {any} */ e) => upload(e.target.files)} />
+        <input type="file" multiple accept=".tif,.tiff,.png,.jpg,.jpeg,.zip,.ozx" onChange=${(/** @type {any} */ e) => upload(e.target.files)} />
         <b>${sending ? `Adding ${sending} ...` : 'Drop images here, or click to choose'}</b>
-        <span class="quiet">TIFF, OME-TIFF or PNG: 8 or 16 bit, several channels, stacks</span>
+        <span class="quiet">TIFF, OME-TIFF, PNG, JPEG or zipped OME-Zarr: several channels, stacks</span>
       </label>
       <ul class="gallery" aria-label="Images">
         ${(images ?? []).map((image) => html`
@@ -80,7 +81,7 @@ export function ProjectView({ project: id, say, fail }) {
             <a href=${`#/p/${id}/i/${image.id}`}>
               <img src=${address(`/images/${image.id}/thumbnail${query({ size: 256 })}`)} alt="" loading="lazy" />
               <span class="name">${image.name}</span>
-              <span class="quiet">${image.cells > 0 ? counted(image.cells, 'cell') : 'no cells yet'} · ${image.width} × ${image.height}${image.planes > 1 ? ` × ${image.planes}` : ''}${image.channels > 1 ? ` · ${image.channels} channels` : ''}</span>
+              <span class="quiet">${image.cells > 0 ? counted(image.cells, 'cell') : 'no cells yet'} · ${image.width} × ${image.height}${image.planes > 1 ? ` × ${image.planes}` : ''}${channelsWord(image) && ` · ${channelsWord(image)}`}</span>
             </a>
             ${image.cells > 0 && html`<span class="badge" title="Has marked cells">${image.cells}</span>`}
             <button class="icon" aria-label=${`Delete ${image.name}`} title="Delete" onClick=${() => remove(image)}>×</button>
