@@ -63,6 +63,18 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(web, calm, tmp_path)
     page.get_by_role("alert").filter(has_text="notes.tif").wait_for()
 
 
+def test_a_time_point_of_a_series_is_chosen(web, calm, tmp_path):
+    project, _ = web.rest.project({})
+    movie = tmp_path / "movie.tif"
+    tifffile.imwrite(movie, field(2, (3, 100, 120)), imagej=True, metadata={"axes": "TYX"})
+    page = calm.open(f"{web.url}/#/p/{project}")
+    page.locator("input[type=file][multiple]").set_input_files(movie)
+    page.get_by_role("alert").filter(has_text="choose a time point with time").wait_for()
+    page.get_by_label("Time point (time)").fill("2")
+    page.locator("input[type=file][multiple]").set_input_files(movie)
+    page.get_by_role("link", name="movie.tif").wait_for()
+
+
 def test_channels_planes_and_contrast_of_a_16_bit_stack(web, calm):
     stack = field(1, (3, 4, 200, 260))  # planes, channels
     project, (image,) = web.rest.project({"stack.tif": encode_stack(stack)})

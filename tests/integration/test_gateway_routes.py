@@ -203,6 +203,27 @@ def test_a_project_trains_and_its_model_predicts_a_layer(api, project, image):
     assert made["cells"] == labels.max()
 
 
+def test_a_part_of_a_file_becomes_an_image(api, project):
+    movie = np.arange(3 * 4 * 2 * 20 * 30, dtype=np.uint16).reshape(3, 4, 2, 20, 30)  # TZCYX
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, movie, imagej=True, metadata={"axes": "TZCYX"})
+
+    def add(**part):
+        params = {"name": "m.tif", **part}
+        return api.post(f"/projects/{project['id']}/images", params=params, content=stream.getvalue())
+
+    assert "choose a time point with time (--time)" in problem(add(), 422)["detail"]
+    assert problem(add(time=3), 422)["errors"][0]["field"] == "time"
+    assert "so that series 1 does not exist" in problem(add(series=1, time=0), 422)["detail"]
+    assert problem(add(time="0:2"), 422)["errors"][0]["field"] == "time"
+    stack = add(time=1).raise_for_status().json()
+    assert (stack["planes"], stack["channels"]) == (4, 2)
+    plane = add(time=1, z=2).raise_for_status().json()
+    assert (plane["planes"], plane["channels"]) == (1, 2)
+    tile = api.get(f"/images/{plane['id']}/tiles/0/0/0", params={"channel": 1})
+    assert np.array_equal(np.frombuffer(tile.content, np.uint16).reshape(20, 30), movie[1, 2, 1])
+
+
 def test_an_archive_makes_an_equal_project(api, project, image):
     marks = Marks(api, image["id"])
     marks.add(0, 0, np.ones((3, 3)))

@@ -62,7 +62,15 @@ class ImageAdder:
             StorageError: The store failed.
         """
         self.check(header.project_id)
-        image = decode_image(data, max_pixels=self._max_pixels, stacks=True, axes=header.axes)
+        image = decode_image(
+            data,
+            max_pixels=self._max_pixels,
+            stacks=True,
+            axes=header.axes,
+            series=header.series if header.HasField("series") else None,
+            time=header.time if header.HasField("time") else None,
+            z=header.z if header.HasField("z") else None,
+        )
         del data
         spacing = list(header.spacing or image.spacing)
         stack = image.axes.startswith("Z")

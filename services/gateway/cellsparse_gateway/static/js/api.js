@@ -119,8 +119,9 @@ export const deleteProject = (/** @type {string} */ id) => call('DELETE', `/proj
 export const images = (/** @type {string} */ id) => list(`/projects/${id}/images`, 'images');
 export const image = (/** @type {string} */ id) => get(`/images/${id}`);
 export const deleteImage = (/** @type {string} */ id) => call('DELETE', `/images/${id}`);
-export const uploadImage = async (/** @type {string} */ id, /** @type {File} */ file) =>
-  (await call('POST', `/projects/${id}/images${query({ name: file.name })}`, { body: file })).json();
+/** @typedef {{axes: string, series: string, time: string, z: string}} Part what is taken of an image file; empty: as it is */
+export const uploadImage = async (/** @type {string} */ id, /** @type {File} */ file, /** @type {Part} */ part) =>
+  (await call('POST', `/projects/${id}/images${query({ name: file.name, ...part })}`, { body: file })).json();
 export const importLabels = async (/** @type {string} */ id, /** @type {File} */ file, /** @type {string} */ kind) =>
   (await call('POST', `/images/${id}/labels${query({ kind })}`, { body: file })).json();
 export const cells = (/** @type {string} */ id, layer = '') => get(`/images/${id}/cells${query({ layer })}`);

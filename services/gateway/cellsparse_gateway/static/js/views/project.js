@@ -3,6 +3,7 @@ import * as api from '../api.js';
 import { address, query } from '../api.js';
 import { channelsWord } from '../channels.js';
 import { html, useEffect, useState } from '../html.js';
+import { asksForPart, PartChooser, WHOLE } from '../parts.js';
 import { counted } from '../words.js';
 import { Header, sure } from './header.js';
 
@@ -12,6 +13,8 @@ export function ProjectView({ project: id, say, fail }) {
   const [images, setImages] = useState(/** @type {any[] | null} */ (null));
   const [sending, setSending] = useState('');
   const [over, setOver] = useState(false);
+  const [part, setPart] = useState(WHOLE);
+  const [asked, setAsked] = useState(false);
   const load = async () => {
     try {
       const [now, all] = await Promise.all([api.project(id), api.images(id)]);
@@ -32,10 +35,12 @@ export function ProjectView({ project: id, say, fail }) {
     for (const [index, file] of list.entries()) {
       setSending(`${file.name} (${index + 1} of ${list.length})`);
       try {
-        await api.uploadImage(id, file);
+        await api.uploadImage(id, file, part);
         await load();
       } catch (error) {
-        fail(new Error(`${file.name}: ${error instanceof Error ? error.message : error}`));
+        const sentence = error instanceof Error ? error.message : String(error);
+        if (asksForPart(sentence)) setAsked(true);
+        fail(new Error(`${file.name}: ${sentence}`));
       }
     }
     setSending('');
@@ -71,10 +76,11 @@ export function ProjectView({ project: id, say, fail }) {
     <main class=${`page drop${over ? ' over' : ''}`} onDragOver=${(/** @type {DragEvent} */ e) => { e.preventDefault(); setOver(true); }}
       onDragLeave=${() => setOver(false)} onDrop=${drop}>
       <label class="drop-target">
-        <input type="file" multiple accept=".tif,.tiff,.png,.jpg,.jpeg,.zip,.ozx" onChange=${(/** @type {any} */ e) => upload(e.target.files)} />
+        <input type="file" multiple accept=".tif,.tiff,.png,.jpg,.jpeg,.zip,.ozx" onChange=${(/** @type {any} */ e) => { upload(e.target.files); e.target.value = ''; }} />
         <b>${sending ? `Adding ${sending} ...` : 'Drop images here, or click to choose'}</b>
         <span class="quiet">TIFF, OME-TIFF, PNG, JPEG or zipped OME-Zarr: several channels, stacks</span>
       </label>
+      <${PartChooser} part=${part} open=${asked} onChange=${setPart} />
       <ul class="gallery" aria-label="Images">
         ${(images ?? []).map((image) => html`
           <li class="thumb" key=${image.id}>
