@@ -61,6 +61,18 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(web, calm, tmp_path)
     page = calm.open(f"{web.url}/#/p/{project}")
     page.locator("input[type=file][multiple]").set_input_files(broken)
     page.get_by_role("alert").filter(has_text="notes.tif").wait_for()
+    page.get_by_role("button", name="Close the list").click()
+    files = [broken, tmp_path / "more.png", tmp_path / "cells.czi", tmp_path / "good.tif"]
+    files[1].write_bytes(b"nor are these")
+    files[2].write_bytes(b"a microscope's own")
+    files[3].write_bytes(encode_tiff(field()))
+    page.locator("input[type=file][multiple]").set_input_files(files)
+    page.get_by_role("alert").filter(has_text="2 files were not added").wait_for()
+    told = page.get_by_label("Files that were not added").locator("li").all_inner_texts()
+    assert [text.split()[0] for text in told] == ["notes.tif", "more.png", "cells.czi"]
+    assert "not a TIFF" in told[0]
+    assert "converts it on your computer" in told[2]
+    page.get_by_role("link", name="good.tif").wait_for()
 
 
 def test_a_time_point_of_a_series_is_chosen(web, calm, tmp_path):

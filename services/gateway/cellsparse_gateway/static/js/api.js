@@ -9,10 +9,12 @@ export class ApiError extends Error {
   /**
    * @param {number} status HTTP status; 0: no answer at all.
    * @param {string} sentence
+   * @param {{field: string, detail: string}[]} [errors] each fault, if the server told several
    */
-  constructor(status, sentence) {
+  constructor(status, sentence, errors = []) {
     super(sentence);
     this.status = status;
+    this.errors = errors;
   }
 
   /** Whether the same call may succeed later. */
@@ -40,7 +42,8 @@ export const address = (path) => BASE + path;
 async function problem(answer) {
   const said = await answer.json().catch(() => ({}));
   const detail = typeof said.detail === 'string' ? said.detail : '';
-  return new ApiError(answer.status, detail || said.title || `The server answered ${answer.status}.`);
+  const errors = Array.isArray(said.errors) ? said.errors : [];
+  return new ApiError(answer.status, detail || said.title || `The server answered ${answer.status}.`, errors);
 }
 
 /**
