@@ -30,7 +30,13 @@ SETTINGS = {
         steps=150,
         # Stock StarDist does not average rays, and leaves out two grid points at the image's edge.
         stardist=trainer_pb2.StardistSettings(
-            n_rays=8, unet_depth=1, unet_filters=16, dist_rate=10, average_rays=False, edge_margin=2
+            n_rays=8,
+            unet_depth=1,
+            unet_filters=16,
+            dist_rate=10,
+            average_rays=False,
+            edge_margin=2,
+            refine_outlines=False,
         ),
     ),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05)),

@@ -152,7 +152,7 @@ def _config(folder: Path) -> Config:
     channels = tuple(range(inputs)) if inputs > 1 else ()
     plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)), channels=channels)
     # As the stock tool draws cells.
-    return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, **numbers)
+    return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, refine_outlines=False, **numbers)
 
 
 def _thresholds(folder: Path) -> Thresholds:
