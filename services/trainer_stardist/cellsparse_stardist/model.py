@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.imaging.images import brightness
 from cellsparse_common.imaging.scores import Segmentation, cell_numbers
 from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_stardist.config import Config
@@ -22,7 +21,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.outline_refinement import OUTLINE_LEVEL, fit_level, refined
+from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
 from cellsparse_trainer.models.windows import SeparateWindows
 
 LONGEST_RAYS = 192
@@ -69,11 +68,7 @@ class StardistModel:
 
     def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: the probability of its star."""
-        found = self._segment_at(image, [self.thresholds])[0]
-        if self._outline_level is None:
-            return found
-        labels = refined(brightness(image, found.labels.ndim), found.labels, self._outline_level)
-        return Segmentation(labels=labels, scores=found.scores)
+        return refine(image, self._segment_at(image, [self.thresholds])[0], self._outline_level)
 
     def windows(self, image: FedImage) -> SeparateWindows:
         """Return a large image as windows, whose cells are those that `segment` finds in the whole."""
@@ -151,8 +146,8 @@ class StardistModel:
 
     def write_config(self, folder: Path) -> None:
         """Write `config.json` alone."""
-        level = {} if self._outline_level is None else {OUTLINE_LEVEL: self._outline_level}
-        stored = ModelConfig(config=self._config.to_dict(), fitted={**self.thresholds.to_dict(), **level})
+        fitted = {**self.thresholds.to_dict(), **level_to_dict(self._outline_level)}
+        stored = ModelConfig(config=self._config.to_dict(), fitted=fitted)
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from cellsparse_stardist.instances import Thresholds
 from cellsparse_stardist.targets import rays
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
-from cellsparse_trainer.models.outline_refinement import OUTLINE_LEVEL, read_level
+from cellsparse_trainer.models.outline_refinement import read_level, without_level
 
 FOLDER = "stardist"
 """Subfolder and name of the stock model: `StarDist2D(None, name="stardist", basedir=folder)` opens it; `StarDist3D` one
@@ -84,10 +84,9 @@ def read_model(folder: Path) -> Stored:
     """
     stored = read_config(folder)
     config = Config.from_dict(stored.config)
-    fitted = dict(stored.fitted)
-    level = read_level(fitted.pop(OUTLINE_LEVEL, None))
+    level = read_level(stored.fitted)
     try:
-        thresholds = Thresholds(**fitted)
+        thresholds = Thresholds(**without_level(stored.fitted))
     except TypeError as error:
         raise ValueError(f"{folder.name} holds no StarDist thresholds: {error}.") from error
     with quiet():

@@ -9,14 +9,17 @@ takes the level at which labelled cells are found as they are labelled, and none
 All functions are pure. Axes are YX; images are normalised, with brightness from 0 to 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import label as components
 
+from cellsparse_common.imaging.images import brightness
+from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.types import Floats, GrayImage, Labels, Mask
 from cellsparse_trainer.data.samples import Sample
 
@@ -120,12 +123,46 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     return LEVELS[best] if means[best] > error else None
 
 
-def read_level(value: object) -> float | None:
-    """Check a level that a model's `config.json` holds.
+def refine(image: Floats, found: Segmentation, level: float | None) -> Segmentation:
+    """Return what a model found in an image with refined outlines.
+
+    Args:
+        image: Axes YX, with several channels YXC.
+        found: The cells.
+        level: As `refined` takes it; None: outlines stay.
+    """
+    if level is None:
+        return found
+    return Segmentation(labels=refined(brightness(image, 2), found.labels, level), scores=found.scores)
+
+
+def level_to_dict(level: float | None) -> dict[str, float]:
+    """Return a level among what a model was fitted with; empty without one."""
+    return {} if level is None else {OUTLINE_LEVEL: level}
+
+
+def without_level(fitted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model was fitted with besides the level."""
+    return {name: value for name, value in fitted.items() if name != OUTLINE_LEVEL}
+
+
+def export_note(level: float | None) -> str:
+    """Return what users of an exported model should know of a level, a paragraph of Markdown; empty without one."""
+    if level is None:
+        return ""
+    return (
+        "\nCellsparse also moves outlines to where the image's brightness shows them (`refine_outlines`, here at\n"
+        f"level {level:g}). Other tools draw them as the network does.\n"
+    )
+
+
+def read_level(fitted: Mapping[str, Any]) -> float | None:
+    """Return the level among what a model was fitted with; None without one.
 
     Raises:
         ValueError: It is no number from 0 to 1.
     """
+    value = fitted.get(OUTLINE_LEVEL)
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value <= 1:

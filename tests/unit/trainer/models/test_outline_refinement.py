@@ -6,7 +6,15 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.outline_refinement import LEVELS, fit_level, read_level, refined
+from cellsparse_trainer.models.outline_refinement import (
+    LEVELS,
+    export_note,
+    fit_level,
+    level_to_dict,
+    read_level,
+    refined,
+    without_level,
+)
 
 
 def disc(shape, middle, radius):
@@ -124,9 +132,12 @@ def test_there_is_no_level_where_none_helps_or_too_few_cells_tell():
 @pytest.mark.parametrize("value", ["0.4", -0.1, 1.5, float("nan"), [0.4]])
 def test_a_damaged_level_is_refused(value):
     with pytest.raises(ValueError, match=r"outline_level is .*; allowed: a number from 0 to 1, or none"):
-        read_level(value)
+        read_level({"outline_level": value})
 
 
-def test_a_level_is_read():
-    assert read_level(None) is None
-    assert read_level(0.35) == 0.35
+@pytest.mark.parametrize("level", [None, 0.35])
+def test_a_level_is_kept_among_what_a_model_was_fitted_with(level):
+    fitted = {"diameter": 12.0, **level_to_dict(level)}
+    assert read_level(fitted) == level
+    assert without_level(fitted) == {"diameter": 12.0}
+    assert ("level 0.35" in export_note(level)) == (level is not None)
