@@ -88,7 +88,7 @@ def import_(
             output.warn(f"{image} {JPEG_WARNING}")
     with Client(address) as client, output.bar("uploading") as update:
         given = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
-        items = chosen_items(given, choice, client.connection.max_pixels)
+        items = given if choice.everything else chosen_items(given, choice, client.connection.max_pixels)
         reports: list[dataset_pb2.UploadReport] = []
         dataset = client.create_dataset(name or called, items, label_kind, on_report=reports.append)
     for item in islice((item for item in reports[0].items if item.notes), SHOWN):
