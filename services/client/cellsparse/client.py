@@ -142,7 +142,7 @@ class Client:
             folder: Gets `train/images/NAME.tif`, `train/masks/NAME.tif` and so on. Labels of format "seg" lie beside
                 the image, where Cellpose looks for them.
             format: Of the labels: "tiff", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "seg", "coco", "geojson" or "roi".
-                The last three number the cells anew, in their order, and hold 2D images only.
+                The last three number the cells anew, in their order; "coco" holds 2D images only.
             splits: Which to write; empty: all.
             force: Whether files that are there are replaced.
             on_progress: Called with the numbers of written and of all items.

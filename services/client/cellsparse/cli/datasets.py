@@ -72,7 +72,7 @@ def import_(
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
     Images: .tif, .png, .jpg, .zarr; with cellsparse[vendor] .czi, .lif, .nd2. Labels: integer .tif or .png, Cellpose
-    _seg.npy; 2D also QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip, COCO .json. With --time each time point
+    _seg.npy, QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip; 2D also COCO .json. With --time each time point
     becomes an item. All faults of the files are told at once; then nothing is kept.
     """
     output = Output(json)
@@ -133,7 +133,7 @@ def export_(
     """Write a dataset as a folder of images and label files, which `dataset import` reads again.
 
     The folder holds train/images/NAME.tif, train/masks/NAME.tif and so on; seg writes NAME_seg.npy beside the image.
-    What is not labelled stays so in every format. geojson, roi and coco hold 2D images only and number cells anew.
+    What is not labelled stays so in every format. geojson, roi and coco number cells anew; coco holds 2D images only.
     """
     output = Output(json)
     with Client(address) as client, output.bar("writing") as update:

@@ -53,6 +53,12 @@ def test_stacks_come_back(label, name):
     assert np.array_equal(came_back(name, label), label)
 
 
+@settings(max_examples=30, deadline=None)
+@given(STACKS.filter(sparse), st.sampled_from(["geojson", "roi"]))
+def test_outlines_of_stacks_come_back(label, name):
+    assert np.array_equal(came_back(name, label), renumbered(label))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.one_of(FLAT, STACKS), st.sampled_from(["ome-zarr", "ome-zarr-0.4"]))
 def test_ome_zarr_is_read_by_the_zarr_package(tmp_path_factory, label, name):
