@@ -61,6 +61,30 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(web, calm, tmp_path)
     page = calm.open(f"{web.url}/#/p/{project}")
     page.locator("input[type=file][multiple]").set_input_files(broken)
     page.get_by_role("alert").filter(has_text="notes.tif").wait_for()
+    page.get_by_role("button", name="Close the list").click()
+    files = [broken, tmp_path / "more.png", tmp_path / "cells.czi", tmp_path / "good.tif"]
+    files[1].write_bytes(b"nor are these")
+    files[2].write_bytes(b"a microscope's own")
+    files[3].write_bytes(encode_tiff(field()))
+    page.locator("input[type=file][multiple]").set_input_files(files)
+    page.get_by_role("alert").filter(has_text="2 files were not added").wait_for()
+    told = page.get_by_label("Files that were not added").locator("li").all_inner_texts()
+    assert [text.split()[0] for text in told] == ["notes.tif", "more.png", "cells.czi"]
+    assert "not a TIFF" in told[0]
+    assert "converts it on your computer" in told[2]
+    page.get_by_role("link", name="good.tif").wait_for()
+
+
+def test_a_time_point_of_a_series_is_chosen(web, calm, tmp_path):
+    project, _ = web.rest.project({})
+    movie = tmp_path / "movie.tif"
+    tifffile.imwrite(movie, field(2, (3, 100, 120)), imagej=True, metadata={"axes": "TYX"})
+    page = calm.open(f"{web.url}/#/p/{project}")
+    page.locator("input[type=file][multiple]").set_input_files(movie)
+    page.get_by_role("alert").filter(has_text="choose a time point with time").wait_for()
+    page.get_by_label("Time point (time)").fill("2")
+    page.locator("input[type=file][multiple]").set_input_files(movie)
+    page.get_by_role("link", name="movie.tif").wait_for()
 
 
 def test_channels_planes_and_contrast_of_a_16_bit_stack(web, calm):
@@ -72,6 +96,16 @@ def test_channels_planes_and_contrast_of_a_16_bit_stack(web, calm):
     canvas = ImageCanvas(page)
     page.get_by_label("Channel 2", exact=True).uncheck()
     page.get_by_role("button", name="Automatic contrast of channel 1").click()
+    page.locator(".train-form summary").click()
+    page.get_by_label("Channel 1 of the network").select_option(label="Channel 3")
+    page.get_by_label("Channel 2 of the network").select_option(label="Channel 1")
+    assert page.get_by_label("Channel 3 of the network").locator("option").all_inner_texts() == [
+        "no further channel",
+        "Channel 2",
+        "Channel 4",
+    ]
+    page.get_by_label("Channel 1 of the network").select_option(label="as the method does by itself")
+    page.locator(".train-form summary").click()
     page.keyboard.press("2")
     page.keyboard.press(".")
     page.get_by_text("Plane 2 of 3").wait_for()

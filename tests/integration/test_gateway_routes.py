@@ -203,19 +203,45 @@ def test_a_project_trains_and_its_model_predicts_a_layer(api, project, image):
     assert made["cells"] == labels.max()
 
 
+def test_a_part_of_a_file_becomes_an_image(api, project):
+    movie = np.arange(3 * 4 * 2 * 20 * 30, dtype=np.uint16).reshape(3, 4, 2, 20, 30)  # TZCYX
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, movie, imagej=True, metadata={"axes": "TZCYX"})
+
+    def add(**part):
+        params = {"name": "m.tif", **part}
+        return api.post(f"/projects/{project['id']}/images", params=params, content=stream.getvalue())
+
+    assert "choose a time point with time (--time)" in problem(add(), 422)["detail"]
+    assert problem(add(time=3), 422)["errors"][0]["field"] == "time"
+    assert "so that series 1 does not exist" in problem(add(series=1, time=0), 422)["detail"]
+    assert problem(add(time="0:2"), 422)["errors"][0]["field"] == "time"
+    stack = add(time=1).raise_for_status().json()
+    assert (stack["planes"], stack["channels"]) == (4, 2)
+    plane = add(time=1, z=2).raise_for_status().json()
+    assert (plane["planes"], plane["channels"]) == (1, 2)
+    tile = api.get(f"/images/{plane['id']}/tiles/0/0/0", params={"channel": 1})
+    assert np.array_equal(np.frombuffer(tile.content, np.uint16).reshape(20, 30), movie[1, 2, 1])
+
+
 def test_an_archive_makes_an_equal_project(api, project, image):
     marks = Marks(api, image["id"])
     marks.add(0, 0, np.ones((3, 3)))
     marks.add(10, 10, np.full((5, 5), 0x80000000))
     bare = encode_tiff(np.arange(64, dtype=np.uint16).reshape(8, 8))
     api.post(f"/projects/{project['id']}/images", params={"name": "b.tif"}, content=bare).raise_for_status()
+    named = {"name": "c.tif", "channels": ["DAPI", "GFP"]}
+    two = encode_tiff(np.arange(128, dtype=np.uint16).reshape(8, 8, 2))
+    made = api.post(f"/projects/{project['id']}/images", params=named, content=two).raise_for_status().json()
+    assert made["channel_names"] == ["DAPI", "GFP"]
     archive = api.get(f"/projects/{project['id']}/archive")
     assert archive.headers["content-disposition"] == 'attachment; filename="Nuclei.zip"'
     members = zipfile.ZipFile(io.BytesIO(archive.content)).namelist()
-    assert members == ["project.json", "images/1.tif", "annotations/1.tif", "images/2.tif"]
+    assert members == ["project.json", "images/1.tif", "annotations/1.tif", "images/2.tif", "images/3.tif"]
     copy = api.post("/projects/archive", content=archive.content).raise_for_status().json()
-    assert (copy["name"], copy["images"], copy["cells"]) == ("Nuclei", 2, 1)
-    first, second = api.get(f"/projects/{copy['id']}/images").json()["images"]
+    assert (copy["name"], copy["images"], copy["cells"]) == ("Nuclei", 3, 1)
+    first, second, third = api.get(f"/projects/{copy['id']}/images").json()["images"]
+    assert third["channel_names"] == ["DAPI", "GFP"]
     assert (first["name"], second["name"], first["labelled_pixels"]) == ("a.tif", "b.tif", 34)
     before, after = (read_tiff(api.get(f"/images/{found}/labels").content) for found in (image["id"], first["id"]))
     assert np.array_equal(before, after)

@@ -52,10 +52,10 @@ def test_migrate_says_what_it_did(embedded, tmp_path, request):
     database_url = "" if embedded else request.getfixturevalue("postgres").create_database()
     first = run_command(tmp_path / "home", database_url, "migrate")
     assert (first.returncode, first.stderr.count("Traceback")) == (0, 0), first.stderr
-    assert "went from no tables to layout 0004" in first.stdout
+    assert "went from no tables to layout 0005" in first.stdout
     second = run_command(tmp_path / "home", database_url, "migrate")
     assert second.returncode == 0
-    assert "has layout 0004 already" in second.stdout
+    assert "has layout 0005 already" in second.stdout
     assert PASSWORD not in first.stdout + first.stderr + second.stdout + second.stderr
     assert (tmp_path / "home" / "cellsparse.db").exists() == embedded
     assert (tmp_path / "home").exists() == embedded, "a cluster's migration has no folder to write to"

@@ -19,6 +19,7 @@ from cellsparse_common.datasets import read_image, read_labels, read_manifest
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound, OutOfRange, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_common.imaging.ome_tiff import encode_ome_image
 from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.projects.label_numbers import NEW, deflate, inflate
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, project_pb2, trainer_pb2
@@ -278,6 +279,40 @@ def test_from_marks_to_a_layer(orchestrator, project):
     assert isinstance(refused(orchestrator.projects.ExportLabels, missing), NotFound)
     ask.model_id = "none"
     assert "no model and no run 'none'" in refused(orchestrator.projects.PredictLayer, ask).message
+
+
+def test_channels_keep_their_names(orchestrator, project):
+    pixels = np.stack([np.zeros((64, 64), np.uint8), blobs(64, seed=0)[0]], axis=-1)
+    file = encode_ome_image(pixels, stack=False, channels=("DAPI", "GFP"), name="a.ome.tif")
+    image = add_image(orchestrator, project, file)
+    assert list(image.channel_names) == ["DAPI", "GFP"]
+    assert list(add_image(orchestrator, project, file, channels=["Nuclei", "Tubulin"]).channel_names) == [
+        "Nuclei",
+        "Tubulin",
+    ]
+    assert list(add_image(orchestrator, project, encode_tiff(pixels)).channel_names) == ["0", "1"]
+    assert not add_image(orchestrator, project, pixels[..., 1]).channel_names
+    header = project_pb2.AddImageHeader(project_id=project.id, name="x", channels=["DAPI"])
+    error = refused(orchestrator.projects.AddImage, stream(project_pb2.AddImageRequest, header, file))
+    assert error.message == "There are 1 names of channels; the image has 2."
+
+    annotate(orchestrator, image)
+    settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), channels=["gfp"], steps=5)
+    request = project_pb2.TrainProjectRequest(dataset={"project_id": project.id}, settings=settings)
+    run = orchestrator.projects.TrainProject(request, timeout=PATIENCE).run
+    (item,) = read_manifest(FolderStore(orchestrator.store), run.dataset_id).items
+    assert list(item.channels) == ["DAPI", "GFP"]
+    assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
+
+    def predict(*channels):
+        return project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id, channels=channels)
+
+    found = [
+        orchestrator.projects.PredictLayer(predict(*asked), timeout=PATIENCE).layer.cells
+        for asked in ((), ("GFP",), ("dapi",))
+    ]
+    assert found == [4, 4, 0]
+    assert "Channels: 0 (DAPI), 1 (GFP)" in refused(orchestrator.projects.PredictLayer, predict("RFP")).message
 
 
 def test_the_newest_checkpoint_of_a_training_predicts(orchestrator, project):

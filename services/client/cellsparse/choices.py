@@ -1,4 +1,4 @@
-"""Parts of image files: one of several images (`--series`), some of several time points (`--time`); OME-Zarr folders.
+"""Parts of image files: an image of several (`--series`), time points (`--time`), a plane (`--z`); OME-Zarr folders.
 
 The parts are read on this machine, so that a long series is not uploaded for each of its time points.
 """
@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellsparse.errors import InvalidArgument
-from cellsparse.items import Content, Item
+from cellsparse.items import FILES, Content, Item
 from cellsparse.sources import is_folder
 from cellsparse.vendor import choose_scene, count_times, is_vendor, open_vendor, read_image
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from cellsparse_common.imaging.images import Image
 
 JPEG_WARNING = "is a JPEG: its compression has changed the pixels for good; use the original image if there is one"
+_TIFF = (".tif", ".tiff")
 _TIMES = re.compile(r"(\d{1,9})|(\d{0,9}):(\d{0,9})")
 
 
@@ -33,35 +37,38 @@ class Choice:
     """The time point after the last; None: up to the end."""
     single: bool = False
     """Whether one time point is wanted rather than a range."""
+    z: int | None = None
+    """Which plane of a stack, from 0; None: all of them."""
 
     @property
     def everything(self) -> bool:
         """Whether files are taken as they are."""
-        return self.series is None and self.first is None
+        return self.series is None and self.first is None and self.z is None
 
 
-def parse_choice(series: int | None, time: str) -> Choice:
-    """Return what `--series` and `--time` mean.
+def parse_choice(series: int | None, time: str, z: int | None = None) -> Choice:
+    """Return what `--series`, `--time` and `--z` mean.
 
     Args:
         series: From 0.
         time: "3", "0:10" (0 to 9), "5:" or ":5"; empty if not given.
+        z: From 0.
 
     Raises:
         InvalidArgument: The time is none of these.
     """
     if not time:
-        return Choice(series=series)
+        return Choice(series=series, z=z)
     found = _TIMES.fullmatch(time)
     if not found:
         raise InvalidArgument(f"--time is {time!r}; allowed: a time point from 0, such as 3, or a range, such as 0:10.")
     one, first, end = found.groups()
     if one:
-        return Choice(series=series, first=int(one), end=int(one) + 1, single=True)
+        return Choice(series=series, first=int(one), end=int(one) + 1, single=True, z=z)
     begin, stop = int(first or 0), int(end) if end else None
     if stop is not None and stop <= begin:
         raise InvalidArgument(f"--time is {time!r}, which is no time point; the first number must be the smaller one.")
-    return Choice(series=series, first=begin, end=stop)
+    return Choice(series=series, first=begin, end=stop, z=z)
 
 
 def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") -> Iterator[tuple[str, "Image"]]:
@@ -87,22 +94,32 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
     data = b"" if is_folder(path) else _read(path)
     for time in _times(path, data, choice, field):
         if is_folder(path):
-            image = read_ome_zarr(path, max_pixels=max_pixels, field=field, axes=axes, time=time)
+            image = read_ome_zarr(path, max_pixels=max_pixels, field=field, axes=axes, time=time, z=choice.z)
         else:
             image = decode_image(
-                data, max_pixels=max_pixels, field=field, stacks=True, axes=axes, series=choice.series, time=time
+                data,
+                max_pixels=max_pixels,
+                field=field,
+                stacks=True,
+                axes=axes,
+                series=choice.series,
+                time=time,
+                z=choice.z,
             )
         yield _ending(time, choice), image
 
 
 def _vendor_parts(path: Path, choice: Choice, max_pixels: int, axes: str) -> Iterator[tuple[str, "Image"]]:
+    from cellsparse_common.imaging.images import take_plane
+
     reader = open_vendor(path)
     choose_scene(reader, choice.series, path)
     times: Iterable[int | None] = (
         [None] if choice.first is None else _wanted_times(choice, count_times(reader), f"image {path}")
     )
     for time in times:
-        yield _ending(time, choice), read_image(reader, path, max_pixels, axes=axes, time=time)
+        image = read_image(reader, path, max_pixels, axes=axes, time=time)
+        yield _ending(time, choice), take_plane(image, choice.z, f"image {path}")
 
 
 def _ending(time: int | None, choice: Choice) -> str:
@@ -157,7 +174,7 @@ def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]
                 axes=part.axes,
                 spacing=item.spacing or part.spacing,
                 channels=item.channels or part.channels,
-                label=_label_at(item.label, time, limit(), single=choice.single),
+                label=_plane_of(_label_at(item.label, time, limit(), single=choice.single), choice.z, limit()),
             )
 
 
@@ -170,21 +187,41 @@ def _zarr_labels(path: Path, max_pixels: int) -> Content:
 def _label_at(label: Content, time: int | None, max_pixels: int, *, single: bool) -> Content:
     """Return the labels of a time point, or the file where it holds no others."""
     path = Path(label) if isinstance(label, str | Path) else Path("the label file")
-    if time is not None and path.suffix.lower() in (".tif", ".tiff"):
+    if time is not None and path.suffix.lower() in _TIFF:
         from cellsparse_common.imaging import tiff
-        from cellsparse_common.imaging.images import decode_image
 
-        data = _read(path)
-        if tiff.count_times(data, f"label file {path}") > 1:
-            return decode_image(
-                data, max_pixels=max_pixels, field=f"label file {path}", labels=True, stacks=True, time=time
-            ).array
+        if tiff.count_times(_read(path), f"label file {path}") > 1:
+            return _tiff_labels(path, max_pixels, time)
     if time is not None and not single:
         raise InvalidArgument(
             f"{path} holds labels of one time point, but --time asks for a range; give one time point, or a TIFF label "
             "file with a T axis like the image's."
         )
     return label
+
+
+def _plane_of(label: Content, z: int | None, max_pixels: int) -> Content:
+    """Return the labels of a plane of a stack; those of a 2D image as they are."""
+    if z is None:
+        return label
+    if isinstance(label, str | Path) and Path(label).suffix.lower() in _TIFF:
+        array = _tiff_labels(Path(label), max_pixels)
+        label = array if array.ndim == 3 else label
+    if isinstance(label, FILES) or label.ndim != 3:
+        return label
+    if z >= len(label):
+        raise InvalidArgument(f"The labels have {len(label)} planes, so that z {z} does not exist.")
+    plane: npt.NDArray[np.generic] = label[z]
+    return plane
+
+
+def _tiff_labels(path: Path, max_pixels: int, time: int | None = None) -> "npt.NDArray[np.generic]":
+    from cellsparse_common.imaging.images import decode_image
+    from cellsparse_common.imaging.lossy import refuse_lossy
+
+    data, field = _read(path), f"label file {path}"
+    refuse_lossy(data, field)
+    return decode_image(data, max_pixels=max_pixels, field=field, labels=True, stacks=True, time=time).array
 
 
 def _times(path: Path, data: bytes, choice: Choice, field: str) -> Iterable[int | None]:

@@ -79,6 +79,7 @@ def _describe(project: project_pb2.Project, images: list[project_pb2.ProjectImag
             "image": f"images/{number}.tif",
             **({"annotation": f"annotations/{number}.tif"} if image.labelled_pixels else {}),
             "spacing": list(image.spacing),
+            "channels": list(image.channel_names),
         }
         for number, image in enumerate(images, 1)
     ]
@@ -126,6 +127,7 @@ def _description(archive: zipfile.ZipFile) -> dict[str, Any]:
         entries = [
             {"name": str(entry["name"]), "image": str(entry["image"]), "annotation": str(entry.get("annotation") or "")}
             | {"spacing": [float(value) for value in entry.get("spacing") or []]}
+            | {"channels": [str(name) for name in entry.get("channels") or []]}
             for entry in content["images"]
         ]
         if len(entries) > MAX_IMAGES:
@@ -136,7 +138,9 @@ def _description(archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def _add(orchestrator: Orchestrator, archive: zipfile.ZipFile, project_id: str, entry: dict[str, Any]) -> None:
-    header = project_pb2.AddImageHeader(project_id=project_id, name=entry["name"], spacing=entry["spacing"])
+    header = project_pb2.AddImageHeader(
+        project_id=project_id, name=entry["name"], spacing=entry["spacing"], channels=entry["channels"]
+    )
     image = _send(
         orchestrator.projects.AddImage, project_pb2.AddImageRequest, header, read_member(archive, entry["image"])
     ).image

@@ -1,4 +1,4 @@
-"""`--series` and `--time`: parts of TIFF files, and the labels of the same time point."""
+"""`--series`, `--time` and `--z`: parts of TIFF files, and the labels of the same part."""
 
 import numpy as np
 import pytest
@@ -69,3 +69,22 @@ def test_one_of_several_images(tmp_path):
     assert (ending, part.array.shape, int(part.array[0, 0])) == ("", (30, 70), 7)
     with pytest.raises(InvalidArgument, match="holds 2 images, so that series 2 does not exist"):
         list(chosen_parts(path, parse_choice(2, ""), 10**6))
+
+
+def test_one_plane_with_its_labels(movie, tmp_path):
+    labels = np.arange(4).reshape(4, 1, 1) * np.ones((20, 30), np.int16)
+    tifffile.imwrite(tmp_path / "l.tif", labels.astype(np.int16), imagej=True, metadata={"axes": "ZYX"})
+    item = Item(name="movie", split="train", image=movie, label=tmp_path / "l.tif")
+    choice = parse_choice(None, "1", 2)
+    (made,) = chosen_items([item], choice, limit)
+    assert (made.name, made.axes) == ("movie", "YXC")
+    assert np.array_equal(made.image, np.moveaxis(MOVIE[1, 2], 0, -1))
+    assert np.array_equal(made.label, labels[2])
+    tifffile.imwrite(tmp_path / "l.tif", labels[1].astype(np.int16))  # of one plane already
+    (made,) = chosen_items([item], choice, limit)
+    assert made.label == tmp_path / "l.tif"
+    tifffile.imwrite(tmp_path / "l.tif", labels[:2].astype(np.int16), imagej=True, metadata={"axes": "ZYX"})
+    with pytest.raises(InvalidArgument, match="The labels have 2 planes, so that z 2 does not exist"):
+        list(chosen_items([item], choice, limit))
+    with pytest.raises(InvalidArgument, match=r"has 4 plane\(s\), so that z 4 does not exist"):
+        list(chosen_parts(movie, parse_choice(None, "1", 4), 10**6))

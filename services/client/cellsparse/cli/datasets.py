@@ -57,6 +57,7 @@ def import_(
     ] = "",
     series: options.Series = None,
     time: options.Time = "",
+    z: options.Plane = None,
     channels: Annotated[
         str,
         typer.Option(
@@ -75,7 +76,7 @@ def import_(
     becomes an item. All faults of the files are told at once; then nothing is kept.
     """
     output = Output(json)
-    sizes, choice = _spacing(spacing), parse_choice(series, time)
+    sizes, choice = _spacing(spacing), parse_choice(series, time, z)
     names = tuple(name.strip() for name in channels.split(",")) if channels else ()
     pairs, called = _read(folder, images, masks, parse_fractions(split))
     for path, reason in islice(pairs.left_out.items(), SHOWN):

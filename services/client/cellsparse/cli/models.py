@@ -79,6 +79,7 @@ def predict(
     axes: options.Axes = "",
     series: options.Series = None,
     time: options.Time = "",
+    z: options.Plane = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing results.")] = False,
     json: options.Json = False,
     address: options.Address = None,
@@ -91,7 +92,7 @@ def predict(
     code is then that of the first failure.
     """
     output = Output(json)
-    choice = parse_choice(series, time)
+    choice = parse_choice(series, time, z)
     images = _with_folders(images)
     parts = Parts(targets=_targets(images, out, kind, force), choice=choice, kind=kind, force=force)
     check_folder(out)

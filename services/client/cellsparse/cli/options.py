@@ -43,6 +43,9 @@ Time: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Plane: TypeAlias = Annotated[
+    int | None, typer.Option("--z", min=0, metavar="N", help="Which plane of stacks, from 0.", show_default=False)
+]
 DatasetName: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="Id, beginning of an id, or name.")]
 RunName: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Id, beginning of an id, or name.")]
 ModelName: TypeAlias = Annotated[

@@ -62,6 +62,7 @@ def decode_image(
     axes: str = "",
     series: int | None = None,
     time: int | None = None,
+    z: int | None = None,
     values_per_pixel: int = VALUES_PER_PIXEL,
 ) -> Image:
     """Decode an uploaded image.
@@ -77,7 +78,8 @@ def decode_image(
         stacks: Whether a stack of planes is allowed.
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
         series: Which image of a TIFF file that holds several, from 0; None: the only one.
-        time: Which time point of a TIFF file, from 0; None: the file is no time series.
+        time: Which time point of a TIFF file or an OME-Zarr, from 0; None: the file is no time series.
+        z: Which plane of a stack, from 0; None: all. The whole stack has to keep the limits.
         values_per_pixel: Most values, channels included, for each pixel allowed.
 
     Returns:
@@ -85,10 +87,11 @@ def decode_image(
         several are the last axis; transparency is a channel like any other.
 
     Raises:
-        InvalidArgument: Not one 2D plane (or stack) of 1 to 16 channels, not readable, or values that are not finite
-            numbers.
+        InvalidArgument: Not one 2D plane (or stack) of 1 to 16 channels, not readable, values that are not finite
+            numbers, or the image has no such part.
         ResourceExhausted: More than `max_pixels` or `max_bytes`.
     """
+    stacks = stacks or z is not None
 
     def named(header: Header) -> str:
         return _names(header, field, axes, labels=labels, stacks=stacks)
@@ -97,6 +100,8 @@ def decode_image(
         _check(header, named(header), max_pixels, most, field, values_per_pixel)
 
     in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
+    if not data.startswith(tiff.SIGNATURES):
+        _refuse_parts(field, series=series, time=None if ome_zarr.is_zipped(data) else time)
     if data.startswith(jpeg.SIGNATURE) and not labels:
         header = jpeg.read_header(data, field)
         check(header, in_memory)
@@ -111,7 +116,35 @@ def decode_image(
         header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
     else:
         array, header = tiff.decode(data, field, check, series=series, time=time)
-    return _normalised(array, named(header), header, field)
+    return take_plane(_normalised(array, named(header), header, field), z, field)
+
+
+def take_plane(image: Image, z: int | None, field: str) -> Image:
+    """Return one plane of a stack as a 2D image; None: the image as it is.
+
+    Args:
+        image: Any image; one in 2D has the plane 0.
+        z: Which plane, from 0.
+        field: Name of the request's field, for messages.
+
+    Raises:
+        InvalidArgument: There is no such plane.
+    """
+    stack = image.axes.startswith("Z")
+    planes = len(image.array) if stack else 1
+    if z is None or (z == 0 and not stack):
+        return image
+    if z >= planes:
+        raise InvalidArgument(f"The {field} has {planes} plane(s), so that z {z} does not exist.", "z")
+    plane = np.ascontiguousarray(image.array[z])
+    return Image(array=plane, axes=image.axes[1:], spacing=image.spacing[1:], channels=image.channels)
+
+
+def _refuse_parts(field: str, *, series: int | None, time: int | None) -> None:
+    """Refuse a choice of anything but the first part of a file that holds one image of one time point."""
+    for name, number, what in (("series", series, "image"), ("time", time, "time point(s)")):
+        if number:
+            raise InvalidArgument(f"The {field} holds 1 {what}, so that {name} {number} does not exist.", name)
 
 
 def read_ome_zarr(
@@ -123,6 +156,7 @@ def read_ome_zarr(
     labels: bool = False,
     axes: str = "",
     time: int | None = None,
+    z: int | None = None,
 ) -> Image:
     """Read an OME-Zarr folder on this machine, chunk by chunk (see `decode_image`)."""
 
@@ -132,7 +166,7 @@ def read_ome_zarr(
 
     array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time)
     named = _names(header, field, axes, labels=labels, stacks=True)
-    return _normalised(array, named, header, field)
+    return take_plane(_normalised(array, named, header, field), z, field)
 
 
 def read_image(

@@ -125,10 +125,14 @@ def _own_names(header: Header, field: str, stacks: bool) -> str:
     if len(shape) == 2:
         return "YX"
     if "T" in axes:
-        hint = ", or give the axes if they are planes, such as ZYX (--axes ZYX)" if stacks else ""
+        remedy = "export one time point"
+        if stacks:
+            remedy = (
+                "choose a time point with time (--time), or give the axes if they are planes, such as ZYX (--axes ZYX)"
+            )
         raise InvalidArgument(
             f"The {field} is a time series of {shape[axes.index('T')]} planes (shape {shape}, axes {header.axes}); "
-            f"export one 2D plane{hint}.",
+            f"{remedy}.",
             field,
         )
     if len(shape) == 3:

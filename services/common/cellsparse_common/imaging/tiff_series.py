@@ -38,7 +38,7 @@ def choose_series(file: Any, number: int | None, field: str) -> Any:
     if len(whole) != 1:
         raise InvalidArgument(
             f"The {field} holds {len(found)} images of different kinds ({_listed(found)}); choose one by its number "
-            "with --series, or export one.",
+            "with series (--series), or export one.",
             field,
         )
     return whole[0]

@@ -4,6 +4,7 @@ import zlib
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
 
 from cellsparse_gateway.answers import (
     Axes,
@@ -22,6 +23,14 @@ from cellsparse_gateway.thumbnails import thumbnail
 from cellsparse_gateway.uploads import stream_up
 from cellsparse_proto.v1 import project_pb2
 
+MOST = 999_999_999
+ChannelNames = Annotated[
+    list[Annotated[str, Field(max_length=64)]] | None,
+    Query(max_length=16, description="Names of the image's channels in their order; none: as the file says."),
+]
+Series = Annotated[int | None, Query(ge=0, le=MOST, description="Which image of a TIFF that holds several, from 0.")]
+Time = Annotated[int | None, Query(ge=0, le=MOST, description="Which time point of a TIFF or OME-Zarr, from 0.")]
+Z = Annotated[int | None, Query(ge=0, le=MOST, description="Which plane of a stack, from 0; none: the whole stack.")]
 FOR_EVER = "public, max-age=31536000, immutable"
 Level = Annotated[int, Path(ge=0, le=31, description="0 is the full resolution.")]
 Column = Annotated[int, Path(ge=0, le=2**32 - 1)]
@@ -48,12 +57,22 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         openapi_extra=takes_file(),
     )
     async def add_image(
-        request: Request, project: Id, name: Annotated[str, Query(min_length=1, max_length=200)], axes: Axes = ""
+        request: Request,
+        project: Id,
+        name: Annotated[str, Query(min_length=1, max_length=200)],
+        axes: Axes = "",
+        channels: ChannelNames = None,
+        series: Series = None,
+        time: Time = None,
+        z: Z = None,
     ) -> Response:
-        """Add an image. The body is the file: TIFF, OME-TIFF or PNG."""
-        header = project_pb2.AddImageRequest(
-            header=project_pb2.AddImageHeader(project_id=project, name=name, axes=axes)
-        ).header
+        """Add an image. The body is the file: TIFF, OME-TIFF, PNG, JPEG, or a zip of an OME-Zarr image.
+
+        A TIFF that holds several images needs `series`, a time series `time`: one such as 3. `z` takes one plane.
+        """
+        header = project_pb2.AddImageHeader(
+            project_id=project, name=name, axes=axes, channels=channels, series=series, time=time, z=z
+        )
         answer = await stream_up(request, orchestrator.projects.AddImage, project_pb2.AddImageRequest, header)
         return message_answer(answer.image, 201)
 

@@ -231,6 +231,8 @@ class ProjectImageRow(Base):
     planes: Mapped[int]
     """1 for a 2D image: a stack has at least 2."""
     channels: Mapped[int]
+    channel_names: Mapped[str] = mapped_column(Text, default="[]", server_default="[]")
+    """Names of the channels, JSON; none where there is one channel without a name."""
     dtype: Mapped[str] = mapped_column(String(16))
     """Type of the tiles' pixels."""
     contrast: Mapped[str] = mapped_column(Text)

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import PurePath
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cellsparse_common.channels import is_colour
+from cellsparse_common.channels import clean_names, is_colour
 from cellsparse_common.datasets import put_blob
 from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
@@ -62,7 +63,15 @@ class ImageAdder:
             StorageError: The store failed.
         """
         self.check(header.project_id)
-        image = decode_image(data, max_pixels=self._max_pixels, stacks=True, axes=header.axes)
+        image = decode_image(
+            data,
+            max_pixels=self._max_pixels,
+            stacks=True,
+            axes=header.axes,
+            series=header.series if header.HasField("series") else None,
+            time=header.time if header.HasField("time") else None,
+            z=header.z if header.HasField("z") else None,
+        )
         del data
         spacing = list(header.spacing or image.spacing)
         stack = image.axes.startswith("Z")
@@ -70,6 +79,7 @@ class ImageAdder:
             raise InvalidArgument(
                 f"The spacing has {len(spacing)} numbers; the image has {2 + stack} axes of pixels.", "header.spacing"
             )
+        image = replace(image, channels=_channel_names(header, image))
         image_id = new_id("im")
         kept = spacing if stack else ()
         file = encode_tiff(image.array, stack=stack, spacing=kept, colour=is_colour(image.channels))
@@ -118,6 +128,7 @@ class ImageAdder:
             width=extent.width,
             planes=extent.planes,
             channels=pyramid.channels,
+            channel_names=json.dumps(image.channels),
             dtype=pyramid.dtype.name,
             contrast=json.dumps(pyramid.contrast),
             spacing=json.dumps(spacing),
@@ -140,6 +151,16 @@ class ImageAdder:
         except CellsparseError:
             return  # they take room and harm nobody
         delete_quietly(self._store, self._store.list(keys.project_image_prefix(project_id, image_id)))
+
+
+def _channel_names(header: project_pb2.AddImageHeader, image: Image) -> tuple[str, ...]:
+    """Return the names of an image's channels: those that are given, else those of its file."""
+    count = image.array.shape[-1] if image.axes.endswith("C") else 1
+    if header.channels and len(header.channels) != count:
+        raise InvalidArgument(
+            f"There are {len(header.channels)} names of channels; the image has {count}.", "header.channels"
+        )
+    return clean_names(header.channels, count) if header.channels else image.channels
 
 
 def numbered(name: str, number: int) -> str:

@@ -1,7 +1,10 @@
 """The tables of projects and their images, from the clients' side."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 
+from cellsparse_common.channels import MEAN, find_channels
 from cellsparse_common.errors import OutOfRange
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.clock import new_id, now
@@ -77,6 +80,19 @@ class Projects:
         with self._database.read() as session:
             row = find_image(session, image_id)
             return row.sha256, extent_of(row)
+
+    def channel_numbers(self, image_id: str, wanted: Sequence[str]) -> list[str]:
+        """Return channels that are asked for by number or name as trainers take them, who do not know an image's names.
+
+        Raises:
+            NotFound: There is no such image.
+            InvalidArgument: The image lacks a channel, or one is asked for twice.
+        """
+        if not wanted:
+            return []
+        image = self.image(image_id)
+        found = find_channels(wanted, image.channel_names, image.channels)
+        return [str(number) for number in found] or [MEAN]
 
     def images_page(self, project_id: str, page: common_pb2.PageRequest) -> tuple[list[project_pb2.ProjectImage], str]:
         """Return a page of a project's images, oldest first, and the token of the next one; raises NotFound."""

@@ -76,6 +76,7 @@ def image_proto(row: ProjectImageRow) -> project_pb2.ProjectImage:
         width=row.width,
         planes=row.planes,
         channels=row.channels,
+        channel_names=json.loads(row.channel_names),
         dtype=row.dtype,
         levels=extent_of(row).levels,
         contrast=[project_pb2.ContrastRange(low=low, high=high) for low, high in json.loads(row.contrast)],

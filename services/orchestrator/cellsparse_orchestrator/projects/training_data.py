@@ -51,6 +51,8 @@ class _Source:
     sha256: str
     extent: Extent
     spacing: list[float]
+    channels: list[str]
+    """Names; empty where the image has none, or a release without names added it."""
     split: common_pb2.Split
 
 
@@ -119,6 +121,7 @@ class TrainingData:
                     sha256=row.sha256,
                     extent=extent_of(row),
                     spacing=json.loads(row.spacing),
+                    channels=json.loads(row.channel_names),
                     split=splits.get(row.id, common_pb2.SPLIT_TRAIN),
                 )
                 for row in rows
@@ -129,7 +132,7 @@ class TrainingData:
         labels = self._tiles.retry(lambda: read_labels(self._tiles, self._tiles.open(source.id, "")))
         data = read_blob(self._store, source.sha256)
         decoded = decode_image(data, max_pixels=labels.size, stacks=labels.ndim == 3, values_per_pixel=MAX_CHANNELS)
-        pixels, channels = decoded.array, decoded.channels
+        pixels, channels = decoded.array, source.channels or decoded.channels
         del data
         first = valid_name(source.name, "image", _ITEM_NAME)
         for rows, columns in parts(labels):

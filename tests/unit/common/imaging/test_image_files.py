@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import decode_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (101, 203)).astype(np.uint8)
@@ -48,3 +48,12 @@ def test_jpeg_is_refused_where_it_must_be():
         decode_image(jpeg("L"), max_pixels=1000)
     with pytest.raises(InvalidArgument, match="JPEG file, whose compression changes numbers"):
         decode_labels(jpeg("L"), shape=PIXELS.shape, max_pixels=10**6)
+
+
+def test_parts_that_a_file_does_not_hold_are_refused():
+    for data in (jpeg("L"), encode_tiff(PIXELS)):
+        for part in ({}, {"series": 0}, {"time": 0}, {"z": 0}):  # the first of one
+            assert decode_image(data, max_pixels=10**6, **part).array.shape == PIXELS.shape
+        for name in ("series", "time", "z"):
+            with pytest.raises(InvalidArgument, match=f"so that {name} 1 does not exist"):
+                decode_image(data, max_pixels=10**6, **{name: 1})

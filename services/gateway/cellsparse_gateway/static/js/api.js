@@ -9,10 +9,12 @@ export class ApiError extends Error {
   /**
    * @param {number} status HTTP status; 0: no answer at all.
    * @param {string} sentence
+   * @param {{field: string, detail: string}[]} [errors] each fault, if the server told several
    */
-  constructor(status, sentence) {
+  constructor(status, sentence, errors = []) {
     super(sentence);
     this.status = status;
+    this.errors = errors;
   }
 
   /** Whether the same call may succeed later. */
@@ -40,7 +42,8 @@ export const address = (path) => BASE + path;
 async function problem(answer) {
   const said = await answer.json().catch(() => ({}));
   const detail = typeof said.detail === 'string' ? said.detail : '';
-  return new ApiError(answer.status, detail || said.title || `The server answered ${answer.status}.`);
+  const errors = Array.isArray(said.errors) ? said.errors : [];
+  return new ApiError(answer.status, detail || said.title || `The server answered ${answer.status}.`, errors);
 }
 
 /**
@@ -119,8 +122,9 @@ export const deleteProject = (/** @type {string} */ id) => call('DELETE', `/proj
 export const images = (/** @type {string} */ id) => list(`/projects/${id}/images`, 'images');
 export const image = (/** @type {string} */ id) => get(`/images/${id}`);
 export const deleteImage = (/** @type {string} */ id) => call('DELETE', `/images/${id}`);
-export const uploadImage = async (/** @type {string} */ id, /** @type {File} */ file) =>
-  (await call('POST', `/projects/${id}/images${query({ name: file.name })}`, { body: file })).json();
+/** @typedef {{axes: string, series: string, time: string, z: string}} Part what is taken of an image file; empty: as it is */
+export const uploadImage = async (/** @type {string} */ id, /** @type {File} */ file, /** @type {Part} */ part) =>
+  (await call('POST', `/projects/${id}/images${query({ name: file.name, ...part })}`, { body: file })).json();
 export const importLabels = async (/** @type {string} */ id, /** @type {File} */ file, /** @type {string} */ kind) =>
   (await call('POST', `/images/${id}/labels${query({ kind })}`, { body: file })).json();
 export const cells = (/** @type {string} */ id, layer = '') => get(`/images/${id}/cells${query({ layer })}`);

@@ -1,5 +1,6 @@
 /** Training: the one button, what lies behind "More", and how far it is. */
 import * as api from './api.js';
+import { ChannelChooser, validChannels } from './channels.js';
 import { Chart } from './charts.js';
 import { html, useState } from './html.js';
 import { BACKENDS, backendWord, counted, duration, ended, stateWord, why } from './words.js';
@@ -7,12 +8,13 @@ import { BACKENDS, backendWord, counted, duration, ended, stateWord, why } from 
 const CHOICE = 'cellsparse.training';
 
 /**
- * @typedef {{backend: string, preset: string, expert: string, fresh: boolean}} Choice
+ * @typedef {{backend: string, preset: string, expert: string, fresh: boolean, channels: string[]}} Choice channels: those that the
+ *   network gets, in its order; none: as the method does by itself
  */
 
 /** @returns {Choice} what was chosen last in this browser */
 export function lastChoice() {
-  const first = { backend: 'stardist', preset: 'fast', expert: '', fresh: false };
+  const first = { backend: 'stardist', preset: 'fast', expert: '', fresh: false, channels: [] };
   try {
     return { ...first, ...JSON.parse(localStorage.getItem(CHOICE) ?? '{}'), fresh: false };
   } catch {
@@ -53,13 +55,13 @@ const ENOUGH_TO_SCORE = 4;
  * @param {any[]} runs the project's, newest first
  * @param {any[]} images the project's
  */
-export function request({ backend, preset, expert, fresh }, runs, images) {
+export function request({ backend, preset, expert, fresh, channels }, runs, images) {
   const annotated = images.filter(({ cells }) => cells > 0);
   const before = runs.find((run) => run.backend === backend && run.state === 'RUN_STATE_SUCCEEDED');
   return {
     backend,
     preset,
-    settings: parseSettings(expert, backend),
+    settings: { ...(channels?.length ? { channels } : {}), ...parseSettings(expert, backend) },
     initial_model: fresh || !before ? '' : before.id,
     val_image_ids: annotated.length >= ENOUGH_TO_SCORE ? [annotated[annotated.length - 1].id] : [],
     request_id: `page-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`,
@@ -83,9 +85,9 @@ export async function start(project, body) {
 }
 
 /**
- * @param {{busy: boolean, cells: number, runs: any[], onTrain: (choice: Choice) => void}} properties
+ * @param {{busy: boolean, cells: number, runs: any[], image: any, onTrain: (choice: Choice) => void}} properties
  */
-export function TrainForm({ busy, cells, runs, onTrain }) {
+export function TrainForm({ busy, cells, runs, image, onTrain }) {
   const [choice, setChoice] = useState(lastChoice);
   const set = (/** @type {Partial<Choice>} */ part) => {
     const next = { ...choice, ...part };
@@ -93,9 +95,10 @@ export function TrainForm({ busy, cells, runs, onTrain }) {
     localStorage.setItem(CHOICE, JSON.stringify(next));
   };
   const before = runs.find((run) => run.backend === choice.backend && run.state === 'RUN_STATE_SUCCEEDED');
+  const channels = image.channels > 1 ? validChannels(choice.channels, image, choice.backend) : [];
   return html`
     <div class="train-form" data-tour="train">
-      <button class="primary wide" id="train" disabled=${busy || cells < 1} onClick=${() => onTrain(choice)}>
+      <button class="primary wide" id="train" disabled=${busy || cells < 1} onClick=${() => onTrain({ ...choice, channels })}>
         ${before && !choice.fresh ? 'Train on' : 'Train'}
       </button>
       ${cells < 1 && html`<p class="note">Mark a few cells and a bit of background first.</p>`}
@@ -112,6 +115,7 @@ export function TrainForm({ busy, cells, runs, onTrain }) {
             <option value="paper" selected=${choice.preset === 'paper'}>Paper (long)</option>
           </select>
         </label>
+        ${image.channels > 1 && html`<${ChannelChooser} image=${image} backend=${choice.backend} chosen=${channels} onChange=${(/** @type {string[]} */ chosen) => set({ channels: chosen })} />`}
         ${before && html`<label class="check"><input type="checkbox" checked=${choice.fresh} onChange=${(/** @type {any} */ e) => set({ fresh: e.target.checked })} /> Start afresh, not from the last model</label>`}
         <label>Settings
           <input type="text" value=${choice.expert} placeholder="steps=300 crop_size=128" spellcheck=${false}

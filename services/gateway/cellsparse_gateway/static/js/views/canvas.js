@@ -207,7 +207,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
       ${stage && html`
         <aside class="side" aria-label="Train and correct">
           <section class="panel-plain">
-            <${TrainForm} busy=${training || starting} cells=${Math.max(cells, project?.cells ?? 0)} runs=${runs} onTrain=${train} />
+            <${TrainForm} busy=${training || starting} cells=${Math.max(cells, project?.cells ?? 0)} runs=${runs} image=${stage.image} onTrain=${train} />
             ${run && progress && html`<${TrainProgress} progress=${progress} onCancel=${() => api.cancelRun(run.id).then(() => say('The training stops.')).catch(fail)} />`}
             ${predicting && html`<p class="note" id="predicting">Looking at this image with the new model ...</p>`}
           </section>

@@ -1,6 +1,7 @@
 /** What stands beside the canvas: tools, how things are shown, files. */
 import * as api from '../api.js';
 import { query } from '../api.js';
+import { channelKey, channelName } from '../channels.js';
 import { html, useState } from '../html.js';
 import { Icon } from '../icons.js';
 import { paint } from '../viewer/painter.js';
@@ -50,6 +51,7 @@ export function ShowPanel({ stage }) {
     await paint('range', job).then((range) => set(index, { ...range, gamma: 1 })).catch((error) => stage.fail(error));
   };
   const number = (/** @type {any} */ event) => Number(event.target.value);
+  const of = (/** @type {number} */ index) => (channelKey(image, index) === String(index) ? `channel ${index + 1}` : channelName(image, index));
   return html`
     <details class="panel" open>
       <summary>View</summary>
@@ -72,10 +74,10 @@ export function ShowPanel({ stage }) {
         <fieldset class="channel" key=${index}>
           <legend>
             ${channels.length > 1
-              ? html`<label class="check"><input type="checkbox" checked=${channel.on} onChange=${(/** @type {any} */ e) => set(index, { on: e.target.checked })} />Channel ${index + 1}</label>`
+              ? html`<label class="check"><input type="checkbox" checked=${channel.on} onChange=${(/** @type {any} */ e) => set(index, { on: e.target.checked })} />${channelName(image, index)}</label>`
               : 'Contrast'}
-            ${channels.length > 1 && html`<input type="color" aria-label=${`Colour of channel ${index + 1}`} value=${channel.colour} onInput=${(/** @type {any} */ e) => set(index, { colour: e.target.value })} />`}
-            <button class="link" onClick=${() => auto(index)} aria-label=${`Automatic contrast of channel ${index + 1}`}>Auto</button>
+            ${channels.length > 1 && html`<input type="color" aria-label=${`Colour of ${of(index)}`} value=${channel.colour} onInput=${(/** @type {any} */ e) => set(index, { colour: e.target.value })} />`}
+            <button class="link" onClick=${() => auto(index)} aria-label=${`Automatic contrast of ${of(index)}`}>Auto</button>
           </legend>
           <label class="slider"><span>Black</span><input type="range" min="0" max=${top} step=${top > 1000 ? 10 : 1} value=${channel.low} onInput=${(/** @type {any} */ e) => set(index, { low: Math.min(number(e), channel.high - 1) })} /></label>
           <label class="slider"><span>White</span><input type="range" min="0" max=${top} step=${top > 1000 ? 10 : 1} value=${channel.high} onInput=${(/** @type {any} */ e) => set(index, { high: Math.max(number(e), channel.low + 1) })} /></label>
