@@ -32,6 +32,7 @@ from cellsparse.study_report import StudyReport
 from cellsparse.suggestions import Suggestions
 from cellsparse.training_settings import sparsify_settings, training_settings
 from cellsparse_proto.v1 import (
+    admin_pb2,
     common_pb2,
     dataset_pb2,
     orchestrator_pb2,
@@ -44,6 +45,8 @@ from cellsparse_proto.v1 import (
 if TYPE_CHECKING:
     from cellsparse_common.imaging.types import Labels
 
+SCRUB_SECONDS = 7 * 86_400.0
+"""Longest time of a scrub."""
 FileFormat: TypeAlias = Literal["geojson", "roi", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "coco", "seg"]
 """File formats of predictions, beside label images."""
 
@@ -709,3 +712,15 @@ class Client:
     def remove_prompter(self, name: str) -> None:
         """Delete a prompter with its weights."""
         prompters.remove(self.connection, name)
+
+    def scrub(self, *, max_mib_per_second: int = 50) -> Iterator[admin_pb2.ScrubResponse]:
+        """Read every blob of the store and compare it with its hash; nothing is changed or deleted.
+
+        Args:
+            max_mib_per_second: Most that is read per second, MiB, 1 to 100,000.
+
+        Yields:
+            Progress, then a finding for each blob that is missing, rotten or unreferenced, and at last a summary.
+        """
+        request = admin_pb2.ScrubRequest(max_mib_per_second=max_mib_per_second)
+        yield from self.connection.stream("Scrub", request, timeout=SCRUB_SECONDS)

@@ -104,6 +104,12 @@ def blob(sha256: str) -> str:
     return f"{BLOBS}{sha256[:2]}/{sha256}"
 
 
+def blob_sha256(key: str) -> str:
+    """Return the SHA-256 of a blob's key, or "" for the key of anything else."""
+    sha256 = key.rpartition("/")[2]
+    return sha256 if _SHA256.fullmatch(sha256) and key == blob(sha256) else ""
+
+
 def run_prefix(run_id: str) -> str:
     """Return the prefix of all objects of one run."""
     return f"{RUNS}{check_id(run_id, 'run_id')}/"

@@ -13,6 +13,7 @@ from cellsparse_common.datasets import put_blob
 from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_common.storage.blobs import read_blob
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow, storable
@@ -50,7 +51,7 @@ class ImageAdder:
         """
         with self._database.read() as session:
             sha256 = find_image(session, image_id).sha256
-        return self._store.get(keys.blob(sha256))
+        return read_blob(self._store, sha256)
 
     def add(self, header: project_pb2.AddImageHeader, data: bytes) -> project_pb2.ProjectImage:
         """Add an image. Nothing is visible before all its tiles are in the store.

@@ -12,7 +12,8 @@ from cellsparse_common.errors import Internal, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.scores import Scores, cell_numbers
 from cellsparse_common.imaging.types import Indices, Labels
-from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage.blobs import read_blob
 from cellsparse_orchestrator.projects.stitching import OVERLAP, WINDOW, stitch, windows
 from cellsparse_orchestrator.projects.tiling import Extent
 from cellsparse_proto.v1 import trainer_pb2
@@ -61,7 +62,7 @@ def predict_image(
         ResourceExhausted: It is a stack too large for one call.
         StorageError: The store failed.
     """
-    data = store.get(keys.blob(sha256))
+    data = read_blob(store, sha256)
     if len(data) <= MAX_BYTES and math.prod(extent.shape) <= max_pixels:
         return predict_file(data, request, call, extent.shape)
     if extent.planes > 1:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from unit.orchestrator.projects.test_training_parts import discs
 
+from cellsparse_common.datasets import put_blob
 from cellsparse_common.errors import Internal
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
-from cellsparse_common.storage import FolderStore, keys
+from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.projects.prediction import predict_image
 from cellsparse_orchestrator.projects.tiling import Extent
 from cellsparse_proto.v1 import trainer_pb2
@@ -20,9 +21,9 @@ def store(tmp_path):
 
 def predict(store, true, answer, max_pixels):
     """Predict an image whose pixels are the cells' numbers."""
-    store.put(keys.blob("a" * 64), encode_tiff(true.astype(np.uint16)))
+    sha256 = put_blob(store, encode_tiff(true.astype(np.uint16)))
     extent = Extent(height=true.shape[0], width=true.shape[1], planes=1)
-    return predict_image(store, "a" * 64, extent, trainer_pb2.PredictRequest(model_id="m"), answer, max_pixels)
+    return predict_image(store, sha256, extent, trainer_pb2.PredictRequest(model_id="m"), answer, max_pixels)
 
 
 def known(request):
