@@ -79,7 +79,8 @@ def decode_image(
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
         series: Which image of a TIFF file that holds several, from 0; None: the only one.
         time: Which time point of a TIFF file or an OME-Zarr, from 0; None: the file is no time series.
-        z: Which plane of a stack, from 0; None: all. The whole stack has to keep the limits.
+        z: Which plane of a stack, from 0; None: all. Of an OME-Zarr only its chunks are read; of any other file the
+            whole stack has to keep the limits.
         values_per_pixel: Most values, channels included, for each pixel allowed.
 
     Returns:
@@ -107,7 +108,9 @@ def decode_image(
         check(header, in_memory)
         array = jpeg.decode(data, field)
     elif ome_zarr.is_zipped(data):
-        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time)
+        inside = z if not axes else None  # only that plane's chunks are read
+        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time, z=inside)
+        z = z if inside is None else None
     elif _is_png(data, field):
         header = png.read_header(data, field)
         check(header, in_memory)
@@ -164,9 +167,10 @@ def read_ome_zarr(
         named = _names(header, field, axes, labels=labels, stacks=True)
         _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
 
-    array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time)
+    inside = z if not axes else None  # only that plane's chunks are read
+    array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time, z=inside)
     named = _names(header, field, axes, labels=labels, stacks=True)
-    return take_plane(_normalised(array, named, header, field), z, field)
+    return take_plane(_normalised(array, named, header, field), z if inside is None else None, field)
 
 
 def read_image(
