@@ -31,6 +31,7 @@ from cellsparse_common.imaging.layout import (
     refuse_unclear,
 )
 from cellsparse_common.imaging.types import GrayImage
+from cellsparse_common.imaging.zarr_chunks import Get
 
 _TILE = 512
 """Side in pixels of the tiles of large images."""
@@ -151,7 +152,7 @@ def _refuse_parts(field: str, *, series: int | None, time: int | None) -> None:
 
 
 def read_ome_zarr(
-    path: Path,
+    source: Path | Get,
     *,
     max_pixels: int,
     max_bytes: int = DEFAULT_MAX_DECODED_BYTES,
@@ -161,14 +162,26 @@ def read_ome_zarr(
     time: int | None = None,
     z: int | None = None,
 ) -> Image:
-    """Read an OME-Zarr folder on this machine, chunk by chunk (see `decode_image`)."""
+    """Read an OME-Zarr where it lies, chunk by chunk (see `decode_image`).
+
+    Args:
+        source: A folder on this machine, or what returns the content of a key.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        max_bytes: Most bytes of the decoded pixels, all channels together.
+        field: What messages call the image.
+        labels: Whether the pixels are label numbers.
+        axes: What the axes are, where the caller knows.
+        time: Which time point, from 0; only its chunks are read.
+        z: Which plane of a stack, from 0; unless axes are given, only its chunks are read.
+    """
 
     def check(header: Header) -> None:
         named = _names(header, field, axes, labels=labels, stacks=True)
         _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
 
-    inside = z if not axes else None  # only that plane's chunks are read
-    array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time, z=inside)
+    get = ome_zarr.folder_reader(source) if isinstance(source, Path) else source
+    inside = z if not axes else None
+    array, header = ome_zarr.decode(get, field, check, labels=labels, time=time, z=inside)
     named = _names(header, field, axes, labels=labels, stacks=True)
     return take_plane(_normalised(array, named, header, field), z if inside is None else None, field)
 
