@@ -285,7 +285,7 @@ def test_images_above_the_limit_are_refused(root, tmp_path):
 def test_a_missing_image_is_a_fault_of_the_store(server, store):
     store.delete(keys.blob(datasets.read_manifest(store, "dense").items[1].image_sha256))
     error = refused(server, asked())
-    assert error.code() is CODES.UNAVAILABLE
+    assert error.code() is CODES.DATA_LOSS
     assert "item1" in error.details()
     assert not store.exists(keys.dataset_manifest("sparse"))
 

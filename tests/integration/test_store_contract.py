@@ -10,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from grpc import StatusCode
 from support.minio import MinioServer, running_minio, store_environment
 
 from cellsparse_common.config.settings import StoreSettings, load
-from cellsparse_common.errors import InvalidArgument, NotFound, StorageError
-from cellsparse_common.storage import ObjectStore, open_store
+from cellsparse_common.datasets import put_blob
+from cellsparse_common.errors import Damaged, InvalidArgument, NotFound, StorageError
+from cellsparse_common.storage import ObjectStore, keys, open_store
+from cellsparse_common.storage.blobs import blob_size, keep_blob, read_blob
 
 MIB = 2**20
 
@@ -72,6 +75,47 @@ def test_bytes_come_back_from_memory_and_from_files(store: ObjectStore, tmp_path
         store.fetch(key, tmp_path / "new folder" / "target")
         assert (tmp_path / "new folder" / "target").read_bytes() == data
     assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize("size", [0, 1000, 3 * MIB + 5])
+def test_a_rotten_blob_is_never_read_and_is_mended_by_the_same_bytes(
+    store: ObjectStore, tmp_path: Path, size: int
+) -> None:
+    data = os.urandom(size)
+    sha256 = put_blob(store, data)
+    key, target = keys.blob(sha256), tmp_path / "target"
+    store.fetch(key, target)
+    assert store.get(key) == b"".join(store.read(key)) == target.read_bytes() == data
+    target.unlink()
+    rotten = b"x" if not data else data[:-1] + bytes([data[-1] ^ 1])
+    source = tmp_path / "again"
+    source.write_bytes(data)
+    for mend in (
+        lambda: keep_blob(store, sha256, data),
+        lambda: keep_blob(store, sha256, source),
+        lambda: put_blob(store, data),
+    ):
+        store.put(key, rotten)
+        for read in (
+            lambda: store.get(key),
+            lambda: list(store.read(key)),
+            lambda: store.fetch(key, target),
+            lambda: read_blob(store, sha256),
+        ):
+            with pytest.raises(Damaged, match=f"Blob {sha256} is rotten .* upload the same") as caught:
+                read()
+            assert caught.value.status is StatusCode.DATA_LOSS
+        assert not target.exists()
+        mend()
+        assert read_blob(store, sha256) == data
+    store.delete(key)
+    with pytest.raises(Damaged, match=f"Blob {sha256} is missing from the store: upload"):
+        read_blob(store, sha256)
+    with pytest.raises(Damaged, match="missing"):
+        blob_size(store, sha256)
+    other = f"runs/r1/{sha256}"  # the same name elsewhere is no blob
+    store.put(other, rotten)
+    assert b"".join(store.read(other)) == rotten
 
 
 def test_put_replaces(store: ObjectStore) -> None:

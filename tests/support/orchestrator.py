@@ -21,6 +21,7 @@ from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage.folder import UNFINISHED
 from cellsparse_proto.v1 import (
+    admin_pb2_grpc,
     common_pb2,
     dataset_pb2,
     dataset_pb2_grpc,
@@ -48,6 +49,7 @@ class Orchestrator(ServerProcess):
         studies: Stub of StudyService.
         projects: Stub of ProjectService.
         prompters: Stub of PrompterService.
+        admin: Stub of AdminService.
     """
 
     def __init__(self, home: Path, *, tls: ClientTls | None = None, **environment: str) -> None:
@@ -72,6 +74,7 @@ class Orchestrator(ServerProcess):
         self.studies = study_pb2_grpc.StudyServiceStub(self.channel)
         self.projects = project_pb2_grpc.ProjectServiceStub(self.channel)
         self.prompters = prompter_pb2_grpc.PrompterServiceStub(self.channel)
+        self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
         return self
 
     def __exit__(self, *details) -> None:

@@ -16,6 +16,7 @@ from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import (
+    admin_pb2_grpc,
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
@@ -69,6 +70,7 @@ class Connection:
                 project_pb2_grpc.ProjectServiceStub,
                 prompter_pb2_grpc.PrompterServiceStub,
                 study_pb2_grpc.StudyServiceStub,
+                admin_pb2_grpc.AdminServiceStub,
             )
         ]
 

@@ -1,12 +1,12 @@
 """Items of a dataset, and the messages of their upload."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
-from cellsparse.errors import InvalidArgument
+from cellsparse.errors import InvalidArgument, ResourceExhausted
 from cellsparse.sources import parts_of, read_parts
 from cellsparse_common.faults import Faults
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
@@ -21,6 +21,18 @@ FILES = (str, Path, bytes)
 """Contents that are files already."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An OME-Zarr image in the orchestrator's object store, which is read there, chunk by chunk."""
+
+    path: str
+    """Below imports/ in the store, such as "plate-1/field-3.zarr"."""
+    time: int | None = None
+    """Which time point, from 0; None: it is no time series."""
+    z: int | None = None
+    """Which plane becomes a 2D image, from 0; None: all of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One image with its labels. A tuple of the first four fields can be used instead."""
@@ -29,8 +41,9 @@ class Item:
     """Unique in its dataset; letters, digits, dot, dash, underscore and space."""
     split: str | int
     """"train", "val" or "test"."""
-    image: Content
-    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 16 channels; see `axes`."""
+    image: "Content | Stored"
+    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 16 channels; see `axes`; or where it is in
+    the store."""
     label: Content
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
@@ -45,16 +58,24 @@ class Item:
     with 3 channels last is red, green and blue."""
 
 
-Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
+Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content | Stored, Content]"]
 
 
 def upload_messages(
-    name: str, items: Items, label_kind: str, faults: Faults
+    name: str, items: Items, label_kind: str, faults: Faults, read: Callable[[Item], Item] | None = None
 ) -> Iterator[dataset_pb2.CreateDatasetRequest]:
     """Yield the messages of an upload, holding one chunk of files, or one item of arrays, at a time.
 
     Items that cannot be sent are left out and reported to `faults`. Then the server is made to refuse the upload at
     its end, when it has seen all other items and can say what is wrong with them, too.
+
+    Args:
+        name: Name of the dataset.
+        items: What to upload.
+        label_kind: What the values of label images mean.
+        faults: Takes what is wrong with items.
+        read: Returns an item with arrays in place of files that the server could not read as they lie here; None: all
+            are sent as they are.
 
     Raises:
         InvalidArgument: Unknown label kind, or no item.
@@ -65,8 +86,9 @@ def upload_messages(
     count = 0
     for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
         try:
-            files = _files(entry if isinstance(entry, Item) else _item(*entry))
-        except InvalidArgument as error:
+            item = entry if isinstance(entry, Item) else _item(*entry)
+            files = _files(read(item) if read is not None else item)
+        except (InvalidArgument, ResourceExhausted) as error:
             faults.add(error)
             continue
         for file, content in files:
@@ -92,8 +114,13 @@ def _files(item: Item) -> list[tuple[dataset_pb2.FileHeader, str | Path | bytes]
         if role == dataset_pb2.FILE_ROLE_IMAGE:
             file.spacing.extend(item.spacing)
             file.channels.extend(item.channels)
-            if isinstance(item.image, FILES):
+            if isinstance(item.image, (*FILES, Stored)):
                 file.axes = item.axes
+            if isinstance(item.image, Stored):
+                file.stored = item.image.path
+                for name in ("time", "z"):
+                    if (number := getattr(item.image, name)) is not None:
+                        setattr(file, name, number)
         content = _file(item, role)
         if not isinstance(content, bytes):
             next(_chunks(content), None)  # so that a file that cannot be opened is found before anything is sent
@@ -119,6 +146,8 @@ def _file(item: Item, role: dataset_pb2.FileRole) -> str | Path | bytes:
     content = item.image if role == dataset_pb2.FILE_ROLE_IMAGE else item.label
     if isinstance(content, FILES):
         return content
+    if isinstance(content, Stored):
+        return b""
     from cellsparse import arrays
 
     if role == dataset_pb2.FILE_ROLE_LABEL:
@@ -126,7 +155,7 @@ def _file(item: Item, role: dataset_pb2.FileRole) -> str | Path | bytes:
     return arrays.image_file(content, item.axes, f"image of item {item.name!r}")
 
 
-def _item(name: str, split: str | int, image: Content, label: Content) -> Item:
+def _item(name: str, split: str | int, image: "Content | Stored", label: Content) -> Item:
     return Item(name=name, split=split, image=image, label=label)
 
 

@@ -23,6 +23,7 @@ from cellsparse_common.imaging.images import decode_image, encode_tiff, write_ti
 from cellsparse_common.imaging.labels import count_cells, count_labelled
 from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_common.storage.blobs import keep_blob
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
 
 _LARGE = 2**24
@@ -106,7 +107,7 @@ def write_manifest(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) ->
 
 
 def put_blob(store: ObjectStore, data: bytes) -> str:
-    """Store bytes under their SHA-256. Bytes that are already stored are not written again.
+    """Store bytes under their SHA-256. Bytes that are already stored are read, and written again only if rotten.
 
     Returns:
         The hash, 64 hexadecimal digits.
@@ -115,9 +116,7 @@ def put_blob(store: ObjectStore, data: bytes) -> str:
         StorageError: The store failed.
     """
     sha256 = hashlib.sha256(data).hexdigest()
-    key = keys.blob(sha256)
-    if not store.exists(key):
-        store.put(key, data)
+    keep_blob(store, sha256, data)
     return sha256
 
 
@@ -145,9 +144,7 @@ def put_array(
         with path.open("xb") as file:
             write_tiff(file, array, stack=stack, spacing=spacing)
         sha256 = sha256_of(path)
-        key = keys.blob(sha256)
-        if not store.exists(key):
-            store.put(key, path)
+        keep_blob(store, sha256, path)
     return sha256
 
 
@@ -264,13 +261,13 @@ def summarize(
 
 
 def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: str) -> npt.NDArray[np.generic]:
-    """Read and decode one blob after comparing its hash."""
+    """Read and decode one blob, whose hash the store compares."""
     try:
-        data, found = _content(store, keys.blob(sha256), large=math.prod(item.shape) >= _LARGE)
+        data = _content(store, keys.blob(sha256), large=math.prod(item.shape) >= _LARGE)
     except (NotFound, InvalidArgument) as error:
         raise Damaged(f"The {what} of item {item.name!r} is missing from the store (blob {sha256!r}).") from error
-    if found != sha256:
-        raise Damaged(f"The {what} of item {item.name!r} is damaged: blob {sha256} now has hash {found}.")
+    except Damaged as error:
+        raise Damaged(f"The {what} of item {item.name!r} is damaged: b{error.message.removeprefix('B')}") from error
     try:
         size = math.prod(label_shape(item))
         return decode_image(
@@ -281,12 +278,11 @@ def _read(store: ObjectStore, item: dataset_pb2.DatasetItem, sha256: str, what: 
         raise kind(f"The {what} of item {item.name!r} cannot be read: {error.message}") from error
 
 
-def _content(store: ObjectStore, key: str, *, large: bool) -> tuple[bytes, str]:
-    """Return an object and its SHA-256; a large one is not in memory but in a file that has no name any more."""
+def _content(store: ObjectStore, key: str, *, large: bool) -> bytes:
+    """Return an object; a large one is not in memory but in a file that has no name any more."""
     if not large:
-        data = store.get(key)
-        return data, hashlib.sha256(data).hexdigest()
+        return store.get(key)
     with disk_errors("write a temporary file"), tempfile.TemporaryDirectory(prefix="cellsparse-") as folder:
         path = Path(folder) / "object"
         store.fetch(key, path)
-        return read_content(path), sha256_of(path)
+        return read_content(path)

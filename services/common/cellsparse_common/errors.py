@@ -86,6 +86,8 @@ class StorageError(Unavailable):
 class Damaged(StorageError):
     """The store answers, but an object in it is missing or not what it should be. Waiting does not help."""
 
+    status = grpc.StatusCode.DATA_LOSS
+
 
 class DeadlineExceeded(CellsparseError):
     """The work took longer than allowed."""
@@ -116,6 +118,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
         Aborted,
         ResourceExhausted,
         Unavailable,
+        Damaged,
         DeadlineExceeded,
         Cancelled,
     )

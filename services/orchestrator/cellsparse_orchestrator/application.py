@@ -8,6 +8,7 @@ from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_checked_store
+from cellsparse_orchestrator.api.admin import AdminServicer
 from cellsparse_orchestrator.api.datasets import DatasetServicer
 from cellsparse_orchestrator.api.projects import ProjectServicer
 from cellsparse_orchestrator.api.prompters import PrompterServicer
@@ -36,6 +37,8 @@ from cellsparse_orchestrator.studies.queries import Studies
 from cellsparse_orchestrator.studies.reconciler import StudyReconciler
 from cellsparse_orchestrator.studies.transitions import StudyTransitions
 from cellsparse_proto.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
     dataset_pb2,
     dataset_pb2_grpc,
     orchestrator_pb2,
@@ -106,6 +109,7 @@ class Application:
             settings, self._store, self._database, tables, self._launcher, self._orchestrator
         )
         self._prompter_servicer = PrompterServicer(settings, self._store, self._database)
+        self._admin_servicer = AdminServicer(settings, self._store, self._database)
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )
@@ -126,12 +130,14 @@ class Application:
         project_pb2_grpc.add_ProjectServiceServicer_to_server(self._project_servicer, server)
         prompter_pb2_grpc.add_PrompterServiceServicer_to_server(self._prompter_servicer, server)
         study_pb2_grpc.add_StudyServiceServicer_to_server(self._study_servicer, server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin_servicer, server)
         return [
             dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
             orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name,
             project_pb2.DESCRIPTOR.services_by_name["ProjectService"].full_name,
             prompter_pb2.DESCRIPTOR.services_by_name["PrompterService"].full_name,
             study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
+            admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
         ]
 
     def start(self, address: str) -> None:

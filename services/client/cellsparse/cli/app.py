@@ -6,6 +6,7 @@ import sys
 import typer
 
 from cellsparse.cli import (
+    admin,
     datasets,
     local_services,
     model_import,
@@ -55,6 +56,7 @@ def build() -> typer.Typer:
     app.command()(models.evaluate)
     app.command()(models.export)
     app.add_typer(prompters.app, name="prompter")
+    app.add_typer(admin.app, name="admin")
     return app
 
 

@@ -22,8 +22,8 @@ class Exit(IntEnum):
 
 
 HELP = (
-    "Exit codes: 0 ok, 1 the run failed or was cancelled, 2 usage or invalid input, 3 not found, 4 a service "
-    "is not available, 5 another error of the server, 130 detached or interrupted by Ctrl-C."
+    "Exit codes: 0 ok, 1 the run failed or was cancelled, or a scrub found damage, 2 usage or invalid input, 3 not "
+    "found, 4 a service is not available, 5 another error of the server, 130 detached or interrupted by Ctrl-C."
 )
 
 _BY_STATUS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
 from cellsparse_common.files import disk_errors, open_source, replacing, settle, unfinished
+from cellsparse_common.storage.blobs import BlobCheck, check_blob
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
 
 UNFINISHED = ".unfinished"
@@ -17,6 +18,7 @@ UNFINISHED = ".unfinished"
 
 ABANDONED_SECONDS = 24 * 3600
 MKDIR_ATTEMPTS = 20
+PART_BYTES = 2**20
 
 
 class FolderStore:
@@ -78,15 +80,33 @@ class FolderStore:
         """See `ObjectStore.get`."""
         path = self._path(key)
         with self._reading(key):
-            return path.read_bytes()
+            data = path.read_bytes()
+        check_blob(key, data)
+        return data
 
     def fetch(self, key: str, target: Path) -> None:
         """See `ObjectStore.fetch`."""
-        path = self._path(key)
+        parts = self.read(key)
+        first = next(parts, b"")  # an object that is missing leaves no folder behind
+        with replacing(target) as file:
+            file.write(first)
+            for part in parts:
+                file.write(part)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See `ObjectStore.read`."""
+        path, check = self._path(key), BlobCheck(key)
         with self._reading(key):
             source = path.open("rb")
-        with source, replacing(target) as file:
-            shutil.copyfileobj(source, file, 2**20)
+        with source:
+            while True:
+                with self._reading(key):
+                    part = source.read(PART_BYTES)
+                if not part:
+                    break
+                check.update(part)
+                yield part
+        check.finish()
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore.exists`."""

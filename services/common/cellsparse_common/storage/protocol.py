@@ -1,6 +1,6 @@
 """The interface of object stores.
 
-fsspec, obstore and opendal offer such an interface for many more stores. Nine methods over two stores are less to
+fsspec, obstore and opendal offer such an interface for many more stores. Ten methods over two stores are less to
 depend on, and the promises below are checked by a contract test.
 """
 
@@ -24,6 +24,7 @@ class ObjectStore(Protocol):
     - After `put` or `delete` returns, every reader sees its effect.
     - Keys follow `cellsparse_common.storage.keys.check_key`. No key is also a folder of another one: beside ``a/b``
       there is no ``a`` (a folder store cannot hold both).
+    - Whoever reads a blob (`cellsparse_common.storage.keys.blob`) gets the bytes that it is named after, or `Damaged`.
     - A store is safe to share between threads. It opens nothing until it is used.
 
     All methods raise `InvalidArgument` for a key or prefix that breaks the rules, and `StorageError` with one sentence
@@ -74,6 +75,16 @@ class ObjectStore(Protocol):
         Args:
             key: Which object.
             target: The file; missing parent folders are made, an existing file is replaced.
+
+        Raises:
+            NotFound: There is no such object.
+        """
+        ...
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """Yield an object's bytes in parts of at most 1 MiB, so that it is never whole in memory.
+
+        A blob's last part may come before `Damaged` is raised: what was yielded counts only if the iterator ends well.
 
         Raises:
             NotFound: There is no such object.

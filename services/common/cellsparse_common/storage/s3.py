@@ -13,6 +13,7 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
 from cellsparse_common.files import disk_errors, open_source, replacing
+from cellsparse_common.storage.blobs import BlobCheck
 from cellsparse_common.storage.keys import check_key, check_prefix, is_key
 from cellsparse_common.storage.s3_connection import S3Connection
 from cellsparse_common.storage.s3_errors import DENIED, explain, no_bucket
@@ -92,6 +93,15 @@ class S3Store:
         with replacing(target) as file:
             self._download(key, file)
 
+    def read(self, key: str) -> Iterator[bytes]:
+        """See `ObjectStore.read`."""
+        name, check = self._name(key), BlobCheck(key)
+        with self._errors(f"read {key}", key):
+            for part in self._parts(name):
+                check.update(part)
+                yield part
+        check.finish()
+
     def exists(self, key: str) -> bool:
         """See `ObjectStore.exists`."""
         try:
@@ -134,19 +144,22 @@ class S3Store:
             for remaining in reversed(range(DOWNLOAD_ATTEMPTS)):
                 file.seek(0)
                 file.truncate()
+                check = BlobCheck(key)
                 try:
-                    self._stream(name, file)
+                    for part in self._parts(name):
+                        check.update(part)
+                        file.write(part)
                 except (ProtocolError, ReadTimeoutError):
                     if not remaining:
                         raise
                 else:
+                    check.finish()
                     return
 
-    def _stream(self, name: str, file: BinaryIO) -> None:
+    def _parts(self, name: str) -> Iterator[bytes]:
         response = self._client.get_object(self._bucket, name)
         try:
-            for chunk in response.stream(CHUNK):
-                file.write(chunk)
+            yield from response.stream(CHUNK)
         finally:
             response.close()
             response.release_conn()

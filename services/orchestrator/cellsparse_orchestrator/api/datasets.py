@@ -9,6 +9,7 @@ import grpc
 from cellsparse_common.datasets import read_known_manifest, read_manifest, summarize, write_manifest
 from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore, keys
+from cellsparse_common.storage.blobs import blob_size, keep_blob, read_blob
 from cellsparse_orchestrator.calls import known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
@@ -57,7 +58,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             limits = UploadLimits(
                 max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_image_file_mib * 2**20
             )
-            upload = DatasetUpload(spool, folder, limits)
+            upload = DatasetUpload(spool, folder, limits, self._store)
             with time_limit(context, self._settings.upload_seconds):
                 try:
                     upload.read(not_idle(request_iterator, self._settings.upload_idle_seconds))
@@ -100,14 +101,14 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         item = next((item for item in items if item.name == request.item), None)
         if item is None:
             raise NotFound(f"Dataset {request.dataset_id} has no item {request.item!r}.", "item")
-        blobs = [keys.blob(sha256) for sha256 in (item.image_sha256, item.label_sha256)]
-        size = sum(self._store.size(blob) for blob in blobs)
+        blobs = (item.image_sha256, item.label_sha256)
+        size = sum(blob_size(self._store, sha256) for sha256 in blobs)
         limit = self._settings.max_message_mib * 2**20 - _MESSAGE_MARGIN
         if size > limit:
             raise ResourceExhausted(
                 f"Item {request.item!r} takes {size / 2**20:.0f} MiB; one answer holds at most {limit / 2**20:.0f} MiB."
             )
-        image, label = (self._store.get(blob) for blob in blobs)
+        image, label = (read_blob(self._store, sha256) for sha256 in blobs)
         return dataset_pb2.GetDatasetItemResponse(item=item, image=image, label=label)
 
     def DeleteDataset(
@@ -165,7 +166,6 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         return read_known_manifest(self._store, dataset_id)
 
     def _publish(self, spool: ObjectStore, folder: Path) -> None:
-        """Copy the spooled blobs that the store lacks; the manifest, written later, makes them a dataset."""
+        """Copy spooled blobs, unless the store has them whole; the manifest, written later, makes them a dataset."""
         for key in spool.list(keys.BLOBS):
-            if not self._store.exists(key):
-                self._store.put(key, folder / key)
+            keep_blob(self._store, keys.blob_sha256(key), folder / key)

@@ -12,13 +12,14 @@ from cellsparse_common.errors import Internal, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.scores import Scores, cell_numbers
 from cellsparse_common.imaging.types import Indices, Labels
-from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage.blobs import read_blob
 from cellsparse_orchestrator.projects.stitching import OVERLAP, WINDOW, stitch, windows
 from cellsparse_orchestrator.projects.tiling import Extent
 from cellsparse_proto.v1 import trainer_pb2
 
 MAX_BYTES = 60 * 2**20
-"""Largest file that Predict takes."""
+"""Largest file that fits into a message; larger ones go through the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,13 @@ def predict_image(
     extent: Extent,
     request: trainer_pb2.PredictRequest,
     call: Call,
+    call_large: Call,
     max_pixels: int,
 ) -> Prediction:
     """Return the cells of an image.
 
-    Each window of a large image is normalised by its own percentiles, as a smaller image would be.
+    Each window of an image that is too large for the trainer is normalised by its own percentiles, as a smaller image
+    would be. Any other is segmented as a whole.
 
     Args:
         store: Holds the image.
@@ -55,19 +58,19 @@ def predict_image(
         extent: Its size.
         request: What to ask for each part of it.
         call: Predicts one image file.
+        call_large: Predicts one that does not fit into a message.
         max_pixels: Largest image that the trainer takes, pixels.
 
     Raises:
-        ResourceExhausted: It is a stack too large for one call.
+        ResourceExhausted: It is a stack too large for the trainer.
         StorageError: The store failed.
     """
-    data = store.get(keys.blob(sha256))
-    if len(data) <= MAX_BYTES and math.prod(extent.shape) <= max_pixels:
-        return predict_file(data, request, call, extent.shape)
+    data = read_blob(store, sha256)
+    if math.prod(extent.shape) <= max_pixels:
+        return predict_file(data, request, call if len(data) <= MAX_BYTES else call_large, extent.shape)
     if extent.planes > 1:
         raise ResourceExhausted(
-            f"The stack has {math.prod(extent.shape):,} voxels in {len(data) / 2**20:.0f} MiB; prediction takes stacks "
-            f"of at most {max_pixels:,} voxels and {MAX_BYTES // 2**20} MiB."
+            f"The stack has {math.prod(extent.shape):,} voxels; prediction takes stacks of at most {max_pixels:,}."
         )
     pixels = decode_image(data, max_pixels=math.prod(extent.shape), values_per_pixel=MAX_CHANNELS).array
     del data

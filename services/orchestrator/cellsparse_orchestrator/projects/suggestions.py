@@ -13,7 +13,8 @@ from cellsparse_common.errors import FailedPrecondition, NotFound
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.types import Labels
-from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage.blobs import read_blob
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow, ProjectRunRow
@@ -172,7 +173,7 @@ class Suggester:
         return parts, known
 
     def _pixels(self, part: Part) -> Pixels:
-        data = self._store.get(keys.blob(part.source.sha256))
+        data = read_blob(self._store, part.source.sha256)
         extent = part.source.extent
         most = extent.height * extent.width
         pixels = decode_image(data, max_pixels=most, values_per_pixel=MAX_CHANNELS).array

@@ -18,7 +18,8 @@ from cellsparse_common.datasets import put_item, summarize, write_manifest
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_common.imaging.types import Labels
-from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage.blobs import read_blob
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
@@ -129,7 +130,7 @@ class TrainingData:
 
     def _items(self, source: _Source, names: set[str]) -> Iterator[dataset_pb2.DatasetItem]:
         labels = self._tiles.retry(lambda: read_labels(self._tiles, self._tiles.open(source.id, "")))
-        data = self._store.get(keys.blob(source.sha256))
+        data = read_blob(self._store, source.sha256)
         decoded = decode_image(data, max_pixels=labels.size, stacks=labels.ndim == 3, values_per_pixel=MAX_CHANNELS)
         pixels, channels = decoded.array, source.channels or decoded.channels
         del data

@@ -96,7 +96,7 @@ class Outage:
 
 
 class PatientStore:
-    """An `ObjectStore` whose methods wait for the end of an outage, except `check` and `list`.
+    """An `ObjectStore` whose methods wait for the end of an outage, except `check`, `read` and `list`.
 
     Args:
         store: The store.
@@ -131,6 +131,10 @@ class PatientStore:
     def fetch(self, key: str, target: Path) -> None:
         """See `ObjectStore.fetch`."""
         self._outage.outlast(lambda: self._store.fetch(key, target))
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See `ObjectStore.read`."""
+        return self._store.read(key)
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore.exists`."""

@@ -1,0 +1,54 @@
+"""`cellsparse admin ...`."""
+
+from typing import Annotated
+
+import typer
+
+from cellsparse import enum_names
+from cellsparse.cli import options
+from cellsparse.cli.exits import Exit
+from cellsparse.cli.output import Output
+from cellsparse.client import Client
+from cellsparse_proto.v1 import admin_pb2
+
+app = typer.Typer(help="For whoever runs an installation.", no_args_is_help=True)
+
+_PROBLEM = admin_pb2.DESCRIPTOR.enum_types_by_name["ScrubProblem"]
+
+
+@app.command()
+def scrub(
+    rate: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="MIB", help="Most that is read per second, MiB.")
+    ] = 50,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Read all images and label images in the store and list what is missing, rotten or unreferenced.
+
+    Nothing is changed or deleted. Ends with code 1 if anything is missing or rotten.
+    """
+    output = Output(json)
+    summary = admin_pb2.ScrubSummary()
+    with Client(address) as client, output.bar("blobs read") as update:
+        for answer in client.scrub(max_mib_per_second=rate):
+            if answer.HasField("progress"):
+                update(answer.progress.blobs_done, answer.progress.blobs_total)
+            elif answer.HasField("finding"):
+                output.line(enum_names.plain(answer.finding), _sentence(answer.finding))
+            else:
+                summary = answer.summary
+    text = (
+        f"{summary.blobs} blobs read ({summary.bytes_read / 2**20:.1f} MiB): {summary.missing} missing, "
+        f"{summary.rotten} rotten, {summary.unreferenced} unreferenced "
+        f"({summary.unreferenced_bytes / 2**20:.1f} MiB)"
+    )
+    output.line(enum_names.plain(summary), text)
+    if summary.missing or summary.rotten:
+        raise typer.Exit(Exit.RUN_FAILED)
+
+
+def _sentence(finding: admin_pb2.ScrubFinding) -> str:
+    more = ", ..." if finding.users_total > len(finding.users) else ""
+    users = f" Used by {', '.join(finding.users)}{more}." if finding.users else ""
+    return f"{enum_names.name(_PROBLEM, finding.problem)}: {finding.message}{users}"
