@@ -145,12 +145,12 @@ def test_stacks_are_exported_where_they_can_be_read_again(orchestrator, tmp_path
     )
     with cellsparse.Client(orchestrator.address) as client:
         made = client.create_dataset("stacks", [item])
-        for format_ in ("coco", "geojson", "roi"):
-            with pytest.raises(InvalidArgument, match=r"Item 's' is a stack.*ask for tiff"):
-                client.export_dataset(made.id, tmp_path / format_, format=format_)
-        client.export_dataset(made.id, tmp_path / "out", format="ome-tiff")
-        again = client.create_dataset("again", read_folder(tmp_path / "out").items)
-        found = client.dataset_item(again.id, "s")
-        np.testing.assert_array_equal(found.label, label)
-        np.testing.assert_array_equal(found.image, image)
-        assert (found.spacing, found.channels) == ((2, 0.5, 0.5), ("x", "y"))
+        with pytest.raises(InvalidArgument, match=r"Item 's' is a stack.*ask for tiff"):
+            client.export_dataset(made.id, tmp_path / "coco", format="coco")
+        for format_ in ("ome-tiff", "geojson", "roi"):
+            client.export_dataset(made.id, tmp_path / format_, format=format_)
+            again = client.create_dataset("again", read_folder(tmp_path / format_).items)
+            found = client.dataset_item(again.id, "s")
+            np.testing.assert_array_equal(found.label, label)
+            np.testing.assert_array_equal(found.image, image)
+            assert (found.spacing, found.channels) == ((2, 0.5, 0.5), ("x", "y"))

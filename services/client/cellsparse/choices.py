@@ -136,14 +136,54 @@ def must_be_read(path: Path, choice: Choice) -> bool:
     return not choice.everything or (is_zarr(path) and is_folder(path)) or is_vendor(path)
 
 
+WHOLE = Choice()
+"""Files as they are."""
+
+
+def is_read_here(content: Content) -> bool:
+    """Whether the server cannot read a file as it lies here: a microscope's own, or a folder."""
+    return isinstance(content, str | Path) and must_be_read(Path(content), WHOLE)
+
+
+def read_here(item: Item, limit: Callable[[], int]) -> Item:
+    """Return an item whose image, where the server could not read it as it lies here, is an array.
+
+    Args:
+        item: Any item.
+        limit: Returns the most pixels of an image.
+
+    Raises:
+        FailedPrecondition: The extra that reads microscopes' files is not installed.
+        InvalidArgument: A file cannot be read.
+        ResourceExhausted: The image is too large.
+    """
+    if is_read_here(item.label):
+        item = replace(item, label=_zarr_labels(Path(str(item.label)), limit()))
+    if not is_read_here(item.image):
+        return item
+    (read,) = chosen_items([item], WHOLE, limit)
+    return read
+
+
+def read_file_here(path: Path, max_pixels: int, axes: str = "", choice: Choice = WHOLE) -> bytes:
+    """Return one part of an image file as a TIFF file (see `chosen_parts`).
+
+    Raises:
+        CellsparseError: It cannot be read here, or has no such part.
+    """
+    ((_, part),) = chosen_parts(path, choice, max_pixels, axes)
+    return part_file(part)
+
+
 def part_file(part: "Image") -> bytes:
-    """Return a part as a TIFF file that names its axes."""
+    """Return a part as a TIFF file that names its axes and, unless OME lacks its type, its channels."""
     from cellsparse_common.imaging.images import encode_tiff
+    from cellsparse_common.imaging.ome_tiff import encode_ome_image, has_type
 
     stack = "Z" in part.axes
-    return encode_tiff(
-        part.array, stack=stack, spacing=part.spacing if stack else (), colour=part.array.dtype == "uint8"
-    )
+    if has_type(part.array.dtype):
+        return encode_ome_image(part.array, stack=stack, channels=part.channels, spacing=part.spacing, name="image.tif")
+    return encode_tiff(part.array, stack=stack, spacing=part.spacing if stack else (), colour=False)
 
 
 def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]) -> Iterator[Item]:
@@ -160,8 +200,8 @@ def chosen_items(items: Iterable[Item], choice: Choice, limit: Callable[[], int]
     for item in items:
         image = Path(str(item.image))
         label = item.label
-        if isinstance(label, str | Path) and is_zarr(Path(label)) and is_folder(Path(label)):
-            item = replace(item, label=_zarr_labels(Path(label), limit()))
+        if is_read_here(label):
+            item = replace(item, label=_zarr_labels(Path(str(label)), limit()))
         if not must_be_read(image, choice):
             yield item
             continue

@@ -12,6 +12,7 @@ from cellsparse import (
     exports,
     model_import,
     models,
+    project_images,
     prompters,
     runs,
     studies,
@@ -100,7 +101,8 @@ class Client:
             name: Display name.
             items: `Item`s or (name, split, image, label) tuples, read one at a time, so that an iterator may be of any
                 length. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes.
-                `Item` also takes `axes` and `spacing`.
+                `Item` also takes `axes`, `spacing` and `channels`. CZI, LIF and ND2 files (with `cellsparse[vendor]`)
+                and OME-Zarr folders are read on this machine.
             label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
             on_report: Called at the end with what was read, per item: cells, background and unlabelled pixels, shapes
                 that are no labels, and sentences on these (see `UploadReport` in dataset.proto).
@@ -143,7 +145,7 @@ class Client:
             folder: Gets `train/images/NAME.tif`, `train/masks/NAME.tif` and so on. Labels of format "seg" lie beside
                 the image, where Cellpose looks for them.
             format: Of the labels: "tiff", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "seg", "coco", "geojson" or "roi".
-                The last three number the cells anew, in their order, and hold 2D images only.
+                The last three number the cells anew, in their order; "coco" holds 2D images only.
             splits: Which to write; empty: all.
             force: Whether files that are there are replaced.
             on_progress: Called with the numbers of written and of all items.
@@ -608,6 +610,47 @@ class Client:
     def project_images(self, project_id: str) -> Iterator[project_pb2.ProjectImage]:
         """Yield a project's images in the order in which they were added."""
         return suggestions.project_images(self.connection, project_id)
+
+    def add_project_image(
+        self,
+        project: str,
+        image: Content,
+        *,
+        name: str = "",
+        axes: str = "",
+        spacing: Sequence[float] = (),
+        channels: Sequence[str] = (),
+        series: int | None = None,
+        time: int | None = None,
+        z: int | None = None,
+    ) -> project_pb2.ProjectImage:
+        """Add an image to a project of the page.
+
+        CZI, LIF and ND2 files (with `cellsparse[vendor]`) and OME-Zarr folders are read on this machine.
+
+        Args:
+            project: Project id.
+            image: Path, content of a file, or array.
+            name: Name for people; empty: the file's. A number is added if the project has the name already.
+            axes: Axes of the image, where the file does not name them (see `Item.axes`).
+            spacing: Micrometres per pixel along y and x, of a stack along z, y and x; empty: from the file.
+            channels: Names of the channels in their order; empty: from the file.
+            series: Which image of a file that holds several, from 0.
+            time: Which time point, from 0.
+            z: Which plane of a stack, from 0; not given: the whole stack.
+        """
+        return project_images.add(
+            self.connection,
+            project,
+            image,
+            name=name,
+            axes=axes,
+            spacing=spacing,
+            channels=channels,
+            series=series,
+            time=time,
+            z=z,
+        )
 
     def suggest(
         self,

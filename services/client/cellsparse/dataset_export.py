@@ -63,13 +63,12 @@ def export(
 
 
 def _refuse_stacks(found: Sequence[dataset_pb2.DatasetItem], format_: str) -> None:
-    """Refuse stacks that cannot be written, or not be read again."""
-    readable = [name for name, each in FORMATS.items() if each.stacks and name not in ("geojson", "roi")]
+    """Refuse stacks in a format that does not hold them."""
+    readable = [name for name, each in FORMATS.items() if each.stacks]
     stack = next((item.name for item in found if is_stack(item)), None)
     if stack is not None and format_ not in readable:
         raise InvalidArgument(
-            f"Item {stack!r} is a stack, whose labels format {format_} does not hold such that they can be imported "
-            f"again; ask for {', '.join(readable)}.",
+            f"Item {stack!r} is a stack, whose labels format {format_} does not hold; ask for {', '.join(readable)}.",
             "format",
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cellsparse import enum_names
+from cellsparse import choices, enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal
 from cellsparse.items import Item, Items, upload_messages
@@ -46,7 +46,9 @@ def create(
 ) -> tuple[dataset_pb2.Dataset, dataset_pb2.UploadReport]:
     """Upload a dataset, one item at a time (see `cellsparse.Client.create_dataset`)."""
     faults = Faults()
-    messages = upload_messages(name, entries, label_kind, faults)
+    messages = upload_messages(
+        name, entries, label_kind, faults, lambda item: choices.read_here(item, connection.max_pixels)
+    )
     try:
         answer: dataset_pb2.CreateDatasetResponse = connection.upload("CreateDataset", messages, timeout=LONG_SECONDS)
     except CellsparseError as error:

@@ -1,12 +1,12 @@
 """Items of a dataset, and the messages of their upload."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
-from cellsparse.errors import InvalidArgument
+from cellsparse.errors import InvalidArgument, ResourceExhausted
 from cellsparse.sources import parts_of, read_parts
 from cellsparse_common.faults import Faults
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
@@ -49,12 +49,20 @@ Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
 
 
 def upload_messages(
-    name: str, items: Items, label_kind: str, faults: Faults
+    name: str, items: Items, label_kind: str, faults: Faults, read: Callable[[Item], Item] | None = None
 ) -> Iterator[dataset_pb2.CreateDatasetRequest]:
     """Yield the messages of an upload, holding one chunk of files, or one item of arrays, at a time.
 
     Items that cannot be sent are left out and reported to `faults`. Then the server is made to refuse the upload at
     its end, when it has seen all other items and can say what is wrong with them, too.
+
+    Args:
+        name: Name of the dataset.
+        items: What to upload.
+        label_kind: What the values of label images mean.
+        faults: Takes what is wrong with items.
+        read: Returns an item with arrays in place of files that the server could not read as they lie here; None: all
+            are sent as they are.
 
     Raises:
         InvalidArgument: Unknown label kind, or no item.
@@ -65,8 +73,9 @@ def upload_messages(
     count = 0
     for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
         try:
-            files = _files(entry if isinstance(entry, Item) else _item(*entry))
-        except InvalidArgument as error:
+            item = entry if isinstance(entry, Item) else _item(*entry)
+            files = _files(read(item) if read is not None else item)
+        except (InvalidArgument, ResourceExhausted) as error:
             faults.add(error)
             continue
         for file, content in files:

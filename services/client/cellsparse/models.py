@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from cellsparse import enum_names
+from cellsparse.choices import is_read_here, read_file_here
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.in_flight import in_order
@@ -78,10 +79,15 @@ def predict(
         min_pixels=min_pixels,
         format=FORMATS[format if format in _BY_SERVER else "tiff"].number,
     )
-    if isinstance(image, str | Path) and file_size(image) > IN_ONE_MESSAGE:
-        answer = _predict_file(connection, request, read_parts(image))
+    if is_read_here(image):
+        sent: Content = read_file_here(Path(str(image)), connection.max_pixels(), axes)
+        request.axes = ""
     else:
-        data = image_bytes(image, axes)
+        sent = image
+    if isinstance(sent, str | Path) and file_size(sent) > IN_ONE_MESSAGE:
+        answer = _predict_file(connection, request, read_parts(sent))
+    else:
+        data = image_bytes(sent, axes)
         if len(data) > IN_ONE_MESSAGE:
             answer = _predict_file(connection, request, parts_of(data))
         else:

@@ -21,6 +21,8 @@ from cellsparse_proto.v1 import (
     dataset_pb2_grpc,
     orchestrator_pb2,
     orchestrator_pb2_grpc,
+    project_pb2,
+    project_pb2_grpc,
     study_pb2,
     study_pb2_grpc,
     trainer_pb2,
@@ -60,6 +62,8 @@ class State:
     """Watches go on after the last event."""
     created: list = field(default_factory=list)
     predicted: list = field(default_factory=list)
+    added: list = field(default_factory=list)
+    """Header and file of each image that was added to a project."""
     studies: list = field(default_factory=list)
     members: list = field(default_factory=list)
     changes: list = field(default_factory=list)
@@ -205,6 +209,19 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         )
 
 
+class Projects(project_pb2_grpc.ProjectServiceServicer):
+    def __init__(self, state):
+        self.state = state
+
+    def AddImage(self, requests, context):
+        first, *chunks, end = requests
+        data = b"".join(message.chunk for message in chunks)
+        if end.end.size != len(data):
+            raise InvalidArgument("the upload broke off.")
+        self.state.added.append((first.header, data))
+        return project_pb2.AddImageResponse(image=project_pb2.ProjectImage(id="im-1", name=first.header.name))
+
+
 class Studies(study_pb2_grpc.StudyServiceServicer):
     def __init__(self, state):
         self.state = state
@@ -278,6 +295,7 @@ class Fake:
         )
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(Datasets(self.state), self.server)
         orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server(Orchestrator(self.state), self.server)
+        project_pb2_grpc.add_ProjectServiceServicer_to_server(Projects(self.state), self.server)
         study_pb2_grpc.add_StudyServiceServicer_to_server(Studies(self.state), self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port(f'127.0.0.1:{port}')}"
         self.server.start()

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cellsparse import vendor
+from cellsparse import Client, vendor
 from cellsparse.choices import Choice, chosen_items, chosen_parts
 from cellsparse.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from cellsparse.folders import read_folder
+from cellsparse_common.imaging.images import decode_image
 
 PIXELS = np.arange(2 * 3 * 2 * 4 * 8 * 9, dtype=np.uint16).reshape(2, 3, 2, 4, 8, 9)
 
@@ -78,6 +79,45 @@ def test_files_of_a_folder_are_paired_and_sent_as_images(file):
     assert not pairs.left_out
     (item,) = chosen_items(pairs.items, Choice(series=0, first=0, end=1, single=True), lambda: 2**20)
     assert (item.name, item.axes, item.channels) == ("cells", "ZYXC", ("DAPI", "GFP"))
+
+
+class Flat(Reader):
+    """One 2D image of two channels."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.scenes = ("only",)
+        self.dims = SimpleNamespace(order="CYX", shape=(2, 8, 9))
+
+    def get_image_data(self, order):
+        return PIXELS[0, 0, :, 0].transpose(["CYX".index(axis) for axis in order])
+
+
+def test_the_sdk_reads_them_as_the_commands_do(file, fake, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bioio_lif", SimpleNamespace(Reader=Flat))
+    flat = tmp_path / "flat.lif"
+    flat.write_bytes(b"good")
+    pixels, label = np.moveaxis(PIXELS[0, 0, :, 0], 0, -1), np.zeros((8, 9), np.int16)
+    with Client() as client:
+        client.create_dataset("d", [("a", "train", flat, label)])
+        client.predict("m", str(flat), channels=["GFP", "DAPI"])
+        client.add_project_image("pr-1", flat, spacing=(1, 1))
+        client.add_project_image("pr-1", file, series=1, time=2, z=3)
+        client.add_project_image("pr-1", pixels, channels=("x", "y"), name="array")
+        (tmp_path / "bad.lif").write_bytes(b"no")
+        bad = [("b", "train", tmp_path / "none.tif", label), ("c", "train", tmp_path / "bad.lif", label)]
+        with pytest.raises(InvalidArgument, match=r"(?s)2 faults.*none\.tif cannot be read.*bad\.lif cannot be read"):
+            client.create_dataset("d", bad)
+    messages, _ = fake.state.uploads[0]
+    np.testing.assert_array_equal(decode_image(messages[2].chunk, max_pixels=100).array, pixels)
+    assert list(messages[1].file.channels) == ["DAPI", "GFP"]
+    assert decode_image(fake.state.predicted[0].image, max_pixels=100).channels == ("DAPI", "GFP")
+    (flat_header, flat_file), (part_header, part), (array_header, _) = fake.state.added
+    assert (flat_header.name, list(flat_header.spacing)) == ("flat.lif", [1, 1])
+    assert decode_image(flat_file, max_pixels=100).channels == ("DAPI", "GFP")
+    assert not part_header.HasField("series")  # it is chosen here
+    np.testing.assert_array_equal(decode_image(part, max_pixels=100).array, np.moveaxis(PIXELS[1, 2, :, 3], 0, -1))
+    assert (array_header.name, list(array_header.channels)) == ("array", ["x", "y"])
 
 
 @pytest.mark.parametrize("ending", vendor.READERS)

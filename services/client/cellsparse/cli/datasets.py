@@ -72,7 +72,7 @@ def import_(
     """Upload a folder of images and label files, paired by their names; all 2D, or all stacks of planes.
 
     Images: .tif, .png, .jpg, .zarr; with cellsparse[vendor] .czi, .lif, .nd2. Labels: integer .tif or .png, Cellpose
-    _seg.npy; 2D also QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip, COCO .json. With --time each time point
+    _seg.npy, QuPath .geojson (also as .zip), ImageJ .roi or ROI .zip; 2D also COCO .json. With --time each time point
     becomes an item. All faults of the files are told at once; then nothing is kept.
     """
     output = Output(json)
@@ -88,7 +88,7 @@ def import_(
             output.warn(f"{image} {JPEG_WARNING}")
     with Client(address) as client, output.bar("uploading") as update:
         given = (replace(item, axes=axes, spacing=sizes, channels=names) for item in _counted(pairs.items, update))
-        items = chosen_items(given, choice, client.connection.max_pixels)
+        items = given if choice.everything else chosen_items(given, choice, client.connection.max_pixels)
         reports: list[dataset_pb2.UploadReport] = []
         dataset = client.create_dataset(name or called, items, label_kind, on_report=reports.append)
     for item in islice((item for item in reports[0].items if item.notes), SHOWN):
@@ -133,7 +133,7 @@ def export_(
     """Write a dataset as a folder of images and label files, which `dataset import` reads again.
 
     The folder holds train/images/NAME.tif, train/masks/NAME.tif and so on; seg writes NAME_seg.npy beside the image.
-    What is not labelled stays so in every format. geojson, roi and coco hold 2D images only and number cells anew.
+    What is not labelled stays so in every format. geojson, roi and coco number cells anew; coco holds 2D images only.
     """
     output = Output(json)
     with Client(address) as client, output.bar("writing") as update:

@@ -15,6 +15,7 @@ import grpc
 from cellsparse_common.errors import InvalidArgument
 
 _LOG = logging.getLogger(__name__)
+_MOST_BYTES = 2**24
 SYSTEM = "system"
 """Instead of a file: the public authorities that gRPC trusts."""
 
@@ -122,7 +123,8 @@ def _configuration(cert: bytes, key: bytes, roots: bytes | None) -> grpc.ServerC
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES)  # a device may have no end
     except OSError as error:
         raise InvalidArgument(f"The file of the {what}, {path}, cannot be read: {error.strerror}.") from None
     if b"-----BEGIN " not in content:

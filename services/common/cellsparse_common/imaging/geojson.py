@@ -33,7 +33,6 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
     """
     vertices = 0
     shapes = []
-    planes = set()
     for name, feature in _walk(read_features(data, field)):
         shape = _shape(feature, name, field)
         vertices += shape.vertices
@@ -42,12 +41,6 @@ def read_shapes(data: bytes, field: str) -> list[Shape]:
                 f"The {field} has more than {MAX_VERTICES:,} vertices; simplify the outlines.", field
             )
         shapes.append(shape)
-        if not shape.skipped:
-            planes.add(_plane(feature))
-    if len(planes) > 1:
-        raise InvalidArgument(
-            f"The {field} has shapes on {len(planes)} planes or time points of its image; export those of one.", field
-        )
     return shapes
 
 
@@ -95,8 +88,12 @@ def _shape(feature: Any, name: str, field: str) -> Shape:
     elif not polygons:
         kind = sorted(kinds)[0] if kinds else "GeometryCollection"
         why = f"is of type {kind!r}; allowed: Polygon and MultiPolygon, as points and lines enclose no area"
+    plane, time = (_place(feature, axis, name, field) for axis in "zt")
     return Shape(
         name=name,
+        plane=plane,
+        time=time,
+        number=_number(feature) if seen.detection else None,
         background=seen.background,
         polygons=polygons,
         skipped=why,
@@ -131,11 +128,20 @@ def _list(value: Any, name: str, field: str) -> list[Any]:
     return value
 
 
-def _plane(feature: dict[str, Any]) -> tuple[str, str]:
-    """Return the plane and the time point that QuPath keeps with a geometry."""
+def _place(feature: dict[str, Any], axis: str, name: str, field: str) -> int:
+    """Return the plane or the time point that QuPath keeps with a geometry; it leaves out the first one."""
     plane = feature["geometry"].get("plane")
-    plane = plane if isinstance(plane, dict) else {}
-    return str(plane.get("z", 0)), str(plane.get("t", 0))
+    value = plane.get(axis, 0) if isinstance(plane, dict) else 0
+    if type(value) not in (int, float) or value != value // 1 or not 0 <= value < 2**31:
+        raise InvalidArgument(f"In the {field}, {name} is on {axis} {str(value)[:50]!r}; allowed: 0 or more.", field)
+    return int(value)
+
+
+def _number(feature: dict[str, Any]) -> int | None:
+    """Return the number that a detection is called, None if it has another name or none."""
+    found = feature.get("properties")
+    name = found.get("name") if isinstance(found, dict) else None
+    return int(name) if isinstance(name, str) and name.isascii() and name.isdigit() and len(name) < 10 else None
 
 
 def _ring(points: Any, name: str, field: str) -> Ring:

@@ -1,6 +1,7 @@
 """Reading annotations from ImageJ: a zip of ROIs as the ROI manager saves it, or a single .roi file."""
 
 import math
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -74,7 +75,21 @@ def _shape(content: bytes, name: str, field: str) -> Shape:
         fewest = max((len(ring) for ring in rings), default=0)
         return Shape(name=shown, skipped=f"has {fewest} vertices; an outline needs at least 3")
     background = (roi.name or name).strip().casefold().startswith("background")
-    return Shape(name=shown, background=background, polygons=[outlines])
+    slice_ = roi.z_position if roi.z_position > 0 else roi.position
+    return Shape(
+        name=shown,
+        background=background,
+        polygons=[outlines],
+        plane=slice_ - 1 if slice_ > 0 else None,
+        time=max(roi.t_position - 1, 0),
+        number=None if background else _number(roi.name or name, slice_),
+    )
+
+
+def _number(name: str, slice_: int) -> int | None:
+    """Return the number that a ROI is called: "7", or "7-3" on slice 3, as files in a zip must differ; None if none."""
+    found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", name.removesuffix(".roi"))
+    return int(found[1]) if found and (found[2] is None or int(found[2]) == slice_) else None
 
 
 def _rings(roi: roifile.ImagejRoi) -> list[Ring] | None:

@@ -46,8 +46,9 @@ def read_label_file(
     """Decode an uploaded label file.
 
     Args:
-        data: An integer TIFF, PNG or zipped OME-Zarr, Cellpose's `_seg.npy`, or for a 2D image GeoJSON polygons, ImageJ
-            ROIs or COCO JSON. Outlines, COCO and Cellpose's files have a meaning of their own, whatever `kind`.
+        data: An integer TIFF, PNG or zipped OME-Zarr, Cellpose's `_seg.npy`, GeoJSON polygons or ImageJ ROIs, which
+            name their planes in a stack, or for a 2D image COCO JSON. Outlines, COCO and Cellpose's files have a
+            meaning of their own, whatever `kind`.
         shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
@@ -135,15 +136,15 @@ def without_small(label: Labels, min_pixels: int) -> Labels:
 
 def _read_shapes(data: bytes, shape: tuple[int, ...], field: str) -> LabelFile:
     """Draw a file of outlines."""
-    if len(shape) != 2:
-        raise InvalidArgument(
-            f"The {field} holds outlines, but its image is a stack of {shape[0]} planes; allowed: an integer TIFF "
-            "of the same planes.",
-            field,
-        )
     if coco.is_coco(data):
+        if len(shape) != 2:
+            raise InvalidArgument(
+                f"The {field} is COCO, which holds 2D images, but its image is a stack of {shape[0]} planes; allowed: "
+                "an integer TIFF of the same planes, or outlines that name their planes.",
+                field,
+            )
         return LabelFile(label=coco.read_labels(data, shape=(shape[0], shape[1]), field=field))
-    drawing = vector_labels.draw_vector_labels(data, shape=(shape[0], shape[1]), field=field)
+    drawing = vector_labels.draw_vector_labels(data, shape=shape, field=field)
     return LabelFile(label=drawing.label, skipped=len(drawing.skipped), notes=drawing.notes)
 
 

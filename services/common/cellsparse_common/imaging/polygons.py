@@ -66,28 +66,56 @@ def draw(shapes: Sequence[Shape], size: tuple[int, int], field: str) -> Drawing:
         InvalidArgument: A shape lies outside the image, or no shape is left that marks a cell or background.
         ResourceExhausted: The shapes are too many or too large together.
     """
+    label, skipped, _ = draw_plane(shapes, size, field, Budget.of(size, field), Budget.of(size, field))
+    refuse_empty(skipped, len(shapes), field)
+    return Drawing(label=label, skipped=skipped)
+
+
+def draw_plane(
+    shapes: Sequence[Shape], size: tuple[int, int], field: str, of_regions: Budget, of_drawing: Budget
+) -> tuple[Labels, list[Skipped], list[Shape]]:
+    """Draw the shapes of one plane (see `draw`).
+
+    Args:
+        shapes: What to draw.
+        size: (height, width) of the image.
+        field: Name of the request's field, for messages.
+        of_regions: Work that may be done to find regions.
+        of_drawing: Work that may be done to draw.
+
+    Returns:
+        The label image, what was skipped, and the shapes of the cells 1, 2, ...
+
+    Raises:
+        InvalidArgument: A shape lies outside the image.
+        ResourceExhausted: The shapes are too many or too large together.
+    """
     shapes = [_without_flat(each) for each in shapes]
     for each in shapes:
         if not each.skipped and _is_outside(each, size):
             raise InvalidArgument(_outside(each, size, field), field)
-    regions = find_regions(shapes, size, Budget.of(size, field))
+    regions = find_regions(shapes, size, of_regions)
     label = np.full(size, -1, np.int32)
-    budget = Budget.of(size, field)
-    cells = 0
+    cells: list[Shape] = []
     skipped: list[Skipped] = []
     for index, each in enumerate(shapes):
         why = each.skipped or regions.get(index, "")
         if not why:
-            value = 0 if each.background else cells + 1
-            why = "" if _draw(each, value, label, budget) else _COVERED
-            cells += not each.background and not why
+            value = 0 if each.background else len(cells) + 1
+            why = "" if _draw(each, value, label, of_drawing) else _COVERED
+            if not each.background and not why:
+                cells.append(each)
         if why:
             skipped.append(Skipped(name=each.name, why=why))
-    if skipped and len(skipped) == len(shapes):
+    return label, skipped, cells
+
+
+def refuse_empty(skipped: Sequence[Skipped], count: int, field: str) -> None:
+    """Refuse a file of so many shapes none of which is left; the sentence says why the first is not."""
+    if skipped and len(skipped) == count:
         first = f"{skipped[0].name} {skipped[0].why}"
         also = f" All its {len(skipped):,} shapes are left out; mark at least one cell." if len(skipped) > 1 else ""
         raise InvalidArgument(f"In the {field}, {first}.{also}", field)
-    return Drawing(label=label, skipped=skipped)
 
 
 def _shown(names: Sequence[str]) -> str:

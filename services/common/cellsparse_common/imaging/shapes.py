@@ -34,6 +34,13 @@ class Shape:
     detection: bool = False
     """Whether a region contains it as soon as most of it is inside; others must be inside as a whole."""
 
+    plane: int | None = None
+    """Plane of a stack, from 0; None: the file does not say which."""
+    time: int = 0
+    """Time point, from 0."""
+    number: int | None = None
+    """Number of the cell that it shows in its plane, where the file numbers cells; None: it is a cell of its own."""
+
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Smallest and largest coordinates: x0, y0, x1, y1."""

@@ -208,8 +208,17 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
             asked.channel = request.channel
         backend, step = self._find_predictor(asked)
 
-        call = self._predict_call(backend, context)
-        found = predict_image(self._store, sha256, extent, asked, call, self._settings.max_pixels)
+        call = self._predict_call(backend, context, self._settings.predict_seconds)
+        slow_call = self._predict_call(backend, context, self._settings.evaluate_seconds)
+        found = predict_image(
+            self._store,
+            sha256,
+            extent,
+            asked,
+            call,
+            lambda large: self._orchestrator.transfers.predict_data(large, slow_call),
+            self._settings.max_pixels,
+        )
         predictor = (
             Predictor(run_id=request.model_id, step=found.step)
             if asked.checkpoint
@@ -263,7 +272,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         def predict(model_id: str, pixels: npt.NDArray[np.generic]) -> Labels:
             asked = trainer_pb2.PredictRequest(model_id=model_id)
             backend, _ = self._find_predictor(asked)
-            call = self._predict_call(backend, context)
+            call = self._predict_call(backend, context, self._settings.predict_seconds)
             return predict_file(encode_tiff(pixels), asked, call, pixels.shape[:2]).labels
 
         def choose(messages: Iterator[sparsifier_pb2.SuggestCellsRequest]) -> sparsifier_pb2.SuggestCellsResponse:
@@ -308,7 +317,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         self._aliases.remove(request.backend, request.name)
         return project_pb2.DeleteAliasResponse()
 
-    def _predict_call(self, backend: str, context: grpc.ServicerContext) -> Call:
+    def _predict_call(self, backend: str, context: grpc.ServicerContext, most_seconds: float) -> Call:
         """Return what predicts one image file on a trainer of a backend."""
 
         def call(part: trainer_pb2.PredictRequest) -> trainer_pb2.PredictResponse:
@@ -316,7 +325,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
                 self._launcher,
                 backend,
                 context,
-                self._settings.predict_seconds,
+                most_seconds,
                 lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
                     part, timeout=seconds
                 ),

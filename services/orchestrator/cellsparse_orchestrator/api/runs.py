@@ -82,7 +82,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._launcher = launcher
         self._notifier = notifier
         self._spool = spool_folder(settings.home)
-        self._transfers = Transfers(store)
+        self.transfers = Transfers(store)
         self._imports = ModelImports(store, tables.models)
 
     def CreateRun(
@@ -185,7 +185,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     )
                 except grpc.RpcError as error:
                     raise Cancelled("The image broke off before it was complete; nothing of it is kept.") from error
-            answer = self._transfers.predict(
+            answer = self.transfers.predict(
                 header,
                 image,
                 result,

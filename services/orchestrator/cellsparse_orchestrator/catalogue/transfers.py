@@ -110,6 +110,26 @@ class Transfers:
             self._store.fetch(keys.transfer(transfer_id, "result"), result)
             return answer
 
+    def predict_data(self, asked: trainer_pb2.PredictRequest, call: Predict) -> trainer_pb2.PredictResponse:
+        """Have an image segmented that does not fit into a message, and return the label image in the answer.
+
+        Args:
+            asked: What to ask for, with the image.
+            call: Asks a trainer.
+
+        Raises:
+            CellsparseError: The trainer or the store failed; nothing stays in the store.
+        """
+        with self._transfer() as transfer_id:
+            self._store.put(keys.transfer(transfer_id, "image"), asked.image)
+            sent = trainer_pb2.PredictRequest()
+            sent.CopyFrom(asked)
+            sent.ClearField("image")
+            sent.transfer_id = transfer_id
+            answer = call(sent)
+            answer.label = self._store.get(keys.transfer(transfer_id, "result"))
+            return answer
+
     @contextmanager
     def _transfer(self) -> Iterator[str]:
         """Give the id of a new transfer; its objects, and those that killed calls left, are deleted at the end."""

@@ -19,7 +19,7 @@ from cellsparse_orchestrator.projects.tiling import Extent
 from cellsparse_proto.v1 import trainer_pb2
 
 MAX_BYTES = 60 * 2**20
-"""Largest file that Predict takes."""
+"""Largest file that fits into a message; larger ones go through the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,13 @@ def predict_image(
     extent: Extent,
     request: trainer_pb2.PredictRequest,
     call: Call,
+    call_large: Call,
     max_pixels: int,
 ) -> Prediction:
     """Return the cells of an image.
 
-    Each window of a large image is normalised by its own percentiles, as a smaller image would be.
+    Each window of an image that is too large for the trainer is normalised by its own percentiles, as a smaller image
+    would be. Any other is segmented as a whole.
 
     Args:
         store: Holds the image.
@@ -56,19 +58,19 @@ def predict_image(
         extent: Its size.
         request: What to ask for each part of it.
         call: Predicts one image file.
+        call_large: Predicts one that does not fit into a message.
         max_pixels: Largest image that the trainer takes, pixels.
 
     Raises:
-        ResourceExhausted: It is a stack too large for one call.
+        ResourceExhausted: It is a stack too large for the trainer.
         StorageError: The store failed.
     """
     data = read_blob(store, sha256)
-    if len(data) <= MAX_BYTES and math.prod(extent.shape) <= max_pixels:
-        return predict_file(data, request, call, extent.shape)
+    if math.prod(extent.shape) <= max_pixels:
+        return predict_file(data, request, call if len(data) <= MAX_BYTES else call_large, extent.shape)
     if extent.planes > 1:
         raise ResourceExhausted(
-            f"The stack has {math.prod(extent.shape):,} voxels in {len(data) / 2**20:.0f} MiB; prediction takes stacks "
-            f"of at most {max_pixels:,} voxels and {MAX_BYTES // 2**20} MiB."
+            f"The stack has {math.prod(extent.shape):,} voxels; prediction takes stacks of at most {max_pixels:,}."
         )
     pixels = decode_image(data, max_pixels=math.prod(extent.shape), values_per_pixel=MAX_CHANNELS).array
     del data

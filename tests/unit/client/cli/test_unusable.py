@@ -160,7 +160,7 @@ def test_homes(known, capsys, words, monkeypatch):
         check(line(words, COMMANDS[words]), capsys)
 
 
-@pytest.mark.parametrize("ca", ["missing.pem", "/dev/null", "/dev/null/x", "x" * 5000, "a\0b", NO_UTF8])
+@pytest.mark.parametrize("ca", ["missing.pem", "/dev/null", "/dev/zero", "/dev/null/x", "x" * 5000, "a\0b", NO_UTF8])
 def test_certificates(known, capsys, ca):
     code, _ = check([f"--ca={ca}", "status"], capsys)
     assert code == Exit.USAGE

@@ -15,7 +15,9 @@ FLAT = arrays.arrays(np.int32, st.tuples(st.integers(2, 9), st.integers(2, 9)), 
 STACKS = arrays.arrays(
     np.int32, st.tuples(st.just(2), st.integers(2, 6), st.integers(2, 6)), elements=st.integers(-1, 4)
 )
-EXACT = ("tiff", "ome-tiff", "coco", "geojson", "roi")
+KEPT = ("tiff", "ome-tiff", "ome-zarr", "ome-zarr-0.4")
+"""Formats that keep the numbers of cells."""
+EXACT = (*KEPT, "coco", "geojson", "roi")
 
 
 def sparse(label):
@@ -36,7 +38,7 @@ def renumbered(label):
 @settings(max_examples=30, deadline=None)
 @given(FLAT.filter(sparse), st.sampled_from(EXACT))
 def test_labels_come_back(label, name):
-    wanted = label if name in ("tiff", "ome-tiff") else renumbered(label)
+    wanted = label if name in KEPT else renumbered(label)
     label_back = came_back(name, label)
     assert np.array_equal(label_back, wanted)
 
@@ -48,9 +50,15 @@ def test_cellpose_files_come_back(label):
 
 
 @settings(max_examples=30, deadline=None)
-@given(STACKS.filter(sparse), st.sampled_from(["tiff", "ome-tiff"]))
+@given(STACKS.filter(sparse), st.sampled_from(KEPT))
 def test_stacks_come_back(label, name):
     assert np.array_equal(came_back(name, label), label)
+
+
+@settings(max_examples=30, deadline=None)
+@given(STACKS.filter(sparse), st.sampled_from(["geojson", "roi"]))
+def test_outlines_of_stacks_come_back(label, name):
+    assert np.array_equal(came_back(name, label), renumbered(label))
 
 
 @settings(max_examples=20, deadline=None)

@@ -172,7 +172,7 @@ def test_shapes_of_several_planes_are_refused():
         return made
 
     assert counts(read(on(3), on(3))) == {1: 25}
-    with pytest.raises(InvalidArgument, match="shapes on 2 planes or time points"):
+    with pytest.raises(InvalidArgument, match="shapes on 2 planes, and its image is one"):
         read(on(3), on(20))
 
 

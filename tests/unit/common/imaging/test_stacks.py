@@ -238,7 +238,7 @@ def test_labels_have_the_axes_of_their_image():
         (tiff(np.where(LABEL == 40, -3, LABEL)), 1, "holds -3 at z=7, y=9, x=5"),
         (tiff((LABEL > 0).astype(np.uint8)), 1, "one cell, 1, in 2 separate parts"),
         (tiff(COLOURS, photometric="rgb"), 1, "has 3 channels"),
-        (b'{"type": "FeatureCollection", "features": []}', 1, "holds outlines.*stack of 12 planes"),
+        (b'{"images": [], "annotations": [], "categories": []}', 1, "is COCO.*stack of 12 planes"),
     ],
 )
 def test_refused_labels(data, kind, words):

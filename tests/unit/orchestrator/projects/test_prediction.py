@@ -8,7 +8,9 @@ from cellsparse_common.datasets import put_blob
 from cellsparse_common.errors import Internal
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
-from cellsparse_common.storage import FolderStore
+from cellsparse_common.storage import FolderStore, keys
+from cellsparse_orchestrator.catalogue.transfers import Transfers
+from cellsparse_orchestrator.projects import prediction
 from cellsparse_orchestrator.projects.prediction import predict_image
 from cellsparse_orchestrator.projects.tiling import Extent
 from cellsparse_proto.v1 import trainer_pb2
@@ -23,7 +25,22 @@ def predict(store, true, answer, max_pixels):
     """Predict an image whose pixels are the cells' numbers."""
     sha256 = put_blob(store, encode_tiff(true.astype(np.uint16)))
     extent = Extent(height=true.shape[0], width=true.shape[1], planes=1)
-    return predict_image(store, sha256, extent, trainer_pb2.PredictRequest(model_id="m"), answer, max_pixels)
+    request, transfers = trainer_pb2.PredictRequest(model_id="m"), Transfers(store)
+
+    def by_store(asked):
+        return transfers.predict_data(asked, lambda sent: through_the_store(store, sent, answer))
+
+    return predict_image(store, sha256, extent, request, answer, by_store, max_pixels)
+
+
+def through_the_store(store, sent, answer):
+    """Answer as a trainer does that was sent an image by way of the store."""
+    assert not sent.image
+    asked = trainer_pb2.PredictRequest(image=store.get(keys.transfer(sent.transfer_id, "image")))
+    found = answer(asked)
+    store.put(keys.transfer(sent.transfer_id, "result"), found.label)
+    found.ClearField("label")
+    return found
 
 
 def known(request):
@@ -46,6 +63,16 @@ def test_every_cell_has_the_score_of_the_window_that_shows_most_of_it(store, max
         ys, xs = (true == number).nonzero()
         if min(ys.min(), xs.min()) > 0 and max(ys.max(), xs.max()) < 199:
             assert found.scores[same] == pytest.approx(number / 1000)
+
+
+def test_a_file_that_fits_into_no_message_is_segmented_as_a_whole(store, monkeypatch):
+    true = discs(200, 60, seed=3)
+    whole = predict(store, true, known, 10**6)
+    monkeypatch.setattr(prediction, "MAX_BYTES", 100)
+    found = predict(store, true, known, 10**6)
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    assert list(store.list(keys.TRANSFERS)) == []
 
 
 def test_an_image_without_cells_has_no_scores(store):

@@ -90,7 +90,7 @@ export function ShowPanel({ stage }) {
 
 /** @param {{stage: Stage}} properties */
 export function FilePanel({ stage }) {
-  const [kind, setKind] = useState('offset_by_one');
+  const [kind, setKind] = useState('instances');
   const save = (/** @type {string} */ format, layer = '') => api.download(`/images/${stage.image.id}/labels${query({ format, layer })}`);
   const flat = stage.image.planes > 1 ? [] : [['coco', 'COCO']]; // which holds no stacks
   const formats = [
@@ -121,8 +121,8 @@ export function FilePanel({ stage }) {
       <p class="note">Bring marks</p>
       <label>Numbers of the file
         <select value=${kind} onChange=${(/** @type {any} */ e) => setKind(e.target.value)}>
-          <option value="offset_by_one">0 open, 1 background, from 2 cells</option>
           <option value="instances">-1 open, 0 background, from 1 cells</option>
+          <option value="offset_by_one">0 open, 1 background, from 2 cells</option>
           <option value="binary">a mask</option>
         </select>
       </label>
