@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 from support.gateway import Gateway, Marks, read_events
 from support.limits import LONG_PATIENCE, PATIENCE
@@ -21,8 +22,13 @@ from cellsparse_common.imaging.labels import encode_labels
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory):
-    with Orchestrator(home := tmp_path_factory.mktemp("home")) as orchestrator, Gateway(home) as server:
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def gateway(home):
+    with Orchestrator(home) as orchestrator, Gateway(home) as server:
         orchestrator.healthy("unet")
         orchestrator.healthy("sparsifier")
         yield server
@@ -222,6 +228,39 @@ def test_a_part_of_a_file_becomes_an_image(api, project):
     assert (plane["planes"], plane["channels"]) == (1, 2)
     tile = api.get(f"/images/{plane['id']}/tiles/0/0/0", params={"channel": 1})
     assert np.array_equal(np.frombuffer(tile.content, np.uint16).reshape(20, 30), movie[1, 2, 1])
+
+
+@pytest.mark.parametrize("form", [2, 3])
+def test_an_ome_zarr_in_the_store_is_read_there(api, home, project, form):
+    """Of a plane only its chunks are read: the others are broken."""
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 40, 50)).astype(np.uint8)  # CZYX
+    path = home / "store" / "imports" / "plate 1" / f"field-{form}.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=form)
+    keys = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if form == 2 else {}
+    group.create_array("0", shape=pixels.shape, chunks=(1, 1, 32, 32), dtype="u1", **keys)[:] = pixels
+    scale = [{"type": "scale", "scale": [1, 2, 0.5, 0.5]}]
+    about = {"axes": ["c", "z", "y", "x"], "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    about["axes"] = [{"name": name, "unit": "micrometer"} for name in "czyx"]
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [about]}} if form == 3 else {"multiscales": [about]})
+
+    def add(stored, **more):
+        params = {"name": "s.zarr", "stored": stored, **more}
+        return api.post(f"/projects/{project['id']}/images", params=params)
+
+    stack = add(f"plate 1/field-{form}.zarr").raise_for_status().json()
+    assert (stack["planes"], stack["channels"], stack["spacing"]) == (3, 2, [2.0, 0.5, 0.5])
+    for chunk in (path / "0").rglob("*"):
+        places = chunk.relative_to(path / "0").parts[-4:]  # of c, z, y and x
+        if chunk.is_file() and len(places) == 4 and places[1] == "0":
+            chunk.write_bytes(b"broken")
+    assert "broken chunk" in problem(add(f"plate 1/field-{form}.zarr", z=0), 422)["detail"]
+    plane = add(f"plate 1/field-{form}.zarr", z=1).raise_for_status().json()
+    assert (plane["planes"], plane["spacing"]) == (1, [0.5, 0.5])
+    tile = api.get(f"/images/{plane['id']}/tiles/0/0/0", params={"channel": 1})
+    assert np.array_equal(np.frombuffer(tile.content, np.uint8).reshape(40, 50), pixels[1, 1])
+    assert "imports/none.zarr" in problem(add("none.zarr"), 404)["detail"]
+    assert problem(add("../blobs"), 422)["errors"][0]["field"] == "stored"
+    assert "component '..'" in problem(add("a/../../blobs"), 422)["detail"]
 
 
 def test_an_archive_makes_an_equal_project(api, project, image):

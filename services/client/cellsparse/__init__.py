@@ -15,6 +15,7 @@ from cellsparse import errors
 from cellsparse.client import Client
 from cellsparse.dataset_export import ExportedItem
 from cellsparse.datasets import Item, ItemArrays
+from cellsparse.items import Stored
 from cellsparse.models import Prediction
 from cellsparse.runs import Run
 from cellsparse.studies import StudyHandle
@@ -22,6 +23,6 @@ from cellsparse.study_report import StudyReport
 from cellsparse.suggestions import Suggestion, Suggestions
 
 __all__ = [
-    "Client", "ExportedItem", "Item", "ItemArrays", "Prediction", "Run", "StudyHandle", "StudyReport", "Suggestion",
-    "Suggestions", "errors",
+    "Client", "ExportedItem", "Item", "ItemArrays", "Prediction", "Run", "Stored", "StudyHandle", "StudyReport",
+    "Suggestion", "Suggestions", "errors",
 ]  # fmt: skip

@@ -140,7 +140,7 @@ WHOLE = Choice()
 """Files as they are."""
 
 
-def is_read_here(content: Content) -> bool:
+def is_read_here(content: object) -> bool:
     """Whether the server cannot read a file as it lies here: a microscope's own, or a folder."""
     return isinstance(content, str | Path) and must_be_read(Path(content), WHOLE)
 

@@ -23,7 +23,7 @@ from cellsparse.connection import Connection
 from cellsparse.dataset_export import ExportedItem
 from cellsparse.datasets import ItemArrays
 from cellsparse.errors import Internal
-from cellsparse.items import Content, Items
+from cellsparse.items import Content, Items, Stored
 from cellsparse.models import Channels, Prediction
 from cellsparse.reconnect import OnLost
 from cellsparse.runs import Run
@@ -102,7 +102,7 @@ class Client:
             items: `Item`s or (name, split, image, label) tuples, read one at a time, so that an iterator may be of any
                 length. Image and label are paths, file contents or arrays. All are 2D, or all are stacks of planes.
                 `Item` also takes `axes`, `spacing` and `channels`. CZI, LIF and ND2 files (with `cellsparse[vendor]`)
-                and OME-Zarr folders are read on this machine.
+                and OME-Zarr folders are read on this machine, `Stored` images in the orchestrator's store.
             label_kind: "instances", "binary" or "offset_by_one" (see `LabelKind` in dataset.proto).
             on_report: Called at the end with what was read, per item: cells, background and unlabelled pixels, shapes
                 that are no labels, and sentences on these (see `UploadReport` in dataset.proto).
@@ -614,7 +614,7 @@ class Client:
     def add_project_image(
         self,
         project: str,
-        image: Content,
+        image: "Content | Stored",
         *,
         name: str = "",
         axes: str = "",
@@ -630,7 +630,7 @@ class Client:
 
         Args:
             project: Project id.
-            image: Path, content of a file, or array.
+            image: Path, content of a file, array, or where it is in the orchestrator's store (`Stored`).
             name: Name for people; empty: the file's. A number is added if the project has the name already.
             axes: Axes of the image, where the file does not name them (see `Item.axes`).
             spacing: Micrometres per pixel along y and x, of a stack along z, y and x; empty: from the file.

@@ -21,6 +21,18 @@ FILES = (str, Path, bytes)
 """Contents that are files already."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An OME-Zarr image in the orchestrator's object store, which is read there, chunk by chunk."""
+
+    path: str
+    """Below imports/ in the store, such as "plate-1/field-3.zarr"."""
+    time: int | None = None
+    """Which time point, from 0; None: it is no time series."""
+    z: int | None = None
+    """Which plane becomes a 2D image, from 0; None: all of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """One image with its labels. A tuple of the first four fields can be used instead."""
@@ -29,8 +41,9 @@ class Item:
     """Unique in its dataset; letters, digits, dot, dash, underscore and space."""
     split: str | int
     """"train", "val" or "test"."""
-    image: Content
-    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 16 channels; see `axes`."""
+    image: "Content | Stored"
+    """File, file content, or array of axes YX, YXC, ZYX or ZYXC with 1 to 16 channels; see `axes`; or where it is in
+    the store."""
     label: Content
     """File, file content, or integer array of axes YX or ZYX: -1 not labelled, 0 background, n > 0 cell n."""
     axes: str = ""
@@ -45,7 +58,7 @@ class Item:
     with 3 channels last is red, green and blue."""
 
 
-Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content, Content]"]
+Items: TypeAlias = Iterable["Item | tuple[str, str | int, Content | Stored, Content]"]
 
 
 def upload_messages(
@@ -101,8 +114,13 @@ def _files(item: Item) -> list[tuple[dataset_pb2.FileHeader, str | Path | bytes]
         if role == dataset_pb2.FILE_ROLE_IMAGE:
             file.spacing.extend(item.spacing)
             file.channels.extend(item.channels)
-            if isinstance(item.image, FILES):
+            if isinstance(item.image, (*FILES, Stored)):
                 file.axes = item.axes
+            if isinstance(item.image, Stored):
+                file.stored = item.image.path
+                for name in ("time", "z"):
+                    if (number := getattr(item.image, name)) is not None:
+                        setattr(file, name, number)
         content = _file(item, role)
         if not isinstance(content, bytes):
             next(_chunks(content), None)  # so that a file that cannot be opened is found before anything is sent
@@ -128,6 +146,8 @@ def _file(item: Item, role: dataset_pb2.FileRole) -> str | Path | bytes:
     content = item.image if role == dataset_pb2.FILE_ROLE_IMAGE else item.label
     if isinstance(content, FILES):
         return content
+    if isinstance(content, Stored):
+        return b""
     from cellsparse import arrays
 
     if role == dataset_pb2.FILE_ROLE_LABEL:
@@ -135,7 +155,7 @@ def _file(item: Item, role: dataset_pb2.FileRole) -> str | Path | bytes:
     return arrays.image_file(content, item.axes, f"image of item {item.name!r}")
 
 
-def _item(name: str, split: str | int, image: Content, label: Content) -> Item:
+def _item(name: str, split: str | int, image: "Content | Stored", label: Content) -> Item:
     return Item(name=name, split=split, image=image, label=label)
 
 

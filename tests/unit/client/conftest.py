@@ -214,9 +214,9 @@ class Projects(project_pb2_grpc.ProjectServiceServicer):
         self.state = state
 
     def AddImage(self, requests, context):
-        first, *chunks, end = requests
-        data = b"".join(message.chunk for message in chunks)
-        if end.end.size != len(data):
+        first, *rest = requests
+        data = b"".join(message.chunk for message in rest)
+        if not first.header.stored and rest[-1].end.size != len(data):
             raise InvalidArgument("the upload broke off.")
         self.state.added.append((first.header, data))
         return project_pb2.AddImageResponse(image=project_pb2.ProjectImage(id="im-1", name=first.header.name))

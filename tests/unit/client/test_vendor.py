@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import cellsparse
 from cellsparse import Client, vendor
 from cellsparse.choices import Choice, chosen_items, chosen_parts
 from cellsparse.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
@@ -104,6 +105,8 @@ def test_the_sdk_reads_them_as_the_commands_do(file, fake, tmp_path, monkeypatch
         client.add_project_image("pr-1", flat, spacing=(1, 1))
         client.add_project_image("pr-1", file, series=1, time=2, z=3)
         client.add_project_image("pr-1", pixels, channels=("x", "y"), name="array")
+        client.add_project_image("pr-1", cellsparse.Stored("plate/a.zarr", z=2), time=1)
+        client.create_dataset("d", [("a", "train", cellsparse.Stored("plate/a.zarr", time=3), label)])
         (tmp_path / "bad.lif").write_bytes(b"no")
         bad = [("b", "train", tmp_path / "none.tif", label), ("c", "train", tmp_path / "bad.lif", label)]
         with pytest.raises(InvalidArgument, match=r"(?s)2 faults.*none\.tif cannot be read.*bad\.lif cannot be read"):
@@ -112,7 +115,10 @@ def test_the_sdk_reads_them_as_the_commands_do(file, fake, tmp_path, monkeypatch
     np.testing.assert_array_equal(decode_image(messages[2].chunk, max_pixels=100).array, pixels)
     assert list(messages[1].file.channels) == ["DAPI", "GFP"]
     assert decode_image(fake.state.predicted[0].image, max_pixels=100).channels == ("DAPI", "GFP")
-    (flat_header, flat_file), (part_header, part), (array_header, _) = fake.state.added
+    (flat_header, flat_file), (part_header, part), (array_header, _), (stored, nothing) = fake.state.added
+    assert (stored.name, stored.stored, stored.time, stored.z, nothing) == ("a.zarr", "plate/a.zarr", 1, 2, b"")
+    messages, _ = fake.state.uploads[1]
+    assert (messages[1].file.stored, messages[1].file.time, messages[2].file.role) == ("plate/a.zarr", 3, 2)
     assert (flat_header.name, list(flat_header.spacing)) == ("flat.lif", [1, 1])
     assert decode_image(flat_file, max_pixels=100).channels == ("DAPI", "GFP")
     assert not part_header.HasField("series")  # it is chosen here

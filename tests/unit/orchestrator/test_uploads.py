@@ -1,13 +1,16 @@
 """Uploads: all faults in one answer, what was read is counted, items without a cell are good."""
 
 import io
+import zipfile
 
 import numpy as np
 import pytest
 import tifffile
 
+from cellsparse_common.datasets import read_image
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted, to_status
 from cellsparse_common.faults import Faults, merge, spelled_out
+from cellsparse_common.imaging.label_formats import LabelOutput, encode
 from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
@@ -48,7 +51,7 @@ def messages(*items, end=True, kind=0):
 
 def upload(tmp_path, *items, max_file_bytes=10**6, **options):
     limits = UploadLimits(max_pixels=10_000, max_file_bytes=max_file_bytes)
-    made = DatasetUpload(FolderStore(tmp_path), tmp_path, limits)
+    made = DatasetUpload(FolderStore(tmp_path), tmp_path, limits, FolderStore(tmp_path / "store"))
     made.read(messages(*items, **options))
     return made
 
@@ -122,7 +125,8 @@ def test_faults_are_told_where_the_client_gives_up(tmp_path):
         yield from messages(("a", TRAIN, IMAGE, MASK), ("c", TRAIN, IMAGE, LABEL[1:]), end=False)
         raise InvalidArgument("part is missing.", "part")  # as the server's check of an empty message does
 
-    made = DatasetUpload(FolderStore(tmp_path), tmp_path, UploadLimits(max_pixels=10_000, max_file_bytes=10**6))
+    limits = UploadLimits(max_pixels=10_000, max_file_bytes=10**6)
+    made = DatasetUpload(FolderStore(tmp_path), tmp_path, limits, FolderStore(tmp_path / "store"))
     with pytest.raises(InvalidArgument, match="2 faults") as caught:
         made.read(stream())
     assert [field for field, _ in caught.value.violations] == ["label of item 'a'", "label of item 'c'"]
@@ -151,3 +155,45 @@ def test_many_faults_are_counted_and_fit_into_an_answer(tmp_path):
     sent = 4 * len(to_status(error).SerializeToString()) / 3 + len(error.message)
     assert sent < 8_000  # gRPC's limit is 8 KiB
     assert len(spelled_out(error).message.splitlines()) == 22
+
+
+def stored_messages(label=LABEL, chunk=b"", **header):
+    """An upload of one item whose image is in the store."""
+    make, file = dataset_pb2.CreateDatasetRequest, dataset_pb2.FileHeader
+    yield make(header=dataset_pb2.DatasetHeader(name="x"))
+    yield make(file=file(item="a", split=TRAIN, role=1, **header))
+    if chunk:
+        yield make(chunk=chunk)
+    yield make(file=file(item="a", split=TRAIN, role=2))
+    yield make(chunk=tiff(label))
+    yield make(end=dataset_pb2.UploadEnd(items=1))
+
+
+def test_images_are_read_in_the_store(tmp_path):
+    store = FolderStore(tmp_path / "store")
+    pixels = np.random.default_rng(0).integers(0, 9, (3, 20, 30)).astype(np.int32)
+    with zipfile.ZipFile(io.BytesIO(encode("ome-zarr", LabelOutput(label=pixels, spacing=(2, 0.5, 0.5))))) as archive:
+        for name in archive.namelist():
+            store.put(f"imports/plate/a.zarr/{name}", archive.read(name))
+
+    def read(**options):
+        limits = UploadLimits(max_pixels=10_000, max_file_bytes=10**6)
+        made = DatasetUpload(FolderStore(tmp_path / "spool"), tmp_path, limits, store)
+        made.read(stored_messages(**options))
+        return made.items
+
+    (stack,) = read(stored="plate/a.zarr", label=np.stack([LABEL] * 3))
+    assert (list(stack.shape), stack.axes, list(stack.spacing)) == ([3, 20, 30], "ZYX", [2, 0.5, 0.5])
+    (plane,) = read(stored="plate/a.zarr", z=1)
+    assert list(plane.shape) == [20, 30]
+    assert np.array_equal(read_image(FolderStore(tmp_path / "spool"), plane), pixels[1])
+    for options, words in [
+        ({"stored": "none.zarr"}, "Item 'a': The store holds no OME-Zarr at imports/none.zarr/"),
+        ({"stored": "plate/a.zarr", "z": 3}, "so that z 3 does not exist"),
+        ({"stored": "plate/a.zarr"}, "is 20 x 30 pixels, its image 3 x 20 x 30"),
+        ({"stored": "plate/../a.zarr"}, "component '..'"),
+        ({"stored": "plate/a.zarr", "chunk": b"x"}, "is in the store already; send nothing of it"),
+        ({"z": 1, "chunk": IMAGE}, "they choose a part of an image that is in the store"),
+    ]:
+        with pytest.raises(InvalidArgument, match=words):
+            read(**options)

@@ -31,6 +31,7 @@ from cellsparse_common.imaging.layout import (
     refuse_unclear,
 )
 from cellsparse_common.imaging.types import GrayImage
+from cellsparse_common.imaging.zarr_chunks import Get
 
 _TILE = 512
 """Side in pixels of the tiles of large images."""
@@ -79,7 +80,8 @@ def decode_image(
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
         series: Which image of a TIFF file that holds several, from 0; None: the only one.
         time: Which time point of a TIFF file or an OME-Zarr, from 0; None: the file is no time series.
-        z: Which plane of a stack, from 0; None: all. The whole stack has to keep the limits.
+        z: Which plane of a stack, from 0; None: all. Of an OME-Zarr only its chunks are read; of any other file the
+            whole stack has to keep the limits.
         values_per_pixel: Most values, channels included, for each pixel allowed.
 
     Returns:
@@ -107,7 +109,9 @@ def decode_image(
         check(header, in_memory)
         array = jpeg.decode(data, field)
     elif ome_zarr.is_zipped(data):
-        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time)
+        inside = z if not axes else None  # only that plane's chunks are read
+        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time, z=inside)
+        z = z if inside is None else None
     elif _is_png(data, field):
         header = png.read_header(data, field)
         check(header, in_memory)
@@ -148,7 +152,7 @@ def _refuse_parts(field: str, *, series: int | None, time: int | None) -> None:
 
 
 def read_ome_zarr(
-    path: Path,
+    source: Path | Get,
     *,
     max_pixels: int,
     max_bytes: int = DEFAULT_MAX_DECODED_BYTES,
@@ -158,15 +162,28 @@ def read_ome_zarr(
     time: int | None = None,
     z: int | None = None,
 ) -> Image:
-    """Read an OME-Zarr folder on this machine, chunk by chunk (see `decode_image`)."""
+    """Read an OME-Zarr where it lies, chunk by chunk (see `decode_image`).
+
+    Args:
+        source: A folder on this machine, or what returns the content of a key.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        max_bytes: Most bytes of the decoded pixels, all channels together.
+        field: What messages call the image.
+        labels: Whether the pixels are label numbers.
+        axes: What the axes are, where the caller knows.
+        time: Which time point, from 0; only its chunks are read.
+        z: Which plane of a stack, from 0; unless axes are given, only its chunks are read.
+    """
 
     def check(header: Header) -> None:
         named = _names(header, field, axes, labels=labels, stacks=True)
         _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
 
-    array, header = ome_zarr.decode(ome_zarr.folder_reader(path), field, check, labels=labels, time=time)
+    get = ome_zarr.folder_reader(source) if isinstance(source, Path) else source
+    inside = z if not axes else None
+    array, header = ome_zarr.decode(get, field, check, labels=labels, time=time, z=inside)
     named = _names(header, field, axes, labels=labels, stacks=True)
-    return take_plane(_normalised(array, named, header, field), z, field)
+    return take_plane(_normalised(array, named, header, field), z if inside is None else None, field)
 
 
 def read_image(

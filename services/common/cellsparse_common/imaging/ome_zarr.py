@@ -37,7 +37,13 @@ def is_folder(path: Path) -> bool:
 
 
 def decode_zip(
-    data: bytes, field: str, check: Callable[[Header], None], *, labels: bool = False, time: int | None = None
+    data: bytes,
+    field: str,
+    check: Callable[[Header], None],
+    *,
+    labels: bool = False,
+    time: int | None = None,
+    z: int | None = None,
 ) -> tuple[npt.NDArray[np.generic], Header]:
     """Return the pixels of a zip file (see `decode`). The group is at its top or in one folder."""
     try:
@@ -54,7 +60,7 @@ def decode_zip(
                     raise ZarrError(f"has a chunk of {info.file_size:,} bytes")
                 return archive.read(info)
 
-            return decode(get, field, check, labels=labels, time=time)
+            return decode(get, field, check, labels=labels, time=time, z=z)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
         if isinstance(error, InvalidArgument):
             raise
@@ -72,7 +78,13 @@ def folder_reader(root: Path) -> Get:
 
 
 def decode(
-    get: Get, field: str, check: Callable[[Header], None], *, labels: bool = False, time: int | None = None
+    get: Get,
+    field: str,
+    check: Callable[[Header], None],
+    *,
+    labels: bool = False,
+    time: int | None = None,
+    z: int | None = None,
 ) -> tuple[npt.NDArray[np.generic], Header]:
     """Return the pixels of the largest level, in the order of its axes without those of length 1, and the header.
 
@@ -82,6 +94,7 @@ def decode(
         check: Called with the header before a chunk is read; raises to refuse it.
         labels: Whether to take the group's first label image, where it has any.
         time: Which time point, from 0; None: all, which `check` refuses if there are several.
+        z: Which plane, from 0; None: all.
 
     Raises:
         InvalidArgument: It is no OME-Zarr image, or cannot be read.
@@ -93,7 +106,7 @@ def decode(
         array = open_array(get, f"{path}{dataset}/")
         if len(axes) != len(array.shape):
             raise ZarrError(f"has an array of {len(array.shape)} axes, but names {len(axes)}")
-        index = _index(array, axes, time)
+        index = _index(array, axes, time, z)
         kept = [axis for axis in range(len(axes)) if axis not in index]
         header = Header(
             shape=tuple(array.shape[axis] for axis in kept),
@@ -170,13 +183,15 @@ def _channel_names(get: Get, path: str, count: int) -> tuple[str, ...]:
     return tuple(str(entry.get("label") or at)[:100] for at, entry in enumerate(found))
 
 
-def _index(array: ZarrArray, axes: str, time: int | None) -> dict[int, int]:
+def _index(array: ZarrArray, axes: str, time: int | None, z: int | None) -> dict[int, int]:
     """Return the places along axes of which only one is read."""
     index = {at: 0 for at, axis in enumerate(axes) if array.shape[at] == 1 and axis not in "YX"}
-    if time is not None:
-        times = array.shape[axes.index("T")] if "T" in axes else 1
-        if not 0 <= time < times:
-            raise ZarrError(f"has {times} time point(s), so that time {time} does not exist")
-        if "T" in axes:
-            index[axes.index("T")] = time
+    for axis, name, number, what in (("T", "time", time, "time point(s)"), ("Z", "z", z, "plane(s)")):
+        if number is None:
+            continue
+        count = array.shape[axes.index(axis)] if axis in axes else 1
+        if not 0 <= number < count:
+            raise ZarrError(f"has {count} {what}, so that {name} {number} does not exist")
+        if axis in axes:
+            index[axes.index(axis)] = number
     return index

@@ -1,8 +1,9 @@
 """Every object key and every id rule, spelled once.
 
 A key is a path of components joined by "/". Components are letters, digits and ``. _ = + -`` or space, and begin with a
-letter, a digit or "_": so no key is absolute, climbs with "..", or hides behind a leading ".". Ids are checked before
-they become part of a key, file names inside a checkpoint or model by the same rule as keys.
+letter, a digit or "_": so no key is absolute, climbs with "..", or hides behind a leading ".", but for the three names
+that Zarr 2 gives its metadata. Ids are checked before they become part of a key, file names inside a checkpoint or
+model by the same rule as keys.
 """
 
 import re
@@ -21,12 +22,14 @@ TRANSFERS = "transfers/"
 STUDIES = "studies/"
 PROJECTS = "projects/"
 PROMPTERS = "prompters/"
+IMPORTS = "imports/"
+"""Images that others put into the store, to be read where they lie."""
 
 # File systems end at 255 bytes per name; S3 ends at 1,024 per key, of which a prefix in the bucket needs some.
 MAX_COMPONENT = 255
 MAX_KEY = 900
 
-_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ =+-]*")
+_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ =+-]*|\.z(?:attrs|group|array)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 100
 
@@ -216,6 +219,18 @@ def coarse_label_tiles(project_id: str, image_id: str, layer_id: str, *, level: 
     """Return the prefix of the label tile at one place of a coarser level; what follows is its revision."""
     prefix = f"{label_tiles_prefix(project_id, image_id, layer_id)}{_whole('level', level, least=1)}/"
     return f"{prefix}{_place(plane, x, y)}/"
+
+
+def import_prefix(path: str) -> str:
+    """Return the prefix of an image that lies below `IMPORTS`, such as an OME-Zarr.
+
+    Raises:
+        InvalidArgument: It is no path there.
+    """
+    problem = _problem(path)
+    if problem:
+        raise InvalidArgument(f"The stored image {_shown(path)} {problem}.", "stored")
+    return f"{IMPORTS}{path}/"
 
 
 def store_probe() -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from cellsparse_gateway.answers import (
     Axes,
@@ -17,7 +18,7 @@ from cellsparse_gateway.answers import (
     message_answer,
     nothing,
 )
-from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
+from cellsparse_gateway.calls import ASK_SECONDS, WORK_SECONDS, Orchestrator
 from cellsparse_gateway.schemas import FILE, Schemas, answers, list_of, takes_file
 from cellsparse_gateway.thumbnails import thumbnail
 from cellsparse_gateway.uploads import stream_up
@@ -31,6 +32,13 @@ ChannelNames = Annotated[
 Series = Annotated[int | None, Query(ge=0, le=MOST, description="Which image of a TIFF that holds several, from 0.")]
 Time = Annotated[int | None, Query(ge=0, le=MOST, description="Which time point of a TIFF or OME-Zarr, from 0.")]
 Z = Annotated[int | None, Query(ge=0, le=MOST, description="Which plane of a stack, from 0; none: the whole stack.")]
+Stored = Annotated[
+    str,
+    Query(
+        pattern="^([A-Za-z0-9_][A-Za-z0-9._ =+/-]{0,499})?$",
+        description="Path of an OME-Zarr image below imports/ in the object store, such as plate-1/field-3.zarr.",
+    ),
+]
 FOR_EVER = "public, max-age=31536000, immutable"
 Level = Annotated[int, Path(ge=0, le=31, description="0 is the full resolution.")]
 Column = Annotated[int, Path(ge=0, le=2**32 - 1)]
@@ -65,14 +73,18 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         series: Series = None,
         time: Time = None,
         z: Z = None,
+        stored: Stored = "",
     ) -> Response:
         """Add an image. The body is the file: TIFF, OME-TIFF, PNG, JPEG, or a zip of an OME-Zarr image.
 
         A TIFF that holds several images needs `series`, a time series `time`: one such as 3. `z` takes one plane.
+        With `stored` the body is empty: the image is an OME-Zarr in the object store, read there chunk by chunk.
         """
         header = project_pb2.AddImageHeader(
-            project_id=project, name=name, axes=axes, channels=channels, series=series, time=time, z=z
+            project_id=project, name=name, axes=axes, channels=channels, series=series, time=time, z=z, stored=stored
         )
+        if stored:
+            return message_answer((await run_in_threadpool(_add_stored, orchestrator, header)).image, 201)
         answer = await stream_up(request, orchestrator.projects.AddImage, project_pb2.AddImageRequest, header)
         return message_answer(answer.image, 201)
 
@@ -129,6 +141,12 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         return _tile(request, tile, headers)
 
     return routes
+
+
+def _add_stored(orchestrator: Orchestrator, header: project_pb2.AddImageHeader) -> project_pb2.AddImageResponse:
+    requests = iter([project_pb2.AddImageRequest(header=header)])
+    answer: project_pb2.AddImageResponse = orchestrator.projects.AddImage(requests, timeout=WORK_SECONDS)
+    return answer
 
 
 def _tile(request: Request, tile: "project_pb2.GetImageTileResponse", headers: dict[str, str]) -> Response:

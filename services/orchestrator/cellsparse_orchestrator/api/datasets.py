@@ -58,7 +58,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
             limits = UploadLimits(
                 max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_image_file_mib * 2**20
             )
-            upload = DatasetUpload(spool, folder, limits)
+            upload = DatasetUpload(spool, folder, limits, self._store)
             with time_limit(context, self._settings.upload_seconds):
                 try:
                     upload.read(not_idle(request_iterator, self._settings.upload_idle_seconds))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item
-from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.errors import InvalidArgument, NotFound, ResourceExhausted
 from cellsparse_common.faults import Faults
 from cellsparse_common.files import disk_errors
 from cellsparse_common.imaging.file_content import read_content
-from cellsparse_common.imaging.images import decode_image
+from cellsparse_common.imaging.images import Image, decode_image
 from cellsparse_common.imaging.labels import read_label_file
 from cellsparse_common.storage import ObjectStore
+from cellsparse_orchestrator.catalogue.stored_zarr import read_stored_zarr
 from cellsparse_orchestrator.catalogue.upload_report import add_to_report
 from cellsparse_proto.v1 import common_pb2, dataset_pb2
 
@@ -37,13 +38,15 @@ class DatasetUpload:
         spool: Holds blobs until the whole stream has proved to be valid.
         files: Existing folder for the files of the item that is being received.
         limits: How large files may be.
+        store: Holds images that are read where they lie.
     """
 
-    def __init__(self, spool: ObjectStore, files: Path, limits: UploadLimits) -> None:
+    def __init__(self, spool: ObjectStore, files: Path, limits: UploadLimits, store: ObjectStore) -> None:
         self.items: list[dataset_pb2.DatasetItem] = []
         self.report = dataset_pb2.UploadReport()
         self.name = ""
         self._spool = spool
+        self._store = store
         self._limits = limits
         self._kind = dataset_pb2.LABEL_KIND_INSTANCES
         self._begun = False
@@ -131,6 +134,17 @@ class DatasetUpload:
                 f"{common_pb2.Split.Name(file.split)} by its {_NOUN[file.role]}; give one split.",
                 "file.split",
             )
+        if file.role == _LABEL and file.stored:
+            raise InvalidArgument(
+                f"The label file of item {file.item!r} is said to be in the store; send it, as only images are read "
+                "there.",
+                "file.stored",
+            )
+        if (file.HasField("time") or file.HasField("z")) and not file.stored:
+            raise InvalidArgument(
+                f"Item {file.item!r} is given a time or z; they choose a part of an image that is in the store.",
+                "file.time" if file.HasField("time") else "file.z",
+            )
         if file.role == _LABEL and (file.axes or file.spacing or file.channels):
             raise InvalidArgument(
                 f"The label file of item {file.item!r} is given axes, spacing or channels; give them with the image "
@@ -142,6 +156,10 @@ class DatasetUpload:
     def _take_chunk(self, chunk: bytes) -> None:
         if self._file is None:
             raise InvalidArgument("A chunk came before any file; send the file's header first.", "chunk")
+        if self._file.stored:
+            raise InvalidArgument(
+                f"The image of item {self._file.item!r} is in the store already; send nothing of it.", "chunk"
+            )
         fitted = self._size <= self._limits.max_file_bytes
         self._size += len(chunk)
         path = self._path(self._file.role)
@@ -163,7 +181,7 @@ class DatasetUpload:
             return
         file, size = self._file, self._size
         self._file, self._size = None, 0
-        if not size:
+        if not size and not file.stored:
             self._faults.add(InvalidArgument(f"The {_NOUN[file.role]} file of item {file.item!r} is empty.", "chunk"))
         self._pair[file.role] = (file, size)
         if self._first is None:
@@ -172,9 +190,10 @@ class DatasetUpload:
         (header, image_size), (_, label_size) = self._pair.pop(_IMAGE), self._pair.pop(_LABEL)
         self._first = None
         self._names.add(file.item)
-        if all(0 < each <= self._limits.max_file_bytes for each in (image_size, label_size)):
+        sizes = [label_size] if header.stored else [image_size, label_size]
+        if all(0 < each <= self._limits.max_file_bytes for each in sizes):
             try:
-                self._keep(header, self._content(_IMAGE), self._content(_LABEL))
+                self._keep(header, b"" if header.stored else self._content(_IMAGE), self._content(_LABEL))
             except (InvalidArgument, ResourceExhausted) as error:
                 self._faults.add(error)
 
@@ -192,9 +211,7 @@ class DatasetUpload:
         """Decode an item's files and store them in the spool; `header` is that of the image."""
         field = f"label of item {header.item!r}"
         limit = self._limits.max_pixels
-        pixels = decode_image(
-            image, max_pixels=limit, field=f"image of item {header.item!r}", stacks=True, axes=header.axes
-        )
+        pixels = self._pixels(header, image)
         shape = pixels.array.shape[: len(pixels.axes.rstrip("C"))]
         if header.spacing and len(header.spacing) != len(shape):
             raise InvalidArgument(
@@ -225,6 +242,25 @@ class DatasetUpload:
         )
         self.items.append(item)
         add_to_report(self.report, item, read)
+
+    def _pixels(self, header: dataset_pb2.FileHeader, image: bytes) -> Image:
+        """Return the pixels of an item's image, of its file or from the store."""
+        limit = self._limits.max_pixels
+        if not header.stored:
+            return decode_image(
+                image, max_pixels=limit, field=f"image of item {header.item!r}", stacks=True, axes=header.axes
+            )
+        try:
+            return read_stored_zarr(
+                self._store,
+                header.stored,
+                max_pixels=limit,
+                axes=header.axes,
+                time=header.time if header.HasField("time") else None,
+                z=header.z if header.HasField("z") else None,
+            )
+        except NotFound as error:  # one of the faults of the upload
+            raise InvalidArgument(f"Item {header.item!r}: {error.message}", "file.stored") from error
 
     def _refuse_half(self, first: dataset_pb2.FileHeader) -> None:
         other = _LABEL if first.role == _IMAGE else _IMAGE

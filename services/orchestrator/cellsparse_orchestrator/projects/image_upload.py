@@ -57,6 +57,14 @@ def _receive(requests: Iterable[Message], file: IO[bytes], max_bytes: int, what:
             if request.end.size != size:
                 raise InvalidArgument(f"The end names {request.end.size} bytes, but {size} came.", "end.size")
             ended = True
+    if header is not None and _is_stored(header):
+        if size or ended:
+            raise InvalidArgument("The image is in the store already; send the header alone.", "header.stored")
+        return header
     if header is None or not ended:
         raise InvalidArgument("The upload stopped without its end message; nothing of it is kept.", "end")
     return header
+
+
+def _is_stored(message: Message) -> bool:
+    return isinstance(message, project_pb2.AddImageRequest) and bool(message.header.stored)

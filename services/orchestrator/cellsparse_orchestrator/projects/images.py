@@ -14,6 +14,7 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_common.storage.blobs import read_blob
+from cellsparse_orchestrator.catalogue.stored_zarr import read_stored_zarr
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow, storable
@@ -57,21 +58,13 @@ class ImageAdder:
         """Add an image. Nothing is visible before all its tiles are in the store.
 
         Raises:
-            NotFound: There is no such project.
-            InvalidArgument: The file is no image.
+            NotFound: There is no such project, or no such image in the store.
+            InvalidArgument: The file is no image, or lacks the part that is asked for.
             ResourceExhausted: It is too large.
             StorageError: The store failed.
         """
         self.check(header.project_id)
-        image = decode_image(
-            data,
-            max_pixels=self._max_pixels,
-            stacks=True,
-            axes=header.axes,
-            series=header.series if header.HasField("series") else None,
-            time=header.time if header.HasField("time") else None,
-            z=header.z if header.HasField("z") else None,
-        )
+        image = self._stored(header) if header.stored else self._decoded(header, data)
         del data
         spacing = list(header.spacing or image.spacing)
         stack = image.axes.startswith("Z")
@@ -96,6 +89,30 @@ class ImageAdder:
         except Exception:
             self._forget(header.project_id, image_id)
             raise
+
+    def _decoded(self, header: project_pb2.AddImageHeader, data: bytes) -> Image:
+        return decode_image(
+            data,
+            max_pixels=self._max_pixels,
+            stacks=True,
+            axes=header.axes,
+            series=_given(header, "series"),
+            time=_given(header, "time"),
+            z=_given(header, "z"),
+        )
+
+    def _stored(self, header: project_pb2.AddImageHeader) -> Image:
+        """Return an image that is in the store, read chunk by chunk."""
+        if _given(header, "series"):
+            raise InvalidArgument("An OME-Zarr holds one image; series is for TIFF files.", "header.series")
+        return read_stored_zarr(
+            self._store,
+            header.stored,
+            max_pixels=self._max_pixels,
+            axes=header.axes,
+            time=_given(header, "time"),
+            z=_given(header, "z"),
+        )
 
     def _write(
         self, header: project_pb2.AddImageHeader, image: Image, image_id: str, sha256: str, spacing: list[float]
@@ -151,6 +168,10 @@ class ImageAdder:
         except CellsparseError:
             return  # they take room and harm nobody
         delete_quietly(self._store, self._store.list(keys.project_image_prefix(project_id, image_id)))
+
+
+def _given(header: project_pb2.AddImageHeader, name: str) -> int | None:
+    return getattr(header, name) if header.HasField(name) else None
 
 
 def _channel_names(header: project_pb2.AddImageHeader, image: Image) -> tuple[str, ...]:

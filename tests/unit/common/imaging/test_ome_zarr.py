@@ -12,6 +12,7 @@ from zarr.codecs import BloscCodec, GzipCodec
 from cellsparse.choices import chosen_parts, parse_choice
 from cellsparse.folders import read_folder
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
+from cellsparse_common.imaging import ome_zarr
 from cellsparse_common.imaging.images import decode_image, read_ome_zarr
 from cellsparse_common.imaging.label_formats import LabelOutput, encode
 from cellsparse_common.imaging.labels import decode_labels
@@ -65,6 +66,33 @@ def test_a_zip_with_a_folder_at_its_top(tmp_path):
             archive.write(file, file.relative_to(tmp_path).as_posix())
     read = decode_image((tmp_path / "a.zip").read_bytes(), max_pixels=10**6, stacks=True)
     assert np.array_equal(read.array, np.moveaxis(PIXELS[0], 0, -1))
+
+
+def test_of_a_plane_only_its_chunks_are_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.zarr", 3)  # chunks of two planes, 3 x 3 in each
+    keys = []
+    reader = ome_zarr.folder_reader
+
+    def noting(root):
+        get = reader(root)
+        return lambda key: keys.append(key) or get(key)
+
+    monkeypatch.setattr(ome_zarr, "folder_reader", noting)
+    read = read_ome_zarr(path, max_pixels=50 * 70, time=1, z=3)
+    assert (read.axes, read.spacing) == ("YXC", (0.5, 0.5))
+    assert np.array_equal(read.array, np.moveaxis(PIXELS[1, :, 3], 0, -1))
+    assert sorted(key for key in keys if "/c/" in key) == sorted(
+        f"0/c/1/{c}/1/{y}/{x}" for c in range(2) for y in range(3) for x in range(3)
+    )
+    whole = read_ome_zarr(path, max_pixels=10**6, time=1, z=3, axes="CZYX")
+    assert np.array_equal(whole.array, read.array)
+    with pytest.raises(InvalidArgument, match=r"has 4 plane\(s\), so that z 4 does not exist"):
+        read_ome_zarr(path, max_pixels=10**6, time=1, z=4)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in path.rglob("*"):
+            archive.write(file, file.relative_to(tmp_path).as_posix())
+    zipped = decode_image((tmp_path / "a.zip").read_bytes(), max_pixels=50 * 70, time=1, z=3)
+    assert np.array_equal(zipped.array, read.array)
 
 
 @pytest.mark.parametrize("name", ["ome-zarr", "ome-zarr-0.4"])

@@ -1,0 +1,47 @@
+"""OME-Zarr images that others put into the object store, read there chunk by chunk."""
+
+from cellsparse_common.errors import NotFound
+from cellsparse_common.imaging.images import Image, read_ome_zarr
+from cellsparse_common.storage import ObjectStore, keys
+
+_ROOTS = ("zarr.json", ".zattrs")
+
+
+def read_stored_zarr(
+    store: ObjectStore,
+    path: str,
+    *,
+    max_pixels: int,
+    axes: str = "",
+    time: int | None = None,
+    z: int | None = None,
+) -> Image:
+    """Return an image; of what is not asked for, no chunk is read.
+
+    Args:
+        store: Holds it.
+        path: Of its group, below imports/.
+        max_pixels: Most pixels (height x width, of a stack x planes) allowed.
+        axes: What its axes are, where the caller knows.
+        time: Which time point, from 0; None: it is no time series.
+        z: Which plane of a stack, from 0; None: all.
+
+    Raises:
+        NotFound: There is no such image.
+        InvalidArgument: It is no path, no image, or lacks the part that is asked for.
+        ResourceExhausted: It is too large.
+        StorageError: The store failed.
+    """
+    prefix = keys.import_prefix(path)
+    if not any(store.exists(f"{prefix}{name}") for name in _ROOTS):
+        raise NotFound(f"The store holds no OME-Zarr at {prefix}.")
+
+    def get(key: str) -> bytes | None:
+        if not keys.is_key(f"{prefix}{key}"):
+            return None  # of a broken or hostile description
+        try:
+            return store.get(f"{prefix}{key}")
+        except NotFound:
+            return None  # a chunk of nothing but the fill value
+
+    return read_ome_zarr(get, max_pixels=max_pixels, field=f"image {prefix}", axes=axes, time=time, z=z)
