@@ -30,7 +30,7 @@ class System:
 
     def __init__(self, url):
         self.database = Database(url)
-        self.database.own(0.0)
+        assert self.database.try_lead()
         self.datasets = Datasets(self.database)
         self.datasets.add(dataset_pb2.Dataset(id="ds-1", name="tiny", created_at=timestamp(now())))
         self.trainer = FakeTrainer()

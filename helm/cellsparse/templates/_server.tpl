@@ -90,16 +90,22 @@ CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
 {{- end }}
 {{- end }}
 
-{{/* Probes of a gRPC server: dict "root" "port". The kubelet's own probe speaks no TLS, but metrics are served without. */}}
+{{/* Probes of a gRPC server: dict "root" "port", and "service" for one that may live without answering calls: then it is
+     ready as that service is. The kubelet's own probe speaks no TLS, but metrics are served without. */}}
 {{- define "cellsparse.probes" -}}
 {{- $ask := printf "grpc: {port: %v}" .port }}
-{{- if include "cellsparse.tlsSecret" .root }}{{ $ask = "httpGet: {path: /health, port: metrics}" }}{{ end -}}
+{{- $ready := $ask }}
+{{- if .service }}{{ $ready = printf "grpc: {port: %v, service: %s}" .port .service }}{{ end }}
+{{- if include "cellsparse.tlsSecret" .root }}
+{{- $ask = "httpGet: {path: /health, port: metrics}" }}
+{{- $ready = ternary "httpGet: {path: /ready, port: metrics}" $ask (not (not .service)) }}
+{{- end -}}
 startupProbe:
   {{ $ask }}
   periodSeconds: 1
   failureThreshold: 120
 readinessProbe:
-  {{ $ask }}
+  {{ $ready }}
   periodSeconds: 5
 livenessProbe:
   {{ $ask }}

@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from cellsparse_common.config.settings import load
-from cellsparse_common.errors import CellsparseError
+from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import disk_errors
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.rpc.channel import use_tls
@@ -41,12 +41,13 @@ def _serve(settings: OrchestratorSettings) -> int:
     # Slow to import, and not needed to migrate.
     from cellsparse_common.rpc.server import serve
     from cellsparse_orchestrator.application import Application
+    from cellsparse_orchestrator.leadership import LOST
 
     if settings.launcher != "local":  # child processes listen on loopback, without certificates
         use_tls(settings.client_tls())
     with own_home(settings.home):
         application = Application(settings)
-        return serve(
+        code = serve(
             name="orchestrator",
             settings=settings,
             add=application.add,
@@ -54,7 +55,11 @@ def _serve(settings: OrchestratorSettings) -> int:
             drain=application.drain,
             stop=application.stop,
             registry=application.registry,
+            refuse=lambda: application.standby,
         )
+        if application.lost:
+            raise Unavailable(LOST)
+        return code
 
 
 def _migrate(settings: OrchestratorSettings) -> int:

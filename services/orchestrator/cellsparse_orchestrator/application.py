@@ -1,6 +1,8 @@
 """Assemble the orchestrator from its parts."""
 
 import logging
+import signal
+import threading
 
 import grpc
 
@@ -21,6 +23,7 @@ from cellsparse_orchestrator.home import tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
+from cellsparse_orchestrator.leadership import Leadership
 from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
 from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
@@ -66,8 +69,7 @@ class Application:
 
     Raises:
         Unavailable: The database cannot be opened.
-        FailedPrecondition: The cluster cannot be reached, a newer version has used the database, or another
-            orchestrator owns it.
+        FailedPrecondition: The cluster cannot be reached, or a newer version has used the database.
         InvalidArgument: The store's URL or the cluster file is not valid.
     """
 
@@ -75,10 +77,9 @@ class Application:
         self._settings = settings
         self._store = open_checked_store(settings)
         self._database = Database(settings.database_url.get_secret_value(), seconds=settings.database_seconds)
-        self._database.own(settings.database_seconds)
         self._notifier = Notifier()
         self._launcher = launcher or _launcher(settings)
-        datasets = Datasets(self._database)
+        datasets = self._datasets = Datasets(self._database)
         if datasets.any():
             self._store.expect()
         self._gate = StoreGate(self._store, lambda: self._notifier.notify(RECONCILER), settings.store_seconds)
@@ -122,6 +123,7 @@ class Application:
             seconds=settings.evaluate_seconds,
         )
         self._studies = StudyReconciler(study_transitions, studies, actions, self._notifier, slots=settings.slots)
+        self._leadership = Leadership(self._database, settings.lease_seconds, self._lead, _end_process)
 
     def add(self, server: grpc.Server) -> list[str]:
         """Register the servicers; return their full names."""
@@ -143,16 +145,32 @@ class Application:
     def start(self, address: str) -> None:
         """Start everything, once the server answers at `address` (host:port)."""
         self._orchestrator.address = address
-        self._launcher.start()
-        self._gate.start()
-        self._reconciler.start()
-        self._strays.start()
-        self._studies.start()
+        self._leadership.begin()
         tell_clients(self._settings.home, address)
+
+    @property
+    def standby(self) -> str:
+        """Why calls are refused, because this orchestrator does not lead; empty: it does."""
+        return self._leadership.problem
+
+    @property
+    def lost(self) -> bool:
+        """Whether another orchestrator has taken over from this one while it worked."""
+        return self._leadership.was_lost
+
+    def _lead(self) -> None:
+        """Begin to work: the lease is ours."""
+        if self._datasets.any():  # those of the orchestrator that led before may have made the store
+            self._store.expect()
+        for each in (self._launcher, self._gate, self._reconciler, self._strays, self._studies):
+            each.start()
 
     def drain(self) -> None:
         """Detach from runs and end watching clients; other calls may still finish."""
         self._notifier.close()
+        if not self._leadership.ever_led:
+            self._leadership.stop()
+            return
         self._studies.stop()
         self._strays.stop()
         self._gate.stop()
@@ -162,8 +180,10 @@ class Application:
             _LOG.warning("the shutdown could not be recorded in the runs: %s", error.message)
 
     def stop(self) -> None:
-        """Stop the launcher and close the database."""
-        self._launcher.stop()
+        """Stop the launcher, then give back the lease, so that nothing runs when another orchestrator takes over."""
+        if self._leadership.ever_led:
+            self._launcher.stop()
+        self._leadership.stop()
         self._database.close()
 
     def _complete_spec(self, attempt: RunAttempt, versions: dict[str, str]) -> None:
@@ -173,6 +193,12 @@ class Application:
         except CellsparseError as error:
             # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
+
+
+def _end_process() -> None:
+    """Ask this process to end as if it were told to from outside."""
+    # To the main thread: a signal that another thread receives does not wake it.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _launcher(settings: OrchestratorSettings) -> Launcher:

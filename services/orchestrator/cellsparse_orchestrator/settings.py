@@ -37,11 +37,13 @@ class OrchestratorSettings(ServerSettings):
     """URL of the object store; empty for the folder `store` in `home`."""
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL, postgresql+psycopg://user:password@host/database; empty for the SQLite file `cellsparse.db` in
-    `home`. It is never logged, because it may hold a password. A connection pooler in between must keep sessions apart,
-    because the orchestrator owns the database through a lock of its session."""
+    `home`. It is never logged, because it may hold a password."""
     database_seconds: float = Field(default=30.0, ge=0.0, le=3600.0)
-    """Longest wait at start, seconds: for a PostgreSQL server that does not answer yet, and for the previous
-    orchestrator to give up the database."""
+    """Longest wait at start for a PostgreSQL server that does not answer yet, seconds."""
+    lease_seconds: float = Field(default=10.0, ge=1.0, le=300.0)
+    """Several orchestrators may share a database: one leads, the others stand by. One that gives no sign of life for so
+    long, seconds, is taken for dead, and a standby takes over. The same for all of them. An orchestrator that ends
+    properly, or whose process is gone from this machine, is not waited for."""
     launcher: Literal["local", "static", "kubernetes"] = "local"
     """`local` starts the other services as child processes, `static` uses the given addresses, `kubernetes` makes a Job
     for every attempt and uses the given addresses for all that is not training."""

@@ -1,6 +1,6 @@
 """templates/orchestrator.yaml."""
 
-from support.helm import container, names, one, pod, render, variables
+from support.helm import container, names, one, pod, refusal, render, variables
 
 NAME = "lab-cellsparse-orchestrator"
 
@@ -127,10 +127,24 @@ def test_the_service():
     }
 
 
-def test_the_kubelet_asks_for_health_over_grpc_and_with_tls_where_metrics_are():
-    probes = ("startupProbe", "readinessProbe", "livenessProbe")
+def test_several_stand_by_with_postgresql_and_are_refused_with_sqlite():
+    spec = deployment(orchestrator={"replicas": 2}, database={"kind": "postgresql"})["spec"]
+    assert spec["replicas"] == 2
+    # One that stands by is never ready: neither a rollout nor `helm --wait` may wait for it.
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "100%"}}
+    assert "orchestrator.replicas is 2: more than 1 needs database.kind postgresql" in refusal(
+        {"orchestrator": {"replicas": 2}}
+    )
+    for wrong in (0, 4, "2"):
+        assert "replicas" in refusal({"orchestrator": {"replicas": wrong}, "database": {"kind": "postgresql"}})
+
+
+def test_it_is_ready_while_it_leads_and_lives_in_any_case():
+    """The kubelet asks over gRPC, and with TLS where metrics are."""
     plain = container(deployment())
-    assert [plain[probe]["grpc"] for probe in probes] == [{"port": 50050}] * 3
+    assert plain["readinessProbe"]["grpc"] == {"port": 50050, "service": "cellsparse.v1.OrchestratorService"}
+    assert plain["livenessProbe"]["grpc"] == plain["startupProbe"]["grpc"] == {"port": 50050}
     tls = container(deployment(tls={"kind": "secret", "secret": "ours"}))
-    assert [tls[probe]["httpGet"] for probe in probes] == [{"path": "/health", "port": "metrics"}] * 3
+    assert tls["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "metrics"}
+    assert tls["livenessProbe"]["httpGet"] == tls["startupProbe"]["httpGet"] == {"path": "/health", "port": "metrics"}
     assert "metrics" in [port["name"] for port in tls["ports"]]

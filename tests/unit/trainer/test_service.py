@@ -100,6 +100,21 @@ def test_the_same_attempt_with_other_settings_is_refused(stub):
     watch(stub, "run-b")
 
 
+def test_an_orchestrator_that_took_over_asks_for_the_same_and_an_earlier_one_starts_nothing(stub):
+    asked = [request("run-lease") for _ in range(3)]
+    for fence, each in enumerate(asked):
+        each.fence = fence
+    assert stub.StartTraining(asked[1], timeout=PATIENCE).started
+    assert not stub.StartTraining(asked[2], timeout=PATIENCE).started
+    assert not stub.StartTraining(asked[0], timeout=PATIENCE).started
+    later = request("run-lease")
+    later.attempt, later.fence = 2, 0
+    error = refused(stub.StartTraining, later)
+    assert error.status == grpc.StatusCode.FAILED_PRECONDITION
+    assert "Another orchestrator has taken over run run-lease" in error.message
+    watch(stub, "run-lease")
+
+
 @pytest.mark.parametrize(
     ("learning_rate", "reason", "words"),
     [

@@ -13,7 +13,14 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
-from cellsparse_common.errors import CellsparseError, Internal, InvalidArgument, ResourceExhausted, to_status
+from cellsparse_common.errors import (
+    CellsparseError,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+    to_status,
+)
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.admission import HEALTH_WATCH, Admission
 from cellsparse_common.rpc.metrics import CallMetrics
@@ -30,11 +37,18 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     Args:
         metrics: Counts the calls.
         admission: Bounds them; None for a server without bounds of its own.
+        refuse: Says why our own services answer no call now; empty: they do.
     """
 
-    def __init__(self, metrics: CallMetrics | None = None, admission: Admission | None = None) -> None:
+    def __init__(
+        self,
+        metrics: CallMetrics | None = None,
+        admission: Admission | None = None,
+        refuse: Callable[[], str] = lambda: "",
+    ) -> None:
         self._metrics = metrics or CallMetrics(CollectorRegistry())
         self._admission = admission
+        self._refuse = refuse
         self._lock = threading.Lock()
         self._last_call = self._last_use = time.monotonic()
         self._running = self._in_use = 0
@@ -68,6 +82,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with self._around(details, context), self._admitted(details, context):
+                self._be_open(details.method)
                 return behavior(_checked(request, details.method), context)
 
         return call
@@ -75,6 +90,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     def _stream(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with self._around(details, context), self._admitted(details, context):
+                self._be_open(details.method)
                 yield from behavior(_checked(request, details.method), context)
 
         return call
@@ -86,6 +102,11 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext
     ) -> AbstractContextManager[None]:
         return nullcontext() if self._admission is None else self._admission.admit(details.method, context.peer())
+
+    def _be_open(self, method: str) -> None:
+        """Raise Unavailable if our services answer no call now."""
+        if _is_ours(method) and (problem := self._refuse()):
+            raise Unavailable(problem)
 
     def _begin(self, method: str) -> None:
         if _is_ours(method):

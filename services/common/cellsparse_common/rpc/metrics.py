@@ -21,8 +21,8 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_sparsified_images_total | counter | | sparsifier | images and stacks sparsified |
 | cellsparse_sparsified_pixels_total | counter | | sparsifier | pixels of these |
 
-The usual `process_*` metrics come on top. The same port answers /health: 200 while the server serves, else
-503; for kubelets, whose gRPC probe speaks no TLS.
+The usual `process_*` metrics come on top. The same port answers /health, 200 while the server lives, and /ready, 200
+while it answers calls, else 503; for kubelets, whose gRPC probe speaks no TLS.
 """
 
 import threading
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
 HEALTH_PATH = "/health"
+READY_PATH = "/ready"
 CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 """Upper bounds in seconds: from a look into the database to an evaluation of a whole dataset."""
 
@@ -75,7 +76,11 @@ class CallMetrics:
 
 
 def serve_metrics(
-    registry: CollectorRegistry, host: str, port: int, healthy: Callable[[], bool] = lambda: True
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    healthy: Callable[[], bool] = lambda: True,
+    ready: Callable[[], bool] | None = None,
 ) -> Callable[[], None]:
     """Serve the metrics in a separate thread and return a function that stops it. Port 0 serves nothing.
 
@@ -83,7 +88,8 @@ def serve_metrics(
         registry: The metrics.
         host: Address to listen on.
         port: TCP port.
-        healthy: Whether the server serves, for HEALTH_PATH.
+        healthy: Whether the server lives, for HEALTH_PATH.
+        ready: Whether its services answer calls, for READY_PATH; None: as `healthy`.
 
     Raises:
         Unavailable: The address cannot be bound.
@@ -96,11 +102,13 @@ def serve_metrics(
         raise Unavailable(f"Metrics cannot be served on {host}:{port}: {error.strerror or error}.") from error
     metrics = server.get_app()
     assert metrics is not None
+    asked = {HEALTH_PATH: healthy, READY_PATH: ready or healthy}
 
     def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["PATH_INFO"] != HEALTH_PATH:
+        ask = asked.get(environ["PATH_INFO"])
+        if ask is None:
             return metrics(environ, start_response)
-        status, text = ("200 OK", b"SERVING\n") if healthy() else ("503 Service Unavailable", b"NOT_SERVING\n")
+        status, text = ("200 OK", b"SERVING\n") if ask() else ("503 Service Unavailable", b"NOT_SERVING\n")
         start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
         return [text]
 

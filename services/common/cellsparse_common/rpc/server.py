@@ -18,6 +18,7 @@ from cellsparse_common.files import replace_file
 from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
 from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
+from cellsparse_common.rpc.readiness import Readiness
 from cellsparse_common.rpc.reflection import serve_reflection
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def serve(
     stop: Callable[[], None] = lambda: None,
     busy: Callable[[], bool] = lambda: False,
     registry: CollectorRegistry | None = None,
+    refuse: Callable[[], str] = lambda: "",
 ) -> int:
     """Serve until SIGTERM or SIGINT.
 
@@ -50,6 +52,9 @@ def serve(
         busy: Whether work is running that must not be interrupted. Checked before a server that lost its owner, or is
             unused, stops itself.
         registry: The service's own metrics. Those of its calls are added. All are served on `metrics_port`.
+        refuse: Says why the server answers no call now; empty: it does. Then each is answered with UNAVAILABLE and this
+            sentence, and health says NOT_SERVING for its services, while the server as a whole is SERVING: it need not
+            be restarted.
 
     Returns:
         The exit code, 0.
@@ -60,7 +65,7 @@ def serve(
     """
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
-    guard = CallGuard(CallMetrics(registry), Admission(settings.workers))
+    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse)
     server = grpc.server(
         new_threads(settings.workers),
         interceptors=[guard],
@@ -86,16 +91,23 @@ def serve(
             f"{name} cannot listen on {settings.host}:{settings.port}: it is in use or not ours."
         ) from error
     answering = threading.Event()
-    end_metrics = serve_metrics(registry, settings.host, settings.metrics_port, answering.is_set)
+    end_metrics = serve_metrics(
+        registry,
+        settings.host,
+        settings.metrics_port,
+        answering.is_set,
+        lambda: answering.is_set() and not refuse(),
+    )
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
     server.start()
-    for service in ["", *services]:
-        checks.set(service, health_pb2.HealthCheckResponse.SERVING)
+    checks.set("", health_pb2.HealthCheckResponse.SERVING)
     answering.set()
     address = f"{settings.host}:{port}"
     started(address)
+    readiness = Readiness(checks, services, refuse)
+    readiness.start()
     if settings.address_file:  # last, as it tells those who wait that all is there
         replace_file(settings.address_file, address)
     _LOG.info("%s answers on %s", name, address)
@@ -107,6 +119,7 @@ def serve(
     )
     _LOG.info("%s is ending", name)
     answering.clear()
+    readiness.stop()
     checks.enter_graceful_shutdown()
     drain()
     server.stop(settings.drain_seconds).wait(settings.drain_seconds + 5)

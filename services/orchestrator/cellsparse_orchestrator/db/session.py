@@ -13,11 +13,12 @@ from contextlib import contextmanager, nullcontext
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from cellsparse_common.errors import Unavailable
+from cellsparse_common.errors import CellsparseError, Unavailable
+from cellsparse_orchestrator.db import lease
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
 from cellsparse_orchestrator.db.fair_lock import FairLock
+from cellsparse_orchestrator.db.holder import this_process
 from cellsparse_orchestrator.db.migrate import Migration, migrate
-from cellsparse_orchestrator.db.ownership import Ownership
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
@@ -43,7 +44,9 @@ class Database:
     def __init__(self, url: str, *, seconds: float = 0.0) -> None:
         self._engine = open_engine(url)
         self.name = shown(url)
-        self._ownership = Ownership(self._engine, self.name)
+        self._holder = this_process()
+        self._watch = lease.Watch(self._holder)
+        self._fence: int | None = None
         # SQLite's own queue of writers is slow and unfair (see `fair_lock`).
         self._write_lock = FairLock() if is_sqlite(self._engine) else None
         with _clear_errors():
@@ -68,7 +71,15 @@ class Database:
 
         Raises:
             Unavailable: The database is locked, full or unreachable.
+            LeaseLost: Another orchestrator has taken the lease that this one held.
         """
+        with self._write(urgent=urgent) as session:
+            if self._fence is not None:
+                lease.check(session, self._fence)
+            yield session
+
+    @contextmanager
+    def _write(self, *, urgent: bool = False) -> Iterator[Session]:
         with (
             _clear_errors(),
             nullcontext() if self._write_lock is None else self._write_lock.hold(BUSY_SECONDS, urgent=urgent),
@@ -79,24 +90,66 @@ class Database:
             yield session
             session.flush()
 
-    def own(self, seconds: float) -> None:
-        """Become the only orchestrator of this database within some seconds.
+    @property
+    def fence(self) -> int:
+        """Number of our lease, which grows with every holder; 0: we never held it."""
+        return self._fence or 0
+
+    def try_lead(self) -> bool:
+        """Take the lease if it is free or its holder dead; return whether it is ours. A standby calls this regularly.
 
         Raises:
-            FailedPrecondition: Another orchestrator owns it and stays.
             Unavailable: The database does not answer.
         """
-        with _clear_errors():
-            self._ownership.take(seconds)
+        if self._fence is not None:
+            return True
+        try:
+            with self.read() as session:
+                seen = lease.look(session)
+            if self._watch.may_take(seen):
+                with self._write() as session:
+                    taken = lease.take(session, seen, self._holder)
+                self._fence = taken
+        except CellsparseError:
+            self._watch.forget()
+            raise
+        return self._fence is not None
 
-    def confirm_owner(self) -> None:
-        """Make sure that no other orchestrator owns the database; raises as `own` does."""
-        with _clear_errors():
-            self._ownership.confirm()
+    def renew_lease(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            LeaseLost: Another orchestrator has taken the lease.
+            Unavailable: The database does not answer.
+        """
+        if self._fence is not None:
+            with self._write(urgent=True) as session:
+                lease.renew(session, self._fence)
+
+    def confirm_lease(self) -> None:
+        """Make sure that no other orchestrator has taken our lease; raises as `renew_lease`."""
+        if self._fence is not None:
+            with self.read() as session:
+                if lease.look(session).fence != self._fence:
+                    raise lease.LeaseLost
+
+    def give_back_lease(self) -> None:
+        """Let another orchestrator lead at once. From now on this one writes nothing more.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        if self._fence is not None:
+            with self._write(urgent=True) as session:
+                lease.give_back(session, self._fence)
+            self._fence = -1
 
     def close(self) -> None:
-        """Close all connections."""
-        self._ownership.release()
+        """Give back the lease, if it is ours, and close all connections."""
+        try:
+            self.give_back_lease()
+        except CellsparseError as error:
+            _LOG.info("the lease is not given back: %s", error.message)
         self._engine.dispose()
 
     def _migrate(self, seconds: float) -> Migration:

@@ -120,6 +120,8 @@ class AttemptRow(Base):
     """Sequence number of the trainer's newest stored event; events up to it are repetitions."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    trainer: Mapped[str] = mapped_column(Text, default="")
+    """Address of the trainer that was asked to start it, written before it was asked; empty: none yet."""
 
 
 class EventRow(Base):
@@ -135,6 +137,19 @@ class EventRow(Base):
     message: Mapped[str] = mapped_column(Sentence, default="")
     training: Mapped[bytes | None] = mapped_column(LargeBinary)
     """The proto `TrainingEvent` that the trainer reported."""
+
+
+class LeaseRow(Base):
+    """Which orchestrator leads (see `db.lease`); one row."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    """Grows with every new holder."""
+    beat: Mapped[int] = mapped_column(BigInteger)
+    """Grows while the holder lives."""
+    holder: Mapped[str] = mapped_column(Text)
+    """The holder's process (see `db.holder`); empty: nobody."""
 
 
 class ModelRow(Base):

@@ -19,6 +19,7 @@ from cellsparse_orchestrator.runs.trainer_calls import (
     failed,
     find_cause,
     is_away,
+    knows_attempt,
     refused,
     start_training,
     stop_training,
@@ -54,6 +55,8 @@ class Callbacks:
     """Takes the trainer's versions when the trainer has accepted the attempt."""
     waiting: Callable[[RunAttempt, str], None]
     """Takes a message when the reason to wait has changed."""
+    starting: Callable[[RunAttempt, str], int] = lambda *_: 0
+    """Takes the address of the trainer before each request to start; returns the number of our lease."""
     changed: Callable[[], None]
     """Called when the watcher is about to end, and when `no_room` has changed."""
 
@@ -89,6 +92,8 @@ class AttemptWatcher(threading.Thread):
         self._after = attempt.last_sequence
         self._received = 0
         self._end_confirmed = False
+        self._elsewhere = ""
+        """Address of another orchestrator's trainer that has the attempt."""
         self._lock = threading.Lock()
         self._call: grpc.Future | None = None
         self._wake = threading.Event()
@@ -129,12 +134,25 @@ class AttemptWatcher(threading.Thread):
 
     def _drive(self) -> AttemptOutcome | None:
         self._launcher.subscribe(self.attempt.run_id, self.attempt.number, self._wake.set)
+        if self._is_elsewhere():
+            self._elsewhere = self.attempt.trainer
+            return self._listen()
         # An attempt with stored events was accepted before. Asking again would do no harm, but takes longer.
         if not self._after:
             outcome = self._start_attempt()
             if outcome is not None or self._detaching.is_set():
                 return outcome
         return self._listen()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether the attempt is at a trainer that an orchestrator with another home has started on this machine."""
+        asked = self.attempt.trainer
+        if not asked or not self._launcher.stops_trainers:
+            return False
+        own = self._launcher.service(self.attempt.backend)
+        if own is not None and own.address == asked:
+            return False
+        return knows_attempt(self.attempt, asked, self._timeouts.lost)
 
     def _start_attempt(self) -> AttemptOutcome | None:
         """Ask the trainer to start until it accepts; return an outcome if it never will."""
@@ -156,7 +174,8 @@ class AttemptWatcher(threading.Thread):
             if trainer.address:
                 asked = True
                 try:
-                    self._callbacks.accepted(self.attempt, start_training(self.attempt, trainer))
+                    fence = self._callbacks.starting(self.attempt, trainer.address)
+                    self._callbacks.accepted(self.attempt, start_training(self.attempt, trainer, fence))
                     return None
                 except grpc.RpcError as rpc_error:
                     error = from_rpc_error(rpc_error)
@@ -185,7 +204,7 @@ class AttemptWatcher(threading.Thread):
         """Store the attempt's events until its last one, also across short breaks of the stream."""
         broken_since = time.monotonic()
         while self._clear_wake():
-            trainer = self._launcher.find(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
+            trainer = self._trainer()
             if trainer.missing:
                 return failed(trainer.reason, trainer.message) if trainer.reason else self._lost(trainer.message)
             before, stopping = self._received, self._stopping.is_set()
@@ -202,6 +221,12 @@ class AttemptWatcher(threading.Thread):
                 return self._lost("it does not answer any more" if trainer.address else trainer.message)
             self._pause(trainer)
         return None
+
+    def _trainer(self) -> Service:
+        """Return the trainer that has the attempt."""
+        if self._elsewhere:
+            return Service(name=self.attempt.backend, address=self._elsewhere)
+        return self._launcher.find(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
 
     def _clear_wake(self) -> bool:
         """Clear the wake-up before looking at anything; return False when the watcher should end."""

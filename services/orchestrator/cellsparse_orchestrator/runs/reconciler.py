@@ -111,7 +111,7 @@ class RunReconciler(threading.Thread):
     def step(self) -> float:
         """Reconcile every unfinished run; return how long the next pass may wait, seconds."""
         began = time.monotonic()
-        self._transitions.confirm_owner()
+        self._transitions.confirm_lease()
         self._sweep()
         active = self._transitions.active()
         holding = [run for run in active if not run.gave_up_its_slot]
@@ -219,6 +219,7 @@ class RunReconciler(threading.Thread):
             self._timeouts,
             Callbacks(
                 store_event=self._transitions.store_event,
+                starting=self._transitions.set_trainer,
                 accepted=self._on_accepted,
                 waiting=self._transitions.set_waiting,
                 changed=lambda: self._notifier.notify(RECONCILER),

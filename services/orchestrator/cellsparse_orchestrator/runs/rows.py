@@ -31,6 +31,8 @@ class RunAttempt:
     settings: trainer_pb2.TrainingSettings
     last_sequence: int = 0
     """Sequence number of the trainer's newest stored event."""
+    trainer: str = ""
+    """Address of the trainer that was last asked to start it; empty: none yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ def to_attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
         dataset_id=row.dataset_id,
         settings=parse_settings(row.settings),
         last_sequence=attempt.last_sequence,
+        trainer=attempt.trainer,
     )
 
 

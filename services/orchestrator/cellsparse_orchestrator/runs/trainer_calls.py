@@ -27,6 +27,7 @@ from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
 _CALL_SECONDS = 15.0
+_FIND_SECONDS, _FIND_PAUSE_SECONDS = 5.0, 0.2
 _CAUSE_SECONDS = 5.0
 """Longest time to ask the other nodes why they ended, in all."""
 _UNKNOWN = (common_pb2.FAILURE_REASON_UNSPECIFIED, common_pb2.FAILURE_REASON_LOST)
@@ -38,10 +39,15 @@ _AWAY = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
 """Errors of a trainer that is away, starting, stopping or overloaded; some come from the transport."""
 
 
-def start_training(attempt: RunAttempt, trainer: Service) -> dict[str, str]:
+def start_training(attempt: RunAttempt, trainer: Service, fence: int = 0) -> dict[str, str]:
     """Ask the trainers of all nodes to start, the first node last; return the trainer's versions.
 
     A repeated request starts nothing twice. A node gives up by itself if the first node never starts.
+
+    Args:
+        attempt: The attempt.
+        trainer: Its trainer.
+        fence: Number of our lease.
 
     Raises:
         grpc.RpcError: A trainer is away or refuses.
@@ -54,6 +60,7 @@ def start_training(attempt: RunAttempt, trainer: Service) -> dict[str, str]:
             attempt=attempt.number,
             dataset_id=attempt.dataset_id,
             settings=attempt.settings,
+            fence=fence,
         )
         if trainer.hosts:
             names = [host.rpartition(":")[0] for host in hosts]
@@ -64,6 +71,33 @@ def start_training(attempt: RunAttempt, trainer: Service) -> dict[str, str]:
             if not versions:
                 versions = dict(stub.Describe(trainer_pb2.DescribeRequest(), timeout=_CALL_SECONDS).versions)
     return versions
+
+
+def knows_attempt(attempt: RunAttempt, address: str, seconds: float) -> bool:
+    """Return whether a trainer at an address trains an attempt, or knows how it ended.
+
+    Args:
+        attempt: The attempt.
+        address: Where another orchestrator has asked for it.
+        seconds: How long to ask a trainer that does not answer.
+    """
+    deadline = time.monotonic() + seconds
+    request = trainer_pb2.WatchTrainingRequest(run_id=attempt.run_id, attempt=attempt.number)
+    while True:
+        try:
+            with open_channel(address) as channel:
+                stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+                active = stub.Describe(trainer_pb2.DescribeRequest(), timeout=_FIND_SECONDS).active
+                if f"{attempt.run_id}/{attempt.number}" in active:
+                    return True
+                stream = stub.WatchTraining(request, timeout=_FIND_SECONDS)
+                known = next(iter(stream), None) is not None
+                stream.cancel()
+                return known
+        except grpc.RpcError as error:
+            if not is_away(from_rpc_error(error)) or time.monotonic() > deadline:
+                return False
+        time.sleep(_FIND_PAUSE_SECONDS)
 
 
 def stop_training(attempt: RunAttempt, address: str, seconds: float) -> CellsparseError | None:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
-from cellsparse_common.errors import NotFound
+from cellsparse_common.errors import Aborted, NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.models import add_model
 from cellsparse_orchestrator.clock import now
@@ -73,14 +73,14 @@ class RunTransitions:
         self._events = GroupCommit(self._store_events, _MOST_EVENTS)
         self.metrics = metrics or RunMetrics(CollectorRegistry())
 
-    def confirm_owner(self) -> None:
-        """Make sure that no other orchestrator works with this database.
+    def confirm_lease(self) -> None:
+        """Make sure that no other orchestrator has taken over.
 
         Raises:
-            FailedPrecondition: Another one does.
+            LeaseLost: One has.
             Unavailable: The database does not answer.
         """
-        self._database.confirm_owner()
+        self._database.confirm_lease()
 
     def active(self) -> list[UnfinishedRun]:
         """Return the runs that have begun and not ended, the oldest first."""
@@ -129,6 +129,20 @@ class RunTransitions:
         with self._database.read() as session:
             row = find_run(session, run_id)
             return to_attempt(row, find_attempt(session, row))
+
+    def set_trainer(self, attempt: RunAttempt, address: str) -> int:
+        """Record which trainer is about to be asked to start an attempt; return the number of our lease.
+
+        Raises:
+            LeaseLost: Another orchestrator has taken over, so that nothing may be started.
+        """
+        with self._database.write() as session:
+            row = find_run(session, attempt.run_id, lock=True)
+            found = session.get_one(AttemptRow, (attempt.run_id, attempt.number))
+            if row.attempts != attempt.number or found.ended_at is not None:
+                raise Aborted(f"Attempt {attempt.number} of run {attempt.run_id} is over already.")
+            found.trainer = address
+        return self._database.fence
 
     def set_waiting(self, attempt: RunAttempt, message: str) -> None:
         """Record what an attempt that has not begun to train waits for; a repeated message changes nothing."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from cellsparse_common.errors import AlreadyExists, NotFound
+from cellsparse_common.errors import AlreadyExists, FailedPrecondition, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.config.plan import Plan
@@ -89,10 +89,12 @@ class Attempts:
         Raises:
             AlreadyExists: The attempt is known with another dataset or other settings.
             InvalidArgument: Its placement does not fit its settings.
+            FailedPrecondition: An orchestrator that has taken over has started an attempt of this run.
         """
         with self._lock:
             if self._knows(request):
                 return False
+            self._refuse_earlier_lease(request)
             for attempt in self._attempts.values():
                 if attempt.job.request.run_id == request.run_id and not attempt.log.ended:
                     attempt.stop(lost("A later attempt of this run was started."))
@@ -162,11 +164,28 @@ class Attempts:
     def _attempt_folder(self, run_id: str, attempt: int) -> Path:
         return self._folder / keys.check_id(run_id, "run_id") / str(attempt)
 
+    def _refuse_earlier_lease(self, request: trainer_pb2.StartTrainingRequest) -> None:
+        for attempt in self._attempts.values():
+            known = attempt.job.request
+            if known.run_id == request.run_id and known.fence > request.fence:
+                raise FailedPrecondition(
+                    f"Another orchestrator has taken over run {request.run_id}: lease {request.fence} of this request "
+                    f"is older than lease {known.fence} of attempt {known.attempt}."
+                )
+
     def _knows(self, request: trainer_pb2.StartTrainingRequest) -> bool:
         known = self._attempts.get((request.run_id, request.attempt))
         before = known.job.request if known else read_request(self._attempt_folder(request.run_id, request.attempt))
-        if before is not None and before != request:
+        if before is not None and _without_fence(before) != _without_fence(request):
             raise AlreadyExists(
                 f"Attempt {request.attempt} of run {request.run_id} exists with another dataset or settings."
             )
         return before is not None
+
+
+def _without_fence(request: trainer_pb2.StartTrainingRequest) -> trainer_pb2.StartTrainingRequest:
+    """Return what a request asks for: an orchestrator that has taken over asks for the same with another lease."""
+    asked = trainer_pb2.StartTrainingRequest()
+    asked.CopyFrom(request)
+    asked.ClearField("fence")
+    return asked

@@ -39,6 +39,10 @@ class Pointer:
     """Validations since the best score, so that early stopping counts on after a break."""
     measure: str = ""
     """Name of the score; empty where an earlier version wrote it, which measured something else."""
+    attempt: int = 0
+    """Attempt that wrote it; 0 where an earlier version did."""
+    fence: int = 0
+    """Lease of the orchestrator that started this attempt; 0: it had none."""
 
     def to_json(self) -> bytes:
         """Return the pointer as it is stored."""
@@ -69,6 +73,7 @@ class Checkpoints:
         card: Mapping[str, Any] | None = None,
         *,
         keep_bytes: int | None = None,
+        writer: tuple[int, int] = (0, 0),
     ) -> None:
         """Names the run.
 
@@ -79,6 +84,8 @@ class Checkpoints:
             origin: What is trained on what, by name (see `origin`); it travels in every checkpoint.
             card: How to feed the network; it travels in every checkpoint, so that one can predict.
             keep_bytes: Most bytes of checkpoints that wait here for the store, but for the best one; None: no bound.
+            writer: Number of the attempt, and of the lease of the orchestrator that started it. Pointers that a later
+                one has written are never replaced.
         """
         self._store = store
         self._origin = dict(origin or {})
@@ -86,6 +93,7 @@ class Checkpoints:
         self._run_id = run_id
         self._folder = folder
         self._keep_bytes = keep_bytes
+        self._writer = writer
         self._lock = threading.Lock()
         self._queue: list[_Upload] = []
         self._uploader: threading.Thread | None = None
@@ -179,6 +187,22 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"The {name} pointer of run {self._run_id} is damaged: {error}.") from error
 
+    def confirm(self) -> dict[str, Pointer | None]:
+        """Return both pointers, and make sure that no later attempt has written one.
+
+        Raises:
+            FailedPrecondition: One has: this attempt is over.
+            StorageError: The store does not answer, or a pointer is not readable.
+        """
+        found: dict[str, Pointer | None] = {LATEST: self.pointer(LATEST), BEST: self.pointer(BEST)}
+        for pointer in found.values():
+            if pointer is not None and (pointer.attempt, pointer.fence) > self._writer:
+                raise FailedPrecondition(
+                    f"Attempt {self._writer[0]} of run {self._run_id} is over: attempt {pointer.attempt} has taken its "
+                    "place, and this one writes nothing more."
+                )
+        return found
+
     def fetch(self, pointer: Pointer) -> Path:
         """Return a local folder with the files of a checkpoint, downloaded unless it is here already.
 
@@ -227,10 +251,12 @@ class Checkpoints:
 
     def _send(self, upload: _Upload) -> None:
         files = {path.name: sha256_of(path) for path in sorted(upload.folder.iterdir())}
-        before: dict[str, Pointer | None] = {LATEST: self.pointer(LATEST), BEST: self.pointer(BEST)}
-        pointer = replace(upload.pointer, files=files)
+        before = self.confirm()
+        attempt, fence = self._writer
+        pointer = replace(upload.pointer, files=files, attempt=attempt, fence=fence)
         for file in files:
             self._store.put(keys.checkpoint(self._run_id, pointer.step, file), upload.folder / file)
+        self.confirm()
         for name in sorted(upload.names):
             self._store.put(keys.checkpoint_pointer(self._run_id, name), pointer.to_json())
         after = {name: pointer if name in upload.names else before[name] for name in before}

@@ -107,6 +107,7 @@ def prepare(
         origin(job.request),
         feeding(spec.name, plan),
         keep_bytes=settings.keep_mib * 2**20,
+        writer=(job.request.attempt, job.request.fence),
     )
     capable = _computes_in_bfloat16(backend, plan)
     settled = settle(plan, reporter.device, store, checkpoints, run_id, capable=capable, peers=peers)

@@ -141,6 +141,7 @@ def lead(
         outcome = loop.run(setup, reporter.progress, stopped)
     if not outcome.finished:
         return
+    prepared.checkpoints.confirm()
     publish(prepared, outcome, initial_scores)
     if outcome.spent is not None:
         reporter.log(

@@ -162,3 +162,31 @@ def test_a_file_of_another_run_or_of_nobody_is_never_taken(store, tmp_path):
     own.wait()
     left = Checkpoints(store, "run-1", tmp_path / "a")  # a folder that holds the other run's file of the same step
     assert (left.fetch(left.pointer(LATEST)) / "state").read_text() == "own"
+
+
+def test_an_attempt_whose_place_another_has_taken_writes_nothing_more(store, tmp_path):
+    """The writer is (attempt, lease): a later attempt, or the same one for an orchestrator that took over."""
+
+    def checkpoints(writer):
+        return Checkpoints(store, "run-1", tmp_path / str(writer), writer=writer)
+
+    for number, (earlier, later) in enumerate([((1, 1), (2, 1)), ((2, 1), (2, 2)), ((2, 2), (3, 1))]):
+        old, new = checkpoints(earlier), checkpoints(later)
+        old.write(10 * number + 5, 0.5, {LATEST, BEST}, saver("old"))
+        old.wait()
+        new.write(10 * number + 6, 0.6, {LATEST}, saver("new"))
+        new.wait()
+        written = sorted(store.list("runs/run-1/"))
+        for names in ({LATEST}, {LATEST, BEST}):
+            old.write(10 * number + 7, 0.9, names, saver("late"))
+            with pytest.raises(FailedPrecondition, match=f"Attempt {earlier[0]} of run run-1 is over: attempt"):
+                old.wait()
+        with pytest.raises(FailedPrecondition):
+            old.confirm()
+        assert sorted(store.list("runs/run-1/")) == written
+        assert new.confirm()[LATEST].step == 10 * number + 6
+
+
+def test_a_pointer_of_an_earlier_version_names_no_attempt(store, tmp_path):
+    store.put(keys.checkpoint_pointer("run-1", LATEST), b'{"step": 1, "score": null, "files": {}}')
+    assert Checkpoints(store, "run-1", tmp_path, writer=(1, 1)).confirm()[LATEST].step == 1
