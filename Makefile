@@ -11,7 +11,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # Files of tests run side by side, each on one thread; a file's tests share what they start.
 TEST_PROCESSES ?= 2
-SIDE_BY_SIDE = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) --dist loadfile
+SIDE_BY_SIDE = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PYTEST) --dist loadfile --durations=15 --durations-min=20
 UNIT_TESTS = $(SIDE_BY_SIDE) -n $(TEST_PROCESSES) tests/unit
 # One more, as these also wait: for processes to end, to be missed, to be tried again. The longest files begin first, in
 # the order of tests/integration/conftest.py.
