@@ -1,4 +1,4 @@
-"""Health of a real orchestrator: it lives, it answers calls, and it has all that it needs; and what clients are told."""
+"""Health of a real orchestrator: it lives, answers calls, has all that it needs; and what clients are told."""
 
 import shutil
 import socket

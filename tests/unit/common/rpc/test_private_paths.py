@@ -28,7 +28,9 @@ def test_a_sentence_names_settings_in_place_of_paths(sentence, shown):
 
 
 def test_the_paths_are_those_of_the_settings(tmp_path):
-    settings = ServerSettings(port=0, store_url=(tmp_path / "a b").as_uri(), tls_cert=tmp_path / "tls.crt")
+    settings = ServerSettings(
+        port=0, store_url=(tmp_path / "a b").as_uri(), tls_cert=tmp_path / "tls.crt", tls_key=tmp_path / "k"
+    )
     hide = private_paths(settings).hide
     assert hide(f"{tmp_path}/a b/c is gone") == "the store/c is gone"
     assert hide(f"{tmp_path}/tls.crt: no") == "CELLSPARSE_TLS_CERT: no"
