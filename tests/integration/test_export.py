@@ -22,18 +22,26 @@ from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 # Hardly trained: thresholds that let nearly everything through make sure that there is something to compare.
-SETTINGS = {
+SETTINGS = {  # no stock tool refines outlines
     "cellpose": trainer_pb2.TrainingSettings(
-        cellpose=trainer_pb2.CellposeSettings(cellprob_threshold=-6, flow_threshold=0, min_size=0)
+        cellpose=trainer_pb2.CellposeSettings(
+            cellprob_threshold=-6, flow_threshold=0, min_size=0, refine_outlines=False
+        )
     ),
     "stardist": trainer_pb2.TrainingSettings(
         steps=150,
         # Stock StarDist does not average rays, and leaves out two grid points at the image's edge.
         stardist=trainer_pb2.StardistSettings(
-            n_rays=8, unet_depth=1, unet_filters=16, dist_rate=10, average_rays=False, edge_margin=2
+            n_rays=8,
+            unet_depth=1,
+            unet_filters=16,
+            dist_rate=10,
+            average_rays=False,
+            edge_margin=2,
+            refine_outlines=False,
         ),
     ),
-    "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05)),
+    "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05, refine_outlines=False)),
 }
 ALLOWED = {
     "cellpose": ["native", "torchscript", "onnx", "bioimageio"],

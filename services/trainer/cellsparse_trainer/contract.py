@@ -12,7 +12,7 @@ A backend is a package that exports one `BackendSpec` as `BACKEND`, and names it
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
@@ -268,6 +268,8 @@ class BackendSpec(Generic[C]):
     """Imports and returns the part with the framework; called in child processes only."""
     preload: str
     """Import name of the module that `framework` returns: a fork server loads it before it forks."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that the native libraries of its processes need, unless they are set already."""
 
 
 def find_backend(package: str) -> BackendSpec[Config]:

@@ -29,7 +29,7 @@ def run_trainer(spec: BackendSpec[C]) -> None:
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": spec.default_port})
         configure_logging(f"trainer-{spec.name}", settings.log_level)
-        environment.prepare(os.environ)
+        environment.prepare(os.environ, spec.environment)
         work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{spec.name}-"))
         lock = _lock(work_dir)
         registry = new_registry()

@@ -78,6 +78,8 @@ class Config(BackendConfig):
     rim_width: float = 0.0
     """Width in pixels of the rim around a labelled cell that counts as likely background, 0 to 10; below 1 there is
     none."""
+    refine_outlines: bool = False
+    """True: outlines move to where the image's brightness shows them (see `outline_refinement`); images only."""
     channels: tuple[int, ...] = CHANNELS
     """Feature channels per level, 2 levels or more, the last 256; only the default opens in the stock tool."""
 
@@ -109,6 +111,7 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     plan, own = _paper(epoch) if paper else _fast()
     if stacks and not paper:
         own["rescale"] = "dataset"  # prediction takes one diameter for all planes of a stack
+        own["refine_outlines"] = False
     return Config(plan=make_plan(settings, plan), **overlay(own, settings.cellpose))
 
 
@@ -143,6 +146,7 @@ def _paper(epoch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "average_decay": 0.0,
         "size_passes": 0,
         "rim_width": 0.0,
+        "refine_outlines": False,
         "channels": CHANNELS,
     }
     return plan, own
@@ -180,6 +184,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "average_decay": 0.98,
         "size_passes": 1,
         "rim_width": 2.0,
+        "refine_outlines": True,
         "channels": CHANNELS,
     }
     return plan, own

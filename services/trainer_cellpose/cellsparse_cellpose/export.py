@@ -13,6 +13,7 @@ from cellsparse_cellpose.network import WEIGHTS_FILE, Stored, read_model
 from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, input_names, write_package
+from cellsparse_trainer.models.outline_refinement import export_note
 
 _README = """# A Cellpose model
 
@@ -87,7 +88,7 @@ class _Style(nn.Module):
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the file that `CellposeModel(pretrained_model=...)` opens, and how."""
-    how, (_, config, diameter) = card["preprocessing"], read_model(source)
+    how, (_, config, diameter, level) = card["preprocessing"], read_model(source)
     numbers = list(how.get("channels", ()))
     text = _README.format(
         file=WEIGHTS_FILE,
@@ -102,7 +103,7 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         passes=_passes(config.size_passes, diameter),
     )
     shutil.copyfile(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
-    (target / "README.md").write_text(text)
+    (target / "README.md").write_text(text + export_note(level))
 
 
 def _passes(passes: int, diameter: float) -> str:

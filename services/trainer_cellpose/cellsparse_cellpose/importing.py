@@ -15,6 +15,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_torch.files import find_state, load_checked, read_state
 from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.models.outline_refinement import read_level
 
 STOCK_PERCENTILES = (1.0, 99.0)
 """What `CellposeModel.eval` makes 0 and 1."""
@@ -53,9 +54,11 @@ def import_model(
         # The stock tool takes all cells to have the diameter that it is given.
         plan = dataclasses.replace(base.plan, channels=_image_channels(settings))
         config = dataclasses.replace(base, plan=plan, channels=channels, mean_diameter=mean, size_passes=0)
+        config, level = dataclasses.replace(config, refine_outlines=False), None
     else:
         stored = ModelConfig.from_dict(record)
         config, labels = Config.from_dict(stored.config), float(stored.fitted["diameter"])
+        level = read_level(stored.fitted)
         if settings.channels:
             plan = dataclasses.replace(config.plan, channels=_image_channels(settings))
             config = dataclasses.replace(config, plan=plan)
@@ -70,7 +73,7 @@ def import_model(
     load_checked(network, state, _NAME)
     network.diam_mean.data.fill_(config.mean_diameter)
     network.diam_labels.data.fill_(diameter)
-    CellposeModel(network, config, diameter).export(target)
+    CellposeModel(network, config, diameter, outline_level=level).export(target)
 
 
 def _image_channels(settings: trainer_pb2.ImportSettings) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import Box, FedImage
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
 
 SAME_SIZE = 1.3
 """Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would hardly
@@ -49,10 +50,20 @@ class CellposeModel:
         config: The settings it was trained with.
         diameter: Mean diameter in pixels of the cells in the images to segment.
         half: Whether the network computes in bfloat16, on a CPU.
+        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
     """
 
-    def __init__(self, network: CPnet, config: Config, diameter: float, *, half: bool = False) -> None:
+    def __init__(
+        self,
+        network: CPnet,
+        config: Config,
+        diameter: float,
+        *,
+        half: bool = False,
+        outline_level: float | None = None,
+    ) -> None:
         self._network = network
+        self._outline_level = outline_level
         self._half = half
         self._config = config
         self._diameter = diameter
@@ -110,7 +121,10 @@ class CellposeModel:
         return Segmentation(labels=labels, scores=mean_per_cell(labels, probability))
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Keep the thresholds of the settings."""
+        """Keep the thresholds of the settings, and fit the level of outlines where `refine_outlines` is set."""
+        self._outline_level = None
+        if self._config.refine_outlines:
+            self._outline_level = fit_level(samples, self.predict)
 
     def export(self, folder: Path) -> None:
         """Write the file that stock Cellpose opens (`pretrained_model=`), and `config.json`."""
@@ -119,15 +133,20 @@ class CellposeModel:
 
     def write_config(self, folder: Path) -> None:
         """Write `config.json` alone."""
-        stored = ModelConfig(config=self._config.to_dict(), fitted={"diameter": self._diameter})
+        fitted = {"diameter": self._diameter, **level_to_dict(self._outline_level)}
+        stored = ModelConfig(config=self._config.to_dict(), fitted=fitted)
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
     def _segment_as(self, image: Floats, diameter: float) -> Segmentation:
         """Segment an image whose cells have a diameter in pixels."""
         scale = self._scale(diameter)
-        output = self._outputs(image[np.newaxis], scale)[0]
+        return self._found(image, self._outputs(image[np.newaxis], scale)[0], scale)
+
+    def _found(self, image: Floats, output: npt.NDArray[np.float32], scale: float) -> Segmentation:
+        """Return the cells of an image, given its outputs, shape (3, Y, X)."""
         labels = without_small(self._cells(output, scale), self._config.min_size)
-        return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
+        found = Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
+        return refine(image, found, self._outline_level)
 
     def _measured(self, sizes: Indices) -> float:
         """Return the median diameter of cells of these areas, within limits; the dataset's where there are too few."""
@@ -193,9 +212,7 @@ class CellposeWindows:
 
     def segment(self, box: Box) -> Segmentation:
         """Return the cells of a part of the image."""
-        output = self._flows.output(box)
-        labels = without_small(self._model._cells(output, self._scale), self._model._config.min_size)
-        return Segmentation(labels=labels, scores=mean_per_cell(labels, expit(output[2])))
+        return self._model._found(self._image.read(box), self._flows.output(box), self._scale)
 
     def again(self, areas: Indices) -> bool:
         """Return whether the cells are so much larger or smaller than assumed that another pass is worth it."""
@@ -235,4 +252,5 @@ def open_model(folder: Path, device: str) -> CellposeModel:
 def loaded(stored: Stored, device: torch.device) -> CellposeModel:
     """Return what a folder holds as a model on a device, in the number format that suits both."""
     half = predicts_in_bfloat16(stored.config.plan.precision, device)
-    return CellposeModel(stored.network.to(device), stored.config, stored.diameter, half=half)
+    network = stored.network.to(device)
+    return CellposeModel(network, stored.config, stored.diameter, half=half, outline_level=stored.outline_level)

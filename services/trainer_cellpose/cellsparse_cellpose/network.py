@@ -11,6 +11,7 @@ from torch import Tensor
 from cellsparse_cellpose.config import Config
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.models.outline_refinement import read_level
 
 WEIGHTS_FILE = "cellpose_model"
 """The file that stock Cellpose opens (`pretrained_model=`)."""
@@ -24,6 +25,8 @@ class Stored(NamedTuple):
     config: Config
     diameter: float
     """Mean diameter in pixels of the cells that the network was trained on."""
+    outline_level: float | None
+    """At which outlines are refined (see `outline_refinement`); None: they are not."""
 
 
 def build_network(config: Config) -> CPnet:
@@ -51,4 +54,4 @@ def read_model(folder: Path, weights: Mapping[str, Tensor] | None = None) -> Sto
     if weights is None:
         weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
     network.load_state_dict(weights)
-    return Stored(network, config, float(stored.fitted["diameter"]))
+    return Stored(network, config, float(stored.fitted["diameter"]), read_level(stored.fitted))

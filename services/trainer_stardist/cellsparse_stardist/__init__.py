@@ -25,4 +25,7 @@ BACKEND = BackendSpec(
     light=_light,
     framework=_framework,
     preload="cellsparse_stardist.backend",
+    # OpenMP computes the rays of small crops here. While its threads spin after that, they take the cores from
+    # TensorFlow's own threads, which would start the next step.
+    environment={"GOMP_SPINCOUNT": "1000"},
 )

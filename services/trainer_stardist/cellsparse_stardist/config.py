@@ -21,6 +21,7 @@ _STOCK: dict[str, Any] = {
     "average_rays": False,
     "edge_margin": 2,
     "gradient_limit": 0.0,
+    "refine_outlines": False,
 }
 """As stock StarDist trains: PAPER, and stacks, where the settings below are not measured."""
 _TRUE_BORDERS: dict[str, Any] = {
@@ -33,6 +34,7 @@ _TRUE_BORDERS: dict[str, Any] = {
     "average_rays": True,
     "edge_margin": 1,
     "gradient_limit": 5.0,
+    "refine_outlines": True,
 }
 """What FAST does on images to learn sizes and borders sooner."""
 _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
@@ -125,6 +127,8 @@ class Config(BackendConfig):
     """Grid points along the image's edge where no star is taken from, 0 to 2; 2 in stock StarDist; images only."""
     gradient_limit: float = 0.0
     """Longer gradients are shortened to this length, 0 to 1000; 0: they are not."""
+    refine_outlines: bool = False
+    """True: outlines move to where the image's brightness shows them (see `outline_refinement`); images only."""
     grid_z: int | None = None
     """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None

@@ -15,6 +15,7 @@ from cellsparse_stardist.network import FOLDER, read_config, read_model, stock_c
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, input_names, input_sentence, write_package
 from cellsparse_trainer.models.exports import write_zip
+from cellsparse_trainer.models.outline_refinement import export_note, read_level
 
 _README = """# A StarDist model
 
@@ -50,7 +51,8 @@ _CITE = {
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the folder that stock StarDist opens, and how."""
-    how, kind = card["preprocessing"], stock_class(Config.from_dict(read_config(source).config)).__name__
+    how, stored = card["preprocessing"], read_config(source)
+    kind = stock_class(Config.from_dict(stored.config)).__name__
     shutil.copytree(source / FOLDER, target / FOLDER)
     several = bool(how.get("channels"))
     text = _README.format(
@@ -61,7 +63,7 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         axis=f", axis={(0, 1) if kind == 'StarDist2D' else (0, 1, 2)}" if several else "",
         channels=f"\nThe image has channels last: {input_sentence(card)}.\n" if several else "",
     )
-    (target / "README.md").write_text(text)
+    (target / "README.md").write_text(text + export_note(read_level(stored.fitted)))
 
 
 def saved_model(source: Path, target: Path, card: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from cellsparse_stardist.instances import DEFAULT, Thresholds
 from cellsparse_stardist.model import StardistModel
 from cellsparse_stardist.network import empty_network
 from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.models.outline_refinement import read_level
 
 STOCK_PERCENTILES = (1.0, 99.8)
 """What StarDist's examples make 0 and 1."""
@@ -59,7 +60,11 @@ def import_model(
         OSError: The weights cannot be read.
     """
     folder = _folder(source)
-    config = _config(folder) if record is None else Config.from_dict(ModelConfig.from_dict(record).config)
+    if record is None:
+        config, level = _config(folder), None
+    else:
+        stored = ModelConfig.from_dict(record)
+        config, level = Config.from_dict(stored.config), read_level(stored.fitted)
     thresholds = _thresholds(folder)
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
@@ -71,7 +76,7 @@ def import_model(
     if not all(np.isfinite(array).all() for array in stock.keras_model.get_weights()):
         raise InvalidArgument("The file holds weights that are not finite.", "file")
     stock.thresholds = thresholds.to_dict()
-    StardistModel(stock, config).export(target)
+    StardistModel(stock, config, level).export(target)
 
 
 def check_self_contained(weights: Path) -> None:
@@ -152,7 +157,7 @@ def _config(folder: Path) -> Config:
     channels = tuple(range(inputs)) if inputs > 1 else ()
     plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)), channels=channels)
     # As the stock tool draws cells.
-    return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, **numbers)
+    return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, refine_outlines=False, **numbers)
 
 
 def _thresholds(folder: Path) -> Thresholds:

@@ -21,6 +21,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
 from cellsparse_trainer.models.windows import SeparateWindows
 
 LONGEST_RAYS = 192
@@ -34,10 +35,12 @@ class StardistModel:
     Args:
         stock: The stock model; shared, not copied. Its `predict` is replaced by a faster one.
         config: The settings it was trained with.
+        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
     """
 
-    def __init__(self, stock: Any, config: Config) -> None:
+    def __init__(self, stock: Any, config: Config, outline_level: float | None = None) -> None:
         self._config = config
+        self._outline_level = outline_level
         self.stock = stock
         # Keras' own `predict` builds a data pipeline per call and a graph per image size: slower than small networks.
         stock.keras_model.predict = _direct(stock.keras_model)
@@ -65,22 +68,26 @@ class StardistModel:
 
     def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: the probability of its star."""
-        return self._segment_at(image, [self.thresholds])[0]
+        return refine(image, self._segment_at(image, [self.thresholds])[0], self._outline_level)
 
     def windows(self, image: FedImage) -> SeparateWindows:
         """Return a large image as windows, whose cells are those that `segment` finds in the whole."""
         return SeparateWindows(image=image, find=self.segment, halo=max(self._reach) + LONGEST_RAYS)
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Fit the length of rays and the thresholds to the labelled pixels of these samples; see `instances`.
+        """Fit the length of rays, the thresholds and the level of outlines to the labelled pixels of these samples.
 
-        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights.
+        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights. See
+        `instances`, and for the level, fitted where `refine_outlines` is set, `outline_refinement`.
         """
+        self._outline_level = None
         if self._config.fit_sizes:
             head = self.stock.keras_model.get_layer("dist")
             factor = np.float32(size_factor(samples, self.predict))
             head.set_weights([weights * factor for weights in head.get_weights()])
         self.stock.thresholds = best_thresholds(samples, self._predict_at).to_dict()
+        if self._config.refine_outlines and self._config.plan.crop_depth is None:
+            self._outline_level = fit_level(samples, self.predict)
 
     def _predict_at(self, image: Floats, choices: Sequence[Thresholds]) -> list[Labels]:
         return [each.labels for each in self._segment_at(image, choices)]
@@ -139,7 +146,8 @@ class StardistModel:
 
     def write_config(self, folder: Path) -> None:
         """Write `config.json` alone."""
-        stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
+        fitted = {**self.thresholds.to_dict(), **level_to_dict(self._outline_level)}
+        stored = ModelConfig(config=self._config.to_dict(), fitted=fitted)
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
 
@@ -157,7 +165,7 @@ def open_model(folder: Path, device: str) -> StardistModel:
     """
     use_device(device)
     stored = read_model(folder)
-    return StardistModel(stored.stock, stored.config)
+    return StardistModel(stored.stock, stored.config, stored.outline_level)
 
 
 def _direct(network: Any) -> Callable[..., list[npt.NDArray[np.float32]]]:

@@ -14,6 +14,7 @@ from cellsparse_stardist.instances import Thresholds
 from cellsparse_stardist.targets import rays
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.models.outline_refinement import read_level, without_level
 
 FOLDER = "stardist"
 """Subfolder and name of the stock model: `StarDist2D(None, name="stardist", basedir=folder)` opens it; `StarDist3D` one
@@ -31,6 +32,8 @@ class Stored(NamedTuple):
     """The stock model with its weights and thresholds."""
     config: Config
     thresholds: Thresholds
+    outline_level: float | None
+    """At which outlines are refined (see `outline_refinement`); None: they are not."""
 
 
 def build_network(config: Config, dist_start: float = 0.0) -> Any:
@@ -81,14 +84,15 @@ def read_model(folder: Path) -> Stored:
     """
     stored = read_config(folder)
     config = Config.from_dict(stored.config)
+    level = read_level(stored.fitted)
     try:
-        thresholds = Thresholds(**stored.fitted)
+        thresholds = Thresholds(**without_level(stored.fitted))
     except TypeError as error:
         raise ValueError(f"{folder.name} holds no StarDist thresholds: {error}.") from error
     with quiet():
         stock = stock_class(config)(None, name=FOLDER, basedir=str(folder))
     stock.thresholds = thresholds.to_dict()
-    return Stored(stock, config, thresholds)
+    return Stored(stock, config, thresholds, level)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -16,6 +16,7 @@ from cellsparse_stardist.model import StardistModel
 from cellsparse_stardist.network import empty_network, read_config, with_logits
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
+from cellsparse_trainer.models.outline_refinement import without_level
 from cellsparse_trainer.processes.failures import not_finite
 
 BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-7
@@ -92,7 +93,7 @@ def open_checkpoint(folder: Path, device: str) -> StardistModel:
     with np.load(folder / STATE_FILE, allow_pickle=False) as state:
         for index, variable in enumerate(stock.keras_model.trainable_variables):
             variable.assign(state[f"weight_{index:03d}"])
-    stock.thresholds = dict(stored.fitted)
+    stock.thresholds = without_level(stored.fitted)
     return StardistModel(stock, config)
 
 

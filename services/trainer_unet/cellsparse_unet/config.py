@@ -17,6 +17,7 @@ _PAPER_BORDERS: dict[str, Any] = {
     "split_depth": 0.0,
     "average_decay": 0.0,
     "test_flips": False,
+    "refine_outlines": False,
 }
 _TRUE_BORDERS: dict[str, Any] = {
     "loss_shares": (0.5, 0.5, 0.0),
@@ -26,6 +27,7 @@ _TRUE_BORDERS: dict[str, Any] = {
     "split_depth": 0.75,
     "average_decay": 0.99,
     "test_flips": True,
+    "refine_outlines": True,
 }
 """What FAST does on images to find outlines as they are, in place of the paper's settings."""
 
@@ -97,6 +99,8 @@ class Config(BackendConfig):
     """Share of the averaged weights that a step keeps, 0 to 0.9999; 0: models get the weights of the last step."""
     test_flips: bool = False
     """Whether probabilities are means over an image and its mirror images; takes four times as long."""
+    refine_outlines: bool = False
+    """True: outlines move to where the image's brightness shows them (see `outline_refinement`); images only."""
     plane_distance: float = 1.0
     """Distance of planes over the distance of pixels in a plane, 0.1 to 100; stacks only, from the training items."""
     flat_levels: int = 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cellsparse_torch.files import example_images, write_onnx, write_torchscript
 from cellsparse_trainer.contract import Exporter
 from cellsparse_trainer.models.bioimage import Network, input_names, input_sentence, write_package
+from cellsparse_trainer.models.outline_refinement import export_note
 from cellsparse_unet.network import LEVELS, MULTIPLE, WEIGHTS_FILE, UNet, read_model
 
 ELEPHANT_CHANNELS = 16
@@ -52,7 +53,7 @@ class _Exponential(nn.Module):
 
 def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the state dict that ELEPHANT's `UNet.three_class_segmentation` takes, and how."""
-    network, config, _ = read_model(source)
+    network, config, _, level = read_model(source)
     base, stacks = config.base_channels, config.dims == 3
     how = card["preprocessing"]
     keep = [level < config.flat_levels for level in range(LEVELS)]
@@ -71,7 +72,7 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
         upper=how["upper_percentile"],
     )
     shutil.copyfile(source / WEIGHTS_FILE, target / WEIGHTS_FILE)
-    (target / "README.md").write_text(text)
+    (target / "README.md").write_text(text + export_note(level))
 
 
 def torchscript(source: Path, target: Path, card: Mapping[str, Any]) -> None:
@@ -88,7 +89,7 @@ def onnx(source: Path, target: Path, card: Mapping[str, Any]) -> None:
 
 def bioimageio(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     """Write the content of a BioImage.IO package around the TorchScript network."""
-    bare, _, thresholds = read_model(source)
+    bare, _, thresholds, _ = read_model(source)
     run = write_torchscript(nn.Sequential(bare, _Exponential()), _example(bare), target / "network.pt")
     described = Network(
         title="U-Net",

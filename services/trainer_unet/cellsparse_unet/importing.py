@@ -12,6 +12,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_torch.files import find_state, load_checked, read_state
 from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.models.outline_refinement import read_level, without_level
 from cellsparse_unet.config import Config, resolve
 from cellsparse_unet.instances import Thresholds
 from cellsparse_unet.model import UnetModel
@@ -53,15 +54,16 @@ def import_model(
         )
         plain = resolve(stock, 1)
         plan = dataclasses.replace(plain.plan, channels=tuple(range(inputs)) if inputs > 1 else ())
-        config = dataclasses.replace(plain, base_channels=base, plan=plan)
+        config, level = dataclasses.replace(plain, base_channels=base, plan=plan, refine_outlines=False), None
     else:
         stored = ModelConfig.from_dict(record)
-        config, thresholds = Config.from_dict(stored.config), Thresholds(**stored.fitted)
+        config, thresholds = Config.from_dict(stored.config), Thresholds(**without_level(stored.fitted))
+        level = read_level(stored.fitted)
         if config.base_channels != base:
             raise InvalidArgument(f"The file has {base} base channels; its record says {config.base_channels}.", "file")
     network = empty_network(config)
     load_checked(network, state, _NAME)
-    UnetModel(network, config, thresholds).export(target)
+    UnetModel(network, config, thresholds, outline_level=level).export(target)
 
 
 def _base_channels(state: Mapping[str, Tensor]) -> tuple[int, int]:

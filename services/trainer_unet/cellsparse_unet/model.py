@@ -18,6 +18,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import Box, FedImage
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
 from cellsparse_trainer.models.windows import SIDE, boxes
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells
@@ -35,6 +36,7 @@ class UnetModel:
         thresholds: None: the defaults of `config`.
         flips: Whether to predict with test-time flips, where `config` has them. Validations do without.
         half: Whether the network computes in bfloat16, on a CPU.
+        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class UnetModel:
         *,
         flips: bool = True,
         half: bool = False,
+        outline_level: float | None = None,
     ) -> None:
         self._network = network
         self._config = config
         self._flips = flips and config.test_flips
         self._half = half
+        self._outline_level = outline_level
         self.thresholds = thresholds or default_thresholds(config)
 
     def predict(self, image: Floats) -> Labels:
@@ -65,13 +69,18 @@ class UnetModel:
         Raises:
             InvalidArgument: The image has other axes.
         """
-        return find_cells(self._probabilities(image), self.thresholds)
+        return self.segment(image).labels
 
     def segment(self, image: Floats) -> Segmentation:
         """Segment an image as `predict`, and score each cell: its mean probability of not being background."""
         found = self._probabilities(image)
-        labels = find_cells(found, self.thresholds)
-        return Segmentation(labels=labels, scores=1 - mean_per_cell(labels, found[0]))
+        return self._found(image, found)
+
+    def _found(self, image: Floats, probability: Floats) -> Segmentation:
+        """Return the cells of an image, given the probabilities of the classes, the classes first."""
+        labels = find_cells(probability, self.thresholds)
+        scores = 1 - mean_per_cell(labels, probability[0])
+        return refine(image, Segmentation(labels=labels, scores=scores), self._outline_level)
 
     def windows(self, image: FedImage) -> "UnetWindows":
         """Return a large image as windows, whose cells are those that `segment` finds in the whole.
@@ -82,10 +91,10 @@ class UnetModel:
         for box, _ in boxes(image.shape, SIDE, 0):
             whole[box[0] : box[1], box[2] : box[3]] = image.read(box)
             release(whole)
-        return UnetWindows(self._probabilities(whole), self.thresholds)
+        return UnetWindows(self, image, self._probabilities(whole))
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Choose method and thresholds on labelled pixels; those that the settings fix stay.
+        """Choose method, thresholds and level of outlines on labelled pixels; those that the settings fix stay.
 
         From here on, the model predicts with test-time flips, where its settings have them: the thresholds are theirs.
 
@@ -93,8 +102,11 @@ class UnetModel:
             samples: Validation items, or training items where there are none.
         """
         self._flips = self._config.test_flips
+        self._outline_level = None
         found = ((self._probabilities(sample.image), sample.label) for sample in samples)
         self.thresholds = best_thresholds(self._config, found)
+        if self._config.refine_outlines and self._config.dims == 2:
+            self._outline_level = fit_level(samples, self.predict)
 
     def export(self, folder: Path) -> None:
         """Write `unet.pt` (the state dict) and `config.json` (settings and thresholds) into an existing folder."""
@@ -103,7 +115,8 @@ class UnetModel:
 
     def write_config(self, folder: Path) -> None:
         """Write `config.json` alone."""
-        stored = ModelConfig(config=self._config.to_dict(), fitted=self.thresholds.to_dict())
+        fitted = {**self.thresholds.to_dict(), **level_to_dict(self._outline_level)}
+        stored = ModelConfig(config=self._config.to_dict(), fitted=fitted)
         (folder / CONFIG_FILE).write_text(stored.to_json(), encoding="utf-8")
 
     def _probabilities(self, image: Floats) -> Floats:
@@ -131,22 +144,22 @@ class UnetWindows:
     """A large image as windows (see `cellsparse_trainer.models.windows`).
 
     Args:
+        model: The model.
+        image: The image.
         probability: Probabilities of background, outer and centre, axes (3, Y, X).
-        thresholds: What turns them into cells.
     """
 
     halo = 256
     """Pixels around a window in which neighbours compete with a cell."""
 
-    def __init__(self, probability: Floats, thresholds: Thresholds) -> None:
-        self._probability, self._thresholds = probability, thresholds
+    def __init__(self, model: UnetModel, image: FedImage, probability: Floats) -> None:
+        self._model, self._image, self._probability = model, image, probability
 
     def segment(self, box: Box) -> Segmentation:
         """Return the cells of a part of the image."""
         part = np.ascontiguousarray(self._probability[:, box[0] : box[1], box[2] : box[3]])
         release(self._probability)
-        labels = find_cells(part, self._thresholds)
-        return Segmentation(labels=labels, scores=1 - mean_per_cell(labels, part[0]))
+        return self._model._found(self._image.read(box), part)
 
     def again(self, areas: Indices) -> bool:
         """Return False: sizes change nothing."""
@@ -169,6 +182,6 @@ def open_model(folder: Path, device: str) -> UnetModel:
 
 def loaded(stored: Stored, device: torch.device, *, flips: bool = True) -> UnetModel:
     """Return what a folder holds as a model on a device, in the number format that suits both."""
-    network, config, thresholds = stored
+    network, config, thresholds, level = stored
     half = predicts_in_bfloat16(config.plan.precision, device)
-    return UnetModel(network.to(device), config, thresholds, flips=flips, half=half)
+    return UnetModel(network.to(device), config, thresholds, flips=flips, half=half, outline_level=level)

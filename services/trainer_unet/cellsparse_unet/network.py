@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
+from cellsparse_trainer.models.outline_refinement import read_level, without_level
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds
 
@@ -168,6 +169,8 @@ class Stored(NamedTuple):
     """On the CPU, in evaluation mode."""
     config: Config
     thresholds: Thresholds
+    outline_level: float | None
+    """At which outlines are refined (see `outline_refinement`); None: they are not."""
 
 
 def build_network(config: Config) -> UNet:
@@ -205,7 +208,7 @@ def read_model(folder: Path, weights: Mapping[str, Tensor] | None = None) -> Sto
         if weights is None:
             weights = torch.load(folder / WEIGHTS_FILE, map_location="cpu", weights_only=True)
         network.load_state_dict(weights)
-        return Stored(network.eval(), config, Thresholds(**stored.fitted))
+        return Stored(network.eval(), config, Thresholds(**without_level(stored.fitted)), read_level(stored.fitted))
     except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise InvalidArgument(f"{folder.name} holds no U-Net model: {error}") from error
 

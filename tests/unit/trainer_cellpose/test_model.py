@@ -12,6 +12,8 @@ from cellsparse_cellpose.instances import tidy
 from cellsparse_cellpose.network import build_network
 from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.imaging.scores import Segmentation
+from cellsparse_common.imaging.types import Floats
+from cellsparse_trainer.data.fed_image import FedImage
 
 
 def small_model(diameter: float = 12.0, **changes: object) -> model.CellposeModel:
@@ -136,3 +138,27 @@ def test_a_model_predicts_in_the_format_of_its_training(
     monkeypatch.setattr(model, "prepare", noting)
     model.open_model(tmp_path, "cpu").predict(disc_sample().image)
     assert halves == [half]
+
+
+@pytest.mark.parametrize("refine_outlines", [True, False])
+def test_the_level_of_outlines_is_fitted_kept_and_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refine_outlines: bool
+) -> None:
+    seen = []
+
+    def noting(image: Floats, found: Segmentation, level: float | None) -> Segmentation:
+        seen.append((image.shape, level))
+        return found
+
+    monkeypatch.setattr(model, "fit_level", lambda samples, predict: 0.35)
+    monkeypatch.setattr(model, "refine", noting)
+    tuned = small_model(refine_outlines=refine_outlines)
+    sample = disc_sample()
+    tuned.tune([sample])
+    tuned.export(tmp_path)
+    level = 0.35 if refine_outlines else None
+    for each in (tuned, model.open_model(tmp_path, "cpu")):
+        each.segment(sample.image)
+        assert seen.pop() == (sample.image.shape, level)
+        each.windows(FedImage(sample.image, lambda part: part, 0, 100)).segment((4, 30, 2, 40))
+        assert seen.pop() == ((26, 38), level)

@@ -7,6 +7,7 @@ from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist import backend
 from cellsparse_stardist.framework import StarDist2D, tf
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.outline_refinement import refined
 
 
 def weights(training):
@@ -142,6 +143,7 @@ def test_it_learns_and_predicts_disks(tiny, sparse_samples):
             dist_rate=10.0,
             average_rays=False,
             edge_margin=2,
+            refine_outlines=False,
         ),
         sparse_samples,
         "cpu",
@@ -176,6 +178,24 @@ def test_fitted_sizes_are_in_the_weights(tiny, sparse_samples, tmp_path, monkeyp
     after = stock.keras_model.predict(sparse_samples[0].image[np.newaxis, ..., np.newaxis], verbose=0)
     np.testing.assert_allclose(after[0], before[0], atol=1e-5)
     np.testing.assert_allclose(after[1], before[1] * (1.25 if fit_sizes else 1), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("refine_outlines", [True, False])
+def test_the_level_of_outlines_is_fitted_and_kept(tiny, sparse_samples, tmp_path, monkeypatch, refine_outlines):
+    monkeypatch.setattr("cellsparse_stardist.model.fit_level", lambda samples, predict: 0.35)
+    model = backend.create(tiny(refine_outlines=refine_outlines), sparse_samples, "cpu").model()
+    image = sparse_samples[0].image
+    model.tune(sparse_samples)
+    model.stock.thresholds = {"prob": 0.1, "nms": 0.4}
+    found = model._segment_at(image, [model.thresholds])[0]
+    expected = refined(image, found.labels, 0.35) if refine_outlines else found.labels
+    assert found.labels.any()
+    model.export(tmp_path)
+    for each in (model, backend.open_model(tmp_path, "cpu")):
+        np.testing.assert_array_equal(each.segment(image).labels, expected)
+        np.testing.assert_array_equal(each.segment(image).scores, found.scores)
+    again = backend.create(tiny(refine_outlines=refine_outlines), sparse_samples, "cpu", tmp_path).model()
+    assert again._outline_level is None, "an initial model's level is not that of the new labels"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (17, 100), (800, 33)])

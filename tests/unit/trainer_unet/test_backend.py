@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_unet import backend
 from cellsparse_unet import model as model_module
@@ -87,7 +88,7 @@ def test_flips_begin_with_the_thresholds_that_are_tuned_for_them(cell_sample, ma
         return probabilities(*given, half=half)
 
     monkeypatch.setattr(model_module, "flipped_probabilities", noting)
-    model = backend.create(make_config(), [cell_sample], "cpu").model()
+    model = backend.create(make_config(refine_outlines=False), [cell_sample], "cpu").model()
     model.predict(cell_sample.image)
     assert not used
     model.tune([cell_sample])
@@ -178,3 +179,26 @@ def test_a_checkpoint_predicts_as_the_training_does(cell_sample, make_config, tm
     training.save(tmp_path)
     opened = backend.open_checkpoint(tmp_path, "cpu")
     np.testing.assert_array_equal(opened.predict(cell_sample.image), training.model().predict(cell_sample.image))
+
+
+@pytest.mark.parametrize("refine_outlines", [True, False])
+def test_the_level_of_outlines_is_fitted_kept_and_used(
+    cell_sample, make_config, tmp_path, monkeypatch, refine_outlines
+):
+    seen = []
+
+    def noting(image, found, level):
+        seen.append((image.shape, level))
+        return found
+
+    monkeypatch.setattr(model_module, "fit_level", lambda samples, predict: 0.35)
+    monkeypatch.setattr(model_module, "refine", noting)
+    tuned = backend.create(make_config(refine_outlines=refine_outlines), [cell_sample], "cpu").model()
+    tuned.tune([cell_sample])
+    tuned.export(tmp_path)
+    level = 0.35 if refine_outlines else None
+    for each in (tuned, backend.open_model(tmp_path, "cpu")):
+        each.predict(cell_sample.image)
+        assert seen.pop() == (cell_sample.image.shape, level)
+        each.windows(FedImage(cell_sample.image, lambda part: part, 0, 100)).segment((4, 30, 2, 40))
+        assert seen.pop() == ((26, 38), level)

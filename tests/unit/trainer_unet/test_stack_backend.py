@@ -168,7 +168,7 @@ def source(request, tmp_path):
 
 
 def test_other_formats_give_the_networks_output(source, tmp_path):
-    net, config, _ = read_model(source)
+    net, config, _, _ = read_model(source)
     image = torch.rand(1, 1, 3 * net.multiples[0], 48, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = net(image).numpy()

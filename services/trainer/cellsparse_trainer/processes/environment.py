@@ -1,6 +1,6 @@
 """Environment variables of processes that train and predict; native libraries read them when they start."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 DEFAULTS = {
     # By default OpenMP's threads spin while they wait. As soon as the machine has other work, they take the cores
@@ -15,7 +15,12 @@ DEFAULTS = {
 """Variables to set unless the environment has them. C libraries other than glibc ignore these names."""
 
 
-def prepare(environment: MutableMapping[str, str]) -> None:
-    """Set the variables that are missing; processes started from now on inherit them."""
-    for name, value in DEFAULTS.items():
+def prepare(environment: MutableMapping[str, str], own: Mapping[str, str]) -> None:
+    """Set the variables that are missing; processes started from now on inherit them.
+
+    Args:
+        environment: Gets them.
+        own: A backend's (see `BackendSpec.environment`), which replace those of `DEFAULTS`.
+    """
+    for name, value in {**DEFAULTS, **own}.items():
         environment.setdefault(name, value)

@@ -1,0 +1,272 @@
+"""Outlines moved to where the image itself shows them, after the model of Chan & Vese 2001 (doi:10.1109/83.902291).
+
+A network that has seen few cells knows where a cell is, but only about where it ends. The image shows that exactly,
+where cells differ from their surroundings in brightness. So pixels near an outline are given to the side that they
+resemble: the cell if they are nearer to the mean of its inside than `level` says, else its surroundings. Chan and Vese
+draw the line in the middle between the two means, a level of 0.5. People who draw cells do not always: `fit_level`
+takes the level at which labelled cells are found as they are labelled, and none where that does not help.
+
+All functions are pure. Axes are YX; images are normalised, with brightness from 0 to 1.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.measure import label as components
+
+from cellsparse_common.imaging.images import brightness
+from cellsparse_common.imaging.scores import Segmentation
+from cellsparse_common.imaging.types import Floats, GrayImage, Labels, Mask
+from cellsparse_trainer.data.samples import Sample
+
+OUTLINE_LEVEL = "outline_level"
+"""Name of the level among what a model was fitted with (see `ModelConfig`)."""
+LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+"""What `fit_level` chooses from."""
+LEAST_CELLS = 3
+"""Fewest labelled cells that a level is chosen by."""
+MOST_SAMPLES = 32
+"""Most samples that are looked at, to bound the time."""
+LEAST_OVERLAP = 0.5
+"""IoU from which a found cell is a labelled one."""
+
+BAND = 0.4
+"""How far an outline may move, as a share of the cell's radius."""
+NARROWEST, WIDEST = 1.0, 7.0
+"""Bounds of that in pixels."""
+BLUR = 0.7
+"""Standard deviation in pixels of the blur that takes noise from the image."""
+LEAST_PIXELS = 3
+"""Fewest pixels that a mean is taken of."""
+LEAST_CONTRAST = 0.02
+"""Least difference between the two means, beside the deviations below."""
+DEVIATIONS = 1.5
+"""Standard deviations of the surroundings' brightness that the two means have to differ by."""
+THIN = 30
+"""Up to so many pixels, spurs of a cell are not cut off: they would be most of it."""
+LEAST_SHARE = 0.4
+"""Share of its pixels that a cell has to keep; else it stays as it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bands:
+    """Which pixels may change, and which tell how bright the two sides are; arrays of the labels' shape."""
+
+    owner: Labels
+    """The cell that a pixel is of or may become part of; 0 none."""
+    core: Mask
+    """Deep inside of cells: stays."""
+    around: Mask
+    """Surroundings that are no part of a cell for sure."""
+    nearest: Labels
+    """The nearest cell."""
+
+
+def refined(image: GrayImage, labels: Labels, level: float) -> Labels:
+    """Return the cells with outlines where the image shows them.
+
+    A cell that does not differ from its surroundings keeps its outline. So do outlines between cells that touch. Cells
+    keep their numbers, and none vanishes.
+
+    Args:
+        image: Brightness.
+        labels: The cells: 0 background, n > 0 cell n; not changed.
+        level: Brightness at an outline: 0 is that of the cell's surroundings, 1 that of its inside.
+    """
+    count = int(labels.max(initial=0)) + 1
+    if count == 1:
+        return labels
+    areas = np.bincount(labels.ravel(), minlength=count)
+    smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), BLUR, mode="nearest")
+    bands = _bands(labels, areas)
+    inner, _, inner_pixels = _moments(smooth, labels, bands.core, count)
+    outer, deviation, outer_pixels = _moments(smooth, bands.nearest, bands.around, count)
+    contrast = inner - outer
+    clear = np.abs(contrast) > DEVIATIONS * deviation + LEAST_CONTRAST
+    clear &= (inner_pixels >= LEAST_PIXELS) & (outer_pixels >= LEAST_PIXELS)
+    limit, sign = outer + level * contrast, np.sign(contrast)
+    like_cell = sign[bands.owner] * (smooth - limit[bands.owner]) > 0
+    moved = np.where(bands.core | (like_cell & (bands.owner > 0)), bands.owner, 0)
+    moved = np.where(clear[bands.owner], moved, labels)
+    return _tidy(moved, labels, areas, clear)
+
+
+def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) -> float | None:
+    """Choose the level at which labelled cells are found as they are labelled.
+
+    Args:
+        samples: Validation (or training) samples, images with axes YX or YXC; the first `MOST_SAMPLES` are used.
+        predict: Segments one image, without refining outlines.
+
+    Returns:
+        One of `LEVELS`; None where the mean IoU of labelled cells with what is found gains less than its standard
+        error, or there are too few cells to tell.
+    """
+    gains: list[npt.NDArray[np.float64]] = []
+    for sample in samples[:MOST_SAMPLES]:
+        found = predict(sample.image)
+        pairs = _pairs(sample.label, found)
+        if pairs:
+            before = _overlaps(sample.label, found, pairs)
+            levels = [_overlaps(sample.label, refined(sample.gray, found, level), pairs) for level in LEVELS]
+            gains.append(np.array(levels) - before)
+    cells = np.concatenate(gains, axis=1) if gains else np.zeros((len(LEVELS), 0))
+    if cells.shape[1] < LEAST_CELLS:
+        return None
+    means = cells.mean(axis=1)
+    best = int(np.argmax(means))
+    error = float(cells[best].std(ddof=1)) / cells.shape[1] ** 0.5
+    return LEVELS[best] if means[best] > error else None
+
+
+def refine(image: Floats, found: Segmentation, level: float | None) -> Segmentation:
+    """Return what a model found in an image with refined outlines.
+
+    Args:
+        image: Axes YX, with several channels YXC.
+        found: The cells.
+        level: As `refined` takes it; None: outlines stay.
+    """
+    if level is None:
+        return found
+    return Segmentation(labels=refined(brightness(image, 2), found.labels, level), scores=found.scores)
+
+
+def level_to_dict(level: float | None) -> dict[str, float]:
+    """Return a level among what a model was fitted with; empty without one."""
+    return {} if level is None else {OUTLINE_LEVEL: level}
+
+
+def without_level(fitted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model was fitted with besides the level."""
+    return {name: value for name, value in fitted.items() if name != OUTLINE_LEVEL}
+
+
+def export_note(level: float | None) -> str:
+    """Return what users of an exported model should know of a level, a paragraph of Markdown; empty without one."""
+    if level is None:
+        return ""
+    return (
+        "\nCellsparse also moves outlines to where the image's brightness shows them (`refine_outlines`, here at\n"
+        f"level {level:g}). Other tools draw them as the network does.\n"
+    )
+
+
+def read_level(fitted: Mapping[str, Any]) -> float | None:
+    """Return the level among what a model was fitted with; None without one.
+
+    Raises:
+        ValueError: It is no number from 0 to 1.
+    """
+    value = fitted.get(OUTLINE_LEVEL)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{OUTLINE_LEVEL} is {value!r}; allowed: a number from 0 to 1, or none.")
+    return float(value)
+
+
+def _bands(labels: Labels, areas: npt.NDArray[np.int64]) -> _Bands:
+    width = np.clip(BAND * np.sqrt(areas / np.pi), NARROWEST, WIDEST)
+    width[0] = 0
+    depth = ndimage.distance_transform_edt(~_edges(labels)) + 0.5
+    away, indices = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    nearest = labels[tuple(indices)]
+    reach = width[nearest]
+    return _Bands(
+        owner=np.where(away <= reach, nearest, 0),
+        core=(labels > 0) & (depth > width[labels]),
+        around=(labels == 0) & (away > reach) & (away <= 2 * reach + 1),
+        nearest=nearest,
+    )
+
+
+def _edges(labels: Labels) -> Mask:
+    """Find the pixels beside one of another label."""
+    edge = np.zeros(labels.shape, bool)
+    for one, other in _neighbours(labels.ndim):
+        differ = labels[one] != labels[other]
+        edge[one] |= differ
+        edge[other] |= differ
+    return edge
+
+
+def _neighbours(axes: int) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Return pairs of indices: of all pixels that have a next one along an axis, and of these next ones."""
+    every = [slice(None)] * axes
+    return [
+        ((*every[:axis], slice(None, -1), *every[axis + 1 :]), (*every[:axis], slice(1, None), *every[axis + 1 :]))
+        for axis in range(axes)
+    ]
+
+
+def _moments(image: Floats, cells: Labels, where: Mask, count: int) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Return the mean and the standard deviation of some of each cell's pixels, and how many these are."""
+    numbers, values = cells[where], image[where].astype(np.float64)
+    pixels = np.bincount(numbers, minlength=count)
+    many = np.maximum(pixels, 1)
+    mean = np.bincount(numbers, weights=values, minlength=count) / many
+    square = np.bincount(numbers, weights=values**2, minlength=count) / many
+    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0)).astype(np.float32), pixels
+
+
+def _tidy(moved: Labels, before: Labels, areas: npt.NDArray[np.int64], clear: npt.NDArray[np.bool_]) -> Labels:
+    """Return cells in one piece, without spurs and holes."""
+    opened = _opened(moved)
+    keep = ~clear | (areas <= THIN)
+    moved = np.where(keep[moved], moved, opened)
+    pieces = components(moved, connectivity=1)
+    sizes = np.bincount(pieces.ravel())
+    piece_cell = np.zeros(len(sizes), np.int64)
+    piece_cell[pieces] = moved
+    sizes[piece_cell == 0] = 0
+    order = np.lexsort((-np.arange(len(sizes)), sizes))  # the largest, of equal ones the first, comes last
+    largest = np.zeros(len(areas), np.int64)
+    largest[piece_cell[order]] = order
+    moved = np.where((largest[moved] == pieces) | ~clear[moved], moved, 0)
+    lost = np.bincount(moved.ravel(), minlength=len(areas)) < LEAST_SHARE * areas
+    lost[0] = False
+    moved = np.where(lost[moved], 0, moved)
+    moved = np.where(lost[before] & (moved == 0), before, moved)
+    for number, box in enumerate(ndimage.find_objects(moved), start=1):
+        if box is not None and clear[number]:
+            part = moved[box]
+            part[ndimage.binary_fill_holes(part == number) & (part == 0)] = number
+    return np.asarray(moved, np.int32)
+
+
+def _opened(labels: Labels) -> Labels:
+    """Cut off what is one or two pixels thin: a morphological opening of each cell with a cross of three pixels."""
+    edge = _edges(labels)
+    kept = np.where(edge, 0, labels)
+    for one, other in _neighbours(labels.ndim):
+        for here, there in ((one, other), (other, one)):
+            same = (labels[here] == labels[there]) & ~edge[there]
+            kept[here] = np.where(same, labels[here], kept[here])
+    return np.asarray(kept, np.int32)
+
+
+def _pairs(true: Labels, found: Labels) -> list[tuple[int, int]]:
+    """Return labelled cells and the found ones that are the same, by their numbers."""
+    stride = int(found.max(initial=0)) + 1
+    known = np.maximum(true, 0).astype(np.int64)
+    codes, shared = np.unique(known.ravel() * stride + found.ravel(), return_counts=True)
+    one, other = np.divmod(codes, stride)
+    ids, inverse = np.unique(known, return_inverse=True)
+    area_true = dict(zip(ids.tolist(), np.bincount(inverse.ravel()).tolist(), strict=True))
+    area_found = np.bincount(found.ravel())
+    return [
+        (int(a), int(b))
+        for a, b, both in zip(one, other, shared, strict=True)
+        if a > 0 and b > 0 and both > LEAST_OVERLAP * (area_true[int(a)] + area_found[b] - both)
+    ]
+
+
+def _overlaps(true: Labels, found: Labels, pairs: Sequence[tuple[int, int]]) -> npt.NDArray[np.float64]:
+    """Return the IoU of each pair."""
+    masks = [(true == a, found == b) for a, b in pairs]
+    return np.array([(a & b).sum() / (a | b).sum() for a, b in masks])

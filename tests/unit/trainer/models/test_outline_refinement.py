@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
+
+from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.outline_refinement import (
+    LEVELS,
+    export_note,
+    fit_level,
+    level_to_dict,
+    read_level,
+    refined,
+    without_level,
+)
+
+
+def disc(shape, middle, radius):
+    rows, columns = np.indices(shape)
+    return np.hypot(rows - middle[0], columns - middle[1]) <= radius
+
+
+def overlap(one, other):
+    return (one & other).sum() / (one | other).sum()
+
+
+TRUE = disc((60, 60), (30, 28), 14)
+BRIGHT = np.where(TRUE, 0.8, 0.1).astype(np.float32)
+
+
+@pytest.mark.parametrize("image", [BRIGHT, 1 - BRIGHT], ids=["bright", "dark"])
+@pytest.mark.parametrize("radius", [11, 17])
+def test_a_cell_found_too_small_or_too_large_comes_to_its_size(image, radius):
+    found = disc(TRUE.shape, (30, 28), radius).astype(np.int32) * 7
+    assert overlap(found > 0, TRUE) < 0.7
+    result = refined(image, found, 0.5)
+    assert set(np.unique(result)) == {0, 7}
+    assert overlap(result == 7, TRUE) > 0.97
+    assert (found == disc(TRUE.shape, (30, 28), radius) * 7).all(), "the argument is not changed"
+
+
+def test_noise_neither_frays_nor_splits_a_cell():
+    noisy = np.clip(BRIGHT + np.random.default_rng(0).normal(0, 0.1, TRUE.shape), 0, 1).astype(np.float32)
+    result = refined(noisy, disc(TRUE.shape, (30, 28), 12).astype(np.int32), 0.5)
+    assert overlap(result == 1, TRUE) > 0.93
+    assert ndimage.label(result)[1] == 1
+    assert (ndimage.binary_fill_holes(result) == (result > 0)).all()
+
+
+def test_a_cell_that_brightness_does_not_show_stays():
+    found = disc(TRUE.shape, (30, 28), 12).astype(np.int32)
+    flat = np.full(TRUE.shape, 0.4, np.float32)
+    assert (refined(flat, found, 0.5) == found).all()
+    noise = np.random.default_rng(0).uniform(0, 1, TRUE.shape).astype(np.float32)
+    assert (refined(noise, found, 0.5) == found).all()
+
+
+def test_the_line_between_cells_that_touch_stays():
+    found = disc(TRUE.shape, (30, 28), 12).astype(np.int32)
+    found[:, 28:] *= 2
+    result = refined(BRIGHT, found, 0.5)
+    assert overlap(result > 0, TRUE) > 0.97
+    assert (result[20:40, :28] != 2).all()
+    assert (result[20:40, 28:] != 1).all()
+
+
+def test_nothing_found_is_nothing():
+    assert not refined(BRIGHT, np.zeros(TRUE.shape, np.int32), 0.5).any()
+
+
+def test_a_window_around_a_cell_gives_what_the_whole_image_gives():
+    rng = np.random.default_rng(1)
+    found = np.zeros((160, 160), np.int32)
+    for number in range(1, 30):
+        found[disc(found.shape, rng.uniform(0, 160, 2), rng.uniform(3, 12))] = number
+    image = ndimage.gaussian_filter(np.where(found > 0, 0.8, 0.1) + rng.normal(0, 0.1, found.shape), 1)
+    image = np.clip(image, 0, 1).astype(np.float32)
+    whole = refined(image, found, 0.4)
+    window = (slice(24, 136), slice(32, 144))
+    part = refined(image[window], found[window], 0.4)
+    middle = (slice(36, -36), slice(36, -36))
+    assert (part[middle] == whole[window][middle]).all()
+    assert (whole != found).any()
+
+
+@given(
+    arrays.arrays(np.int32, (12, 14), elements=st.integers(0, 4)),
+    arrays.arrays(np.float32, (12, 14), elements=st.floats(0, 1, width=32)),
+    st.sampled_from(LEVELS),
+)
+def test_no_cell_vanishes_and_none_appears(labels, image, level):
+    before = labels.copy()
+    result = refined(image, labels, level)
+    assert (labels == before).all()
+    assert result.dtype == np.int32
+    assert set(np.unique(result)) - {0} == set(np.unique(labels)) - {0}
+
+
+def drawn_at(level, cells, seed=0):
+    """Return a sample whose cells are drawn at a level of their blurred brightness, and cells found too large."""
+    rng = np.random.default_rng(seed)
+    shape = (64, 48 * cells)
+    sharp, label, found = np.zeros(shape), np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
+    for number in range(1, cells + 1):
+        middle = (32 + rng.uniform(-3, 3), 48 * number - 24 + rng.uniform(-3, 3))
+        sharp[disc(shape, middle, 10)] = 1
+        found[disc(shape, middle, 12.5)] = number
+    image = ndimage.gaussian_filter(sharp, 2.5)
+    label[(image >= level * image.max()) & (found > 0)] = 1
+    label[label > 0] = found[label > 0] + 100
+    return Sample(name="drawn", image=(0.1 + 0.8 * image).astype(np.float32), label=label), found
+
+
+@pytest.mark.parametrize("level", [0.3, 0.5])
+def test_the_level_at_which_people_drew_is_found(level):
+    sample, found = drawn_at(level, 6)
+    assert fit_level([sample], lambda _: found) == pytest.approx(level, abs=0.051)
+
+
+def test_there_is_no_level_where_none_helps_or_too_few_cells_tell():
+    sample, found = drawn_at(0.4, 6)
+    perfect = np.where(sample.label > 0, sample.label - 100, 0).astype(np.int32)
+    assert fit_level([sample], lambda _: perfect) is None
+    assert fit_level([sample], lambda _: np.zeros_like(found)) is None
+    few, found_few = drawn_at(0.4, 2)
+    assert fit_level([few], lambda _: found_few) is None
+    assert fit_level([], lambda _: found) is None
+
+
+@pytest.mark.parametrize("value", ["0.4", -0.1, 1.5, float("nan"), [0.4]])
+def test_a_damaged_level_is_refused(value):
+    with pytest.raises(ValueError, match=r"outline_level is .*; allowed: a number from 0 to 1, or none"):
+        read_level({"outline_level": value})
+
+
+@pytest.mark.parametrize("level", [None, 0.35])
+def test_a_level_is_kept_among_what_a_model_was_fitted_with(level):
+    fitted = {"diameter": 12.0, **level_to_dict(level)}
+    assert read_level(fitted) == level
+    assert without_level(fitted) == {"diameter": 12.0}
+    assert ("level 0.35" in export_note(level)) == (level is not None)
