@@ -172,7 +172,7 @@ def _exhaust(answer: object) -> None:
 
 
 def snapshot(orchestrator: Orchestrator) -> tuple[dict[str, int], list[str]]:
-    """All files of store and spool with their sizes, and all rows of the database.
+    """All files of store and spool with their sizes, and all rows of the database but the lease, whose beat goes on.
 
     A trainer that still writes, such as the log of an attempt that has ended, gets time to finish.
     """
@@ -182,7 +182,8 @@ def snapshot(orchestrator: Orchestrator) -> tuple[dict[str, int], list[str]]:
     folders = (orchestrator.store, orchestrator.home / "uploads")
     files = {str(path): path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()}
     with sqlite3.connect(orchestrator.home / "cellsparse.db") as connection:
-        return files, list(connection.iterdump())
+        rows = [line for line in connection.iterdump() if not line.startswith('INSERT INTO "leases"')]
+    return files, rows
 
 
 def state_names(events: Iterable[orchestrator_pb2.RunEvent]) -> list[str]:

@@ -98,7 +98,7 @@ CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
 {{- if .service }}{{ $ready = printf "grpc: {port: %v, service: %s}" .port .service }}{{ end }}
 {{- if include "cellsparse.tlsSecret" .root }}
 {{- $ask = "httpGet: {path: /health, port: metrics}" }}
-{{- $ready = ternary "httpGet: {path: /ready, port: metrics}" $ask (not (not .service)) }}
+{{- $ready = ternary "httpGet: {path: /answering, port: metrics}" $ask (not (not .service)) }}
 {{- end -}}
 startupProbe:
   {{ $ask }}

@@ -56,6 +56,7 @@ def _serve(settings: OrchestratorSettings) -> int:
             stop=application.stop,
             registry=application.registry,
             refuse=lambda: application.standby,
+            missing=lambda: application.missing,
         )
         if application.lost:
             raise Unavailable(LOST)

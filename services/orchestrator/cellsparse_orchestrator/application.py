@@ -25,6 +25,13 @@ from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
 from cellsparse_orchestrator.leadership import Leadership
 from cellsparse_orchestrator.notifier import RECONCILER, Notifier
+from cellsparse_orchestrator.readiness import (
+    ReadinessWatch,
+    database_check,
+    disk_check,
+    reconciler_check,
+    store_check,
+)
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
 from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
 from cellsparse_orchestrator.runs.queries import Runs
@@ -123,6 +130,15 @@ class Application:
             seconds=settings.evaluate_seconds,
         )
         self._studies = StudyReconciler(study_transitions, studies, actions, self._notifier, slots=settings.slots)
+        self._readiness = ReadinessWatch(
+            [
+                database_check(self._database),
+                store_check(self._store),
+                disk_check(settings.home),
+                lambda: self._gate.problem,
+                reconciler_check(self._reconciler),
+            ]
+        )
         self._leadership = Leadership(self._database, settings.lease_seconds, self._lead, _end_process)
 
     def add(self, server: grpc.Server) -> list[str]:
@@ -146,12 +162,18 @@ class Application:
         """Start everything, once the server answers at `address` (host:port)."""
         self._orchestrator.address = address
         self._leadership.begin()
+        self._readiness.start()
         tell_clients(self._settings.home, address)
 
     @property
     def standby(self) -> str:
         """Why calls are refused, because this orchestrator does not lead; empty: it does."""
         return self._leadership.problem
+
+    @property
+    def missing(self) -> str:
+        """What is away that this orchestrator needs; empty: nothing."""
+        return self._readiness.problem
 
     @property
     def lost(self) -> bool:
@@ -168,6 +190,7 @@ class Application:
     def drain(self) -> None:
         """Detach from runs and end watching clients; other calls may still finish."""
         self._notifier.close()
+        self._readiness.stop()
         if not self._leadership.ever_led:
             self._leadership.stop()
             return

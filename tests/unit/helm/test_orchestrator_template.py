@@ -142,9 +142,9 @@ def test_several_stand_by_with_postgresql_and_are_refused_with_sqlite():
 def test_it_is_ready_while_it_leads_and_lives_in_any_case():
     """The kubelet asks over gRPC, and with TLS where metrics are."""
     plain = container(deployment())
-    assert plain["readinessProbe"]["grpc"] == {"port": 50050, "service": "cellsparse.v1.OrchestratorService"}
+    assert plain["readinessProbe"]["grpc"] == {"port": 50050, "service": "answering"}
     assert plain["livenessProbe"]["grpc"] == plain["startupProbe"]["grpc"] == {"port": 50050}
     tls = container(deployment(tls={"kind": "secret", "secret": "ours"}))
-    assert tls["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "metrics"}
+    assert tls["readinessProbe"]["httpGet"] == {"path": "/answering", "port": "metrics"}
     assert tls["livenessProbe"]["httpGet"] == tls["startupProbe"]["httpGet"] == {"path": "/health", "port": "metrics"}
     assert "metrics" in [port["name"] for port in tls["ports"]]

@@ -38,6 +38,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         metrics: Counts the calls.
         admission: Bounds them; None for a server without bounds of its own.
         refuse: Says why our own services answer no call now; empty: they do.
+        hide: Takes out of a sentence what is not for clients.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         metrics: CallMetrics | None = None,
         admission: Admission | None = None,
         refuse: Callable[[], str] = lambda: "",
+        hide: Callable[[str], str] = lambda sentence: sentence,
     ) -> None:
         self._metrics = metrics or CallMetrics(CollectorRegistry())
         self._admission = admission
         self._refuse = refuse
+        self.hide = hide
         self._lock = threading.Lock()
         self._last_call = self._last_use = time.monotonic()
         self._running = self._in_use = 0
@@ -162,6 +165,11 @@ class _CallContext:
             error = Internal(
                 f"Internal error in {self._method} ({type(error).__name__}); the service's log has details."
             )
+        hidden = self._guard.hide(error.message)
+        if hidden != error.message:
+            _LOG.warning("%s failed: %s", self._method, error.message)
+            error.message = hidden
+            error.violations = [(field, self._guard.hide(said)) for field, said in error.violations]
         self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status always raises")
 

@@ -21,8 +21,9 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_sparsified_images_total | counter | | sparsifier | images and stacks sparsified |
 | cellsparse_sparsified_pixels_total | counter | | sparsifier | pixels of these |
 
-The usual `process_*` metrics come on top. The same port answers /health, 200 while the server lives, and /ready, 200
-while it answers calls, else 503; for kubelets, whose gRPC probe speaks no TLS.
+The usual `process_*` metrics come on top. The same port answers, with 200 or else 503, /health while the server lives,
+/answering while it answers calls, and /ready while it has all that it needs. Kubelets ask there with TLS, since their
+gRPC probe does not speak it.
 """
 
 import threading
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
 HEALTH_PATH = "/health"
+ANSWERING_PATH = "/answering"
 READY_PATH = "/ready"
 CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 """Upper bounds in seconds: from a look into the database to an evaluation of a whole dataset."""
@@ -80,6 +82,7 @@ def serve_metrics(
     host: str,
     port: int,
     healthy: Callable[[], bool] = lambda: True,
+    answers: Callable[[], bool] | None = None,
     ready: Callable[[], bool] | None = None,
 ) -> Callable[[], None]:
     """Serve the metrics in a separate thread and return a function that stops it. Port 0 serves nothing.
@@ -89,7 +92,8 @@ def serve_metrics(
         host: Address to listen on.
         port: TCP port.
         healthy: Whether the server lives, for HEALTH_PATH.
-        ready: Whether its services answer calls, for READY_PATH; None: as `healthy`.
+        answers: Whether it answers calls, for ANSWERING_PATH; None: as `healthy`.
+        ready: Whether it has all that it needs, for READY_PATH; None: as `healthy`.
 
     Raises:
         Unavailable: The address cannot be bound.
@@ -102,7 +106,7 @@ def serve_metrics(
         raise Unavailable(f"Metrics cannot be served on {host}:{port}: {error.strerror or error}.") from error
     metrics = server.get_app()
     assert metrics is not None
-    asked = {HEALTH_PATH: healthy, READY_PATH: ready or healthy}
+    asked = {HEALTH_PATH: healthy, ANSWERING_PATH: answers or healthy, READY_PATH: ready or healthy}
 
     def answer(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
         ask = asked.get(environ["PATH_INFO"])

@@ -18,6 +18,7 @@ from cellsparse_common.files import replace_file
 from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
 from cellsparse_common.rpc.interceptor import CallGuard
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
+from cellsparse_common.rpc.private_paths import private_paths
 from cellsparse_common.rpc.readiness import Readiness
 from cellsparse_common.rpc.reflection import serve_reflection
 
@@ -36,6 +37,7 @@ def serve(
     busy: Callable[[], bool] = lambda: False,
     registry: CollectorRegistry | None = None,
     refuse: Callable[[], str] = lambda: "",
+    missing: Callable[[], str] = lambda: "",
 ) -> int:
     """Serve until SIGTERM or SIGINT.
 
@@ -53,8 +55,10 @@ def serve(
             unused, stops itself.
         registry: The service's own metrics. Those of its calls are added. All are served on `metrics_port`.
         refuse: Says why the server answers no call now; empty: it does. Then each is answered with UNAVAILABLE and this
-            sentence, and health says NOT_SERVING for its services, while the server as a whole is SERVING: it need not
-            be restarted.
+            sentence, and health says NOT_SERVING for `ANSWERING` and its services, while the server as a whole is
+            SERVING: it need not be restarted.
+        missing: Says what is away that its services need; empty: nothing. Then health says NOT_SERVING for its
+            services. They answer calls all the same.
 
     Returns:
         The exit code, 0.
@@ -65,7 +69,7 @@ def serve(
     """
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
-    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse)
+    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse, private_paths(settings).hide)
     server = grpc.server(
         new_threads(settings.workers),
         interceptors=[guard],
@@ -97,6 +101,7 @@ def serve(
         settings.metrics_port,
         answering.is_set,
         lambda: answering.is_set() and not refuse(),
+        lambda: answering.is_set() and not (refuse() or missing()),
     )
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,7 +111,7 @@ def serve(
     answering.set()
     address = f"{settings.host}:{port}"
     started(address)
-    readiness = Readiness(checks, services, refuse)
+    readiness = Readiness(checks, services, refuse, missing)
     readiness.start()
     if settings.address_file:  # last, as it tells those who wait that all is there
         replace_file(settings.address_file, address)

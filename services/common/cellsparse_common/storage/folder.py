@@ -28,7 +28,8 @@ class FolderStore:
     nothing is "not found" in it, and no write makes it anew. `expect` says so to a process that has not seen it yet.
 
     Processes on one machine share it safely: an object is written to a hidden folder first and renamed into place.
-    Symbolic links below the folder are never followed, so that no key leads out of it.
+    Symbolic links below the folder are never followed, so that no key leads out of it. Messages do not name the folder:
+    clients read them.
 
     Args:
         root: Absolute path.
@@ -48,7 +49,7 @@ class FolderStore:
         """See `ObjectStore.put`."""
         target = self._path(key)
         self._stay_there()
-        with disk_errors(f"write {key} to {self.url}"), unfinished(self._unfinished_folder()) as (file, path):
+        with disk_errors(f"write {key} to the store"), unfinished(self._unfinished_folder()) as (file, path):
             if isinstance(data, bytes):
                 file.write(data)
             else:
@@ -62,15 +63,15 @@ class FolderStore:
         """See `ObjectStore.check`."""
         if self._seen or self._root.is_dir():
             self._stay_there()
-        with disk_errors(f"use the store {self.url}"):
+        with disk_errors("use the store"):
             there = next(folder for folder in (self._root, *self._root.parents) if folder.exists())
             read_only = os.statvfs(there).f_flag & os.ST_RDONLY
         if read_only:
-            raise StorageError(f"The store {self.url} is mounted read-only.")
+            raise StorageError("The store is mounted read-only.")
         if not there.is_dir():
-            raise FailedPrecondition(f"The store {self.url} cannot be made: {there} is not a folder.")
+            raise FailedPrecondition("The folder of the store cannot be made: what is to hold it is not a folder.")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise FailedPrecondition(f"The store {self.url} cannot be used: {there} may not be written.")
+            raise FailedPrecondition("The store cannot be used: its folder may not be written.")
 
     def expect(self) -> None:
         """See `ObjectStore.expect`."""
@@ -135,7 +136,7 @@ class FolderStore:
         """See `ObjectStore.delete`."""
         path = self._path(key)
         self._stay_there()
-        with disk_errors(f"delete {key} from {self.url}"):
+        with disk_errors(f"delete {key} from the store"):
             if path.is_dir():
                 return
             try:
@@ -147,39 +148,39 @@ class FolderStore:
     def _path(self, key: str) -> Path:
         """Return the file of a key, having seen that no symbolic link leads elsewhere."""
         path = self._root / check_key(key)
-        with disk_errors(f"read {self.url}"):
+        with disk_errors("read the store"):
             if os.path.realpath(path) != os.path.join(os.path.realpath(self._root), key):  # noqa: PTH118
-                raise StorageError(f"{key} in {self.url} lies behind a symbolic link; the store follows none.")
+                raise StorageError(f"{key} in the store lies behind a symbolic link; the store follows none.")
         return path
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
         try:
-            with disk_errors(f"read {key} from {self.url}"):
+            with disk_errors(f"read {key} from the store"):
                 yield
             self._seen = True
         except StorageError as error:
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
                 self._stay_there()
-                raise NotFound(f"There is no object {key} in {self.url}.") from None
+                raise NotFound(f"There is no object {key} in the store.") from None
             raise
 
     def _listing(self, folder: str, prefix: str) -> Iterator[str]:
         self._stay_there()
-        with disk_errors(f"list {self.url}"):
+        with disk_errors("list the store"):
             yield from _walk(self._root, folder, prefix)
 
     def _stay_there(self) -> None:
         """Raise StorageError if the folder is missing although it has been there before."""
-        with disk_errors(f"use the store {self.url}"):
+        with disk_errors("use the store"):
             try:
                 is_folder = stat.S_ISDIR(self._root.stat().st_mode)
             except FileNotFoundError:
                 if self._seen:
-                    raise StorageError(f"The folder of the store {self.url} is missing; is its disk mounted?") from None
+                    raise StorageError("The folder of the store is missing; is its disk mounted?") from None
                 return
         if not is_folder:
-            raise StorageError(f"The store {self.url} is not a folder.")
+            raise StorageError("The store is not a folder.")
         self._seen = True
 
     def _unfinished_folder(self) -> Path:

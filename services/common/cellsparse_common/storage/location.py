@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cellsparse_common.errors import InvalidArgument, StorageError
+from cellsparse_common.errors import FailedPrecondition, InvalidArgument, StorageError
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_common.storage.keys import check_key
 from cellsparse_common.storage.protocol import ObjectStore
@@ -55,7 +55,9 @@ def open_checked_store(settings: "StoreSettings") -> ObjectStore:
     try:
         store.check()
     except StorageError as error:
-        _LOG.warning("the store does not answer yet: %s", error.message)
+        _LOG.warning("the store does not answer yet: %s It is %s", error.message, store.url)
+    except FailedPrecondition as error:  # read by whoever starts the server
+        raise FailedPrecondition(f"{error.message} CELLSPARSE_STORE_URL is {store.url}.") from error
     return store
 
 

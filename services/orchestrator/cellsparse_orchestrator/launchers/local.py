@@ -129,7 +129,8 @@ class _Supervisor(threading.Thread):
         answered, next_probe = time.monotonic(), 0.0
         while not self._end.wait(_LOOK_SECONDS):
             if not child.alive():
-                self._report(f"{name} {child.how_it_ended()}; it is being restarted. Its log: {self._command.log_file}")
+                log = f"logs/{self._command.log_file.name} in the home folder"
+                self._report(f"{name} {child.how_it_ended()}; it is being restarted. Its log is {log}.")
                 return
             if time.monotonic() >= next_probe:
                 trim_log(self._command.log_file)

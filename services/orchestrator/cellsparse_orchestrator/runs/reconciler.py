@@ -75,11 +75,14 @@ class RunReconciler(threading.Thread):
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._next_sweep = 0.0
+        self.looked = time.monotonic()
+        """When it last looked at the runs, or tried to, by the monotonic clock."""
         self._end = threading.Event()
 
     def run(self) -> None:
         """Loop until `stop`."""
         while not self._end.is_set():
+            self.looked = time.monotonic()
             seen = self._notifier.version(RECONCILER)
             wait = _LONGEST_WAIT
             try:

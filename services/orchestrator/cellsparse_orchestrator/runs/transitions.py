@@ -136,6 +136,11 @@ class RunTransitions:
         Raises:
             LeaseLost: Another orchestrator has taken over, so that nothing may be started.
         """
+        with self._database.read() as session:
+            recorded = session.get_one(AttemptRow, (attempt.run_id, attempt.number)).trainer == address
+        if recorded:  # the trainer was away, and is asked again and again
+            self._database.confirm_lease()
+            return self._database.fence
         with self._database.write() as session:
             row = find_run(session, attempt.run_id, lock=True)
             found = session.get_one(AttemptRow, (attempt.run_id, attempt.number))

@@ -65,7 +65,10 @@ def explain(error: BaseException, plan: Plan | None) -> tuple["common_pb2.Failur
     if isinstance(error, StorageError):
         return common_pb2.FAILURE_REASON_STORAGE, error.message
     if _is_full_disk(error):
-        return common_pb2.FAILURE_REASON_STORAGE, f"A disk of the trainer cannot be written: {error}."
+        return (
+            common_pb2.FAILURE_REASON_STORAGE,
+            f"A disk of the trainer cannot be written: {getattr(error, 'strerror', None) or error}.",
+        )
     if isinstance(error, CellsparseError) and not isinstance(error, Internal):
         return common_pb2.FAILURE_REASON_USER_ERROR, error.message
     return common_pb2.FAILURE_REASON_INTERNAL, f"{type(error).__name__}: {error}"

@@ -48,9 +48,9 @@ def test_no_unfinished_file_stays(store: FolderStore, root: Path, tmp_path: Path
     store.put("a", b"2")
     store.fetch("a", tmp_path / "target")
     (root / "folder" / "deep").mkdir(parents=True)
-    with pytest.raises(StorageError, match="Cannot write folder to file://"):
+    with pytest.raises(StorageError, match="Cannot write folder to the store: "):
         store.put("folder", b"1")
-    with pytest.raises(StorageError, match="Cannot write a/b to file://"):
+    with pytest.raises(StorageError, match="Cannot write a/b to the store: "):
         store.put("a/b", b"1")
     assert list((root / UNFINISHED).iterdir()) == []
     assert store.get("a") == b"2"
@@ -98,7 +98,7 @@ def test_foreign_files_are_not_listed(store: FolderStore, root: Path) -> None:
 def test_a_file_in_place_of_the_folder_is_said(root: Path, store: FolderStore) -> None:
     root.write_text("")
     for call in (store.get, store.exists, store.size, store.delete, lambda key: store.put(key, b"1")):
-        with pytest.raises(StorageError, match=r"The store file://.*/store is not a folder\."):
+        with pytest.raises(StorageError, match=r"^The store is not a folder\.$"):
             call("a")
 
 
@@ -122,7 +122,7 @@ def test_a_folder_that_is_away_is_a_failure_and_nothing_is_put_in_its_place(root
     told.expect()
     root.rename(tmp_path / "away")
     for call in [call for store in (seen, read, told) for call in calls(store, tmp_path / "target")]:
-        with pytest.raises(StorageError, match=r"The folder of the store file://.* is missing; is its disk mounted\?"):
+        with pytest.raises(StorageError, match=r"^The folder of the store is missing; is its disk mounted\?$"):
             call()
     assert not root.exists()
     root.write_text("in its place")
@@ -163,7 +163,7 @@ except StorageError as error:
 def test_a_full_disk_is_said_and_leaves_the_old_object(store: FolderStore, root: Path) -> None:
     store.put("a/b", b"old")
     done = subprocess.run([sys.executable, "-c", FULL_DISK, root], capture_output=True, text=True, timeout=PATIENCE)
-    assert done.stdout.startswith(f"Cannot write a/b to {root.as_uri()}: "), done.stderr
+    assert done.stdout.startswith("Cannot write a/b to the store: "), done.stderr
     assert store.get("a/b") == b"old"
     assert list((root / UNFINISHED).iterdir()) == []
 
