@@ -41,7 +41,7 @@ SETTINGS = {  # no stock tool refines outlines
             refine_outlines=False,
         ),
     ),
-    "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05, refine_outlines=False)),
+    "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05)),
 }
 ALLOWED = {
     "cellpose": ["native", "torchscript", "onnx", "bioimageio"],

@@ -42,6 +42,7 @@ _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
 _PAPER_STACKS: dict[str, Any] = {"batch_size": 2, "crop_size": 96, "crop_depth": 48}
 """Patches of stock StarDist's 3D example."""
 _FAST_STACKS_OWN: dict[str, Any] = {
+    "likely_background": 0.2,
     "n_rays": 64,
     "unet_depth": 2,
     "unet_filters": 16,
@@ -230,15 +231,15 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "dist_start": True,
         "anchor_cells": True,
         "background_share": 0.3,
-        "likely_background": 0.2,
+        "likely_background": 0.6,
         "jitter": 0.5,
         **_TRUE_BORDERS,
     }
     plan = {
         "steps": 450,
         "most_steps": 5000,
-        "batch_size": 4,
-        "crop_size": 96,
+        "batch_size": 9,
+        "crop_size": 64,
         "learning_rate": 2e-3,
         "weight_decay": 0.0,
         "lower_percentile": 1.0,

@@ -88,7 +88,7 @@ def test_flips_begin_with_the_thresholds_that_are_tuned_for_them(cell_sample, ma
         return probabilities(*given, half=half)
 
     monkeypatch.setattr(model_module, "flipped_probabilities", noting)
-    model = backend.create(make_config(refine_outlines=False), [cell_sample], "cpu").model()
+    model = backend.create(make_config(), [cell_sample], "cpu").model()
     model.predict(cell_sample.image)
     assert not used
     model.tune([cell_sample])
