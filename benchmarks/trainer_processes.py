@@ -10,18 +10,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cellsparse_trainer.contract import find_backend
 from cellsparse_trainer.processes import environment as process_environment
 
 CHILD = Path(__file__).with_name("trainer_child.py")
 GRACE_SECONDS = 30.0
 
 
-def environment(threads: int, *, ours: bool) -> dict[str, str]:
+def environment(threads: int, backend: str, *, ours: bool) -> dict[str, str]:
     """Return the environment of a child: the number of threads of both frameworks, and no GPU.
 
     Our side gets the environment that a trainer gives its children. The stock side gets only the part of it that keeps
     OpenMP's threads from spinning, which would slow it down only because of other work on the machine.
     """
+    own = find_backend(f"cellsparse_{backend}").environment
     number = str(threads)
     found = os.environ | {
         "OMP_NUM_THREADS": number,
@@ -29,10 +31,10 @@ def environment(threads: int, *, ours: bool) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": number,
         "TF_NUM_INTEROP_THREADS": number,
         "CUDA_VISIBLE_DEVICES": "",
-        "GOMP_SPINCOUNT": process_environment.DEFAULTS["GOMP_SPINCOUNT"],
+        "GOMP_SPINCOUNT": {**process_environment.DEFAULTS, **own}["GOMP_SPINCOUNT"],
     }
     if ours:
-        process_environment.prepare(found)
+        process_environment.prepare(found, own)
     return found
 
 
@@ -48,7 +50,7 @@ class Child:
         self._log = (logs / f"{what}-{backend}-{preset}.log").open("w")
         self._process = subprocess.Popen(
             [sys.executable, str(CHILD), what, backend, preset, *more],
-            env=environment(threads, ours=what != "stock"),
+            env=environment(threads, backend, ours=what != "stock"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -1,4 +1,4 @@
-"""Training steps in bfloat16 on CPUs that compute in it.
+"""Steps and predictions in bfloat16 on CPUs that compute in it.
 
 TensorFlow rewrites a graph so that convolutions, and what lies between them, compute in bfloat16 by way of oneDNN.
 Weights, losses and the optimizer stay in float32.
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cellsparse_stardist.framework import has_computed, tf
+from cellsparse_trainer.config.precision import BFLOAT16, FLOAT32, choose_for_prediction
 from cellsparse_trainer.processes.fork_check import passes_in_fork
 
 _OPTION = "auto_mixed_precision_onednn_bfloat16"
@@ -38,6 +39,17 @@ def bfloat16(wanted: bool) -> Iterator[None]:
 def cpu_has_bfloat16() -> bool:
     """Return whether the CPU claims to compute in bfloat16, and does."""
     return _claims() and _tried_out()
+
+
+def predicts_in_bfloat16(precision: str, device: str) -> bool:
+    """Return whether a model predicts in bfloat16: on CPUs that compute in it.
+
+    Args:
+        precision: What it was trained in: "float32", "bfloat16", or "auto" where that is not recorded.
+        device: Where it computes: "cpu" or "cuda".
+    """
+    capable = precision != FLOAT32 and device == "cpu" and cpu_has_bfloat16()
+    return choose_for_prediction(precision, capable=capable) == BFLOAT16
 
 
 def _claims(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -19,6 +19,7 @@ from cellsparse_stardist.instances import DEFAULT, Thresholds
 from cellsparse_stardist.model import StardistModel
 from cellsparse_stardist.network import empty_network
 from cellsparse_trainer.config.backend_config import ModelConfig
+from cellsparse_trainer.config.precision import FLOAT32
 from cellsparse_trainer.models.outline_refinement import read_level
 
 STOCK_PERCENTILES = (1.0, 99.8)
@@ -155,8 +156,9 @@ def _config(folder: Path) -> Config:
     base = resolve(trainer_pb2.TrainingSettings(stardist=trainer_pb2.StardistSettings()), 1)
     unit = numbers["grid"] * 2 ** min(numbers["unet_depth"], 5) if numbers["grid"] in (1, 2, 4) else 16
     channels = tuple(range(inputs)) if inputs > 1 else ()
-    plan = dataclasses.replace(base.plan, crop_size=fit(base.plan.crop_size, max(unit, 1)), channels=channels)
-    # As the stock tool draws cells.
+    # As the stock tool computes, and draws cells.
+    crop_size = fit(base.plan.crop_size, max(unit, 1))
+    plan = dataclasses.replace(base.plan, crop_size=crop_size, channels=channels, precision=FLOAT32)
     return dataclasses.replace(base, plan=plan, average_rays=False, edge_margin=2, refine_outlines=False, **numbers)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cellsparse_common.imaging.scores import Segmentation, cell_numbers
 from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_stardist.config import Config
+from cellsparse_stardist.cpu_bfloat16 import bfloat16, predicts_in_bfloat16
 from cellsparse_stardist.framework import non_maximum_suppression_sparse, polygons_to_label, tf, use_device
 from cellsparse_stardist.instances import Thresholds, best_thresholds, size_factor
 from cellsparse_stardist.network import FOLDER, empty_network, read_model
@@ -36,14 +37,15 @@ class StardistModel:
         stock: The stock model; shared, not copied. Its `predict` is replaced by a faster one.
         config: The settings it was trained with.
         outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
+        half: Whether the network computes in bfloat16, on a CPU.
     """
 
-    def __init__(self, stock: Any, config: Config, outline_level: float | None = None) -> None:
+    def __init__(self, stock: Any, config: Config, outline_level: float | None = None, *, half: bool = False) -> None:
         self._config = config
         self._outline_level = outline_level
         self.stock = stock
         # Keras' own `predict` builds a data pipeline per call and a graph per image size: slower than small networks.
-        stock.keras_model.predict = _direct(stock.keras_model)
+        stock.keras_model.predict = _direct(stock.keras_model, half)
         self._reach = reach(stock.config)
         # StarDist measures this on the weights at hand, which shows too little where activations are zero.
         stock._tile_overlap = [(pixels, pixels) for pixels in self._reach]
@@ -163,17 +165,19 @@ def open_model(folder: Path, device: str) -> StardistModel:
         FileNotFoundError: A file is missing.
         ValueError: `config.json` is damaged.
     """
-    use_device(device)
+    chosen = use_device(device)
     stored = read_model(folder)
-    return StardistModel(stored.stock, stored.config, stored.outline_level)
+    half = predicts_in_bfloat16(stored.config.plan.precision, chosen)
+    return StardistModel(stored.stock, stored.config, stored.outline_level, half=half)
 
 
-def _direct(network: Any) -> Callable[..., list[npt.NDArray[np.float32]]]:
+def _direct(network: Any, half: bool) -> Callable[..., list[npt.NDArray[np.float32]]]:
     channels = network.input_shape[-1]
     unknown = [None] * (len(network.input_shape) - 1)
     graph = tf.function(network, input_signature=[tf.TensorSpec([*unknown, channels], tf.float32)])
 
     def predict(image: npt.NDArray[np.float32], **_: Any) -> list[npt.NDArray[np.float32]]:
-        return [output.numpy() for output in graph(image)]
+        with bfloat16(half):
+            return [output.numpy() for output in graph(image)]
 
     return predict

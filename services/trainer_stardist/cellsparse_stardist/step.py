@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellsparse_stardist.config import Config
-from cellsparse_stardist.cpu_bfloat16 import bfloat16
+from cellsparse_stardist.cpu_bfloat16 import bfloat16, predicts_in_bfloat16
 from cellsparse_stardist.data import Batch, Sampler
 from cellsparse_stardist.data_parallel import DataParallel
 from cellsparse_stardist.framework import tf, use_device
@@ -45,7 +45,7 @@ class StardistTraining:
     ) -> None:
         self.batches: Batches = sampler
         self._step = Step(stock.keras_model, config, parallel, half)
-        self._model = StardistModel(stock, config)
+        self._model = StardistModel(stock, config, half=half)
 
     def train_step(self, step: int) -> dict[str, float]:
         """Do step number `step` (from 0); returns "loss", "prob" and "dist".
@@ -86,7 +86,7 @@ def open_checkpoint(folder: Path, device: str) -> StardistModel:
         FileNotFoundError: A file is missing.
         ValueError: `config.json` is damaged.
     """
-    use_device(device)
+    chosen = use_device(device)
     stored = read_config(folder)
     config = Config.from_dict(stored.config)
     stock = empty_network(config)
@@ -94,7 +94,7 @@ def open_checkpoint(folder: Path, device: str) -> StardistModel:
         for index, variable in enumerate(stock.keras_model.trainable_variables):
             variable.assign(state[f"weight_{index:03d}"])
     stock.thresholds = without_level(stored.fitted)
-    return StardistModel(stock, config)
+    return StardistModel(stock, config, half=predicts_in_bfloat16(config.plan.precision, chosen))
 
 
 def mean_ray(sampler: Sampler, first_step: int) -> float:

@@ -70,7 +70,7 @@ def test_growth_is_per_further_image():
 
 def test_both_sides_get_the_same_threads(monkeypatch):
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    ours, stock = environment(2, ours=True), environment(2, ours=False)
+    ours, stock = environment(2, "unet", ours=True), environment(2, "unet", ours=False)
     assert ours["OMP_NUM_THREADS"] == stock["OMP_NUM_THREADS"] == "2"
     assert ours["TF_NUM_INTRAOP_THREADS"] == stock["TF_NUM_INTRAOP_THREADS"] == "2"
     assert "MALLOC_TRIM_THRESHOLD_" in ours

@@ -12,12 +12,12 @@ from cellsparse_trainer.data.samples import Sample
 
 @pytest.fixture
 def tiny() -> Callable[..., Config]:
-    """Returns the FAST preset with a net and crops that train in no time; keywords replace settings."""
+    """Returns the FAST preset in float32, with a net and crops that train in no time; keywords replace settings."""
 
     def make(**changes: Any) -> Config:
         config = resolve(trainer_pb2.TrainingSettings(seed=7, stardist={}), 2)
         plan_names = {field.name for field in dataclasses.fields(config.plan)}
-        plan_values = {"crop_size": 32, "batch_size": 2, "steps": 20} | {
+        plan_values = {"crop_size": 32, "batch_size": 2, "steps": 20, "precision": "float32"} | {
             name: value for name, value in changes.items() if name in plan_names
         }
         own_values = {"unet_depth": 1, "unet_filters": 4, "features": 8, "n_rays": 8} | {

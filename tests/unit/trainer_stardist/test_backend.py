@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_stardist import backend
 from cellsparse_stardist.framework import StarDist2D, tf
+from cellsparse_stardist.model import StardistModel
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.outline_refinement import refined
 
@@ -96,6 +98,44 @@ def test_bfloat16_gives_nearly_the_losses_of_float32(tiny, sparse_samples):
         assert {weight.numpy().dtype for weight in network.weights} == {np.dtype(np.float32)}
     assert found[0] == pytest.approx(found[1], rel=0.02)
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("trained", "service", "half"),
+    [("bfloat16", "auto", True), ("float32", "auto", False), ("bfloat16", "float32", False)],
+)
+def test_a_model_predicts_in_the_format_of_its_training(
+    tiny, sparse_samples, tmp_path, monkeypatch, trained, service, half
+):
+    backend.create(tiny(), sparse_samples, "cpu").model().export(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"precision": "float32"', f'"precision": "{trained}"'))
+    used = []
+
+    def noting(wanted):
+        used.append(wanted)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("cellsparse_stardist.cpu_bfloat16.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("cellsparse_stardist.model.bfloat16", noting)
+    monkeypatch.setenv("CELLSPARSE_PRECISION", service)
+    backend.open_model(tmp_path, "cpu").predict(sparse_samples[0].image)
+    assert used == [half]
+
+
+def test_bfloat16_predicts_nearly_what_float32_does(tiny, sparse_samples):
+    if not backend.has_bfloat16("cpu"):
+        pytest.skip("this CPU does not compute in bfloat16")
+    stock = backend.create(tiny(unet_filters=16, features=32), sparse_samples, "cpu").model().stock
+    image = sparse_samples[0].image[np.newaxis, ..., np.newaxis]
+    found = []
+    for half in (False, True):
+        StardistModel(stock, tiny(), half=half)  # replaces how the network predicts
+        found.append(stock.keras_model.predict(image))
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == np.float32
+        np.testing.assert_allclose(one, other, rtol=0.05, atol=0.02)
+        assert (one != other).any()
 
 
 def test_long_gradients_are_shortened(tiny, sparse_samples, tmp_path):
