@@ -51,7 +51,9 @@ def settings(**fields):
 
 def tiny(**own) -> Config:
     given = {"n_rays": 8, "unet_depth": 1, "unet_filters": 4, **own}
-    asked = settings(seed=7, steps=6, crop_size=32, crop_depth=8, batch_size=2, stardist=given)
+    asked = settings(
+        seed=7, steps=6, crop_size=32, crop_depth=8, batch_size=2, precision="PRECISION_FLOAT32", stardist=given
+    )
     return dataclasses.replace(resolve(asked, 2, stacks=True), features=8)
 
 
