@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from support.browser import ImageCanvas, picture
+from support.browser import ImageCanvas, picture, said
 from support.tiny_sam import decoder, encoder, sha256
 
 from cellsparse_common.imaging.images import encode_tiff
@@ -44,7 +44,7 @@ def test_two_files_are_added_and_answer_clicks_in_the_page(web, calm, tmp_path):
     page.get_by_label("Licence of the weights").fill("Apache-2.0 (mine)")
     picture(page, "prompters.png")
     page.get_by_role("button", name="Add model").click()
-    page.locator("#said", has_text='"mobile-sam" is added and works.').wait_for()
+    said(page, '"mobile-sam" is added and works.')
     row = page.get_by_role("listitem").filter(has_text="Segment Anything mobile-sam")
     assert "Licence: Apache-2.0 (mine)" in row.inner_text()
     picture(page, "prompters-added.png")
@@ -82,7 +82,7 @@ def test_a_zip_is_added_by_keyboard_alone(web, calm, tmp_path):
     page.keyboard.press("Tab")
     page.keyboard.type("MIT")
     page.keyboard.press("Enter")
-    page.locator("#said", has_text='"tiny-sam" is added and works.').wait_for()
+    said(page, '"tiny-sam" is added and works.')
     assert [each["name"] for each in web.rest.get("/prompters")["prompters"]] == ["tiny-sam"]
     # The focus was in a field that was disabled meanwhile; it is at the button now.
     page.wait_for_function("() => document.activeElement.textContent === 'Add model'")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from support.browser import PICTURES, ImageCanvas, cells_of, picture
+from support.browser import PICTURES, ImageCanvas, cells_of, picture, said
 from support.nuclei import clear_nuclei, nuclei_labels, open_ground
 from support.paths import ROOT
 
@@ -169,21 +169,21 @@ def test_everything_by_keyboard_alone(web, quick):
     assert len(cells_of(labels)) == 3
     assert (labels == 1).sum() > 50
     page.keyboard.press("z")
-    page.locator("#said", has_text="Undone").wait_for()
+    said(page, "Undone")
     assert not (web.rest.labels(image) == 1).any()
     page.keyboard.press("Shift+Z")
-    page.locator("#said", has_text="Redone").wait_for()
+    said(page, "Redone")
     page.keyboard.press("t")
     page.locator("#run-state", has_text="Done").wait_for()
     page.locator("#found").wait_for()
     page.locator("#predicting").wait_for(state="detached")
     page.keyboard.press("1")
     page.keyboard.press("Tab")
-    page.locator("#said", has_text="predicted cells are left").wait_for()
+    said(page, "predicted cells are left")
     page.keyboard.press("a")
     canvas.cells(4)
     page.keyboard.press("Tab")
     page.keyboard.press("x")
-    page.locator("#said", has_text="Not a cell").wait_for()
+    said(page, "Not a cell")
     canvas.saved()
     assert page.evaluate("window.clicks") == 0

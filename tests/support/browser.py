@@ -31,6 +31,22 @@ _ARGUMENTS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 _SHOWN = "() => `focus: ${document.activeElement?.outerHTML.slice(0, 200)}\\n${document.body.innerText.slice(0, 3000)}`"
+HEAR = """
+  window.heard = [];
+  let shown = '';
+  new MutationObserver(() => {
+    const before = shown;
+    shown = document.querySelector('#said')?.textContent.trim() ?? '';
+    if (shown && shown !== before) window.heard.push(shown);
+  }).observe(document, { subtree: true, childList: true, characterData: true });
+"""
+"""Notes the page's sentences, which stay for seconds only: on a busy machine they may be gone before a test looks."""
+_SAID = """text => {
+  if (document.querySelector('#said')?.textContent.includes(text)) return true;
+  const at = window.heard.findIndex((sentence) => sentence.includes(text));
+  if (at >= 0) window.heard.splice(0, at + 1);
+  return at >= 0;
+}"""
 Point = tuple[float, float]
 
 
@@ -48,6 +64,11 @@ def chromium() -> Iterator["Browser"]:
             yield browser
         finally:
             browser.close()
+
+
+def said(page: "Page", text: str) -> None:
+    """Wait until the page says, or has said, a sentence with a text; what it said before that is forgotten."""
+    page.wait_for_function(_SAID, arg=text)
 
 
 class Visit:
@@ -96,6 +117,7 @@ class Visit:
         """
         page = self.context.new_page()
         page.on("filechooser", lambda _: None)
+        page.add_init_script(HEAR)
         page.goto(url)
         return page
 
@@ -148,7 +170,7 @@ class ImageCanvas:
 
     def said(self, text: str) -> None:
         """Wait for a sentence."""
-        self.page.locator("#said", has_text=text).wait_for()
+        said(self.page, text)
 
     def picture(self, *names: str | Path) -> None:
         """Take a picture of the window, without a moment's messages, under each of the names."""
