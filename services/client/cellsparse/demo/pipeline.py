@@ -26,6 +26,8 @@ DISTANCE = 10
 SEED = 20230613
 MOST_PICTURES = 8
 MARKER = ".cellsparse-demo"
+GPU_DEVICE = Path("/dev/nvidiactl")
+"""There where NVIDIA's driver is."""
 
 
 def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
@@ -49,6 +51,7 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
     home = _fresh_home(out)
     # Each backend trains once: the frameworks of the later ones load while the first one trains.
     os.environ.setdefault("CELLSPARSE_WARM_START", "true")
+    _share_cores(len(training_settings.usual_backends()))
     try:
         _, record, _ = local_services.up(home)
         console.print(f"services are up: {record.address}")
@@ -63,11 +66,21 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
             local_services.down(home)
 
 
+def _share_cores(models: int) -> None:
+    """Without a GPU, train all models at once, each on its share of the cores: small crops keep few cores busy."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores < 2 or GPU_DEVICE.exists():
+        return
+    os.environ.setdefault("CELLSPARSE_SLOTS", str(models))
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, str(max(1, cores // models)))
+
+
 def _work(client: Client, items: list[Item], out: Path, console: Console, begun: float) -> int:
     dense = client.create_dataset("demo", items)
     sparse = client.sparsify(dense.id, mode="minmax", k=K, background="shifted", distance=DISTANCE)
     console.print(render.dataset_table([sparse, dense]))
-    # Runs are queued together and train one after the other. A model is scored while the next trainer starts.
+    # Runs are queued together. A model is scored while the next ones train.
     queue = {
         backend: client.train(sparse.id, backend, name=f"demo {backend}", preset="fast", seed=SEED)
         for backend in training_settings.usual_backends()
