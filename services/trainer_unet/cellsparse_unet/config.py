@@ -27,7 +27,7 @@ _TRUE_BORDERS: dict[str, Any] = {
     "split_depth": 0.75,
     "average_decay": 0.99,
     "test_flips": True,
-    "refine_outlines": False,  # measured: its outlines are as true without
+    "refine_outlines": False,
 }
 """What FAST does on images to find outlines as they are, in place of the paper's settings."""
 

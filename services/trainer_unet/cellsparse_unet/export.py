@@ -56,7 +56,7 @@ def native(source: Path, target: Path, card: Mapping[str, Any]) -> None:
     network, config, _, level = read_model(source)
     base, stacks = config.base_channels, config.dims == 3
     how = card["preprocessing"]
-    keep = [level < config.flat_levels for level in range(LEVELS)]
+    keep = [number < config.flat_levels for number in range(LEVELS)]
     lengths = f"height and width multiples of {MULTIPLE}"
     text = _README.format(
         file=WEIGHTS_FILE,

@@ -27,7 +27,7 @@ SEED = 20230613
 MOST_PICTURES = 8
 MARKER = ".cellsparse-demo"
 GPU_DEVICE = Path("/dev/nvidiactl")
-"""There where NVIDIA's driver is."""
+"""Exists where NVIDIA's driver is loaded."""
 
 
 def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
