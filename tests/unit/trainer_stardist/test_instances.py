@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellsparse_stardist.instances import START, SIZE_DOUBT, SIZE_LIMITS, best_thresholds, size_factor
+from cellsparse_stardist.instances import SIZE_DOUBT, SIZE_LIMITS, START, best_thresholds, size_factor
 from cellsparse_trainer.data.samples import Sample
 
 
