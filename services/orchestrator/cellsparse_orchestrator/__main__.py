@@ -57,6 +57,7 @@ def _serve(settings: OrchestratorSettings) -> int:
             registry=application.registry,
             refuse=lambda: application.standby,
             missing=lambda: application.missing,
+            gate=application.gate,
         )
         if application.lost:
             raise Unavailable(LOST)

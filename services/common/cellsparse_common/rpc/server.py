@@ -16,7 +16,7 @@ from cellsparse_common.config.tls import server_credentials
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.files import replace_file
 from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
-from cellsparse_common.rpc.interceptor import CallGuard
+from cellsparse_common.rpc.interceptor import CallGuard, Gate
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
 from cellsparse_common.rpc.private_paths import private_paths
 from cellsparse_common.rpc.readiness import Readiness
@@ -38,6 +38,7 @@ def serve(
     registry: CollectorRegistry | None = None,
     refuse: Callable[[], str] = lambda: "",
     missing: Callable[[], str] = lambda: "",
+    gate: Gate | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT.
 
@@ -59,6 +60,7 @@ def serve(
             SERVING: it need not be restarted.
         missing: Says what is away that its services need; empty: nothing. Then health says NOT_SERVING for its
             services. They answer calls all the same.
+        gate: Decides who may call its services; None: everybody. Health and reflection are open to all.
 
     Returns:
         The exit code, 0.
@@ -69,7 +71,7 @@ def serve(
     """
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
-    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse, private_paths(settings).hide)
+    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse, private_paths(settings).hide, gate)
     server = grpc.server(
         new_threads(settings.workers),
         interceptors=[guard],
