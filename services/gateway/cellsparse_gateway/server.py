@@ -14,7 +14,6 @@ from cellsparse_gateway.app import create_app
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.settings import GatewaySettings
-from cellsparse_proto.v1 import orchestrator_pb2
 
 _LOG = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
@@ -110,7 +109,7 @@ class _Server(uvicorn.Server):
 
     def _answers(self) -> bool:
         try:
-            self._orchestrator.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=LOOK_SECONDS)
+            self._orchestrator.answers(LOOK_SECONDS)
         except (CellsparseError, Exception):  # noqa: BLE001 - whatever it is, it does not answer
             return False
         return True

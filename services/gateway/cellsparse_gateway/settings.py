@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +38,9 @@ class GatewaySettings(BaseSettings):
     hosts: str = ""
     """Host names, separated by commas, under which browsers may call; empty: on loopback those of this machine, so that
     no other site's name can be pointed here, else any."""
+    auth: Literal["off", "tokens"] = Field(default="off", validation_alias="CELLSPARSE_AUTH")
+    """`CELLSPARSE_AUTH`: `tokens` if the orchestrator asks for tokens. Requests without a valid one are then refused,
+    but for the page's files and probes."""
     orchestrator: str = ""
     """host:port of the orchestrator; empty: read from its file in the home folder, again whenever that changes."""
     home: Path = Field(default_factory=default_home, validation_alias="CELLSPARSE_HOME")
