@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import (
     EnumDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
+    MethodDescriptorProto,
     ServiceDescriptorProto,
 )
 
@@ -74,9 +75,18 @@ def _service(service: ServiceDescriptorProto, path: Location, comments: Comments
     for index, method in enumerate(service.method):
         asks = f"{'stream of ' if method.client_streaming else ''}{_link(method.input_type)}"
         answers = f"{'stream of ' if method.server_streaming else ''}{_link(method.output_type)}"
-        rows.append(f"| `{method.name}` | {asks} | {answers} | {_cell(comments[*path, _METHODS, index])} |")
-    table = ["| Method | Request | Response | What it does |", "|---|---|---|---|", *rows]
+        does = _cell(comments[*path, _METHODS, index])
+        rows.append(f"| `{method.name}` | {asks} | {answers} | {_who(method)} | {does} |")
+    table = ["| Method | Request | Response | Who may | What it does |", "|---|---|---|---|---|", *rows]
     return _entry(service.name, comments[path], table)
+
+
+def _who(method: MethodDescriptorProto) -> str:
+    """Return the lowest role that may make a call; in their own project, if it is about a project's things."""
+    rule = method.options.Extensions[rules_pb2.call]
+    if rule.scope == rules_pb2.SCOPE_SERVICES:
+        return "services"
+    return rules_pb2.Role.Name(rule.role).removeprefix("ROLE_").lower()
 
 
 def _message(message: DescriptorProto, path: Location, comments: Comments) -> str:

@@ -4,6 +4,7 @@ Exit code 0 if the run's model is listed in the end, else 1 and a sentence.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def train(address: str, backend: str, seconds: float) -> str:
     if backend not in settings.DESCRIPTOR.fields_by_name:
         return f"There is no backend {backend}."
     getattr(settings, backend).SetInParent()
-    with open_channel(address) as channel:
+    with open_channel(address, token=os.environ.get("CELLSPARSE_TOKEN", "")) as channel:
         datasets = dataset_pb2_grpc.DatasetServiceStub(channel)
         orchestrator = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
         dataset = datasets.CreateDataset(upload("helm-test"), timeout=seconds, wait_for_ready=True).dataset

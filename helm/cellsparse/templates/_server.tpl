@@ -3,6 +3,8 @@
 {{- $environment := merge (dict) .environment (include "cellsparse.store" .root | fromYaml) (include "cellsparse.tlsEnvironment" .root | fromYaml) }}
 {{- $_ := set $environment "CELLSPARSE_SECRETS_DIR" "/run/cellsparse/credentials" }}
 {{- $_ := set $environment "CELLSPARSE_METRICS_PORT" "9090" }}
+{{- /* Among themselves services have no certificates of clients: network policies say who reaches which pod. */ -}}
+{{- if not (hasKey $environment "CELLSPARSE_INSECURE") }}{{ $_ := set $environment "CELLSPARSE_INSECURE" "1" }}{{ end }}
 {{- if include "cellsparse.storeCa" .root }}
 {{- $_ := set $environment "CELLSPARSE_S3_CA_BUNDLE" "/run/cellsparse/ca/ca.crt" }}
 {{- end }}
@@ -27,7 +29,8 @@
 {{- end }}
 {{- end }}
 
-{{/* Volumes of one of our servers: dict "root" "database" (whether it gets the database's URL, too). */}}
+{{/* Volumes of one of our servers: dict "root", "database" (whether it gets the database's URL, too), and "admin" (whether
+     it gets the administrator's token). */}}
 {{- define "cellsparse.volumes" -}}
 - name: scratch
   emptyDir: {}
@@ -46,6 +49,11 @@
           name: {{ include "cellsparse.databaseSecret" .root }}
           items: [{key: url, path: cellsparse_database_url}]
       {{- end }}
+      {{- with and .admin (include "cellsparse.authSecret" .root) }}
+      - secret:
+          name: {{ . }}
+          items: [{key: token, path: cellsparse_admin_token}]
+      {{- end }}
 {{- with include "cellsparse.storeCa" .root }}
 - name: ca
   secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
@@ -61,6 +69,11 @@
 {{- if eq .Values.database.kind "external" }}{{ .Values.database.existingSecret }}
 {{- else if eq .Values.database.kind "postgresql" }}{{ include "cellsparse.name" . }}-database
 {{- end }}
+{{- end }}
+
+{{/* Secret with an administrator's token; empty without authentication. */}}
+{{- define "cellsparse.authSecret" -}}
+{{- if eq .Values.auth.kind "tokens" }}{{ .Values.auth.existingSecret | default (printf "%s-admin" (include "cellsparse.name" .)) }}{{ end }}
 {{- end }}
 
 {{/* Secret with certificate, key and authority of our servers; empty without TLS. */}}

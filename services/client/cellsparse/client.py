@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cellsparse import (
+    access,
     dataset_export,
     datasets,
     enum_names,
@@ -32,6 +33,7 @@ from cellsparse.study_report import StudyReport
 from cellsparse.suggestions import Suggestions
 from cellsparse.training_settings import sparsify_settings, training_settings
 from cellsparse_proto.v1 import (
+    access_pb2,
     admin_pb2,
     common_pb2,
     dataset_pb2,
@@ -60,14 +62,19 @@ class Client:
         ca: PEM file of the authorities that sign the orchestrator's certificate, or "system" for public ones; not
             given: CELLSPARSE_TLS_CA, else a connection without TLS. If the orchestrator requires a client certificate,
             CELLSPARSE_TLS_CERT and CELLSPARSE_TLS_KEY name its files.
+        token: What the orchestrator knows you by, if it asks for tokens; not given: CELLSPARSE_TOKEN_FILE,
+            CELLSPARSE_TOKEN, or what `cellsparse login` keeps.
 
     Raises:
         Unavailable: No address is known.
-        InvalidArgument: A certificate's file cannot be read.
+        InvalidArgument: The file of a certificate or token cannot be read, or a token would be sent over a network
+            without TLS.
     """
 
-    def __init__(self, address: str | None = None, timeout: float = 30.0, *, ca: str | None = None) -> None:
-        self.connection = Connection(address, timeout, ca)
+    def __init__(
+        self, address: str | None = None, timeout: float = 30.0, *, ca: str | None = None, token: str | None = None
+    ) -> None:
+        self.connection = Connection(address, timeout, ca, token=token)
 
     def __enter__(self) -> "Client":
         return self
@@ -724,3 +731,52 @@ class Client:
         """
         request = admin_pb2.ScrubRequest(max_mib_per_second=max_mib_per_second)
         yield from self.connection.stream("Scrub", request, timeout=SCRUB_SECONDS)
+
+    def caller(self) -> access_pb2.GetCallerResponse:
+        """Return who the orchestrator takes the caller for."""
+        answer: access_pb2.GetCallerResponse = self.connection.call("GetCaller", access_pb2.GetCallerRequest())
+        return answer
+
+    def create_token(
+        self, name: str, role: str, *, project: str = "", days: int | None = None
+    ) -> access_pb2.CreateTokenResponse:
+        """Make a token. Its secret is in this answer only.
+
+        Args:
+            name: Whose it is, or what it is for.
+            role: "reader", "annotator" or "admin".
+            project: Id or name of the project that it is for; only an admin's token may do without.
+            days: When it ends, days from now, 1 to 3650; None: never.
+        """
+        return access.create_token(self.connection, name, role, project, days)
+
+    def create_project(self, name: str) -> project_pb2.Project:
+        """Make a project.
+
+        Args:
+            name: For people, at most 100 characters.
+        """
+        answer: project_pb2.CreateProjectResponse = self.connection.call(
+            "CreateProject", project_pb2.CreateProjectRequest(name=name)
+        )
+        return answer.project
+
+    def tokens(self) -> Iterator[access_pb2.Token]:
+        """Yield all tokens, newest first, with those that have ended."""
+        return self.connection.pages("ListTokens", access_pb2.ListTokensRequest, "tokens")
+
+    def revoke_token(self, token_id: str) -> access_pb2.Token:
+        """Revoke a token for good."""
+        answer: access_pb2.RevokeTokenResponse = self.connection.call(
+            "RevokeToken", access_pb2.RevokeTokenRequest(token_id=token_id)
+        )
+        return answer.token
+
+    def changes(self, *, token_id: str = "", project_id: str = "") -> Iterator[access_pb2.Change]:
+        """Yield the calls that changed something, or tried to, newest first.
+
+        Args:
+            token_id: Of this token only.
+            project_id: By tokens of this project only.
+        """
+        return access.changes(self.connection, token_id, project_id)

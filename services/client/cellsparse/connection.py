@@ -11,11 +11,13 @@ from google.protobuf.message import Message
 from cellsparse.errors import Cancelled, CellsparseError, Unavailable
 from cellsparse.home import chosen_address, find_address, home_dir
 from cellsparse.security import describe_refusal, find_tls
+from cellsparse.tokens import find_token, refuse_to_show
 from cellsparse.words import reworded
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import (
+    access_pb2_grpc,
     admin_pb2_grpc,
     dataset_pb2_grpc,
     orchestrator_pb2,
@@ -36,14 +38,25 @@ class Connection:
         ca: File of the authorities that sign the orchestrator's certificate, or "system" for public ones; None: from
             the environment, else a connection without TLS.
         home: Home folder whose orchestrator is meant, whatever the environment says; None: not given.
+        token: Shown with every call; None: as `cellsparse.tokens` finds it.
 
     Raises:
         Unavailable: No address is known.
-        InvalidArgument: The address is none, or a certificate's file cannot be read.
+        InvalidArgument: The address is none, the file of a certificate or token cannot be read, or a token would be
+            sent over a network without TLS.
     """
 
-    def __init__(self, address: str | None, timeout: float, ca: str | None = None, *, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        timeout: float,
+        ca: str | None = None,
+        *,
+        home: Path | None = None,
+        token: str | None = None,
+    ) -> None:
         self.timeout = timeout
+        self._token = token
         self._tls = find_tls(ca)
         self._ca = ca
         self._closed = False
@@ -60,7 +73,10 @@ class Connection:
     def _open(self, address: str) -> None:
         self.address = address
         self._max_pixels: int | None = None
-        self._channel = open_channel(address, tls=self._tls)
+        token = find_token(address, self._home) if self._token is None else self._token
+        if token and self._tls is None:
+            refuse_to_show(address)
+        self._channel = open_channel(address, tls=self._tls, token=token)
         # The generated stubs carry no types; `_method` is the only place that looks inside them.
         self._stubs: list[Any] = [
             stub(self._channel)
@@ -71,6 +87,7 @@ class Connection:
                 prompter_pb2_grpc.PrompterServiceStub,
                 study_pb2_grpc.StudyServiceStub,
                 admin_pb2_grpc.AdminServiceStub,
+                access_pb2_grpc.AccessServiceStub,
             )
         ]
 
@@ -101,7 +118,7 @@ class Connection:
 
     def another(self) -> "Connection":
         """Return a new connection to the same orchestrator for another thread, as `refresh` is not thread-safe."""
-        return Connection(self._fixed, self.timeout, self._ca, home=self._home)
+        return Connection(self._fixed, self.timeout, self._ca, home=self._home, token=self._token)
 
     def close(self) -> None:
         """Close the channel. Running calls fail."""

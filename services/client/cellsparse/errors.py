@@ -13,8 +13,10 @@ from cellsparse_common.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     StorageError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -28,9 +30,11 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "NotFound",
+    "PermissionDenied",
     "ResourceExhausted",
     "RunFailedError",
     "StorageError",
+    "Unauthenticated",
     "Unavailable",
 ]
 

@@ -15,7 +15,14 @@ from pathlib import Path
 import psutil
 
 from cellsparse.client import Client
-from cellsparse.errors import CellsparseError, DeadlineExceeded, FailedPrecondition, Unavailable
+from cellsparse.errors import (
+    CellsparseError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from cellsparse.home import (
     DEFAULT_HOME,
     ORCHESTRATOR_FILE,
@@ -25,6 +32,7 @@ from cellsparse.home import (
     read_orchestrator,
 )
 from cellsparse.targets import file_errors, make_home, opened
+from cellsparse.tokens import find_token
 from cellsparse_proto.v1 import orchestrator_pb2
 
 COMMAND = [sys.executable, "-m", "cellsparse_orchestrator"]
@@ -91,7 +99,7 @@ def up(
                 )
             orchestrator = running(home)
             if orchestrator is not None:
-                status = _status(orchestrator) or status
+                status = _status(orchestrator, home) or status
                 if status is not None and status.services and all(service.healthy for service in status.services):
                     return process is not None, orchestrator, status
                 if status is not None:
@@ -280,10 +288,12 @@ def _is_service(command: list[str]) -> bool:
     return script or any(flag == "-m" and module.startswith("cellsparse_") for flag, module in pairwise(command))
 
 
-def _status(orchestrator: RunningOrchestrator) -> orchestrator_pb2.GetStatusResponse | None:
+def _status(orchestrator: RunningOrchestrator, home: Path) -> orchestrator_pb2.GetStatusResponse | None:
     try:
-        with Client(orchestrator.address) as client:
+        with Client(orchestrator.address, token=find_token(orchestrator.address, home)) as client:
             return client.status(timeout=5.0)
+    except (Unauthenticated, PermissionDenied):
+        raise  # waiting does not help
     except CellsparseError:
         return None  # not ready yet; the caller has a deadline
 

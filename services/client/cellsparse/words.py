@@ -11,11 +11,13 @@ from functools import cache
 from cellsparse import enum_names
 from cellsparse.errors import CellsparseError
 from cellsparse_proto.v1 import (
+    access_pb2,
     common_pb2,
     dataset_pb2,
     orchestrator_pb2,
     project_pb2,
     prompter_pb2,
+    rules_pb2,
     sparsifier_pb2,
     study_pb2,
     suggestion_pb2,
@@ -23,11 +25,13 @@ from cellsparse_proto.v1 import (
 )
 
 _FILES = (
+    access_pb2,
     common_pb2,
     dataset_pb2,
     orchestrator_pb2,
     project_pb2,
     prompter_pb2,
+    rules_pb2,
     sparsifier_pb2,
     study_pb2,
     suggestion_pb2,

@@ -101,6 +101,18 @@ class Cancelled(CellsparseError):
     status = grpc.StatusCode.CANCELLED
 
 
+class Unauthenticated(CellsparseError):
+    """The caller shows no token, or none that is valid now."""
+
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(CellsparseError):
+    """The caller is known, and may not do this."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
+
+
 class Internal(CellsparseError):
     """A bug in Cellsparse."""
 
@@ -121,6 +133,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
         Damaged,
         DeadlineExceeded,
         Cancelled,
+        Unauthenticated,
+        PermissionDenied,
     )
 }
 

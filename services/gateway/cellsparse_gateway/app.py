@@ -10,7 +10,7 @@ from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_gateway import problems
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
-from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, OwnSite, RequestMetrics
+from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, OwnSite, RequestMetrics, SignedIn
 from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.weights import all_prompters, stored_prompters
@@ -26,6 +26,7 @@ from cellsparse_gateway.routes import (
     prompters,
     prompts,
     runs,
+    session,
     status,
     studies,
     suggestions,
@@ -71,6 +72,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     api = APIRouter(prefix=PREFIX)
     for routes in (
         status.router(orchestrator, schemas, known),
+        session.router(orchestrator, schemas),
         archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),
@@ -93,6 +95,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     describe(app, schemas, PREFIX)
     # The last added sees a request first.
     app.add_middleware(BodyLimit, max_mib=settings.max_body_mib)
+    app.add_middleware(SignedIn, orchestrator=orchestrator, required=settings.auth != "off")
     app.add_middleware(OwnSite, hosts=settings.host_names())
     app.add_middleware(CompressJson)
     app.add_middleware(EveryAnswer)

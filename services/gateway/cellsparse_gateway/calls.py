@@ -12,8 +12,11 @@ from google.protobuf.message import Message
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.rpc.channel import open_channel
+from cellsparse_gateway.identity import call_metadata
 from cellsparse_proto.v1 import (
+    access_pb2_grpc,
     dataset_pb2_grpc,
+    orchestrator_pb2,
     orchestrator_pb2_grpc,
     project_pb2_grpc,
     prompter_pb2_grpc,
@@ -43,6 +46,7 @@ class Orchestrator:
         runs: Stub of OrchestratorService.
         datasets: Stub of DatasetService.
         studies: Stub of StudyService.
+        access: Stub of AccessService.
     """
 
     def __init__(self, address: str, home: Path, tls: ClientTls | None = None) -> None:
@@ -53,6 +57,23 @@ class Orchestrator:
         self.runs: Any = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
         self.datasets: Any = dataset_pb2_grpc.DatasetServiceStub(self.channel)
         self.studies: Any = study_pb2_grpc.StudyServiceStub(self.channel)
+        self.access: Any = access_pb2_grpc.AccessServiceStub(self.channel)
+
+    def answers(self, seconds: float) -> None:
+        """Return if the orchestrator answers, even if it wants to know who asks.
+
+        Args:
+            seconds: How long to wait.
+
+        Raises:
+            grpc.RpcError: It does not.
+            Unavailable: No address is known.
+        """
+        try:
+            self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=seconds)
+        except grpc.RpcError as error:
+            if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                raise
 
     def pages(self, method: Callable[..., Any], make: Callable[..., Message], entries: str) -> Iterator[Any]:
         """Yield the entries of all pages of a list.
@@ -157,13 +178,13 @@ class _Method:
         self._named = named
 
     def __call__(self, request: Any, **how: Any) -> Any:
-        return self._handle()(request, **how)
+        return self._handle()(request, metadata=call_metadata(), **how)
 
     def future(self, request: Any, **how: Any) -> Any:
-        return self._handle().future(request, **how)
+        return self._handle().future(request, metadata=call_metadata(), **how)
 
     def with_call(self, request: Any, **how: Any) -> Any:
-        return self._handle().with_call(request, **how)
+        return self._handle().with_call(request, metadata=call_metadata(), **how)
 
     def _handle(self) -> Any:
         return getattr(self._channel.now(), self._kind)(self._method, *self._serializers, **self._named)

@@ -1,6 +1,7 @@
 """Server-Sent Events from streams of the orchestrator."""
 
 import asyncio
+import contextvars
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -106,6 +107,8 @@ class _Pump(threading.Thread):
         self._room = threading.Semaphore(AHEAD)
         self._stopped = threading.Event()
         self._call: Any = None
+        # The call is made for whoever opened the stream.
+        self._context = contextvars.copy_context()
 
     def taken(self) -> None:
         """Say that a message was sent."""
@@ -118,6 +121,9 @@ class _Pump(threading.Thread):
             self._call.cancel()
 
     def run(self) -> None:
+        self._context.run(self._read)
+
+    def _read(self) -> None:
         last = _END
         try:
             self._call = self._begin(timeout=WORK_SECONDS)

@@ -5,13 +5,18 @@ import time
 from http import HTTPStatus
 
 import anyio.to_thread
+import grpc
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import CALL_BUCKETS
-from cellsparse_gateway.problems import Problem, respond
+from cellsparse_gateway import identity
+from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
+from cellsparse_gateway.problems import Problem, from_call, from_error, respond
 from cellsparse_gateway.uploads import too_large
+from cellsparse_proto.v1 import access_pb2
 
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; worker-src 'self'; connect-src 'self'; "
@@ -19,6 +24,11 @@ POLICY = (
 )
 SWAGGER_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 """The viewer of the API's description sets styles on its elements."""
+SESSION = "/api/v1/session"
+"""Where the page signs in and out."""
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN_FILES = frozenset({"/", "/favicon.ico", "/docs", "/api/v1/docs", "/api/v1/openapi.json"})
+OPEN_FOLDERS = ("/static/", "/docs/", "/api/v1/docs/")
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -82,7 +92,7 @@ class BodyLimit:
 
 
 class OwnSite:
-    """Refuses browsers that another site sent here, as there are no accounts that could tell who asks.
+    """Refuses browsers that another site sent here: without accounts nobody could tell, and with them it is as well.
 
     A page of another site may post to any address that its reader's browser reaches, and may point a name of its own
     at it. Programs that are no browsers send neither header.
@@ -125,6 +135,53 @@ def host_name(host: str) -> str:
     """Return a host header without its port."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     return name.lower()
+
+
+class SignedIn:
+    """Notes who makes a request, and refuses those without a valid token where the orchestrator asks for tokens.
+
+    The orchestrator checks each call again. Asking here keeps strangers from what the gateway does by itself.
+
+    Args:
+        app: What answers.
+        orchestrator: Knows the tokens.
+        required: Whether a token is needed.
+    """
+
+    def __init__(self, app: ASGIApp, orchestrator: Orchestrator, required: bool) -> None:
+        self._app = app
+        self._orchestrator = orchestrator
+        self._required = required
+        self._known = identity.Known()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        token = identity.token_of(Headers(scope=scope))
+        identity.enter(token, (scope.get("client") or ("",))[0])
+        if self._required and not is_open(scope["method"], scope["path"]) and not self._known.has(token):
+            try:
+                await anyio.to_thread.run_sync(self._ask)
+            except grpc.RpcError as error:
+                await respond(from_call(error))(scope, receive, send)
+                return
+            except CellsparseError as error:
+                await respond(from_error(error))(scope, receive, send)
+                return
+            self._known.add(token)
+        await self._app(scope, receive, send)
+
+    def _ask(self) -> None:
+        self._orchestrator.access.GetCaller(access_pb2.GetCallerRequest(), timeout=ASK_SECONDS)
+
+
+def is_open(method: str, path: str) -> bool:
+    """Return whether a request needs no token: files that are the same for all, probes, and signing in."""
+    if path == SESSION or path in PROBES:
+        return True
+    return method in ("GET", "HEAD", "OPTIONS") and (path in OPEN_FILES or path.startswith(OPEN_FOLDERS))
 
 
 class CompressJson:

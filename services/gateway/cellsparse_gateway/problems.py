@@ -61,7 +61,10 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
     }
     if problem.errors:
         content["errors"] = [{"field": field, "detail": detail} for field, detail in problem.errors]
-    more = {"Retry-After": RETRY_SECONDS} if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    more = {
+        HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_SECONDS},
+        HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    }.get(HTTPStatus(problem.status), {})
     return JSONResponse(content, problem.status, {**more, **(headers or {})}, media_type=MEDIA_TYPE)
 
 

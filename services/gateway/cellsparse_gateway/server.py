@@ -8,18 +8,22 @@ from types import FrameType
 
 import uvicorn
 
+from cellsparse_common.config.exposure import refuse_exposure
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import replace_file
 from cellsparse_gateway.app import create_app
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.settings import GatewaySettings
-from cellsparse_proto.v1 import orchestrator_pb2
 
 _LOG = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75
 LOOK_SECONDS = 5.0
 ORPHAN_SECONDS = 60.0
+_HOW_TO_HTTPS = (
+    "CELLSPARSE_GATEWAY_HTTPS_CERT and CELLSPARSE_GATEWAY_HTTPS_KEY, or behind a proxy with HTTPS "
+    "CELLSPARSE_GATEWAY_BEHIND_HTTPS=1"
+)
 
 
 def serve(settings: GatewaySettings) -> None:
@@ -28,7 +32,15 @@ def serve(settings: GatewaySettings) -> None:
     Raises:
         Unavailable: The address cannot be bound.
         InvalidArgument: A certificate cannot be read.
+        FailedPrecondition: Others on the network would reach it without HTTPS, or without a token.
     """
+    refuse_exposure(
+        "gateway",
+        f"{settings.host}:{settings.port}",
+        tls="" if settings.https_cert or settings.behind_https else _HOW_TO_HTTPS,
+        authentication="" if settings.auth != "off" else "CELLSPARSE_AUTH=tokens",
+        insecure=settings.insecure,
+    )
     listener = _bind(settings)
     orchestrator = Orchestrator(settings.orchestrator, settings.home, settings.client_tls())
     streams = EventStreams()
@@ -41,6 +53,8 @@ def serve(settings: GatewaySettings) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         lifespan="on",
+        ssl_certfile=settings.https_cert,
+        ssl_keyfile=settings.https_key,
     )
     server = _Server(config, settings, orchestrator, streams)
     server.run(sockets=[listener])
@@ -82,7 +96,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         assert sockets is not None
         address = f"{self._settings.host}:{sockets[0].getsockname()[1]}"
-        _LOG.info("gateway answers on http://%s", address)
+        _LOG.info("gateway answers on %s://%s", "https" if self._settings.https_cert else "http", address)
         if self._settings.address_file:
             replace_file(self._settings.address_file, address)
         if self._settings.owner_pid:
@@ -110,7 +124,7 @@ class _Server(uvicorn.Server):
 
     def _answers(self) -> bool:
         try:
-            self._orchestrator.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=LOOK_SECONDS)
+            self._orchestrator.answers(LOOK_SECONDS)
         except (CellsparseError, Exception):  # noqa: BLE001 - whatever it is, it does not answer
             return False
         return True

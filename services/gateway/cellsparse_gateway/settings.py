@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +38,17 @@ class GatewaySettings(BaseSettings):
     hosts: str = ""
     """Host names, separated by commas, under which browsers may call; empty: on loopback those of this machine, so that
     no other site's name can be pointed here, else any."""
+    auth: Literal["off", "tokens"] = Field(default="off", validation_alias="CELLSPARSE_AUTH")
+    """`CELLSPARSE_AUTH`: `tokens` if the orchestrator asks for tokens. Requests without a valid one are then refused,
+    but for the page's files and probes."""
+    https_cert: Path | None = None
+    """PEM file with this server's certificate, followed by intermediate ones; it then speaks HTTPS. With the key."""
+    https_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+    behind_https: bool = False
+    """Whether a proxy in front of this server speaks HTTPS with browsers, and nothing else reaches this server."""
+    insecure: bool = Field(default=False, validation_alias="CELLSPARSE_INSECURE")
+    """`CELLSPARSE_INSECURE`: listen beyond loopback even without HTTPS, or without asking for tokens."""
     orchestrator: str = ""
     """host:port of the orchestrator; empty: read from its file in the home folder, again whenever that changes."""
     home: Path = Field(default_factory=default_home, validation_alias="CELLSPARSE_HOME")
@@ -81,6 +92,8 @@ class GatewaySettings(BaseSettings):
     def _certificate_and_key_come_in_pairs(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("CELLSPARSE_GATEWAY_TLS_CERT and CELLSPARSE_GATEWAY_TLS_KEY must be given together.")
+        if (self.https_cert is None) != (self.https_key is None):
+            raise ValueError("CELLSPARSE_GATEWAY_HTTPS_CERT and CELLSPARSE_GATEWAY_HTTPS_KEY must be given together.")
         return self
 
     @model_validator(mode="after")

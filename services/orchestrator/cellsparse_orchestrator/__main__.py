@@ -57,6 +57,8 @@ def _serve(settings: OrchestratorSettings) -> int:
             registry=application.registry,
             refuse=lambda: application.standby,
             missing=lambda: application.missing,
+            gate=application.gate,
+            how_to_authenticate="CELLSPARSE_AUTH=tokens or CELLSPARSE_TLS_CLIENT_CA",
         )
         if application.lost:
             raise Unavailable(LOST)

@@ -10,6 +10,10 @@ from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_checked_store
+from cellsparse_orchestrator.access.changes import Changes
+from cellsparse_orchestrator.access.gate import Gate
+from cellsparse_orchestrator.access.tokens import Tokens, new_secret
+from cellsparse_orchestrator.api.access import AccessServicer
 from cellsparse_orchestrator.api.admin import AdminServicer
 from cellsparse_orchestrator.api.datasets import DatasetServicer
 from cellsparse_orchestrator.api.projects import ProjectServicer
@@ -19,7 +23,7 @@ from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.home import tell_clients
+from cellsparse_orchestrator.home import home_token, tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
@@ -47,6 +51,8 @@ from cellsparse_orchestrator.studies.queries import Studies
 from cellsparse_orchestrator.studies.reconciler import StudyReconciler
 from cellsparse_orchestrator.studies.transitions import StudyTransitions
 from cellsparse_proto.v1 import (
+    access_pb2,
+    access_pb2_grpc,
     admin_pb2,
     admin_pb2_grpc,
     dataset_pb2,
@@ -73,6 +79,7 @@ class Application:
 
     Attributes:
         registry: The Prometheus metrics.
+        gate: Decides who may call; None: everybody.
 
     Raises:
         Unavailable: The database cannot be opened.
@@ -118,6 +125,9 @@ class Application:
         )
         self._prompter_servicer = PrompterServicer(settings, self._store, self._database)
         self._admin_servicer = AdminServicer(settings, self._store, self._database)
+        tokens, changes = Tokens(self._database), Changes(self._database, settings.audit_days)
+        self._access_servicer = AccessServicer(tokens, changes)
+        self.gate = None if settings.auth == "off" else Gate(tokens, changes, _admin_token(settings))
         self._study_servicer = StudyServicer(
             self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
         )
@@ -149,6 +159,7 @@ class Application:
         prompter_pb2_grpc.add_PrompterServiceServicer_to_server(self._prompter_servicer, server)
         study_pb2_grpc.add_StudyServiceServicer_to_server(self._study_servicer, server)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin_servicer, server)
+        access_pb2_grpc.add_AccessServiceServicer_to_server(self._access_servicer, server)
         return [
             dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
             orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name,
@@ -156,6 +167,7 @@ class Application:
             prompter_pb2.DESCRIPTOR.services_by_name["PrompterService"].full_name,
             study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+            access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
         ]
 
     def start(self, address: str) -> None:
@@ -216,6 +228,10 @@ class Application:
         except CellsparseError as error:
             # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
+
+
+def _admin_token(settings: OrchestratorSettings) -> str:
+    return settings.admin_token.get_secret_value() or home_token(settings.home, new_secret)
 
 
 def _end_process() -> None:

@@ -1,10 +1,10 @@
-"""The home folder: a lock for one orchestrator at a time, and a file with the orchestrator's address for clients."""
+"""The home folder: a lock for one orchestrator at a time, and what clients on this machine need to call it."""
 
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,3 +51,21 @@ def spool_folder(home: Path) -> Path:
 def tell_clients(home: Path, address: str) -> None:
     """Write the address (host:port) and process id for clients on this machine."""
     replace_file(record_file(home), json.dumps({"address": address, "pid": os.getpid()}))
+
+
+def home_token(home: Path, make: Callable[[], str]) -> str:
+    """Return the administrator's token in the home folder, where `cellsparse` finds it; it is made if it is not there.
+
+    Args:
+        home: The home folder.
+        make: Returns a fresh token.
+
+    Raises:
+        StorageError: The file cannot be read or written.
+    """
+    path = home / "admin-token"
+    with disk_errors(f"use {path}"):
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(f"{make()}\n")
+        return path.read_text().strip()

@@ -13,6 +13,7 @@ from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 DEFAULT_PORT = 50050
 DEFAULT_HOME = Path("~/.cellsparse")
 CLUSTER_LOST_SECONDS = 30.0
+SHORTEST_TOKEN = 32
 TRAINER_GROUP = "cellsparse.trainers"
 """Entry-point group in which trainer packages name themselves (see `cellsparse_trainer.contract`)."""
 NamedText = Annotated[dict[str, str], NoDecode]
@@ -44,6 +45,14 @@ class OrchestratorSettings(ServerSettings):
     """Several orchestrators may share a database: one leads, the others stand by. One that gives no sign of life for so
     long, seconds, is taken for dead, and a standby takes over. The same for all of them. An orchestrator that ends
     properly, or whose process is gone from this machine, is not waited for."""
+    auth: Literal["off", "tokens"] = "off"
+    """Whether every call must show a token: `tokens`, or `off`. Health checks and reflection need none."""
+    admin_token: SecretStr = SecretStr("")
+    """An administrator's token, at least 32 characters, beside those in the database: for the first steps of an
+    installation. Never logged. Not set: the one in the file `admin-token` in `home`, which is made if `auth` is on.
+    Whoever may read this folder is an administrator."""
+    audit_days: int = Field(default=730, ge=1, le=36_500)
+    """How long the record of changes is kept, days. It is written while `auth` is on."""
     launcher: Literal["local", "static", "kubernetes"] = "local"
     """`local` starts the other services as child processes, `static` uses the given addresses, `kubernetes` makes a Job
     for every attempt and uses the given addresses for all that is not training."""
@@ -118,6 +127,13 @@ class OrchestratorSettings(ServerSettings):
         if wrong:
             raise ValueError(f"expected name=value pairs separated by commas, got {value!r}")
         return {name.strip(): target.strip() for name, _, target in pairs}
+
+    @field_validator("admin_token")
+    @classmethod
+    def _is_long(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value().strip()) < SHORTEST_TOKEN:
+            raise ValueError(f"a token that is chosen has at least {SHORTEST_TOKEN} characters")
+        return SecretStr(value.get_secret_value().strip())
 
     @model_validator(mode="before")
     @classmethod

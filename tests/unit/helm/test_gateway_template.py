@@ -20,6 +20,9 @@ def test_image_replicas_and_placement_are_values():
 def test_it_knows_the_orchestrator_and_has_no_credentials():
     deployment = one(render({"database": {"kind": "postgresql"}}), "Deployment", NAME)
     assert variables(deployment) == {
+        "CELLSPARSE_AUTH": "tokens",
+        "CELLSPARSE_INSECURE": "0",
+        "CELLSPARSE_GATEWAY_BEHIND_HTTPS": "1",
         "CELLSPARSE_GATEWAY_ORCHESTRATOR": "lab-cellsparse-orchestrator.imaging.svc:50050",
         "CELLSPARSE_GATEWAY_MAX_BODY_MIB": "512",
     }

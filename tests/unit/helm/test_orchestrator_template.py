@@ -16,6 +16,8 @@ def test_one_at_a_time_since_it_owns_the_queue():
 
 def test_it_is_told_where_everything_is():
     assert variables(deployment(orchestrator={"slots": 3})) == {
+        "CELLSPARSE_AUTH": "tokens",
+        "CELLSPARSE_INSECURE": "1",
         "CELLSPARSE_CLUSTER_FILE": "/etc/cellsparse/cluster.yaml",
         "CELLSPARSE_HOME": "/var/lib/cellsparse",
         "CELLSPARSE_HOST": "0.0.0.0",  # noqa: S104 - port-forward comes in by loopback, Services by the pod's address

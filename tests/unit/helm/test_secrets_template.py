@@ -31,12 +31,12 @@ def test_the_databases_url_holds_its_password():
 
 def test_given_secrets_are_not_made():
     values = {"s3": {"existingSecret": "keys"}, "database": {"kind": "external", "existingSecret": "sql"}}
-    assert names(render(values), "Secret") == []
-    assert names(render(), "Secret") == ["lab-cellsparse-store"]
+    assert names(render({**values, "auth": {"existingSecret": "admin"}}), "Secret") == []
+    assert names(render(), "Secret") == ["lab-cellsparse-admin", "lab-cellsparse-store"]
 
 
 def test_passwords_are_kept_when_data_is_kept():
-    for secret in ("lab-cellsparse-store", "lab-cellsparse-database"):
+    for secret in ("lab-cellsparse-store", "lab-cellsparse-database", "lab-cellsparse-admin"):
         made = one(render({**DATABASE, "data": {"keep": True}}), "Secret", secret)
         assert made["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
         assert "annotations" not in one(render(DATABASE), "Secret", secret)["metadata"]

@@ -28,7 +28,7 @@ def test_it_runs_the_script_that_the_chart_holds():
 
 
 def test_with_tls_it_trusts_the_authority_and_sees_no_key():
-    test = one(render({"tls": {"kind": "secret", "secret": "ours"}}), "Pod", NAME)
+    test = one(render({"tls": {"kind": "secret", "secret": "ours"}, "auth": {"kind": "off"}}), "Pod", NAME)
     assert variables(test) == {"CELLSPARSE_TLS_CA": "/run/cellsparse/tls/ca.crt"}
     volume = next(volume for volume in pod(test)["volumes"] if volume["name"] == "tls")
     assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]

@@ -1,5 +1,6 @@
 """`cellsparse admin ...`."""
 
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from cellsparse import enum_names
 from cellsparse.cli import options
 from cellsparse.cli.exits import Exit
 from cellsparse.cli.output import Output
+from cellsparse.cli.render_access import change_line
 from cellsparse.client import Client
 from cellsparse_proto.v1 import admin_pb2
 
@@ -46,6 +48,24 @@ def scrub(
     output.line(enum_names.plain(summary), text)
     if summary.missing or summary.rotten:
         raise typer.Exit(Exit.RUN_FAILED)
+
+
+@app.command()
+def audit(
+    token: Annotated[str, typer.Option(metavar="ID", help="Of this token only.")] = "",
+    project: Annotated[str, typer.Option(metavar="ID", help="By tokens of this project only.")] = "",
+    most: Annotated[int, typer.Option(min=1, metavar="N", help="Most lines to print.")] = 100,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """List the calls that changed something, or tried to, newest first: who, what, when, from where, and the result.
+
+    They are recorded while authentication is on.
+    """
+    output = Output(json)
+    with Client(address) as client:
+        for change in islice(client.changes(token_id=token, project_id=project), most):
+            output.line(enum_names.plain(change), change_line(change))
 
 
 def _sentence(finding: admin_pb2.ScrubFinding) -> str:

@@ -17,12 +17,14 @@ from cellsparse.cli import (
     searches,
     studies,
     suggestions,
+    tokens,
     training,
 )
 from cellsparse.cli.exits import HELP, Exit, report
 from cellsparse.cli.text import guard, refuse_nul
 from cellsparse.errors import CellsparseError, Internal, InvalidArgument
 from cellsparse.security import CA_VARIABLE
+from cellsparse.tokens import FILE_VARIABLE
 
 DEBUG_VARIABLE = "CELLSPARSE_DEBUG"
 
@@ -56,14 +58,19 @@ def build() -> typer.Typer:
     app.command()(models.evaluate)
     app.command()(models.export)
     app.add_typer(prompters.app, name="prompter")
+    app.command()(tokens.login)
+    app.command()(tokens.logout)
+    app.add_typer(tokens.app, name="token")
     app.add_typer(admin.app, name="admin")
     return app
 
 
-def _common(ca: options.Authority = None) -> None:
+def _common(ca: options.Authority = None, token_file: options.TokenFile = None) -> None:
     if ca:
         # For every client of this command, and for what `up` starts.
         os.environ[CA_VARIABLE] = ca
+    if token_file:
+        os.environ[FILE_VARIABLE] = token_file
 
 
 def run(arguments: list[str]) -> int:

@@ -18,12 +18,14 @@ class Exit(IntEnum):
     NOT_FOUND = 3
     UNAVAILABLE = 4
     SERVER = 5
+    REFUSED = 6
     DETACHED = 130
 
 
 HELP = (
     "Exit codes: 0 ok, 1 the run failed or was cancelled, or a scrub found damage, 2 usage or invalid input, 3 not "
-    "found, 4 a service is not available, 5 another error of the server, 130 detached or interrupted by Ctrl-C."
+    "found, 4 a service is not available, 5 another error of the server, 6 not "
+    "allowed, 130 detached or interrupted by Ctrl-C."
 )
 
 _BY_STATUS = {
@@ -34,6 +36,8 @@ _BY_STATUS = {
     grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
     grpc.StatusCode.UNAVAILABLE: Exit.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
+    grpc.StatusCode.UNAUTHENTICATED: Exit.REFUSED,
+    grpc.StatusCode.PERMISSION_DENIED: Exit.REFUSED,
 }
 
 

@@ -13,6 +13,7 @@ from cellsparse.cli.output import Output
 from cellsparse.client import Client
 from cellsparse.errors import Unavailable
 from cellsparse.home import DEFAULT_HOME, START_SECONDS, STOP_SECONDS, home_dir
+from cellsparse.tokens import INSECURE_VARIABLE
 from cellsparse_proto.v1 import orchestrator_pb2
 
 
@@ -33,6 +34,10 @@ def up(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until every service is healthy.")] = (
         START_SECONDS
     ),
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Listen beyond this machine even without TLS or without asking who calls."),
+    ] = False,
 ) -> None:
     """Start the local services and wait until all are healthy.
 
@@ -41,6 +46,8 @@ def up(
     from cellsparse import local_services
 
     output, home = Output(json), home_dir()
+    if insecure:
+        os.environ[INSECURE_VARIABLE] = "1"  # for what it starts
     if foreground:
         raise typer.Exit(local_services.foreground(home, port=port, web_port=web_port))
     with output.bar("starting") as update:

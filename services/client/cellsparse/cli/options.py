@@ -23,6 +23,15 @@ Authority: TypeAlias = Annotated[
         "ones; comes before the command. [default: CELLSPARSE_TLS_CA, else no TLS]",
     ),
 ]
+TokenFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="File with the token that the orchestrator asks for; comes before the command. [default: "
+        "CELLSPARSE_TOKEN_FILE, CELLSPARSE_TOKEN, else what `cellsparse login` keeps]",
+    ),
+]
 Axes: TypeAlias = Annotated[
     str,
     typer.Option(

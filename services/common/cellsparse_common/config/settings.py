@@ -121,6 +121,10 @@ class ServerSettings(StoreSettings):
     """The name in the certificates of services that are called by IP address, as pods of training Jobs are; not set:
     the address itself."""
 
+    insecure: bool = False
+    """Listen beyond loopback even without TLS, or without asking who calls: for networks on which everybody may do
+    everything, or where something in front of the server takes care of both."""
+
     max_message_mib: int = Field(default=128, ge=1, le=2047)
     """Largest gRPC message to receive or send, MiB, 1 to 2047."""
 

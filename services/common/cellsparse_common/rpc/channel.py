@@ -22,7 +22,9 @@ def use_tls(tls: ClientTls | None) -> None:
     _TLS = tls
 
 
-def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: ClientTls | None = None) -> grpc.Channel:
+def open_channel(
+    address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: ClientTls | None = None, token: str = ""
+) -> grpc.Channel:
     """Open a channel that detects a dead peer and forwards the current trace.
 
     The pause between connection attempts grows to one second at most, because services restart within seconds.
@@ -31,6 +33,7 @@ def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: C
         address: host:port.
         max_message_mib: Largest message to receive or send, MiB.
         tls: Certificates; None: those of `use_tls`, else a plaintext channel.
+        token: Shown with every call; empty: none.
 
     Raises:
         InvalidArgument: A file of `tls` cannot be read.
@@ -47,7 +50,7 @@ def open_channel(address: str, *, max_message_mib: int = MAX_MESSAGE_MIB, tls: C
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.enable_http_proxy", 0),
     ]
-    return grpc.intercept_channel(_ByName(_open(address, options, tls or _TLS)), _TraceInterceptor())
+    return grpc.intercept_channel(_ByName(_open(address, options, tls or _TLS)), _MetadataInterceptor(token))
 
 
 def _open(address: str, options: list[tuple[str, int | str]], tls: ClientTls | None) -> grpc.Channel:
@@ -108,19 +111,26 @@ class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
         self.compression = original.compression
 
 
-class _TraceInterceptor(
+class _MetadataInterceptor(
     grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
     grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
     grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
+    grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
 ):
-    """Adds the `traceparent` of the log context to the metadata of every call."""
+    """Adds the `traceparent` of the log context, and the token, to the metadata of every call."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
 
     def _call(self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Any) -> Any:
-        parent = traceparent()
-        if parent:
-            details = _Details(details, [*(details.metadata or ()), ("traceparent", parent)])
+        more = [("traceparent", parent)] if (parent := traceparent()) else []
+        if self._token:
+            more.append(("authorization", f"Bearer {self._token}"))
+        if more:
+            details = _Details(details, [*(details.metadata or ()), *more])
         return continuation(details, request)
 
     intercept_unary_unary = _call
     intercept_unary_stream = _call
     intercept_stream_unary = _call
+    intercept_stream_stream = _call

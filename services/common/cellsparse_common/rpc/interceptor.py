@@ -1,12 +1,12 @@
-"""Interceptor of every call: trace and log context, field rules, and the mapping of exceptions to a status."""
+"""Interceptor of every call: trace and log context, who may call, field rules, and exceptions as a status."""
 
 import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -31,6 +31,36 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk that takes nothing more."""
 
 
+class CallRecord(Protocol):
+    """Is told what a call is about."""
+
+    def asked(self, request: Any) -> None:
+        """Take a message of the request."""
+
+    def answered(self, answer: Any) -> None:
+        """Take a message of the answer."""
+
+
+class Gate(Protocol):
+    """Decides who may make a call."""
+
+    def open(self, method: str, metadata: Mapping[str, str], peer: str) -> AbstractContextManager[CallRecord]:
+        """Let a call of ours through for as long as it runs.
+
+        Raises:
+            Unauthenticated: Nobody knows the caller.
+            PermissionDenied: The caller may not make it.
+        """
+
+
+class _NoRecord:
+    def asked(self, request: Any) -> None:
+        pass
+
+    def answered(self, answer: Any) -> None:
+        pass
+
+
 class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     """Checks every request to our services and turns every exception into a status with details.
 
@@ -39,6 +69,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         admission: Bounds them; None for a server without bounds of its own.
         refuse: Says why our own services answer no call now; empty: they do.
         hide: Takes out of a sentence what is not for clients.
+        gate: Decides who may call our own services; None: everybody.
     """
 
     def __init__(
@@ -47,11 +78,13 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         admission: Admission | None = None,
         refuse: Callable[[], str] = lambda: "",
         hide: Callable[[str], str] = lambda sentence: sentence,
+        gate: Gate | None = None,
     ) -> None:
         self._metrics = metrics or CallMetrics(CollectorRegistry())
         self._admission = admission
         self._refuse = refuse
         self.hide = hide
+        self._gate = gate
         self._lock = threading.Lock()
         self._last_call = self._last_use = time.monotonic()
         self._running = self._in_use = 0
@@ -86,7 +119,10 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with self._around(details, context), self._admitted(details, context):
                 self._be_open(details.method)
-                return behavior(_checked(request, details.method), context)
+                with self._allowed(details, context) as record:
+                    answer = behavior(_checked(request, details.method, record), context)
+                    record.answered(answer)
+                    return answer
 
         return call
 
@@ -94,7 +130,10 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with self._around(details, context), self._admitted(details, context):
                 self._be_open(details.method)
-                yield from behavior(_checked(request, details.method), context)
+                with self._allowed(details, context) as record:
+                    for answer in behavior(_checked(request, details.method, record), context):
+                        record.answered(answer)
+                        yield answer
 
         return call
 
@@ -105,6 +144,13 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext
     ) -> AbstractContextManager[None]:
         return nullcontext() if self._admission is None else self._admission.admit(details.method, context.peer())
+
+    def _allowed(
+        self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext
+    ) -> AbstractContextManager[CallRecord]:
+        if self._gate is None or not _is_ours(details.method):
+            return nullcontext(_NoRecord())
+        return self._gate.open(details.method, _metadata(details), context.peer())
 
     def _be_open(self, method: str) -> None:
         """Raise Unavailable if our services answer no call now."""
@@ -134,7 +180,7 @@ class _CallContext:
     """Context manager around one call: log context, metrics, and exceptions to a status."""
 
     def __init__(self, guard: CallGuard, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> None:
-        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+        metadata = _metadata(details)
         self._guard = guard
         self._method = details.method
         self._context = context
@@ -192,22 +238,28 @@ def _decoding(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] |
     return decode_safely
 
 
+def _metadata(details: grpc.HandlerCallDetails) -> dict[str, str]:
+    return {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+
+
 def _is_ours(method: str) -> bool:
     """Whether a call is for one of our services, rather than for health or reflection."""
     return method.startswith("/cellsparse.")
 
 
-def _checked(request: Any, method: str) -> Any:
+def _checked(request: Any, method: str, record: CallRecord) -> Any:
     """Return the request, or an iterator that checks each of its messages; raises InvalidArgument."""
     if isinstance(request, Iterator):
-        return _checked_stream(request, method)
+        return _checked_stream(request, method, record)
     _check(request, method)
+    record.asked(request)
     return request
 
 
-def _checked_stream(requests: Iterator[Any], method: str) -> Iterator[Any]:
+def _checked_stream(requests: Iterator[Any], method: str, record: CallRecord) -> Iterator[Any]:
     for request in requests:
         _check(request, method)
+        record.asked(request)
         yield request
 
 

@@ -11,12 +11,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from cellsparse_common.config.exposure import refuse_exposure
 from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.config.tls import server_credentials
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.files import replace_file
 from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
-from cellsparse_common.rpc.interceptor import CallGuard
+from cellsparse_common.rpc.interceptor import CallGuard, Gate
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
 from cellsparse_common.rpc.private_paths import private_paths
 from cellsparse_common.rpc.readiness import Readiness
@@ -38,6 +39,8 @@ def serve(
     registry: CollectorRegistry | None = None,
     refuse: Callable[[], str] = lambda: "",
     missing: Callable[[], str] = lambda: "",
+    gate: Gate | None = None,
+    how_to_authenticate: str = "CELLSPARSE_TLS_CLIENT_CA",
 ) -> int:
     """Serve until SIGTERM or SIGINT.
 
@@ -59,6 +62,8 @@ def serve(
             SERVING: it need not be restarted.
         missing: Says what is away that its services need; empty: nothing. Then health says NOT_SERVING for its
             services. They answer calls all the same.
+        gate: Decides who may call its services; None: everybody. Health and reflection are open to all.
+        how_to_authenticate: The settings that make it ask who calls, for messages.
 
     Returns:
         The exit code, 0.
@@ -66,10 +71,18 @@ def serve(
     Raises:
         Unavailable: The address cannot be bound.
         InvalidArgument: The certificate cannot be used.
+        FailedPrecondition: Others on the network would reach it without TLS, or without saying who they are.
     """
+    refuse_exposure(
+        name,
+        f"{settings.host}:{settings.port}",
+        tls="" if settings.server_tls() else "CELLSPARSE_TLS_CERT and CELLSPARSE_TLS_KEY",
+        authentication="" if gate or settings.tls_client_ca else how_to_authenticate,
+        insecure=settings.insecure,
+    )
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
-    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse, private_paths(settings).hide)
+    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse, private_paths(settings).hide, gate)
     server = grpc.server(
         new_threads(settings.workers),
         interceptors=[guard],

@@ -1,5 +1,6 @@
 """The prompters of the orchestrator's store: listed at once, loaded and tested when they are first needed."""
 
+import contextvars
 import logging
 import threading
 import time
@@ -81,7 +82,8 @@ class StoredSam:
         with self._beginning:
             begin, self._begun = not self._begun and not self.refused, True
         if begin:
-            threading.Thread(target=self._try, name=f"prompter {self.name}", daemon=True).start()
+            load = contextvars.copy_context().run  # for whoever asked first
+            threading.Thread(target=load, args=(self._try,), name=f"prompter {self.name}", daemon=True).start()
         return False
 
     def _try(self) -> None:

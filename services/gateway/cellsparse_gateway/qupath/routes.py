@@ -5,6 +5,7 @@ A client that goes away ends nothing: the training goes on, and its model is the
 """
 
 import asyncio
+import contextvars
 import json
 import logging
 import threading
@@ -111,7 +112,7 @@ async def in_thread(work: Callable[[], Answer]) -> Answer:
         if not loop.is_closed():
             loop.call_soon_threadsafe(deliver, *outcome)
 
-    threading.Thread(target=run, name="qupath", daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="qupath", daemon=True).start()
     return await done
 
 

@@ -39,7 +39,7 @@ Stored = Annotated[
         description="Path of an OME-Zarr image below imports/ in the object store, such as plate-1/field-3.zarr.",
     ),
 ]
-FOR_EVER = "public, max-age=31536000, immutable"
+FOR_EVER = "private, max-age=31536000, immutable"
 Level = Annotated[int, Path(ge=0, le=31, description="0 is the full resolution.")]
 Column = Annotated[int, Path(ge=0, le=2**32 - 1)]
 Row = Annotated[int, Path(ge=0, le=2**32 - 1)]

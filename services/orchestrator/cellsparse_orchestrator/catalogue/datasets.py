@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import FailedPrecondition, NotFound
 from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.caller import new_owner, visible
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -20,16 +21,25 @@ class Datasets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, dataset: dataset_pb2.Dataset) -> None:
-        """Make a dataset visible; its manifest and blobs must be in the store."""
+    def add(self, dataset: dataset_pb2.Dataset, project_id: str | None = None) -> None:
+        """Make a dataset visible; its manifest and blobs must be in the store.
+
+        Args:
+            dataset: The dataset.
+            project_id: The project that it belongs to; None: that of its parent, without a parent the caller's.
+        """
         row = DatasetRow(
             id=dataset.id,
             name=dataset.name,
             created_at=dataset.created_at.ToDatetime(tzinfo=UTC),
             parent_id=dataset.parent_id,
             summary=json_format.MessageToJson(dataset, indent=None),
+            project_id=project_id or new_owner(),
         )
         with self._database.write() as session:
+            if dataset.parent_id and project_id is None:
+                parents = select(DatasetRow.project_id).where(DatasetRow.id == dataset.parent_id)
+                row.project_id = session.scalar(parents) or row.project_id
             session.add(row)
 
     def get(self, dataset_id: str) -> dataset_pb2.Dataset:
@@ -45,7 +55,8 @@ class Datasets:
     def page(self, page: common_pb2.PageRequest) -> tuple[list[dataset_pb2.Dataset], str]:
         """Return a page, newest first, and the token of the next one; raises InvalidArgument for a foreign token."""
         before = decode_token("datasets", page.page_token)
-        query = select(DatasetRow).order_by(DatasetRow.number.desc()).limit(page_size(page) + 1)
+        query = select(DatasetRow).where(visible(DatasetRow.project_id))
+        query = query.order_by(DatasetRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(DatasetRow.number < before)
         with self._database.read() as session:
@@ -76,7 +87,7 @@ class Datasets:
 
 def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> DatasetRow:
     """Return a dataset's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(DatasetRow).where(DatasetRow.id == dataset_id)
+    query = select(DatasetRow).where(DatasetRow.id == dataset_id, visible(DatasetRow.project_id))
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no dataset {dataset_id!r}.")

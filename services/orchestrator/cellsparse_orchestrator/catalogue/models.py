@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
+from cellsparse_orchestrator.caller import new_owner, visible
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ModelRow, RunRow
@@ -23,17 +24,13 @@ class Models:
     def get(self, model_id: str) -> orchestrator_pb2.Model:
         """Return a model; raises NotFound."""
         with self._database.read() as session:
-            row = session.scalar(select(ModelRow).where(ModelRow.id == model_id))
-            if row is None:
-                raise NotFound(
-                    f"There is no model {model_id!r}; a model has the id of a run that has succeeded, or of its import."
-                )
-            return _to_proto(row)
+            return _to_proto(find_model(session, model_id))
 
     def page(self, page: common_pb2.PageRequest, backend: str) -> tuple[list[orchestrator_pb2.Model], str]:
         """Return a page, newest first, of all backends or one, and the token of the next page."""
         before = decode_token("models", page.page_token)
-        query = select(ModelRow).order_by(ModelRow.number.desc()).limit(page_size(page) + 1)
+        query = select(ModelRow).where(visible(ModelRow.project_id))
+        query = query.order_by(ModelRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(ModelRow.number < before)
         if backend:
@@ -56,11 +53,22 @@ class Models:
             validation="{}",
             initial_model="",
             start_validation="{}",
+            project_id=new_owner(),
         )
         with self._database.write() as session:
             session.add(row)
             session.flush()
             return _to_proto(row)
+
+
+def find_model(session: Session, model_id: str) -> ModelRow:
+    """Return a model's row; raises NotFound."""
+    row = session.scalar(select(ModelRow).where(ModelRow.id == model_id, visible(ModelRow.project_id)))
+    if row is None:
+        raise NotFound(
+            f"There is no model {model_id!r}; a model has the id of a run that has succeeded, or of its import."
+        )
+    return row
 
 
 def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | None) -> None:
@@ -89,6 +97,7 @@ def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | N
             validation=json.dumps(dict(source.validation)),
             initial_model=settings.initial_model,
             start_validation=json.dumps(dict(last.start_validation) if last is not None else {}),
+            project_id=run.project_id,
         )
     )
 

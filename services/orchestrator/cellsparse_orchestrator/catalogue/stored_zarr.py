@@ -3,6 +3,7 @@
 from cellsparse_common.errors import NotFound
 from cellsparse_common.imaging.images import Image, read_ome_zarr
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.caller import only_project
 
 _ROOTS = ("zarr.json", ".zattrs")
 
@@ -17,6 +18,8 @@ def read_stored_zarr(
     z: int | None = None,
 ) -> Image:
     """Return an image; of what is not asked for, no chunk is read.
+
+    Callers who are limited to a project see what is below imports/<project>/.
 
     Args:
         store: Holds it.
@@ -33,8 +36,11 @@ def read_stored_zarr(
         StorageError: The store failed.
     """
     prefix = keys.import_prefix(path)
+    project_id = only_project()
+    if project_id is not None and not path.startswith(f"{project_id}/"):
+        raise _missing(prefix)
     if not any(store.exists(f"{prefix}{name}") for name in _ROOTS):
-        raise NotFound(f"The store holds no OME-Zarr at {prefix}.")
+        raise _missing(prefix)
 
     def get(key: str) -> bytes | None:
         if not keys.is_key(f"{prefix}{key}"):
@@ -45,3 +51,7 @@ def read_stored_zarr(
             return None  # a chunk of nothing but the fill value
 
     return read_ome_zarr(get, max_pixels=max_pixels, field=f"image {prefix}", axes=axes, time=time, z=z)
+
+
+def _missing(prefix: str) -> NotFound:
+    return NotFound(f"The store holds no OME-Zarr at {prefix}.")

@@ -65,6 +65,9 @@ class DatasetRow(Base):
     parent_id: Mapped[str] = mapped_column(String(63), default="")
     summary: Mapped[str] = mapped_column(Text)
     """The proto `Dataset` as JSON."""
+    project_id: Mapped[str | None] = mapped_column(String(63))
+    """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
+    __table_args__ = (Index("datasets_of_owner", "project_id", "number"),)
 
 
 class RunRow(Base):
@@ -101,7 +104,10 @@ class RunRow(Base):
     """The newest attempt's newest proto `TrainingEvent` that reports steps."""
     validation: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
     """The newest proto `TrainingEvent` with validation scores."""
+    project_id: Mapped[str | None] = mapped_column(String(63))
+    """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
     __table_args__ = (
+        Index("runs_of_owner", "project_id", "number"),
         Index("runs_in_line", "state", "priority", "number"),
         Index("runs_of_dataset", "dataset_id", "state"),
     )
@@ -170,6 +176,9 @@ class ModelRow(Base):
     """The model that training started from; empty if there was none."""
     start_validation: Mapped[str] = mapped_column(Text, default="{}")
     """Validation scores of that model by name, JSON."""
+    project_id: Mapped[str | None] = mapped_column(String(63))
+    """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
+    __table_args__ = (Index("models_of_owner", "project_id", "number"),)
 
 
 class StudyRow(Base):
@@ -194,6 +203,9 @@ class StudyRow(Base):
     """Grows with every change of the study or of one of its members."""
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    project_id: Mapped[str | None] = mapped_column(String(63))
+    """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
+    __table_args__ = (Index("studies_of_owner", "project_id", "number"),)
 
 
 class StudyMemberRow(Base):
@@ -228,6 +240,9 @@ class ProjectRow(Base):
     id: Mapped[str] = mapped_column(String(63), unique=True)
     name: Mapped[str] = mapped_column(Sentence)
     created_at: Mapped[datetime] = mapped_column(UtcTime)
+    owner_id: Mapped[str | None] = mapped_column(String(63))
+    """The project of the token that made it, which it belongs to; None: it stands for itself."""
+    __table_args__ = (Index("projects_of_owner", "owner_id", "number"),)
 
 
 class ProjectImageRow(Base):
@@ -348,6 +363,8 @@ class AliasRow(Base):
     """A word that a client uses for a model and for the images that trained it."""
 
     __tablename__ = "aliases"
+    owner: Mapped[str] = mapped_column(String(63), primary_key=True, default="")
+    """The project whose tokens use it; empty: used without a project."""
     backend: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str] = mapped_column(Sentence, primary_key=True)
     project_id: Mapped[str] = mapped_column(String(63))
@@ -369,3 +386,41 @@ class PrompterRow(Base):
     encoder_size: Mapped[int] = mapped_column(BigInteger)
     decoder_sha256: Mapped[str] = mapped_column(String(64))
     decoder_size: Mapped[int] = mapped_column(BigInteger)
+
+
+class TokenRow(Base):
+    """A token that opens calls; its secret is not stored."""
+
+    __tablename__ = "tokens"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(63), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    """Of the secret, which is random and long: it needs no slow hash."""
+    name: Mapped[str] = mapped_column(String(100))
+    role: Mapped[str] = mapped_column(String(16))
+    project_id: Mapped[str | None] = mapped_column(String(63))
+    """Not a foreign key: what a deleted project's runs left stays theirs."""
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    used_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class ChangeRow(Base):
+    """A call that changed something, or tried to."""
+
+    __tablename__ = "changes"
+    number: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    time: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    token_id: Mapped[str] = mapped_column(String(63))
+    """Empty for the token of the settings."""
+    name: Mapped[str] = mapped_column(String(100))
+    project_id: Mapped[str] = mapped_column(String(63))
+    method: Mapped[str] = mapped_column(String(100))
+    subject: Mapped[str] = mapped_column(Sentence)
+    source: Mapped[str] = mapped_column(Sentence)
+    result: Mapped[str] = mapped_column(String(32))
+    __table_args__ = (
+        Index("changes_of_token", "token_id", "number"),
+        Index("changes_of_project", "project_id", "number"),
+    )

@@ -5,14 +5,22 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from cellsparse_common.channels import MEAN, find_channels
-from cellsparse_common.errors import OutOfRange
+from cellsparse_common.errors import OutOfRange, PermissionDenied
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.caller import new_owner, only_project
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow, ProjectRow, ProjectRunRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.projects.label_tiles import delete_quietly
-from cellsparse_orchestrator.projects.rows import extent_of, find_image, find_project, image_proto, project_proto
+from cellsparse_orchestrator.projects.rows import (
+    extent_of,
+    find_image,
+    find_project,
+    image_proto,
+    project_proto,
+    visible_projects,
+)
 from cellsparse_orchestrator.projects.tiling import Extent, Place
 from cellsparse_proto.v1 import common_pb2, project_pb2
 
@@ -32,7 +40,7 @@ class Projects:
     def add(self, name: str) -> project_pb2.Project:
         """Make a project."""
         with self._database.write() as session:
-            row = ProjectRow(id=new_id("pr"), name=name, created_at=now())
+            row = ProjectRow(id=new_id("pr"), name=name, created_at=now(), owner_id=new_owner())
             session.add(row)
             session.flush()
             session.refresh(row)
@@ -46,7 +54,8 @@ class Projects:
     def page(self, page: common_pb2.PageRequest) -> tuple[list[project_pb2.Project], str]:
         """Return a page, newest first, and the token of the next one."""
         before = decode_token("projects", page.page_token)
-        query = select(ProjectRow).order_by(ProjectRow.number.desc()).limit(page_size(page) + 1)
+        query = select(ProjectRow).where(visible_projects())
+        query = query.order_by(ProjectRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(ProjectRow.number < before)
         with self._database.read() as session:
@@ -65,8 +74,17 @@ class Projects:
             return project_proto(session, row)
 
     def remove(self, project_id: str) -> None:
-        """Delete a project with its images and annotations; raises NotFound."""
+        """Delete a project with its images and annotations.
+
+        Raises:
+            NotFound: There is none.
+            PermissionDenied: It is the project of the caller's token, and the caller no administrator.
+        """
         with self._database.write() as session:
+            if project_id == only_project():
+                raise PermissionDenied(
+                    f"Project {project_id} is the one of your token; only an administrator may delete it."
+                )
             session.delete(find_project(session, project_id, lock=True))
         delete_quietly(self._store, self._store.list(keys.project_prefix(project_id)))
 

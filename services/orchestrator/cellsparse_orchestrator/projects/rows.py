@@ -2,10 +2,11 @@
 
 import json
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
+from cellsparse_orchestrator.caller import only_project, visible
 from cellsparse_orchestrator.clock import timestamp
 from cellsparse_orchestrator.db.tables import LayerRow, ProjectImageRow, ProjectRow, ProjectRunRow
 from cellsparse_orchestrator.projects.tiling import Extent
@@ -14,7 +15,7 @@ from cellsparse_proto.v1 import project_pb2
 
 def find_project(session: Session, project_id: str, *, lock: bool = False) -> ProjectRow:
     """Return a project's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(ProjectRow).where(ProjectRow.id == project_id)
+    query = select(ProjectRow).where(ProjectRow.id == project_id, visible_projects())
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no project {project_id!r}.")
@@ -23,7 +24,7 @@ def find_project(session: Session, project_id: str, *, lock: bool = False) -> Pr
 
 def find_image(session: Session, image_id: str, *, lock: bool = False) -> ProjectImageRow:
     """Return an image's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(ProjectImageRow).where(ProjectImageRow.id == image_id)
+    query = select(ProjectImageRow).where(ProjectImageRow.id == image_id, _visible_images())
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no image {image_id!r}.")
@@ -32,12 +33,29 @@ def find_image(session: Session, image_id: str, *, lock: bool = False) -> Projec
 
 def find_layer(session: Session, layer_id: str, image_id: str = "") -> LayerRow:
     """Return a layer's row, of this image if one is given; raises NotFound."""
-    row = session.scalar(select(LayerRow).where(LayerRow.id == layer_id))
+    images = select(ProjectImageRow.id).where(ProjectImageRow.id == LayerRow.image_id, _visible_images())
+    row = session.scalar(select(LayerRow).where(LayerRow.id == layer_id, images.exists()))
     if row is None or (image_id and row.image_id != image_id):
         raise NotFound(
             f"Image {image_id} has no layer {layer_id!r}." if image_id else f"There is no layer {layer_id!r}."
         )
     return row
+
+
+def visible_projects() -> ColumnElement[bool]:
+    """Return the condition for projects that the caller sees: that of their token, and those made with its tokens."""
+    return or_(visible(ProjectRow.id), visible(ProjectRow.owner_id))
+
+
+def owner_of(row: ProjectRow) -> str:
+    """Return the project that what is made from a project's annotations belongs to."""
+    return row.owner_id or row.id
+
+
+def _visible_images() -> ColumnElement[bool]:
+    if only_project() is None:
+        return true()
+    return ProjectImageRow.project_id.in_(select(ProjectRow.id).where(visible_projects()))
 
 
 def extent_of(row: ProjectImageRow) -> Extent:

@@ -26,7 +26,7 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow
 from cellsparse_orchestrator.projects.label_files import read_labels
 from cellsparse_orchestrator.projects.label_tiles import LabelTiles
-from cellsparse_orchestrator.projects.rows import extent_of, find_project
+from cellsparse_orchestrator.projects.rows import extent_of, find_project, owner_of
 from cellsparse_orchestrator.projects.tiling import TILE, Extent
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, project_pb2
 
@@ -88,7 +88,7 @@ class TrainingData:
                 are mixed.
             FailedPrecondition: Nothing is annotated.
         """
-        name, sources = self._sources(request)
+        name, owner, sources = self._sources(request)
         items: list[dataset_pb2.DatasetItem] = []
         names: set[str] = set()
         for source in sources:
@@ -102,31 +102,35 @@ class TrainingData:
         )
         write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=dataset, items=items))
         try:
-            self._datasets.add(dataset)
+            self._datasets.add(dataset, owner)
         except IntegrityError:  # a concurrent call of the same request was quicker
             return self._datasets.get(dataset.id)
         return dataset
 
-    def _sources(self, request: project_pb2.CreateProjectDatasetRequest) -> tuple[str, list[_Source]]:
-        """Return the project's name and its annotated images in the order in which they were added."""
+    def _sources(self, request: project_pb2.CreateProjectDatasetRequest) -> tuple[str, str, list[_Source]]:
+        """Return the project's name, the project that it belongs to, and its annotated images, oldest first."""
         with self._database.read() as session:
-            name = find_project(session, request.project_id).name
+            project = find_project(session, request.project_id)
             query = select(ProjectImageRow).where(ProjectImageRow.project_id == request.project_id)
             rows = list(session.scalars(query.order_by(ProjectImageRow.number)))
             splits = _splits(request, {row.id for row in rows})
-            return name, [
-                _Source(
-                    id=row.id,
-                    name=row.name,
-                    sha256=row.sha256,
-                    extent=extent_of(row),
-                    spacing=json.loads(row.spacing),
-                    channels=json.loads(row.channel_names),
-                    split=splits.get(row.id, common_pb2.SPLIT_TRAIN),
-                )
-                for row in rows
-                if row.labelled_pixels
-            ]
+            return (
+                project.name,
+                owner_of(project),
+                [
+                    _Source(
+                        id=row.id,
+                        name=row.name,
+                        sha256=row.sha256,
+                        extent=extent_of(row),
+                        spacing=json.loads(row.spacing),
+                        channels=json.loads(row.channel_names),
+                        split=splits.get(row.id, common_pb2.SPLIT_TRAIN),
+                    )
+                    for row in rows
+                    if row.labelled_pixels
+                ],
+            )
 
     def _items(self, source: _Source, names: set[str]) -> Iterator[dataset_pb2.DatasetItem]:
         labels = self._tiles.retry(lambda: read_labels(self._tiles, self._tiles.open(source.id, "")))

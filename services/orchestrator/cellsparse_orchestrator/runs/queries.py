@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cellsparse_common.errors import AlreadyExists
 from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.caller import acting, request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import GroupCommit
@@ -47,6 +48,8 @@ class _RunToAdd:
     run_id: str
     name: str
     request: orchestrator_pb2.CreateRunRequest
+    request_key: str | None
+    """How its request id is stored."""
     run: orchestrator_pb2.Run | None = None
     """The queued run; None before."""
 
@@ -76,7 +79,7 @@ class Runs:
         if not request.request_id:
             return None
         with self._database.read() as session:
-            row = session.scalar(select(RunRow).where(RunRow.request_id == request.request_id))
+            row = session.scalar(select(RunRow).where(RunRow.request_id == request_key(request.request_id)))
             if row is None:
                 return None
             if row.request_sha256 != _digest(request):
@@ -94,7 +97,7 @@ class Runs:
             AlreadyExists: The concurrent call had other content.
             Unavailable: The database is locked, full or unreachable.
         """
-        new = _RunToAdd(run_id=run_id, name=name, request=request)
+        new = _RunToAdd(run_id=run_id, name=name, request=request, request_key=request_key(request.request_id))
         try:
             self._adding.submit(new, _ADD_SECONDS)
         except IntegrityError:
@@ -106,11 +109,11 @@ class Runs:
         self._notifier.notify(RECONCILER)
         return new.run
 
-    def _row(self, new: _RunToAdd) -> RunRow:
+    def _row(self, new: _RunToAdd, project_id: str | None) -> RunRow:
         request = new.request
         return RunRow(
             id=new.run_id,
-            request_id=request.request_id or None,
+            request_id=new.request_key,
             request_sha256=_digest(request),
             name=new.name,
             backend=request.settings.WhichOneof("backend"),
@@ -128,16 +131,19 @@ class Runs:
             last_sequence=0,
             progress=b"",
             validation=b"",
+            project_id=project_id,
         )
 
     def _insert(self, several: Sequence[_RunToAdd]) -> None:
-        """Queue runs in one transaction."""
-        with self._database.write() as session:
-            for dataset_id in sorted({new.request.dataset_id for new in several}):
-                find_dataset(session, dataset_id, lock=True)
+        """Queue runs in one transaction; those of several callers, each of whom has looked up the dataset before."""
+        with acting(None), self._database.write() as session:
+            owners = {
+                dataset_id: find_dataset(session, dataset_id, lock=True).project_id
+                for dataset_id in sorted({new.request.dataset_id for new in several})
+            }
             queue = QueueView(session, self.waiting())
             for new in several:
-                row = self._row(new)
+                row = self._row(new, owners[new.request.dataset_id])
                 session.add(row)
                 session.flush()
                 row.message = queue.message(row)
@@ -152,14 +158,16 @@ class Runs:
     def several(self, run_ids: Sequence[str]) -> list[orchestrator_pb2.Run]:
         """Return the runs of some ids in the order of the ids, without those that do not exist."""
         with self._database.read() as session:
-            rows = {row.id: row for row in session.scalars(select(RunRow).where(RunRow.id.in_(run_ids)))}
+            query = select(RunRow).where(RunRow.id.in_(run_ids), visible(RunRow.project_id))
+            rows = {row.id: row for row in session.scalars(query)}
             queue = QueueView(session, self.waiting())
             return [queue.to_proto(rows[run_id]) for run_id in run_ids if run_id in rows]
 
     def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
         before = decode_token("runs", page.page_token)
-        query = select(RunRow).order_by(RunRow.number.desc()).limit(page_size(page) + 1)
+        query = select(RunRow).where(visible(RunRow.project_id))
+        query = query.order_by(RunRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(RunRow.number < before)
         if chosen.states:

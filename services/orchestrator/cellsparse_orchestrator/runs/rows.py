@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.caller import visible
 from cellsparse_orchestrator.clock import optional_timestamp, timestamp
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
@@ -57,7 +58,7 @@ class UnfinishedRun:
 
 def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
     """Return a run's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(RunRow).where(RunRow.id == run_id)
+    query = select(RunRow).where(RunRow.id == run_id, visible(RunRow.project_id))
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no run {run_id!r}.")

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from sqlalchemy import select
 
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition
+from cellsparse_orchestrator.caller import request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
@@ -47,7 +48,7 @@ class Studies:
         if not request.request_id:
             return None
         with self._database.read() as session:
-            row = session.scalar(select(StudyRow).where(StudyRow.request_id == request.request_id))
+            row = session.scalar(select(StudyRow).where(StudyRow.request_id == request_key(request.request_id)))
             if row is None:
                 return None
             if row.request_sha256 != _digest(request):
@@ -77,7 +78,7 @@ class Studies:
         """
         study = StudyRow(
             id=new_id("study"),
-            request_id=request.request_id or None,
+            request_id=request_key(request.request_id),
             request_sha256=_digest(request),
             name=name,
             dataset_id=request.dataset_id,
@@ -91,7 +92,7 @@ class Studies:
             created_at=now(),
         )
         with self._database.write() as session:
-            find_dataset(session, request.dataset_id, lock=True)
+            study.project_id = find_dataset(session, request.dataset_id, lock=True).project_id
             session.add(study)
             session.flush()
             for number, entry in enumerate(planned, start=1):
@@ -110,7 +111,8 @@ class Studies:
     def page(self, page: common_pb2.PageRequest) -> tuple[list[study_pb2.Study], str]:
         """Return a page, newest first, and the token of the next one."""
         before = decode_token("studies", page.page_token)
-        query = select(StudyRow).order_by(StudyRow.number.desc()).limit(page_size(page) + 1)
+        query = select(StudyRow).where(visible(StudyRow.project_id))
+        query = query.order_by(StudyRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(StudyRow.number < before)
         with self._database.read() as session:

@@ -147,7 +147,8 @@ def test_addresses(known, capsys, words, monkeypatch):
     if parameter:
         monkeypatch.setattr("cellsparse.reconnect.PATIENCE_SECONDS", 0)
         code, said = check(line(words, command, parameter, REFUSED), capsys)
-        assert code in (Exit.UNAVAILABLE, Exit.USAGE, Exit.NOT_FOUND)
+        here = [Exit.OK] if words == ("logout",) else []  # it asks no server
+        assert code in (Exit.UNAVAILABLE, Exit.USAGE, Exit.NOT_FOUND, *here)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -23,6 +23,31 @@ export class ApiError extends Error {
   }
 }
 
+/** @type {((sentence: string) => Promise<void>) | null} */
+let signIn = null;
+
+/**
+ * What to do when the server asks who one is: calls wait for it, and are made again.
+ * @param {(sentence: string) => Promise<void>} how
+ */
+export function onUnknown(how) {
+  signIn = how;
+}
+
+/**
+ * Signs in: the server keeps the token in a cookie that no script can read.
+ * @param {string} token
+ */
+export async function openSession(token) {
+  const headers = { 'Content-Type': 'application/json' };
+  const answer = await fetch(address('/session'), { method: 'POST', headers, body: JSON.stringify({ token }) });
+  if (!answer.ok) throw await problem(answer);
+}
+
+/** Who is signed in; `authentication` is missing where nobody needs to. */
+export const session = () => get('/session');
+export const closeSession = () => call('DELETE', '/session');
+
 /** @param {number} ms */
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -68,6 +93,11 @@ export async function call(method, path, options = {}) {
       const answer = await fetch(address(path), { method, headers, body, signal: options.signal });
       if (answer.ok || answer.status === 304) return answer;
       error = await problem(answer);
+      if (error.status === 401 && signIn) {
+        await signIn(error.message);
+        turn -= 1;
+        continue;
+      }
     } catch (failure) {
       if (failure instanceof DOMException && failure.name === 'AbortError') throw failure;
       error = new ApiError(0, 'The server does not answer. Is it running?');

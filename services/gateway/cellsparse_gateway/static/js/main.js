@@ -1,5 +1,7 @@
 /** The page: which view a hash shows, and the line that says what happened. */
 import { html, render, useCallback, useEffect, useState } from './html.js';
+import { onUnknown } from './api.js';
+import { askForToken } from './signin.js';
 import { CanvasView } from './views/canvas.js';
 import { CompareView } from './views/compare.js';
 import { ModelsView } from './views/models.js';
@@ -62,4 +64,5 @@ function App() {
   `;
 }
 
+onUnknown(askForToken);
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById('page')));

@@ -75,6 +75,7 @@ def test_the_plainest_job():
                             "env": [
                                 {"name": "CELLSPARSE_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
                                 {"name": "CELLSPARSE_EXIT_UNUSED_SECONDS", "value": "600"},
+                                {"name": "CELLSPARSE_INSECURE", "value": "1"},
                                 {"name": "CELLSPARSE_PORT", "value": "50054"},
                             ],
                             "ports": [{"name": "grpc", "containerPort": 50054, "protocol": "TCP"}],
@@ -172,6 +173,7 @@ def test_a_job_with_everything():
         "CELLSPARSE_HOST": {"fieldRef": {"fieldPath": "status.podIP"}},
         "CELLSPARSE_CACHE_MIB": "4096",  # the trainer's own wins over what all share
         "CELLSPARSE_EXIT_UNUSED_SECONDS": "600",
+        "CELLSPARSE_INSECURE": "1",
         "CELLSPARSE_PORT": "50054",
         "CELLSPARSE_S3_CA_BUNDLE": "/run/cellsparse/ca/ca.crt",
         "CELLSPARSE_SECRETS_DIR": "/run/cellsparse/credentials",

@@ -1,5 +1,26 @@
 /** The bar at the top: where one is and what else there is. */
-import { html } from '../html.js';
+import { closeSession, session } from '../api.js';
+import { html, useEffect, useState } from '../html.js';
+
+/** @type {Promise<any> | null} asked once for all views */
+let caller = null;
+
+/** The one who is signed in, with the way out; nothing where nobody needs to sign in. */
+function SignedIn() {
+  const [who, setWho] = useState(/** @type {any} */ (null));
+  useEffect(() => {
+    caller ??= session();
+    caller.then(setWho, () => {
+      caller = null;
+    });
+  }, []);
+  if (!who?.authentication) return null;
+  const leave = async () => {
+    await closeSession();
+    location.reload();
+  };
+  return html`<span class="who" title=${who.role}>${who.name}</span><button class="quiet" id="sign-out" onClick=${leave}>Sign out</button>`;
+}
 
 /**
  * @param {{project?: any, view?: string, image?: any, children?: any}} properties
@@ -21,6 +42,7 @@ export function Header({ project, view = '', image, children }) {
       `}
       <span class="grow"></span>
       ${children}
+      <${SignedIn} />
     </header>
   `;
 }

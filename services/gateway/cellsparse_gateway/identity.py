@@ -1,0 +1,87 @@
+"""Who makes a request. The gateway knows nobody: it shows the orchestrator the token of a request with every call.
+
+Programs send the token as `Authorization: Bearer TOKEN`. The page keeps it in a cookie that no script can read, and
+that browsers send to this server only and not for pages of other sites. Requests for images, tiles and event streams
+come with it as well.
+"""
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from contextvars import ContextVar
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers
+
+COOKIE = "cellsparse_token"
+KNOWN_SECONDS = 5.0
+"""How long a token that the orchestrator took is believed, where no call of its own follows."""
+_MOST = 1000
+_LONGEST = 1000
+_TOKEN: ContextVar[str] = ContextVar("token", default="")
+_SOURCE: ContextVar[str] = ContextVar("source", default="")
+
+
+def enter(token: str, source: str) -> None:
+    """Let everything that follows in this context be done for whoever showed a token.
+
+    Args:
+        token: The token; empty: none.
+        source: The address that the request came from.
+    """
+    _TOKEN.set(token)
+    _SOURCE.set(source)
+
+
+def token() -> str:
+    """Return the token of the request that is being answered; empty: it has none."""
+    return _TOKEN.get()
+
+
+def call_metadata() -> tuple[tuple[str, str], ...]:
+    """Return what a call to the orchestrator says of the request that it is made for."""
+    known = (("authorization", f"Bearer {_TOKEN.get()}"),) if _TOKEN.get() else ()
+    source = (("x-forwarded-for", _SOURCE.get()),) if _SOURCE.get() else ()
+    return known + source
+
+
+def token_of(headers: Headers) -> str:
+    """Return the token that a request shows, in its header or in the page's cookie; empty: none."""
+    scheme, _, shown = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return _plain(shown.strip())
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return _plain(found.value) if found else ""
+
+
+def _plain(text: str) -> str:
+    """Return a text that may be sent in a header; anything else is no token."""
+    return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST else ""
+
+
+class Known:
+    """Tokens that the orchestrator took a moment ago. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def has(self, token: str) -> bool:
+        """Return whether the orchestrator took a token a moment ago."""
+        with self._lock:
+            return time.monotonic() < self._until.get(_digest(token), 0.0)
+
+    def add(self, token: str) -> None:
+        """Note that the orchestrator has just taken a token."""
+        with self._lock:
+            self._until[_digest(token)] = time.monotonic() + KNOWN_SECONDS
+            while len(self._until) > _MOST:
+                self._until.popitem(last=False)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Tokens, the check of every call, and the record of changes."""

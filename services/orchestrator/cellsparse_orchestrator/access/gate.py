@@ -1,0 +1,161 @@
+"""The check of every call: who is it, may they, and what is to be recorded."""
+
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from cellsparse_common.errors import CellsparseError, PermissionDenied, Unauthenticated
+from cellsparse_common.rpc.call_rules import call_rule
+from cellsparse_orchestrator.access.changes import Changes
+from cellsparse_orchestrator.access.tokens import Tokens, digest
+from cellsparse_orchestrator.caller import Caller, acting
+from cellsparse_orchestrator.clock import now
+from cellsparse_proto.v1 import rules_pb2
+
+_LOG = logging.getLogger(__name__)
+_NOTE_SECONDS = 60.0
+_SETTING = "settings"
+"""Name of the caller with the token of the settings."""
+_SUBJECTS = frozenset({"id", "name", "project", "backend", "initial_model"})
+"""Fields of a request that say what it is about, beside those that end in _id."""
+_DEPTH = 3
+
+
+class Gate:
+    """Checks calls (see `cellsparse_common.rpc.interceptor.Gate`).
+
+    Args:
+        tokens: The table of tokens.
+        changes: Records what changes something.
+        admin_token: A further administrator's token; empty: none.
+    """
+
+    def __init__(self, tokens: Tokens, changes: Changes, admin_token: str = "") -> None:
+        self._tokens = tokens
+        self._changes = changes
+        self._admin = digest(admin_token) if admin_token else ""
+        self._lock = threading.Lock()
+        self._noted: dict[str, float] = {}
+
+    @contextmanager
+    def open(self, method: str, metadata: Mapping[str, str], peer: str) -> Iterator["Record"]:
+        """Let a call through, done for its caller, and record it at its end.
+
+        Args:
+            method: Its full name.
+            metadata: What came with it.
+            peer: The connection that it came on.
+
+        Raises:
+            Unauthenticated: There is no valid token.
+            PermissionDenied: The token's role may not make this call.
+        """
+        caller = self._authenticate(metadata.get("authorization", ""))
+        rule = call_rule(method)
+        record, result = Record(), "OK"
+        try:
+            _check_role(method, rule, caller)
+            with acting(caller):
+                yield record
+        except CellsparseError as error:
+            result = error.status.name
+            raise
+        except GeneratorExit:
+            result = "CANCELLED"
+            raise
+        except BaseException:
+            result = "INTERNAL"
+            raise
+        finally:
+            if rule is None or rule.changes:
+                name = method.rpartition(".")[2]
+                self._changes.add(caller, name, record.subject, _source(metadata, peer), result)
+
+    def _authenticate(self, authorization: str) -> Caller:
+        scheme, _, secret = authorization.partition(" ")
+        secret = secret.strip()
+        if scheme.lower() != "bearer" or not secret:
+            raise Unauthenticated(
+                "This server wants a token, and the call shows none: CELLSPARSE_TOKEN, --token-file or "
+                "`cellsparse login` give one, other clients send it as `authorization: Bearer TOKEN`."
+            )
+        if self._admin and hmac.compare_digest(self._admin, digest(secret)):
+            return Caller(token_id="", name=_SETTING, role=rules_pb2.ROLE_ADMIN, project_id=None)
+        found = self._tokens.find(secret)
+        if found is None or found.revoked:
+            raise Unauthenticated("The token is not known here, or was revoked; ask an administrator for another one.")
+        if found.expires_at is not None and found.expires_at <= now():
+            raise Unauthenticated(
+                f"The token ended on {found.expires_at:%Y-%m-%d}; ask an administrator for another one."
+            )
+        self._note_use(found.caller.token_id)
+        return found.caller
+
+    def _note_use(self, token_id: str) -> None:
+        """Note that a token was used, at most once a minute."""
+        with self._lock:
+            if time.monotonic() - self._noted.get(token_id, -_NOTE_SECONDS) < _NOTE_SECONDS:
+                return
+            self._noted[token_id] = time.monotonic()
+        try:
+            self._tokens.note_use(token_id)
+        except CellsparseError as error:
+            _LOG.warning("the use of token %s is not noted: %s", token_id, error.message)
+
+
+class Record:
+    """What a call was about.
+
+    Attributes:
+        subject: The ids that its request named, and that of what it made.
+    """
+
+    def __init__(self) -> None:
+        self.subject = ""
+
+    def asked(self, request: Message) -> None:
+        """Note what a request names; of a stream its first message counts."""
+        if not self.subject:
+            self.subject = " ".join(f"{name}={value}" for name, value in _named(request, _DEPTH))
+
+    def answered(self, answer: Message) -> None:
+        """Note what an answer says was made."""
+        for field, value in answer.ListFields():
+            made_id = str(getattr(value, "id", "")) if isinstance(value, Message) else ""
+            if made_id:
+                made = f"{field.name}={made_id}"
+                if made not in self.subject.split(" "):
+                    self.subject = f"{self.subject} {made}".strip()
+
+
+def _named(message: Message, depth: int) -> Iterator[tuple[str, str]]:
+    for field, value in message.ListFields():
+        if field.is_repeated or field.name == "request_id":
+            continue
+        if field.type == FieldDescriptor.TYPE_STRING and (field.name in _SUBJECTS or field.name.endswith("_id")):
+            yield field.name, value
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and depth:
+            yield from _named(value, depth - 1)
+
+
+def _check_role(method: str, rule: rules_pb2.CallRule | None, caller: Caller) -> None:
+    name = method.rpartition(".")[2]
+    if rule is None or rule.scope == rules_pb2.SCOPE_SERVICES:
+        raise PermissionDenied(f"{name} is for no client.")
+    if caller.role < rule.role:
+        needed, has = (rules_pb2.Role.Name(role).removeprefix("ROLE_").lower() for role in (rule.role, caller.role))
+        raise PermissionDenied(f"{name} takes the role {needed}; the token {caller.name!r} has the role {has}.")
+
+
+def _source(metadata: Mapping[str, str], peer: str) -> str:
+    """Return the address of the caller; what a gateway says of a browser's stands first."""
+    kind, _, address = peer.partition(":")
+    here = address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
+    said = metadata.get("x-forwarded-for", "")
+    return f"{said} by {here}" if said else here

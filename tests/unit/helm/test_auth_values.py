@@ -1,0 +1,59 @@
+"""What `auth` changes: tokens by default, an administrator's Secret, and servers that say why they may be reached."""
+
+import base64
+import re
+
+import pytest
+from support.helm import names, one, pod, refusal, render, variables
+
+TLS = {"tls": {"kind": "secret", "secret": "ours"}}
+OFF = {"auth": {"kind": "off"}}
+
+
+def orchestrator(values):
+    return one(render(values), "Deployment", "lab-cellsparse-orchestrator")
+
+
+def sources(deployment):
+    volume = next(each for each in pod(deployment)["volumes"] if each["name"] == "credentials")
+    return {each["secret"]["name"]: each["secret"]["items"] for each in volume["projected"]["sources"]}
+
+
+def test_tokens_are_asked_for_by_default_with_a_random_first_one():
+    secret = one(render({}), "Secret", "lab-cellsparse-admin")
+    assert re.fullmatch("cellsparse_[A-Za-z0-9]{43}", base64.b64decode(secret["data"]["token"]).decode())
+    deployment = orchestrator({})
+    assert variables(deployment)["CELLSPARSE_AUTH"] == "tokens"
+    items = [{"key": "token", "path": "cellsparse_admin_token"}]
+    assert sources(deployment)["lab-cellsparse-admin"] == items
+    gateway = one(render({}), "Deployment", "lab-cellsparse-gateway")
+    assert variables(gateway)["CELLSPARSE_AUTH"] == "tokens"
+
+
+def test_a_given_secret_is_used_and_none_made():
+    values = {"auth": {"existingSecret": "ours"}}
+    assert "lab-cellsparse-admin" not in names(render(values), "Secret")
+    assert "ours" in sources(orchestrator(values))
+    test = one(render(values), "Pod", "lab-cellsparse-test")
+    assert variables(test)["CELLSPARSE_TOKEN"] == {"secretKeyRef": {"name": "ours", "key": "token"}}
+
+
+def test_off_asks_nobody_and_makes_no_secret():
+    assert "lab-cellsparse-admin" not in names(render(OFF), "Secret")
+    assert variables(orchestrator(OFF))["CELLSPARSE_AUTH"] == "off"
+    assert "CELLSPARSE_TOKEN" not in variables(one(render(OFF), "Pod", "lab-cellsparse-test"))
+    assert "auth/kind" in refusal({"auth": {"kind": "on"}}).replace(".", "/")
+
+
+@pytest.mark.parametrize(("values", "insecure"), [({}, "1"), (TLS, "0"), ({**TLS, **OFF}, "1"), (OFF, "1")], ids=str)
+def test_the_orchestrator_needs_no_exception_with_tls_and_tokens(values, insecure):
+    assert variables(orchestrator(values))["CELLSPARSE_INSECURE"] == insecure
+
+
+def test_only_the_orchestrator_and_the_test_see_the_administrators_token():
+    seeing = [
+        item["metadata"]["name"]
+        for item in render({})
+        if item["kind"] in ("Deployment", "StatefulSet", "Pod", "Job") and "lab-cellsparse-admin" in str(item["spec"])
+    ]
+    assert sorted(seeing) == ["lab-cellsparse-orchestrator", "lab-cellsparse-test"]
