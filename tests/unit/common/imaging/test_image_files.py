@@ -31,6 +31,18 @@ def test_the_largest_level_of_a_pyramid_is_taken(marked):
     assert np.array_equal(decode_image(stream.getvalue(), max_pixels=10**6).array, PIXELS)
 
 
+@pytest.mark.parametrize("levels", [2, 5])
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"ome": True}], ids=str)
+def test_levels_that_are_listed_and_chained(levels, options):
+    """As tifffile writes more than one smaller copy: each leads to the next one, too."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream, **options) as writer:
+        writer.write(PIXELS, subifds=levels, tile=(32, 32))
+        for level in range(1, levels + 1):
+            writer.write(PIXELS[:: 2**level, :: 2**level], subfiletype=1, tile=(32, 32))
+    assert np.array_equal(decode_image(stream.getvalue(), max_pixels=10**6).array, PIXELS)
+
+
 @pytest.mark.parametrize("progressive", [True, False])
 def test_jpeg_images_are_read(progressive):
     grey = decode_image(jpeg("L", progressive=progressive, quality=95), max_pixels=10**6)
