@@ -136,6 +136,7 @@ def without_small(label: Labels, min_pixels: int) -> Labels:
 
 def _read_shapes(data: bytes, shape: tuple[int, ...], field: str) -> LabelFile:
     """Draw a file of outlines."""
+    data = vector_labels.unpacked(data, field)
     if coco.is_coco(data):
         if len(shape) != 2:
             raise InvalidArgument(
@@ -143,8 +144,9 @@ def _read_shapes(data: bytes, shape: tuple[int, ...], field: str) -> LabelFile:
                 "an integer TIFF of the same planes, or outlines that name their planes.",
                 field,
             )
-        return LabelFile(label=coco.read_labels(data, shape=(shape[0], shape[1]), field=field))
-    drawing = vector_labels.draw_vector_labels(data, shape=shape, field=field)
+        drawing = coco.draw_annotations(data, shape=(shape[0], shape[1]), field=field)
+    else:
+        drawing = vector_labels.draw_vector_labels(data, shape=shape, field=field)
     return LabelFile(label=drawing.label, skipped=len(drawing.skipped), notes=drawing.notes)
 
 
