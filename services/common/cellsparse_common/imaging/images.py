@@ -112,7 +112,7 @@ def decode_image(
         inside = z if not axes else None  # only that plane's chunks are read
         array, header = ome_zarr.decode_zip(data, field, check, labels=labels, series=series, time=time, z=inside)
         z = z if inside is None else None
-    elif _is_png(data, field):
+    elif _is_png(data, field, labels=labels):
         header = png.read_header(data, field)
         check(header, in_memory)
         array = png.decode(data, field, indices=labels)
@@ -423,7 +423,7 @@ def normalize_channels(image: npt.NDArray[np.float32], lower: float, upper: floa
     return scaled
 
 
-def _is_png(data: bytes, field: str) -> bool:
+def _is_png(data: bytes, field: str, *, labels: bool) -> bool:
     """Tell PNG (True) from TIFF (False) by the first bytes.
 
     Raises:
@@ -434,7 +434,8 @@ def _is_png(data: bytes, field: str) -> bool:
     if data[:4] in tiff.SIGNATURES:
         return False
     what = f"starts with {bytes(data[:8])!r}" if data else "is empty"
-    raise InvalidArgument(f"The {field} is not a TIFF, PNG or JPEG file: it {what}.", field)
+    kinds = "not a TIFF or PNG file, nor any other that holds labels" if labels else "not a TIFF, PNG or JPEG file"
+    raise InvalidArgument(f"The {field} is {kinds}: it {what}.", field)
 
 
 def _normalised(array: npt.NDArray[np.generic], axes: str, header: Header, field: str) -> Image:

@@ -69,3 +69,37 @@ def test_parts_that_a_file_does_not_hold_are_refused():
         for name in ("series", "time", "z"):
             with pytest.raises(InvalidArgument, match=f"so that {name} 1 does not exist"):
                 decode_image(data, max_pixels=10**6, **{name: 1})
+
+
+@pytest.mark.parametrize(("mode", "words"), [("CMYK", "in CMYK colours"), ("LAB", r"in CIE L\*a\*b\* colours")])
+def test_other_colours_than_rgb_are_not_taken_for_channels(mode, words):
+    stream = io.BytesIO()
+    Image.fromarray(np.dstack([PIXELS] * 3)).convert(mode if mode != "LAB" else "RGB").save(stream, "TIFF")
+    data = bytearray(stream.getvalue())
+    if mode == "LAB":
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            data[file.pages[0].tags["PhotometricInterpretation"].offset + 8] = 8
+    with pytest.raises(InvalidArgument, match=words):
+        decode_image(bytes(data), max_pixels=10**6)
+
+
+def test_raw_ycbcr_is_not_called_red_green_and_blue():
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.dstack([PIXELS] * 3), photometric="ycbcr", compression="zlib")
+    with pytest.raises(InvalidArgument, match="in YCbCr colours; allowed: grey and RGB"):
+        decode_image(stream.getvalue(), max_pixels=10**6)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.dstack([PIXELS] * 3), photometric="rgb", compression="jpeg")
+    assert decode_image(stream.getvalue(), max_pixels=10**6).channels == ("red", "green", "blue")
+
+
+def test_a_plane_before_the_first_does_not_exist():
+    with pytest.raises(InvalidArgument, match="z -1 does not exist"):
+        decode_image(encode_tiff(np.stack([PIXELS] * 3), stack=True), max_pixels=10**6, z=-1)
+
+
+def test_a_label_file_of_no_known_kind_is_not_offered_jpeg():
+    with pytest.raises(
+        InvalidArgument, match="not a TIFF or PNG file, nor any other that holds labels: it starts with"
+    ):
+        decode_labels(b"BM6000", shape=(5, 5), max_pixels=99)
