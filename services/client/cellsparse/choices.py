@@ -89,12 +89,12 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
     if is_vendor(path):
         yield from _vendor_parts(path, choice, max_pixels, axes)
         return
-    if is_zarr(path) and choice.series is not None:
-        raise InvalidArgument(f"{path} is an OME-Zarr of one image; --series is for TIFF files.")
     data = b"" if is_folder(path) else _read(path)
     for time in _times(path, data, choice, field):
         if is_folder(path):
-            image = read_ome_zarr(path, max_pixels=max_pixels, field=field, axes=axes, time=time, z=choice.z)
+            image = read_ome_zarr(
+                path, max_pixels=max_pixels, field=field, axes=axes, series=choice.series, time=time, z=choice.z
+            )
         else:
             image = decode_image(
                 data,
@@ -270,7 +270,7 @@ def _times(path: Path, data: bytes, choice: Choice, field: str) -> Iterable[int 
     from cellsparse_common.imaging import ome_zarr, tiff
 
     if is_folder(path):
-        count = ome_zarr.count_times(ome_zarr.folder_reader(path), field)
+        count = ome_zarr.count_times(ome_zarr.folder_reader(path), field, choice.series)
     elif data[:4] in tiff.SIGNATURES:
         count = tiff.count_times(data, field, choice.series)
     else:

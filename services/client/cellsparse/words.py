@@ -59,7 +59,7 @@ def with_options(text: str, options: Mapping[str, str]) -> str:
         return text
     names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
     # At the beginning of a sentence, where services put the field: "the port is in use" is about something else.
-    fields = re.compile(rf"(?:^|(?<=\. ))(?:(?:settings|header)\.)?({names})(?= (?:is|are|has|holds|must)\b)")
+    fields = re.compile(rf"(?:^|(?<=\. ))(?:[a-z_]+\.)*({names})(?= (?:is|are|has|holds|must)\b)")
     return fields.sub(lambda found: options[found[1]], text)
 
 

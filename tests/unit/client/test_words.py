@@ -28,11 +28,13 @@ def test_constants_become_what_is_typed(said, read):
 
 
 def test_fields_become_options():
-    options = {"total_percent": "--percent", "label_kind": "--label-kind", "k": "--k"}
+    options = {"total_percent": "--percent", "label_kind": "--label-kind", "k": "--k", "axes": "--axes"}
     said = "settings.total_percent is 0; allowed: above 0 to 100. k is -1; 'k is' and look is not."
     assert with_options(said, options) == (
         "--percent is 0; allowed: above 0 to 100. --k is -1; 'k is' and look is not."
     )
+    assert with_options("file.axes is 'QYX'; allowed: YX.", options) == "--axes is 'QYX'; allowed: YX."
+    assert with_options("run.settings.k must be 1. It looks.k is", options) == "--k must be 1. It looks.k is"
     assert with_options(said, {}) == said
 
 

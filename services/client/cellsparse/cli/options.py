@@ -42,7 +42,7 @@ Axes: TypeAlias = Annotated[
 ]
 Series: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="Which image of TIFF files that hold several, from 0.", show_default=False),
+    typer.Option(min=0, metavar="N", help="Which image of files that hold several, from 0.", show_default=False),
 ]
 Time: TypeAlias = Annotated[
     str,

@@ -2,19 +2,20 @@
 
     python -m cellsparse_common.imaging.cellpose_child MOST_PIXELS < FILE
 
-It writes one line of JSON and then the label image as raw int32: {"shape": [...], "labelled": bool}, or {"refused":
-"..."}.
+It writes one line of JSON and then the label image as raw int32: {"shape": [...], "cellpose": bool, "shifted": bool},
+or {"refused": "..."}.
 """
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.imaging.cellpose_keys import LABELLED, MASKS, NUMBERS
+from cellsparse_common.imaging.cellpose_keys import LABELLED, MASKS, NUMBERS, OUTLINES
 from cellsparse_common.imaging.pickled_arrays import PickledArray, RefusedError, load
 
 _ROOM = 256 * 2**20
@@ -46,32 +47,59 @@ def limit(size: int) -> None:
             continue  # macOS has no limit on address space
 
 
-def label_image(data: bytes, most_pixels: int) -> npt.NDArray[np.int32]:
-    """Return the label image of a file: -1 where its extra key says so, else 0 background, n > 0 cell n.
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """The label image of a file."""
+
+    values: npt.NDArray[np.int32]
+    """Axes YX or ZYX. Of Cellpose: -1 where an extra key of ours says so, else 0 background, n > 0 cell n."""
+    cellpose: bool = True
+    """Whether it is Cellpose's dictionary and not a plain array, whose values may mean anything."""
+    shifted: bool = False
+    """Whether the cells were numbered from 0 and the background was -1."""
+
+
+def read_content(data: bytes, most_pixels: int) -> Content:
+    """Return what a file holds.
 
     Raises:
         RefusedError: It holds none, or one that is too large.
     """
     found = load(data)
-    about: dict[Any, Any] = {}
+    about: dict[Any, Any] | None = None
     if isinstance(found, PickledArray):
         entries = found.objects()
-        if len(entries) != 1 or not isinstance(entries[0], dict):
+        about = entries[0] if len(entries) == 1 else None
+        if not isinstance(about, dict):
             raise RefusedError("is not what Cellpose writes: a dictionary")
-        about = entries[0]
         if not isinstance(about.get(MASKS), PickledArray):
             raise RefusedError(f"has no {MASKS!r}; open and save it in a newer Cellpose")
         found = about[MASKS].numbers(MASKS)
+    what = MASKS if about is not None else "values"
     if found.dtype.kind not in "biu" or found.ndim not in (2, 3):
-        raise RefusedError(f"has {MASKS} of type {found.dtype} and shape {found.shape}; allowed: integers, 2D or 3D")
+        raise RefusedError(f"has {what} of type {found.dtype} and shape {found.shape}; allowed: integers, 2D or 3D")
     if found.size > most_pixels:
-        raise RefusedError(f"has {MASKS} of {found.size:,} pixels; allowed: at most {most_pixels:,}")
+        raise RefusedError(f"has {what} of {found.size:,} pixels; allowed: at most {most_pixels:,}")
     if found.size and (int(found.max()) > 2**31 - 2 or int(found.min()) < -1):
-        raise RefusedError(f"has {MASKS} from {found.min()} to {found.max()}; allowed: 0 to {2**31 - 2}")
+        raise RefusedError(f"has {what} from {found.min()} to {found.max()}; allowed: -1 to {2**31 - 2}")
     masks = found.astype(np.int32)
-    if masks.min(initial=0) == -1:  # Cellpose before version 1 counted from -1, its background
+    if not isinstance(about, dict):
+        return Content(values=masks, cellpose=False)
+    shifted = masks.min(initial=0) == -1
+    if shifted:  # Cellpose before version 1 counted from -1, its background
+        _refuse_unlabelled(about)
         masks += 1
-    return _ours(masks, about)
+    return Content(values=_ours(masks, about), shifted=bool(shifted))
+
+
+def _refuse_unlabelled(about: dict[Any, Any]) -> None:
+    """Refuse a file in which only the masks count from -1: somebody else meant something by it."""
+    outlines = about.get(OUTLINES)
+    if isinstance(outlines, PickledArray) and outlines.numbers(OUTLINES).min(initial=0) >= 0:
+        raise RefusedError(
+            f"has -1 in its {MASKS} and not in its {OUTLINES}; Cellpose knows no pixels that are not labelled: save "
+            "such labels as an int32 TIFF"
+        )
 
 
 def _ours(masks: npt.NDArray[np.int32], about: dict[Any, Any]) -> npt.NDArray[np.int32]:
@@ -94,8 +122,9 @@ def main() -> None:
     data = sys.stdin.buffer.read()
     limit(len(data))
     try:
-        label = label_image(data, int(sys.argv[1]))
-        answer, content = json.dumps({"shape": label.shape}), label.astype("<i4").tobytes()
+        found = read_content(data, int(sys.argv[1]))
+        about = {"shape": found.values.shape, "cellpose": found.cellpose, "shifted": found.shifted}
+        answer, content = json.dumps(about), found.values.astype("<i4").tobytes()
     except RefusedError as error:
         answer, content = json.dumps({"refused": str(error)}), b""
     except MemoryError:

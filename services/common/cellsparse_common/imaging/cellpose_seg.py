@@ -8,13 +8,14 @@ import pickle
 import pickletools
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
-from cellsparse_common.imaging.cellpose_keys import LABELLED, MASKS, NUMBERS
+from cellsparse_common.imaging.cellpose_keys import LABELLED, MASKS, NUMBERS, OUTLINES
 from cellsparse_common.imaging.pickled_arrays import MAGIC
 from cellsparse_common.imaging.types import Labels, Mask
 
@@ -28,7 +29,19 @@ def is_npy(data: bytes) -> bool:
     return data.startswith(MAGIC)
 
 
-def read_labels(data: bytes, *, shape: tuple[int, ...], field: str) -> Labels:
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """What a `.npy` file holds."""
+
+    label: Labels
+    """int32, axes YX or ZYX. Of Cellpose: 0 background, n > 0 cell n; -1 not labelled only in files of `encode_seg`."""
+    cellpose: bool
+    """Whether it is Cellpose's dictionary and not a plain array of integers, whose values may mean anything."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was assumed."""
+
+
+def read_masks(data: bytes, *, shape: tuple[int, ...], field: str) -> Masks:
     """Return the label image of a `_seg.npy` file, or of a `.npy` file of integers.
 
     The file is a pickle, which could run anything. A child process reads it with an unpickler that knows arrays, lists,
@@ -38,9 +51,6 @@ def read_labels(data: bytes, *, shape: tuple[int, ...], field: str) -> Labels:
         data: The file.
         shape: (height, width) of the image, or (planes, height, width) of a stack.
         field: Name of the request's field, for messages.
-
-    Returns:
-        int32, axes YX or ZYX: 0 background, n > 0 cell n; -1 not labelled only in files that `encode_seg` wrote.
 
     Raises:
         InvalidArgument: Not such a file, or the label image is of another size than the image.
@@ -67,7 +77,8 @@ def read_labels(data: bytes, *, shape: tuple[int, ...], field: str) -> Labels:
     if label.shape != tuple(shape):
         has, wants = (" x ".join(map(str, size)) for size in (found, shape))
         raise InvalidArgument(f"The {field} is {has} pixels, its image {wants}; both must have the same size.", field)
-    return label
+    notes = ("its masks count from -1, as Cellpose before version 1 wrote them: -1 is background",)
+    return Masks(label=label, cellpose=answer["cellpose"], notes=notes if answer["shifted"] else ())
 
 
 def encode_seg(label: npt.NDArray[np.integer[Any]], image_name: str) -> bytes:
@@ -88,7 +99,7 @@ def encode_seg(label: npt.NDArray[np.integer[Any]], image_name: str) -> bytes:
         masks = np.where(masks > 0, np.searchsorted(numbers, masks) + 1, 0)
     masks = masks.astype(np.uint16 if cells < 2**16 - 1 else np.uint32)
     content: dict[str, Any] = {
-        "outlines": np.where(_rim(masks), masks, 0).astype(masks.dtype),
+        OUTLINES: np.where(_rim(masks), masks, 0).astype(masks.dtype),
         MASKS: masks,
         "chan_choose": [0, 0],
         "ismanual": np.zeros(cells, bool),

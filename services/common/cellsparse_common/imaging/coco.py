@@ -12,12 +12,14 @@ import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging import run_lengths
-from cellsparse_common.imaging.polygons import paint
+from cellsparse_common.imaging.polygons import Drawing, Skipped, paint, refuse_empty
+from cellsparse_common.imaging.qupath_objects import marks_region
 from cellsparse_common.imaging.shapes import MAX_VERTICES, Shape
 from cellsparse_common.imaging.types import Indices, Labels
 
 MAX_BYTES = 64 * 2**20
 """Longest text read; parsed JSON takes many times as much memory."""
+_NONE_OF_ITS = "none of whose annotations has the image_id of one of its images"
 _MAX_OVERLAP = 32
 """Largest total area of the annotations, in areas of the image."""
 
@@ -51,28 +53,36 @@ def parse(data: bytes, field: str) -> dict[str, Any]:
     return dict(document)
 
 
-def split(document: dict[str, Any]) -> dict[str, bytes]:
-    """Return a file of its own for each image, by the image's `file_name` without folders."""
+def split(document: dict[str, Any], field: str) -> dict[str, bytes]:
+    """Return a file of its own for each image, by the image's `file_name` without folders.
+
+    Raises:
+        InvalidArgument: No annotation is of one of its images.
+    """
     by_image: dict[Any, list[Any]] = {}
     for annotation in document["annotations"]:
-        by_image.setdefault(str(annotation.get("image_id")), []).append(annotation)
+        by_image.setdefault(_id(annotation.get("image_id")), []).append(annotation)
+    if by_image and not by_image.keys() & {_id(image.get("id")) for image in document["images"]}:
+        raise InvalidArgument(f"The {field} is a COCO file {_NONE_OF_ITS}.", field)
     files = {}
     for image in document["images"]:
         name = str(image.get("file_name", "")).replace("\\", "/").rpartition("/")[2]
         part = {
             "images": [image],
-            "annotations": by_image.get(str(image.get("id")), []),
+            "annotations": by_image.get(_id(image.get("id")), []),
             "categories": document.get("categories", []),
         }
         files[name] = json.dumps(part, separators=(",", ":")).encode()
     return files
 
 
-def read_labels(data: bytes, *, shape: tuple[int, int], field: str) -> Labels:
+def draw_annotations(data: bytes, *, shape: tuple[int, int], field: str) -> Drawing:
     """Draw the annotations of a file of one image.
 
     Cells are numbered 1, 2, ... in their order; where two overlap the first has the pixel. Categories are cells, except
-    those called background, and those called ignore or ending with *, which are not labelled (in any case).
+    those called background, those called ignore or ending with *, which are not labelled (in any case), and those
+    called region and the like, which say nothing. Annotations that leave no pixel, are flat, are of another image, or
+    are a frame around the whole image are skipped.
 
     Args:
         data: The file.
@@ -80,7 +90,7 @@ def read_labels(data: bytes, *, shape: tuple[int, int], field: str) -> Labels:
         field: Name of the request's field, for messages.
 
     Returns:
-        int32, axes YX: -1 in crowds and ignored annotations, 0 background, n > 0 cell n.
+        int32, axes YX: -1 in crowds and ignored annotations, 0 background, n > 0 cell n; and what was skipped.
 
     Raises:
         InvalidArgument: Not such a file, or of another size; the sentence names the annotation.
@@ -89,21 +99,33 @@ def read_labels(data: bytes, *, shape: tuple[int, int], field: str) -> Labels:
     document = parse(data, field)
     _check_image(document["images"], shape, field)
     names = _categories(document)
-    background = {number for number, name in names.items() if name == "background"}
-    ignored = {number for number, name in names.items() if name.endswith("*") or name.startswith("ignore")}
     painter = _Painter(shape, field)
     groups: dict[int, list[tuple[str, Any]]] = {1: [], 0: [], -1: []}
+    skipped = []
+    image_id = _id(document["images"][0].get("id"))
+    foreign = 0
     for number, annotation in enumerate(document["annotations"], 1):
-        category = str(annotation.get("category_id"))
-        unlabelled = annotation.get("iscrowd") or annotation.get("ignore") or category in ignored
-        kind = -1 if unlabelled else 0 if category in background else 1
-        groups[kind].append((f"annotation {number}", annotation.get("segmentation")))
-    for name, segmentation in groups[1]:
-        painter.paint(segmentation, name, painter.cells + 1)
-    for kind in (0, -1):
+        name = f"annotation {number}"
+        category = names.get(_id(annotation.get("category_id")), "")
+        if "image_id" in annotation and _id(annotation["image_id"]) != image_id:
+            foreign += 1
+            skipped.append(Skipped(name=name, why="is of another image (image_id)"))
+        elif _flag(annotation.get("iscrowd")) or _flag(annotation.get("ignore")) or _is_ignored(category):
+            groups[-1].append((name, annotation.get("segmentation")))
+        elif marks_region(category):
+            skipped.append(Skipped(name=name, why=f"is of category {category[:50]!r}, which marks a region"))
+        else:
+            groups[0 if category == "background" else 1].append((name, annotation.get("segmentation")))
+    if foreign and foreign == len(document["annotations"]):
+        raise InvalidArgument(f"The {field} is a COCO file {_NONE_OF_ITS}.", field)
+    without_pixels = []
+    for kind in (1, 0, -1):
         for name, segmentation in groups[kind]:
-            painter.paint(segmentation, name, kind)
-    return painter.labels()
+            why = painter.paint(segmentation, name, kind)
+            without_pixels += [Skipped(name=name, why=why)] if why else []
+    refuse_empty(without_pixels, len(document["annotations"]), field)
+    skipped += without_pixels
+    return Drawing(label=painter.labels(), skipped=skipped)
 
 
 def encode_coco(label: npt.NDArray[np.integer[Any]], image_name: str) -> bytes:
@@ -161,10 +183,25 @@ def _categories(document: dict[str, Any]) -> dict[str, str]:
     """Return the names of the categories in small letters, by their ids as text."""
     found = document.get("categories")
     return {
-        str(category.get("id")): str(category.get("name", "")).strip().casefold()
+        _id(category.get("id")): str(category.get("name", "")).strip().casefold()
         for category in (found if isinstance(found, list) else [])
         if isinstance(category, dict)
     }
+
+
+def _is_ignored(category: str) -> bool:
+    return category.endswith("*") or category.startswith("ignore")
+
+
+def _id(value: Any) -> str:
+    """Return an id as text, the same for 1, 1.0 and "1"."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()
+
+
+def _flag(value: Any) -> bool:
+    """Return whether a flag is set: tables save 0 and false as text."""
+    return str(value).strip().casefold() not in ("none", "", "0", "0.0", "false", "no")
 
 
 def _check_image(images: list[dict[str, Any]], shape: tuple[int, int], field: str) -> None:
@@ -175,7 +212,7 @@ def _check_image(images: list[dict[str, Any]], shape: tuple[int, int], field: st
             field,
         )
     found = images[0].get("height"), images[0].get("width")
-    if found not in (shape, (None, None)):
+    if found != (None, None) and [_id(size) for size in found] != [str(size) for size in shape]:
         has, wants = (" x ".join(map(str, size)) for size in (found, shape))
         raise InvalidArgument(f"The {field} is {has} pixels, its image {wants}; both must have the same size.", field)
 
@@ -191,23 +228,32 @@ class _Painter:
         self._left = _MAX_OVERLAP * max(shape[0] * shape[1], 2**20)
         self._vertices = MAX_VERTICES
 
-    def paint(self, segmentation: Any, name: str, value: int) -> None:
-        """Give the pixels of an annotation that no other one has a value."""
+    def paint(self, segmentation: Any, name: str, kind: int) -> str:
+        """Give the pixels of an annotation that no other one has a value.
+
+        Args:
+            segmentation: As in the file.
+            name: Of the annotation, in messages.
+            kind: 1 a cell, 0 background, -1 not labelled.
+
+        Returns:
+            Why it is skipped, as the rest of a sentence; "" if it is not.
+        """
         places = self._places(segmentation, name)
         self._left -= len(places)
         if self._left < 0:
             raise ResourceExhausted(
                 f"The {self._field} has annotations that cover the image more than {_MAX_OVERLAP} times.", self._field
             )
+        drawn = isinstance(segmentation, list)  # nobody draws a frame as run lengths, but we write a large cell so
+        if kind > 0 and drawn and len(places) == self._flat.size:
+            return "covers the whole image, so it is the frame around it"
         free = places[self._flat[places] == -2]
-        if value > 0 and not len(free):
-            raise InvalidArgument(
-                f"In the {self._field}, {name} covers no pixel, or only pixels of cells before it; remove or enlarge "
-                "it.",
-                self._field,
-            )
-        self._flat[free] = value
-        self.cells = max(self.cells, value)
+        if kind > 0 and not len(free):
+            return "covers no pixel, or only pixels of cells before it"
+        self.cells += kind > 0
+        self._flat[free] = self.cells if kind > 0 else kind
+        return ""
 
     def labels(self) -> Labels:
         """Return what was drawn; the rest is background."""
@@ -234,7 +280,7 @@ class _Painter:
         for ring in segmentation if isinstance(segmentation, list) and segmentation else [None]:
             if (
                 not isinstance(ring, list)
-                or len(ring) < 6
+                or len(ring) < 2
                 or len(ring) % 2
                 or not all(type(number) in (int, float) and abs(number) <= 1e9 for number in ring)
             ):
@@ -244,6 +290,9 @@ class _Painter:
                     self._field,
                 )
             rings.append([np.array(ring, np.float64).reshape(-1, 2)])
+        rings = [polygon for polygon in rings if not Shape(name=name, polygons=[polygon]).flat]
+        if not rings:
+            return np.zeros(0, np.int64)
         self._vertices -= sum(len(polygon[0]) for polygon in rings)
         if self._vertices < 0:
             raise ResourceExhausted(

@@ -14,6 +14,7 @@ from cellsparse_common.imaging.qupath_objects import read_object
 from cellsparse_common.imaging.shapes import MAX_VERTICES, Ring, Shape
 
 _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
+_NO_OUTLINE = "has no coordinates, so it has no outline"
 _DEEPEST = 8
 """Most collections of geometries in each other."""
 
@@ -68,6 +69,8 @@ def _shape(feature: Any, name: str, field: str) -> Shape:
     seen = read_object(feature, name, field)
     if seen.why_skipped:  # whatever its geometry
         return Shape(name=name, skipped=seen.why_skipped)
+    if _is_empty(feature.get("geometry", ())):
+        return Shape(name=name, skipped=_NO_OUTLINE)
     if not isinstance(feature.get("geometry"), dict):
         raise InvalidArgument(f"In the {field}, {name} is no GeoJSON Feature with a geometry.", field)
     kinds = set()
@@ -98,9 +101,13 @@ def _shape(feature: Any, name: str, field: str) -> Shape:
         polygons=polygons,
         skipped=why,
         may_hold=not seen.detection,
-        classified=bool(seen.classes),
         detection=seen.detection,
     )
+
+
+def _is_empty(geometry: Any) -> bool:
+    """Whether a geometry is that of an object without an outline."""
+    return geometry is None or (isinstance(geometry, dict) and geometry.get("coordinates") in ([], [[]]))
 
 
 def _parts(geometry: Any, name: str, field: str, depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,8 @@ MAX_ROIS = MAX_MEMBERS
 """Most files in a zip."""
 
 _OVAL_POINTS = 256
+_DRAWINGS = (roifile.ROI_SUBTYPE.TEXT, roifile.ROI_SUBTYPE.IMAGE)
+"""Stored as rectangles, but they mark nothing."""
 
 
 def read_shapes(data: bytes, field: str) -> list[Shape]:
@@ -66,7 +68,7 @@ def _shape(content: bytes, name: str, field: str) -> Shape:
     except Exception as error:  # roifile unpacks bytes and raises whatever that gives
         raise InvalidArgument(f"In the {field}, {shown} is truncated or broken: {error}.", field) from error
     if rings is None:
-        kind, allowed = roi.roitype.name, "polygon, freehand, traced, rectangle and oval"
+        kind, allowed = _kind(roi), "polygon, freehand, traced, rectangle and oval"
         return Shape(name=shown, skipped=f"is of type {kind}; allowed: {allowed}")
     if not all(np.isfinite(ring).all() for ring in rings):
         raise InvalidArgument(f"In the {field}, {shown} has coordinates that are not finite pixel numbers.", field)
@@ -92,9 +94,15 @@ def _number(name: str, slice_: int) -> int | None:
     return int(found[1]) if found and (found[2] is None or int(found[2]) == slice_) else None
 
 
+def _kind(roi: roifile.ImagejRoi) -> str:
+    return str(roi.subtype.name if roi.subtype in _DRAWINGS else roi.roitype.name)
+
+
 def _rings(roi: roifile.ImagejRoi) -> list[Ring] | None:
-    """Return a ROI's outlines, None for kinds that enclose nothing (lines, points)."""
+    """Return a ROI's outlines, None for kinds that enclose nothing (lines, points, texts)."""
     kinds = roifile.ROI_TYPE
+    if roi.subtype in _DRAWINGS:
+        return None
     if roi.multi_coordinates is not None or roi.roitype in (kinds.POLYGON, kinds.FREEHAND, kinds.TRACED):
         rings = roi.coordinates(multi=True)
     elif roi.roitype in (kinds.RECT, kinds.OVAL):

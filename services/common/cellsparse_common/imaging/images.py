@@ -78,7 +78,7 @@ def decode_image(
             a file of three axes the planes of a stack, where one is allowed, rather than channels.
         stacks: Whether a stack of planes is allowed.
         axes: What the file's axes are, such as "ZCYX", where the caller knows (see `layout.name_axes`).
-        series: Which image of a TIFF file that holds several, from 0; None: the only one.
+        series: Which image of a TIFF file or an OME-Zarr that holds several, from 0; None: the only one.
         time: Which time point of a TIFF file or an OME-Zarr, from 0; None: the file is no time series.
         z: Which plane of a stack, from 0; None: all. Of an OME-Zarr only its chunks are read; of any other file the
             whole stack has to keep the limits.
@@ -102,17 +102,17 @@ def decode_image(
         _check(header, named(header), max_pixels, most, field, values_per_pixel)
 
     in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
-    if not data.startswith(tiff.SIGNATURES):
-        _refuse_parts(field, series=series, time=None if ome_zarr.is_zipped(data) else time)
+    if not data.startswith(tiff.SIGNATURES) and not ome_zarr.is_zipped(data):
+        _refuse_parts(field, series=series, time=time)
     if data.startswith(jpeg.SIGNATURE) and not labels:
         header = jpeg.read_header(data, field)
         check(header, in_memory)
         array = jpeg.decode(data, field)
     elif ome_zarr.is_zipped(data):
         inside = z if not axes else None  # only that plane's chunks are read
-        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, time=time, z=inside)
+        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, series=series, time=time, z=inside)
         z = z if inside is None else None
-    elif _is_png(data, field):
+    elif _is_png(data, field, labels=labels):
         header = png.read_header(data, field)
         check(header, in_memory)
         array = png.decode(data, field, indices=labels)
@@ -138,7 +138,7 @@ def take_plane(image: Image, z: int | None, field: str) -> Image:
     planes = len(image.array) if stack else 1
     if z is None or (z == 0 and not stack):
         return image
-    if z >= planes:
+    if not 0 <= z < planes:
         raise InvalidArgument(f"The {field} has {planes} plane(s), so that z {z} does not exist.", "z")
     plane = np.ascontiguousarray(image.array[z])
     return Image(array=plane, axes=image.axes[1:], spacing=image.spacing[1:], channels=image.channels)
@@ -159,6 +159,7 @@ def read_ome_zarr(
     field: str = "image",
     labels: bool = False,
     axes: str = "",
+    series: int | None = None,
     time: int | None = None,
     z: int | None = None,
 ) -> Image:
@@ -171,6 +172,7 @@ def read_ome_zarr(
         field: What messages call the image.
         labels: Whether the pixels are label numbers.
         axes: What the axes are, where the caller knows.
+        series: Which image of a group that holds several, from 0; None: the only one.
         time: Which time point, from 0; only its chunks are read.
         z: Which plane of a stack, from 0; unless axes are given, only its chunks are read.
     """
@@ -181,7 +183,7 @@ def read_ome_zarr(
 
     get = ome_zarr.folder_reader(source) if isinstance(source, Path) else source
     inside = z if not axes else None
-    array, header = ome_zarr.decode(get, field, check, labels=labels, time=time, z=inside)
+    array, header = ome_zarr.decode(get, field, check, labels=labels, series=series, time=time, z=inside)
     named = _names(header, field, axes, labels=labels, stacks=True)
     return take_plane(_normalised(array, named, header, field), z if inside is None else None, field)
 
@@ -421,7 +423,7 @@ def normalize_channels(image: npt.NDArray[np.float32], lower: float, upper: floa
     return scaled
 
 
-def _is_png(data: bytes, field: str) -> bool:
+def _is_png(data: bytes, field: str, *, labels: bool) -> bool:
     """Tell PNG (True) from TIFF (False) by the first bytes.
 
     Raises:
@@ -432,7 +434,8 @@ def _is_png(data: bytes, field: str) -> bool:
     if data[:4] in tiff.SIGNATURES:
         return False
     what = f"starts with {bytes(data[:8])!r}" if data else "is empty"
-    raise InvalidArgument(f"The {field} is not a TIFF, PNG or JPEG file: it {what}.", field)
+    kinds = "not a TIFF or PNG file, nor any other that holds labels" if labels else "not a TIFF, PNG or JPEG file"
+    raise InvalidArgument(f"The {field} is {kinds}: it {what}.", field)
 
 
 def _normalised(array: npt.NDArray[np.generic], axes: str, header: Header, field: str) -> Image:

@@ -48,7 +48,7 @@ def read_label_file(
     Args:
         data: An integer TIFF, PNG or zipped OME-Zarr, Cellpose's `_seg.npy`, GeoJSON polygons or ImageJ ROIs, which
             name their planes in a stack, or for a 2D image COCO JSON. Outlines, COCO and Cellpose's files have a
-            meaning of their own, whatever `kind`.
+            meaning of their own, whatever `kind`; a `.npy` file of a plain array has not.
         shape: (height, width) of the image the labels belong to, or (planes, height, width) of a stack.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         kind: What the values of a TIFF or PNG file mean. In a BINARY mask -1 stays not labelled.
@@ -63,7 +63,7 @@ def read_label_file(
     """
     refuse_lossy(data, field)
     if cellpose_seg.is_npy(data):
-        read = LabelFile(label=cellpose_seg.read_labels(data, shape=shape, field=field))
+        read = _read_npy(data, shape, kind, field, partial=partial)
     elif vector_labels.is_vector(data) and not ome_zarr.is_zipped(data):
         read = _read_shapes(data, shape, field)
     else:
@@ -136,6 +136,7 @@ def without_small(label: Labels, min_pixels: int) -> Labels:
 
 def _read_shapes(data: bytes, shape: tuple[int, ...], field: str) -> LabelFile:
     """Draw a file of outlines."""
+    data = vector_labels.unpacked(data, field)
     if coco.is_coco(data):
         if len(shape) != 2:
             raise InvalidArgument(
@@ -143,9 +144,27 @@ def _read_shapes(data: bytes, shape: tuple[int, ...], field: str) -> LabelFile:
                 "an integer TIFF of the same planes, or outlines that name their planes.",
                 field,
             )
-        return LabelFile(label=coco.read_labels(data, shape=(shape[0], shape[1]), field=field))
-    drawing = vector_labels.draw_vector_labels(data, shape=shape, field=field)
+        drawing = coco.draw_annotations(data, shape=(shape[0], shape[1]), field=field)
+    else:
+        drawing = vector_labels.draw_vector_labels(data, shape=shape, field=field)
     return LabelFile(label=drawing.label, skipped=len(drawing.skipped), notes=drawing.notes)
+
+
+def _read_npy(data: bytes, shape: tuple[int, ...], kind: LabelKind, field: str, *, partial: bool) -> LabelFile:
+    """Read Cellpose's file, or a plain array as if it were a TIFF."""
+    found = cellpose_seg.read_masks(data, shape=shape, field=field)
+    if not found.cellpose:
+        label, notes = _by_kind(found.label, kind, field, partial=partial)
+        return LabelFile(label=label, notes=notes)
+    try:
+        notes = refuse_masks(found.label, field)
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"{error.message} Files of Cellpose hold numbered cells, whatever the label kind: save such a mask as TIFF "
+            "or PNG.",
+            field,
+        ) from None
+    return LabelFile(label=found.label, notes=[*found.notes, *notes])
 
 
 def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) -> npt.NDArray[np.generic]:

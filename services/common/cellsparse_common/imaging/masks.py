@@ -24,6 +24,8 @@ _MAX_WORK = 32
 """Most pixels looked at to count parts, in sizes of the image."""
 _SPECK = 0.1
 """Parts smaller than this share of a value's largest one do not count: cells have stray pixels."""
+_MOST_TO_FILL = 4_000_000
+"""Most pixels looked at to find what a value encloses."""
 _FEW = 3
 """Up to so many values, one of them with as many parts is enough to be a class."""
 
@@ -103,7 +105,7 @@ def refuse_masks(label: Labels, field: str, *, classes_only: bool = False) -> li
     parts = count_parts(label)
     if not parts:
         return []
-    why = _classes(parts)
+    why = _classes(parts) or _background_value(label, [each.value for each in parts if each.sides == 4])
     if not classes_only:
         why = _unsigned(parts) or _no_background(parts, any(bool((rows == 0).any()) for rows in in_bands(label))) or why
     if why:
@@ -118,7 +120,7 @@ def refuse_masks(label: Labels, field: str, *, classes_only: bool = False) -> li
 def _unsigned(parts: Sequence[Parts]) -> str:
     """Return what is wrong if the largest value is -1 saved without a sign."""
     last, others = parts[-1], parts[:-1]
-    if last.value not in _UNSIGNED or not (_has_gap(parts) and _unlike_cell(last, others)):
+    if last.value not in _UNSIGNED or not (_is_far(parts) or (_has_gap(parts) and _unlike_cell(last, others))):
         return ""
     if sum(each.large for each in others) >= 2 * max(len(others), 1) or (not others and last.count > 1):
         return ""  # classes
@@ -129,16 +131,19 @@ def _unsigned(parts: Sequence[Parts]) -> str:
     )
 
 
+def _is_far(parts: Sequence[Parts]) -> bool:
+    """Whether the largest value is so far from the next one that nobody numbers cells so."""
+    return len(parts) == 1 or parts[-2].value < parts[-1].value / 2
+
+
 def _has_gap(parts: Sequence[Parts]) -> bool:
-    """Whether the largest value is far from the next one, as cells numbered in a row are not."""
-    if len(parts) == 1:
-        return True
+    """Whether there are numbers between the largest value and the next one, as there are not between cells in a row."""
     last, before = parts[-1].value, parts[-2].value
-    return before < last - 1 if last == 255 else before < last / 2 or (before < last - 1 and len(parts) < last / 2)
+    return before < last - 1 and (last == 255 or len(parts) < last / 2)
 
 
 def _unlike_cell(last: Parts, others: Sequence[Parts]) -> bool:
-    return last.count > 1 or not others or last.pixels > 4 * max(each.pixels for each in others)
+    return last.count > 1 or last.pixels > 4 * max(each.pixels for each in others)
 
 
 def _no_background(parts: Sequence[Parts], has_background: bool) -> str:
@@ -185,6 +190,36 @@ def _classes(parts: Sequence[Parts]) -> str:
     )
 
 
+def _background_value(label: Labels, values: Sequence[int]) -> str:
+    """Return what is wrong if one of some values, which touch all sides of the image, lies around the rest."""
+    around = _surrounding(label, values)
+    if around is None:
+        return ""
+    return (
+        f"has the value {around} on most of the image's border and around all that is inside: it looks like "
+        f"background, as in an inverted mask. Save background as 0. If {around} is one cell, fill its holes."
+    )
+
+
+def _surrounding(label: Labels, values: Sequence[int]) -> int | None:
+    """Return the value that most of the image's border has and that encloses other pixels, None if there is none.
+
+    Of a stack, the borders of all planes count.
+    """
+    border = np.concatenate(
+        [label[..., 0, :].ravel(), label[..., -1, :].ravel(), label[..., 0].ravel(), label[..., -1].ravel()]
+    )
+    found, pixels = np.unique(border, return_counts=True)
+    most = int(found[pixels.argmax()])
+    if most not in values or 2 * pixels.max() <= border.size:
+        return None
+    step = max(1, round((label.size / _MOST_TO_FILL) ** 0.5))  # of large images some of the pixels tell enough
+    rest, _ = ndimage.label(label[..., ::step, ::step] != most)
+    open_parts = [rest[..., 0, :], rest[..., -1, :], rest[..., 0], rest[..., -1]]
+    at_border = np.unique(np.concatenate([each.ravel() for each in open_parts]))
+    return most if np.setdiff1d(np.unique(rest), at_border).any() else None
+
+
 def binary_cells(label: Labels, field: str) -> tuple[Labels, list[str]]:
     """Make each connected component of a binary mask a cell.
 
@@ -210,7 +245,14 @@ def binary_cells(label: Labels, field: str) -> tuple[Labels, list[str]]:
             f"{_UNSIGNED[int(values[-1])]}: save it in a signed type with -1, or all foreground as 1.",
             field,
         )
-    cells, _ = ndimage.label(label > 0, structure=neighbours(label))
+    cells, count = ndimage.label(label > 0, structure=neighbours(label))
+    if values[0] >= 0 and _surrounding(cells, range(1, count + 1)) is not None:
+        raise InvalidArgument(
+            f"The {field} has one connected part on most of the image's border and around the rest: either it is "
+            "inverted, or its cells touch each other and cannot be told apart. Save background as 0 and cells as 1, or "
+            "give every cell its own number.",
+            field,
+        )
     return np.where(label > 0, cells.astype(np.int32), label), notes
 
 

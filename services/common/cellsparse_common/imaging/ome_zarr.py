@@ -4,6 +4,7 @@ import math
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.layout import Header
+from cellsparse_common.imaging.tiff_spacing import unit_micrometres
 from cellsparse_common.imaging.zarr_arrays import ZarrArray, attributes, open_array, read_array
 from cellsparse_common.imaging.zarr_chunks import Get, ZarrError
 
-_MICROMETRES = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "centimeter": 1e4, "angstrom": 1e-4}
 _MOST_CHUNK_BYTES = 2**30
 _ROOTS = ("zarr.json", ".zattrs")
+_LAYOUT = "bioformats2raw.layout"
+"""Key of a group that holds images called 0, 1, ..., as bioformats2raw and NGFF-Converter write it."""
+_MOST_SERIES = 1000
 
 
 def is_zipped(data: bytes) -> bool:
@@ -42,6 +46,7 @@ def decode_zip(
     check: Callable[[Header], None],
     *,
     labels: bool = False,
+    series: int | None = None,
     time: int | None = None,
     z: int | None = None,
 ) -> tuple[npt.NDArray[np.generic], Header]:
@@ -60,7 +65,7 @@ def decode_zip(
                     raise ZarrError(f"has a chunk of {info.file_size:,} bytes")
                 return archive.read(info)
 
-            return decode(get, field, check, labels=labels, time=time, z=z)
+            return decode(get, field, check, labels=labels, series=series, time=time, z=z)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
         if isinstance(error, InvalidArgument):
             raise
@@ -83,6 +88,7 @@ def decode(
     check: Callable[[Header], None],
     *,
     labels: bool = False,
+    series: int | None = None,
     time: int | None = None,
     z: int | None = None,
 ) -> tuple[npt.NDArray[np.generic], Header]:
@@ -92,7 +98,8 @@ def decode(
         get: Reads a key; only chunks that are needed are read.
         field: Name of the request's field, for messages.
         check: Called with the header before a chunk is read; raises to refuse it.
-        labels: Whether to take the group's first label image, where it has any.
+        labels: Whether to take the group's label image, where it has one.
+        series: Which image of a group that holds several, from 0; None: the only one.
         time: Which time point, from 0; None: all, which `check` refuses if there are several.
         z: Which plane, from 0; None: all.
 
@@ -100,7 +107,7 @@ def decode(
         InvalidArgument: It is no OME-Zarr image, or cannot be read.
     """
     try:
-        path, found = _image(get, labels=labels)
+        path, found = _image(get, labels=labels, series=series)
         axes, scale = _axes(found)
         dataset = str(found["datasets"][0]["path"])
         array = open_array(get, f"{path}{dataset}/")
@@ -125,14 +132,14 @@ def decode(
         ) from error
 
 
-def count_times(get: Get, field: str) -> int:
+def count_times(get: Get, field: str, series: int | None = None) -> int:
     """Return the number of time points of an image, 1 for one without such an axis.
 
     Raises:
         InvalidArgument: It is no OME-Zarr image.
     """
     try:
-        path, found = _image(get, labels=False)
+        path, found = _image(get, labels=False, series=series)
         axes, _ = _axes(found)
         array = open_array(get, f"{path}{found['datasets'][0]['path']}/")
         return array.shape[axes.index("T")] if "T" in axes else 1
@@ -140,17 +147,40 @@ def count_times(get: Get, field: str) -> int:
         raise InvalidArgument(f"The {field} is an OME-Zarr that cannot be read: {error}.", field) from error
 
 
-def _image(get: Get, *, labels: bool) -> tuple[str, dict[str, Any]]:
+def _image(get: Get, *, labels: bool, series: int | None) -> tuple[str, dict[str, Any]]:
     """Return the folder of an image and its description."""
-    path, about = "", attributes(get, "")
+    path = _series(get, series)
+    about = attributes(get, path)
     if labels and about is not None and "image-label" not in about:
-        inner = attributes(get, "labels/") or {}
-        if inner.get("labels"):
-            path = f"labels/{inner['labels'][0]}/"
+        inner = (attributes(get, f"{path}labels/") or {}).get("labels") or []
+        if len(inner) > 1:
+            names = ", ".join(str(name)[:40] for name in inner[:8])
+            raise ZarrError(f"holds {len(inner)} label images ({names}); keep one of them in labels/")
+        if inner:
+            path = f"{path}labels/{inner[0]}/"
             about = attributes(get, path)
     if about is None or not about.get("multiscales"):
         raise ZarrError("has no image (multiscales) in its group; give the group of one image")
+    if ".." in f"{path}/{about['multiscales'][0]['datasets'][0]['path']}".split("/"):
+        raise ZarrError("names a folder above its own")
     return path, about["multiscales"][0]
+
+
+def _series(get: Get, number: int | None) -> str:
+    """Return the folder of the chosen image: "" for the group itself, "3/" in a group that holds several."""
+    about = attributes(get, "") or {}
+    if about.get("multiscales") or not about.get(_LAYOUT):
+        names = [""]
+    else:
+        listed = (attributes(get, "OME/") or {}).get("series")
+        counted = (str(at) for at in range(_MOST_SERIES))
+        names = listed if isinstance(listed, list) else list(takewhile(lambda at: attributes(get, f"{at}/"), counted))
+    if number is None and len(names) != 1:
+        raise ZarrError(f"holds {len(names)} images; choose one by its number with series (--series)")
+    if not 0 <= (number or 0) < len(names):
+        raise ZarrError(f"holds {len(names)} image(s), so that series {number} does not exist")
+    name = str(names[number or 0])
+    return f"{name}/" if name else ""
 
 
 def _axes(found: dict[str, Any]) -> tuple[str, tuple[float, ...]]:
@@ -166,9 +196,9 @@ def _axes(found: dict[str, Any]) -> tuple[str, tuple[float, ...]]:
                 scale = [old * float(factor) for old, factor in zip(scale, change["scale"], strict=True)]
     sizes: dict[str, float] = {}
     for axis, entry, size in zip(axes, named, scale, strict=True):
-        unit = _MICROMETRES.get(str(entry.get("unit"))) if isinstance(entry, dict) else None
-        if unit is not None and math.isfinite(size) and 0 < size * unit <= 1e5:
-            sizes[axis] = float(f"{size * unit:.6g}")
+        unit = unit_micrometres(str(entry.get("unit"))) if isinstance(entry, dict) else None
+        if unit is not None and math.isfinite(size) and 0 < abs(size * unit) <= 1e5:
+            sizes[axis] = float(f"{abs(size * unit):.6g}")
     if not {"Y", "X"} <= set(sizes):
         return axes, ()
     return axes, (sizes.get("Z", sizes["X"]), sizes["Y"], sizes["X"])

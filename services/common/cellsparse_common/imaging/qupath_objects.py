@@ -25,6 +25,10 @@ _SKIPPED_TYPES = {
 _DETECTIONS = ("detection", "pathdetectionobject", "cell", "pathcellobject")
 _REGIONS = re.compile(r"(region|ignored?|train(ing)?|val(idation)?|test(ing)?)[ _-]?\d*")
 _LONGEST_TEXT = 10_000
+_DEEPEST_TEXT = 3
+"""Most texts in each other: a table that keeps JSON as text may be saved as JSON again."""
+_OTHER_NAMES = ("pathClass", "class", "class_name", "label", "name")
+"""Properties in which a feature without a classification may be called background, as ROIs are by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +58,14 @@ class QuPathObject:
         for name in self.classes:
             if name.endswith("*"):
                 return f"is of class {name[:50]!r}, and QuPath ignores classes that end with *"
-        if self.classes and _REGIONS.fullmatch(self.classes[0].casefold()):
+        if self.classes and marks_region(self.classes[0]):
             return f"is of class {self.classes[0][:50]!r}, which marks a region"
         return ""
+
+
+def marks_region(name: str) -> bool:
+    """Whether a class is named like areas that say where to look: Region, Training, Test 2, ..."""
+    return _REGIONS.fullmatch(name.casefold()) is not None
 
 
 def read_object(feature: dict[str, Any], name: str, field: str) -> QuPathObject:
@@ -82,16 +91,29 @@ def read_object(feature: dict[str, Any], name: str, field: str) -> QuPathObject:
             'name, a list of names, {"name": ...}, one of these as text, or null.',
             field,
         )
+    if not classes and _is_called_background(properties):
+        classes = ("Background",)
     return QuPathObject(classes=classes, kind=str(kind or "").replace("_", "").casefold())
 
 
-def _classes(value: Any, *, parsed: bool = False) -> tuple[str, ...] | None:
-    """Return the names in a classification, None if it is none of the known forms."""
+def _is_called_background(properties: dict[str, Any]) -> bool:
+    """Whether a feature without a classification says in another place that it is background."""
+    found = (_classes(properties.get(key)) for key in _OTHER_NAMES)
+    return any(names and names[0].casefold() == "background" for names in found)
+
+
+def _classes(value: Any, depth: int = 0) -> tuple[str, ...] | None:
+    """Return the names in a classification, None if it is none of the known forms.
+
+    Args:
+        value: The classification, or what was found in it.
+        depth: How many texts it was in.
+    """
     if value is None:
         return ()
     if isinstance(value, dict):
         given = value.get("names") if value.get("names") else value.get("name")
-        return None if isinstance(given, dict) else _classes(given, parsed=True)
+        return None if isinstance(given, dict) else _classes(given, _DEEPEST_TEXT)
     if isinstance(value, list):
         if not all(isinstance(name, str) for name in value):
             return None
@@ -99,18 +121,18 @@ def _classes(value: Any, *, parsed: bool = False) -> tuple[str, ...] | None:
     if not isinstance(value, str):
         return None
     text = value.strip()
-    if not parsed and (text[:1] in ("{", "[", '"') or text == "null"):
-        return _from_text(text)
+    if depth < _DEEPEST_TEXT and (text[:1] in ("{", "[", '"') or text == "null"):
+        return _from_text(text, depth + 1)
     return tuple(part.strip() for part in text.split(":") if part.strip())
 
 
-def _from_text(text: str) -> tuple[str, ...] | None:
+def _from_text(text: str, depth: int) -> tuple[str, ...] | None:
     """Return the names in a classification that another tool wrote as text: JSON, or as Python shows it."""
     if len(text) > _LONGEST_TEXT:
         return None
     for parse in (json.loads, ast.literal_eval):
         try:
-            return _classes(parse(text), parsed=True)
+            return _classes(parse(text), depth)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
     return None

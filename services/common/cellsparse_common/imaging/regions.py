@@ -46,8 +46,8 @@ def find_regions(shapes: Sequence[Shape], size: tuple[int, int], budget: Budget)
         child = _first_inside(shapes, index, [labels[at] for at in near if at != place], size, budget)
         if child is not None:
             found[index] = f"holds {shapes[child].name}, so it is the region around it"
-        elif not shapes[index].classified and _covers(shapes[index], bounds[place], size, budget):
-            found[index] = "covers the whole image and has no class, so it is the frame around it"
+        elif _covers(shapes[index], bounds[place], size, budget):
+            found[index] = "covers the whole image, so it is the frame around it"
     return found
 
 

@@ -29,8 +29,6 @@ class Shape:
     """Why it is no label, as the rest of a sentence that begins with its name; "" if it is one."""
     may_hold: bool = False
     """Whether it is a region, not a cell, where it contains other shapes."""
-    classified: bool = False
-    """Whether its tool gave it a class."""
     detection: bool = False
     """Whether a region contains it as soon as most of it is inside; others must be inside as a whole."""
 

@@ -28,6 +28,8 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _JPEG = 7
 _READ_BYTES = 2**22
+_YCBCR = 6
+_UNREAD_COLOURS = {5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32845: "LogLuv"}
 # Codecs that write at most as many bytes as the TIFF header announces. JPEG has a second header in each strip, which
 # is compared with the first. Whole-slide images use it. JPEG 2000, WebP and the like would need the same care.
 _COMPRESSIONS = {
@@ -121,6 +123,11 @@ def _header(file: Any, series: Any, spacing: Spacing, field: str, time: int | No
         allowed = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
         name = getattr(page.compression, "name", page.compression)
         raise InvalidArgument(f"The {field} is a TIFF file with compression {name}; allowed: {allowed}.", field)
+    colours = _UNREAD_COLOURS.get(int(page.photometric), "")
+    if int(page.photometric) == _YCBCR and int(page.compression) != _JPEG:  # tifffile gives such values as they are
+        colours = "YCbCr"
+    if colours:
+        raise InvalidArgument(f"The {field} is a TIFF file in {colours} colours; allowed: grey and RGB.", field)
     sizes = [int(length) for length in series.shape]
     if len(sizes) != len(series.axes):
         raise InvalidArgument(f"The {field} is a broken TIFF file: {len(sizes)} axes named {series.axes}.", field)

@@ -51,8 +51,10 @@ def check_directories(data: bytes, field: str) -> None:
     seen: set[int] = set()
     below: list[int] = []
     offset = _number(data, first, form.pointer, field)
+    chained = True
     while offset or below or not seen:
-        offset = offset or (below.pop() if below else 0)
+        if not offset and below:
+            offset, chained = below.pop(), False
         if offset in seen or len(seen) >= MAX_PAGES:
             raise InvalidArgument(
                 f"The {field} is a TIFF file with more than {MAX_PAGES:,} images, or a circle.", field
@@ -76,7 +78,8 @@ def check_directories(data: bytes, field: str) -> None:
                 "or more text than the file; save it with larger strips or tiles.",
                 field,
             )
-        offset = _number(data, end, form.pointer, field)
+        # Smaller copies may be listed and also lead from one to the next; tifffile only reads the list.
+        offset = _number(data, end, form.pointer, field) if chained else 0
 
 
 def _format(data: bytes) -> tuple[_Format, int]:

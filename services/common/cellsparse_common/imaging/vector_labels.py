@@ -54,15 +54,18 @@ def decode_vector_labels(data: bytes, *, shape: tuple[int, ...], field: str = "l
     return draw_vector_labels(data, shape=shape, field=field).label
 
 
-def _read(data: bytes, field: str) -> tuple[Sequence[Shape], bool]:
-    """Return the shapes of a file, and whether they are ImageJ's ROIs."""
-    if data.startswith(imagej_roi.ROI_SIGNATURE):
-        return imagej_roi.read_shapes(data, field), True
+def unpacked(data: bytes, field: str) -> bytes:
+    """Return the GeoJSON or COCO file of a zip that holds one, and any other file as it is.
+
+    Raises:
+        InvalidArgument: A zip holds several such files, or ROIs beside one.
+        ResourceExhausted: It unpacks to too much.
+    """
     if not data.startswith(zip_members.SIGNATURES):
-        return geojson.read_shapes(data, field), False
+        return data
     members = list(zip_members.read_members(data, _GEOJSON_SUFFIXES, json_features.MAX_BYTES, field))
     if not members:
-        return imagej_roi.read_shapes(data, field), True
+        return data
     if len(members) > 1 or any(zip_members.read_members(data, (".roi",), imagej_roi.MAX_ROI_BYTES, field)):
         names = ", ".join(repr(name[:50]) for name, _ in members[:3])
         raise InvalidArgument(
@@ -70,4 +73,12 @@ def _read(data: bytes, field: str) -> tuple[Sequence[Shape], bool]:
             "exports it, or ImageJ ROIs only.",
             field,
         )
-    return geojson.read_shapes(members[0][1], field), False
+    return members[0][1]
+
+
+def _read(data: bytes, field: str) -> tuple[Sequence[Shape], bool]:
+    """Return the shapes of a file, and whether they are ImageJ's ROIs."""
+    data = unpacked(data, field)
+    if data.startswith((imagej_roi.ROI_SIGNATURE, *zip_members.SIGNATURES)):
+        return imagej_roi.read_shapes(data, field), True
+    return geojson.read_shapes(data, field), False

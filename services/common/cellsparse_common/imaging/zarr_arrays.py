@@ -136,7 +136,7 @@ def _decode(data: bytes, array: ZarrArray) -> Array:
     about = array.about
     if about["zarr_format"] == 3:
         try:
-            return decode_chunk(data, array.chunk, array.dtype, about["codecs"])
+            return decode_chunk(data, array.chunk, array.dtype, about["codecs"], _fill(array))
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ZarrError("has an array whose codecs are not understood") from error
     if about.get("filters"):
@@ -150,5 +150,11 @@ def _decode(data: bytes, array: ZarrArray) -> Array:
 
 
 def _fill(array: ZarrArray) -> Any:
+    """Return the value of what is not stored: a number, or a text such as "NaN"."""
     fill = array.about.get("fill_value")
-    return fill if isinstance(fill, int | float) else 0
+    if fill is None:
+        return 0
+    try:
+        return np.array(float(fill) if isinstance(fill, str) else fill, array.dtype)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise ZarrError(f"has a fill value {str(fill)[:40]!r}, which its type {array.dtype} does not hold") from error

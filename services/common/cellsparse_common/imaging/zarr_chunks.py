@@ -52,7 +52,9 @@ def unpack(name: str, data: bytes, size: int) -> bytes:
     return found
 
 
-def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], codecs: list[dict[str, Any]]) -> Array:
+def decode_chunk(
+    data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], codecs: list[dict[str, Any]], fill: Any = 0
+) -> Array:
     """Return a chunk of a Zarr 3 array.
 
     Args:
@@ -60,6 +62,7 @@ def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], code
         shape: Its shape.
         dtype: Type of its values, native byte order.
         codecs: As the array's metadata list them, in the order of writing.
+        fill: Value of what a shard leaves out.
 
     Raises:
         ZarrError: It cannot be decoded.
@@ -76,7 +79,7 @@ def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], code
             stored = dtype.newbyteorder(">" if settings.get("endian") == "big" else "<")
         elif name == "sharding_indexed":
             inner_shape = tuple(shape[axis] for axis in order)
-            return _decode_shard(data, inner_shape, dtype, settings).transpose(np.argsort(order))
+            return _decode_shard(data, inner_shape, dtype, settings, fill).transpose(np.argsort(order))
         else:
             packed.append(name)
     for name in reversed(packed):
@@ -87,7 +90,9 @@ def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], code
     return array.transpose(np.argsort(order))
 
 
-def _decode_shard(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], settings: dict[str, Any]) -> Array:
+def _decode_shard(
+    data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], settings: dict[str, Any], fill: Any
+) -> Array:
     """Return a shard: chunks in one object, with an index of their places at its end or beginning."""
     inner = tuple(int(length) for length in settings["chunk_shape"])
     if len(inner) != len(shape) or any(whole % part for whole, part in zip(shape, inner, strict=True)):
@@ -97,7 +102,7 @@ def _decode_shard(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], set
     length = math.prod(grid) * 16 + extra
     raw = data[:length] if settings.get("index_location") == "start" else data[-length:]
     index = decode_chunk(raw, (*grid, 2), np.dtype(np.uint64), settings["index_codecs"])
-    made = np.zeros(shape, dtype)
+    made = np.full(shape, fill, dtype)
     for at in np.ndindex(grid):
         offset, count = (int(number) for number in index[at])
         if offset == 2**64 - 1:
@@ -105,5 +110,5 @@ def _decode_shard(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], set
         if offset + count > len(data):
             raise ZarrError("has a shard that is cut off")
         place = tuple(slice(i * part, (i + 1) * part) for i, part in zip(at, inner, strict=True))
-        made[place] = decode_chunk(data[offset : offset + count], inner, dtype, settings["codecs"])
+        made[place] = decode_chunk(data[offset : offset + count], inner, dtype, settings["codecs"], fill)
     return made

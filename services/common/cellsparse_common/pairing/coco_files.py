@@ -32,7 +32,7 @@ def spread(paths: Iterable[str], read: Callable[[str], bytes]) -> tuple[list[str
         if not coco.is_coco(data):
             kept.append(path)
             continue
-        images = coco.split(coco.parse(data, path))
+        images = coco.split(coco.parse(data, path), path)
         own = names.base_of(PurePosixPath(path).name)
         if len(images) == 1 and names.base_of(next(iter(images))) in (own, names.label_base(own)):
             kept.append(path)

@@ -19,8 +19,10 @@ _SPLIT_WORDS = {
 _ROLE_WORDS = {
     **dict.fromkeys(("image", "images", "img", "imgs", "raw"), IMAGES),
     **dict.fromkeys(("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth"), LABELS),
+    **dict.fromkeys(("seg", "segmentation", "segmentations", "instances", "roi", "rois", "roiset", "roisets"), LABELS),
 }
-_FILLERS = frozenset({"set", "data", "dataset"})
+_FILLERS = frozenset({"set", "data", "dataset", "cp"})
+_GROUND_TRUTH = re.compile(r"ground[_\s.-]truth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ def meaning(folder: str) -> tuple[str, str] | None:
 
     Case does not count, and both may stand in one name, as in `train_images`.
     """
-    text = unicodedata.normalize("NFKC", folder).casefold()
+    text = _GROUND_TRUTH.sub("groundtruth", unicodedata.normalize("NFKC", folder).casefold())
     words = [word for word in re.split(r"[_\s.-]+", text) if word and word not in _FILLERS]
     splits = [_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS]
     roles = [_ROLE_WORDS[word] for word in words if word in _ROLE_WORDS]

@@ -56,21 +56,26 @@ def stem_of(name: str) -> str:
 def base_of(name: str) -> str:
     """Return what names of one image share: no endings (`.ome.tif`), no difference of case, width or accents' form."""
     text = unicodedata.normalize("NFKC", readable(stem_of(name))).casefold()
+    return unicodedata.normalize("NFKC", _without_endings(text)).strip()
+
+
+def _without_endings(text: str) -> str:
+    """Return a base without endings of files; what Cellpose makes of `a.ome.tif` is called `a.ome_cp_masks.tif`."""
     while (shorter := _INNER.sub("", text)) != text:
         text = shorter
-    return unicodedata.normalize("NFKC", text).strip()
+    return text
 
 
 def label_base(base: str) -> str:
     """Return a base without the word at its end that marks a label file ("cell_masks": "cell"); "" without one."""
     found = _LABEL_END.fullmatch(base)
-    return found["base"] if found else ""
+    return _without_endings(found["base"]) if found else ""
 
 
 def image_base(base: str) -> str:
     """Return a base without the word at its end that marks an image ("cell_img": "cell"); "" without one."""
     found = _IMAGE_END.fullmatch(base)
-    return found["base"] if found else ""
+    return _without_endings(found["base"]) if found else ""
 
 
 def label_rest(base: str) -> str:

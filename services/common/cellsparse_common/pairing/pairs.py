@@ -115,9 +115,10 @@ def _ends(name: str, endings: tuple[str, ...]) -> bool:
 
 
 def _below_wrapper(kept: list[tuple[str, tuple[str, ...]]]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the paths without folders around all of them that say nothing."""
+    """Return the paths without folders around all of them, but for those of a split: what all have says nothing."""
     while kept and len({parts[0] for _, parts in kept}) == 1 and all(len(parts) > 1 for _, parts in kept):
-        if meaning(kept[0][1][0]) is not None:
+        found = meaning(kept[0][1][0])
+        if found is not None and found[0]:
             break
         kept = [(path, parts[1:]) for path, parts in kept]
     return kept
@@ -161,6 +162,8 @@ def _nothing(left_out: dict[str, str], where: str) -> str:
     seen = f"{_count(images, 'image')} and {_count(labels, 'label file')}"
     elsewhere = sum(why == OTHER_FOLDER for why in left_out.values())
     seen += f", and {elsewhere} files in other folders" if elsewhere else ""
+    others = [path for path, why in left_out.items() if why == OTHER_KIND]
+    seen += f", and {_count(others, 'file')} of kinds that are not read" if others else ""
     return f"No image{f' in {where}' if where else ''} has a label file: there are {seen}; {HOW}."
 
 

@@ -29,7 +29,7 @@ ChannelNames = Annotated[
     list[Annotated[str, Field(max_length=64)]] | None,
     Query(max_length=16, description="Names of the image's channels in their order; none: as the file says."),
 ]
-Series = Annotated[int | None, Query(ge=0, le=MOST, description="Which image of a TIFF that holds several, from 0.")]
+Series = Annotated[int | None, Query(ge=0, le=MOST, description="Which image of a file that holds several, from 0.")]
 Time = Annotated[int | None, Query(ge=0, le=MOST, description="Which time point of a TIFF or OME-Zarr, from 0.")]
 Z = Annotated[int | None, Query(ge=0, le=MOST, description="Which plane of a stack, from 0; none: the whole stack.")]
 Stored = Annotated[
@@ -77,7 +77,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     ) -> Response:
         """Add an image. The body is the file: TIFF, OME-TIFF, PNG, JPEG, or a zip of an OME-Zarr image.
 
-        A TIFF that holds several images needs `series`, a time series `time`: one such as 3. `z` takes one plane.
+        A file that holds several images needs `series`, a time series `time`: one such as 3. `z` takes one plane.
         With `stored` the body is empty: the image is an OME-Zarr in the object store, read there chunk by chunk.
         """
         header = project_pb2.AddImageHeader(

@@ -14,6 +14,7 @@ def read_stored_zarr(
     *,
     max_pixels: int,
     axes: str = "",
+    series: int | None = None,
     time: int | None = None,
     z: int | None = None,
 ) -> Image:
@@ -26,6 +27,7 @@ def read_stored_zarr(
         path: Of its group, below imports/.
         max_pixels: Most pixels (height x width, of a stack x planes) allowed.
         axes: What its axes are, where the caller knows.
+        series: Which image of a group that holds several, from 0; None: the only one.
         time: Which time point, from 0; None: it is no time series.
         z: Which plane of a stack, from 0; None: all.
 
@@ -50,7 +52,7 @@ def read_stored_zarr(
         except NotFound:
             return None  # a chunk of nothing but the fill value
 
-    return read_ome_zarr(get, max_pixels=max_pixels, field=f"image {prefix}", axes=axes, time=time, z=z)
+    return read_ome_zarr(get, max_pixels=max_pixels, field=f"image {prefix}", axes=axes, series=series, time=time, z=z)
 
 
 def _missing(prefix: str) -> NotFound:

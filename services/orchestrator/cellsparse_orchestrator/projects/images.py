@@ -103,13 +103,12 @@ class ImageAdder:
 
     def _stored(self, header: project_pb2.AddImageHeader) -> Image:
         """Return an image that is in the store, read chunk by chunk."""
-        if _given(header, "series"):
-            raise InvalidArgument("An OME-Zarr holds one image; series is for TIFF files.", "header.series")
         return read_stored_zarr(
             self._store,
             header.stored,
             max_pixels=self._max_pixels,
             axes=header.axes,
+            series=_given(header, "series"),
             time=_given(header, "time"),
             z=_given(header, "z"),
         )

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging.cellpose_child import label_image
-from cellsparse_common.imaging.cellpose_seg import encode_seg, read_labels
+from cellsparse_common.imaging.cellpose_child import read_content
+from cellsparse_common.imaging.cellpose_seg import encode_seg, read_masks
+from cellsparse_common.imaging.labels import LabelKind, read_label_file
 from cellsparse_common.imaging.pickled_arrays import RefusedError
 
+
+def label_image(data, most_pixels):
+    return read_content(data, most_pixels).values
+
+
 MASKS = np.kron(np.array([[0, 1], [2, 0]]), np.ones((6, 8), int))
+PARTS = np.zeros(MASKS.shape, np.uint8)
+PARTS[1::6, 1::9] = PARTS[2::6, 1::9] = 1  # four parts
 
 
 def npy(body):
@@ -52,7 +60,48 @@ def test_a_file_of_numpy_1():
 
 
 def test_a_file_from_before_cellpose_1_counts_from_minus_1():
-    assert label_image(saved({"masks": MASKS - 1}), MASKS.size).min() == 0
+    for content in ({"masks": MASKS - 1}, {"masks": MASKS - 1, "outlines": MASKS - 1}):
+        found = read_file(saved(content))
+        assert np.array_equal(found.label, MASKS)
+        assert "-1 is background" in found.notes[0]
+    with pytest.raises(InvalidArgument, match=r"-1 in its masks and not in its outlines.*int32 TIFF"):
+        read_file(saved({"masks": MASKS - 1, "outlines": MASKS}))
+
+
+def plain(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def read_file(data, **options):
+    return read_label_file(data, shape=MASKS.shape, max_pixels=10**6, **options)
+
+
+def test_a_plain_array_means_what_a_tiff_of_it_would():
+    sparse = np.where(MASKS == 2, 2, -1)
+    sparse[:2] = 0
+    for dtype in ("i1", "<i2", ">i4", "i8"):
+        assert np.array_equal(read_file(plain(sparse.astype(dtype))).label, sparse)
+    offset = read_file(plain((sparse + 1).astype(np.uint8)), kind=LabelKind.LABEL_KIND_OFFSET_BY_ONE)
+    assert np.array_equal(offset.label, sparse)
+    assert np.array_equal(read_file(plain(MASKS > 0), kind=LabelKind.LABEL_KIND_BINARY).label.max(), 1)
+    for array, words in [
+        (sparse.astype(np.uint16), "65535"),
+        (sparse - 1, "values from -2 to 1; allowed: -1"),
+        (MASKS * 0.5, "values of type float64"),
+        (PARTS, "one cell, 1, in 4 separate parts.*--label-kind binary"),
+    ]:
+        with pytest.raises(InvalidArgument, match=words):
+            read_file(plain(array))
+
+
+@pytest.mark.parametrize(
+    "masks", [PARTS, PARTS > 0, PARTS * np.uint8(255), PARTS + 1], ids=["0/1", "bool", "255", "1/2"]
+)
+def test_masks_in_files_of_cellpose_are_no_cells(masks):
+    with pytest.raises(InvalidArgument, match=r"numbered cells, whatever the label kind: save such a mask as TIFF"):
+        read_file(saved({"masks": masks}), kind=LabelKind.LABEL_KIND_BINARY)
 
 
 class Command:
@@ -95,12 +144,12 @@ def test_a_process_of_its_own_bounds_memory():
     # Opcodes that ask for 16 GiB each: a memo with 2^31 places, bytes that are not there.
     for bomb in (b"\x80\x03]r\xff\xff\xff\x7f.", b"\x80\x05\x96\x00\x00\x00\x00\x04\x00\x00\x00."):
         with pytest.raises(InvalidArgument, match="asks for more memory than such a file needs"):
-            read_labels(npy(bomb), shape=MASKS.shape, field="label")
+            read_masks(npy(bomb), shape=MASKS.shape, field="label")
 
 
 def test_the_size_must_be_the_image_s():
     with pytest.raises(InvalidArgument, match="The label is 12 x 16 pixels, its image 20 x 20; both must"):
-        read_labels(saved({"masks": MASKS}), shape=(20, 20), field="label")
+        read_masks(saved({"masks": MASKS}), shape=(20, 20), field="label")
 
 
 def test_stock_cellpose_reads_ours(tmp_path):
@@ -118,4 +167,4 @@ def test_stock_cellpose_reads_ours(tmp_path):
     assert content["filename"] == "a.tif"
     assert len(content["flows"]) == 5
     assert b"numpy._core" not in path.read_bytes()  # NumPy before 1.26 does not know it
-    assert np.array_equal(read_labels(path.read_bytes(), shape=label.shape, field="label"), label)
+    assert np.array_equal(read_masks(path.read_bytes(), shape=label.shape, field="label").label, label)

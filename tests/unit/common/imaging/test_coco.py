@@ -22,7 +22,15 @@ def file(*annotations, images=1, categories=({"id": 3, "name": "nucleus"}, {"id"
 
 
 def read(*annotations, **more):
-    return coco.read_labels(file(*annotations, **more), shape=SHAPE, field="label")
+    return draw(file(*annotations, **more)).label
+
+
+def draw(data, shape=SHAPE):
+    return coco.draw_annotations(data, shape=shape, field="label")
+
+
+def box(x, y, size, **more):
+    return {"segmentation": [[x, y, x + size, y, x + size, y + size, x, y + size]], **more}
 
 
 @settings(max_examples=30, deadline=None)
@@ -65,7 +73,8 @@ def test_polygons_plain_counts_background_and_crowds():
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        ({"segmentation": [[1, 1, 5, 1]]}, "annotation 1 has no segmentation"),
+        ({"segmentation": [[1, 1, 5, 1]]}, "annotation 1 covers no pixel"),
+        ({"segmentation": [[1]]}, "annotation 1 has no segmentation"),
         ({"segmentation": []}, "annotation 1 has no segmentation"),
         ({"bbox": [1, 2, 3, 4]}, "annotation 1 has no segmentation"),
         ({"segmentation": [[1, 1, 5, 1, 5, "4"]]}, "annotation 1 has no segmentation"),
@@ -86,10 +95,10 @@ def test_a_sentence_names_the_annotation(annotation, words):
 def test_files_of_several_images_are_split_by_name():
     data = file({"segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]], "image_id": 2}, images=3)
     with pytest.raises(InvalidArgument, match="a COCO file of 3 images"):
-        coco.read_labels(data, shape=SHAPE, field="label")
-    parts = coco.split(coco.parse(data, "label"))
+        draw(data)
+    parts = coco.split(coco.parse(data, "label"), "label")
     assert list(parts) == ["1.png", "2.png", "3.png"]
-    counts = [(coco.read_labels(part, shape=SHAPE, field="label") > 0).sum() for part in parts.values()]
+    counts = [(draw(part).label > 0).sum() for part in parts.values()]
     assert counts == [0, 12, 0]
 
 
@@ -101,4 +110,55 @@ def test_other_files_are_no_coco():
     with pytest.raises(InvalidArgument, match="truncated or broken COCO file"):
         coco.parse(b'{"images": [], "annotations": [', "label")
     with pytest.raises(InvalidArgument, match="is 10 x 12 pixels, its image 5 x 5"):
-        coco.read_labels(file(), shape=(5, 5), field="label")
+        draw(file(), shape=(5, 5))
+
+
+def test_annotations_without_a_pixel_are_left_out():
+    """One of many must not make the whole file useless."""
+    bad = [
+        {"segmentation": [[1, 1, 5, 1, 9, 1]]},
+        {"segmentation": [[1, 1, 5, 1]]},
+        {"segmentation": {"size": [10, 12], "counts": [120]}},
+        box(2, 2, 2),  # under the first cell
+        box(1, 1, 4),
+    ]
+    found = draw(file(box(1, 1, 4), *bad, {"segmentation": [box(6, 6, 2)["segmentation"][0], [9, 9, 10, 9]]}))
+    wanted = np.zeros(SHAPE, np.int32)
+    wanted[1:5, 1:5], wanted[6:8, 6:8] = 1, 2
+    assert np.array_equal(found.label, wanted)
+    assert [each.name for each in found.skipped] == [f"annotation {number}" for number in range(2, 7)]
+
+
+def test_frames_and_regions_are_no_cells():
+    categories = [{"id": 1, "name": "cell"}, {"id": 2, "name": "Region"}, {"id": 3, "name": "test 2"}]
+    frame = {"segmentation": [[0, 0, 12, 0, 12, 10, 0, 10]], "category_id": 1}
+    for order in (1, -1):
+        entries = [frame, box(1, 1, 4, category_id=1), box(0, 0, 9, category_id=2), box(0, 0, 9, category_id=3)][
+            ::order
+        ]
+        found = draw(file(*entries, categories=categories))
+        assert (found.label == 1).sum() == found.label.sum() == 16
+        assert len(found.skipped) == 3
+    with pytest.raises(InvalidArgument, match="annotation 1 covers the whole image, so it is the frame around it"):
+        read(frame)
+    everything = np.full(SHAPE, 1, np.int32)
+    assert np.array_equal(draw(coco.encode_coco(everything, "a.png")).label, everything)  # ours
+
+
+def test_annotations_of_another_image_are_not_drawn():
+    """Files of one image cut out of a larger one still list the others."""
+    found = draw(file(box(1, 1, 4), box(6, 1, 4, image_id=2), box(6, 6, 2, image_id="1"), box(1, 6, 2, image_id=1.0)))
+    assert np.unique(found.label).tolist() == [0, 1, 2, 3]
+    assert found.notes == ["annotation 2 is of another image (image_id)"]
+    for images in (1, 2):
+        foreign = file(box(1, 1, 4, image_id=7), images=images)
+        with pytest.raises(InvalidArgument, match="none of whose annotations has the image_id of one of its images"):
+            draw(foreign) if images == 1 else coco.split(coco.parse(foreign, "a.json"), "a.json")
+
+
+def test_flags_and_sizes_as_text():
+    assert read(box(1, 1, 4, iscrowd="0", ignore="false")).max() == 1
+    assert read(box(1, 1, 4, iscrowd="1")).min() == read(box(1, 1, 4, ignore=True)).min() == -1
+    data = json.loads(file(box(1, 1, 4)))
+    data["images"][0] |= {"height": "10", "width": 12.0}
+    assert draw(json.dumps(data).encode()).label.max() == 1

@@ -31,6 +31,18 @@ def test_the_largest_level_of_a_pyramid_is_taken(marked):
     assert np.array_equal(decode_image(stream.getvalue(), max_pixels=10**6).array, PIXELS)
 
 
+@pytest.mark.parametrize("levels", [2, 5])
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"ome": True}], ids=str)
+def test_levels_that_are_listed_and_chained(levels, options):
+    """As tifffile writes more than one smaller copy: each leads to the next one, too."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream, **options) as writer:
+        writer.write(PIXELS, subifds=levels, tile=(32, 32))
+        for level in range(1, levels + 1):
+            writer.write(PIXELS[:: 2**level, :: 2**level], subfiletype=1, tile=(32, 32))
+    assert np.array_equal(decode_image(stream.getvalue(), max_pixels=10**6).array, PIXELS)
+
+
 @pytest.mark.parametrize("progressive", [True, False])
 def test_jpeg_images_are_read(progressive):
     grey = decode_image(jpeg("L", progressive=progressive, quality=95), max_pixels=10**6)
@@ -57,3 +69,37 @@ def test_parts_that_a_file_does_not_hold_are_refused():
         for name in ("series", "time", "z"):
             with pytest.raises(InvalidArgument, match=f"so that {name} 1 does not exist"):
                 decode_image(data, max_pixels=10**6, **{name: 1})
+
+
+@pytest.mark.parametrize(("mode", "words"), [("CMYK", "in CMYK colours"), ("LAB", r"in CIE L\*a\*b\* colours")])
+def test_other_colours_than_rgb_are_not_taken_for_channels(mode, words):
+    stream = io.BytesIO()
+    Image.fromarray(np.dstack([PIXELS] * 3)).convert(mode if mode != "LAB" else "RGB").save(stream, "TIFF")
+    data = bytearray(stream.getvalue())
+    if mode == "LAB":
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            data[file.pages[0].tags["PhotometricInterpretation"].offset + 8] = 8
+    with pytest.raises(InvalidArgument, match=words):
+        decode_image(bytes(data), max_pixels=10**6)
+
+
+def test_raw_ycbcr_is_not_called_red_green_and_blue():
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.dstack([PIXELS] * 3), photometric="ycbcr", compression="zlib")
+    with pytest.raises(InvalidArgument, match="in YCbCr colours; allowed: grey and RGB"):
+        decode_image(stream.getvalue(), max_pixels=10**6)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.dstack([PIXELS] * 3), photometric="rgb", compression="jpeg")
+    assert decode_image(stream.getvalue(), max_pixels=10**6).channels == ("red", "green", "blue")
+
+
+def test_a_plane_before_the_first_does_not_exist():
+    with pytest.raises(InvalidArgument, match="z -1 does not exist"):
+        decode_image(encode_tiff(np.stack([PIXELS] * 3), stack=True), max_pixels=10**6, z=-1)
+
+
+def test_a_label_file_of_no_known_kind_is_not_offered_jpeg():
+    with pytest.raises(
+        InvalidArgument, match="not a TIFF or PNG file, nor any other that holds labels: it starts with"
+    ):
+        decode_labels(b"BM6000", shape=(5, 5), max_pixels=99)

@@ -134,8 +134,8 @@ def with_value(value, dtype):
         (png(np.dstack([LABEL.astype(np.uint8)] * 3)), 1, r"has 3 channels \(shape \(20, 30, 3\)\).*single-channel"),
         (tiff(np.stack([LABEL] * 2)), 1, "has 2 channels"),
         (tiff(np.ones((20, 30), np.complex64)), 1, "values of type complex64"),
-        (b"", 1, "The label is not a TIFF, PNG or JPEG file: it is empty"),
-        (b"label", 1, "not a TIFF, PNG or JPEG file"),
+        (b"", 1, "The label is not a TIFF or PNG file, nor any other that holds labels: it is empty"),
+        (b"label", 1, "not a TIFF or PNG file, nor any other that holds labels"),
         (tiff(LABEL)[:-100], 1, "truncated"),
     ],
 )

@@ -88,6 +88,38 @@ def test_what_no_option_can_tell_is_refused_for_binary_masks():
             read(array, BINARY)
 
 
+LINES = np.where(CELLS > 0, CELLS, np.where(ndimage.binary_dilation(CELLS), 0, 7))
+"""Regions of a watershed: the background is one of them, and 0 only lies between them."""
+ONE_AROUND = {
+    "0/1 inverted": 1 - MASK,
+    "0/3 inverted": (1 - MASK) * 3,
+    "regions of a watershed": LINES,
+    "cells at the border": np.where(np.roll(CELLS, 20, axis=1) > 0, 0, 5),
+}
+
+
+@pytest.mark.parametrize("name", ONE_AROUND)
+def test_a_value_around_all_others_is_no_cell(name):
+    array = ONE_AROUND[name]
+    with pytest.raises(InvalidArgument, match=f"the value {array[0, 0]} on most of the image's border"):
+        read(array)
+    stack = tiff(np.stack([array] * 3), photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(InvalidArgument, match="Save background as 0"):
+        read(stack, shape=(3, *SHAPE))
+
+
+@pytest.mark.parametrize("array", [1 - MASK, (1 - MASK) * 255, (1 - INTERIOR)], ids=["0/1", "0/255", "larger"])
+def test_an_inverted_binary_mask_is_refused(array):
+    with pytest.raises(InvalidArgument, match="either it is inverted, or its cells touch"):
+        read(array, BINARY)
+
+
+def test_a_large_image_is_looked_at_in_part(monkeypatch):
+    monkeypatch.setattr("cellsparse_common.imaging.masks._MOST_TO_FILL", 1_000)
+    with pytest.raises(InvalidArgument, match="looks like background, as in an inverted mask"):
+        read(LINES)
+
+
 def test_unsigned_minus_one_is_refused():
     sparse = np.where((CELLS > 0) & (CELLS <= 2), CELLS, -1)
     with_background = np.where(CELLS == 3, 0, sparse)
@@ -97,6 +129,8 @@ def test_unsigned_minus_one_is_refused():
                 read(array.astype(dtype))
     with pytest.raises(InvalidArgument, match="becomes in uint16"):
         read(sparse.astype(np.uint16).astype(np.int32))
+    with pytest.raises(InvalidArgument, match="65535 in 506 pixels"):  # not larger than the others
+        read(np.where(CELLS > 4, 65535, np.where(CELLS > 0, 1, 0)).astype(np.uint16) * (CELLS > 3))
     only_background = np.where(CELLS == 1, 0, -1).astype(np.uint8)
     with pytest.raises(InvalidArgument, match=r"-1 \(not labelled\)"):
         read(only_background)
@@ -129,6 +163,8 @@ CELLS_OF_KINDS = {
     "the 255th alone of many": np.where(np.isin(CELLS, [1, 2]), CELLS + 250, np.where(CELLS == 3, 255, 0)),
     "large numbers": np.where(CELLS > 0, CELLS * 300_000_000, 0),
     "touching": np.where(CELLS > 0, CELLS, np.where(tiles(16, SHAPE) == 1, 7, 0)),
+    "one that fills the image but for its corners": np.where(np.add.outer(range(96), range(128)) < 30, 0, 4),
+    "one around an edge": np.where(CELLS == 4, 1, np.where(tiles(32, SHAPE) == 1, 2, 0)),
     "background only": np.zeros(SHAPE, np.uint8),
 }
 

@@ -136,3 +136,104 @@ def test_a_sentence_says_why_one_is_refused(tmp_path):
     (path / "zarr.json").unlink()
     with pytest.raises(InvalidArgument, match="has no image"):
         read_ome_zarr(path, max_pixels=10**6, time=0)
+
+
+def described(path, **changes):
+    """Change an image's description."""
+    file = path / "zarr.json"
+    about = json.loads(file.read_text())
+    about["attributes"]["ome"]["multiscales"][0].update(changes)
+    file.write_text(json.dumps(about))
+    return path
+
+
+@pytest.mark.parametrize("shards", [None, (16, 16)])
+@pytest.mark.parametrize("fill", [-1, 7])
+def test_what_is_not_stored_has_the_fill_value(tmp_path, shards, fill):
+    label = np.full((40, 50), fill, np.int32)
+    label[:10, :10], label[10:16, :10] = 3, 0
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    array = group.create_array("0", shape=label.shape, chunks=(4, 4), shards=shards, dtype="i4", fill_value=fill)
+    array[:] = label
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [{"axes": AXES_YX, "datasets": [{"path": "0"}]}]}})
+    assert np.array_equal(read_ome_zarr(tmp_path / "a.zarr", max_pixels=10**6, labels=True).array, label)
+
+
+AXES_YX = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "words"),
+    [
+        ("float32", "NaN", "holds nan at"),
+        ("float32", "-Infinity", "holds -inf at"),
+        ("uint8", -1, "fill value '-1', which its type uint8 does not hold"),
+        ("uint16", "NaN", "fill value 'NaN', which its type uint16 does not hold"),
+    ],
+)
+def test_fill_values_that_are_no_pixels(tmp_path, dtype, fill, words):
+    path = write(tmp_path / "a.zarr", 3, dtype="f4", pixels=PIXELS[:1])
+    file = path / "0" / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "data_type": dtype, "fill_value": fill}))
+    for chunk in (path / "0" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    with pytest.raises(InvalidArgument, match=words):
+        read_ome_zarr(path, max_pixels=10**6)
+
+
+@pytest.mark.parametrize("unit", ["micrometer", "um", "\u00b5m", "micron", "micrometers", "Micrometre"])
+def test_units_and_negative_steps(tmp_path, unit):
+    axes = [{"name": name, **({"type": "space", "unit": unit} if name in "zyx" else {})} for name in "tczyx"]
+    scale = [{"type": "scale", "scale": [1, 1, -2, 0.5, 0.25]}]
+    path = write(tmp_path / "a.zarr", 3, pixels=PIXELS[:1])
+    described(path, axes=axes, datasets=[{"path": "0", "coordinateTransformations": scale}])
+    assert read_ome_zarr(path, max_pixels=10**6).spacing == (2.0, 0.5, 0.25)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_layout_of_bioformats2raw(tmp_path, form, listed):
+    """A group of images 0, 1, ...: the only one is taken, one of several is chosen."""
+    root = tmp_path / "a.zarr"
+    group = zarr.open_group(root, mode="w", zarr_format=form)
+    about = {"bioformats2raw.layout": 3}
+    group.attrs.update({"ome": {"version": "0.5", **about}} if form == 3 else about)
+    ome = group.create_group("OME")
+    write(root / "0", form, pixels=PIXELS[:1])
+    if listed:
+        ome.attrs.update({"ome": {"series": ["0"]}} if form == 3 else {"series": ["0"]})
+    first = np.moveaxis(PIXELS[0], 0, -1)
+    assert np.array_equal(read_ome_zarr(root, max_pixels=10**6).array, first)
+    write(root / "1", form, pixels=PIXELS[1:2])
+    if listed:
+        ome.attrs.update({"ome": {"series": ["0", "1"]}} if form == 3 else {"series": ["0", "1"]})
+    with pytest.raises(InvalidArgument, match=r"holds 2 images; choose one by its number with series \(--series\)"):
+        read_ome_zarr(root, max_pixels=10**6)
+    ((_, part),) = chosen_parts(root, parse_choice(1, ""), 10**6)
+    assert np.array_equal(part.array, np.moveaxis(PIXELS[1], 0, -1))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in root.rglob("*"):
+            archive.write(file, file.relative_to(tmp_path).as_posix())
+    zipped = decode_image((tmp_path / "a.zip").read_bytes(), max_pixels=10**6, stacks=True, series=0)
+    assert np.array_equal(zipped.array, first)
+    with pytest.raises(InvalidArgument, match=r"holds 2 image\(s\), so that series 2 does not exist"):
+        read_ome_zarr(root, max_pixels=10**6, series=2)
+
+
+def test_one_image_is_series_0(tmp_path):
+    path = write(tmp_path / "a.zarr", 3)
+    assert read_ome_zarr(path, max_pixels=10**6, series=0, time=1).axes == "ZYXC"
+    with pytest.raises(InvalidArgument, match="series 1 does not exist"):
+        read_ome_zarr(path, max_pixels=10**6, series=1, time=1)
+
+
+def test_nothing_above_the_group_and_no_choice_of_labels_is_guessed(tmp_path):
+    path = described(write(tmp_path / "a.zarr", 3), datasets=[{"path": "../b.zarr/0"}])
+    write(tmp_path / "b.zarr", 3)
+    with pytest.raises(InvalidArgument, match="names a folder above its own"):
+        read_ome_zarr(path, max_pixels=10**6, time=0)
+    group = zarr.open_group(tmp_path / "b.zarr", mode="a").create_group("labels")
+    group.attrs.update({"ome": {"labels": ["cells", "nuclei"]}})
+    with pytest.raises(InvalidArgument, match=r"holds 2 label images \(cells, nuclei\); keep one of them"):
+        read_ome_zarr(tmp_path / "b.zarr", max_pixels=10**6, labels=True)

@@ -72,6 +72,10 @@ NO_CELLS = {
     "parent that a cell sticks out of": feature([square(0, 0, 28)]),
     "parent of background alone": feature([square(75, 35, 30)]),
     "frame": feature(WHOLE),
+    "a frame of a class": feature(WHOLE, "Tissue"),
+    "no geometry": {"type": "Feature", "geometry": None, "properties": {"objectType": "annotation"}},
+    "an empty polygon": feature([]),
+    "an empty multipolygon": feature([[]], kind="MultiPolygon"),
     "parent with a hole": feature([square(5, 5, 100, 80), square(30, 10, 5)]),
     "points": feature([[3, 4], [5, 6]], kind="MultiPoint"),
     "a line": feature([[3, 4], [50, 60]], kind="LineString"),
@@ -107,6 +111,8 @@ FORMS = [
     "{'name': 'Background', 'color': [0, 0, 0]}",
     '"Background"',
     '["Background"]',
+    json.dumps(json.dumps({"name": "Background"})),
+    json.dumps(json.dumps("Background")),
 ]
 
 
@@ -120,6 +126,28 @@ def test_every_form_of_a_classification(form):
 )
 def test_every_form_of_a_cell(form):
     assert counts(read(*CELLS, BACKGROUND, feature([square(30, 60, 5)], form))) == RIGHT | {3: 25}
+
+
+@pytest.mark.parametrize("key", ["pathClass", "class", "class_name", "label", "name"])
+def test_background_by_another_name(key):
+    """Of features that have no classification: a tool other than QuPath wrote them, or a person named the object."""
+
+    def called(value, classification=None):
+        made = feature([square(80, 40, 10)], classification)
+        made["properties"][key] = value
+        return counts(read(*CELLS, made))
+
+    for value in ("Background", " background ", {"name": "Background"}):
+        assert called(value) == RIGHT
+    for value in (7, "Cell 3", ["x", 1], {}, None):
+        assert called(value) == {1: 324, 2: 324, 3: 100}
+    assert called("Background", "Tumor") == {1: 324, 2: 324, 3: 100}
+
+
+def test_a_frame_alone_is_no_cell():
+    for frame in (feature(WHOLE, "Tumor"), feature(WHOLE, object_type=None)):
+        with pytest.raises(InvalidArgument, match="feature 1 covers the whole image, so it is the frame around it"):
+            read(frame)
 
 
 def test_a_classification_that_nobody_understands_is_refused():
@@ -197,6 +225,13 @@ def test_zipped_geojson(monkeypatch):
     for more in ({"b_geojson": data}, {"b_roi": b"Iout"}):
         with pytest.raises(InvalidArgument, match="zip of several annotation files"):
             read(zipped(a_geojson=data, **more))
+    coco = json.dumps(
+        {
+            "images": [{"id": 1, "file_name": "a.png", "height": 96, "width": 128}],
+            "annotations": [{"id": 1, "image_id": 1, "segmentation": [[11, 15, 29, 15, 29, 33, 11, 33]]}],
+        }
+    )
+    assert counts(read(zipped(a_geojson=coco))) == {1: 324, 0: 12288 - 324}
     monkeypatch.setattr(json_features, "MAX_BYTES", len(data) - 1)
     with pytest.raises(ResourceExhausted, match="unpacks to more than"):
         read(zipped(a_geojson=data))
@@ -213,6 +248,18 @@ def test_flat_rois_are_left_out():
     assert found.skipped == 2
     with pytest.raises(InvalidArgument, match=r"'b\.roi' is flat"):
         read(zipped(b_roi=roi((40, 20), (50, 20), (60, 20))))
+
+
+@pytest.mark.parametrize("kind", [roifile.ROI_SUBTYPE.TEXT, roifile.ROI_SUBTYPE.IMAGE])
+def test_texts_and_pictures_among_rois_are_no_cells(kind):
+    """ImageJ stores them as rectangles."""
+    written = {"text_name": "Arial", "text": "my cells"} if kind == roifile.ROI_SUBTYPE.TEXT else {"image_data": b"0"}
+    box = {"roitype": roifile.ROI_TYPE.RECT, "top": 60, "left": 60, "bottom": 80, "right": 90}
+    data = roifile.ImagejRoi(**box, subtype=kind, version=228, **written).tobytes()
+    cell = roifile.ImagejRoi.frompoints(np.array([(11, 15), (29, 15), (29, 33), (11, 33)], np.float32)).tobytes()
+    found = read(zipped(a_roi=cell, b_roi=data))
+    assert counts(found) == {1: 324}
+    assert found.notes[0].startswith(f"ROI 'b.roi' is of type {kind.name}")
 
 
 SLOTS = [(x, y) for x in range(4, 120, 31) for y in range(4, 90, 30)]

@@ -65,10 +65,31 @@ def matched(*paths, **given):
         (f"images/{LATIN_1}.tif", f"masks/{LATIN_1}.tif"),
         (f"images/{LATIN_1}.tif", "masks/Mäuse.tif"),
         ("images/a b (1).tif", "masks/a b (1)_cp_masks.tif"),
+        ("a.ome.tif", "a.ome_cp_masks.tif"),  # as Cellpose calls them
+        ("a.ome.tiff", "a.ome_seg.npy"),
+        ("images/a.ome.tif", "masks/a.ome_masks.ome.tif"),
+        ("a.tif", "a.tif_masks.png"),
+        ("a.tif_img.tif", "a_masks.tif"),
+        ("images/a.tif", "ground_truth/a.tif"),
+        ("images/a.tif", "Ground Truth/a.tif"),
+        ("images/a.tif", "segmentations/a.tif"),
+        ("images/a.tif", "cp_masks/a.tif"),
+        ("images/a.tif", "RoiSets/a.zip"),
+        ("images/a.tif", "rois/a.roi"),
+        ("segmentation/images/a.tif", "segmentation/masks/a.tif"),  # what is around all says nothing
+        ("rois/img/a.tif", "rois/label/a.tif"),
+        ("labels/a.tif", "labels/a.geojson"),
     ],
 )
 def test_names_that_belong_together(image, label):
     assert matched(image, label) == {(image, label)}
+
+
+def test_files_that_are_not_read_are_counted_where_nothing_is_left():
+    with pytest.raises(
+        InvalidArgument, match=r"no images and no label files, and 2 files \(a.bmp, ...\) of kinds that"
+    ):
+        pair_files(["a.bmp", "a_masks.bmp"])
 
 
 def test_the_closest_name_wins():
