@@ -33,8 +33,8 @@ def test_at_rest_it_polls_nothing_and_after_a_restart_it_lists_once(control_plan
 
     with start() as there:
         queue_runs(there, there.upload(tiny_items()).id, JOBS)
-        wait_for_pods(admin, namespace, JOBS, 120)
-        wait_for_rest(there.pid, CORES, 60)
+        wait_for_pods(admin, namespace, JOBS, PATIENCE)
+        wait_for_rest(there.pid, CORES, PATIENCE)
         cost = measure(control_plane, namespace, there.pid, REST_SECONDS)
         print(f"\n{JOBS} Jobs: {cost}")
         polled = {kind: times for kind, times in cost.requests.items() if times and kind.startswith(("LIST", "GET"))}
@@ -44,7 +44,7 @@ def test_at_rest_it_polls_nothing_and_after_a_restart_it_lists_once(control_plan
 
     asked = {}
     with counted(control_plane, namespace, asked), start() as there:
-        wait_for_rest(there.pid, CORES, 60)
+        wait_for_rest(there.pid, CORES, PATIENCE)
         status = there.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE)
         assert status.active_runs == JOBS
     assert asked["LIST jobs"] == asked["LIST pods"] == asked["LIST events"] == 1

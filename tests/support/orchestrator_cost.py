@@ -1,7 +1,6 @@
 """What an orchestrator with many Jobs costs: its processor time, its memory, and what it asks of the API server."""
 
 import json
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +131,6 @@ def wait_for_pods(api: client.ApiClient, namespace: str, wanted: int, seconds: f
 def wait_for_rest(pid: int, share: float, seconds: float) -> float:
     """Wait until a process takes less than a share of a core for five seconds; return how long that took."""
     process, began = psutil.Process(pid), time.monotonic()
-    while process.cpu_percent(5.0) > 100 * share:
-        assert time.monotonic() - began < seconds, f"it did not come to rest: {threading.active_count()} threads here"
+    while (percent := process.cpu_percent(5.0)) > 100 * share:
+        assert time.monotonic() - began < seconds, f"it did not come to rest: it takes {percent:.0f} % of a core"
     return time.monotonic() - began

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cellsparse_stardist.instances import DEFAULT, SIZE_DOUBT, SIZE_LIMITS, best_thresholds, size_factor
+from cellsparse_stardist.instances import SIZE_DOUBT, SIZE_LIMITS, START, best_thresholds, size_factor
 from cellsparse_trainer.data.samples import Sample
 
 
@@ -20,9 +20,9 @@ def test_false_cells_on_labelled_background_raise_the_threshold():
     true = cells(0, 10, 20)
     found = best_thresholds(
         [sample(true)],
-        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.6 else cells(0, 10, 20, 30, 40) for each in choices],
+        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.7 else cells(0, 10, 20, 30, 40) for each in choices],
     )
-    assert (found.prob, found.nms) == (0.6, DEFAULT.nms)
+    assert (found.prob, found.nms) == (0.7, START.nms)
 
 
 def test_cells_on_unlabelled_pixels_change_nothing():
@@ -30,22 +30,22 @@ def test_cells_on_unlabelled_pixels_change_nothing():
     true[:, 28:] = -1
     found = best_thresholds(
         [sample(true)],
-        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.6 else cells(0, 10, 20, 30, 40) for each in choices],
+        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.7 else cells(0, 10, 20, 30, 40) for each in choices],
     )
-    assert found == DEFAULT
+    assert found == START
 
 
-def test_missed_cells_lower_it_and_ties_keep_the_default():
+def test_missed_cells_lower_it_and_ties_keep_the_start():
     true = cells(0, 10, 20)
     lower = best_thresholds(
         [sample(true)], lambda _, choices: [cells(0, 10, 20) if c.prob < 0.45 else cells(0) for c in choices]
     )
-    assert (lower.prob, lower.nms) == (0.4, DEFAULT.nms)
-    assert best_thresholds([sample(true)], lambda _, choices: [cells(0, 10)] * len(choices)) == DEFAULT
+    assert (lower.prob, lower.nms) == (0.4, START.nms)
+    assert best_thresholds([sample(true)], lambda _, choices: [cells(0, 10)] * len(choices)) == START
 
 
-def test_a_network_that_finds_nothing_keeps_the_default():
-    assert best_thresholds([sample(cells(0))], lambda _, choices: [cells()] * len(choices)) == DEFAULT
+def test_a_network_that_finds_nothing_keeps_the_start():
+    assert best_thresholds([sample(cells(0))], lambda _, choices: [cells()] * len(choices)) == START
 
 
 def squares(side, count, known=1_000):

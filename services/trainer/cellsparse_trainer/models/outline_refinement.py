@@ -109,11 +109,10 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     gains: list[npt.NDArray[np.float64]] = []
     for sample in samples[:MOST_SAMPLES]:
         found = predict(sample.image)
-        pairs = _pairs(sample.label, found)
-        if pairs:
-            before = _overlaps(sample.label, found, pairs)
-            levels = [_overlaps(sample.label, refined(sample.gray, found, level), pairs) for level in LEVELS]
-            gains.append(np.array(levels) - before)
+        before = {pair: iou for pair, iou in _overlaps(sample.label, found).items() if iou > LEAST_OVERLAP}
+        if before:
+            levels = [_overlaps(sample.label, refined(sample.gray, found, level)) for level in LEVELS]
+            gains.append(np.array([[each.get(pair, 0.0) - iou for pair, iou in before.items()] for each in levels]))
     cells = np.concatenate(gains, axis=1) if gains else np.zeros((len(LEVELS), 0))
     if cells.shape[1] < LEAST_CELLS:
         return None
@@ -250,23 +249,14 @@ def _opened(labels: Labels) -> Labels:
     return np.asarray(kept, np.int32)
 
 
-def _pairs(true: Labels, found: Labels) -> list[tuple[int, int]]:
-    """Return labelled cells and the found ones that are the same, by their numbers."""
-    stride = int(found.max(initial=0)) + 1
-    known = np.maximum(true, 0).astype(np.int64)
-    codes, shared = np.unique(known.ravel() * stride + found.ravel(), return_counts=True)
-    one, other = np.divmod(codes, stride)
-    ids, inverse = np.unique(known, return_inverse=True)
-    area_true = dict(zip(ids.tolist(), np.bincount(inverse.ravel()).tolist(), strict=True))
+def _overlaps(true: Labels, found: Labels) -> dict[tuple[int, int], float]:
+    """Return the IoU of each labelled cell with each found one that it shares a pixel with, by their numbers."""
+    labelled = true > 0
+    ids, areas = np.unique(true[labelled], return_counts=True)
     area_found = np.bincount(found.ravel())
-    return [
-        (int(a), int(b))
-        for a, b, both in zip(one, other, shared, strict=True)
-        if a > 0 and b > 0 and both > LEAST_OVERLAP * (area_true[int(a)] + area_found[b] - both)
-    ]
-
-
-def _overlaps(true: Labels, found: Labels, pairs: Sequence[tuple[int, int]]) -> npt.NDArray[np.float64]:
-    """Return the IoU of each pair."""
-    masks = [(true == a, found == b) for a, b in pairs]
-    return np.array([(a & b).sum() / (a | b).sum() for a, b in masks])
+    codes, shared = np.unique(
+        np.searchsorted(ids, true[labelled]) * np.int64(len(area_found)) + found[labelled], return_counts=True
+    )
+    one, other = np.divmod(codes, len(area_found))
+    ious = shared / (areas[one] + area_found[other] - shared)
+    return {(int(ids[a]), int(b)): float(iou) for a, b, iou in zip(one, other, ious, strict=True) if b > 0}

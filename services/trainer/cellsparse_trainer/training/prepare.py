@@ -14,6 +14,7 @@ from cellsparse_trainer.data.patient_store import Outage, PatientStore
 from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
 from cellsparse_trainer.data.stacks import PlaneSamples
+from cellsparse_trainer.data.training_tiles import TileSamples, is_large, training_tiles
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
 from cellsparse_trainer.distributed.ranks import Ranks
 from cellsparse_trainer.models.store import fetch_model
@@ -166,7 +167,7 @@ def count_cells(items: Sequence[dataset_pb2.DatasetItem]) -> int:
 def _open_samples(
     job: Job, plan: Plan, store: ObjectStore, workers: int, cache_bytes: int
 ) -> tuple[Sequence[Sample], Sequence[Sample]]:
-    """Return training items and validation items, whole or as planes, after reading each of them once."""
+    """Return training items, whole, as tiles or as planes, and validation items, after reading each of them once."""
     inputs = job.inputs
     share = cache_bytes // (workers + 1) // (1 if inputs.train_planes is None else 2)  # planes are kept beside stacks
     train = StoredSamples(store, inputs.train, plan, cache_bytes=share)
@@ -174,6 +175,8 @@ def _open_samples(
     check_items(train, inputs.train)
     check_items(validation, inputs.validation)
     if inputs.train_planes is None:
-        return train, validation or train
+        if not any(map(is_large, inputs.train)):
+            return train, validation or train
+        return TileSamples(train, training_tiles(train, inputs.train), cache_bytes=share), validation or train
     shown = PlaneSamples(validation or train, inputs.validation_planes)
     return PlaneSamples(train, inputs.train_planes, cache_bytes=share), shown

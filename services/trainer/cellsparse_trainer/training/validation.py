@@ -7,15 +7,15 @@ a run, on whatever machine, validates on the same pixels.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands, release
+from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands
 from cellsparse_common.imaging.types import Labels
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.data.fed_image import LARGE_PIXELS
+from cellsparse_trainer.data.parts import Box, cell_boxes, cut_part
 from cellsparse_trainer.data.samples import Sample
 
 SHARE = 0.2
@@ -33,8 +33,6 @@ SIZE_PERCENTILE = 90.0
 """Percentile of the labelled cells' extents that windows are made for."""
 BACKGROUND_TURN = 4
 """Of so many windows of an item one lies on labelled background, where there is some."""
-
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +97,7 @@ def allowed_pixels(plan: Plan) -> int:
 
 
 def _look(index: int, sample: Sample, seed: int) -> _Item:
-    if sample.label.max() <= sample.label.size:
-        boxes = [box for box in ndimage.find_objects(sample.label) if box is not None]
-    else:  # numbers of cells may be huge
-        names, numbers = np.unique(np.maximum(sample.label, 0), return_inverse=True)
-        first = 0 if names[0] == 0 else 1
-        boxes = ndimage.find_objects(numbers.reshape(sample.label.shape) + first)
-    release(sample.label)
+    boxes = cell_boxes(sample.label)
     order = np.random.default_rng([seed, index, 0]).permutation(len(boxes))
     return _Item(index=index, sample=sample, boxes=[boxes[at] for at in order])
 
@@ -141,7 +133,7 @@ def _turns(item: _Item, size: Sequence[int], share: int, seed: int) -> Iterator[
             around = left.pop(0)
         window = _place(around, size, shape)
         left = [box for box in left if not _shows(window, box, shape)]
-        yield _cut(item.sample, window)
+        yield cut_part(item.sample, window, EDGE)
 
 
 class _Background:
@@ -179,25 +171,3 @@ def _shows(window: Box, box: Box, shape: Sequence[int]) -> bool:
         and (whole.stop == length or part.stop <= whole.stop - EDGE)
         for whole, part, length in zip(window, box, shape, strict=True)
     )
-
-
-def _cut(sample: Sample, window: Box) -> Sample:
-    """Return the part of a sample in a window; what is not judged there is not labelled."""
-    label = sample.label[window].copy()
-    inner = tuple(
-        slice(0 if part.start == 0 else EDGE, part.stop - part.start - (0 if part.stop == length else EDGE))
-        for part, length in zip(window, sample.label.shape, strict=True)
-    )
-    kept = np.zeros(label.shape, bool)
-    kept[inner] = True
-    _forget_cut_cells(label, kept)
-    image = sample.image[window].copy()
-    for array in (image, label):
-        array.setflags(write=False)
-    return replace(sample, image=image, label=label)
-
-
-def _forget_cut_cells(label: Labels, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> None:
-    """Make the labels off `kept` unknown, and with them the whole cells that they belong to."""
-    cut = np.unique(label[~kept])
-    label[~kept | np.isin(label, cut[cut > 0])] = -1
