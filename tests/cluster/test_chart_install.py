@@ -167,7 +167,7 @@ def test_upgrades_keep_passwords_and_kept_data_outlives_the_release(cluster, adm
     core = client.CoreV1Api(admin)
 
     def passwords() -> dict[str, dict[str, str]]:
-        secrets = ("store", "database")
+        secrets = ("store", "database", "admin")
         return {name: core.read_namespaced_secret(f"{NAME}-{name}", restricted).data for name in secrets}
 
     values = ["--set=database.kind=postgresql,data.keep=true"]

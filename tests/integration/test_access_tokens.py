@@ -5,7 +5,10 @@ import sqlite3
 import stat
 from datetime import UTC, datetime, timedelta
 
+import httpx
+import psutil
 import pytest
+from support.access import add_things
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, refused, tiny_items, until
 
@@ -14,6 +17,7 @@ from cellsparse.cli.app import run
 from cellsparse.cli.exits import Exit
 from cellsparse.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
 from cellsparse_common.rpc.channel import open_channel
+from cellsparse_orchestrator.db.session import Database
 from cellsparse_proto.v1 import (
     access_pb2,
     dataset_pb2,
@@ -255,3 +259,39 @@ def test_a_repeated_request_of_another_project_tells_nothing(orchestrator, capsy
             stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
             errors.append(refused(stub.CreateRun, request).message)
     assert errors[0] == errors[1]
+
+
+def test_a_study_starts_from_no_model_of_another_project(orchestrator, capsys):
+    ones, others = (
+        create(capsys, "--role", "annotator", "--project", name, "--make-project") for name in ("ours", "theirs")
+    )
+    database = Database(f"sqlite:///{orchestrator.home / 'cellsparse.db'}")
+    hidden = add_things(database, others["project_id"]).ids["model_id"]
+    database.close()
+    said = []
+    with client(orchestrator, ones["secret"]) as mine:
+        dataset = mine.create_dataset("labels", as_items())
+        for model in (hidden, "run-missing"):
+            with pytest.raises(NotFound) as refusal:
+                mine.study(dataset.id, backends=["unet"], settings={"initial_model": [model]})
+            said.append(refusal.value.message.replace(model, "ID"))
+    assert said[0] == said[1]
+
+
+def test_the_page_of_local_services_asks_for_tokens_too(tmp_path):
+    settings = {"CELLSPARSE_AUTH": "tokens", "CELLSPARSE_WEB_PORT": "0"}
+    with Orchestrator(tmp_path / "home", **settings) as local:
+        token = (local.home / "admin-token").read_text().strip()
+        with client(local, token) as admin:
+
+            def page():
+                found = [each for each in admin.status().services if each.name == "gateway" and each.healthy]
+                return found and f"http://{found[0].address}"
+
+            url = until(page)
+        assert httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{url}/api/v1/projects", timeout=PATIENCE).status_code == 401
+        shown = {"Authorization": f"Bearer {token}"}
+        assert httpx.get(f"{url}/api/v1/projects", headers=shown, timeout=PATIENCE).status_code == 200
+        for process in psutil.Process(local.pid).children(recursive=True):
+            assert token not in str(process.environ())

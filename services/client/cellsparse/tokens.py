@@ -16,6 +16,7 @@ INSECURE_VARIABLE = "CELLSPARSE_INSECURE"
 LOGINS = "logins.json"
 ADMIN_FILE = "admin-token"
 """In the home folder of local services that ask for tokens."""
+_HERE = ("0.0.0.0", "::")  # noqa: S104 - what a server on this machine may call itself
 _LARGEST = 4096
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,1000}")
 
@@ -79,8 +80,8 @@ def forget_login(address: str) -> bool:
 
 def refuse_to_show(address: str) -> None:
     """Raise InvalidArgument if the network between here and an address could read a token: there is no TLS."""
-    host = address.rpartition(":")[0]
-    if not is_loopback(host) and os.environ.get(INSECURE_VARIABLE, "") not in ("1", "true"):
+    host = address.rpartition(":")[0].strip("[]")
+    if not is_loopback(host) and host not in _HERE and os.environ.get(INSECURE_VARIABLE, "") not in ("1", "true"):
         raise InvalidArgument(
             f"The token would go to {address} without TLS, where others can read it: name the server's authority with "
             f"--ca or CELLSPARSE_TLS_CA, or set {INSECURE_VARIABLE}=1."

@@ -67,6 +67,13 @@ class Server {
     private final String base
     private final HttpClient client
     private final Gson gson = new Gson()
+    private final String token = ownToken()
+
+    /** What the server knows the user by, if it asks: CELLSPARSE_TOKEN, or the file .cellsparse/token in the home folder. */
+    private static String ownToken() {
+        def file = new File(System.getProperty('user.home'), '.cellsparse/token')
+        return (System.getenv('CELLSPARSE_TOKEN') ?: (file.isFile() ? file.text : '')).trim()
+    }
 
     Server(String address) {
         base = address.trim().replaceAll('/+$', '')
@@ -114,6 +121,8 @@ class Server {
             .timeout(Duration.ofHours(1))
             .method(method, body)
         request.header('Accept', 'application/json, */*')
+        if (token)
+            request.header('Authorization', "Bearer ${token}".toString())
         if (type)
             request.header('Content-Type', type)
         HttpResponse<byte[]> answer

@@ -129,7 +129,12 @@ class Application:
         self._access_servicer = AccessServicer(tokens, changes)
         self.gate = None if settings.auth == "off" else Gate(tokens, changes, _admin_token(settings))
         self._study_servicer = StudyServicer(
-            self._store, studies=studies, datasets=datasets, launcher=self._launcher, notifier=self._notifier
+            self._store,
+            studies=studies,
+            datasets=datasets,
+            models=tables.models,
+            launcher=self._launcher,
+            notifier=self._notifier,
         )
         actions = MemberActions(
             study_transitions,

@@ -38,7 +38,14 @@ class CallRecord(Protocol):
         """Take a message of the request."""
 
     def answered(self, answer: Any) -> None:
-        """Take a message of the answer."""
+        """Take the answer."""
+
+    def sending(self, answer: Any) -> None:
+        """Take a message of a stream of answers, before it is sent.
+
+        Raises:
+            Unauthenticated: The caller is not known any more.
+        """
 
 
 class Gate(Protocol):
@@ -58,6 +65,9 @@ class _NoRecord:
         pass
 
     def answered(self, answer: Any) -> None:
+        pass
+
+    def sending(self, answer: Any) -> None:
         pass
 
 
@@ -132,7 +142,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
                 self._be_open(details.method)
                 with self._allowed(details, context) as record:
                     for answer in behavior(_checked(request, details.method, record), context):
-                        record.answered(answer)
+                        record.sending(answer)
                         yield answer
 
         return call

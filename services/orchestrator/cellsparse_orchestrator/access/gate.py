@@ -4,7 +4,7 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -19,6 +19,7 @@ from cellsparse_orchestrator.clock import now
 from cellsparse_proto.v1 import rules_pb2
 
 _LOG = logging.getLogger(__name__)
+RECHECK_SECONDS = 30.0
 _NOTE_SECONDS = 60.0
 _SETTING = "settings"
 """Name of the caller with the token of the settings."""
@@ -34,12 +35,16 @@ class Gate:
         tokens: The table of tokens.
         changes: Records what changes something.
         admin_token: A further administrator's token; empty: none.
+        recheck_seconds: How often the token of an open stream is looked up again, at its next message.
     """
 
-    def __init__(self, tokens: Tokens, changes: Changes, admin_token: str = "") -> None:
+    def __init__(
+        self, tokens: Tokens, changes: Changes, admin_token: str = "", recheck_seconds: float = RECHECK_SECONDS
+    ) -> None:
         self._tokens = tokens
         self._changes = changes
         self._admin = digest(admin_token) if admin_token else ""
+        self._recheck_seconds = recheck_seconds
         self._lock = threading.Lock()
         self._noted: dict[str, float] = {}
 
@@ -56,9 +61,10 @@ class Gate:
             Unauthenticated: There is no valid token.
             PermissionDenied: The token's role may not make this call.
         """
-        caller = self._authenticate(metadata.get("authorization", ""))
+        shown = metadata.get("authorization", "")
+        caller = self._authenticate(shown)
         rule = call_rule(method)
-        record, result = Record(), "OK"
+        record, result = Record(lambda: self._authenticate(shown), self._recheck_seconds), "OK"
         try:
             _check_role(method, rule, caller)
             with acting(caller):
@@ -112,12 +118,19 @@ class Gate:
 class Record:
     """What a call was about.
 
+    Args:
+        authenticate: Raises Unauthenticated if the caller's token is not valid any more.
+        recheck_seconds: How often to look.
+
     Attributes:
         subject: The ids that its request named, and that of what it made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, authenticate: Callable[[], object], recheck_seconds: float) -> None:
         self.subject = ""
+        self._authenticate = authenticate
+        self._recheck_seconds = recheck_seconds
+        self._checked = time.monotonic()
 
     def asked(self, request: Message) -> None:
         """Note what a request names; of a stream its first message counts."""
@@ -132,6 +145,13 @@ class Record:
                 made = f"{field.name}={made_id}"
                 if made not in self.subject.split(" "):
                     self.subject = f"{self.subject} {made}".strip()
+
+    def sending(self, answer: Message) -> None:
+        """Note what a message of a stream says was made; raise Unauthenticated if the caller's token has ended."""
+        if time.monotonic() - self._checked >= self._recheck_seconds:
+            self._authenticate()
+            self._checked = time.monotonic()
+        self.answered(answer)
 
 
 def _named(message: Message, depth: int) -> Iterator[tuple[str, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import grpc
 
 from cellsparse_common.datasets import read_known_manifest
-from cellsparse_common.errors import CellsparseError, InvalidArgument, Unavailable
+from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, Unavailable
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.paging import LARGEST
@@ -33,16 +34,25 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         store: The object store.
         studies: The tables of studies and members.
         datasets: The table of datasets.
+        models: The table of models.
         launcher: Knows the trainers.
         notifier: Is notified of every change of a study.
     """
 
     def __init__(
-        self, store: ObjectStore, *, studies: Studies, datasets: Datasets, launcher: Launcher, notifier: Notifier
+        self,
+        store: ObjectStore,
+        *,
+        studies: Studies,
+        datasets: Datasets,
+        models: Models,
+        launcher: Launcher,
+        notifier: Notifier,
     ) -> None:
         self._store = store
         self._studies = studies
         self._datasets = datasets
+        self._models = models
         self._launcher = launcher
         self._notifier = notifier
 
@@ -69,6 +79,8 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             )
         check_trainable(read_known_manifest(self._store, dataset.id))
         planned = [_plan(dataset.id, point) for point in points]
+        for model_id in sorted({each.settings.initial_model for each in planned} - {""}):
+            self._check_model(model_id)
         for backend in grid.backends:
             check_backend(self._launcher, backend)
         name = request.name or f"study of {dataset.name}"[:_NAME_LENGTH]
@@ -152,6 +164,13 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             return study_pb2.GetStudyReportResponse(complete=True, report_json=next(read), members_csv=next(read))
         built = report.build(study, self._studies.members(study.id))
         return study_pb2.GetStudyReportResponse(report_json=report.to_json(built), members_csv=report.to_csv(built))
+
+    def _check_model(self, model_id: str) -> None:
+        """Raise NotFound for a model to start from that does not exist, or not for the caller."""
+        try:
+            self._models.get(model_id)
+        except NotFound as error:
+            raise NotFound(error.message, "grid.settings") from error
 
 
 def _plan(dataset_id: str, point: GridPoint) -> PlannedMember:

@@ -202,6 +202,8 @@ def _command(name: str, module: str, settings: OrchestratorSettings, python: str
     }
     if name == GATEWAY:
         environment |= {
+            f"{ENV_PREFIX}AUTH": settings.auth,
+            f"{ENV_PREFIX}INSECURE": str(settings.insecure),
             f"{_GATEWAY_PREFIX}PORT": str(settings.web_port),
             f"{_GATEWAY_PREFIX}DRAIN_SECONDS": str(settings.drain_seconds),
             f"{_GATEWAY_PREFIX}LOG_LEVEL": settings.log_level,
