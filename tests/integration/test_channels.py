@@ -70,6 +70,16 @@ def test_a_run_trains_on_named_channels_and_its_model_keeps_them(tmp_path):
 
         assert predict(pixels).label == predict(np.ascontiguousarray(pixels[..., [2, 1]])).label
         assert predict(pixels).label == predict(pixels, channels=["2", "1"]).label
+        one = {"ious": [0.5], "split": common_pb2.SPLIT_VAL}
+
+        def evaluate(**given):
+            request = trainer_pb2.EvaluateRequest(model_id="run-1", dataset_id="ds-channels", **one, **given)
+            return list(stub.Evaluate(request, timeout=PATIENCE))[-1].report
+
+        assert evaluate() == evaluate(channels=["GFP", "dapi"])
+        assert evaluate(channels=["0", "1"]).items  # others
+        with pytest.raises(grpc.RpcError, match="Item 'item1': channels are DAPI; the model takes 2"):
+            evaluate(channels=["DAPI"])
         for array, given, words in [
             (pixels[..., 0], {}, "takes channels 2, 1 of an image; this one has 1"),
             (pixels, {"channels": ["0"]}, "the model takes 2"),

@@ -568,6 +568,7 @@ class Client:
         split: str = "test",
         *,
         ious: Sequence[float] = (),
+        channels: Channels | None = None,
         on_progress: Callable[[trainer_pb2.EvaluateResponse], None] | None = None,
     ) -> trainer_pb2.EvaluationReport:
         """Score a model on one split of a dataset.
@@ -577,9 +578,12 @@ class Client:
             dataset: Id of the dataset with the true labels.
             split: "train", "val" or "test".
             ious: IoU thresholds, above 0 to 1; empty: 0.5, 0.55, ... 0.9.
+            channels: Image channels that the network gets, as for `predict`.
             on_progress: Called with every answer: `items_done`, `items_total`.
         """
-        return models.evaluate(self.connection, model, dataset, split=split, ious=ious, on_progress=on_progress)
+        return models.evaluate(
+            self.connection, model, dataset, split=split, ious=ious, channels=channels, on_progress=on_progress
+        )
 
     def export(
         self,

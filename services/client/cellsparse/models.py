@@ -217,6 +217,7 @@ def evaluate(
     *,
     split: str = "test",
     ious: Sequence[float] = (),
+    channels: Channels | None = None,
     on_progress: Callable[[trainer_pb2.EvaluateResponse], None] | None = None,
 ) -> trainer_pb2.EvaluationReport:
     """Score a model on one split of a dataset (see `cellsparse.Client.evaluate`)."""
@@ -226,6 +227,7 @@ def evaluate(
         dataset_id=dataset_id,
         split=number,
         ious=ious,
+        channels=channel_texts(channels),
     )
     answer = None
     for answer in connection.stream("Evaluate", request, timeout=EVALUATE_SECONDS):

@@ -151,7 +151,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             most = self._settings.predict_seconds * (LARGE_TIMES if large else 1)
             seconds = min(time_left(context, _EVALUATE_SECONDS), most)
             counts, sparse = self._inference.call(
-                evaluate_item, self._context, request.model_id, item.SerializeToString(), ious, seconds=seconds
+                evaluate_item,
+                self._context,
+                request.SerializeToString(),
+                item.SerializeToString(),
+                ious,
+                seconds=seconds,
             )
             total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
             report.items.add(item=item.name, scores=[scores(count).to_message() for count in counts])

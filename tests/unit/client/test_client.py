@@ -295,8 +295,9 @@ def test_wait_raises_if_the_run_failed(fake, make):
 
 def test_evaluate(fake):
     with cellsparse.Client() as client:
-        report = client.evaluate("m-1", "ds-1", "val", ious=[0.5])
+        report = client.evaluate("m-1", "ds-1", "val", ious=[0.5], channels=["GFP", 0])
     assert report.scores[0].tp == 3
+    assert list(fake.state.evaluated.channels) == ["GFP", "0"]
 
 
 def test_the_client_loads_no_framework():

@@ -140,6 +140,7 @@ def evaluate(
     iou: Annotated[
         list[float] | None, typer.Option(help="Threshold (again for more). [default: 0.5, 0.55, ... 0.9]")
     ] = None,
+    channels: options.Channels = "",
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -154,6 +155,7 @@ def evaluate(
                 truth.id,
                 split,
                 ious=iou or (),
+                channels=channel_texts(channels),
                 on_progress=lambda answer: update(answer.items_done, answer.items_total),
             )
             for one in (found, other)

@@ -244,9 +244,15 @@ def _put_labels(transfer_id: str, label: Labels, spacing: Sequence[float]) -> No
 
 
 def evaluate_item(
-    context: InferenceContext, model_id: str, serialized_item: bytes, ious: list[float]
+    context: InferenceContext, serialized_request: bytes, serialized_item: bytes, ious: list[float]
 ) -> tuple[list[Counts], bool]:
-    """Score a model on one item, a serialized `DatasetItem`. Runs in the inference process.
+    """Score a model on one item. Runs in the inference process.
+
+    Args:
+        context: How to open models.
+        serialized_request: An `EvaluateRequest`.
+        serialized_item: A `DatasetItem`.
+        ious: IoU thresholds.
 
     Returns:
         Counts per IoU threshold, and whether the item has unlabelled pixels.
@@ -254,14 +260,16 @@ def evaluate_item(
     Raises:
         InvalidArgument: The model does not take such items: 2D or stacks, or their channels.
     """
+    request = trainer_pb2.EvaluateRequest.FromString(serialized_request)
     item = dataset_pb2.DatasetItem.FromString(serialized_item)
     store = open_store(StoreSettings())
     true = read_labels(store, item)
     image = Image(array=read_image(store, item), axes=item.axes, channels=tuple(item.channels))
     try:
-        label = _segment(context, model_id, image).labels
+        label = _segment(context, request.model_id, image, Asked(request.channels)).labels
     except InvalidArgument as error:
-        raise InvalidArgument(f"Item {item.name!r}: {error.message}", "dataset_id") from error
+        field = "channels" if request.channels else "dataset_id"
+        raise InvalidArgument(f"Item {item.name!r}: {error.message}", field) from error
     return match_counts(true, label, ious), bool((true < 0).any())
 
 
@@ -272,7 +280,7 @@ def _segment(
     context: InferenceContext, model_id: str, image: Image, asked: Asked = _NOT_ASKED, checkpoint: Path | None = None
 ) -> Segmentation | LargeSegmentation:
     model, card = _open(context, model_id) if checkpoint is None else _open_checkpoint(context, model_id, checkpoint)
-    how = card["preprocessing"]
+    how = {**card["preprocessing"], "channel_names": card.get("channel_names", ())}
     stack = image.axes.startswith("Z")
     takes_stacks = card.get("axes", "YX") == "ZYX"
     segment = model.segment
@@ -306,9 +314,9 @@ def _feed(
 
     Args:
         image: The image.
-        how: The preprocessing on the model's card.
-        asked: Channels that the caller names; empty: those of the card or, where the image lacks one of these but has
-            as many as the network takes, all of its own.
+        how: The preprocessing on the model's card, and the names of its channels.
+        asked: Channels that the caller names; empty: those of the card, by their names where the image has these. Where
+            it lacks a number but has as many as the network takes, all of its own.
         stack: Whether it is a stack.
 
     Raises:
@@ -325,6 +333,8 @@ def _feed(
                 asked.field,
             )
         trained, channel = (found, None) if takes > 1 else ((), found[0] if found else None)
+    elif named := _by_name(image.channels, how.get("channel_names", ()), trained or (channel,)):
+        trained, channel = (named, None) if trained else ((), named[0])
     elif trained and max(trained) >= there:
         if there != takes:
             raise InvalidArgument(
@@ -335,6 +345,32 @@ def _feed(
     if trained:
         return lambda part: take_channels(part, trained, stack=stack)
     return lambda part: to_gray(part, channel, stack=stack)
+
+
+def _by_name(there: Sequence[str], names: Sequence[str], numbers: Sequence[int | None]) -> tuple[int, ...]:
+    """Return where an image has the channels that a model was trained on; empty if it has none of their names.
+
+    Args:
+        there: Names of the image's channels.
+        names: Names of the model's channels, in the network's order; empty: they are not known.
+        numbers: Their places in the images that it was trained on.
+
+    Raises:
+        InvalidArgument: The image has some of them, in other places, and not all.
+    """
+    ours, theirs = ([name.casefold() for name in each] for each in (there, names))
+    if len(theirs) != len(numbers) or any(name.isdigit() for name in theirs):
+        return ()
+    found = [ours.index(name) for name in theirs if name in ours]
+    if len(found) == len(theirs):
+        return tuple(found)
+    if any(name in ours and ours.index(name) != number for name, number in zip(theirs, numbers, strict=True)):
+        raise InvalidArgument(
+            f"The model was trained on the channels {', '.join(names)}; this image has {', '.join(there)}. Say which "
+            "ones to take with channels.",
+            "channels",
+        )
+    return ()
 
 
 def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, Any]]:

@@ -75,9 +75,13 @@ def describe_channels(plan: Plan, items: Sequence[dataset_pb2.DatasetItem]) -> s
 
 
 def channel_names(plan: Plan, items: Sequence[dataset_pb2.DatasetItem]) -> list[str]:
-    """Return the names of the channels that a network of several gets, in its order; empty where they have none."""
+    """Return the names of the channels that a network gets, in its order.
+
+    Empty where they have none, and for the mean of several.
+    """
     names = list(items[0].channels) if items else []
-    return [names[channel] for channel in plan.channels] if plan.channels and max(plan.channels) < len(names) else []
+    numbers = plan.channels or (() if plan.channel is None else (plan.channel,))
+    return [names[channel] for channel in numbers] if numbers and max(numbers) < len(names) else []
 
 
 def _named(channel: int, names: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def prepare(
         run_id,
         scratch / "checkpoints",
         origin(job.request),
-        feeding(spec.name, plan),
+        feeding(spec.name, plan, job.inputs.train),
         keep_bytes=settings.keep_mib * 2**20,
         writer=(job.request.attempt, job.request.fence),
     )

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from cellsparse_trainer.data.stacks import common_spacing
 from cellsparse_trainer.models.store import publish_model
 from cellsparse_trainer.training import loop
-from cellsparse_trainer.training.channel_choice import channel_names, describe_channels
+from cellsparse_trainer.training.channel_choice import describe_channels
 from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.prepare import Prepared
 from cellsparse_trainer.training.validation import in_parts
@@ -41,7 +41,7 @@ def card(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str,
     """Return the card that describes a model and how to feed it; arguments as for `publish`."""
     plan, request = prepared.plan, prepared.job.request
     return {
-        **feeding(str(request.settings.WhichOneof("backend")), plan),
+        **feeding(str(request.settings.WhichOneof("backend")), plan, prepared.job.inputs.train),
         "version": 1,
         "run_id": request.run_id,
         "dataset_id": request.dataset_id,
@@ -52,6 +52,5 @@ def card(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str,
         "settings": json_format.MessageToDict(request.settings),
         "versions": {**prepared.versions, "python": platform.python_version()},
         "spacing": common_spacing(prepared.job.inputs.train),
-        "channel_names": channel_names(plan, prepared.job.inputs.train),
         "channels_used": describe_channels(plan, [*prepared.job.inputs.train, *prepared.job.inputs.validation]),
     }

@@ -172,7 +172,8 @@ def test_logs(known, capsys):
 
 
 def test_not_a_number_becomes_null(known, capsys):
-    assert run(["evaluate", "first", "nuclei", "--json"]) == 0
+    assert run(["evaluate", "first", "nuclei", "--json", "--channels", "GFP, 0"]) == 0
+    assert list(known.state.evaluated.channels) == ["GFP", "0"]
     assert json.loads(capsys.readouterr().out)["scores"][0]["f1"] is None
 
 

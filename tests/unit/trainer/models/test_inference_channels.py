@@ -55,3 +55,37 @@ def test_the_network_gets_its_channels(how, channels, asked, expected):
 def test_what_does_not_fit_is_refused(how, channels, asked, said):
     with pytest.raises(InvalidArgument, match=said):
         _as_fed(image(channels), how, Asked(asked), stack=False)
+
+
+def named(*names):
+    return Image(array=PIXELS[..., : len(names)], axes="YXC", channels=names)
+
+
+GFP_DAPI = {**TWO, "channels": [0, 1], "channel_names": ["GFP", "DAPI"]}
+DAPI = {**ONE, "channel": 0, "channel_names": ["DAPI"]}
+
+
+@pytest.mark.parametrize(
+    ("how", "names", "taken"),
+    [
+        (GFP_DAPI, ("GFP", "DAPI", "RFP"), [0, 1]),
+        (GFP_DAPI, ("dapi", "RFP", "gfp"), [2, 0]),  # another order
+        (GFP_DAPI, ("Alexa 488", "Hoechst"), [0, 1]),  # other names: by number
+        (GFP_DAPI, ("GFP", "Hoechst"), [0, 1]),  # the one that is there is in its place
+        (GFP_DAPI, ("0", "1"), [0, 1]),
+        (GFP_DAPI, ("x", "y", "z", "w"), [0, 1]),
+        ({**GFP_DAPI, "channel_names": ["1", "0"]}, ("0", "1"), [0, 1]),  # numbers are no names
+        (DAPI, ("GFP", "DAPI"), 1),
+        (DAPI, ("GFP", "RFP"), 0),
+    ],
+)
+def test_channels_are_found_by_their_names(how, names, taken):
+    fed = _as_fed(named(*names), how, Asked(), stack=False)
+    np.testing.assert_allclose(fed, scaled(PIXELS[..., taken]), atol=1e-5)
+
+
+def test_channels_of_which_one_has_another_place_are_not_guessed():
+    with pytest.raises(InvalidArgument, match="channels GFP, DAPI; this image has DAPI, RFP"):
+        _as_fed(named("DAPI", "RFP"), GFP_DAPI, Asked(), stack=False)
+    fed = _as_fed(named("DAPI", "RFP"), GFP_DAPI, Asked(["RFP", "DAPI"]), stack=False)
+    np.testing.assert_allclose(fed, scaled(PIXELS[..., [1, 0]]), atol=1e-5)
