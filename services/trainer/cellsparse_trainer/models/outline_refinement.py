@@ -29,7 +29,7 @@ LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """What `fit_level` chooses from."""
 LEAST_CELLS = 3
 """Fewest labelled cells that a level is chosen by."""
-MOST_VALIDATION, MOST_TRAINING = 32, 64
+MOST_VALIDATION, MOST_TRAINING = 24, 40
 """Most samples of each kind that are looked at, to bound the time."""
 LEAST_OVERLAP = 0.5
 """IoU from which a found cell is a labelled one."""
