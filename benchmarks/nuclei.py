@@ -197,7 +197,7 @@ def fit(
         )
         loop.run(setup, report, lambda: False)
     model = training.model()
-    model.tune(validation)
+    loop.tune(model, validation, items)
     return config, model
 
 

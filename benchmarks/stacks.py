@@ -24,6 +24,7 @@ from cellsparse_common.imaging.images import normalize
 from cellsparse_common.scoring.matching import match_counts, scores
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.training import loop
 
 IOUS = [0.3, 0.5, 0.7]
 SHIFT = 10
@@ -97,7 +98,7 @@ def main() -> None:
             print(f"step {step}: {losses}", flush=True)
     trained = time.monotonic() - start
     model = training.model()
-    model.tune([sample])
+    loop.tune(model, [sample], [sample])
     start = time.monotonic()
     found = model.predict(image[..., middle:])
     predicted = time.monotonic() - start

@@ -23,6 +23,7 @@ from cellsparse_sparsifier.background import Background
 from cellsparse_sparsifier.selection import Mode
 from cellsparse_sparsifier.sparsify import Settings, sparsify
 from cellsparse_trainer.data.samples import CACHE_BYTES, StoredSamples
+from cellsparse_trainer.training import loop
 
 PREVIEW = 8
 """Validation images scored at every evaluation; all images are scored to confirm that the goal is reached."""
@@ -89,7 +90,7 @@ def race(task: Task, out: TextIO) -> None:
         if (step + 1) % every and step + 1 < config.plan.steps:
             continue
         model = training.model()
-        model.tune(items)
+        loop.tune(model, items, items)
         f1 = f1_of(model, config.plan, val[:: max(1, len(val) // PREVIEW)])
         confirmed = f1_of(model, config.plan, val) if f1 >= GOAL or step + 1 == config.plan.steps else None
         at = {"step": step + 1, "steps": config.plan.steps, "seconds": trained, "cpu_seconds": cpu}

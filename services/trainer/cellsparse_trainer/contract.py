@@ -141,6 +141,14 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class OutlineModel(Protocol):
+    """A network that can refine the outlines of the cells it finds (see `models.outline_refinement`)."""
+
+    def fit_outlines(self, samples: Sequence[Sample]) -> None:
+        """Fit, after `tune`, how outlines are refined to these labelled cells; may do nothing."""
+
+
+@runtime_checkable
 class StackModel(Protocol):
     """A network for 2D images that segments stacks, too, plane by plane."""
 

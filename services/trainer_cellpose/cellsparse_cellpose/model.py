@@ -50,7 +50,8 @@ class CellposeModel:
         config: The settings it was trained with.
         diameter: Mean diameter in pixels of the cells in the images to segment.
         half: Whether the network computes in bfloat16, on a CPU.
-        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
+        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until
+            `fit_outlines`.
     """
 
     def __init__(
@@ -121,7 +122,11 @@ class CellposeModel:
         return Segmentation(labels=labels, scores=mean_per_cell(labels, probability))
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Keep the thresholds of the settings, and fit the level of outlines where `refine_outlines` is set."""
+        """Keep the thresholds of the settings, and the network's own outlines."""
+        self._outline_level = None
+
+    def fit_outlines(self, samples: Sequence[Sample]) -> None:
+        """Fit the level of outlines, where `refine_outlines` is set."""
         self._outline_level = None
         if self._config.refine_outlines:
             self._outline_level = fit_level(samples, self.predict)

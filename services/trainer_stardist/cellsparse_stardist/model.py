@@ -36,7 +36,8 @@ class StardistModel:
     Args:
         stock: The stock model; shared, not copied. Its `predict` is replaced by a faster one.
         config: The settings it was trained with.
-        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
+        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until
+            `fit_outlines`.
         half: Whether the network computes in bfloat16, on a CPU.
     """
 
@@ -77,10 +78,9 @@ class StardistModel:
         return SeparateWindows(image=image, find=self.segment, halo=max(self._reach) + LONGEST_RAYS)
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Fit the length of rays, the thresholds and the level of outlines to the labelled pixels of these samples.
+        """Fit the length of rays and the thresholds to the labelled pixels of these samples (see `instances`).
 
-        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights. See
-        `instances`, and for the level, fitted where `refine_outlines` is set, `outline_refinement`.
+        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights.
         """
         self._outline_level = None
         if self._config.fit_sizes:
@@ -88,6 +88,10 @@ class StardistModel:
             factor = np.float32(size_factor(samples, self.predict))
             head.set_weights([weights * factor for weights in head.get_weights()])
         self.stock.thresholds = best_thresholds(samples, self._predict_at).to_dict()
+
+    def fit_outlines(self, samples: Sequence[Sample]) -> None:
+        """Fit the level of outlines, where `refine_outlines` is set and images are trained on."""
+        self._outline_level = None
         if self._config.refine_outlines and self._config.plan.crop_depth is None:
             self._outline_level = fit_level(samples, self.predict)
 

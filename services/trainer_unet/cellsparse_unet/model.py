@@ -36,7 +36,8 @@ class UnetModel:
         thresholds: None: the defaults of `config`.
         flips: Whether to predict with test-time flips, where `config` has them. Validations do without.
         half: Whether the network computes in bfloat16, on a CPU.
-        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until `tune`.
+        outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until
+            `fit_outlines`.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class UnetModel:
         return UnetWindows(self, image, self._probabilities(whole))
 
     def tune(self, samples: Sequence[Sample]) -> None:
-        """Choose method, thresholds and level of outlines on labelled pixels; those that the settings fix stay.
+        """Choose method and thresholds on labelled pixels; those that the settings fix stay.
 
         From here on, the model predicts with test-time flips, where its settings have them: the thresholds are theirs.
 
@@ -105,6 +106,10 @@ class UnetModel:
         self._outline_level = None
         found = ((self._probabilities(sample.image), sample.label) for sample in samples)
         self.thresholds = best_thresholds(self._config, found)
+
+    def fit_outlines(self, samples: Sequence[Sample]) -> None:
+        """Fit the level of outlines, where `refine_outlines` is set and images are trained on."""
+        self._outline_level = None
         if self._config.refine_outlines and self._config.dims == 2:
             self._outline_level = fit_level(samples, self.predict)
 

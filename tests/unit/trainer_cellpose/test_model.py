@@ -154,7 +154,7 @@ def test_the_level_of_outlines_is_fitted_kept_and_used(
     monkeypatch.setattr(model, "refine", noting)
     tuned = small_model(refine_outlines=refine_outlines)
     sample = disc_sample()
-    tuned.tune([sample])
+    tuned.fit_outlines([sample])
     tuned.export(tmp_path)
     level = 0.35 if refine_outlines else None
     for each in (tuned, model.open_model(tmp_path, "cpu")):

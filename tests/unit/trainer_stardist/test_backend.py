@@ -225,7 +225,7 @@ def test_the_level_of_outlines_is_fitted_and_kept(tiny, sparse_samples, tmp_path
     monkeypatch.setattr("cellsparse_stardist.model.fit_level", lambda samples, predict: 0.35)
     model = backend.create(tiny(refine_outlines=refine_outlines), sparse_samples, "cpu").model()
     image = sparse_samples[0].image
-    model.tune(sparse_samples)
+    model.fit_outlines(sparse_samples)
     model.stock.thresholds = {"prob": 0.1, "nms": 0.4}
     found = model._segment_at(image, [model.thresholds])[0]
     expected = refined(image, found.labels, 0.35) if refine_outlines else found.labels

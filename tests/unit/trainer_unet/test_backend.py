@@ -194,7 +194,7 @@ def test_the_level_of_outlines_is_fitted_kept_and_used(
     monkeypatch.setattr(model_module, "fit_level", lambda samples, predict: 0.35)
     monkeypatch.setattr(model_module, "refine", noting)
     tuned = backend.create(make_config(refine_outlines=refine_outlines), [cell_sample], "cpu").model()
-    tuned.tune([cell_sample])
+    tuned.fit_outlines([cell_sample])
     tuned.export(tmp_path)
     level = 0.35 if refine_outlines else None
     for each in (tuned, backend.open_model(tmp_path, "cpu")):

@@ -29,8 +29,8 @@ LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """What `fit_level` chooses from."""
 LEAST_CELLS = 3
 """Fewest labelled cells that a level is chosen by."""
-MOST_SAMPLES = 32
-"""Most samples that are looked at, to bound the time."""
+MOST_VALIDATION, MOST_TRAINING = 24, 40
+"""Most samples of each kind that are looked at, to bound the time."""
 LEAST_OVERLAP = 0.5
 """IoU from which a found cell is a labelled one."""
 
@@ -99,7 +99,7 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     """Choose the level at which labelled cells are found as they are labelled.
 
     Args:
-        samples: Validation (or training) samples, images with axes YX or YXC; the first `MOST_SAMPLES` are used.
+        samples: Samples with labelled cells (see `level_samples`), images with axes YX or YXC.
         predict: Segments one image, without refining outlines.
 
     Returns:
@@ -107,7 +107,7 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
         error, or there are too few cells to tell.
     """
     gains: list[npt.NDArray[np.float64]] = []
-    for sample in samples[:MOST_SAMPLES]:
+    for sample in samples:
         found = predict(sample.image)
         before = {pair: iou for pair, iou in _overlaps(sample.label, found).items() if iou > LEAST_OVERLAP}
         if before:
@@ -120,6 +120,25 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     best = int(np.argmax(means))
     error = float(cells[best].std(ddof=1)) / cells.shape[1] ** 0.5
     return LEVELS[best] if means[best] > error else None
+
+
+def level_samples(validation: Sequence[Sample], train: Sequence[Sample]) -> list[Sample]:
+    """Return the samples that a level is fitted to, each kind at equal distances.
+
+    A handful of labelled cells tells little. Those that the network has trained on show the level, too, as it is one of
+    the image's brightness. Only the gain is smaller there.
+
+    Args:
+        validation: Items that choose the best checkpoint.
+        train: Training items; may be the same sequence.
+    """
+    pairs = [(validation, MOST_VALIDATION)] if validation is train else []
+    pairs = pairs or [(validation, MOST_VALIDATION), (train, MOST_TRAINING)]
+    return [
+        samples[int(at)]
+        for samples, most in pairs
+        for at in np.linspace(0, len(samples) - 1, min(most, len(samples))).round()
+    ]
 
 
 def refine(image: Floats, found: Segmentation, level: float | None) -> Segmentation:

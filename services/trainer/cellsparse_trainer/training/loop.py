@@ -4,14 +4,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from cellsparse_common.errors import StorageError
 from cellsparse_trainer.config.plan import Plan
-from cellsparse_trainer.contract import Model, Training
+from cellsparse_trainer.contract import Model, OutlineModel, Training
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
+from cellsparse_trainer.models.outline_refinement import level_samples
 from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
 from cellsparse_trainer.training.scoring import MEASURE, validation_scores
 
@@ -261,10 +261,11 @@ def follow(training: Training, checkpoints: Checkpoints, worker: Worker) -> int:
     return step
 
 
-def finish(model: Model, tuning: Sequence[Sample], folder: Path) -> None:
-    """Tune a model's thresholds and write it, in the stock tool's format, into an empty folder."""
-    model.tune(tuning)
-    model.export(folder)
+def tune(model: Model, validation: Sequence[Sample], train: Sequence[Sample]) -> None:
+    """Fit to labelled cells what turns a network's output into cells: thresholds, and how outlines are refined."""
+    model.tune(validation)
+    if isinstance(model, OutlineModel):
+        model.fit_outlines(level_samples(validation, train))
 
 
 def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[int, Record, bool]:

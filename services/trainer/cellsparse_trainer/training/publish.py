@@ -30,7 +30,10 @@ def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[s
     folder = prepared.job.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    loop.finish(prepared.training.model(), in_parts(prepared.validation, prepared.plan), folder)
+    model, validation = prepared.training.model(), prepared.validation
+    tuning = in_parts(validation, prepared.plan)
+    loop.tune(model, tuning, tuning if validation is prepared.train else prepared.train)
+    model.export(folder)
     publish_model(prepared.store, prepared.job.request.run_id, folder, card(prepared, outcome, initial_scores))
 
 

@@ -173,9 +173,23 @@ def test_scores_of_zero_are_no_reason_to_end():
     assert not record.exhausted(0)
 
 
-def test_the_final_model_is_tuned_and_written(tmp_path):
-    loop.finish(backend.FakeModel(0.1), [], tmp_path)
+class OutlinedModel(backend.FakeModel):
+    """Notes what its outlines are fitted to."""
+
+    def fit_outlines(self, samples):
+        self.seen = samples
+
+
+def test_thresholds_are_tuned_on_validation_and_outlines_on_training_items_too(tmp_path):
+    model = OutlinedModel(0.1)
+    loop.tune(model, [0], [1, 2])
+    model.export(tmp_path)
     assert json.loads((tmp_path / "sub" / "threshold.json").read_text()) == 0.5
+    assert model.seen == [0, 1, 2]
+    same = [3]
+    loop.tune(model, same, same)
+    assert model.seen == [3]
+    loop.tune(backend.FakeModel(0.1), [0], [1])
 
 
 class DyingStore:
