@@ -162,7 +162,10 @@ def test_the_page_signs_in_with_a_cookie(world):
     assert client.get("/").status_code == 200
     assert client.get(f"{ALL}/session").headers["www-authenticate"] == "Bearer"
     assert client.post(f"{ALL}/session", json={"token": "wrong"}, headers=site).status_code == 401
-    assert client.post(f"{ALL}/session", json={}, headers=site).status_code == 422
+    for body in ({}, [], {"token": 1}, {"token": "two words"}, {"token": "a\nb"}, {"token": "\u00e9" * 9}):
+        assert client.post(f"{ALL}/session", json=body, headers=site).status_code == 422
+    for shown in ({"Authorization": "Bearer a b"}, {"Cookie": 'cellsparse_token="a\\012b"'}):
+        assert client.get(f"{ALL}/projects", headers=shown).status_code == 401
     foreign = {"Origin": "https://elsewhere.example"}
     assert client.post(f"{ALL}/session", json={"token": tokens["reader"]}, headers=foreign).status_code == 403
     with httpx.Client(base_url=client.base_url, timeout=PATIENCE) as page:

@@ -75,7 +75,7 @@ def test_a_cut_network_ends_the_attempt_on_both_nodes_and_the_next_one_is_as_goo
     servers = []
     for node in (0, 1):
         (tmp_path / str(node)).mkdir()
-        place = {"CELLSPARSE_HOST": nodes.addresses[node], **ONE_THREAD}
+        place = {"CELLSPARSE_HOST": nodes.addresses[node], "CELLSPARSE_INSECURE": "1", **ONE_THREAD}
         place["CELLSPARSE_START_SECONDS"] = f"{LONG_PATIENCE:.0f}"
         prefix = nodes.inside(node, [])
         servers.append(

@@ -79,7 +79,7 @@
 {{/* Secret with certificate, key and authority of our servers; empty without TLS. */}}
 {{- define "cellsparse.tlsSecret" -}}
 {{- if eq .Values.tls.kind "secret" }}{{ .Values.tls.secret }}
-{{- else if eq .Values.tls.kind "certManager" }}{{ include "cellsparse.name" . }}-tls
+{{- else if has .Values.tls.kind (list "certManager" "generated") }}{{ include "cellsparse.name" . }}-tls
 {{- end }}
 {{- end }}
 

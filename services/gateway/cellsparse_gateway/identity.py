@@ -6,6 +6,7 @@ come with it as well.
 """
 
 import hashlib
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ COOKIE = "cellsparse_token"
 KNOWN_SECONDS = 5.0
 """How long a token that the orchestrator took is believed, where no call of its own follows."""
 _MOST = 1000
-_LONGEST = 1000
+_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]{1,1000}")
 _TOKEN: ContextVar[str] = ContextVar("token", default="")
 _SOURCE: ContextVar[str] = ContextVar("source", default="")
 
@@ -50,17 +51,18 @@ def token_of(headers: Headers) -> str:
     """Return the token that a request shows, in its header or in the page's cookie; empty: none."""
     scheme, _, shown = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return _plain(shown.strip())
+        return plain(shown)
     try:
         found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
         return ""
-    return _plain(found.value) if found else ""
+    return plain(found.value) if found else ""
 
 
-def _plain(text: str) -> str:
-    """Return a text that may be sent in a header; anything else is no token."""
-    return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST else ""
+def plain(text: str) -> str:
+    """Return a token without blanks around it; empty for a text that cannot be one, as no header could hold it."""
+    token = text.strip()
+    return token if _TEXT.fullmatch(token) else ""
 
 
 class Known:

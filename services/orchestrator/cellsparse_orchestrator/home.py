@@ -65,7 +65,10 @@ def home_token(home: Path, make: Callable[[], str]) -> str:
     """
     path = home / "admin-token"
     with disk_errors(f"use {path}"):
-        if not path.exists():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if not path.exists() or not path.read_text().strip():
+            new = path.with_name(f".{path.name}.new")
+            new.unlink(missing_ok=True)  # of one that was killed here
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(f"{make()}\n")
+            new.replace(path)
         return path.read_text().strip()

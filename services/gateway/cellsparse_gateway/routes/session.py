@@ -36,14 +36,16 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
     @routes.post("/session", responses=answers(caller_schema), openapi_extra=takes(_BODY))
     def sign_in(request: Request, body: Annotated[Any, Depends(json_body)]) -> Response:
         """Keep a token that the orchestrator takes in a cookie that no script can read."""
-        token = body.get("token") if isinstance(body, dict) else None
-        if not isinstance(token, str) or not token.strip() or not token.isascii():
-            raise Problem(422, "token is missing: give the token as text.", [("token", "It is missing.")])
-        identity.enter(token.strip(), request.client.host if request.client else "")
+        given = body.get("token") if isinstance(body, dict) else None
+        token = identity.plain(given) if isinstance(given, str) else ""
+        if not token:
+            sentence = "token is none: one line of letters, digits and ._~+/=- is expected."
+            raise Problem(422, sentence, [("token", sentence)])
+        identity.enter(token, request.client.host if request.client else "")
         answer = caller()
         # Signed in over TLS, which may end at a proxy: then browsers send the cookie over TLS only.
         secure = request.headers.get("origin", "").startswith("https://")
-        answer.set_cookie(identity.COOKIE, token.strip(), httponly=True, samesite="strict", secure=secure)
+        answer.set_cookie(identity.COOKIE, token, httponly=True, samesite="strict", secure=secure)
         return answer
 
     @routes.delete("/session", status_code=204, responses=answers(None, 204))
