@@ -125,6 +125,11 @@ def test_a_channel_that_is_not_there_is_named(stub, shape, channel):
     assert str(channel) in error.message
 
 
+def test_names_of_channels_that_do_not_fit_are_refused(stub):
+    with pytest.raises(grpc.RpcError, match="There are 2 names of channels; the image has 3"):
+        predict(stub, np.zeros((20, 30, 3), np.uint8), image_channels=["a", "b"])
+
+
 def test_options_out_of_range_are_named(stub):
     with pytest.raises(grpc.RpcError) as caught:
         predict(stub, np.zeros((20, 30), np.uint8), min_pixels=2**26 + 1, format=9)

@@ -304,7 +304,7 @@ def test_channels_keep_their_names(orchestrator, project):
     assert list(item.channels) == ["DAPI", "GFP"]
     assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
 
-    def predict(*channels):
+    def predict(*channels, image=image):
         return project_pb2.PredictLayerRequest(image_id=image.id, model_id=run.id, channels=channels)
 
     found = [
@@ -313,6 +313,10 @@ def test_channels_keep_their_names(orchestrator, project):
     ]
     assert found == [4, 4, 0]
     assert "Channels: 0 (DAPI), 1 (GFP)" in refused(orchestrator.projects.PredictLayer, predict("RFP")).message
+    swapped = encode_tiff(np.ascontiguousarray(pixels[..., ::-1]))
+    for names, cells in ((("gfp", "DAPI"), 4), (("RFP", "Cy5"), 0)):  # by name, and where there is none by number
+        other = add_image(orchestrator, project, swapped, name="b.tif", channels=names)
+        assert orchestrator.projects.PredictLayer(predict(image=other), timeout=PATIENCE).layer.cells == cells
 
 
 def test_the_newest_checkpoint_of_a_training_predicts(orchestrator, project):

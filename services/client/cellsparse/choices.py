@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import FILES, Content, Item
-from cellsparse.sources import is_folder
+from cellsparse.sources import is_folder, read_all
 from cellsparse.vendor import choose_scene, count_times, is_vendor, open_vendor, read_image
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def chosen_parts(path: Path, choice: Choice, max_pixels: int, axes: str = "") ->
     if is_vendor(path):
         yield from _vendor_parts(path, choice, max_pixels, axes)
         return
-    data = b"" if is_folder(path) else _read(path)
+    data = b"" if is_folder(path) else read_all(path)
     for time in _times(path, data, choice, field):
         if is_folder(path):
             image = read_ome_zarr(
@@ -230,7 +230,7 @@ def _label_at(label: Content, time: int | None, max_pixels: int, *, single: bool
     if time is not None and path.suffix.lower() in _TIFF:
         from cellsparse_common.imaging import tiff
 
-        if tiff.count_times(_read(path), f"label file {path}") > 1:
+        if tiff.count_times(read_all(path), f"label file {path}") > 1:
             return _tiff_labels(path, max_pixels, time)
     if time is not None and not single:
         raise InvalidArgument(
@@ -259,7 +259,7 @@ def _tiff_labels(path: Path, max_pixels: int, time: int | None = None) -> "npt.N
     from cellsparse_common.imaging.images import decode_image
     from cellsparse_common.imaging.lossy import refuse_lossy
 
-    data, field = _read(path), f"label file {path}"
+    data, field = read_all(path), f"label file {path}"
     refuse_lossy(data, field)
     return decode_image(data, max_pixels=max_pixels, field=field, labels=True, stacks=True, time=time).array
 
@@ -284,10 +284,3 @@ def _wanted_times(choice: Choice, count: int, field: str) -> range:
     if first >= count:
         raise InvalidArgument(f"The {field} has {count} time point(s), so that time {first} does not exist.")
     return range(first, min(choice.end or count, count))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.items import Item
-from cellsparse.sources import is_folder
+from cellsparse.sources import is_folder, read_all
 from cellsparse.vendor import READERS
 from cellsparse_common.pairing.pairs import pair_files
 from cellsparse_common.pairing.splits import DEFAULT_FRACTIONS
@@ -82,7 +82,7 @@ def _pair(found: dict[str, Path], fractions: Sequence[float], where: str) -> Pai
     if any(path.lower().endswith(".json") for path in paths):
         from cellsparse_common.pairing.coco_files import spread  # loads NumPy
 
-        paths, parts = spread(paths, lambda path: _content(found[path]))
+        paths, parts = spread(paths, lambda path: read_all(found[path]))
     pairing = pair_files(paths, fractions, where=where, more_images=tuple(READERS))
     items = [
         Item(
@@ -92,13 +92,6 @@ def _pair(found: dict[str, Path], fractions: Sequence[float], where: str) -> Pai
     ]
     left_out = {found.get(path, Path(path)): why for path, why in pairing.left_out.items()}
     return Pairs(items=items, left_out=left_out)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cellsparse.connection import Connection
 from cellsparse.errors import InvalidArgument
-from cellsparse.sources import read_parts
+from cellsparse.sources import read_parts, refuse_endless
+from cellsparse.targets import file_errors
 from cellsparse_common.config.shown import shown_url
 from cellsparse_common.onnx_file import check_onnx
 from cellsparse_proto.v1 import prompter_pb2
@@ -41,6 +42,8 @@ def add(
         for part, source in given.items():
             path = local_file(source, Path(folder) / f"{part}.onnx")
             shown = shown_url(source)
+            with file_errors(f"{shown} cannot be read"):
+                refuse_endless(path)
             check_onnx(path, shown)
             files[part] = path, _checked(path, shown, stated.get(part, ""))
         header = prompter_pb2.AddPrompterHeader(
@@ -64,8 +67,10 @@ def remove(connection: Connection, name: str) -> None:
 
 def _checked(path: Path, source: str, stated: str) -> str:
     """Return a file's SHA-256."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for part in read_parts(path):
+        digest.update(part)
+    found = digest.hexdigest()
     if stated and found != stated.lower():
         raise InvalidArgument(
             f"{source} has the SHA-256 {found}, not {stated}: it is another file, or broken.", "sha256"

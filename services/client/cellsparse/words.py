@@ -39,7 +39,7 @@ _FILES = (
 )
 # What is quoted was typed by somebody, and stays.
 _WORD = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[A-Z][A-Z0-9_]{2,}\b")
-_ACRONYMS = frozenset({"ONNX", "ROI", "TIFF", "GPU", "CPU", "TPU", "CUDA", "GEOJSON", "IMAGE", "LABEL"})
+_ACRONYMS = frozenset({"ONNX", "ROI", "TIFF", "GPU", "CPU", "TPU", "CUDA", "GEOJSON", "COCO", "IMAGE", "LABEL"})
 
 
 def as_typed(text: str) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.folders import parse_fractions, read_folder, read_pair_of_folders
+from cellsparse.sources import read_all
 from cellsparse_common.pairing.splits import split_names
 
 
@@ -102,3 +103,21 @@ def test_folders_that_lead_into_themselves_end(tmp_path):
     fill(tmp_path, ["a.tif"], ["a.tif"])
     (tmp_path / "images" / "loop").symlink_to(tmp_path)
     assert [item.name for item in read_folder(tmp_path).items] == ["a"]
+
+
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path):
+    """A pipe that nobody writes to would block for ever, a device has no end."""
+    pipe = tmp_path / "a.tif"
+    os.mkfifo(pipe)
+    for path, kind in ((pipe, "pipe"), (Path("/dev/zero"), "device")):
+        with pytest.raises(InvalidArgument, match=f"{path} cannot be read: it is a {kind}, not a file"):
+            read_all(path)
+    fill(tmp_path, ["b.tif"], ["b.tif"])
+    os.mkfifo(tmp_path / "masks" / "all.json")
+    with pytest.raises(InvalidArgument, match=r"all\.json cannot be read: it is a pipe, not a file"):
+        read_folder(tmp_path)
+    read, write = os.pipe()
+    os.write(write, b"pixels")
+    os.close(write)
+    assert read_all(Path(f"/dev/fd/{read}")) == b"pixels"  # as a shell gives it for <(command)
+    os.close(read)

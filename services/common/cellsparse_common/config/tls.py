@@ -123,6 +123,8 @@ def _configuration(cert: bytes, key: bytes, roots: bytes | None) -> grpc.ServerC
 
 def _read(path: Path, what: str) -> bytes:
     try:
+        if path.is_fifo():
+            raise InvalidArgument(f"The file of the {what}, {path}, is a pipe, which may block for ever.")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES)  # a device may have no end
     except OSError as error:

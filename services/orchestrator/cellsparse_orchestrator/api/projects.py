@@ -203,7 +203,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         """Segment an image on a trainer of the model's backend, and keep the result as a layer."""
         sha256, extent = self._projects.blob(request.image_id)
         asked = trainer_pb2.PredictRequest(model_id=request.model_id, min_pixels=request.min_pixels)
-        asked.channels.extend(self._projects.channel_numbers(request.image_id, request.channels))
+        self._projects.name_channels(request.image_id, request.channels, asked)
         if request.HasField("channel"):
             asked.channel = request.channel
         backend, step = self._find_predictor(asked)

@@ -22,7 +22,7 @@ from cellsparse_orchestrator.projects.rows import (
     visible_projects,
 )
 from cellsparse_orchestrator.projects.tiling import Extent, Place
-from cellsparse_proto.v1 import common_pb2, project_pb2
+from cellsparse_proto.v1 import common_pb2, project_pb2, trainer_pb2
 
 
 class Projects:
@@ -99,18 +99,18 @@ class Projects:
             row = find_image(session, image_id)
             return row.sha256, extent_of(row)
 
-    def channel_numbers(self, image_id: str, wanted: Sequence[str]) -> list[str]:
-        """Return channels that are asked for by number or name as trainers take them, who do not know an image's names.
+    def name_channels(self, image_id: str, wanted: Sequence[str], request: trainer_pb2.PredictRequest) -> None:
+        """Write into a request which channels are asked for, by number, and the names of the image's channels.
 
         Raises:
             NotFound: There is no such image.
             InvalidArgument: The image lacks a channel, or one is asked for twice.
         """
-        if not wanted:
-            return []
         image = self.image(image_id)
-        found = find_channels(wanted, image.channel_names, image.channels)
-        return [str(number) for number in found] or [MEAN]
+        request.image_channels.extend(image.channel_names)
+        if wanted:
+            found = find_channels(wanted, image.channel_names, image.channels)
+            request.channels.extend([str(number) for number in found] or [MEAN])
 
     def images_page(self, project_id: str, page: common_pb2.PageRequest) -> tuple[list[project_pb2.ProjectImage], str]:
         """Return a page of a project's images, oldest first, and the token of the next one; raises NotFound."""

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.channels import find_channels
+from cellsparse_common.channels import clean_names, find_channels
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import (
@@ -200,6 +200,8 @@ def predict_file(
     data = _transferred(request.transfer_id) if request.transfer_id else request.image
     image = decode_image(data, max_pixels=max_pixels, stacks=True, axes=request.axes)
     del data
+    if request.image_channels:
+        image = _with_names(image, list(request.image_channels))
     start = time.monotonic()
     asked = Asked(request.channels)
     if request.HasField("channel") and not request.channels:
@@ -223,6 +225,17 @@ def predict_file(
             answer.output = output
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
+
+
+def _with_names(image: Image, names: list[str]) -> Image:
+    """Return an image whose channels have these names."""
+    count = image.array.shape[-1] if image.axes.endswith("C") else 1
+    if len(names) != count:
+        raise InvalidArgument(
+            f"There are {len(names)} names of channels; the image has {count}.",
+            "image_channels",
+        )
+    return replace(image, channels=clean_names(names, count))
 
 
 def _transferred(transfer_id: str) -> bytes:

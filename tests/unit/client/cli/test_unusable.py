@@ -28,6 +28,7 @@ PATHS = [
     NO_UTF8,
     "",
     "~nobody-of-this-name/x",
+    "pipe",
 ]
 NAMES = ["", "x" * 5000, "a\nb", "a\0b", NO_UTF8, "細胞 🦠"]
 ADDRESSES = [
@@ -86,6 +87,7 @@ def known(fake, make, monkeypatch, tmp_path):
     monkeypatch.setenv("CELLSPARSE_DEBUG", "1")
     monkeypatch.setattr(typer.main, "get_command", lambda _: ROOT)  # most of a refusal's time
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")  # whoever opens it waits for ever
     return fake
 
 
@@ -161,7 +163,9 @@ def test_homes(known, capsys, words, monkeypatch):
         check(line(words, COMMANDS[words]), capsys)
 
 
-@pytest.mark.parametrize("ca", ["missing.pem", "/dev/null", "/dev/zero", "/dev/null/x", "x" * 5000, "a\0b", NO_UTF8])
+@pytest.mark.parametrize(
+    "ca", ["missing.pem", "pipe", "/dev/null", "/dev/zero", "/dev/null/x", "x" * 5000, "a\0b", NO_UTF8]
+)
 def test_certificates(known, capsys, ca):
     code, _ = check([f"--ca={ca}", "status"], capsys)
     assert code == Exit.USAGE
