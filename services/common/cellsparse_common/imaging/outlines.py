@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellsparse_common.errors import ResourceExhausted
-from cellsparse_common.imaging.types import Mask
+from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands, release, zeros
+from cellsparse_common.imaging.types import Indices, Mask
 
 Corner: TypeAlias = tuple[int, int]
 """x, y of a pixel's corner; the first pixel's upper left corner is 0, 0."""
@@ -60,11 +61,12 @@ def label_outlines(label: npt.NDArray[np.integer[Any]]) -> Iterator[Outline]:
     Raises:
         ResourceExhausted: The outlines are longer than `MAX_SIDES`.
     """
-    loops: dict[int, list[Loop]] = {}
+    loops: dict[int, list[npt.NDArray[np.int32]]] = {}
     for number, walk in _walks(label):
-        loops.setdefault(number, []).extend(_simple(walk))
+        loops.setdefault(number, []).extend(np.array(loop, np.int32) for loop in _simple(walk))
     for number in sorted(loops):
-        yield Outline(number=number, polygons=_polygons(label, number, loops[number]))
+        own: list[Loop] = [[(x, y) for x, y in loop.tolist()] for loop in loops[number]]
+        yield Outline(number=number, polygons=_polygons(label, number, own))
 
 
 def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
@@ -74,18 +76,12 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
     right along the top of a pixel, 1 down, 2 left, 3 up. Where two pixels of a cell meet only at a corner the walk
     stays with its pixel, which makes parts 4-connected.
     """
-    padded = np.pad(label, 1)
+    padded = _padded(label)
     steps = ((0, 1), (1, 0), (0, -1), (-1, 0))  # y, x of the directions
     width = padded.shape[1]
-    flat = padded.ravel()
+    flat = padded.reshape(-1)
     offsets = np.array([y * width + x for y, x in steps])
-    inside = np.flatnonzero(flat > 0)
-    sides = []
-    for side in range(4):
-        outward = offsets[side - 1]  # left of the direction of walking
-        sides.append(inside[flat[inside] != flat[inside + outward]] * 4 + side)
-    edges = np.sort(np.concatenate(sides))
-    _check_sides(len(edges))
+    edges = _edges(padded, offsets)
     pixel, direction = edges // 4, edges % 4
     ahead = pixel + offsets[direction]
     beside = ahead + offsets[direction - 1]
@@ -96,12 +92,13 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
         beside * 4 + (direction - 1) % 4,
         np.where(straight, ahead * 4 + direction, pixel * 4 + (direction + 1) % 4),
     )
-    successor = np.searchsorted(edges, following).tolist()
-    turns = (left | ~straight).tolist()
+    # Views of memory give plain numbers as lists do, in a tenth of the memory.
+    successor = memoryview(np.searchsorted(edges, following).astype(np.int32))
+    turns = memoryview(left | ~straight)
     # The corner at the end of each side, in coordinates of the image without its padding.
-    end_x = (pixel % width - 1 + np.isin(direction, (0, 1))).tolist()
-    end_y = (pixel // width - 1 + np.isin(direction, (1, 2))).tolist()
-    numbers = flat[pixel].tolist()
+    end_x = memoryview((pixel % width - 1 + np.isin(direction, (0, 1))).astype(np.int32))
+    end_y = memoryview((pixel // width - 1 + np.isin(direction, (1, 2))).astype(np.int32))
+    numbers = memoryview(flat[pixel].astype(np.int64))
     seen = bytearray(len(numbers))
     for first in range(len(numbers)):
         if seen[first]:
@@ -114,6 +111,36 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
                 corners.append((end_x[edge], end_y[edge]))
             edge = successor[edge]
         yield numbers[first], corners
+
+
+def _padded(label: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+    """Return an image with a border of zeros, one pixel wide; on disk if it is large."""
+    padded: npt.NDArray[np.integer[Any]] = zeros((label.shape[0] + 2, label.shape[1] + 2), label.dtype)
+    top = 1
+    for rows in in_bands(label):
+        padded[top : top + len(rows), 1:-1] = rows
+        top += len(rows)
+        release(padded)
+    return padded
+
+
+def _edges(padded: npt.NDArray[np.integer[Any]], offsets: Indices) -> Indices:
+    """Return the sides at which cells end, as 4 times the pixel's flat index plus the side, in rising order."""
+    width, flat = padded.shape[1], padded.reshape(-1)
+    found: list[Indices] = [np.zeros(0, np.int64)]
+    total = 0
+    rows = max(1, BAND_BYTES // (width * padded.itemsize))
+    for top in range(1, len(padded) - 1, rows):
+        start = top * width
+        inside = start + np.flatnonzero(flat[start : min(top + rows, len(padded) - 1) * width] > 0)
+        # Outward is left of the direction of walking.
+        sides = [inside[flat[inside] != flat[inside + offsets[side - 1]]] * 4 + side for side in range(4)]
+        total += sum(map(len, sides))
+        if total <= MAX_SIDES:
+            found.append(np.sort(np.concatenate(sides)))
+        release(padded)
+    _check_sides(total)
+    return np.concatenate(found)
 
 
 def _beginnings(plane: npt.NDArray[np.integer[Any]]) -> Mask:
