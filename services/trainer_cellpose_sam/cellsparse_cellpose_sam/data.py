@@ -1,7 +1,7 @@
 """Which crops a step trains on: a pure function of the seed and the step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from cellsparse_torch.flows.balance import background_weight
 from cellsparse_torch.flows.crops import Crop, affine_map, cut
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.colours import shift_colours
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.data.target_cache import DiskCache
@@ -116,14 +117,16 @@ class Sampler:
         )
 
     def _crop(self, rng: np.random.Generator) -> Crop:
-        """Cut a crop that shows a labelled cell or labelled background, turned, scaled and mirrored."""
+        """Cut a crop that shows a labelled cell or labelled background, turned, scaled, mirrored and recoloured."""
         index, pixel = self._anchor(rng)
         margin = int(MARGIN * CROP)
         # The pixel falls on a whole crop pixel, so rounding cannot lose it.
         target = rng.integers(margin, CROP - margin, 2)
         scale = 1 + self._config.scale_range * (rng.random() - 0.5)
         matrix = affine_map(pixel, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
-        return cut(self._samples[index], self._targets[index], matrix, CROP)
+        crop = cut(self._samples[index], self._targets[index], matrix, CROP)
+        shift = self._config.plan.colour_shift
+        return replace(crop, image=shift_colours(crop.image, shift, rng)) if shift and crop.image.ndim == 3 else crop
 
     def _anchor(self, rng: np.random.Generator) -> tuple[int, npt.NDArray[np.int64]]:
         """Return an image's index and the pixel (y, x) that a crop is placed around."""

@@ -120,3 +120,19 @@ def test_crops_show_labels_and_nothing_outside_the_image_is_labelled():
 def test_versions_name_what_decides_the_numbers():
     assert backend.versions().keys() == {"cellpose", "segment-anything", "torch", "numpy"}
     assert backend.versions()["cellpose"].startswith("4.2")
+
+
+def test_colours_shift_only_where_there_are_channels():
+    config, one = tiny_config(), disc_sample()
+    colours = dataclasses.replace(one, image=np.stack([one.image, one.image], axis=-1))
+
+    def image(sample, **plan):
+        return (
+            Sampler([sample], dataclasses.replace(config, plan=dataclasses.replace(config.plan, **plan))).batch(0).image
+        )
+
+    plain, shifted = image(colours, channels=(0, 1)), image(colours, channels=(0, 1), colour_shift=0.2)
+    np.testing.assert_array_equal(plain[:, 0], plain[:, 1])
+    assert np.abs(shifted[:, 0] - shifted[:, 1]).max() > 0.01
+    assert not shifted[:, 2].any()
+    np.testing.assert_array_equal(image(one, colour_shift=0.2), image(one))
