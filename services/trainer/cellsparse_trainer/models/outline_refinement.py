@@ -29,7 +29,7 @@ LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """What `fit_level` chooses from."""
 LEAST_CELLS = 3
 """Fewest labelled cells that a level is chosen by."""
-MOST_VALIDATION, MOST_TRAINING = 24, 40
+MOST_VALIDATION, MOST_TRAINING = 48, 32
 """Most samples of each kind that are looked at, to bound the time."""
 LEAST_OVERLAP = 0.5
 """IoU from which a found cell is a labelled one."""
@@ -103,8 +103,9 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
         predict: Segments one image, without refining outlines.
 
     Returns:
-        One of `LEVELS`; None where the mean IoU of labelled cells with what is found gains less than its standard
-        error, or there are too few cells to tell.
+        One of `LEVELS`: the lowest whose gain, in the mean IoU of labelled cells with what is found, is at most a
+        standard error below the best gain. A level that is too high cuts cells off. None where the best gain is less
+        than its standard error, or there are too few cells to tell.
     """
     gains: list[npt.NDArray[np.float64]] = []
     for sample in samples:
@@ -119,7 +120,9 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     means = cells.mean(axis=1)
     best = int(np.argmax(means))
     error = float(cells[best].std(ddof=1)) / cells.shape[1] ** 0.5
-    return LEVELS[best] if means[best] > error else None
+    if means[best] <= error:
+        return None
+    return LEVELS[int(np.flatnonzero(means >= means[best] - error)[0])]
 
 
 def level_samples(validation: Sequence[Sample], train: Sequence[Sample]) -> list[Sample]:
