@@ -36,7 +36,7 @@ START = Thresholds(prob=0.6, nms=0.4)
 CHOICES = [Thresholds(prob=prob, nms=nms) for prob in (0.4, 0.5, 0.6, 0.7) for nms in (0.3, 0.4, 0.5)]
 IOUS = (0.3, 0.5, 0.7)
 """IoU thresholds whose mean F1 is the score, as in StarDist's own tuning."""
-PRICE = 0.3
+PRICE = 0.6
 """Score that a threshold must gain for each 1.0 it moves away from the start."""
 MAX_SAMPLES = 32
 """Most samples that are used, to bound the time."""
