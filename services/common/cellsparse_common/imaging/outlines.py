@@ -93,12 +93,12 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
         np.where(straight, ahead * 4 + direction, pixel * 4 + (direction + 1) % 4),
     )
     # Views of memory give plain numbers as lists do, in a tenth of the memory.
-    successor = memoryview(np.searchsorted(edges, following).astype(np.int32))
-    turns = memoryview(left | ~straight)
+    successor = np.searchsorted(edges, following).astype(np.int32).data
+    turns = (left | ~straight).data
     # The corner at the end of each side, in coordinates of the image without its padding.
-    end_x = memoryview((pixel % width - 1 + np.isin(direction, (0, 1))).astype(np.int32))
-    end_y = memoryview((pixel // width - 1 + np.isin(direction, (1, 2))).astype(np.int32))
-    numbers = memoryview(flat[pixel].astype(np.int64))
+    end_x = (pixel % width - 1 + np.isin(direction, (0, 1))).astype(np.int32).data
+    end_y = (pixel // width - 1 + np.isin(direction, (1, 2))).astype(np.int32).data
+    numbers = flat[pixel].astype(np.int64).data
     seen = bytearray(len(numbers))
     for first in range(len(numbers)):
         if seen[first]:
