@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cellsparse.errors import InvalidArgument
 from cellsparse.home import home_dir
+from cellsparse.sources import refuse_endless
 from cellsparse_common.config.exposure import is_loopback
 
 TOKEN_VARIABLE = "CELLSPARSE_TOKEN"  # noqa: S105 - a name
@@ -49,6 +50,7 @@ def read_token(path: Path) -> str:
         InvalidArgument: It cannot be read, or holds no token.
     """
     try:
+        refuse_endless(path)
         with path.open() as file:
             return checked(file.read(_LARGEST), str(path))
     except (OSError, ValueError) as error:

@@ -92,7 +92,7 @@ def _walks(label: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, Loop]]:
         beside * 4 + (direction - 1) % 4,
         np.where(straight, ahead * 4 + direction, pixel * 4 + (direction + 1) % 4),
     )
-    # Views of memory give plain numbers as lists do, in a tenth of the memory.
+    # Views of memory give plain numbers as lists do, without keeping an object of each.
     successor = np.searchsorted(edges, following).astype(np.int32).data
     turns = (left | ~straight).data
     # The corner at the end of each side, in coordinates of the image without its padding.

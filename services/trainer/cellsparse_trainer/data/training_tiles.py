@@ -1,8 +1,7 @@
 """Large training images as tiles, since backends make the targets of whole samples.
 
 Targets, likely background and the lists of labelled pixels take many times the memory of the image that they are made
-of. Of an image of 10,000 x 10,000 pixels they took 6 GiB, of a tile they take a few MiB. Tiles overlap by the largest
-labelled cell, so each cell is whole in at least one of them.
+of. Tiles overlap by the largest labelled cell, so each cell is whole in at least one of them.
 """
 
 import math

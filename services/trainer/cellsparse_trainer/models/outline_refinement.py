@@ -129,17 +129,18 @@ def level_samples(validation: Sequence[Sample], train: Sequence[Sample]) -> list
     """Return the samples that a level is fitted to, each kind at equal distances.
 
     A handful of labelled cells tells little. Those that the network has trained on show the level, too, as it is one of
-    the image's brightness. Only the gain is smaller there.
+    the image's brightness.
 
     Args:
         validation: Items that choose the best checkpoint.
         train: Training items; may be the same sequence.
     """
-    pairs = [(validation, MOST_VALIDATION)] if validation is train else []
-    pairs = pairs or [(validation, MOST_VALIDATION), (train, MOST_TRAINING)]
+    kinds = [(validation, MOST_VALIDATION)]
+    if train is not validation:
+        kinds.append((train, MOST_TRAINING))
     return [
         samples[int(at)]
-        for samples, most in pairs
+        for samples, most in kinds
         for at in np.linspace(0, len(samples) - 1, min(most, len(samples))).round()
     ]
 

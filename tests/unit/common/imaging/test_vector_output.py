@@ -125,3 +125,11 @@ def test_endless_outlines_are_refused(monkeypatch):
     encode_geojson(np.eye(3, dtype=np.int32))
     with pytest.raises(ResourceExhausted, match=r"16 sides of pixels; allowed: at most 15.*min_pixels"):
         encode_geojson(np.eye(4, dtype=np.int32))
+
+
+@pytest.mark.parametrize("band_bytes", [1, 400])
+def test_outlines_are_the_same_however_many_rows_are_looked_at_together(monkeypatch, band_bytes):
+    label = np.random.default_rng(0).integers(0, 4, (23, 17)).astype(np.int32)
+    whole = encode_geojson(label, background=True)
+    monkeypatch.setattr("cellsparse_common.imaging.outlines.BAND_BYTES", band_bytes)
+    assert encode_geojson(label, background=True) == whole

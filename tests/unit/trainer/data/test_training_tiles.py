@@ -1,6 +1,7 @@
 """Large training images as tiles: every labelled cell is whole in one of them, and nothing is learned wrongly."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_boxes_of_cells_with_huge_numbers():
 
 def test_large_items_become_tiles_and_others_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGE_PIXELS", 40_000)
-    monkeypatch.setattr(module.labelled_parts, "__defaults__", (128, 16))
+    monkeypatch.setattr(module, "labelled_parts", partial(labelled_parts, side=128, least_overlap=16))
     store = FolderStore(tmp_path)
     items = [put(store, "small", discs(60, 60, 5)), put(store, "large", discs(220, 240, 5))]
     assert [is_large(item) for item in items] == [False, True]
