@@ -71,7 +71,7 @@ def trained(prepared: Prepared, _: dict[str, Any]) -> dict[str, Any]:
         loop.run(setup, lambda _: None, lambda: False)
     seconds = time.monotonic() - began
     model = prepared.training.model()
-    loop.tune(model, prepared.items, prepared.items)
+    loop.tune(model, prepared.config.plan, prepared.items, prepared.items)
     found = count(model, prepared.config.plan, prepared.unseen, [IOU])[0]
     f1 = 2 * found.tp / max(1, 2 * found.tp + found.fp + found.fn)
     return {"f1": f1, "seconds": seconds, "steps": prepared.config.plan.steps, "cells": found.tp + found.fn}

@@ -197,7 +197,7 @@ def fit(
         )
         loop.run(setup, report, lambda: False)
     model = training.model()
-    loop.tune(model, validation, items)
+    loop.tune(model, config.plan, validation, items)
     return config, model
 
 

@@ -98,7 +98,8 @@ def main() -> None:
             print(f"step {step}: {losses}", flush=True)
     trained = time.monotonic() - start
     model = training.model()
-    loop.tune(model, [sample], [sample])
+    items = [sample]
+    loop.tune(model, config.plan, items, items)
     start = time.monotonic()
     found = model.predict(image[..., middle:])
     predicted = time.monotonic() - start

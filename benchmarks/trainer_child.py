@@ -90,7 +90,7 @@ def race(task: Task, out: TextIO) -> None:
         if (step + 1) % every and step + 1 < config.plan.steps:
             continue
         model = training.model()
-        loop.tune(model, items, items)
+        loop.tune(model, config.plan, items, items)
         f1 = f1_of(model, config.plan, val[:: max(1, len(val) // PREVIEW)])
         confirmed = f1_of(model, config.plan, val) if f1 >= GOAL or step + 1 == config.plan.steps else None
         at = {"step": step + 1, "steps": config.plan.steps, "seconds": trained, "cpu_seconds": cpu}

@@ -38,11 +38,7 @@ IOUS = (0.3, 0.5, 0.7)
 """IoU thresholds whose mean F1 is the score, as in StarDist's own tuning."""
 PRICE = 0.6
 """Score that a threshold must gain for each 1.0 it moves away from the start."""
-MAX_SAMPLES = 32
-"""Most samples that are used, to bound the time."""
 
-SIZE_SAMPLES = 32
-"""Most samples from which the size of cells is measured."""
 SIZE_LIMITS = (0.8, 1.25)
 """How far rays may shrink or grow."""
 SIZE_DOUBT = 4
@@ -56,15 +52,14 @@ def best_thresholds(samples: Sequence[Sample], predict: Predict) -> Thresholds:
     """Choose thresholds on labelled pixels only; predicted cells mostly on unlabelled pixels do not count.
 
     Args:
-        samples: Validation (or training) samples; the first `MAX_SAMPLES` are used.
+        samples: Validation (or training) samples.
         predict: Segments one image at several thresholds.
 
     Returns:
         The best of `CHOICES`; `START` if nothing is labelled.
     """
     totals = [[Counts(iou=iou) for iou in IOUS] for _ in CHOICES]
-    for i in range(min(len(samples), MAX_SAMPLES)):
-        sample = samples[i]
+    for sample in samples:
         for j, found in enumerate(predict(sample.image, CHOICES)):
             counts = match_outlines(sample.label, found, IOUS)
             totals[j] = [a + b for a, b in zip(totals[j], counts, strict=True)]
@@ -87,15 +82,15 @@ def size_factor(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) 
     too small. Labelled cells are labelled as a whole, so few of them show by how much.
 
     Args:
-        samples: Validation (or training) samples; the first `SIZE_SAMPLES` are used.
+        samples: Validation (or training) samples.
         predict: Segments one image.
 
     Returns:
         The factor, within `SIZE_LIMITS`; nearer to 1 the fewer labelled cells are found.
     """
     ratios: list[float] = []
-    for i in range(min(len(samples), SIZE_SAMPLES)):
-        ratios += _size_ratios(samples[i].label, predict(samples[i].image))
+    for sample in samples:
+        ratios += _size_ratios(sample.label, predict(sample.image))
     if not ratios:
         return 1.0
     trust = len(ratios) / (len(ratios) + SIZE_DOUBT)

@@ -29,8 +29,6 @@ LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """What `fit_level` chooses from."""
 LEAST_CELLS = 3
 """Fewest labelled cells that a level is chosen by."""
-MOST_VALIDATION, MOST_TRAINING = 48, 32
-"""Most samples of each kind that are looked at, to bound the time."""
 LEAST_OVERLAP = 0.5
 """IoU from which a found cell is a labelled one."""
 
@@ -99,7 +97,7 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     """Choose the level at which labelled cells are found as they are labelled.
 
     Args:
-        samples: Samples with labelled cells (see `level_samples`), images with axes YX or YXC.
+        samples: Samples with labelled cells, images with axes YX or YXC.
         predict: Segments one image, without refining outlines.
 
     Returns:
@@ -123,26 +121,6 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     if means[best] <= error:
         return None
     return LEVELS[int(np.flatnonzero(means >= means[best] - error)[0])]
-
-
-def level_samples(validation: Sequence[Sample], train: Sequence[Sample]) -> list[Sample]:
-    """Return the samples that a level is fitted to, each kind at equal distances.
-
-    A handful of labelled cells tells little. Those that the network has trained on show the level, too, as it is one of
-    the image's brightness.
-
-    Args:
-        validation: Items that choose the best checkpoint.
-        train: Training items; may be the same sequence.
-    """
-    kinds = [(validation, MOST_VALIDATION)]
-    if train is not validation:
-        kinds.append((train, MOST_TRAINING))
-    return [
-        samples[int(at)]
-        for samples, most in kinds
-        for at in np.linspace(0, len(samples) - 1, min(most, len(samples))).round()
-    ]
 
 
 def refine(image: Floats, found: Segmentation, level: float | None) -> Segmentation:

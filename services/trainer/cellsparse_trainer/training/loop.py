@@ -1,21 +1,26 @@
 """The training loop that all backends share: steps, validation, checkpoints, the final model."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cellsparse_common.errors import StorageError
+from cellsparse_common.imaging.labels import count_cells
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import Model, OutlineModel, Training
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.heartbeat import Coordinator, Worker
-from cellsparse_trainer.models.outline_refinement import level_samples
 from cellsparse_trainer.training.checkpoints import BEST, LATEST, Checkpoints, Name
 from cellsparse_trainer.training.scoring import MEASURE, validation_scores
+from cellsparse_trainer.training.validation import windows
 
 REPORT_SECONDS = 1.0
+FITTING_PIXELS = 2**21
+"""Most pixels of validation items that thresholds are fitted to, and of training items besides for outlines: 32 images
+of 256 x 256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +78,32 @@ class Spent:
 
 @dataclass(kw_only=True)
 class Record:
-    """The best validation score so far, and for how long it has not been beaten."""
+    """Which weights are the best so far, and for how long no score has beaten all before it.
 
+    Scores of a few labelled cells are noisy, and the highest of many is high by chance. So the best weights are not
+    those of the highest score, but the latest whose score is at most one standard error below it (Breiman 1984): they
+    were trained for longest, at a learning rate that has fallen.
+    """
+
+    cells: int
+    """Labelled cells that scores are made of; the standard error is that of a share of so many."""
+    floor: float = 0.0
+    """Score of the weights that training starts from, where these are a given model: lower scores are never the best."""
     best: float | None = None
-    """Best score, 0 to 1; None before the first validation."""
+    """Highest score so far, 0 to 1; None before the first validation."""
     stale: int = 0
     """Validations since a score beat all before it; none while there was no score above 0."""
 
     def add(self, score: float) -> bool:
-        """Take a score and return whether these weights are the best ones.
-
-        Ties go to the later weights, trained for longer at a decayed learning rate, but do not count as an improvement.
-        """
+        """Take a score and return whether these weights are the best ones."""
         self.stale = self.stale + 1 if self.best and score <= self.best else 0
-        chosen = self.best is None or score >= self.best
-        self.best = score if chosen else self.best
+        chosen = self.best is None or score >= max(self.floor, self.best - self._error())
+        self.best = max(score, self.best or 0.0)
         return chosen
+
+    def _error(self) -> float:
+        best = self.best or 0.0
+        return math.sqrt(max(0.0, best * (1 - best)) / max(1, self.cells))
 
     def exhausted(self, patience: int) -> bool:
         """Whether that many validations in a row brought no better score; never with a patience of 0."""
@@ -181,7 +196,7 @@ def run(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], boo
 
 def _steps(setup: Setup, report: Callable[[Progress], None], stop: Callable[[], bool]) -> Outcome:
     training, plan, checkpoints = setup.training, setup.plan, setup.checkpoints
-    step, record, owed = _resume(training, checkpoints, plan)
+    step, record, owed = _resume(setup)
     watch = Stopwatch(plan, setup.items)
     scores: dict[str, float] = {}
     written, stopping, late, spent = time.monotonic(), False, False, Spent()
@@ -261,14 +276,27 @@ def follow(training: Training, checkpoints: Checkpoints, worker: Worker) -> int:
     return step
 
 
-def tune(model: Model, validation: Sequence[Sample], train: Sequence[Sample]) -> None:
-    """Fit to labelled cells what turns a network's output into cells: thresholds, and how outlines are refined."""
-    model.tune(validation)
+def tune(model: Model, plan: Plan, validation: Sequence[Sample], train: Sequence[Sample]) -> None:
+    """Fit to labelled cells what turns a network's output into cells: thresholds, and how outlines are refined.
+
+    It looks at windows around labelled cells, as validation does, to bound the time. A handful of labelled cells tells
+    little about outlines, so those of training items are looked at, too: where an outline lies in the image's
+    brightness does not depend on what the network has seen.
+
+    Args:
+        model: The weights to fit for.
+        plan: Gives the size of crops, and the seed.
+        validation: Items that chose the best checkpoint.
+        train: Training items; may be the same sequence.
+    """
+    looked_at = windows(validation, plan, FITTING_PIXELS)
+    model.tune(looked_at)
     if isinstance(model, OutlineModel):
-        model.fit_outlines(level_samples(validation, train))
+        trained_on = [] if train is validation else windows(train, plan, FITTING_PIXELS)
+        model.fit_outlines([*looked_at, *trained_on])
 
 
-def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[int, Record, bool]:
+def _resume(setup: Setup) -> tuple[int, Record, bool]:
     """Load the newest checkpoint, if there is one.
 
     Returns:
@@ -276,12 +304,16 @@ def _resume(training: Training, checkpoints: Checkpoints, plan: Plan) -> tuple[i
         stopped where a validation is due has no time for it; without it the resumed run would differ from an
         uninterrupted one.
     """
-    latest = checkpoints.pointer(LATEST)
+    plan = setup.plan
+    cells = sum(count_cells(sample.label) for sample in setup.validation)
+    record = Record(cells=cells, floor=setup.start.get("score", 0.0))
+    latest = setup.checkpoints.pointer(LATEST)
     if latest is None:
-        return 0, Record(), False
-    training.load(checkpoints.fetch(latest))
+        return 0, record, False
+    setup.training.load(setup.checkpoints.fetch(latest))
     due = latest.step < plan.steps and latest.step % plan.validate_every == 0
-    record = Record(best=latest.best, stale=latest.stale) if latest.measure == MEASURE else Record()
+    if latest.measure == MEASURE:
+        record = replace(record, best=latest.best, stale=latest.stale)
     return latest.step, record, due and latest.score is None
 
 

@@ -13,7 +13,6 @@ from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.channel_choice import describe_channels
 from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.prepare import Prepared
-from cellsparse_trainer.training.validation import in_parts
 
 
 def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> None:
@@ -30,9 +29,8 @@ def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[s
     folder = prepared.job.folder / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model, validation = prepared.training.model(), prepared.validation
-    tuning = in_parts(validation, prepared.plan)
-    loop.tune(model, tuning, tuning if validation is prepared.train else prepared.train)
+    model = prepared.training.model()
+    loop.tune(model, prepared.plan, prepared.validation, prepared.train)
     model.export(folder)
     publish_model(prepared.store, prepared.job.request.run_id, folder, card(prepared, outcome, initial_scores))
 

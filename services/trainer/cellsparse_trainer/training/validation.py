@@ -14,7 +14,6 @@ import numpy as np
 from cellsparse_common.imaging.disk_array import BAND_BYTES, in_bands
 from cellsparse_common.imaging.types import Labels
 from cellsparse_trainer.config.plan import Plan
-from cellsparse_trainer.data.fed_image import LARGE_PIXELS
 from cellsparse_trainer.data.parts import Box, cell_boxes, cut_part
 from cellsparse_trainer.data.samples import Sample
 
@@ -45,7 +44,7 @@ class _Item:
     """Bounding boxes of the labelled cells, in an order drawn at random."""
 
 
-def windows(samples: Sequence[Sample], plan: Plan) -> list[Sample]:
+def windows(samples: Sequence[Sample], plan: Plan, pixels: int | None = None) -> list[Sample]:
     """Return parts of validation items around labelled cells and on labelled background.
 
     Items take turns, so that a few windows show many items. Cells that a window cuts are not labelled in it. Small
@@ -54,8 +53,9 @@ def windows(samples: Sequence[Sample], plan: Plan) -> list[Sample]:
     Args:
         samples: Validation items, not empty; at most `MOST_ITEMS` of them, at equal distances, are read.
         plan: Gives the size of crops, the steps between validations, and the seed.
+        pixels: Most pixels of all windows together, but for the first; None: those of a validation.
     """
-    budget = allowed_pixels(plan)
+    budget = allowed_pixels(plan) if pixels is None else pixels
     chosen = np.linspace(0, len(samples) - 1, min(len(samples), MOST_ITEMS)).round().astype(int)
     items = [_look(int(index), samples[int(index)], plan.seed) for index in chosen]
     size = _window_size([box for item in items for box in item.boxes], plan, items[0].sample.label.ndim)
@@ -74,20 +74,6 @@ def windows(samples: Sequence[Sample], plan: Plan) -> list[Sample]:
             remaining.append(turn)
         turns = remaining
     return found
-
-
-def in_parts(samples: Sequence[Sample], plan: Plan) -> list[Sample]:
-    """Return the samples, large 2D images in their place as windows: none is ever predicted whole in memory.
-
-    Args:
-        samples: Validation items.
-        plan: See `windows`.
-    """
-    parts: list[Sample] = []
-    for sample in samples:
-        large = sample.label.ndim == 2 and sample.label.size >= LARGE_PIXELS
-        parts += windows([sample], plan) if large else [sample]
-    return parts
 
 
 def allowed_pixels(plan: Plan) -> int:

@@ -8,11 +8,8 @@ from scipy import ndimage
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.outline_refinement import (
     LEVELS,
-    MOST_TRAINING,
-    MOST_VALIDATION,
     export_note,
     fit_level,
-    level_samples,
     level_to_dict,
     read_level,
     refined,
@@ -144,12 +141,3 @@ def test_a_level_is_kept_among_what_a_model_was_fitted_with(level):
     assert read_level(fitted) == level
     assert without_level(fitted) == {"diameter": 12.0}
     assert ("level 0.35" in export_note(level)) == (level is not None)
-
-
-def test_levels_are_fitted_to_a_bounded_number_of_samples_spread_over_both_kinds():
-    many = list(range(1000))
-    chosen = level_samples(many, [-at for at in many])
-    assert len(chosen) == MOST_VALIDATION + MOST_TRAINING
-    assert (min(chosen), max(chosen)) == (-999, 999)
-    assert level_samples(many[:3], []) == [0, 1, 2]
-    assert level_samples(many, many) == chosen[:MOST_VALIDATION]

@@ -3,6 +3,7 @@ import hashlib
 import json
 import time
 
+import numpy as np
 import pytest
 from support.cellsparse_fake import backend
 from support.cellsparse_fake.config import resolve
@@ -162,7 +163,7 @@ def test_scores_of_another_measure_are_not_compared(store, tmp_path, monkeypatch
 
 
 def test_scores_of_zero_are_no_reason_to_end():
-    record = loop.Record()
+    record = loop.Record(cells=10**6)
     assert all(record.add(0.0) for _ in range(5))
     assert not record.exhausted(1)
     assert record.add(0.3)
@@ -173,6 +174,20 @@ def test_scores_of_zero_are_no_reason_to_end():
     assert not record.exhausted(0)
 
 
+def test_the_latest_weights_within_a_standard_error_of_the_highest_score_are_the_best():
+    """With 16 cells and a score of 0.8 the standard error is 0.1; it never grows from step to step."""
+    record = loop.Record(cells=16)
+    assert [record.add(score) for score in (0.5, 0.8, 0.72, 0.69, 0.71, 0.69)] == [True, True, True, False, True, False]
+    assert (record.best, record.stale) == (0.8, 4)
+    perfect = loop.Record(cells=1)
+    assert [perfect.add(score) for score in (1.0, 0.99, 1.0)] == [True, False, True]
+
+
+def test_weights_that_score_below_a_given_model_are_never_the_best():
+    record = loop.Record(cells=4, floor=0.8)
+    assert [record.add(score) for score in (0.8, 0.79, 0.9, 0.81, 0.79)] == [True, False, True, True, False]
+
+
 class OutlinedModel(backend.FakeModel):
     """Notes what its outlines are fitted to."""
 
@@ -180,16 +195,31 @@ class OutlinedModel(backend.FakeModel):
         self.seen = samples
 
 
-def test_thresholds_are_tuned_on_validation_and_outlines_on_training_items_too(tmp_path):
+def test_thresholds_are_tuned_on_validation_and_outlines_on_training_items_too(tmp_path, monkeypatch):
+    """What is looked at are windows around labelled cells, however many and large the items are."""
+    image, label = blobs()
+    many = [Sample(name=str(n), image=np.zeros((400, 400), "float32"), label=grid_of_cells()) for n in range(100)]
+    small = [Sample(name="small", image=(image / 255).astype("float32"), label=sparse(label))]
+    plan = resolve(trainer_pb2.TrainingSettings(), 1).plan
     model = OutlinedModel(0.1)
-    loop.tune(model, [0], [1, 2])
+    loop.tune(model, plan, small, many)
     model.export(tmp_path)
     assert json.loads((tmp_path / "sub" / "threshold.json").read_text()) == 0.5
-    assert model.seen == [0, 1, 2]
-    same = [3]
-    loop.tune(model, same, same)
-    assert model.seen == [3]
-    loop.tune(backend.FakeModel(0.1), [0], [1])
+    assert model.seen[0] == small[0]
+    assert len({one.name for one in model.seen[1:]}) > 30
+    assert sum(one.label.size for one in model.seen[1:]) <= loop.FITTING_PIXELS < 100 * 400 * 400
+    assert all((one.label > 0).any() for one in model.seen)
+    loop.tune(model, plan, small, small)
+    assert model.seen == small
+    loop.tune(backend.FakeModel(0.1), plan, small, many)
+
+
+def grid_of_cells():
+    label = np.full((400, 400), -1, "int32")
+    for n in range(16):
+        y, x = 20 + 100 * (n // 4), 20 + 100 * (n % 4)
+        label[y : y + 12, x : x + 12] = n + 1
+    return label
 
 
 class DyingStore:

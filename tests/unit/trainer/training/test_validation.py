@@ -51,18 +51,6 @@ def test_small_images_are_taken_whole():
     assert windows(items, PLAN) == items
 
 
-def test_thresholds_of_a_large_image_are_tuned_on_its_windows(monkeypatch):
-    small, large = sample(0, side=200), sample(1, side=600)
-    assert validation.in_parts([small, large], PLAN) == [small, large]
-    monkeypatch.setattr(validation, "LARGE_PIXELS", 600 * 600)
-    parts = validation.in_parts([small, large], PLAN)
-    assert parts[0] == small
-    assert {one.name for one in parts[1:]} == {"item1"}
-    assert max(one.label.size for one in parts[1:]) < 600 * 600
-    seen = set().union(*(whole_cells(one, large) for one in parts[1:]))
-    assert seen == set(np.unique(large.label[large.label > 0]).tolist())
-
-
 def test_pixels_are_bounded_and_items_take_turns():
     items = [sample(number, cells=40) for number in range(40)]
     found = windows(items, PLAN)
@@ -71,6 +59,8 @@ def test_pixels_are_bounded_and_items_take_turns():
     many = replace(PLAN, validate_every=4000)
     assert allowed_pixels(many) == int(0.2 * 4000 * 2 * 64 * 64)
     assert len(windows(items, many)) > len(found)
+    assert sum(one.label.size for one in windows(items, PLAN, 2 * FEWEST_PIXELS)) <= 2 * FEWEST_PIXELS
+    assert len(windows(items, PLAN, 2 * FEWEST_PIXELS)) > len(found)
 
 
 def test_items_are_read_at_equal_distances_and_not_all():
