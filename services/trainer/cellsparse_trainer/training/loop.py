@@ -88,7 +88,7 @@ class Record:
     cells: int
     """Labelled cells that scores are made of; the standard error is that of a share of so many."""
     floor: float = 0.0
-    """Score of the weights that training starts from, where these are a given model: lower scores are never the best."""
+    """Score of a given model that training starts from; weights with a lower one are never the best."""
     best: float | None = None
     """Highest score so far, 0 to 1; None before the first validation."""
     stale: int = 0
