@@ -16,6 +16,9 @@ FEW = 24.0
 """Variety (see `DataSummary.variety`) up to which FAST trains for its fewest steps: 7 images of 10 cells have it."""
 ROUND = 10
 """Steps are a multiple of this."""
+VALIDATIONS = 12
+"""Most validations of a training whose steps grow with the data. Scores stay the same for long while the learning rate
+is high, and rise again where it falls. With more validations the usual patience would end a training before that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,8 @@ def growth(data: DataSummary) -> float:
 def fit_to_data(plan: Plan, settings: trainer_pb2.TrainingSettings, data: DataSummary) -> Plan:
     """Return the plan with the steps that the data ask for, and with a sentence that says why.
 
-    Steps that are given stay, as do those of a preset without `most_steps`.
+    Steps that are given stay, as do those of a preset without `most_steps`. With more steps validations are further
+    apart, unless the settings say how far.
 
     Args:
         plan: As a preset and the given settings have it; its steps are those for a few cells.
@@ -78,10 +82,15 @@ def fit_to_data(plan: Plan, settings: trainer_pb2.TrainingSettings, data: DataSu
         return replace(plan, budget=f"{plan.steps} steps, the preset's.")
     wanted = plan.steps * growth(data)
     steps = min(plan.most_steps, round(wanted / ROUND) * ROUND) if wanted > plan.steps else plan.steps
+    every = plan.validate_every
+    if steps > plan.steps and not settings.HasField("validate_every_steps"):
+        every = max(every, -(-steps // VALIDATIONS))
     why = f"{steps} steps for {about}"
     if steps == plan.most_steps:
-        return replace(plan, steps=steps, budget=f"{why}: the most of this preset, {plan.steps} are for few cells.")
+        budget = f"{why}: the most of this preset, {plan.steps} are for few cells."
+        return replace(plan, steps=steps, validate_every=every, budget=budget)
     if steps == plan.steps:
         return replace(plan, budget=f"{why}: the fewest of this preset.")
     times = steps / plan.steps
-    return replace(plan, steps=steps, budget=f"{why}: {times:.1f} times those for few cells on few images.")
+    budget = f"{why}: {times:.1f} times those for few cells on few images."
+    return replace(plan, steps=steps, validate_every=every, budget=budget)

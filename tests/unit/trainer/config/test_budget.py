@@ -10,7 +10,7 @@ from support.cellsparse_fake.config import resolve
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.config.budget import DataSummary, fit_to_data, growth, summarize
+from cellsparse_trainer.config.budget import VALIDATIONS, DataSummary, fit_to_data, growth, summarize
 from cellsparse_trainer.contract import installed_backends
 from cellsparse_trainer.training.resolution import grow
 
@@ -32,7 +32,7 @@ def test_items_without_a_cell_do_not_count():
 
 
 @pytest.mark.parametrize(
-    ("backend", "fewest", "most"), [("cellpose", 360, 1400), ("stardist", 450, 5000), ("unet", 250, 1800)]
+    ("backend", "fewest", "most"), [("cellpose", 360, 1400), ("stardist", 450, 5000), ("unet", 250, 3600)]
 )
 def test_few_cells_get_the_fewest_steps_and_a_whole_data_set_the_most(backend, fewest, most):
     found, settings = plan(backend)
@@ -45,6 +45,11 @@ def test_few_cells_get_the_fewest_steps_and_a_whole_data_set_the_most(backend, f
     between = fit_to_data(found, settings, summarize([2] * 50))
     assert fewest < between.steps < most
     assert "1.8 times those for few cells" in between.budget
+    assert fit_to_data(found, settings, summarize([8, 8, 8])).validate_every == found.validate_every
+    assert fitted.validate_every == -(-most // VALIDATIONS) > found.validate_every
+    _, given_interval = plan(backend, validate_every_steps=7)
+    found = replace(found, validate_every=7)
+    assert fit_to_data(found, given_interval, summarize([20] * 2000)).validate_every == 7
 
 
 @pytest.mark.parametrize("backend", installed_backends())
