@@ -12,6 +12,7 @@ from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_checked_store
 from cellsparse_orchestrator.access.changes import Changes
 from cellsparse_orchestrator.access.gate import Gate
+from cellsparse_orchestrator.access.oidc import Provider, Rules
 from cellsparse_orchestrator.access.tokens import Tokens, new_secret
 from cellsparse_orchestrator.api.access import AccessServicer
 from cellsparse_orchestrator.api.admin import AdminServicer
@@ -63,6 +64,7 @@ from cellsparse_proto.v1 import (
     project_pb2_grpc,
     prompter_pb2,
     prompter_pb2_grpc,
+    rules_pb2,
     study_pb2,
     study_pb2_grpc,
 )
@@ -127,7 +129,9 @@ class Application:
         self._admin_servicer = AdminServicer(settings, self._store, self._database)
         tokens, changes = Tokens(self._database), Changes(self._database, settings.audit_days)
         self._access_servicer = AccessServicer(tokens, changes)
-        self.gate = None if settings.auth == "off" else Gate(tokens, changes, _admin_token(settings))
+        self.gate = (
+            None if settings.auth == "off" else Gate(tokens, changes, _admin_token(settings), _provider(settings))
+        )
         self._study_servicer = StudyServicer(
             self._store,
             studies=studies,
@@ -233,6 +237,22 @@ class Application:
         except CellsparseError as error:
             # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
+
+
+def _provider(settings: OrchestratorSettings) -> Provider | None:
+    """Return the identity provider that the settings name."""
+    if not settings.oidc_issuer:
+        return None
+    roles = {text: rules_pb2.Role.Value(f"ROLE_{role.upper()}") for text, role in settings.oidc_roles.items()}
+    return Provider(
+        Rules(
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            roles_claim=settings.oidc_roles_claim,
+            project_claim=settings.oidc_project_claim,
+            roles=roles,
+        )
+    )
 
 
 def _admin_token(settings: OrchestratorSettings) -> str:
