@@ -243,7 +243,9 @@ def _provider(settings: OrchestratorSettings) -> Provider | None:
     """Return the identity provider that the settings name."""
     if not settings.oidc_issuer:
         return None
-    roles = {text: rules_pb2.Role.Value(f"ROLE_{role.upper()}") for text, role in settings.oidc_roles.items()}
+    roles: dict[str, rules_pb2.Role] = {
+        text: getattr(rules_pb2, f"ROLE_{role.upper()}") for text, role in settings.oidc_roles.items()
+    }
     return Provider(
         Rules(
             issuer=settings.oidc_issuer,
