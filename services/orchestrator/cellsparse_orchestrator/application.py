@@ -38,7 +38,7 @@ from cellsparse_orchestrator.readiness import (
     store_check,
 )
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
-from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
+from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics, add_state_gauges
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.rows import RunAttempt
@@ -159,6 +159,12 @@ class Application:
             ]
         )
         self._leadership = Leadership(self._database, settings.lease_seconds, self._lead, _end_process)
+        add_state_gauges(
+            self.registry,
+            leads=lambda: not self._leadership.problem,
+            ready=lambda: not (self._readiness.problem or self._leadership.problem),
+            store_away=lambda: bool(self._gate.problem),
+        )
 
     def add(self, server: grpc.Server) -> list[str]:
         """Register the servicers; return their full names."""
