@@ -107,6 +107,7 @@ def test_every_service_tells_what_the_table_says(tmp_path):
     ours, trained, sparse = scraped["orchestrator"], scraped["trainer"], scraped["sparsifier"]
     assert ours["cellsparse_runs"][("state", "SUCCEEDED"),] == 1
     assert ours["cellsparse_queue_length"][()] == 0
+    assert (ours["cellsparse_leads"][()], ours["cellsparse_ready"][()], ours["cellsparse_store_away"][()]) == (1, 1, 0)
     assert ours["cellsparse_queue_seconds_count"][()] == 1
     assert ours["cellsparse_attempts_total"] == {(("backend", "unet"), ("reason", "SUCCEEDED")): 1}
     assert ours["cellsparse_reconcile_seconds_count"][()] > 1

@@ -18,8 +18,8 @@ LOGINS = "logins.json"
 ADMIN_FILE = "admin-token"
 """In the home folder of local services that ask for tokens."""
 _HERE = ("0.0.0.0", "::")  # noqa: S104 - what a server on this machine may call itself
-_LARGEST = 4096
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,1000}")
+_LARGEST = 16_384
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,6000}")
 
 
 def find_token(address: str, home: Path | None) -> str:

@@ -19,7 +19,7 @@ COOKIE = "cellsparse_token"
 KNOWN_SECONDS = 5.0
 """How long a token that the orchestrator took is believed, where no call of its own follows."""
 _MOST = 1000
-_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]{1,1000}")
+_TEXT = re.compile(r"[A-Za-z0-9._~+/=-]{1,6000}")
 _TOKEN: ContextVar[str] = ContextVar("token", default="")
 _SOURCE: ContextVar[str] = ContextVar("source", default="")
 

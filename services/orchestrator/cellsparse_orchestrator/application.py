@@ -12,6 +12,7 @@ from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_common.storage import open_checked_store
 from cellsparse_orchestrator.access.changes import Changes
 from cellsparse_orchestrator.access.gate import Gate
+from cellsparse_orchestrator.access.oidc import Provider, Rules
 from cellsparse_orchestrator.access.tokens import Tokens, new_secret
 from cellsparse_orchestrator.api.access import AccessServicer
 from cellsparse_orchestrator.api.admin import AdminServicer
@@ -37,7 +38,7 @@ from cellsparse_orchestrator.readiness import (
     store_check,
 )
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
-from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics
+from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics, add_state_gauges
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.rows import RunAttempt
@@ -63,6 +64,7 @@ from cellsparse_proto.v1 import (
     project_pb2_grpc,
     prompter_pb2,
     prompter_pb2_grpc,
+    rules_pb2,
     study_pb2,
     study_pb2_grpc,
 )
@@ -127,7 +129,9 @@ class Application:
         self._admin_servicer = AdminServicer(settings, self._store, self._database)
         tokens, changes = Tokens(self._database), Changes(self._database, settings.audit_days)
         self._access_servicer = AccessServicer(tokens, changes)
-        self.gate = None if settings.auth == "off" else Gate(tokens, changes, _admin_token(settings))
+        self.gate = (
+            None if settings.auth == "off" else Gate(tokens, changes, _admin_token(settings), _provider(settings))
+        )
         self._study_servicer = StudyServicer(
             self._store,
             studies=studies,
@@ -155,6 +159,12 @@ class Application:
             ]
         )
         self._leadership = Leadership(self._database, settings.lease_seconds, self._lead, _end_process)
+        add_state_gauges(
+            self.registry,
+            leads=lambda: not self._leadership.problem,
+            ready=lambda: not (self._readiness.problem or self._leadership.problem),
+            store_away=lambda: bool(self._gate.problem),
+        )
 
     def add(self, server: grpc.Server) -> list[str]:
         """Register the servicers; return their full names."""
@@ -233,6 +243,24 @@ class Application:
         except CellsparseError as error:
             # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
+
+
+def _provider(settings: OrchestratorSettings) -> Provider | None:
+    """Return the identity provider that the settings name."""
+    if not settings.oidc_issuer:
+        return None
+    roles: dict[str, rules_pb2.Role] = {
+        text: getattr(rules_pb2, f"ROLE_{role.upper()}") for text, role in settings.oidc_roles.items()
+    }
+    return Provider(
+        Rules(
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            roles_claim=settings.oidc_roles_claim,
+            project_claim=settings.oidc_project_claim,
+            roles=roles,
+        )
+    )
 
 
 def _admin_token(settings: OrchestratorSettings) -> str:

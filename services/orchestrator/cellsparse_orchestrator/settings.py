@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from cellsparse_common.config.exposure import is_safe_url
 from cellsparse_common.config.limits import DEFAULT_MAX_PROJECT_PIXELS, LARGEST_MAX_PIXELS
 from cellsparse_common.config.settings import ENV_PREFIX, ServerSettings
 
@@ -14,6 +15,7 @@ DEFAULT_PORT = 50050
 DEFAULT_HOME = Path("~/.cellsparse")
 CLUSTER_LOST_SECONDS = 30.0
 SHORTEST_TOKEN = 32
+ROLES = ("reader", "annotator", "admin")
 TRAINER_GROUP = "cellsparse.trainers"
 """Entry-point group in which trainer packages name themselves (see `cellsparse_trainer.contract`)."""
 NamedText = Annotated[dict[str, str], NoDecode]
@@ -51,6 +53,20 @@ class OrchestratorSettings(ServerSettings):
     """An administrator's token, at least 32 characters, beside those in the database: for the first steps of an
     installation. Never logged. Not set: the one in the file `admin-token` in `home`, which is made if `auth` is on.
     Whoever may read this folder is an administrator."""
+    oidc_issuer: str = ""
+    """URL of an identity provider (OpenID Connect) whose tokens are taken beside those in the database, as the tokens
+    name it (`iss`): https, or http on this machine. Not set: none."""
+    oidc_audience: str = ""
+    """Whom the provider's tokens must be for (`aud`), such as the name of this installation there; required with it."""
+    oidc_roles_claim: str = "roles"
+    """Where the provider's tokens have what gives roles, a text or a list; dots lead into objects:
+    `realm_access.roles`."""
+    oidc_roles: NamedText = Field(
+        default={"cellsparse-reader": "reader", "cellsparse-annotator": "annotator", "cellsparse-admin": "admin"}
+    )
+    """Role (reader, annotator, admin) by what that claim has, as "text=role,text=role". The highest counts."""
+    oidc_project_claim: str = "project"
+    """Where the provider's tokens have the id or name of their one project; dots lead into objects."""
     audit_days: int = Field(default=730, ge=1, le=36_500)
     """How long the record of changes is kept, days. It is written while `auth` is on."""
     launcher: Literal["local", "static", "kubernetes"] = "local"
@@ -117,7 +133,7 @@ class OrchestratorSettings(ServerSettings):
     max_prompter_mib: int = Field(default=2048, ge=1, le=2048)
     """Largest file of a prompter's weights, MiB: the encoder, and the decoder."""
 
-    @field_validator("trainer_modules", "trainer_pythons", "trainers", mode="before")
+    @field_validator("trainer_modules", "trainer_pythons", "trainers", "oidc_roles", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -134,6 +150,24 @@ class OrchestratorSettings(ServerSettings):
         if 0 < len(value.get_secret_value().strip()) < SHORTEST_TOKEN:
             raise ValueError(f"a token that is chosen has at least {SHORTEST_TOKEN} characters")
         return SecretStr(value.get_secret_value().strip())
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _are_roles(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = sorted(set(value.values()) - set(ROLES))
+        if wrong or not value:
+            raise ValueError(f"role {wrong[0] if wrong else ''!r} is not known; allowed: {', '.join(ROLES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _is_whole_provider(self) -> "OrchestratorSettings":
+        if self.oidc_issuer and not is_safe_url(self.oidc_issuer):
+            raise ValueError(f"oidc_issuer {self.oidc_issuer!r} is not allowed: https, or http on this machine")
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("oidc_audience is missing: without it tokens for other services would be taken here")
+        if self.oidc_issuer and self.auth == "off":
+            raise ValueError("oidc_issuer is set, but auth is off: set auth to tokens")
+        return self
 
     @model_validator(mode="before")
     @classmethod

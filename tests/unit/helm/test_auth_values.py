@@ -57,3 +57,24 @@ def test_only_the_orchestrator_and_the_test_see_the_administrators_token():
         if item["kind"] in ("Deployment", "StatefulSet", "Pod", "Job") and "lab-cellsparse-admin" in str(item["spec"])
     ]
     assert sorted(seeing) == ["lab-cellsparse-orchestrator", "lab-cellsparse-test"]
+
+
+PROVIDER = {"issuer": "https://id.example/realms/lab", "audience": "cellsparse"}
+
+
+def test_an_identity_provider_is_named_to_the_orchestrator_which_may_reach_it():
+    values = {"auth": {"oidc": {**PROVIDER, "roles": {"imaging": "annotator"}, "port": 8443}}}
+    found = variables(orchestrator(values))
+    assert found["CELLSPARSE_OIDC_ISSUER"] == "https://id.example/realms/lab"
+    assert found["CELLSPARSE_OIDC_AUDIENCE"] == "cellsparse"
+    roles = "cellsparse-admin=admin,cellsparse-annotator=annotator,cellsparse-reader=reader,imaging=annotator"
+    assert found["CELLSPARSE_OIDC_ROLES"] == roles
+    policy = one(render(values), "NetworkPolicy", "lab-cellsparse-orchestrator")
+    assert {"ports": [{"port": 8443}]} in policy["spec"]["egress"]
+    assert not [name for name in variables(orchestrator({})) if "OIDC" in name]
+
+
+def test_an_identity_provider_without_an_audience_or_without_tls_is_refused():
+    assert "audience" in refusal({"auth": {"oidc": {"issuer": "https://id.example"}}})
+    assert "issuer" in refusal({"auth": {"oidc": {**PROVIDER, "issuer": "http://id.example"}}})
+    assert "roles" in refusal({"auth": {"oidc": {**PROVIDER, "roles": {"x": "owner"}}}})

@@ -3,9 +3,13 @@
 import json
 import re
 
+import yaml
 from support.helm import names, one, render
+from support.paths import TESTS
 
 from cellsparse_common.rpc import metrics
+
+RULES = {"metrics": {"rules": True}}
 
 
 def test_nothing_by_default():
@@ -35,12 +39,34 @@ def test_the_dashboard_is_what_grafana_reads():
 
 def test_dashboard_and_autoscaler_ask_for_metrics_that_exist():
     known = set(re.findall(r"^\| (cellsparse_\w+) ", metrics.__doc__, re.MULTILINE))
-    values = {"metrics": {"dashboard": True}, "keda": {"enabled": True}}
+    values = {"metrics": {"dashboard": True, **RULES["metrics"]}, "keda": {"enabled": True}}
     objects = render(values)
     board = json.loads(one(objects, "ConfigMap", "lab-cellsparse-dashboard")["data"]["cellsparse.json"])
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     (trigger,) = one(objects, "ScaledObject", "lab-cellsparse-unet")["spec"]["triggers"]
     queries.append(trigger["metadata"]["query"])
+    queries += [rule["expr"] for rule in rules(objects)]
     for query in queries:
         for name in re.findall(r"cellsparse_\w+", query):
             assert re.sub("_(bucket|sum|count)$", "", name) in known, query
+
+
+def rules(objects):
+    (group,) = one(objects, "PrometheusRule", "lab-cellsparse")["spec"]["groups"]
+    return group["rules"]
+
+
+def test_alerts_are_about_their_own_namespace_and_say_what_to_do():
+    assert names(render(), "PrometheusRule") == []
+    for rule in rules(render(RULES)):
+        assert 'namespace="imaging"' in rule["expr"]
+        assert "NAMESPACE" not in str(rule)
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"].endswith((".", "?"))
+
+
+def test_every_alert_has_a_case_in_which_it_fires():
+    tests = yaml.safe_load((TESTS / "support" / "alerts_cases.yaml").read_text())
+    fired = {case["alertname"] for test in tests["tests"] for case in test["alert_rule_test"] if case.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in rules(render(RULES))}

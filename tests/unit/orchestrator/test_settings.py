@@ -81,3 +81,20 @@ def test_trainings_of_the_local_stack_share_targets_unless_told_where(environmen
     environment.setenv("CELLSPARSE_TARGET_DIR", "/elsewhere")
     command = _command("cellpose", "cellsparse_cellpose", load(OrchestratorSettings))
     assert command.environment["CELLSPARSE_TARGET_DIR"] == "/elsewhere"
+
+
+PROVIDER = {"oidc_issuer": "https://id.example", "oidc_audience": "cellsparse", "auth": "tokens"}
+
+
+def test_an_identity_provider_needs_an_audience_tls_and_tokens():
+    assert OrchestratorSettings(**PROVIDER).oidc_roles["cellsparse-admin"] == "admin"
+    assert OrchestratorSettings(**PROVIDER, oidc_roles="staff=annotator").oidc_roles == {"staff": "annotator"}
+    assert OrchestratorSettings(**{**PROVIDER, "oidc_issuer": "http://127.0.0.1:8080/x"})
+    for change, sentence in (
+        ({"oidc_audience": ""}, "oidc_audience is missing"),
+        ({"auth": "off"}, "auth is off"),
+        ({"oidc_issuer": "http://id.example"}, "https, or http on this machine"),
+        ({"oidc_roles": "staff=owner"}, "'owner' is not known; allowed: reader, annotator, admin"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            OrchestratorSettings(**{**PROVIDER, **change})

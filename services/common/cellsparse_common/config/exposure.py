@@ -1,6 +1,7 @@
 """Whether others on the network can reach an address, and what a server then needs."""
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from cellsparse_common.errors import FailedPrecondition
 
@@ -18,6 +19,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name.partition("%")[0]).is_loopback
     except ValueError:
         return name == "localhost" or name.endswith(".localhost")
+
+
+def is_safe_url(url: str) -> bool:
+    """Return whether nobody on the network can change what a URL gives: it is HTTPS, or of a server on this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def refuse_exposure(name: str, address: str, *, tls: str, authentication: str, insecure: bool) -> None:

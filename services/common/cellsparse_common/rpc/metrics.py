@@ -14,6 +14,9 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_queue_seconds | histogram | | orchestrator | time from a run's creation to its first attempt |
 | cellsparse_attempts_total | counter | backend, reason | orchestrator | attempts ended: SUCCEEDED, CANCELLED, or why |
 | cellsparse_reconcile_seconds | histogram | | orchestrator | time of one look at all runs |
+| cellsparse_leads | gauge | | orchestrator | 1 while it leads; of several on a database one does |
+| cellsparse_ready | gauge | | orchestrator | 1 while it has all that it needs: database, store, disk, reconciler |
+| cellsparse_store_away | gauge | | orchestrator | 1 while attempts wait for the object store |
 | cellsparse_training_steps_total | counter | | trainer | optimizer steps done |
 | cellsparse_training_step_seconds | gauge | | trainer | mean seconds per step between the newest two reports |
 | cellsparse_training_loss | gauge | | trainer | training loss, as in the newest report |

@@ -10,9 +10,16 @@ from contextlib import contextmanager
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from cellsparse_common.errors import CellsparseError, PermissionDenied, Unauthenticated
+from cellsparse_common.errors import (
+    CellsparseError,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 from cellsparse_common.rpc.call_rules import call_rule
 from cellsparse_orchestrator.access.changes import Changes
+from cellsparse_orchestrator.access.oidc import Identity, Provider, is_token
 from cellsparse_orchestrator.access.tokens import Tokens, digest
 from cellsparse_orchestrator.caller import Caller, acting
 from cellsparse_orchestrator.clock import now
@@ -35,15 +42,22 @@ class Gate:
         tokens: The table of tokens.
         changes: Records what changes something.
         admin_token: A further administrator's token; empty: none.
+        provider: Identity provider whose tokens are taken, too; None: none.
         recheck_seconds: How often the token of an open stream is looked up again, at its next message.
     """
 
     def __init__(
-        self, tokens: Tokens, changes: Changes, admin_token: str = "", recheck_seconds: float = RECHECK_SECONDS
+        self,
+        tokens: Tokens,
+        changes: Changes,
+        admin_token: str = "",
+        provider: Provider | None = None,
+        recheck_seconds: float = RECHECK_SECONDS,
     ) -> None:
         self._tokens = tokens
         self._changes = changes
         self._admin = digest(admin_token) if admin_token else ""
+        self._provider = provider
         self._recheck_seconds = recheck_seconds
         self._lock = threading.Lock()
         self._noted: dict[str, float] = {}
@@ -59,6 +73,7 @@ class Gate:
 
         Raises:
             Unauthenticated: There is no valid token.
+            Unavailable: The token is an identity provider's, which does not answer.
             PermissionDenied: The token's role may not make this call.
         """
         shown = metadata.get("authorization", "")
@@ -93,6 +108,8 @@ class Gate:
             )
         if self._admin and hmac.compare_digest(self._admin, digest(secret)):
             return Caller(token_id="", name=_SETTING, role=rules_pb2.ROLE_ADMIN, project_id=None)
+        if self._provider is not None and is_token(secret):
+            return self._identified(self._provider.identify(secret))
         found = self._tokens.find(secret)
         if found is None or found.revoked:
             raise Unauthenticated("The token is not known here, or was revoked; ask an administrator for another one.")
@@ -102,6 +119,15 @@ class Gate:
             )
         self._note_use(found.caller.token_id)
         return found.caller
+
+    def _identified(self, identity: Identity) -> Caller:
+        if not identity.project and identity.role != rules_pb2.ROLE_ADMIN:
+            raise Unauthenticated("The token names no project; only that of an administrator may do without one.")
+        try:
+            project_id = self._tokens.project_id(identity.project) if identity.project else None
+        except (NotFound, FailedPrecondition) as error:
+            raise Unauthenticated(f"The token's project cannot be used: {error.message}") from None
+        return Caller(token_id=identity.token_id, name=identity.name, role=identity.role, project_id=project_id)
 
     def _note_use(self, token_id: str) -> None:
         """Note that a token was used, at most once a minute."""

@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -105,6 +105,18 @@ class Tokens:
             caller = Caller(token_id=row.id, name=row.name, role=_role(row), project_id=row.project_id)
             return KnownToken(caller=caller, expires_at=row.expires_at, revoked=row.revoked_at is not None)
 
+    def project_id(self, project: str) -> str:
+        """Return the id of a project, given its id or name.
+
+        Projects that belong to another one do not count: an annotator could make one with any name.
+
+        Raises:
+            NotFound: There is none.
+            FailedPrecondition: Several have this name.
+        """
+        with self._database.read() as session:
+            return _find_project(session, project, ProjectRow.owner_id.is_(None))
+
     def note_use(self, token_id: str) -> None:
         """Note that a token was used now."""
         with self._database.write() as session:
@@ -121,11 +133,12 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _find_project(session: Session, project: str) -> str:
-    found = session.scalar(select(ProjectRow.id).where(ProjectRow.id == project))
+def _find_project(session: Session, project: str, *conditions: ColumnElement[bool]) -> str:
+    query = select(ProjectRow.id).where(*conditions)
+    found = session.scalar(query.where(ProjectRow.id == project))
     if found is not None:
         return found
-    named = list(session.scalars(select(ProjectRow.id).where(ProjectRow.name == project).limit(_NAMED + 1)))
+    named = list(session.scalars(query.where(ProjectRow.name == project).limit(_NAMED + 1)))
     if not named:
         raise NotFound(f"There is no project {project!r}.", "project")
     if len(named) > 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -30,6 +30,25 @@ class RunMetrics:
     def attempt_ended(self, backend: str, state: int, reason: int) -> None:
         """Count an attempt by its failure reason, or by its final state where there is none."""
         self.attempts.labels(backend, run_states.reason_name(reason) or run_states.state_name(state)).inc()
+
+
+def add_state_gauges(
+    registry: CollectorRegistry, *, leads: Callable[[], bool], ready: Callable[[], bool], store_away: Callable[[], bool]
+) -> None:
+    """Add gauges, 1 or 0, of what the orchestrator is in; each is asked at every scrape and must answer at once.
+
+    Args:
+        registry: Where they are added.
+        leads: Whether this orchestrator leads; of several on a database one does.
+        ready: Whether it has all that it needs.
+        store_away: Whether attempts wait for the object store.
+    """
+    for name, text, answer in (
+        ("cellsparse_leads", "Whether this orchestrator leads.", leads),
+        ("cellsparse_ready", "Whether it has all that it needs.", ready),
+        ("cellsparse_store_away", "Whether attempts wait for the object store.", store_away),
+    ):
+        Gauge(name, text, registry=registry).set_function(answer)
 
 
 class RunCounts(Collector):
