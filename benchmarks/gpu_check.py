@@ -7,8 +7,8 @@ with StarDist, so nothing is needed but the project's packages. Per backend it
 
 1. takes the same steps from the same weights on the CPU and on the GPU in float32, and compares the losses;
 2. trains with the preset FAST, as it comes, on the GPU, and scores a tile that no training saw;
-3. measures steps per second, peak memory and predicted images per second on both devices, and on the GPU with each of
-   the `SWITCHES`.
+3. measures steps per second, peak memory and predicted images per second on both devices, and on the GPU in float32
+   and with each switch that the backend has, too; the first losses with a switch must be those without it.
 
 It ends with code 1 if a comparison fails, or a GPU is asked for and missing. `--device cpu --quick` proves the script
 itself on a machine without a GPU: both sides are then the CPU. `docs/benchmarks.md` takes its table from the file:
@@ -21,6 +21,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from typing import Any
 from nuclei import BACKENDS, ROOT, commit
 
 from cellsparse_common.files import replace_file
+from cellsparse_trainer.contract import find_backend
 
 SECONDS = 8 * 60
 """Longest time of the whole check."""
@@ -37,11 +39,11 @@ LOSS_TOLERANCE = 0.02
 """Largest relative difference of a loss in the first steps: a GPU may multiply in TF32, and steps magnify rounding."""
 FEWEST_F1 = 0.6
 """F1 at IoU 0.5 that FAST must reach on the unseen tile; the CPU reaches 0.8 and more."""
-SWITCHES: dict[str, dict[str, Any]] = {
-    "as it comes": {},
-    "float32": {"precision": "PRECISION_FLOAT32"},
-}
-"""Settings that are timed on the GPU, each by itself."""
+SWITCH_TOLERANCE = 0.05
+"""Largest relative difference of a first loss with a switch from that without; both may compute in bfloat16."""
+ANSWER = "answer: "
+"""What a line begins with that a child prints its answer on."""
+PLAIN, FLOAT32 = "as it comes", {"precision": "PRECISION_FLOAT32"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,12 @@ def main() -> int:
         return 0
     end = time.monotonic() + SECONDS
     report: dict[str, Any] = {"machine": machine(), "device": given.device, "quick": given.quick, "backends": {}}
-    for backend in given.only:
-        report["backends"][backend] = check(backend, given.device, QUICK if given.quick else Sizes(), end)
-        replace_file(given.out, json.dumps(report, indent=1) + "\n")
+    sizes = QUICK if given.quick else Sizes()
+    for part in (check, time_variants):  # switches come last: they are what may be left out
+        for backend in given.only:
+            found = report["backends"].setdefault(backend, {"left out": []})
+            part(found, backend, given.device, sizes, end)
+            replace_file(given.out, json.dumps(report, indent=1) + "\n")
     report["failures"] = failures(report)
     replace_file(given.out, json.dumps(report, indent=1) + "\n")
     print(table(report))
@@ -83,9 +88,8 @@ def main() -> int:
     return 1 if report["failures"] else 0
 
 
-def check(backend: str, device: str, sizes: Sizes, end: float) -> dict[str, Any]:
-    """Return what the children of one backend found; "left out" names what had no time."""
-    found: dict[str, Any] = {"left out": []}
+def check(found: dict[str, Any], backend: str, device: str, sizes: Sizes, end: float) -> None:
+    """Add what the children of one backend find; "left out" names what had no time."""
 
     def ask(name: str, **task: Any) -> Any:
         left = end - time.monotonic()
@@ -93,40 +97,59 @@ def check(backend: str, device: str, sizes: Sizes, end: float) -> dict[str, Any]
             found["left out"].append(name)
             return None
         print(f"{backend}: {name}", flush=True)
-        return run_child({"backend": backend, **task}, left)
+        answers = run_child({"backend": backend, **task}, left)
+        return answers[-1]
 
-    float32 = {"precision": "PRECISION_FLOAT32"}
     found["losses"] = {
-        side: ask(f"{COMPARED_STEPS} steps on {where}", what="losses", device=where, settings=float32)
+        side: ask(f"{COMPARED_STEPS} steps on {where}", what="losses", device=where, settings=FLOAT32)
         for side, where in (("cpu", "cpu"), ("gpu", device))
     }
     found["trained"] = ask("training", what="train", device=device, steps=sizes.train_steps, settings={})
-    timed = {"what": "time", "steps": sizes.timed_steps, "predictions": sizes.predictions}
-    few = {**timed, "steps": max(2, sizes.timed_steps // 6), "predictions": max(2, sizes.predictions // 8)}
+    steps, predictions = max(2, sizes.timed_steps // 6), max(2, sizes.predictions // 8)
+    few = {"what": "time", "steps": steps, "predictions": predictions, "variants": {"CPU": {}}}
     found["cpu"] = ask("speed on the CPU", device="cpu", settings={}, **few)
-    found["gpu"] = {
-        name: ask(f"speed, {name}", device=device, settings=settings, **timed) for name, settings in SWITCHES.items()
-    }
-    return found
 
 
-def run_child(task: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Do one task in a process of its own, which then holds one framework on one device; {"error": ...} if it fails."""
-    try:
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("gpu_check_child.py"))],
-            input=json.dumps(task),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"It took longer than the {seconds:.0f} s that were left."}
-    if done.returncode:
-        return {"error": done.stderr.strip()[-1000:] or f"Exit code {done.returncode}."}
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+def time_variants(found: dict[str, Any], backend: str, device: str, sizes: Sizes, end: float) -> None:
+    """Add the speed on the GPU of each variant, all of them in one child, as "gpu"."""
+    asked, found["gpu"] = variants(backend), {}
+    task = {"what": "time", "steps": sizes.timed_steps, "predictions": sizes.predictions, "variants": asked}
+    if (left := end - time.monotonic()) > 1:
+        print(f"{backend}: speed, {', '.join(asked)}", flush=True)
+        for answer in run_child({"backend": backend, "device": device, "settings": {}, **task}, left):
+            missing = next(name for name in asked if name not in found["gpu"])
+            found["gpu"][answer.get("variant", missing)] = answer
+    found["left out"] += [f"speed, {name}" for name in asked if name not in found["gpu"]]
+
+
+def variants(backend: str) -> dict[str, dict[str, Any]]:
+    """Return the settings that are timed on the GPU, by name; what takes longest to prepare is the last one."""
+    switches = find_backend(f"cellsparse_{backend}").light().Config.SWITCHES
+    switches = sorted(switches, key=lambda name: name == "compile_step")
+    return {PLAIN: {}, "float32": FLOAT32} | {name: {name: True} for name in switches}
+
+
+def run_child(task: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    """Do one task in a process of its own, which then holds one framework on one device.
+
+    Returns:
+        Its answers, from 1; {"error": ...} is the last one if it fails.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
+        command = [sys.executable, str(Path(__file__).with_name("gpu_check_child.py"))]
+        error = ""
+        try:
+            done = subprocess.run(
+                command, input=json.dumps(task), stdout=out, stderr=log, text=True, timeout=seconds, check=False
+            )
+        except subprocess.TimeoutExpired:
+            error = f"It took longer than the {seconds:.0f} s that were left."
+        else:
+            log.seek(0)
+            error = log.read().strip()[-1000:] or f"Exit code {done.returncode}." if done.returncode else ""
+        out.seek(0)
+        answers = [json.loads(line[len(ANSWER) :]) for line in out if line.startswith(ANSWER)]
+    return [*answers, {"error": error}] if error else answers
 
 
 def failures(report: dict[str, Any]) -> list[str]:
@@ -142,6 +165,9 @@ def failures(report: dict[str, Any]) -> list[str]:
         difference = loss_difference(found)
         if difference is not None and not difference <= LOSS_TOLERANCE:
             said.append(f"{backend}: losses differ by {difference:.3g} of the CPU's; at most {LOSS_TOLERANCE} is due.")
+        for name, off in switch_differences(found).items():
+            if not off <= SWITCH_TOLERANCE:
+                said.append(f"{backend}: losses with {name} differ by {off:.3g}; at most {SWITCH_TOLERANCE} is due.")
         f1 = (found["trained"] or {}).get("f1")
         if f1 is not None and f1 < FEWEST_F1 and not report["quick"]:
             said.append(f"{backend}: F1 {f1:.2f} on the unseen tile; at least {FEWEST_F1} is due.")
@@ -151,9 +177,18 @@ def failures(report: dict[str, Any]) -> list[str]:
 def loss_difference(found: dict[str, Any]) -> float | None:
     """Return the largest relative difference of the two devices' losses; None if one is missing."""
     cpu, gpu = ((found["losses"][side] or {}).get("losses") for side in ("cpu", "gpu"))
-    if not cpu or not gpu:
-        return None
-    return max(abs(a - b) / max(abs(a), 1e-9) for a, b in zip(cpu, gpu, strict=True))
+    return None if not cpu or not gpu else _difference(cpu, gpu)
+
+
+def switch_differences(found: dict[str, Any]) -> dict[str, float]:
+    """Return the largest relative difference of the first losses of each variant from those of the plain one."""
+    losses = {name: answer["losses"] for name, answer in found["gpu"].items() if "losses" in answer}
+    plain = losses.pop(PLAIN, None)
+    return {} if plain is None else {name: _difference(plain, other) for name, other in losses.items()}
+
+
+def _difference(one: list[float], other: list[float]) -> float:
+    return max(abs(a - b) / max(abs(a), 1e-9) for a, b in zip(one, other, strict=True))
 
 
 def table(report: dict[str, Any]) -> str:
@@ -166,7 +201,7 @@ def table(report: dict[str, Any]) -> str:
         for name, speed in {"CPU": found["cpu"], **found["gpu"]}.items():
             speed = speed or {}
             numbers = [speed.get(key) for key in ("steps_per_second", "images_per_second", "peak_memory_mib")]
-            shown = extra if name == "as it comes" else ("", "")
+            shown = extra if name == PLAIN else ("", "")
             rows.append("| " + " | ".join([backend, name, *map(_number, numbers), *shown]) + " |")
     return "\n".join(rows)
 

@@ -1,4 +1,4 @@
-"""One task of the GPU check: reads it as JSON from standard input, prints the answer as JSON on the last line."""
+"""One task of the GPU check: reads it as JSON from standard input, prints answers as JSON on lines of their own."""
 
 import importlib
 import json
@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gpu_check import ANSWER, COMPARED_STEPS
 from nuclei import Picture, Task, configure, count, fitted, pictures, samples
 
 from cellsparse_common.imaging.images import normalize, to_gray
 from cellsparse_common.storage.folder import FolderStore
+from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.training import loop
+from cellsparse_trainer.training.ahead import ahead
 from cellsparse_trainer.training.checkpoints import Checkpoints
 
 NO_DATA = "/nonexistent"
@@ -28,35 +31,42 @@ WARM = 3
 def main() -> None:
     """Do the task."""
     task = json.loads(sys.stdin.read())
-    prepared = Prepared(task["backend"], task["device"], task["settings"], task.get("steps"), task["what"])
-    answers = {"losses": losses, "train": trained, "time": timed}
-    print(json.dumps(answers[task["what"]](prepared, task)))
+    if task["what"] != "time":
+        prepared = Prepared(task, task["settings"])
+        say({"losses": losses, "train": trained}[task["what"]](prepared))
+        return
+    for name, settings in task["variants"].items():
+        say({"variant": name} | timed(Prepared(task, settings), task))
+
+
+def say(answer: dict[str, Any]) -> None:
+    """Print an answer."""
+    print(f"\n{ANSWER}{json.dumps(answer)}", flush=True)
 
 
 class Prepared:
     """A training on the device that the task names, which fails where the device is missing."""
 
-    def __init__(self, backend: str, device: str, settings: dict[str, Any], steps: int | None, what: str) -> None:
+    def __init__(self, task: dict[str, Any], settings: dict[str, Any]) -> None:
         self.found = pictures(Path(NO_DATA), "train", 100)
         self.unseen = pictures(Path(NO_DATA), "val", 100)
-        if what == "train" and steps:
+        steps = task.get("steps")
+        if task["what"] == "train" and steps:
             settings = {**settings, "steps": steps, "validate_every_steps": steps}
-        task = Task(backend=backend, k=4, background="shifted", data=NO_DATA, settings=settings)
-        self.device = device
-        self.backend, config = configure(task, len(self.found))
+        asked = Task(backend=task["backend"], k=4, background="shifted", data=NO_DATA, settings=settings)
+        self.device = task["device"]
+        self.backend, config = configure(asked, len(self.found))
         self.items = samples(self.found, config.plan, k=4, background="shifted")
-        self.config = fitted(config, task, self.items)
-        self.training = self.backend.create(self.config, self.items, device)
+        self.config = fitted(config, asked, self.items)
+        self.training = self.backend.create(self.config, self.items, self.device)
 
 
-def losses(prepared: Prepared, _: dict[str, Any]) -> dict[str, Any]:
+def losses(prepared: Prepared) -> dict[str, Any]:
     """Return the loss of each of the first steps."""
-    from gpu_check import COMPARED_STEPS
-
     return {"losses": [prepared.training.train_step(step)["loss"] for step in range(COMPARED_STEPS)]}
 
 
-def trained(prepared: Prepared, _: dict[str, Any]) -> dict[str, Any]:
+def trained(prepared: Prepared) -> dict[str, Any]:
     """Train to the end and score the unseen tile."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cellsparse-gpu-check-") as folder:
@@ -79,19 +89,22 @@ def trained(prepared: Prepared, _: dict[str, Any]) -> dict[str, Any]:
 
 def timed(prepared: Prepared, task: dict[str, Any]) -> dict[str, Any]:
     """Time steps and predictions of images of `SIDE` x `SIDE` pixels."""
-    steps = task["steps"]
-    for step in range(WARM):
-        prepared.training.train_step(step)
-    began = time.perf_counter()
-    for step in range(WARM, WARM + steps):
-        prepared.training.train_step(step)
-    step_seconds = (time.perf_counter() - began) / steps
-    model, image = prepared.training.model(), square(prepared)
+    steps, training = task["steps"], prepared.training
+    reset_peak_memory(prepared)
+    workers = default_workers(prepared.backend.devices(), prepared.device)
+    with ahead(training, workers, WARM + steps):
+        first = [training.train_step(step)["loss"] for step in range(WARM)]
+        began = time.perf_counter()
+        for step in range(WARM, WARM + steps):
+            training.train_step(step)
+        step_seconds = (time.perf_counter() - began) / steps
+    model, image = training.model(), square(prepared)
     model.predict(image)
     began = time.perf_counter()
     for _ in range(task["predictions"]):
         model.predict(image)
     return {
+        "losses": first,
         "steps_per_second": 1 / step_seconds,
         "crops_per_second": prepared.config.plan.crops_per_step / step_seconds,
         "images_per_second": task["predictions"] / (time.perf_counter() - began),
@@ -105,6 +118,16 @@ def square(prepared: Prepared) -> np.ndarray:
     plan = prepared.config.plan
     image = normalize(to_gray(picture.image, plan.channel), plan.lower_percentile, plan.upper_percentile)
     return np.ascontiguousarray(np.pad(image, [(0, max(0, SIDE - side)) for side in image.shape], "wrap")[:SIDE, :SIDE])
+
+
+def reset_peak_memory(prepared: Prepared) -> None:
+    """Count the largest memory of a GPU from here on."""
+    if prepared.device == "cpu":
+        return
+    if "torch" in sys.modules:
+        importlib.import_module("torch").cuda.reset_peak_memory_stats()
+    else:
+        importlib.import_module("tensorflow").config.experimental.reset_memory_stats("GPU:0")
 
 
 def peak_memory_mib(prepared: Prepared) -> float:

@@ -1,7 +1,7 @@
 """One training step, and saving and loading a training, for every backend that uses torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from cellsparse_torch.averaged_weights import AveragedWeights
+from cellsparse_torch.compiled import compiled
 from cellsparse_torch.data_parallel import DataParallel
 from cellsparse_torch.devices import half_precision
+from cellsparse_torch.feed import Feed, Tensors
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
@@ -46,7 +48,8 @@ class TorchTraining(ABC, Generic[N]):
             get the weights of the last step.
 
     Raises:
-        InvalidArgument: The plan asks for bfloat16 and the device has none.
+        InvalidArgument: The plan asks for bfloat16 and the device has none, or for a compiled step and there is no
+            compiler.
     """
 
     def __init__(
@@ -59,16 +62,22 @@ class TorchTraining(ABC, Generic[N]):
         self._half = half_precision(plan.precision, parallel.device)
         network.to(parallel.device)
         self._average = AveragedWeights(network, average_decay) if average_decay else None
-        self._wrapped = parallel.wrap(network)
+        wrapped = parallel.wrap(network)
+        self._run = compiled(wrapped, self.device) if plan.compile_step else wrapped
+        self._feed = Feed(self.device, self.contents, ahead=plan.pinned_prefetch)
         self._optimizer = self.make_optimizer(network.parameters())
 
     @abstractmethod
     def make_optimizer(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer of the network's weights."""
 
+    def contents(self, batch: Any) -> Mapping[str, Any]:
+        """Return what a batch holds, by name; arrays among it are brought to the device."""
+        return dict(vars(batch))
+
     @abstractmethod
-    def loss(self, batch: Any) -> dict[str, Tensor]:
-        """Return the losses of this process' crops by name; "loss" is minimised.
+    def loss(self, batch: Tensors) -> dict[str, Tensor]:
+        """Return the losses of this process' crops, on the device, by name; "loss" is minimised.
 
         They are shares of the losses of all processes' crops: they divide by counts that `total` adds up.
         """
@@ -76,7 +85,7 @@ class TorchTraining(ABC, Generic[N]):
     def forward(self, images: Tensor) -> Any:
         """Run the network on images on the device, in the number format of the training."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
-            return self._wrapped(images)
+            return self._run(images)
 
     @property
     def half_on_cpu(self) -> bool:
@@ -103,14 +112,16 @@ class TorchTraining(ABC, Generic[N]):
         Raises:
             FloatingPointError: The loss or its gradient is not finite; the weights are as they were before the step.
         """
-        batch = self.batches.batch(step)
+        batch = self._feed.take(self.batches, step)
         self.network.train()
+        self._optimizer.zero_grad()
         losses = self.loss(batch)
+        self._parallel.backward(losses["loss"])
+        if step + 1 < self._plan.steps:
+            self._feed.prepare(self.batches, step + 1)  # before anything waits for the device
         values = self._parallel.sums(losses)
         if not isfinite(values["loss"]):
             raise not_finite(values["loss"], step)
-        self._optimizer.zero_grad()
-        self._parallel.backward(losses["loss"])
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         if not isfinite(get_total_norm(gradients)):
             raise not_finite(values["loss"], step)

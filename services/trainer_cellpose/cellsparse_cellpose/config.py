@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.config.backend_config import BackendConfig
+from cellsparse_trainer.config.plan import GPU_SWITCHES
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -33,6 +34,7 @@ class Config(BackendConfig):
     TOOL: ClassVar = "Cellpose"
     MOST_CHANNELS: ClassVar = 2
     FIXED_CHANNELS: ClassVar = False
+    SWITCHES: ClassVar = GPU_SWITCHES
     RANGES: ClassVar = {
         "mean_diameter": (5, 200),
         "scale_range": (0, 1.5),

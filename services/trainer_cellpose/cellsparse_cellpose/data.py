@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,11 @@ from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.types import Mask
 from cellsparse_torch.flows.balance import background_weight
-from cellsparse_torch.flows.crops import Crop, affine_map, cut
+from cellsparse_torch.flows.crops import Crop, UncutCrop, affine_map, cut, cut_window
 from cellsparse_torch.flows.targets import Targets
+from cellsparse_torch.windows import packed
 from cellsparse_trainer.data.background import likely_background
-from cellsparse_trainer.data.colours import shift_colours
+from cellsparse_trainer.data.colours import draw_colours, shift_colours
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 from cellsparse_trainer.data.samples import Sample, threads_for
@@ -45,6 +46,18 @@ class Batch:
     """Shape (B, S, S): -1 not labelled, 0 background, 1 cell, `LIKELY` (-2) likely background."""
     flow: npt.NDArray[np.float32]
     """Flows (y, x), zero outside labelled cells, shape (B, 2, S, S)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncutBatch:
+    """Crops of side S for one step, whose brightness and flows the device takes."""
+
+    label: npt.NDArray[np.int16]
+    """As in `Batch`."""
+    turn: npt.NDArray[np.float32]
+    """What flows (y, x) are multiplied with, shape (B, 2, 2)."""
+    windows: dict[str, npt.NDArray[Any]]
+    """Image channels and flows, see `windows.packed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +117,8 @@ class Sampler:
         likely = _likely(sample, self._config.rim_width) if self._config.likely_background else None
         return make_targets(sample.label, likely, self._disk_cache)
 
-    def batch(self, step: int) -> Batch:
-        """Draw the batch of a step (from 0)."""
+    def batch(self, step: int) -> Batch | UncutBatch:
+        """Draw the batch of a step (from 0); with `Plan.device_augmentation` its crops are not cut."""
         plan = self._config.plan
         if self._config.sampling == "cell":
             share = self._ranks.share(plan.crops_per_step)
@@ -116,6 +129,12 @@ class Sampler:
             crops = [self._anywhere(crop_random(plan.seed, step, number), indices[number]) for number in share]
             if not crops:  # an epoch's last batch may have fewer crops than there are processes
                 crops = [_silenced(self._anywhere(crop_random(plan.seed, step, 0), indices[0]))]
+        if plan.device_augmentation:
+            return _uncut(cast("list[UncutCrop]", crops))
+        return self._cut(cast("list[Crop]", crops))
+
+    def _cut(self, crops: Sequence[Crop]) -> Batch:
+        plan = self._config.plan
         image = np.zeros((len(crops), 2, plan.crop_size, plan.crop_size), np.float32)
         if self._config.plan.channels:
             image[:] = [np.moveaxis(crop.image, -1, 0) for crop in crops]
@@ -135,7 +154,7 @@ class Sampler:
         size = self._config.plan.crops_per_step
         return [int(index) for index in order[part * size : (part + 1) * size]]
 
-    def _anywhere(self, rng: np.random.Generator, index: int) -> Crop:
+    def _anywhere(self, rng: np.random.Generator, index: int) -> Crop | UncutCrop:
         """Place a crop as Cellpose does, again and again until it shows a labelled pixel."""
         size = self._config.plan.crop_size
         sides = np.array(self._samples[index].label.shape)
@@ -147,7 +166,7 @@ class Sampler:
                 return crop
         return self._at(rng, index, self._pixel(rng, index, background=not len(self._about[index].centers)))
 
-    def _around_label(self, rng: np.random.Generator) -> Crop:
+    def _around_label(self, rng: np.random.Generator) -> Crop | UncutCrop:
         """Place a crop so that it shows a labelled cell, each with the same chance, or labelled background."""
         if self._background and rng.random() < BACKGROUND_CROPS:
             index = self._background[rng.integers(len(self._background))]
@@ -155,7 +174,7 @@ class Sampler:
         index, cell = self._cells[rng.integers(len(self._cells))]
         return self._at(rng, index, self._about[index].centers[cell])
 
-    def _at(self, rng: np.random.Generator, index: int, pixel: npt.NDArray[np.int64]) -> Crop:
+    def _at(self, rng: np.random.Generator, index: int, pixel: npt.NDArray[np.int64]) -> Crop | UncutCrop:
         """Cut a crop that shows a given pixel. The pixel falls on a whole crop pixel, so rounding cannot lose it."""
         size = self._config.plan.crop_size
         margin = int(MARGIN * size)
@@ -176,10 +195,14 @@ class Sampler:
 
     def _crop(
         self, rng: np.random.Generator, index: int, anchor: npt.NDArray[Any], target: npt.NDArray[Any], scale: float
-    ) -> Crop:
+    ) -> Crop | UncutCrop:
         matrix = affine_map(anchor, target, scale=scale, angle=rng.random() * 2 * np.pi, mirrored=rng.random() < 0.5)
-        crop = cut(self._samples[index], self._targets[index], matrix, self._config.plan.crop_size)
+        sample, targets, size = self._samples[index], self._targets[index], self._config.plan.crop_size
         shift = self._config.plan.colour_shift
+        if self._config.plan.device_augmentation:
+            colours = draw_colours(self._config.plan.inputs, shift if sample.image.ndim == 3 else 0.0, rng)
+            return cut_window(sample, targets, matrix, size, colours)
+        crop = cut(sample, targets, matrix, size)
         return replace(crop, image=shift_colours(crop.image, shift, rng)) if shift and crop.image.ndim == 3 else crop
 
 
@@ -193,9 +216,17 @@ def _likely(sample: Sample, rim_width: float) -> Mask:
     return np.asarray(likely | ends)
 
 
-def _silenced(crop: Crop) -> Crop:
+def _silenced(crop: Crop | UncutCrop) -> Crop | UncutCrop:
     """Return a crop without a label: it teaches nothing."""
-    return replace(crop, label=np.full_like(crop.label, -1), flow=np.zeros_like(crop.flow))
+    return replace(crop, label=np.full_like(crop.label, -1))
+
+
+def _uncut(crops: Sequence[UncutCrop]) -> UncutBatch:
+    return UncutBatch(
+        label=np.stack([crop.label for crop in crops]),
+        turn=np.stack([crop.turn for crop in crops]),
+        windows=packed([crop.window for crop in crops]),
+    )
 
 
 def _summary(targets: Targets) -> Summary:

@@ -34,6 +34,7 @@ class Config(BackendConfig):
     TOOL: ClassVar = "Cellpose-SAM"
     MOST_CHANNELS: ClassVar = 3
     FIXED_CHANNELS: ClassVar = False
+    SWITCHES: ClassVar = ("pinned_prefetch",)
     RANGES: ClassVar = {
         "lora_rank": (1, 64),
         "layer_drop": (0, 0.9),

@@ -8,12 +8,13 @@ from cellpose.vit import CPSAM
 from torch import Tensor, nn
 
 from cellsparse_cellpose_sam.config import Config
-from cellsparse_cellpose_sam.data import Batch, Sampler
+from cellsparse_cellpose_sam.data import Sampler
 from cellsparse_cellpose_sam.model import CellposeSamModel
 from cellsparse_cellpose_sam.network import read_model
 from cellsparse_cellpose_sam.trainable import choose_trainable, merged
 from cellsparse_torch.data_parallel import DataParallel
 from cellsparse_torch.devices import choose_device
+from cellsparse_torch.feed import Tensors
 from cellsparse_torch.flows.loss import masked_loss
 from cellsparse_torch.training import TorchTraining, saved_weights
 
@@ -42,14 +43,12 @@ class CellposeSamTraining(TorchTraining[CPSAM]):
         rate, decay = self._config.plan.learning_rate, self._config.plan.weight_decay
         return torch.optim.AdamW(chosen, rate, weight_decay=decay, fused=True)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Tensors) -> dict[str, Tensor]:
         """Return "loss", and its parts "flow" and "cellprob"."""
-        image = torch.from_numpy(batch.image).to(self.device)
-        label = torch.from_numpy(batch.label).to(self.device)
-        flow = torch.from_numpy(batch.flow).to(self.device)
+        image, label, flow = batch["image"], batch["label"], batch["flow"]
         # Which blocks are skipped follows from the step, so that a resumed training skips the same ones.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(batch.seed)
+            torch.manual_seed(batch["seed"])
             output: Tensor = self.forward(image)[0]
         weights = self._sampler.background_weight, self._config.likely_background
         return masked_loss(output.float(), label, flow, *weights, total=self.total)

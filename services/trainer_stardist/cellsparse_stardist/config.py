@@ -71,6 +71,7 @@ class Config(BackendConfig):
 
     TOOL: ClassVar = "StarDist"
     MOST_CHANNELS: ClassVar = 16
+    SWITCHES: ClassVar = ("compile_step",)
     RANGES: ClassVar = {
         "n_rays": (8, 128),
         "unet_depth": (1, 5),

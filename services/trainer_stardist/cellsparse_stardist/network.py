@@ -1,5 +1,6 @@
 """StarDist's network: a stock model built with fresh weights, or read from a model's folder."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -63,16 +64,51 @@ def empty_network(config: Config, folder: Path | None = None) -> Any:
         return stock_class(config)(stock_config(config), name=FOLDER, basedir=basedir)
 
 
-def with_logits(network: Any) -> Callable[[Any], tuple[Any, Any]]:
-    """Return StarDist's Keras model, in training, with the logit in place of the probability."""
+def with_logits(network: Any, *, for_xla: bool = False) -> Callable[[Any], tuple[Any, Any]]:
+    """Return StarDist's Keras model, in training, with the logit in place of the probability.
+
+    Args:
+        network: The model; weights are shared with it.
+        for_xla: Whether to write pooling and enlarging such that XLA can compile their gradients, and computes them in
+            one order on a GPU, too. Results are the same.
+    """
     prob, dist = (network.get_layer(name) for name in OUTPUTS)
     trunk = tf.keras.Model(network.inputs, [prob.input, dist.output])
+    if for_xla:
+        trunk = tf.keras.models.clone_model(trunk, clone_function=_for_xla)
 
     def run(image: Any) -> tuple[Any, Any]:
         features, rays = trunk([image], training=True)
         return tf.nn.convolution(features, prob.kernel, padding="SAME") + prob.bias, rays
 
     return run
+
+
+def _for_xla(layer: Any) -> Any:
+    """Return a layer itself, or what does the same with operations that XLA compiles."""
+    layers = tf.keras.layers
+    if isinstance(layer, layers.UpSampling2D | layers.UpSampling3D):
+        return layers.Lambda(lambda x: _along_axes(x, layer.size, _repeated))
+    if isinstance(layer, layers.MaxPooling2D | layers.MaxPooling3D):
+        return layers.Lambda(lambda x: _along_axes(x, layer.pool_size, _largest))
+    return layer
+
+
+def _along_axes(x: Any, sizes: tuple[int, ...], change: Callable[[Any, int, int], Any]) -> Any:
+    """Change features (B, ..., C) along each axis of pixels, by its size."""
+    for axis, size in enumerate(sizes, 1):
+        x = change(x, size, axis)
+    return x
+
+
+def _repeated(x: Any, times: int, axis: int) -> Any:
+    return tf.repeat(x, times, axis=axis)
+
+
+def _largest(x: Any, size: int, axis: int) -> Any:
+    """Return the largest of each `size` neighbours along an axis."""
+    before = (slice(None),) * axis
+    return functools.reduce(tf.maximum, [x[(*before, slice(first, None, size))] for first in range(size)])
 
 
 def read_model(folder: Path) -> Stored:

@@ -120,7 +120,8 @@ class Step:
 
     def __init__(self, network: Any, config: Config, parallel: DataParallel | None = None, half: bool = False) -> None:
         self._network = network
-        self._outputs = with_logits(network)
+        compiled = config.plan.compile_step
+        self._outputs = with_logits(network, for_xla=compiled)
         self._half = half
         self._total = local_only if parallel is None else parallel.total
         self._sum = local_only if parallel is None else parallel.gradients
@@ -130,7 +131,8 @@ class Step:
         unknown = [None] * (1 + len(config.crop))
         maps = [tf.TensorSpec([*unknown, channels], tf.float32) for channels in (config.plan.inputs, 1, config.n_rays)]
         run = self._graph if parallel is None else parallel.wrap(self._graph)
-        self._run = tf.function(run, input_signature=[*maps, *[tf.TensorSpec([], tf.float32)] * 3])
+        numbers = [tf.TensorSpec([], tf.float32)] * 3
+        self._run = tf.function(run, input_signature=[*maps, *numbers], jit_compile=True if compiled else None)
 
     def __call__(self, batch: Batch, step: int) -> dict[str, float]:
         """Change the weights by step number `step` (from 0).

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.config.backend_config import BackendConfig
+from cellsparse_trainer.config.plan import GPU_SWITCHES
 from cellsparse_trainer.config.presets import make_plan, overlay
 
 METHODS = ("auto", "ellipse", "watershed")
@@ -42,6 +43,7 @@ class Config(BackendConfig):
 
     TOOL: ClassVar = "U-Net"
     MOST_CHANNELS: ClassVar = 16
+    SWITCHES: ClassVar = GPU_SWITCHES
     RANGES: ClassVar = {
         "base_channels": (4, 128),
         "centre_scale": (0.1, 0.9),

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.types import Floats, Mask
+from cellsparse_torch.windows import packed
 from cellsparse_trainer.data.background import LIKELY, likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, crop_random
 from cellsparse_unet.config import Config
-from cellsparse_unet.crops import crop_at
+from cellsparse_unet.crops import UncutCrop, crop_at, window_at
 from cellsparse_unet.targets import BACKGROUND, IGNORED, NOT_CENTRE, mark_touching, outline_classes, three_classes
 
 CACHE_BYTES = 2**28
@@ -75,6 +77,18 @@ def _add_rim(classes: npt.NDArray[np.int8], sample: Sample, config: Config) -> M
     return bright
 
 
+@dataclass(frozen=True, kw_only=True)
+class UncutBatch:
+    """Crops for one step whose images the device takes."""
+
+    classes: npt.NDArray[np.int64]
+    """Shape (B, ...), as in `Prepared`."""
+    contrast: npt.NDArray[np.float32]
+    """Factors by which intensities are stretched around each channel's mean, shape (B,)."""
+    windows: dict[str, npt.NDArray[Any]]
+    """See `windows.packed`."""
+
+
 class Sampler:
     """Draws batches, a pure function of seed, step and rank, from a bounded cache of prepared items.
 
@@ -99,14 +113,18 @@ class Sampler:
                 f"None of the {len(labels)} training items has a labelled cell; label at least one.", "dataset_id"
             )
 
-    def batch(self, step: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def batch(self, step: int) -> "tuple[Floats, npt.NDArray[np.int64]] | UncutBatch":
         """Draw the crops of a step (from 0).
 
         Returns:
-            Images (float32, (B, C, Y, X) or (B, C, Z, Y, X)) and classes (int64, without C, as in `Prepared`).
+            Images (float32, (B, C, Y, X) or (B, C, Z, Y, X)) and classes (int64, without C, as in `Prepared`). With
+            `Plan.device_augmentation` the images are not cut.
         """
         plan = self._config.plan
-        crops = [self._crop(crop_random(plan.seed, step, number)) for number in self._ranks.share(plan.crops_per_step)]
+        randoms = [crop_random(plan.seed, step, number) for number in self._ranks.share(plan.crops_per_step)]
+        if plan.device_augmentation:
+            return _uncut([self._uncut_crop(rng) for rng in randoms])
+        crops = [self._crop(rng) for rng in randoms]
         images = np.stack([image for image, _ in crops])
         several = images.ndim - 1 > crops[0][1].ndim
         return (
@@ -115,9 +133,26 @@ class Sampler:
         )
 
     def _crop(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+        item, anchor = self._anchor(rng)
+        return crop_at(item.image, item.classes, anchor, self._config, rng)
+
+    def _uncut_crop(self, rng: np.random.Generator) -> UncutCrop:
+        item, anchor = self._anchor(rng)
+        return window_at(item.image, item.classes, anchor, self._config, rng)
+
+    def _anchor(self, rng: np.random.Generator) -> tuple[Prepared, int]:
+        """Draw an item and the labelled pixel (its flat index) to draw a crop around."""
         item = self._prepared[self._usable[rng.integers(len(self._usable))]]
         group = item.anchors[rng.integers(len(item.anchors))]
-        return crop_at(item.image, item.classes, int(group[rng.integers(len(group))]), self._config, rng)
+        return item, int(group[rng.integers(len(group))])
 
     def _prepare(self, index: int) -> Prepared:
         return prepare(self._samples[index], self._config)
+
+
+def _uncut(crops: Sequence[UncutCrop]) -> UncutBatch:
+    return UncutBatch(
+        classes=np.stack([crop.classes for crop in crops]).astype(np.int64),
+        contrast=np.array([crop.contrast for crop in crops], np.float32),
+        windows=packed([crop.window for crop in crops]),
+    )

@@ -1,6 +1,6 @@
 """One training step of the U-Net."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from cellsparse_torch.data_parallel import DataParallel
+from cellsparse_torch.device_crops import recoloured, take
 from cellsparse_torch.devices import choose_device
+from cellsparse_torch.feed import Tensors
 from cellsparse_torch.training import TorchTraining, saved_weights
 from cellsparse_trainer.config.schedule import learning_rate
 from cellsparse_trainer.data.prefetch import Batches
 from cellsparse_unet.config import Config
+from cellsparse_unet.data import UncutBatch
 from cellsparse_unet.instances import Thresholds
 from cellsparse_unet.loss import segmentation_loss
 from cellsparse_unet.model import UnetModel, loaded
@@ -50,13 +53,26 @@ class UnetTraining(TorchTraining[UNet]):
         plan = self._config.plan
         return torch.optim.AdamW(weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
-    def loss(self, batch: Any) -> dict[str, Tensor]:
-        """Return "loss" and its parts "nll", "dice" and "smooth"."""
+    def contents(self, batch: Any) -> Mapping[str, Any]:
+        """Return what a batch holds, by name."""
+        if isinstance(batch, UncutBatch):
+            return {"classes": batch.classes, "contrast": batch.contrast, **batch.windows}
         images, classes = batch
-        log_probability: Tensor = self.forward(torch.from_numpy(images).to(self.device))
-        target = torch.from_numpy(classes).to(self.device)
+        return {"images": images, "classes": classes}
+
+    def loss(self, batch: Tensors) -> dict[str, Tensor]:
+        """Return "loss" and its parts "nll", "dice" and "smooth"."""
+        images = self._crops(batch) if self._config.plan.device_augmentation else batch["images"]
+        log_probability: Tensor = self.forward(images)
         shares = self._config.loss_shares
-        return segmentation_loss(log_probability.float(), target, self._weights, shares, total=self.total)
+        return segmentation_loss(log_probability.float(), batch["classes"], self._weights, shares, total=self.total)
+
+    def _crops(self, batch: Tensors) -> Tensor:
+        """Return the images (B, C, ...) of crops that are not cut yet."""
+        images = take(batch, tuple(batch["classes"].shape[1:]))
+        mean = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
+        factor = batch["contrast"].reshape(-1, *[1] * (images.ndim - 1))
+        return recoloured(mean + (images - mean) * factor, batch)
 
     def train_step(self, step: int) -> dict[str, float]:
         """Do one optimizer step on batch `step` (from 0) and return the losses and the "learning_rate".

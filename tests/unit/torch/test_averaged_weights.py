@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ def network() -> nn.Sequential:
 
 
 class Batches:
-    def batch(self, step: int) -> Tensor:
-        return torch.from_numpy(np.random.default_rng(step).random((2, 1, 8, 8), np.float32))
+    def batch(self, step: int) -> SimpleNamespace:
+        return SimpleNamespace(image=np.random.default_rng(step).random((2, 1, 8, 8), np.float32))
 
 
 class Training(TorchTraining[nn.Sequential]):
@@ -33,7 +34,8 @@ class Training(TorchTraining[nn.Sequential]):
         return torch.optim.AdamW(weights, 1e-2)
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
-        return {"loss": (self.forward(batch) - batch.sqrt()).square().mean()}
+        image = batch["image"]
+        return {"loss": (self.forward(image) - image.sqrt()).square().mean()}
 
 
 def training(decay: float) -> Training:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cellsparse_common.imaging.types import Floats
 from cellsparse_torch.flows.targets import Targets
+from cellsparse_torch.windows import Window
 from cellsparse_trainer.data.background import LIKELY
 from cellsparse_trainer.data.samples import Sample
 
@@ -28,6 +29,22 @@ class Crop:
     """Flows (y, x), zero outside labelled cells, shape (2, S, S)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class UncutCrop:
+    """A crop of side S whose brightness and flows the device takes from its window."""
+
+    label: npt.NDArray[np.int16]
+    """As in `Crop`."""
+    window: Window
+    """Planes: the image's channels, then the flows (y, x) as they are in the image."""
+    turn: npt.NDArray[np.float32]
+    """What flows (y, x) of the image are multiplied with in the crop, shape (2, 2)."""
+
+
+_Box = tuple[int, int, int, int]
+"""A part (y0, y1, x0, x1) of an image."""
+
+
 def cut(sample: Sample, targets: Targets, matrix: npt.NDArray[np.float64], size: int) -> Crop:
     """Cut a turned, scaled and possibly mirrored square out of an image.
 
@@ -40,24 +57,78 @@ def cut(sample: Sample, targets: Targets, matrix: npt.NDArray[np.float64], size:
     Returns:
         The crop; pixels from outside the image are not labelled.
     """
-    y0, y1, x0, x1 = _window(matrix, size, sample.label.shape)
-    local = matrix.copy()
-    local[:, 2] += matrix[:, :2] @ (x0, y0)
+    window = _window(matrix, size, sample.label.shape)
+    y0, y1, x0, x1 = window
+    local = _from_window(matrix, window)
+    flow_x, flow_y = np.einsum("ij,jyx->iyx", _turn(matrix), _dense_flow(targets, sample.label.shape, window)[::-1])
+    return Crop(
+        image=_warp(sample.image[y0:y1, x0:x1], local, size, 0, cv2.INTER_LINEAR),
+        label=_cut_label(sample, targets, window, local, size),
+        flow=np.stack([_warp(flow.astype(np.float32), local, size, 0, cv2.INTER_LINEAR) for flow in (flow_y, flow_x)]),
+    )
+
+
+def cut_window(
+    sample: Sample,
+    targets: Targets,
+    matrix: npt.NDArray[np.float64],
+    size: int,
+    colours: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+) -> UncutCrop:
+    """Return the crop that `cut` cuts, its brightness and flows yet to be taken from its window.
+
+    Args:
+        sample: The image.
+        targets: Its targets.
+        matrix: As for `cut`.
+        size: Side of the crop in pixels.
+        colours: Gain and shift of each image channel.
+    """
+    window = _window(matrix, size, sample.label.shape)
+    y0, y1, x0, x1 = window
+    local = _from_window(matrix, window)
+    image = sample.image[y0:y1, x0:x1]
+    channels = image[np.newaxis] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    back = np.asarray(cv2.invertAffineTransform(local), np.float64)
+    return UncutCrop(
+        label=_cut_label(sample, targets, window, local, size),
+        window=Window(
+            planes=np.concatenate([channels, _dense_flow(targets, sample.label.shape, window)]),
+            matrix=back[::-1][:, [1, 0, 2]],
+            gain=colours[0],
+            shift=colours[1],
+        ),
+        turn=_turn(matrix)[::-1, ::-1].astype(np.float32),
+    )
+
+
+def _cut_label(
+    sample: Sample, targets: Targets, window: _Box, local: npt.NDArray[np.float64], size: int
+) -> npt.NDArray[np.int16]:
+    y0, y1, x0, x1 = window
     label = np.sign(sample.label[y0:y1, x0:x1]).astype(np.int16)
     if targets.likely is not None:
         label[np.unpackbits(targets.likely[y0:y1], axis=1)[:, x0:x1].astype(bool)] = LIKELY
-    turn = matrix[:, :2] / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    flow_x, flow_y = np.einsum("ij,jyx->iyx", turn, _dense_flow(targets, sample.label.shape, (y0, y1, x0, x1))[::-1])
+    return _warp(label, local, size, -1, cv2.INTER_NEAREST)
 
-    def warp(plane: npt.NDArray[Any], outside: int, flags: int) -> npt.NDArray[Any]:
-        piece = np.ascontiguousarray(plane)
-        return np.asarray(cv2.warpAffine(piece, local, (size, size), flags=flags, borderValue=outside))
 
-    return Crop(
-        image=warp(sample.image[y0:y1, x0:x1], 0, cv2.INTER_LINEAR),
-        label=warp(label, -1, cv2.INTER_NEAREST),
-        flow=np.stack([warp(flow.astype(np.float32), 0, cv2.INTER_LINEAR) for flow in (flow_y, flow_x)]),
-    )
+def _from_window(matrix: npt.NDArray[np.float64], window: _Box) -> npt.NDArray[np.float64]:
+    """Return the map of a crop from its window instead of from the image, both (x, y)."""
+    local = matrix.copy()
+    local[:, 2] += matrix[:, :2] @ (window[2], window[0])
+    return local
+
+
+def _turn(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what a map does to directions (x, y)."""
+    return np.asarray(matrix[:, :2] / np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def _warp(
+    plane: npt.NDArray[Any], local: npt.NDArray[np.float64], size: int, outside: int, flags: int
+) -> npt.NDArray[Any]:
+    piece = np.ascontiguousarray(plane)
+    return np.asarray(cv2.warpAffine(piece, local, (size, size), flags=flags, borderValue=outside))
 
 
 def affine_map(
@@ -83,7 +154,7 @@ def affine_map(
     return np.column_stack([linear, shift])
 
 
-def _window(matrix: npt.NDArray[np.float64], size: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _window(matrix: npt.NDArray[np.float64], size: int, shape: tuple[int, ...]) -> _Box:
     """Return the part (y0, y1, x0, x1) of an image that a crop shows, at least one pixel, with a margin."""
     corners = np.array([[-1, -1], [-1, size], [size, -1], [size, size]], float).T
     points = np.linalg.solve(matrix[:, :2], corners - matrix[:, 2:])
@@ -92,7 +163,7 @@ def _window(matrix: npt.NDArray[np.float64], size: int, shape: tuple[int, ...]) 
     return y0, min(shape[0], max(y1, y0 + 1)), x0, min(shape[1], max(x1, x0 + 1))
 
 
-def _dense_flow(targets: Targets, shape: tuple[int, ...], window: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+def _dense_flow(targets: Targets, shape: tuple[int, ...], window: _Box) -> npt.NDArray[np.float32]:
     """Return the flows (y, x) inside a window as an image of shape (2, Y, X)."""
     y0, y1, x0, x1 = window
     first, last = np.searchsorted(targets.inside, [y0 * shape[1], y1 * shape[1]])

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from cellsparse_trainer.config.plan import Plan
+from cellsparse_trainer.config.plan import GPU_SWITCHES, Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,16 @@ class BackendConfig:
     FIXED_CHANNELS: ClassVar[bool] = True
     """Whether a network's weights are for one number of image channels, rather than for any up to the most."""
 
+    SWITCHES: ClassVar[tuple[str, ...]] = ()
+    """Those of `plan.GPU_SWITCHES` that the backend has."""
+
     plan: Plan
     """What all backends share."""
 
     def __post_init__(self) -> None:
+        for name in GPU_SWITCHES:
+            if getattr(self.plan, name) and name not in self.SWITCHES:
+                raise ValueError(f"{name} is true; allowed: false, {self.TOOL} has no such switch.")
         check_values(self, self.RANGES, self.CHOICES, self.OPTIONAL)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The device of a training, and the one error for a device that is missing."""
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_trainer.config.plan import GPU_SWITCHES, Plan
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
@@ -24,3 +25,21 @@ def choose(device: str, found: list[str]) -> str:
     if device == CUDA and not has_gpu:
         raise missing_gpu()
     return CUDA if has_gpu and device != CPU else CPU
+
+
+def check_switches(plan: Plan, device: str) -> None:
+    """Check that what is switched on can work on a device.
+
+    Args:
+        plan: The run's.
+        device: Its type, "cpu" or "cuda".
+
+    Raises:
+        InvalidArgument: A switch of `GPU_SWITCHES` is on, and the device is no GPU.
+    """
+    for name in GPU_SWITCHES if device == CPU else ():
+        if getattr(plan, name):
+            raise InvalidArgument(
+                f"{name} is true, but this training runs on the CPU, and the switch is for CUDA GPUs; leave it out.",
+                f"settings.{name}",
+            )

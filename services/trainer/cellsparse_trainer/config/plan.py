@@ -9,6 +9,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 GRADIENT_FORMATS = ("float32", "float16")
 RATE_SCALINGS = ("none", "square_root", "linear")
 SCHEDULES = ("constant", "cosine", "stairs")
+GPU_SWITCHES = ("compile_step", "pinned_prefetch", "device_augmentation")
+"""Fields that speed up a training on a GPU and are refused elsewhere; not every backend has each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,13 @@ class Plan:
     colour_shift: float = 0.0
     """Augmentation of several channels: how far the brightness of each changes by itself, 0 to 1 (see `colours`)."""
 
+    compile_step: bool = False
+    """Whether the network of a step is compiled."""
+    pinned_prefetch: bool = False
+    """Whether each next batch is copied to the GPU during a step."""
+    device_augmentation: bool = False
+    """Whether crops are turned, scaled and recoloured on the GPU."""
+
     @property
     def world(self) -> int:
         """Processes that train together."""
@@ -132,6 +141,8 @@ class Plan:
             raise ValueError(f"colour_shift is {self.colour_shift}; allowed: 0 to 1.")
         if not 0 <= self.last_rate <= 1:
             raise ValueError(f"last_rate is {self.last_rate}; allowed: 0 to 1.")
+        if self.compile_step and self.world > 1:
+            raise ValueError(f"compile_step is true with {self.world} processes; allowed: with one process.")
         choices = {
             "device": DEVICES,
             "schedule": SCHEDULES,

@@ -18,6 +18,9 @@ _COMMON: dict[str, Any] = {
     "rate_scaling": "square_root",
     "gradient_format": "float32",
     "colour_shift": 0.0,
+    "compile_step": False,
+    "pinned_prefetch": False,
+    "device_augmentation": False,
 }
 """Defaults that the presets of all backends share. Which channels are meant depends on the images: `channel_choice`."""
 

@@ -18,7 +18,15 @@ def shift_colours(image: npt.NDArray[np.float32], strength: float, rng: np.rando
     """
     if strength == 0:
         return image
-    channels = image.shape[-1]
-    gain = rng.uniform(1 - strength, 1 + strength, channels).astype(np.float32)
-    shift = rng.uniform(-strength / 2, strength / 2, channels).astype(np.float32)
+    gain, shift = draw_colours(image.shape[-1], strength, rng)
     return np.asarray(image * gain + shift, np.float32)
+
+
+def draw_colours(
+    channels: int, strength: float, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return what each channel is multiplied with, and what is then added, as `shift_colours` draws them."""
+    if strength == 0:
+        return np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    gain = rng.uniform(1 - strength, 1 + strength, channels).astype(np.float32)
+    return gain, rng.uniform(-strength / 2, strength / 2, channels).astype(np.float32)

@@ -99,6 +99,7 @@ def prepare(
     listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     reporter.log(f"{spec.name} on {', '.join(found)}: {listed}")
     reporter.device = device.choose(plan.device, found)  # refused before any image is read
+    device.check_switches(plan, reporter.device)
     scratch = job.folder if ranks.leads else job.folder / f"rank-{ranks.rank}"
     run_id = job.request.run_id
     checkpoints = Checkpoints(

@@ -27,8 +27,12 @@ COMMON = [field for field in trainer_pb2.TrainingSettings.DESCRIPTOR.fields if f
 LISTS = {"channels": [[8, 256]], "class_weights": [[1, 2, 3]], "loss_shares": [[0, 0.5, 1]]}
 # What chooses the defaults, what only stacks have, and the name of a model.
 ELSEWHERE = {"preset", "crop_depth", "initial_model"}
-# What takes a single value, since the network has one size of its input.
-SINGLE = {("cellpose_sam", "crop_size")}
+# What takes a single value: the network has one size of its input, or the backend lacks the switch.
+SINGLE = {
+    ("cellpose_sam", "crop_size"),
+    *(("stardist", name) for name in ("pinned_prefetch", "device_augmentation")),
+    *(("cellpose_sam", name) for name in ("compile_step", "device_augmentation")),
+}
 NUMBERS = {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_UINT32}
 
 
