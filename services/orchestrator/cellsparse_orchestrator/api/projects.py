@@ -13,6 +13,7 @@ from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
+from cellsparse_orchestrator.caller import caller_metadata
 from cellsparse_orchestrator.calls import MessageSource, call_service
 from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit
 from cellsparse_orchestrator.db.session import Database
@@ -327,7 +328,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
                 context,
                 most_seconds,
                 lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
-                    part, timeout=seconds
+                    part, timeout=seconds, metadata=caller_metadata(context)
                 ),
             )
             return answer
