@@ -209,6 +209,10 @@ bench-prefetch: .venv/.ready ## Measure worker processes for batches, the own on
 bench-people: .venv/.ready ## Twenty people on one gateway: how long a stroke takes to save, memory; needs no GPU
 	PYTHONPATH=tests $(BIN)/python benchmarks/people.py
 
+.PHONY: bench-load
+bench-load: .venv/.ready minio ## 500 watchers, 50 predicting clients and 20 uploads at once; out/bench/load.json; ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/load.py $(ARGS)
+
 .PHONY: bench-study
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py

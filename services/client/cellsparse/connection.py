@@ -16,6 +16,7 @@ from cellsparse.words import reworded
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.rpc.retries import repeated
 from cellsparse_proto.v1 import (
     access_pb2_grpc,
     admin_pb2_grpc,
@@ -127,14 +128,18 @@ class Connection:
             self._channel.close()
 
     def call(self, method: str, request: Message, *, timeout: float | None = None) -> Any:
-        """Make a unary call.
+        """Make a unary call. One that a busy server refuses is repeated when the server says, within the deadline.
 
         Raises:
             CellsparseError: The call failed.
         """
-        self.refresh()
-        with _Errors(self):
-            return self._method(method)(request, timeout=timeout or self.timeout)
+
+        def once(seconds: float) -> Any:
+            self.refresh()
+            with _Errors(self):
+                return self._method(method)(request, timeout=seconds)
+
+        return repeated(once, timeout or self.timeout)
 
     def upload(self, method: str, requests: Iterator[Message], *, timeout: float) -> Any:
         """Make a call with a stream of requests. Exceptions of the iterator are raised here.

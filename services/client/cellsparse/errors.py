@@ -5,6 +5,7 @@ All derive from `CellsparseError`; `.status` is the gRPC status and `.violations
 
 from cellsparse_common.errors import (
     AlreadyExists,
+    Busy,
     Cancelled,
     CellsparseError,
     Damaged,
@@ -22,6 +23,7 @@ from cellsparse_common.errors import (
 
 __all__ = [
     "AlreadyExists",
+    "Busy",
     "Cancelled",
     "CellsparseError",
     "Damaged",

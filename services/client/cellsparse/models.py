@@ -14,6 +14,7 @@ from cellsparse.in_flight import in_order
 from cellsparse.items import FILES, Content, image_bytes
 from cellsparse.sources import file_size, parts_of, read_parts
 from cellsparse_common.imaging.label_formats import FORMATS, LabelOutput, encode
+from cellsparse_common.rpc.retries import repeated
 from cellsparse_common.rpc.rules import rules_of
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
@@ -85,11 +86,12 @@ def predict(
     else:
         sent = image
     if isinstance(sent, str | Path) and file_size(sent) > IN_ONE_MESSAGE:
-        answer = _predict_file(connection, request, read_parts(sent))
+        path = sent
+        answer = _predict_file(connection, request, lambda: read_parts(path))
     else:
         data = image_bytes(sent, axes)
         if len(data) > IN_ONE_MESSAGE:
-            answer = _predict_file(connection, request, parts_of(data))
+            answer = _predict_file(connection, request, lambda: parts_of(data))
         else:
             request.image = data
             answer = connection.call("Predict", request, timeout=PREDICT_SECONDS)
@@ -106,27 +108,37 @@ def predict(
 
 
 def _predict_file(
-    connection: Connection, request: trainer_pb2.PredictRequest, parts: Iterator[bytes]
+    connection: Connection, request: trainer_pb2.PredictRequest, read: Callable[[], Iterator[bytes]]
 ) -> trainer_pb2.PredictResponse:
-    """Send an image in parts and put the parts of the answer together."""
+    """Send an image in parts and put the parts of the answer together.
+
+    Args:
+        connection: The connection to use.
+        request: What to ask for.
+        read: Begins to read the image's file; again whenever a busy server has refused it.
+    """
     make = orchestrator_pb2.PredictFileRequest
 
     def messages() -> Iterator[orchestrator_pb2.PredictFileRequest]:
         size = 0
         yield make(header=request)
-        for part in parts:
+        for part in read():
             size += len(part)
             yield make(chunk=part)
         yield make(end=orchestrator_pb2.PredictFileEnd(size=size))
 
-    answer, file, size = trainer_pb2.PredictResponse(), bytearray(), -1
-    for message in connection.exchange("PredictFile", messages(), timeout=PREDICT_FILE_SECONDS):
-        if message.WhichOneof("part") == "header":
-            answer, size = message.header.answer, message.header.size
-        else:
-            file += message.chunk
-    if len(file) != size:
-        raise Internal("The result did not arrive as it was sent; ask again.")
+    def once(seconds: float) -> tuple[trainer_pb2.PredictResponse, bytearray]:
+        answer, file, size = trainer_pb2.PredictResponse(), bytearray(), -1
+        for message in connection.exchange("PredictFile", messages(), timeout=seconds):
+            if message.WhichOneof("part") == "header":
+                answer, size = message.header.answer, message.header.size
+            else:
+                file += message.chunk
+        if len(file) != size:
+            raise Internal("The result did not arrive as it was sent; ask again.")
+        return answer, file
+
+    answer, file = repeated(once, PREDICT_FILE_SECONDS)
     if request.format == FORMATS["tiff"].number:
         answer.label = bytes(file)
     else:

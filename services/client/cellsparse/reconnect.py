@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from cellsparse.connection import Connection
-from cellsparse.errors import CellsparseError, DeadlineExceeded, Unavailable
+from cellsparse.errors import Busy, CellsparseError, DeadlineExceeded, Unavailable
 
 PATIENCE_SECONDS = 30.0
 STREAM_SECONDS = 3600.0
@@ -59,7 +59,7 @@ def reconnecting(
             raise Unavailable(f"The orchestrator at {connection.address} ended the stream before it was complete.")
         except DeadlineExceeded:
             continue  # the stream was long, not broken
-        except Unavailable as error:
+        except (Unavailable, Busy) as error:
             now = time.monotonic()
             if now - began > STEADY_SECONDS:  # a new outage, not the previous one continued
                 give_up, pause = 0.0, FIRST_PAUSE_SECONDS

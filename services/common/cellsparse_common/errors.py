@@ -12,6 +12,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 DOMAIN = "cellsparse"
+BUSY_SECONDS = 1.0
+"""When to repeat a call that a busy server refused without saying when."""
+_TOO_MANY_CALLS = "Concurrent RPC limit exceeded!"
+"""What gRPC itself says when a server has more calls than it can even refuse."""
 
 
 class CellsparseError(Exception):
@@ -71,6 +75,25 @@ class ResourceExhausted(CellsparseError):
     """A size or quota limit is reached."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Busy(ResourceExhausted):
+    """Too much is under way or waits already; nothing of the call was done, and it may be repeated.
+
+    Attributes:
+        retry_seconds: When to repeat it. Travels as `google.rpc.RetryInfo`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        field: str = "",
+        *,
+        violations: Sequence[tuple[str, str]] = (),
+        retry_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        super().__init__(message, field, violations=violations)
+        self.retry_seconds = retry_seconds
 
 
 class Unavailable(CellsparseError):
@@ -138,12 +161,15 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
     )
 }
 
-_BY_REASON: dict[str, type[CellsparseError]] = {kind.__name__: kind for kind in (StorageError, Damaged)}
+_BY_REASON: dict[str, type[CellsparseError]] = {kind.__name__: kind for kind in (Busy, StorageError, Damaged)}
 """Classes that share their status with another one."""
 
 
 def to_status(error: CellsparseError) -> status_pb2.Status:
-    """Return the `google.rpc.Status` of an error: BadRequest with its violations, ErrorInfo with its class."""
+    """Return the `google.rpc.Status` of an error.
+
+    Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a `Busy`.
+    """
     details = []
     if error.violations:
         bad = error_details_pb2.BadRequest()
@@ -151,6 +177,10 @@ def to_status(error: CellsparseError) -> status_pb2.Status:
             bad.field_violations.add(field=field, description=description)
         details.append(_pack(bad))
     details.append(_pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)))
+    if isinstance(error, Busy):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
+        details.append(_pack(retry))
     return status_pb2.Status(code=error.status.value[0], message=error.message, details=details)
 
 
@@ -168,6 +198,7 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
         return Internal(f"The call failed: {error}")
     kind = _BY_STATUS.get(call.code(), Internal)
     violations: list[tuple[str, str]] = []
+    retry_seconds = BUSY_SECONDS
     try:
         status = rpc_status.from_call(call)
     except (ValueError, NotImplementedError):
@@ -181,6 +212,14 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
             info = error_details_pb2.ErrorInfo()
             detail.Unpack(info)
             kind = _BY_REASON.get(info.reason, kind)
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo()
+            detail.Unpack(retry)
+            retry_seconds = max(0.0, retry.retry_delay.ToNanoseconds() / 1e9)
+    if kind is ResourceExhausted and status is None and call.details() == _TOO_MANY_CALLS:
+        kind = Busy
+    if kind is Busy:
+        return Busy(call.details() or "The server is busy.", violations=violations, retry_seconds=retry_seconds)
     return kind(call.details() or f"The call failed with {call.code().name}.", violations=violations)
 
 
@@ -192,7 +231,9 @@ def was_answered(error: grpc.RpcError) -> bool:
         return False
 
 
-def _pack(message: error_details_pb2.BadRequest | error_details_pb2.ErrorInfo) -> any_pb2.Any:
+def _pack(
+    message: error_details_pb2.BadRequest | error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

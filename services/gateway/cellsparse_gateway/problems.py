@@ -1,6 +1,7 @@
 """Failures as problem details (RFC 9457), and the one place that maps gRPC statuses to those of HTTP."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from cellsparse_common.errors import CellsparseError, from_rpc_error, was_answered
+from cellsparse_common.errors import Busy, CellsparseError, from_rpc_error, was_answered
 
 _LOG = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -42,10 +43,19 @@ class Problem(Exception):
         status: HTTP status.
         detail: The sentence.
         errors: (field, sentence) pairs, when fields of the request are at fault.
+        retry_seconds: When the request may be repeated; None: as its status has it.
     """
 
-    def __init__(self, status: int, detail: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        *,
+        retry_seconds: float | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.retry_seconds = retry_seconds
         self.status = status
         self.detail = detail
         self.errors = list(errors)
@@ -65,7 +75,14 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
         HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_SECONDS},
         HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     }.get(HTTPStatus(problem.status), {})
+    if problem.retry_seconds is not None:
+        more = {**more, "Retry-After": whole_seconds(problem.retry_seconds)}
     return JSONResponse(content, problem.status, {**more, **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+def whole_seconds(seconds: float) -> str:
+    """Return a time as the header Retry-After has it: whole seconds, at least 1."""
+    return str(max(1, math.ceil(seconds)))
 
 
 def from_call(error: grpc.RpcError, *, upload: bool = False) -> Problem:
@@ -91,6 +108,8 @@ def from_error(error: CellsparseError, code: grpc.StatusCode | None = None, *, u
         upload: See `from_call`.
     """
     code = code or error.status
+    if isinstance(error, Busy):
+        return Problem(429, error.message, error.violations, retry_seconds=error.retry_seconds)
     status = HTTP_STATUSES.get(code, 500)
     if code == _CODE.RESOURCE_EXHAUSTED and (upload or any(word in error.message for word in ("MiB", "pixels"))):
         status = 413

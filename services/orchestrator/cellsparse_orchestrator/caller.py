@@ -11,8 +11,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from sqlalchemy import ColumnElement, true
 
+from cellsparse_common.rpc import callers
 from cellsparse_proto.v1 import rules_pb2
 
 
@@ -66,6 +68,15 @@ def new_owner() -> str | None:
     """Return the project that something new belongs to, unless it is made of something that belongs to one."""
     caller = current()
     return caller.project_id if caller else None
+
+
+def caller_metadata(context: grpc.ServicerContext) -> tuple[tuple[str, str], ...]:
+    """Return what tells a trainer whom a call is for: a project's callers, or those of one machine, share its turns."""
+    direct, caller = callers.connection_of(context), current()
+    if caller is None:
+        return direct.to_metadata()
+    owner = caller.project_id or f"administrator {caller.token_id}"
+    return callers.Caller(owner, f"{owner} {direct.member}").to_metadata()
 
 
 def request_key(request_id: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -25,15 +26,23 @@ from cellsparse_trainer.contract import BackendSpec, C
 from cellsparse_trainer.data.fed_image import LARGE_PIXELS, LARGE_TIMES
 from cellsparse_trainer.models.exports import build_export, format_name, read_messages
 from cellsparse_trainer.models.imports import publish_upload
-from cellsparse_trainer.models.inference import InferenceContext, InferenceProcess, evaluate_item, predict_file
+from cellsparse_trainer.models.inference import InferenceContext, evaluate_item, predict_file, predict_files
 from cellsparse_trainer.models.store import read_card
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
+from cellsparse_trainer.processes.inference_environments import inference_environments
+from cellsparse_trainer.processes.inference_pool import InferencePool, asker_of
 from cellsparse_trainer.processes.metrics import TrainingMetrics
 from cellsparse_trainer.training.newest import NewestCheckpoint
 from cellsparse_trainer.training.resolution import Resolution
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _EVALUATE_SECONDS = 86400.0
+_SMALL_BYTES = 2**20
+"""Largest file of an image that is predicted together with others."""
+_WAITING_FILES = 8
+"""Most imports and exports that wait."""
+_FILES_IDLE_SECONDS = 60.0
+"""Time after which the process of imports and exports ends, if that of predictions does not end sooner."""
 
 
 class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
@@ -70,14 +79,19 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         )
         self._attempts = Attempts(how, work_dir / "attempts", store, metrics)
         self._context = InferenceContext(package=spec.package, cache=work_dir / "models", device="auto")
-        self._inference = InferenceProcess(settings.idle_seconds)
+        self._devices = _devices()
+        environments = inference_environments(
+            settings.inference_processes, len(self._devices) - 1, len(os.sched_getaffinity(0)), os.environ
+        )
+        self._inference = InferencePool(environments, settings.waiting_predictions, settings.idle_seconds)
+        # A hostile or slow file must not keep predictions waiting.
+        self._files = InferencePool(environments[:1], _WAITING_FILES, min(_FILES_IDLE_SECONDS, settings.idle_seconds))
         self._newest = NewestCheckpoint(store, work_dir / "checkpoints")
         self._exports, self._imports = work_dir / "exports", work_dir / "imports"
         for folder in (self._exports, self._imports):
             shutil.rmtree(folder, ignore_errors=True)  # a server that was killed may have left some
             folder.mkdir(parents=True)
         self._instance_id = uuid.uuid4().hex
-        self._devices = _devices()
         self._versions = _versions(spec.package)
         self._draining = False
 
@@ -128,10 +142,16 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         most = self._settings.predict_seconds * (LARGE_TIMES if request.transfer_id else 1)
         seconds = time_left(context, most)
         if request.checkpoint:
-            return self._predict_with_checkpoint(request, seconds)
+            return self._predict_with_checkpoint(request, context, seconds)
         read_card(self._store, request.model_id)
         answer = self._inference.call(
-            predict_file, self._context, request.SerializeToString(), self._settings.max_pixels, seconds=seconds
+            predict_file,
+            self._context,
+            request.SerializeToString(),
+            self._settings.max_pixels,
+            asker=asker_of(context, seconds),
+            group=_group(request),
+            together=predict_files,
         )
         return trainer_pb2.PredictResponse.FromString(answer)
 
@@ -156,7 +176,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
                 request.SerializeToString(),
                 item.SerializeToString(),
                 ious,
-                seconds=seconds,
+                asker=asker_of(context, seconds, patient=True),
             )
             total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
             report.items.add(item=item.name, scores=[scores(count).to_message() for count in counts])
@@ -175,8 +195,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         seconds = time_left(context, self._settings.export_seconds)
         name = format_name(request.format)
         with tempfile.TemporaryDirectory(dir=self._exports) as folder:
-            path = self._inference.call(
-                build_export, self._context, request.model_id, name, Path(folder), seconds=seconds, what="export"
+            path = self._files.call(
+                build_export,
+                self._context,
+                request.model_id,
+                name,
+                Path(folder),
+                asker=asker_of(context, seconds),
+                what="export",
             )
             for message in read_messages(path):
                 if not context.is_active():
@@ -198,13 +224,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
                 )
         seconds = time_left(context, self._settings.import_seconds)
         with tempfile.TemporaryDirectory(dir=self._imports) as folder:
-            self._inference.call(
-                publish_upload, self._context, request.SerializeToString(), Path(folder), seconds=seconds, what="import"
+            self._files.call(
+                publish_upload,
+                self._context,
+                request.SerializeToString(),
+                Path(folder),
+                asker=asker_of(context, seconds),
+                what="import",
             )
         return trainer_pb2.PublishModelResponse()
 
     def _predict_with_checkpoint(
-        self, request: trainer_pb2.PredictRequest, seconds: float
+        self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext, seconds: float
     ) -> trainer_pb2.PredictResponse:
         end = time.monotonic() + seconds
         with self._newest.fetch(request.model_id, seconds) as (folder, step):
@@ -214,7 +245,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
                 request.SerializeToString(),
                 self._settings.max_pixels,
                 folder,
-                seconds=end - time.monotonic(),
+                asker=asker_of(context, end - time.monotonic()),
             )
         response = trainer_pb2.PredictResponse.FromString(answer)
         response.step = step
@@ -232,6 +263,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
     def close(self) -> None:
         """End the processes that wait for work."""
         self._inference.close()
+        self._files.close()
         self._attempts.close()
 
     def _items(self, dataset_id: str, split: "common_pb2.Split") -> list[dataset_pb2.DatasetItem]:
@@ -241,6 +273,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             name = common_pb2.Split.Name(split)
             raise InvalidArgument(f"Dataset {dataset_id} has no item of {name}.", "split")
         return items
+
+
+def _group(request: trainer_pb2.PredictRequest) -> str | None:
+    """Return what predictions of small images that are made together have in common; None: it is made alone.
+
+    Together they wait for the process once, and their model is not closed in between for another one.
+    """
+    return request.model_id if not request.transfer_id and len(request.image) <= _SMALL_BYTES else None
 
 
 def _versions(package: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ KINDS = [
     errors.AlreadyExists,
     errors.FailedPrecondition,
     errors.ResourceExhausted,
+    errors.Busy,
     errors.Unavailable,
     errors.StorageError,
     errors.DeadlineExceeded,
@@ -64,6 +65,14 @@ def test_an_error_arrives_as_the_class_it_left_as(server, kind):
     assert type(back) is kind
     assert back.message == "The value is 7; allowed: 1 to 5."
     assert back.violations == [("settings.k", back.message)]
+
+
+def test_a_busy_server_says_when_to_come_back(server):
+    servicer, stub = server
+    servicer.error = errors.Busy("Number 7 in line.", retry_seconds=2.5)
+    found = errors.from_rpc_error(unary(stub))
+    assert isinstance(found, errors.Busy)
+    assert (found.message, found.retry_seconds) == ("Number 7 in line.", 2.5)
 
 
 def test_an_error_in_the_middle_of_a_stream(server):

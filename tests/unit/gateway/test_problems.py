@@ -17,6 +17,8 @@ from cellsparse_gateway.problems import HTTP_STATUSES, Problem, from_error, resp
         (errors.AlreadyExists("x is there."), 409),
         (errors.FailedPrecondition("x first."), 409),
         (errors.ResourceExhausted("Too many calls."), 429),
+        (errors.Busy("The prediction is number 7 in line, and 4 may wait at once."), 429),
+        (errors.Busy("All 60 MiB of pixels are taken."), 429),
         (errors.ResourceExhausted("The image is larger than 60 MiB, the most allowed."), 413),
         (errors.Unavailable("No trainer answers."), 503),
         (errors.StorageError("The store is full."), 503),
@@ -47,3 +49,4 @@ def test_a_problem_names_fields_and_when_to_try_again():
         "errors": [{"field": "x", "detail": "x is 1."}],
     }
     assert respond(Problem(503, "Not now.")).headers["retry-after"] == "1"
+    assert respond(from_error(errors.Busy("Later.", retry_seconds=2.5))).headers["retry-after"] == "3"

@@ -6,7 +6,7 @@ import grpc
 from rich.console import Console
 
 from cellsparse.cli.text import printable
-from cellsparse.errors import CellsparseError, RunFailedError
+from cellsparse.errors import Busy, CellsparseError, RunFailedError
 
 
 class Exit(IntEnum):
@@ -43,6 +43,8 @@ _BY_STATUS = {
 
 def code_of(error: CellsparseError) -> Exit:
     """Return the exit code that an error ends with."""
+    if isinstance(error, Busy):
+        return Exit.UNAVAILABLE
     return Exit.RUN_FAILED if isinstance(error, RunFailedError) else _BY_STATUS.get(error.status, Exit.SERVER)
 
 

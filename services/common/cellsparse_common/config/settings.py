@@ -134,6 +134,10 @@ class ServerSettings(StoreSettings):
     max_file_mib: int = Field(default=60, ge=1, le=2047)
     """Largest uploaded file, MiB, 1 to 2047. Between services it is sent in one message."""
 
+    max_decoded_mib: int = Field(default=2048, ge=64, le=1_048_576)
+    """Most MiB that the images of all calls together may take decoded at the same time, 64 to 1,048,576. A call that
+    would exceed it waits for a moment, and is then refused until others are done. Images below 4 MiB do not count."""
+
     workers: int = Field(default=32, ge=1, le=1024)
     """Calls that are handled at once, 1 to 1024. Each open stream counts as one. One connection may hold three quarters
     of them. Health checks, status and cancelling do not count."""

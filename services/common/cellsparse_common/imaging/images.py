@@ -17,7 +17,7 @@ import tifffile
 from cellsparse_common.channels import ALPHA, RGB, clean_names
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES, MAX_BYTES_IN_MEMORY
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import jpeg, ome_zarr, png, tiff
+from cellsparse_common.imaging import decoding_budget, jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
 from cellsparse_common.imaging.layout import (
     STACK_HINT,
@@ -92,35 +92,42 @@ def decode_image(
         InvalidArgument: Not one 2D plane (or stack) of 1 to 16 channels, not readable, values that are not finite
             numbers, or the image has no such part.
         ResourceExhausted: More than `max_pixels` or `max_bytes`.
+        Busy: All calls of this server together have decoded too much for the moment (see `decoding_budget`).
     """
     stacks = stacks or z is not None
 
     def named(header: Header) -> str:
         return _names(header, field, axes, labels=labels, stacks=stacks)
 
-    def check(header: Header, most: int = max_bytes) -> None:
-        _check(header, named(header), max_pixels, most, field, values_per_pixel)
+    with decoding_budget.BUDGET.claim() as claim:
 
-    in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
-    if not data.startswith(tiff.SIGNATURES) and not ome_zarr.is_zipped(data):
-        _refuse_parts(field, series=series, time=time)
-    if data.startswith(jpeg.SIGNATURE) and not labels:
-        header = jpeg.read_header(data, field)
-        check(header, in_memory)
-        array = jpeg.decode(data, field)
-    elif ome_zarr.is_zipped(data):
-        inside = z if not axes else None  # only that plane's chunks are read
-        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, series=series, time=time, z=inside)
-        z = z if inside is None else None
-    elif _is_png(data, field, labels=labels):
-        header = png.read_header(data, field)
-        check(header, in_memory)
-        array = png.decode(data, field, indices=labels)
-        colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
-        header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
-    else:
-        array, header = tiff.decode(data, field, check, series=series, time=time)
-    return take_plane(_normalised(array, named(header), header, field), z, field)
+        def check(header: Header, most: int = max_bytes) -> None:
+            _check(header, named(header), max_pixels, most, field, values_per_pixel)
+            claim.take(header.nbytes, field)
+
+        in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
+        if not data.startswith(tiff.SIGNATURES) and not ome_zarr.is_zipped(data):
+            _refuse_parts(field, series=series, time=time)
+        if data.startswith(jpeg.SIGNATURE) and not labels:
+            header = jpeg.read_header(data, field)
+            check(header, in_memory)
+            array = jpeg.decode(data, field)
+        elif ome_zarr.is_zipped(data):
+            inside = z if not axes else None  # only that plane's chunks are read
+            array, header = ome_zarr.decode_zip(data, field, check, labels=labels, series=series, time=time, z=inside)
+            z = z if inside is None else None
+        elif _is_png(data, field, labels=labels):
+            header = png.read_header(data, field)
+            check(header, in_memory)
+            array = png.decode(data, field, indices=labels)
+            colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
+            header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
+        else:
+            array, header = tiff.decode(data, field, check, series=series, time=time)
+        found = _normalised(array, named(header), header, field)
+        del array
+        claim.keep_with(found.array)
+    return take_plane(found, z, field)
 
 
 def take_plane(image: Image, z: int | None, field: str) -> Image:
@@ -176,16 +183,21 @@ def read_ome_zarr(
         time: Which time point, from 0; only its chunks are read.
         z: Which plane of a stack, from 0; unless axes are given, only its chunks are read.
     """
-
-    def check(header: Header) -> None:
-        named = _names(header, field, axes, labels=labels, stacks=True)
-        _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
-
     get = ome_zarr.folder_reader(source) if isinstance(source, Path) else source
     inside = z if not axes else None
-    array, header = ome_zarr.decode(get, field, check, labels=labels, series=series, time=time, z=inside)
-    named = _names(header, field, axes, labels=labels, stacks=True)
-    return take_plane(_normalised(array, named, header, field), z if inside is None else None, field)
+    with decoding_budget.BUDGET.claim() as claim:
+
+        def check(header: Header) -> None:
+            named = _names(header, field, axes, labels=labels, stacks=True)
+            _check(header, named, max_pixels, max_bytes, field, VALUES_PER_PIXEL)
+            claim.take(header.nbytes, field)
+
+        array, header = ome_zarr.decode(get, field, check, labels=labels, series=series, time=time, z=inside)
+        named = _names(header, field, axes, labels=labels, stacks=True)
+        found = _normalised(array, named, header, field)
+        del array
+        claim.keep_with(found.array)
+    return take_plane(found, z if inside is None else None, field)
 
 
 def read_image(

@@ -1,7 +1,8 @@
-"""Which calls a server admits: a bound for all, a share for each connection, and threads kept for urgent calls.
+"""Which calls a server admits: a bound for all, shares for connections and machines, and threads for urgent calls.
 
-Each running call occupies a thread, a stream as long as it is open. Without bounds one client's idle streams would take
-all threads. Health checks would then fail, and whoever supervises the server would kill it for being busy.
+Each running call occupies a thread, a stream as long as it is open, and any call until its request has come. Without
+bounds one client's idle streams, or calls that send no request, would take all threads. Health checks would then fail,
+and whoever supervises the server would kill it for being busy.
 """
 
 import threading
@@ -9,11 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
-from cellsparse_common.errors import ResourceExhausted
+import grpc
+
+from cellsparse_common.errors import Busy
+from cellsparse_common.rpc.callers import source
+from cellsparse_common.rpc.openings import Openings
 
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-"""Its servicer holds no thread while a stream is open."""
 LOOKS = frozenset(
     {
         "/grpc.health.v1.Health/Check",
@@ -30,7 +35,9 @@ ENDS = frozenset(
     }
 )
 """Calls that end work, and may wait for its end."""
-KEPT_THREADS = 4
+FOLLOWS = frozenset({HEALTH_WATCH})
+"""Calls that hold no thread once they are open."""
+KEPT_THREADS = 16
 """For each kind of urgent call, and for refusals."""
 
 
@@ -38,18 +45,24 @@ class Admission:
     """Counts the running calls of a server.
 
     Args:
-        limit: Calls that may run at once, beside urgent ones; one connection may hold three quarters of them.
+        limit: Calls that may run at once, beside urgent ones; one connection may hold three quarters of them, all
+            connections of one machine seven eighths, and of these a quarter may wait for their requests to come.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.share = max(1, limit - limit // 4)
+        self.machine_share = max(1, limit - limit // 8)
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()
+        self._machines: Counter[str] = Counter()
+        self._followers: Counter[str] = Counter()
+        self._opening = Openings(max(4, limit // 4))
         self._kept = {
             methods: ThreadPoolExecutor(KEPT_THREADS, thread_name_prefix=name)
-            for name, methods in (("looks", LOOKS), ("ends", ENDS))
+            for name, methods in (("looks", LOOKS), ("ends", ENDS), ("follows", FOLLOWS))
         }
+        self._opening_urgent = {methods: Openings(3 * KEPT_THREADS // 4) for methods in self._kept}
 
     def kept_threads(self, method: str) -> ThreadPoolExecutor | None:
         """Return the threads that are kept for an urgent method; None for any other one."""
@@ -64,33 +77,79 @@ class Admission:
             peer: The connection that it came on, as `grpc.ServicerContext.peer` gives it.
 
         Raises:
-            ResourceExhausted: Too many calls are running.
+            Busy: Too many calls are running.
         """
-        if method in LOOKS or method in ENDS:
+        if self.kept_threads(method) is not None:
             yield
             return
+        machine = source({}, peer)
         with self._lock:
-            self._check(peer)
+            self._check(peer, machine)
             self._running[peer] += 1
+            self._machines[machine] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._running[peer] -= 1
-                if not self._running[peer]:
-                    del self._running[peer]
+                _decrease(self._running, peer)
+                _decrease(self._machines, machine)
 
-    def _check(self, peer: str) -> None:
+    def admit_health_stream(self, context: grpc.ServicerContext) -> None:
+        """Count a stream that watches health until it ends. One machine may have half as many as there may be calls.
+
+        Raises:
+            Busy: Too many are open.
+        """
+        machine = source({}, context.peer())
+        most = max(1, self.limit // 2)
+        with self._lock:
+            if self._followers[machine] >= most or self._followers.total() >= self.limit:
+                raise Busy(
+                    f"{self._followers.total()} streams watch the health of this server, {self._followers[machine]} "
+                    f"from here; allowed: {self.limit} and {most}. Ask with Check, or again in a moment."
+                )
+            self._followers[machine] += 1
+
+        def ended() -> None:
+            with self._lock:
+                _decrease(self._followers, machine)
+
+        if not context.add_callback(ended):
+            ended()
+
+    def request(self, method: str, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        """Return the one message of a call's request when it has come.
+
+        Raises:
+            Busy: Too many calls of this machine have begun just now.
+            Cancelled: It did not come; or too many calls send none, and this one has waited for the longest time.
+            InvalidArgument: The caller sends none.
+        """
+        opening = next((o for methods, o in self._opening_urgent.items() if method in methods), self._opening)
+        return opening.request(method, requests, context)
+
+    def _check(self, peer: str, machine: str) -> None:
         if self._running[peer] >= self.share:
-            raise ResourceExhausted(
+            raise Busy(
                 f"This connection has {self._running[peer]} calls open, and a server of {self.limit} calls at once "
                 f"(CELLSPARSE_WORKERS) allows {self.share}. Try again when one has ended."
             )
         if self._running.total() >= self.limit:
-            raise ResourceExhausted(
+            raise Busy(
                 f"All {self.limit} calls that this server takes at once (CELLSPARSE_WORKERS) are running. "
                 "Try again in a moment."
             )
+        if self._machines[machine] >= self.machine_share:
+            raise Busy(
+                f"This machine has {self._machines[machine]} calls open, and a server of {self.limit} calls at once "
+                f"(CELLSPARSE_WORKERS) allows {self.machine_share}. Try again when one has ended."
+            )
+
+
+def _decrease(counter: "Counter[str]", key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def most_waiting(limit: int) -> int:

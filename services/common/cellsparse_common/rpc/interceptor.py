@@ -112,40 +112,73 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Wrap the handler of a call (see `grpc.ServerInterceptor`)."""
         handler = continuation(details)
-        if handler is None or details.method == HEALTH_WATCH:
+        if handler is None:
             return handler
+        decode, encode = _decoding(handler.request_deserializer), handler.response_serializer
+        if details.method == HEALTH_WATCH:
+            if self._admission is None:
+                return handler
+            return grpc.stream_stream_rpc_method_handler(self._health(handler.unary_stream, details), decode, encode)
         for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             behavior = getattr(handler, kind)
             if behavior is not None:
-                wrap = self._stream if kind.endswith("_stream") else self._unary
-                make = getattr(grpc, f"{kind}_rpc_method_handler")
-                call = wrap(behavior, details)
+                single = self._admission is not None and kind.startswith("unary_")
+                # gRPC would wait for the one message of a request before we could count the call. On the wire it is
+                # the same as a stream of one.
+                made = kind.replace("unary_", "stream_", 1) if single else kind
+                call = (self._stream if kind.endswith("_stream") else self._unary)(behavior, details, single)
                 if self._admission is not None:
                     call.experimental_thread_pool = self._admission.kept_threads(details.method)  # type: ignore[attr-defined]
-                return make(call, _decoding(handler.request_deserializer), handler.response_serializer)
+                return getattr(grpc, f"{made}_rpc_method_handler")(call, decode, encode)
         return handler
 
-    def _unary(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
+    def _unary(
+        self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails, single: bool
+    ) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with self._around(details, context), self._admitted(details, context):
                 self._be_open(details.method)
                 with self._allowed(details, context) as record:
-                    answer = behavior(_checked(request, details.method, record), context)
+                    asked = self._received(request, details.method, context) if single else request
+                    answer = behavior(_checked(asked, details.method, record), context)
                     record.answered(answer)
                     return answer
 
         return call
 
-    def _stream(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
+    def _stream(
+        self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails, single: bool
+    ) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with self._around(details, context), self._admitted(details, context):
                 self._be_open(details.method)
                 with self._allowed(details, context) as record:
-                    for answer in behavior(_checked(request, details.method, record), context):
+                    asked = self._received(request, details.method, context) if single else request
+                    for answer in behavior(_checked(asked, details.method, record), context):
                         record.sending(answer)
                         yield answer
 
         return call
+
+    def _health(self, watch: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
+        """Wrap the watching of health, which holds no thread while its stream is open."""
+        admission = self._admission
+        assert admission is not None
+
+        def call(requests: Iterator[Any], context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+            with self._around(details, context):
+                admission.admit_health_stream(context)
+                request = self._received(requests, details.method, context)
+                _check(request, details.method)
+                watch(request, context, send)
+
+        call.experimental_non_blocking = True  # type: ignore[attr-defined]
+        call.experimental_thread_pool = admission.kept_threads(details.method)  # type: ignore[attr-defined]
+        return call
+
+    def _received(self, requests: Iterator[Any], method: str, context: grpc.ServicerContext) -> Any:
+        assert self._admission is not None
+        return self._admission.request(method, requests, context)
 
     def _around(self, details: grpc.HandlerCallDetails, context: grpc.ServicerContext) -> "_CallContext":
         return _CallContext(self, details, context)

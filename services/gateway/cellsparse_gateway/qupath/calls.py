@@ -7,6 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cellsparse_common.errors import CellsparseError, NotFound, from_rpc_error
+from cellsparse_common.rpc.retries import repeated
 from cellsparse_gateway.qupath.deadlines import PATIENCE_SECONDS, Deadline
 from cellsparse_gateway.qupath.refusals import from_error
 from cellsparse_proto.v1 import orchestrator_pb2_grpc, project_pb2_grpc
@@ -44,12 +45,14 @@ class Calls:
         deadline: Deadline,
         at_most: float = PATIENCE_SECONDS,
     ) -> Any:
-        """Make a call that takes a while.
+        """Make a call that takes a while. One that a busy server refuses is repeated, as a user waits for the answer.
 
         Raises:
             Refusal: It failed.
         """
         try:
+            if isinstance(request, Message):
+                return repeated(lambda left: self.attempt(method, request, left), deadline.left(at_most))
             return self.attempt(method, request, deadline.left(at_most))
         except CellsparseError as error:
             raise from_error(error) from error

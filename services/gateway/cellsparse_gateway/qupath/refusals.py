@@ -3,11 +3,13 @@
 QuPath's extension puts the raw body of every answer other than 200 into a dialog.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import grpc
 
-from cellsparse_common.errors import CellsparseError, InvalidArgument
+from cellsparse_common.errors import Busy, CellsparseError, InvalidArgument
+from cellsparse_gateway.problems import whole_seconds
 
 _STATUSES = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -31,16 +33,21 @@ class Refusal(Exception):
     Attributes:
         status: HTTP status.
         sentence: What is wrong and what is allowed.
+        headers: Further headers of the answer.
     """
 
-    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+    def __init__(self, status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(sentence)
+        self.headers = dict(headers or {})
         self.status = status
         self.sentence = sentence
 
 
 def from_error(error: CellsparseError) -> Refusal:
     """Return the refusal that tells an error of another service."""
+    if isinstance(error, Busy):
+        wait = {"Retry-After": whole_seconds(error.retry_seconds)}
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error.message, wait)
     return Refusal(_STATUSES.get(error.status, HTTPStatus.BAD_GATEWAY), error.message)
 
 

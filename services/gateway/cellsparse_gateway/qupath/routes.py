@@ -54,14 +54,14 @@ def answered(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Refusal as refusal:
-            return sentence(refusal.status, refusal.sentence)
+            return sentence(refusal.status, refusal.sentence, refusal.headers)
         except Problem as problem:
             return sentence(HTTPStatus(problem.status), problem.detail)
         except ClientDisconnect:
             return sentence(HTTPStatus.BAD_REQUEST, "The request ended before all of it had come.")
         except CellsparseError as error:
             known = from_error(error)
-            return sentence(known.status, known.sentence)
+            return sentence(known.status, known.sentence, known.headers)
         except Exception:  # noqa: BLE001 - a QuPath user gets a sentence, the log the rest
             _log.exception("%s failed", request.url.path)
             return sentence(
@@ -71,9 +71,9 @@ def answered(handler: Handler) -> Handler:
     return answer
 
 
-def sentence(status: HTTPStatus, detail: str) -> Response:
+def sentence(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return an answer of one sentence."""
-    return as_json({"detail": detail}, status)
+    return as_json({"detail": detail}, status, headers)
 
 
 def as_json(content: Any, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:

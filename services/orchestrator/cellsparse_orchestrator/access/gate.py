@@ -18,6 +18,7 @@ from cellsparse_common.errors import (
     Unauthenticated,
 )
 from cellsparse_common.rpc.call_rules import call_rule
+from cellsparse_common.rpc.callers import source
 from cellsparse_orchestrator.access.changes import Changes
 from cellsparse_orchestrator.access.oidc import Identity, Provider, is_token
 from cellsparse_orchestrator.access.tokens import Tokens, digest
@@ -96,7 +97,7 @@ class Gate:
         finally:
             if rule is None or rule.changes:
                 name = method.rpartition(".")[2]
-                self._changes.add(caller, name, record.subject, _source(metadata, peer), result)
+                self._changes.add(caller, name, record.subject, source(metadata, peer), result)
 
     def _authenticate(self, authorization: str) -> Caller:
         scheme, _, secret = authorization.partition(" ")
@@ -197,11 +198,3 @@ def _check_role(method: str, rule: rules_pb2.CallRule | None, caller: Caller) ->
     if caller.role < rule.role:
         needed, has = (rules_pb2.Role.Name(role).removeprefix("ROLE_").lower() for role in (rule.role, caller.role))
         raise PermissionDenied(f"{name} takes the role {needed}; the token {caller.name!r} has the role {has}.")
-
-
-def _source(metadata: Mapping[str, str], peer: str) -> str:
-    """Return the address of the caller; what a gateway says of a browser's stands first."""
-    kind, _, address = peer.partition(":")
-    here = address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
-    said = metadata.get("x-forwarded-for", "")
-    return f"{said} by {here}" if said else here

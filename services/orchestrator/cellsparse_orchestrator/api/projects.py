@@ -1,6 +1,7 @@
 """ProjectService: images as tiles, annotations, layers, and trainings on them."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -10,9 +11,12 @@ import numpy.typing as npt
 from cellsparse_common.errors import Cancelled, FailedPrecondition, NotFound
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.types import Labels
+from cellsparse_common.rpc.retries import repeated
+from cellsparse_common.rpc.server import time_left
 from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
+from cellsparse_orchestrator.caller import caller_metadata
 from cellsparse_orchestrator.calls import MessageSource, call_service
 from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit
 from cellsparse_orchestrator.db.session import Database
@@ -318,19 +322,27 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         return project_pb2.DeleteAliasResponse()
 
     def _predict_call(self, backend: str, context: grpc.ServicerContext, most_seconds: float) -> Call:
-        """Return what predicts one image file on a trainer of a backend."""
+        """Return what predicts one image file on a trainer of a backend.
+
+        A busy trainer is asked again: an image may take many calls, and those before should not have been in vain.
+        """
+        gone = threading.Event()
+        context.add_callback(gone.set)
 
         def call(part: trainer_pb2.PredictRequest) -> trainer_pb2.PredictResponse:
-            answer: trainer_pb2.PredictResponse = call_service(
-                self._launcher,
-                backend,
-                context,
-                most_seconds,
-                lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
-                    part, timeout=seconds
-                ),
-            )
-            return answer
+            def once(left: float) -> trainer_pb2.PredictResponse:
+                answer: trainer_pb2.PredictResponse = call_service(
+                    self._launcher,
+                    backend,
+                    context,
+                    left,
+                    lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
+                        part, timeout=seconds, metadata=caller_metadata(context)
+                    ),
+                )
+                return answer
+
+            return repeated(once, time_left(context, most_seconds), gone.wait)
 
         return call
 

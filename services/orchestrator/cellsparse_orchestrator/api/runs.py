@@ -17,6 +17,7 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
+from cellsparse_orchestrator.caller import caller_metadata
 from cellsparse_orchestrator.calls import call_service, known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.model_import import ModelImports
@@ -203,7 +204,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             context,
             most_seconds,
             lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Predict.future(
-                request, timeout=seconds
+                request, timeout=seconds, metadata=caller_metadata(context)
             ),
         )
         return answer
@@ -221,7 +222,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 context,
                 self._settings.evaluate_seconds,
                 lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(
-                    request, timeout=seconds
+                    request, timeout=seconds, metadata=caller_metadata(context)
                 ),
             )
 
@@ -235,7 +236,9 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             backend,
             context,
             self._settings.export_seconds,
-            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Export(request, timeout=seconds),
+            lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).Export(
+                request, timeout=seconds, metadata=caller_metadata(context)
+            ),
         )
 
     def ImportModel(
@@ -261,7 +264,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     context,
                     self._settings.import_seconds,
                     lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).PublishModel.future(
-                        publish_request, timeout=seconds
+                        publish_request, timeout=seconds, metadata=caller_metadata(context)
                     ),
                 )
 

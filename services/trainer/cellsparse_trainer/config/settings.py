@@ -49,6 +49,16 @@ class TrainerSettings(ServerSettings, ProcessSettings):
     """Most seconds for writing one model as a file for other tools, above 0 to 86400."""
     import_seconds: float = Field(default=300.0, gt=0, le=86400)
     """Most seconds for checking and publishing one uploaded model, above 0 to 86400."""
+    workers: int = Field(default=128, ge=1, le=1024)
+    """Calls that are handled at once, 1 to 1024. Each open stream counts as one, and each prediction that waits. One
+    connection, such as the orchestrator's, may hold three quarters of them. Health checks, status and cancelling do
+    not count."""
+    inference_processes: int = Field(default=0, ge=0, le=64)
+    """Processes that predict at the same time, 0 to 64; 0: one per GPU, without a GPU one. Each loads the framework and
+    a model of its own. On a GPU each gets one of the GPUs in turn, else its share of the cores."""
+    waiting_predictions: int = Field(default=32, ge=1, le=512)
+    """Predictions that may wait for a process, 1 to 512. Any further one is told when to come again, and keeps its
+    place in line. The images of those that wait are in memory."""
     idle_seconds: float = Field(default=300.0, gt=0, le=86400)
     """Seconds without a prediction after which the prediction process ends and frees its memory."""
     warm_seconds: float = Field(default=0.0, ge=0, le=86400)

@@ -1,19 +1,13 @@
-"""Predictions and scores in a separate process: a crash or lack of memory there fails one call, not the server."""
+"""Predictions and scores, as the inference processes make them (see `processes.inference_pool`)."""
 
 import json
 import math
-import multiprocessing
-import os
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +16,8 @@ from cellsparse_common.channels import clean_names, find_channels
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.datasets import read_image, read_labels
 from cellsparse_common.errors import (
-    CellsparseError,
-    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
-    ResourceExhausted,
-    Unavailable,
 )
 from cellsparse_common.files import disk_errors
 from cellsparse_common.imaging.file_content import read_content
@@ -60,10 +50,8 @@ from cellsparse_trainer.contract import (
 from cellsparse_trainer.data.fed_image import LARGE_PIXELS, FedImage
 from cellsparse_trainer.models.store import fetch_model
 from cellsparse_trainer.models.windows import LargeSegmentation, WindowModel, segment_large
-from cellsparse_trainer.processes.failures import is_out_of_memory
-from cellsparse_trainer.processes.orphan import end_with_parent
+from cellsparse_trainer.processes.inference_process import sendable
 
-T = TypeVar("T")
 _KILL_SECONDS = 5.0
 
 
@@ -90,93 +78,6 @@ class Asked:
 
 
 _NOT_ASKED = Asked()
-
-
-class InferenceProcess:
-    """A process that opens models and segments, started when needed and ended when idle. Calls wait in a queue."""
-
-    def __init__(self, idle_seconds: float) -> None:
-        self._idle_seconds = idle_seconds
-        self._turn = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
-        self._used = time.monotonic()
-        self._closed = threading.Event()
-        self._reaper = threading.Thread(target=self._reap, name="inference-reaper", daemon=True)
-        self._reaper.start()
-
-    def call(self, work: Callable[..., T], *args: Any, seconds: float, what: str = "prediction") -> T:
-        """Run `work(*args)` in the process.
-
-        Args:
-            work: A function of a module.
-            args: Its arguments; they travel pickled, between our own processes only.
-            seconds: Most seconds for waiting and working; then the process is killed.
-            what: Name of the work in error messages.
-
-        Raises:
-            DeadlineExceeded: It took longer.
-            Unavailable: The process died.
-            ResourceExhausted: Memory ran out, and the process lives.
-            RuntimeError: A framework raised an error. Its text is given here; its class cannot be unpickled without
-                the framework.
-        """
-        end = time.monotonic() + seconds
-        if not self._turn.acquire(timeout=max(seconds, 0)):
-            raise DeadlineExceeded(f"No free turn for the {what} within {seconds:.0f} s.")
-        try:
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(
-                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
-                )
-            future = self._pool.submit(_run, what, work, args)
-            return future.result(max(end - time.monotonic(), 0.1))
-        except TimeoutError as error:
-            self._kill()
-            raise DeadlineExceeded(f"The {what} took longer than {seconds:.0f} s.") from error
-        except BrokenProcessPool as error:
-            self._kill()
-            raise Unavailable(
-                f"The process of the {what} died: killed, or out of memory; try again, or with a smaller image."
-            ) from error
-        finally:
-            self._used = time.monotonic()
-            self._turn.release()
-
-    def close(self) -> None:
-        """End the process."""
-        self._closed.set()
-        self._kill()
-
-    def _kill(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            processes = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.kill()
-            for process in processes:
-                process.join(_KILL_SECONDS)  # its files can be removed from now on
-
-    def _reap(self) -> None:
-        while not self._closed.wait(min(self._idle_seconds, 5.0)):
-            if self._turn.acquire(blocking=False):
-                try:
-                    if self._pool is not None and time.monotonic() - self._used > self._idle_seconds:
-                        self._kill()
-                finally:
-                    self._turn.release()
-
-
-def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Do a call's work in the process, and raise no exception that only a framework can unpickle."""
-    try:
-        return work(*args)
-    except CellsparseError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise ResourceExhausted(f"Memory ran out in the {what}; try again, or with a smaller image.") from error
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def predict_file(
@@ -225,6 +126,23 @@ def predict_file(
             answer.output = output
     answer.seconds = time.monotonic() - start
     return answer.SerializeToString()
+
+
+def predict_files(arguments: Sequence[tuple[Any, ...]]) -> list[bytes | Exception]:
+    """Answer several requests with one model, given the arguments of `predict_file` for each.
+
+    The network sees one image at a time, so that each result is what it would be alone.
+
+    Returns:
+        An answer or an error for each.
+    """
+    found: list[bytes | Exception] = []
+    for each in arguments:
+        try:
+            found.append(predict_file(*each))
+        except Exception as error:  # noqa: BLE001 - each caller gets its own
+            found.append(sendable(error, "prediction"))
+    return found
 
 
 def _with_names(image: Image, names: list[str]) -> Image:
@@ -428,8 +346,3 @@ def find_model(context: InferenceContext, model_id: str) -> tuple[BackendSpec[Co
     if card["backend"] != spec.name:
         raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {spec.name}.")
     return spec, folder, card
-
-
-def _begin(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent(parent)  # a pool's process would otherwise wait for work forever

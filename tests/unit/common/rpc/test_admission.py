@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -9,15 +10,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from support.limits import PATIENCE
 from support.orchestrator import until
 
-from cellsparse_common.errors import ResourceExhausted
-from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
+from cellsparse_common.errors import Busy, ResourceExhausted, from_rpc_error
+from cellsparse_common.rpc.admission import KEPT_THREADS, Admission, most_waiting, new_threads
 from cellsparse_common.rpc.interceptor import CallGuard
+from cellsparse_common.rpc.retries import repeated
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 LIMIT = 4
 
 
-class Busy(trainer_pb2_grpc.TrainerServiceServicer):
+class BusyServicer(trainer_pb2_grpc.TrainerServiceServicer):
     """Streams that say nothing until they are let go."""
 
     def __init__(self):
@@ -41,12 +43,13 @@ class Busy(trainer_pb2_grpc.TrainerServiceServicer):
 
 
 @pytest.fixture
-def busy():
-    servicer = Busy()
+def busy(request):
+    limit = getattr(request, "param", LIMIT)
+    servicer = BusyServicer()
     server = grpc.server(
-        new_threads(LIMIT),
-        interceptors=[CallGuard(admission=Admission(LIMIT))],
-        maximum_concurrent_rpcs=most_waiting(LIMIT),
+        new_threads(limit),
+        interceptors=[CallGuard(admission=Admission(limit))],
+        maximum_concurrent_rpcs=most_waiting(limit),
     )
     trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
@@ -106,8 +109,8 @@ def test_one_connection_leaves_a_quarter_to_others(busy, connect):
 def test_urgent_calls_are_answered_whatever_waits(busy, connect):
     channel = connect()
     health_stub = health_pb2_grpc.HealthStub(channel)
-    followed = [health_stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE) for _ in range(8)]
-    assert [next(one).status for one in followed] == [health_pb2.HealthCheckResponse.SERVING] * 8
+    followed = [health_stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE) for _ in range(LIMIT // 2)]
+    assert [next(one).status for one in followed] == [health_pb2.HealthCheckResponse.SERVING] * (LIMIT // 2)
     kept = [watch(channel) for _ in range(2 * LIMIT)]
     until(lambda: busy.open == 3)
     for _ in range(3):
@@ -160,3 +163,93 @@ def test_many_at_once_are_all_answered_or_refused(busy, connect):
         codes = set(threads.map(call, range(200)))
     assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert grpc.StatusCode.OK in codes
+
+
+PREDICT = "/cellsparse.v1.TrainerService/Predict"
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+
+
+@pytest.fixture
+def half_open():
+    """Begins calls whose request never comes."""
+    end = threading.Event()
+
+    def silent():
+        end.wait(PATIENCE)
+        yield from ()
+
+    def begin(channel, method):
+        return channel.stream_unary(method).future(silent(), timeout=PATIENCE)
+
+    yield begin
+    end.set()
+
+
+@pytest.mark.parametrize("busy", [32], indirect=True)
+def test_calls_without_a_request_leave_room_for_others(busy, connect, half_open):
+    busy.go.set()
+    begun = [half_open(connect(), method) for method in (PREDICT, CHECK, WATCH) for _ in range(3 * KEPT_THREADS)]
+    kept = 32 // 4 + 2 * (3 * KEPT_THREADS // 4)
+    # All others are refused, whichever connection they came on.
+    until(lambda: sum(call.done() for call in begun) >= len(begun) - kept)
+    channel = connect()
+    trainer, checks = trainer_pb2_grpc.TrainerServiceStub(channel), health_pb2_grpc.HealthStub(channel)
+    asked = health_pb2.HealthCheckRequest()
+    for _ in range(3):
+        # As soon as those that are kept are no longer young, whoever sends a request takes their places.
+        patiently(lambda: trainer.Predict(trainer_pb2.PredictRequest(model_id="a", image=b"a"), timeout=PATIENCE))
+        patiently(lambda: checks.Check(asked, timeout=PATIENCE))
+        patiently(lambda: next(checks.Watch(asked, timeout=PATIENCE)))
+    found = {call.code() for call in begun if call.done()}
+    assert found <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def patiently(call):
+    """Repeat a call that a busy server refuses."""
+
+    def once(_):
+        try:
+            return call()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    return repeated(once, PATIENCE)
+
+
+def test_a_call_that_sends_nothing_is_the_callers_fault(busy, connect):
+    with pytest.raises(grpc.RpcError) as caught:
+        connect().stream_unary(PREDICT)(iter(()), timeout=PATIENCE)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == f"The call of {PREDICT} has no request."
+
+
+def test_streams_of_health_are_bounded_and_count_no_more_when_they_end(busy, connect):
+    def health_streams(count):
+        stub = health_pb2_grpc.HealthStub(connect())
+        return [stub.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE) for _ in range(count)]
+
+    kept = health_streams(LIMIT // 2)
+    for one in kept:
+        assert next(one).status == health_pb2.HealthCheckResponse.SERVING
+    assert "2 streams watch the health of this server" in refusal(health_streams(1)[0])
+    for one in kept:
+        one.cancel()
+
+    def answered():
+        try:
+            return next(health_streams(1)[0])
+        except grpc.RpcError:
+            return None
+
+    until(answered)
+
+
+def test_connections_of_one_machine_leave_an_eighth_to_others():
+    admission = Admission(8)
+    with ExitStack() as running:
+        for port in range(7):
+            running.enter_context(admission.admit("/cellsparse.v1.A/B", f"ipv4:10.0.0.1:{port}"))
+        with pytest.raises(Busy, match="This machine has 7 calls open"):
+            running.enter_context(admission.admit("/cellsparse.v1.A/B", "ipv4:10.0.0.1:9"))
+        running.enter_context(admission.admit("/cellsparse.v1.A/B", "ipv4:10.0.0.2:1"))

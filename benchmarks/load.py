@@ -1,0 +1,211 @@
+"""Everybody at once on one orchestrator: watchers of runs, predicting clients and uploads, on real services and MinIO.
+
+Measured alone and then together: predictions per second of one client and of many, and the throughput of the plain
+`minio` SDK beside that of dataset uploads. Shown are the times of GetStatus meanwhile, the shares that are left of
+predictions and uploads, and the memory of the orchestrator.
+
+The trainer is one without a framework, whose predictions take a fixed time: what is measured is everything around the
+network. On two cores a real network would share them with the uploads, which says nothing about the queue.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+from support.minio import find_minio, running_minio, store_environment
+from support.orchestrator import Orchestrator
+from support.tiny_dataset import blobs
+
+from cellsparse import Client
+from cellsparse.errors import CellsparseError
+from cellsparse_common.imaging.images import encode_tiff
+from cellsparse_common.imaging.labels import encode_labels
+from cellsparse_proto.v1 import orchestrator_pb2, orchestrator_pb2_grpc
+
+SIDE, UPLOAD_SIDE = 256, 1448
+AIMS = {"status_p99_ms": 200.0, "predictions_share": 0.9, "upload_share": 0.8, "orchestrator_mib": 400.0}
+BUCKET = "load"
+
+
+class Loop(threading.Thread):
+    """Does something over and over until the time is up, and counts.
+
+    Args:
+        work: What to do.
+        end: When to stop, as `time.monotonic` has it.
+        pause: Seconds between.
+    """
+
+    def __init__(self, work: Callable[[], object], end: float, pause: float = 0.0) -> None:
+        super().__init__(daemon=True)
+        self.seconds: list[float] = []
+        self.errors: list[str] = []
+        self._work, self._end, self._pause = work, end, pause
+
+    def run(self) -> None:
+        """Work."""
+        while time.monotonic() < self._end:
+            begin = time.monotonic()
+            try:
+                self._work()
+                self.seconds.append(time.monotonic() - begin)
+            except CellsparseError as error:
+                self.errors.append(error.message)
+            time.sleep(self._pause)
+
+
+def watch(address: str, run_id: str, end: float, opened: list[int]) -> grpc.Channel:
+    """Watch a run on a connection for many streams, of which each counts itself in `opened`."""
+    channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+
+    def follow(_: int) -> None:
+        stream = stub.WatchRun(orchestrator_pb2.WatchRunRequest(run_id=run_id), timeout=end - time.monotonic())
+        try:
+            for number, _event in enumerate(stream):
+                if number == 0:
+                    opened.append(1)
+        except grpc.RpcError:
+            return
+
+    for number in range(50):
+        threading.Thread(target=follow, args=(number,), daemon=True).start()
+    return channel
+
+
+def megabytes_per_second(upload: Callable[[], int], seconds: float, parallel: int) -> float:
+    """Return the throughput of uploads of so many bytes each."""
+    sent: list[int] = []
+    begin = time.monotonic()
+    loops = [Loop(lambda: sent.append(upload()), begin + seconds) for _ in range(parallel)]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join()
+    return sum(sent) / (time.monotonic() - begin) / 2**20
+
+
+def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: object) -> dict[str, object]:
+    """Return the figures of one orchestrator."""
+    orchestrator.healthy("unet")
+    run = orchestrator.train(orchestrator.upload().id, steps=3)
+    list(orchestrator.watch(run.id))
+    # One that takes hours and little processor time.
+    waiting = orchestrator.train(orchestrator.upload().id, steps=1_000_000, learning_rate=0.9)
+    orchestrator_process = psutil.Process(orchestrator.pid)
+    image = blobs(SIDE, seed=1)[0]
+    noise = np.random.default_rng(0).integers(0, 255, (UPLOAD_SIDE, UPLOAD_SIDE), dtype=np.uint8)
+    label = np.full(noise.shape, -1, np.int32)
+    label[:40, :40], label[60:90, 60:90] = 0, 1
+    file, label_file = encode_tiff(noise), encode_labels(label)
+    clients = threading.local()
+
+    def client() -> Client:
+        if not hasattr(clients, "one"):
+            clients.one = Client(orchestrator.address, timeout=120)
+        return clients.one
+
+    def predict() -> object:
+        return client().predict(run.id, image)
+
+    def upload() -> int:
+        client().create_dataset(f"load-{os.urandom(4).hex()}", [("a", "train", file, label_file)])
+        return len(file)
+
+    def put() -> int:
+        plain.put_object(BUCKET, f"plain/{os.urandom(8).hex()}", io.BytesIO(file), len(file))  # type: ignore[attr-defined]
+        return len(file)
+
+    client().predict(run.id, image)
+    alone = Loop(predict, time.monotonic() + options.seconds / 4)
+    alone.run()
+    one_client = len(alone.seconds) / sum(alone.seconds)
+
+    end, opened = time.monotonic() + options.seconds + 15, []
+    channels = [watch(orchestrator.address, waiting.id, end, opened) for _ in range(options.watchers // 50)]
+    limit = time.monotonic() + 15
+    while len(opened) < options.watchers and time.monotonic() < limit:
+        time.sleep(0.1)
+    end = time.monotonic() + options.seconds
+    memory: list[float] = []
+    status = Loop(lambda: client().status(timeout=30), end, pause=0.05)
+    rss = Loop(lambda: memory.append(orchestrator_process.memory_info().rss / 2**20), end, pause=0.2)
+    predicting = [Loop(predict, end) for _ in range(options.clients)]
+    begin = time.monotonic()
+    for loop in [status, rss, *predicting]:
+        loop.start()
+    with ThreadPoolExecutor(2) as both:
+        # Both at the same time: what the plain SDK gets beside the same load is what there is to get.
+        half = options.uploads
+        ours = both.submit(megabytes_per_second, upload, options.seconds, half)
+        theirs = both.submit(megabytes_per_second, put, options.seconds, half) if options.beside else None
+        ours_rate = ours.result()
+        theirs_rate = theirs.result() if theirs else 0.0
+    for loop in [status, rss, *predicting]:
+        loop.join()
+    took = time.monotonic() - begin
+    if not options.beside:
+        theirs_rate = megabytes_per_second(put, options.seconds / 4, options.uploads)
+    for channel in channels:
+        channel.close()
+    counts = sorted(len(loop.seconds) for loop in predicting)
+    together = sum(counts) / took
+    times = sorted(1000 * each for each in status.seconds)
+    return {
+        "watchers_open": len(opened),
+        "status_calls": len(times),
+        "status_p50_ms": statistics.median(times),
+        "status_p99_ms": times[min(len(times) - 1, int(0.99 * len(times)))],
+        "one_client_per_second": one_client,
+        "predictions_per_second": together,
+        "predictions_share": together / one_client,
+        "predictions_of_a_client": [counts[0], counts[-1]],
+        "prediction_errors": sum(len(loop.errors) for loop in predicting),
+        "upload_mib_per_second": ours_rate,
+        "minio_mib_per_second": theirs_rate,
+        "upload_share": ours_rate / theirs_rate if theirs_rate else 0.0,
+        "orchestrator_mib": max(memory),
+    }
+
+
+def main() -> None:
+    """Measure and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long all work together")
+    parser.add_argument("--watchers", type=int, default=500, help="streams that watch a run, a multiple of 50")
+    parser.add_argument("--clients", type=int, default=50, help="clients that predict")
+    parser.add_argument("--uploads", type=int, default=20, help="uploads at once")
+    parser.add_argument("--predict-seconds", type=float, default=0.1, help="what a prediction takes")
+    parser.add_argument("--beside", action="store_true", help="let the plain SDK upload at the same time, not after it")
+    parser.add_argument("--out", type=Path, default=Path("out/bench/load.json"))
+    options = parser.parse_args()
+    find_minio()
+    with tempfile.TemporaryDirectory() as folder, running_minio(Path(folder) / "minio") as server:
+        plain = server.client()
+        plain.make_bucket(BUCKET)
+        store = store_environment(server.settings(f"s3://{BUCKET}"))
+        home = Path(folder) / "home"
+        workers = str(min(1024, options.watchers + 4 * options.clients))
+        extra = {"CELLSPARSE_FAKE_PREDICT_SECONDS": f"{options.predict_seconds}", "CELLSPARSE_WORKERS": workers}
+        with Orchestrator(home, **{**store, **extra}) as orchestrator:
+            figures = measure(options, orchestrator, plain)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    for name, value in figures.items():
+        aim = f"   (aim: {AIMS[name]:g})" if name in AIMS else ""
+        print(f"{name:28} {value if isinstance(value, list) else f'{value:.2f}'}{aim}")
+
+
+if __name__ == "__main__":
+    main()
