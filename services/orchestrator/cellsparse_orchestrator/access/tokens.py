@@ -122,10 +122,11 @@ def digest(secret: str) -> str:
 
 
 def _find_project(session: Session, project: str) -> str:
-    found = session.scalar(select(ProjectRow.id).where(ProjectRow.id == project))
+    there = select(ProjectRow.id).where(ProjectRow.deleted_at.is_(None))
+    found = session.scalar(there.where(ProjectRow.id == project))
     if found is not None:
         return found
-    named = list(session.scalars(select(ProjectRow.id).where(ProjectRow.name == project).limit(_NAMED + 1)))
+    named = list(session.scalars(there.where(ProjectRow.name == project).limit(_NAMED + 1)))
     if not named:
         raise NotFound(f"There is no project {project!r}.", "project")
     if len(named) > 1:
