@@ -155,7 +155,8 @@ def test_runs_wait_in_line_and_are_cancelled(orchestrator):
     again = orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=first.id), timeout=PATIENCE).run
     assert again.state == common_pb2.RUN_STATE_CANCELLED
     orchestrator.datasets.DeleteDataset(dataset_pb2.DeleteDatasetRequest(dataset_id=dataset.id), timeout=PATIENCE)
-    assert not (orchestrator.store / "datasets" / dataset.id / "manifest.json").exists()
+    gone = refused(orchestrator.datasets.GetDataset, dataset_pb2.GetDatasetRequest(dataset_id=dataset.id))
+    assert gone.status == grpc.StatusCode.NOT_FOUND
 
 
 def test_a_client_with_128_idle_streams_locks_nobody_out(orchestrator, dataset):

@@ -111,7 +111,8 @@ def test_members_share_label_sets_are_scored_and_reported(home, database_url):
         assert document["cost"]["label_sets"] == 3
         assert (orchestrator.store / "studies" / study.id / "report" / "members.csv").exists()
         orchestrator.studies.DeleteStudy(study_pb2.DeleteStudyRequest(study_id=study.id), timeout=PATIENCE)
-        assert not list((orchestrator.store / "studies").rglob("*.json"))
+        refusal = refused(orchestrator.studies.GetStudy, study_pb2.GetStudyRequest(study_id=study.id))
+        assert study.id in refusal.message
         assert len(all_runs(orchestrator)) == 4
 
 

@@ -9,6 +9,7 @@ from cellsparse import (
     access,
     dataset_export,
     datasets,
+    deletion,
     enum_names,
     exports,
     model_import,
@@ -735,6 +736,43 @@ class Client:
         """
         request = admin_pb2.ScrubRequest(max_mib_per_second=max_mib_per_second)
         yield from self.connection.stream("Scrub", request, timeout=SCRUB_SECONDS)
+
+    def collect(self, *, dry_run: bool = False) -> Iterator[admin_pb2.CollectResponse]:
+        """Remove for good what was deleted longer ago than the grace time, and what nothing refers to any more.
+
+        Args:
+            dry_run: Remove nothing, but say what would be removed.
+
+        Yields:
+            Progress, and at last a summary.
+        """
+        return deletion.collect(self.connection, dry_run=dry_run)
+
+    def delete(self, kind: deletion.Kind, thing_id: str) -> None:
+        """Delete something that nothing needs. It can be undeleted until its grace time is over.
+
+        Args:
+            kind: "dataset", "run", "model", "study" or "project".
+            thing_id: Its id.
+        """
+        deletion.delete(self.connection, kind, thing_id)
+
+    def undelete(self, kind: deletion.Kind, thing_id: str) -> None:
+        """Undelete something, as it was.
+
+        Args:
+            kind: "dataset", "run", "model", "study" or "project".
+            thing_id: Its id.
+        """
+        deletion.undelete(self.connection, kind, thing_id)
+
+    def deleted(self, kind: deletion.Kind | Literal[""] = "") -> Iterator[orchestrator_pb2.Deleted]:
+        """Yield what is deleted and can be undeleted, newest deletion first.
+
+        Args:
+            kind: Only this kind; empty: all.
+        """
+        return deletion.listed(self.connection, kind)
 
     def caller(self) -> access_pb2.GetCallerResponse:
         """Return who the orchestrator takes the caller for."""

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from datetime import timedelta
 
 import grpc
 
@@ -22,7 +23,9 @@ from cellsparse_orchestrator.api.prompters import PrompterServicer
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.deletion import Deletions
 from cellsparse_orchestrator.catalogue.models import Models
+from cellsparse_orchestrator.collection.collections import Collections, CollectionTimer
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import home_token, tell_clients
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -119,14 +122,17 @@ class Application:
             on_accepted=self._complete_spec,
             gate=self._gate,
         )
-        tables = Tables(datasets=datasets, runs=runs, models=Models(self._database))
+        deletions = Deletions(self._database, timedelta(days=settings.grace_days))
+        tables = Tables(datasets=datasets, runs=runs, models=Models(self._database), deletions=deletions)
         self._orchestrator = OrchestratorServicer(settings, self._store, tables, self._launcher, self._notifier)
-        self._dataset_servicer = DatasetServicer(settings, self._store, datasets, self._launcher)
+        self._dataset_servicer = DatasetServicer(settings, self._store, datasets, self._launcher, deletions)
         self._project_servicer = ProjectServicer(
             settings, self._store, self._database, tables, self._launcher, self._orchestrator
         )
+        collections = Collections(settings, self._store, self._database)
+        self._collection_timer = CollectionTimer(collections, settings.collect_hours)
         self._prompter_servicer = PrompterServicer(settings, self._store, self._database)
-        self._admin_servicer = AdminServicer(settings, self._store, self._database)
+        self._admin_servicer = AdminServicer(settings, self._store, self._database, collections)
         tokens, changes = Tokens(self._database), Changes(self._database, settings.audit_days)
         self._access_servicer = AccessServicer(tokens, changes)
         self.gate = (
@@ -139,6 +145,7 @@ class Application:
             models=tables.models,
             launcher=self._launcher,
             notifier=self._notifier,
+            deletions=deletions,
         )
         actions = MemberActions(
             study_transitions,
@@ -211,7 +218,14 @@ class Application:
         """Begin to work: the lease is ours."""
         if self._datasets.any():  # those of the orchestrator that led before may have made the store
             self._store.expect()
-        for each in (self._launcher, self._gate, self._reconciler, self._strays, self._studies):
+        for each in (
+            self._launcher,
+            self._gate,
+            self._reconciler,
+            self._strays,
+            self._studies,
+            self._collection_timer,
+        ):
             each.start()
 
     def drain(self) -> None:
@@ -221,6 +235,7 @@ class Application:
         if not self._leadership.ever_led:
             self._leadership.stop()
             return
+        self._collection_timer.stop()
         self._studies.stop()
         self._strays.stop()
         self._gate.stop()

@@ -1,7 +1,8 @@
 """Who makes the call that is being answered, and what they see.
 
-Look-ups of things that belong to projects add `visible` to their queries. Another project's things are then answered
-exactly as if they did not exist, and are in no list. Threads that answer no call, such as the reconciler's, see all.
+Look-ups of things that belong to projects add `visible` to their queries. Another project's things, and deleted ones,
+are then answered exactly as if they did not exist, and are in no list. Threads that answer no call, such as the
+reconciler's, see those of all projects.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import ColumnElement, and_, true
 
 from cellsparse_common.rpc import callers
 from cellsparse_proto.v1 import rules_pb2
@@ -54,8 +55,17 @@ def only_project() -> str | None:
     return None if caller is None or caller.role == rules_pb2.ROLE_ADMIN else caller.project_id
 
 
-def visible(owner: Any) -> ColumnElement[bool]:
-    """Return the condition for rows that the caller sees.
+def visible(row: Any) -> ColumnElement[bool]:
+    """Return the condition for rows that the caller sees: those of their project that are not deleted.
+
+    Args:
+        row: The table, with `project_id` and `deleted_at`.
+    """
+    return and_(row.deleted_at.is_(None), owned(row.project_id))
+
+
+def owned(owner: Any) -> ColumnElement[bool]:
+    """Return the condition for rows of the caller's project, deleted ones too.
 
     Args:
         owner: The column with the id of the project that a row belongs to.

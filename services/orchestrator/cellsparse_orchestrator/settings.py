@@ -69,6 +69,16 @@ class OrchestratorSettings(ServerSettings):
     """Where the provider's tokens have the id or name of their one project; dots lead into objects."""
     audit_days: int = Field(default=730, ge=1, le=36_500)
     """How long the record of changes is kept, days. It is written while `auth` is on."""
+    grace_days: float = Field(default=30.0, ge=0.0, le=3650.0)
+    """How long a deleted dataset, run, model, study or project can be undeleted, days. The next collection after that
+    removes it for good."""
+    collect_hours: float = Field(default=24.0, ge=0.0, le=8760.0)
+    """How often the store is collected: what was deleted longer ago than `grace_days`, and what nothing refers to, is
+    removed. Hours; 0: only when `cellsparse admin collect` asks for it."""
+    collect_wait_hours: float = Field(default=24.0, ge=0.0, le=8760.0)
+    """How long nothing must have referred to an object before a collection removes it, hours."""
+    checkpoint_days: float = Field(default=7.0, ge=0.0, le=3650.0)
+    """Days after which a run that has ended keeps its best and its last checkpoint only."""
     launcher: Literal["local", "static", "kubernetes"] = "local"
     """`local` starts the other services as child processes, `static` uses the given addresses, `kubernetes` makes a Job
     for every attempt and uses the given addresses for all that is not training."""

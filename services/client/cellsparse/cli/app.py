@@ -8,6 +8,7 @@ import typer
 from cellsparse.cli import (
     admin,
     datasets,
+    deletion,
     local_services,
     model_import,
     models,
@@ -58,9 +59,12 @@ def build() -> typer.Typer:
     app.command()(models.evaluate)
     app.command()(models.export)
     app.add_typer(prompters.app, name="prompter")
+    app.command()(deletion.deleted)
+    app.command()(deletion.undelete)
     app.command()(tokens.login)
     app.command()(tokens.logout)
     app.add_typer(tokens.app, name="token")
+    admin.app.command()(deletion.collect)
     app.add_typer(admin.app, name="admin")
     return app
 

@@ -158,7 +158,8 @@ def delete(dataset: options.DatasetName, json: options.Json = False, address: op
     with Client(address) as client:
         found = find_dataset(client, dataset)
         client.delete_dataset(found.id)
-    Output(json).result({"deleted": found.id}, f"deleted dataset {found.id} ({found.name})")
+    text = f"deleted dataset {found.id} ({found.name}); `cellsparse undelete dataset {found.id}` brings it back"
+    Output(json).result({"deleted": found.id}, text)
 
 
 def _read(

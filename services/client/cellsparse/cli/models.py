@@ -53,6 +53,16 @@ def show(model: options.ModelName, json: options.Json = False, address: options.
     Output(json).result(enum_names.plain(found), render.model_table([found]))
 
 
+@app.command()
+def delete(model: options.ModelName, json: options.Json = False, address: options.Address = None) -> None:
+    """Delete a model that nothing needs."""
+    with Client(address) as client:
+        found = find_model(client, model)
+        client.delete("model", found.id)
+    text = f"deleted model {found.id} ({found.name}); `cellsparse undelete model {found.id}` brings it back"
+    Output(json).result({"deleted": found.id}, text)
+
+
 def predict(
     model: options.ModelName,
     images: Annotated[

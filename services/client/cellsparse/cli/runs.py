@@ -1,4 +1,4 @@
-"""`cellsparse runs ...`: list, show, watch, cancel, logs."""
+"""`cellsparse runs ...`: list, show, watch, cancel, delete, logs."""
 
 from itertools import islice
 from typing import Annotated
@@ -67,6 +67,16 @@ def cancel(run: options.RunName, json: options.Json = False, address: options.Ad
         stopped = client.cancel(find_run(client, run).id)
     state = enum_names.name(common_pb2.RunState.DESCRIPTOR, stopped.state)
     Output(json).result(enum_names.plain(stopped), f"run {stopped.id} will be cancelled; its state is {state}")
+
+
+@app.command()
+def delete(run: options.RunName, json: options.Json = False, address: options.Address = None) -> None:
+    """Delete a run that has ended, with its checkpoints and logs. Its model stays."""
+    with Client(address) as client:
+        found = find_run(client, run)
+        client.delete("run", found.id)
+    text = f"deleted run {found.id} ({found.name}); `cellsparse undelete run {found.id}` brings it back"
+    Output(json).result({"deleted": found.id}, text)
 
 
 @app.command()

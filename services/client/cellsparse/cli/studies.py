@@ -166,7 +166,8 @@ def delete(study: options.StudyName, json: options.Json = False, address: option
     with Client(address) as client:
         found = find_study(client, study)
         client.delete_study(found.id)
-    Output(json).result({"deleted": found.id}, f"deleted study {found.id} ({found.name})")
+    text = f"deleted study {found.id} ({found.name}); `cellsparse undelete study {found.id}` brings it back"
+    Output(json).result({"deleted": found.id}, text)
 
 
 @app.command()

@@ -238,6 +238,11 @@ def store_probe() -> str:
     return "probes/orchestrator"
 
 
+def installation() -> str:
+    """Return the key of the object with the id of the installation that the store belongs to."""
+    return "installation/id"
+
+
 def prompter_prefix(prompter_id: str) -> str:
     """Return the prefix of all objects of one prompter."""
     return f"{PROMPTERS}{check_id(prompter_id, 'prompter_id')}/"

@@ -66,6 +66,12 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         orchestrator.datasets.DeleteDataset(dataset_pb2.DeleteDatasetRequest(dataset_id=dataset), timeout=ASK_SECONDS)
         return nothing()
 
+    @routes.post("/datasets/{dataset}/undelete", responses=answers(dataset_schema))
+    def undelete_dataset(dataset: Id) -> Response:
+        """Undelete a dataset, as it was."""
+        request = dataset_pb2.UndeleteDatasetRequest(dataset_id=dataset)
+        return message_answer(orchestrator.datasets.UndeleteDataset(request, timeout=ASK_SECONDS).dataset)
+
     @routes.get("/datasets/{dataset}/items", responses=answers(list_of("items", schemas.ref(dataset_pb2.DatasetItem))))
     def list_items(dataset: Id, page_size: PageSize = 0, page_token: PageToken = "") -> Response:
         """List a dataset's items in their order."""

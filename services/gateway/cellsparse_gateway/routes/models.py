@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from cellsparse_common.imaging.label_formats import FORMATS, file_name
-from cellsparse_gateway.answers import Axes, Id, PageSize, PageToken, attachment, file_answer, message_answer
+from cellsparse_gateway.answers import Axes, Id, PageSize, PageToken, attachment, file_answer, message_answer, nothing
 from cellsparse_gateway.calls import ASK_SECONDS, WORK_SECONDS, Orchestrator
 from cellsparse_gateway.messages import enum_number, from_json
 from cellsparse_gateway.problems import from_call
@@ -81,6 +81,18 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         """Answer one model."""
         request = orchestrator_pb2.GetModelRequest(model_id=model)
         return message_answer(orchestrator.runs.GetModel(request, timeout=ASK_SECONDS).model)
+
+    @routes.delete("/models/{model}", status_code=204, responses=answers(None, 204))
+    def delete_model(model: Id) -> Response:
+        """Delete a model that nothing needs."""
+        orchestrator.runs.DeleteModel(orchestrator_pb2.DeleteModelRequest(model_id=model), timeout=ASK_SECONDS)
+        return nothing()
+
+    @routes.post("/models/{model}/undelete", responses=answers(model_schema))
+    def undelete_model(model: Id) -> Response:
+        """Undelete a model, as it was."""
+        request = orchestrator_pb2.UndeleteModelRequest(model_id=model)
+        return message_answer(orchestrator.runs.UndeleteModel(request, timeout=ASK_SECONDS).model)
 
     @routes.get("/models/{model}/export", responses=answers(FILE, media="application/octet-stream"))
     def export_model(model: Id, format: ExportFormat = "native") -> Response:  # noqa: A002

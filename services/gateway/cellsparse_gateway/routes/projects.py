@@ -57,6 +57,12 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         orchestrator.projects.DeleteProject(project_pb2.DeleteProjectRequest(project_id=project), timeout=ASK_SECONDS)
         return nothing()
 
+    @routes.post("/projects/{project}/undelete", responses=answers(project_schema))
+    def undelete_project(project: Id) -> Response:
+        """Undelete a project, as it was."""
+        request = project_pb2.UndeleteProjectRequest(project_id=project)
+        return message_answer(orchestrator.projects.UndeleteProject(request, timeout=ASK_SECONDS).project)
+
     @routes.get(
         "/projects/{project}/runs", tags=["runs"], responses=answers(list_of("runs", schemas.ref(orchestrator_pb2.Run)))
     )

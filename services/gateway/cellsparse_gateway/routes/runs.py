@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from cellsparse_gateway.answers import Id, OptionalId, PageSize, PageToken, message_answer
+from cellsparse_gateway.answers import Id, OptionalId, PageSize, PageToken, message_answer, nothing
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
 from cellsparse_gateway.events import EventStreams, event
 from cellsparse_gateway.messages import enum_number, from_json, to_json
@@ -24,6 +24,7 @@ def router(orchestrator: Orchestrator, schemas: Schemas, streams: EventStreams) 
     routes = APIRouter(tags=["runs"])
     run_schema = schemas.ref(orchestrator_pb2.Run)
     schemas.ref(orchestrator_pb2.RunEvent)
+    deleted_schema = schemas.ref(orchestrator_pb2.Deleted)
 
     @routes.get("/runs", responses=answers(list_of("runs", run_schema)))
     def list_runs(
@@ -65,6 +66,30 @@ def router(orchestrator: Orchestrator, schemas: Schemas, streams: EventStreams) 
         """Cancel a run; one that has ended stays as it is."""
         request = orchestrator_pb2.CancelRunRequest(run_id=run)
         return message_answer(orchestrator.runs.CancelRun(request, timeout=ASK_SECONDS).run)
+
+    @routes.delete("/runs/{run}", status_code=204, responses=answers(None, 204))
+    def delete_run(run: Id) -> Response:
+        """Delete a run that has ended, with its checkpoints and logs. Its model stays."""
+        orchestrator.runs.DeleteRun(orchestrator_pb2.DeleteRunRequest(run_id=run), timeout=ASK_SECONDS)
+        return nothing()
+
+    @routes.post("/runs/{run}/undelete", responses=answers(run_schema))
+    def undelete_run(run: Id) -> Response:
+        """Undelete a run, as it was."""
+        request = orchestrator_pb2.UndeleteRunRequest(run_id=run)
+        return message_answer(orchestrator.runs.UndeleteRun(request, timeout=ASK_SECONDS).run)
+
+    @routes.get("/deleted", tags=["deleted"], responses=answers(list_of("deleted", deleted_schema)))
+    def list_deleted(
+        page_size: PageSize = 0,
+        page_token: PageToken = "",
+        kind: Annotated[str, Query(pattern="^(|dataset|run|model|study|project)$")] = "",
+    ) -> Response:
+        """List what is deleted and can be undeleted, newest deletion first."""
+        number: Any = enum_number(orchestrator_pb2.DeletedKind.DESCRIPTOR, kind, "kind") if kind else 0
+        page = {"page_size": page_size, "page_token": page_token}
+        request = orchestrator_pb2.ListDeletedRequest(page=page, kind=number)
+        return message_answer(orchestrator.runs.ListDeleted(request, timeout=ASK_SECONDS))
 
     def known(run: Id) -> str:
         orchestrator.runs.GetRun(orchestrator_pb2.GetRunRequest(run_id=run), timeout=ASK_SECONDS)

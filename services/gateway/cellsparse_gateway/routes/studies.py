@@ -51,6 +51,12 @@ def router(orchestrator: Orchestrator, schemas: Schemas, streams: EventStreams) 
         orchestrator.studies.DeleteStudy(study_pb2.DeleteStudyRequest(study_id=study), timeout=ASK_SECONDS)
         return nothing()
 
+    @routes.post("/studies/{study}/undelete", responses=answers(study_schema))
+    def undelete_study(study: Id) -> Response:
+        """Undelete a study, as it was."""
+        request = study_pb2.UndeleteStudyRequest(study_id=study)
+        return message_answer(orchestrator.studies.UndeleteStudy(request, timeout=ASK_SECONDS).study)
+
     def add_action(word: str, sentence: str, act: Callable[[str], Any]) -> None:
         def action(study: Id) -> Response:
             return message_answer(act(study).study)

@@ -134,7 +134,7 @@ def digest(secret: str) -> str:
 
 
 def _find_project(session: Session, project: str, *conditions: ColumnElement[bool]) -> str:
-    query = select(ProjectRow.id).where(*conditions)
+    query = select(ProjectRow.id).where(ProjectRow.deleted_at.is_(None), *conditions)
     found = session.scalar(query.where(ProjectRow.id == project))
     if found is not None:
         return found

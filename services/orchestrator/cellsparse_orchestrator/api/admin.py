@@ -10,6 +10,7 @@ from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator.catalogue.scrub import Scrub
 from cellsparse_orchestrator.catalogue.scrub_ledger import open_ledger
 from cellsparse_orchestrator.catalogue.spooling import upload_folder
+from cellsparse_orchestrator.collection.collections import Collections
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -25,12 +26,16 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         settings: The home folder.
         store: The object store.
         database: The database.
+        collections: Begins collections.
     """
 
-    def __init__(self, settings: OrchestratorSettings, store: ObjectStore, database: Database) -> None:
+    def __init__(
+        self, settings: OrchestratorSettings, store: ObjectStore, database: Database, collections: Collections
+    ) -> None:
         self._spool = spool_folder(settings.home)
         self._store = store
         self._database = database
+        self._collections = collections
         self._scrubbing = threading.Lock()
 
     def Scrub(
@@ -51,3 +56,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 yield from scrub.run()
         finally:
             self._scrubbing.release()
+
+    def Collect(
+        self, request: admin_pb2.CollectRequest, context: grpc.ServicerContext
+    ) -> Iterator[admin_pb2.CollectResponse]:
+        """Remove what was deleted long ago, and what nothing refers to."""
+
+        def alive() -> None:
+            if not context.is_active():
+                raise Cancelled("The collection was cancelled.")
+
+        yield from self._collections.run(dry_run=request.dry_run, alive=alive)

@@ -1,17 +1,17 @@
 """DatasetService: uploads, lists, deletion and sparse copies."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 
 from cellsparse_common.datasets import read_known_manifest, read_manifest, summarize, write_manifest
-from cellsparse_common.errors import Cancelled, CellsparseError, NotFound, ResourceExhausted
+from cellsparse_common.errors import Cancelled, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore, keys
 from cellsparse_common.storage.blobs import blob_size, keep_blob, read_blob
 from cellsparse_orchestrator.calls import known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.deletion import DATASET, Deletions
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
@@ -22,7 +22,6 @@ from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_proto.v1 import dataset_pb2, dataset_pb2_grpc, sparsifier_pb2, sparsifier_pb2_grpc
 
-_LOG = logging.getLogger(__name__)
 _MESSAGE_MARGIN = 2**20
 
 
@@ -34,6 +33,7 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         store: The object store.
         datasets: The table of datasets.
         launcher: Knows the sparsifier.
+        deletions: What is deleted.
     """
 
     def __init__(
@@ -42,11 +42,13 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         store: ObjectStore,
         datasets: Datasets,
         launcher: Launcher,
+        deletions: Deletions,
     ) -> None:
         self._settings = settings
         self._store = store
         self._datasets = datasets
         self._launcher = launcher
+        self._deletions = deletions
         self._spool = spool_folder(settings.home)
 
     def CreateDataset(
@@ -65,9 +67,10 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                 except grpc.RpcError as error:
                     raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
             summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
-            self._publish(spool, folder / "store")
-            write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
-        self._datasets.add(summary)
+            with self._datasets.publishing.hold():
+                self._publish(spool, folder / "store")
+                write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
+                self._datasets.add(summary)
         return dataset_pb2.CreateDatasetResponse(dataset=summary, report=upload.report)
 
     def ListDatasets(
@@ -114,19 +117,27 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     def DeleteDataset(
         self, request: dataset_pb2.DeleteDatasetRequest, context: grpc.ServicerContext
     ) -> dataset_pb2.DeleteDatasetResponse:
-        """Delete a dataset that no unfinished run needs."""
+        """Delete a dataset that no unfinished run needs; a collection removes its manifest and blobs."""
         self._datasets.remove(request.dataset_id)
-        try:
-            self._store.delete(keys.dataset_manifest(request.dataset_id))
-        except CellsparseError as error:
-            # The manifest cannot be reached any more, and takes only a few kilobytes.
-            _LOG.warning("the manifest of deleted dataset %s stays: %s", request.dataset_id, error.message)
         return dataset_pb2.DeleteDatasetResponse()
+
+    def UndeleteDataset(
+        self, request: dataset_pb2.UndeleteDatasetRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.UndeleteDatasetResponse:
+        """Undelete a dataset."""
+        self._deletions.restore(DATASET, request.dataset_id)
+        return dataset_pb2.UndeleteDatasetResponse(dataset=self._datasets.get(request.dataset_id))
 
     def CreateSparseDataset(
         self, request: dataset_pb2.CreateSparseDatasetRequest, context: grpc.ServicerContext
     ) -> Iterator[dataset_pb2.CreateSparseDatasetResponse]:
         """Let the sparsifier write a sparse copy, and make it visible when it is complete."""
+        with self._datasets.publishing.hold():
+            yield from self._make_sparse(request, context)
+
+    def _make_sparse(
+        self, request: dataset_pb2.CreateSparseDatasetRequest, context: grpc.ServicerContext
+    ) -> Iterator[dataset_pb2.CreateSparseDatasetResponse]:
         source = self._datasets.get(request.dataset_id)
         sparsify_request = sparsifier_pb2.SparsifyDatasetRequest(
             dataset_id=request.dataset_id,

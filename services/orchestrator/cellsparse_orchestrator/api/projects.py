@@ -18,6 +18,7 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.caller import caller_metadata
 from cellsparse_orchestrator.calls import MessageSource, call_service
+from cellsparse_orchestrator.catalogue.deletion import PROJECT
 from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
@@ -114,6 +115,13 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         """Delete a project with its images and annotations."""
         self._projects.remove(request.project_id)
         return project_pb2.DeleteProjectResponse()
+
+    def UndeleteProject(
+        self, request: project_pb2.UndeleteProjectRequest, context: grpc.ServicerContext
+    ) -> project_pb2.UndeleteProjectResponse:
+        """Undelete a project."""
+        self._tables.deletions.restore(PROJECT, request.project_id)
+        return project_pb2.UndeleteProjectResponse(project=self._projects.get(request.project_id))
 
     def AddImage(
         self, request_iterator: Iterator[project_pb2.AddImageRequest], context: grpc.ServicerContext

@@ -20,6 +20,7 @@ from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.caller import caller_metadata
 from cellsparse_orchestrator.calls import call_service, known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.deletion import MODEL, RUN, Deletions
 from cellsparse_orchestrator.catalogue.model_import import ModelImports
 from cellsparse_orchestrator.catalogue.model_uploads import receive_model
 from cellsparse_orchestrator.catalogue.models import Models
@@ -52,6 +53,7 @@ class Tables:
     datasets: Datasets
     runs: Runs
     models: Models
+    deletions: Deletions
 
 
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
@@ -60,7 +62,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
     Args:
         settings: Limits and times.
         store: The object store.
-        tables: The tables of datasets, runs and models.
+        tables: The tables.
         launcher: Knows the trainers.
         notifier: Is notified of every event of a run.
     """
@@ -80,6 +82,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._datasets = tables.datasets
         self._runs = tables.runs
         self._models = tables.models
+        self._deletions = tables.deletions
         self._launcher = launcher
         self._notifier = notifier
         self._spool = spool_folder(settings.home)
@@ -100,12 +103,13 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         manifest = read_known_manifest(self._store, request.dataset_id)
         check_trainable(manifest)
         run_id = new_id("run")
-        write_spec(self._store, run_id, request.settings, manifest, {})
-        try:
-            run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
-        except BaseException:
-            self._forget_spec(run_id)
-            raise
+        with self._datasets.publishing.hold():
+            write_spec(self._store, run_id, request.settings, manifest, {})
+            try:
+                run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
+            except BaseException:
+                self._forget_spec(run_id)
+                raise
         if run.id != run_id:
             self._forget_spec(run_id)
         return orchestrator_pb2.CreateRunResponse(run=run)
@@ -268,7 +272,43 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                     ),
                 )
 
-            return orchestrator_pb2.ImportModelResponse(model=self._imports.add(upload, publish))
+            with self._datasets.publishing.hold():
+                return orchestrator_pb2.ImportModelResponse(model=self._imports.add(upload, publish))
+
+    def DeleteRun(
+        self, request: orchestrator_pb2.DeleteRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.DeleteRunResponse:
+        """Delete a run that has ended; its model stays."""
+        self._runs.remove(request.run_id)
+        return orchestrator_pb2.DeleteRunResponse()
+
+    def UndeleteRun(
+        self, request: orchestrator_pb2.UndeleteRunRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.UndeleteRunResponse:
+        """Undelete a run."""
+        self._deletions.restore(RUN, request.run_id)
+        return orchestrator_pb2.UndeleteRunResponse(run=self._runs.get(request.run_id))
+
+    def DeleteModel(
+        self, request: orchestrator_pb2.DeleteModelRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.DeleteModelResponse:
+        """Delete a model that nothing needs."""
+        self._models.remove(request.model_id)
+        return orchestrator_pb2.DeleteModelResponse()
+
+    def UndeleteModel(
+        self, request: orchestrator_pb2.UndeleteModelRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.UndeleteModelResponse:
+        """Undelete a model."""
+        self._deletions.restore(MODEL, request.model_id)
+        return orchestrator_pb2.UndeleteModelResponse(model=self._models.get(request.model_id))
+
+    def ListDeleted(
+        self, request: orchestrator_pb2.ListDeletedRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ListDeletedResponse:
+        """List what is deleted and can be undeleted, newest first."""
+        found, token = self._deletions.page(request.page, request.kind)
+        return orchestrator_pb2.ListDeletedResponse(deleted=found, next_page_token=token)
 
     def GetStatus(
         self, request: orchestrator_pb2.GetStatusRequest, context: grpc.ServicerContext

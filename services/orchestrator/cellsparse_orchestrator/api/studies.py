@@ -1,14 +1,14 @@
 """StudyService: many runs over a grid of settings."""
 
-import logging
 from collections.abc import Iterator
 
 import grpc
 
 from cellsparse_common.datasets import read_known_manifest
-from cellsparse_common.errors import CellsparseError, InvalidArgument, NotFound, Unavailable
+from cellsparse_common.errors import InvalidArgument, NotFound, Unavailable
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.deletion import STUDY, Deletions
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import Notifier
@@ -22,7 +22,6 @@ from cellsparse_orchestrator.studies.member_settings import member_settings
 from cellsparse_orchestrator.studies.queries import PlannedMember, Studies
 from cellsparse_proto.v1 import common_pb2, study_pb2, study_pb2_grpc
 
-_LOG = logging.getLogger(__name__)
 _WATCH_SECONDS = 1.0
 _NAME_LENGTH = 100
 
@@ -37,6 +36,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         models: The table of models.
         launcher: Knows the trainers.
         notifier: Is notified of every change of a study.
+        deletions: What is deleted.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         models: Models,
         launcher: Launcher,
         notifier: Notifier,
+        deletions: Deletions,
     ) -> None:
         self._store = store
         self._studies = studies
@@ -55,6 +56,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
         self._models = models
         self._launcher = launcher
         self._notifier = notifier
+        self._deletions = deletions
 
     def CreateStudy(
         self, request: study_pb2.CreateStudyRequest, context: grpc.ServicerContext
@@ -144,15 +146,16 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
     def DeleteStudy(
         self, request: study_pb2.DeleteStudyRequest, context: grpc.ServicerContext
     ) -> study_pb2.DeleteStudyResponse:
-        """Delete a study that has ended, with its report."""
+        """Delete a study that has ended; a collection removes its report."""
         self._studies.remove(request.study_id)
-        try:
-            for name in (REPORT_JSON, MEMBERS_CSV):
-                self._store.delete(keys.study_report_file(request.study_id, name))
-        except CellsparseError as error:
-            # The report cannot be reached any more, and takes only a few kilobytes.
-            _LOG.warning("the report of deleted study %s stays: %s", request.study_id, error.message)
         return study_pb2.DeleteStudyResponse()
+
+    def UndeleteStudy(
+        self, request: study_pb2.UndeleteStudyRequest, context: grpc.ServicerContext
+    ) -> study_pb2.UndeleteStudyResponse:
+        """Undelete a study."""
+        self._deletions.restore(STUDY, request.study_id)
+        return study_pb2.UndeleteStudyResponse(study=self._studies.get(request.study_id))
 
     def GetStudyReport(
         self, request: study_pb2.GetStudyReportRequest, context: grpc.ServicerContext

@@ -3,12 +3,14 @@
 from datetime import UTC
 
 from google.protobuf import json_format
-from sqlalchemy import Select, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from cellsparse_common.errors import FailedPrecondition, NotFound
+from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import new_owner, visible
+from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
+from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -20,6 +22,8 @@ class Datasets:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.publishing = database.publishing
+        """Held while a dataset is made, from before its first blob is stored until its row is there."""
 
     def add(self, dataset: dataset_pb2.Dataset, project_id: str | None = None) -> None:
         """Make a dataset visible; its manifest and blobs must be in the store.
@@ -55,7 +59,7 @@ class Datasets:
     def page(self, page: common_pb2.PageRequest) -> tuple[list[dataset_pb2.Dataset], str]:
         """Return a page, newest first, and the token of the next one; raises InvalidArgument for a foreign token."""
         before = decode_token("datasets", page.page_token)
-        query = select(DatasetRow).where(visible(DatasetRow.project_id))
+        query = select(DatasetRow).where(visible(DatasetRow))
         query = query.order_by(DatasetRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(DatasetRow.number < before)
@@ -66,7 +70,7 @@ class Datasets:
         return [_to_proto(row) for row in shown], token
 
     def remove(self, dataset_id: str) -> None:
-        """Remove a dataset from the table.
+        """Delete a dataset; it can be undeleted until it is collected.
 
         Raises:
             NotFound: There is none.
@@ -74,28 +78,31 @@ class Datasets:
         """
         with self._database.write() as session:
             row = find_dataset(session, dataset_id, lock=True)
-            for kind, users in _users(dataset_id):
-                found = list(session.scalars(users.limit(6)))
-                if found:
-                    named = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-                    raise FailedPrecondition(
-                        f"Dataset {dataset_id} is needed by {kind} that have not ended ({named}); wait or cancel them "
-                        "first."
-                    )
-            session.delete(row)
+            refuse_needed(session, f"Dataset {dataset_id}", _users(dataset_id))
+            row.deleted_at = now()
+
+    def revive(self, dataset_id: str) -> dataset_pb2.Dataset | None:
+        """Undelete a dataset that is about to be made again by the same request; None if there is no such one."""
+        with self._database.write() as session:
+            query = select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.deleted_at.is_not(None))
+            row = session.scalar(query.with_for_update())
+            if row is None:
+                return None
+            row.deleted_at = None
+            return _to_proto(row)
 
 
 def find_dataset(session: Session, dataset_id: str, *, lock: bool = False) -> DatasetRow:
     """Return a dataset's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(DatasetRow).where(DatasetRow.id == dataset_id, visible(DatasetRow.project_id))
+    query = select(DatasetRow).where(DatasetRow.id == dataset_id, visible(DatasetRow))
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no dataset {dataset_id!r}.")
     return row
 
 
-def _users(dataset_id: str) -> list[tuple[str, Select[str]]]:
-    """Return, by a noun for messages, queries for the ids of what still needs a dataset."""
+def _users(dataset_id: str) -> list[Users]:
+    """Return what may still need a dataset."""
     final = [run_states.state_name(state) for state in run_states.FINAL]
     runs = select(RunRow.id).where(RunRow.dataset_id == dataset_id, RunRow.state.not_in(final))
     # Studies and members have final states of the same names as runs.
@@ -105,7 +112,11 @@ def _users(dataset_id: str) -> list[tuple[str, Select[str]]]:
     studies = select(StudyRow.id).where(
         StudyRow.state.not_in(final), or_(StudyRow.dataset_id == dataset_id, StudyRow.id.in_(members))
     )
-    return [("runs", runs), ("studies", studies)]
+    remedy = "wait or cancel them first"
+    return [
+        Users(noun="runs that have not ended", remedy=remedy, ids=runs),
+        Users(noun="studies that have not ended", remedy=remedy, ids=studies),
+    ]
 
 
 def _to_proto(row: DatasetRow) -> dataset_pb2.Dataset:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import grpc
 
-from cellsparse_common.errors import CellsparseError, NotFound
+from cellsparse_common.errors import CellsparseError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.model_uploads import ModelUpload
 from cellsparse_orchestrator.catalogue.models import Models
@@ -84,7 +84,7 @@ class ModelImports:
     def _remove(self, model_id: str, *, for_good: bool) -> None:
         """Delete an import's objects, its mark last; keep those of a registered model."""
         try:
-            if not self._is_registered(model_id):
+            if not self._models.is_known(model_id):
                 for key in list(self._store.list(keys.run_prefix(model_id))):
                     self._store.delete(key)
             if for_good:
@@ -93,10 +93,3 @@ class ModelImports:
                 self._store.put(keys.upload(model_id), b"")
         except CellsparseError as error:
             _LOG.warning("what import %s left behind stays for now: %s", model_id, error.message)
-
-    def _is_registered(self, model_id: str) -> bool:
-        try:
-            self._models.get(model_id)
-        except NotFound:
-            return False
-        return True

@@ -7,17 +7,13 @@ the blobs of an upload that is still under way at the end count as unreferenced.
 import time
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import select
-
-from cellsparse_common.datasets import read_manifest
 from cellsparse_common.errors import Damaged, NotFound, StorageError
 from cellsparse_common.storage import ObjectStore, keys
+from cellsparse_orchestrator.catalogue.references import dataset_ids, image_blobs, manifest_blobs
 from cellsparse_orchestrator.catalogue.scrub_ledger import Entry, ScrubLedger
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import DatasetRow, ProjectImageRow
 from cellsparse_proto.v1 import admin_pb2
 
-_PAGE = 1000
 _SAY_SECONDS = 1.0
 _MIB = 2**20
 _MISSING = admin_pb2.SCRUB_PROBLEM_MISSING
@@ -118,7 +114,7 @@ class Scrub:
 
     def _findings(self) -> Iterator[admin_pb2.ScrubFinding]:
         yield from self._refer_datasets()
-        for image_id, sha256 in self._image_blobs():
+        for _, image_id, sha256 in image_blobs(self._database):
             self._ledger.refer(sha256, image_id)
         for entry in self._ledger.rotten():
             yield self._finding(_ROTTEN, entry, entry.fault)
@@ -139,7 +135,7 @@ class Scrub:
 
     def _refer_datasets(self) -> Iterator[admin_pb2.ScrubFinding]:
         """Collect the blobs of all datasets, and of manifests that no dataset has; yield unusable manifests."""
-        for dataset_id in self._dataset_ids():
+        for _, dataset_id in dataset_ids(self._database):
             self._alive()
             try:
                 self._refer(dataset_id)
@@ -163,30 +159,5 @@ class Scrub:
                     continue  # told above, if it is the manifest of a dataset
 
     def _refer(self, dataset_id: str) -> None:
-        for item in read_manifest(self._store, dataset_id).items:
-            for sha256 in (item.image_sha256, item.label_sha256):
-                if sha256:
-                    self._ledger.refer(sha256, dataset_id)
-
-    def _dataset_ids(self) -> Iterator[str]:
-        last = 0
-        while True:
-            query = select(DatasetRow.number, DatasetRow.id).where(DatasetRow.number > last)
-            with self._database.read() as session:
-                rows = session.execute(query.order_by(DatasetRow.number).limit(_PAGE)).all()
-            if not rows:
-                return
-            yield from (dataset_id for _, dataset_id in rows)
-            last = rows[-1][0]
-
-    def _image_blobs(self) -> Iterator[tuple[str, str]]:
-        last = 0
-        row = ProjectImageRow
-        while True:
-            query = select(row.number, row.id, row.sha256).where(row.number > last)
-            with self._database.read() as session:
-                rows = session.execute(query.order_by(row.number).limit(_PAGE)).all()
-            if not rows:
-                return
-            yield from ((image_id, sha256) for _, image_id, sha256 in rows)
-            last = rows[-1][0]
+        for sha256 in manifest_blobs(self._store, dataset_id):
+            self._ledger.refer(sha256, dataset_id)

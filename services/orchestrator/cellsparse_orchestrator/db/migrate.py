@@ -33,9 +33,8 @@ def migrate(connection: Connection) -> Migration:
     Raises:
         FailedPrecondition: A newer version of the orchestrator has used it.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
+    config = _config()
+    scripts = _scripts(config)
     newest = scripts.get_current_head() or ""
     locked = connection.execution_options(writes=True)
     with locked.begin():
@@ -55,3 +54,32 @@ def migrate(connection: Connection) -> Migration:
             config.attributes["connection"] = locked
             command.upgrade(config, "head")
     return Migration(before=before, after=newest)
+
+
+def is_known(layout: str) -> bool:
+    """Whether this version knows a layout."""
+    return layout in [script.revision for script in _scripts(_config()).walk_revisions()]
+
+
+def bring(connection: Connection, layout: str) -> None:
+    """Bring a database to a layout; "head" is the newest.
+
+    Args:
+        connection: Inside a transaction that writes.
+        layout: A known one.
+    """
+    config = _config()
+    config.attributes["connection"] = connection
+    before = MigrationContext.configure(connection).get_current_revision() or ""
+    newest = layout == "head" or before < layout
+    (command.upgrade if newest else command.downgrade)(config, layout)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    return ScriptDirectory.from_config(config)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,7 @@ from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engi
 from cellsparse_orchestrator.db.fair_lock import FairLock
 from cellsparse_orchestrator.db.holder import this_process
 from cellsparse_orchestrator.db.migrate import Migration, migrate
+from cellsparse_orchestrator.db.publishing import Publishing
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
@@ -34,6 +36,7 @@ class Database:
     Attributes:
         name: The URL without its password.
         migration: What opening the database has changed.
+        publishing: Keeps the collector away from objects that no row refers to yet.
 
     Raises:
         Unavailable: It cannot be opened or migrated.
@@ -44,6 +47,7 @@ class Database:
     def __init__(self, url: str, *, seconds: float = 0.0) -> None:
         self._engine = open_engine(url)
         self.name = shown(url)
+        self.publishing = Publishing()
         self._holder = this_process()
         self._watch = lease.Watch(self._holder)
         self._fence: int | None = None
@@ -89,6 +93,12 @@ class Database:
         ):
             yield session
             session.flush()
+
+    @contextmanager
+    def raw_connection(self) -> Iterator[Connection]:
+        """Open a transaction that writes, for whoever changes whole tables; raises Unavailable."""
+        with _clear_errors(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
 
     @property
     def fence(self) -> int:

@@ -67,7 +67,11 @@ class DatasetRow(Base):
     """The proto `Dataset` as JSON."""
     project_id: Mapped[str | None] = mapped_column(String(63))
     """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
-    __table_args__ = (Index("datasets_of_owner", "project_id", "number"),)
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes of its blobs in the store; None: an earlier version made it."""
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
+    __table_args__ = (Index("datasets_of_owner", "project_id", "number"), Index("datasets_deleted", "deleted_at"))
 
 
 class RunRow(Base):
@@ -106,7 +110,10 @@ class RunRow(Base):
     """The newest proto `TrainingEvent` with validation scores."""
     project_id: Mapped[str | None] = mapped_column(String(63))
     """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
     __table_args__ = (
+        Index("runs_deleted", "deleted_at"),
         Index("runs_of_owner", "project_id", "number"),
         Index("runs_in_line", "state", "priority", "number"),
         Index("runs_of_dataset", "dataset_id", "state"),
@@ -178,7 +185,11 @@ class ModelRow(Base):
     """Validation scores of that model by name, JSON."""
     project_id: Mapped[str | None] = mapped_column(String(63))
     """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
-    __table_args__ = (Index("models_of_owner", "project_id", "number"),)
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes of its files in the store; None: an earlier version made it."""
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
+    __table_args__ = (Index("models_of_owner", "project_id", "number"), Index("models_deleted", "deleted_at"))
 
 
 class StudyRow(Base):
@@ -205,7 +216,9 @@ class StudyRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
     project_id: Mapped[str | None] = mapped_column(String(63))
     """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
-    __table_args__ = (Index("studies_of_owner", "project_id", "number"),)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
+    __table_args__ = (Index("studies_of_owner", "project_id", "number"), Index("studies_deleted", "deleted_at"))
 
 
 class StudyMemberRow(Base):
@@ -242,7 +255,9 @@ class ProjectRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcTime)
     owner_id: Mapped[str | None] = mapped_column(String(63))
     """The project of the token that made it, which it belongs to; None: it stands for itself."""
-    __table_args__ = (Index("projects_of_owner", "owner_id", "number"),)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
+    __table_args__ = (Index("projects_of_owner", "owner_id", "number"), Index("projects_deleted", "deleted_at"))
 
 
 class ProjectImageRow(Base):
@@ -276,6 +291,8 @@ class ProjectImageRow(Base):
     cells: Mapped[int] = mapped_column(BigInteger, default=0)
     labelled_pixels: Mapped[int] = mapped_column(BigInteger, default=0)
     diameter: Mapped[float] = mapped_column(Float, default=0.0)
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes of its blob in the store; None: an earlier version made it."""
     __table_args__ = (
         UniqueConstraint("project_id", "name", name="project_image_names"),
         Index("images_of_project", "project_id", "number"),
@@ -424,3 +441,45 @@ class ChangeRow(Base):
         Index("changes_of_token", "token_id", "number"),
         Index("changes_of_project", "project_id", "number"),
     )
+
+
+class UnreferencedRow(Base):
+    """Objects that a collection has found without anything that refers to them."""
+
+    __tablename__ = "unreferenced"
+    key: Mapped[str] = mapped_column(String(900), primary_key=True)
+    """Key of a blob, or prefix of what belongs together."""
+    since: Mapped[datetime] = mapped_column(UtcTime)
+    """When it was found so first; each collection since then has found the same."""
+
+
+class InstallationRow(Base):
+    """Which installation this is; one row. The store holds the same id, so that no other one collects there."""
+
+    __tablename__ = "installation"
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+
+
+class HoldRow(Base):
+    """What keeps collections off."""
+
+    __tablename__ = "holds"
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    until: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class ProjectLimitsRow(Base):
+    """What administrators have set for a project; a project without a row has the settings' values, and no quotas."""
+
+    __tablename__ = "project_limits"
+    project_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    checkpoint_days: Mapped[int | None]
+    """Days after which a run that has ended keeps its best and its last checkpoint only."""
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Most bytes of datasets, images and models."""
+    max_items: Mapped[int | None] = mapped_column(BigInteger)
+    """Most items of datasets, and images."""
+    max_runs: Mapped[int | None]
+    """Most runs that have not ended."""
+    max_gpu_hours: Mapped[float | None] = mapped_column(Float)
+    """Most hours that trainings may have taken, times their processes."""

@@ -73,6 +73,14 @@ class ImageAdder:
                 f"The spacing has {len(spacing)} numbers; the image has {2 + stack} axes of pixels.", "header.spacing"
             )
         image = replace(image, channels=_channel_names(header, image))
+        with self._database.publishing.hold():
+            return self._publish(header, image, spacing)
+
+    def _publish(
+        self, header: project_pb2.AddImageHeader, image: Image, spacing: list[float]
+    ) -> project_pb2.ProjectImage:
+        """Store an image and make it visible."""
+        stack = image.axes.startswith("Z")
         image_id = new_id("im")
         kept = spacing if stack else ()
         file = encode_tiff(image.array, stack=stack, spacing=kept, colour=is_colour(image.channels))

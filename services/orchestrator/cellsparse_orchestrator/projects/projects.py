@@ -74,7 +74,7 @@ class Projects:
             return project_proto(session, row)
 
     def remove(self, project_id: str) -> None:
-        """Delete a project with its images and annotations.
+        """Delete a project with its images and annotations; it can be undeleted until it is collected.
 
         Raises:
             NotFound: There is none.
@@ -85,8 +85,7 @@ class Projects:
                 raise PermissionDenied(
                     f"Project {project_id} is the one of your token; only an administrator may delete it."
                 )
-            session.delete(find_project(session, project_id, lock=True))
-        delete_quietly(self._store, self._store.list(keys.project_prefix(project_id)))
+            find_project(session, project_id, lock=True).deleted_at = now()
 
     def image(self, image_id: str) -> project_pb2.ProjectImage:
         """Return an image; raises NotFound."""

@@ -2,11 +2,11 @@
 
 import json
 
-from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
-from cellsparse_orchestrator.caller import only_project, visible
+from cellsparse_orchestrator.catalogue.owners import owned_projects
 from cellsparse_orchestrator.clock import timestamp
 from cellsparse_orchestrator.db.tables import LayerRow, ProjectImageRow, ProjectRow, ProjectRunRow
 from cellsparse_orchestrator.projects.tiling import Extent
@@ -43,8 +43,8 @@ def find_layer(session: Session, layer_id: str, image_id: str = "") -> LayerRow:
 
 
 def visible_projects() -> ColumnElement[bool]:
-    """Return the condition for projects that the caller sees: that of their token, and those made with its tokens."""
-    return or_(visible(ProjectRow.id), visible(ProjectRow.owner_id))
+    """Return the condition for projects that the caller sees and that are not deleted."""
+    return and_(ProjectRow.deleted_at.is_(None), owned_projects())
 
 
 def owner_of(row: ProjectRow) -> str:
@@ -53,8 +53,6 @@ def owner_of(row: ProjectRow) -> str:
 
 
 def _visible_images() -> ColumnElement[bool]:
-    if only_project() is None:
-        return true()
     return ProjectImageRow.project_id.in_(select(ProjectRow.id).where(visible_projects()))
 
 

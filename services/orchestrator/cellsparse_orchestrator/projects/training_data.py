@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from cellsparse_common.channels import MAX_CHANNELS
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item, summarize, write_manifest
-from cellsparse_common.errors import FailedPrecondition, InvalidArgument
+from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound
 from cellsparse_common.imaging.images import decode_image
 from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore
@@ -24,6 +25,7 @@ from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow
+from cellsparse_orchestrator.projects.image_locks import ImageLocks
 from cellsparse_orchestrator.projects.label_files import read_labels
 from cellsparse_orchestrator.projects.label_tiles import LabelTiles
 from cellsparse_orchestrator.projects.rows import extent_of, find_project, owner_of
@@ -71,6 +73,7 @@ class TrainingData:
         self._store = store
         self._datasets = datasets
         self._tiles = tiles
+        self._locks = ImageLocks()
 
     def make(
         self, request: project_pb2.CreateProjectDatasetRequest, dataset_id: str = "", *, to_train: bool = False
@@ -88,6 +91,18 @@ class TrainingData:
                 are mixed.
             FailedPrecondition: Nothing is annotated.
         """
+        with self._locks.hold(dataset_id or new_id("ds")), self._datasets.publishing.hold():
+            return self._make(request, dataset_id, to_train=to_train)
+
+    def _make(
+        self, request: project_pb2.CreateProjectDatasetRequest, dataset_id: str, *, to_train: bool
+    ) -> dataset_pb2.Dataset:
+        if dataset_id:
+            # A concurrent call of the same request may have been quicker, or its dataset may have been deleted.
+            with suppress(NotFound):
+                return self._datasets.get(dataset_id)
+            if (known := self._datasets.revive(dataset_id)) is not None:
+                return known
         name, owner, sources = self._sources(request)
         items: list[dataset_pb2.DatasetItem] = []
         names: set[str] = set()

@@ -8,14 +8,16 @@ from google.protobuf import json_format
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from cellsparse_common.errors import AlreadyExists
+from cellsparse_common.errors import AlreadyExists, FailedPrecondition
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import acting, request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
+from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
+from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import RunRow
+from cellsparse_orchestrator.db.tables import RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.runs.events import add_event, read_events
@@ -87,13 +89,19 @@ class Runs:
                     f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
                     "request_id",
                 )
+            if row.deleted_at is not None:
+                raise FailedPrecondition(
+                    f"request_id {request.request_id!r} made run {row.id}, which is deleted; undelete it, or use a new "
+                    "request_id.",
+                    "request_id",
+                )
             return QueueView(session, self.waiting()).to_proto(row)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
 
         Raises:
-            NotFound: Its dataset has just been deleted.
+            NotFound: Its dataset, or the model that it starts from, has just been deleted.
             AlreadyExists: The concurrent call had other content.
             Unavailable: The database is locked, full or unreachable.
         """
@@ -141,6 +149,8 @@ class Runs:
                 dataset_id: find_dataset(session, dataset_id, lock=True).project_id
                 for dataset_id in sorted({new.request.dataset_id for new in several})
             }
+            for model_id in sorted({new.request.settings.initial_model for new in several} - {""}):
+                find_model(session, model_id, lock=True)  # not deleted meanwhile
             queue = QueueView(session, self.waiting())
             for new in several:
                 row = self._row(new, owners[new.request.dataset_id])
@@ -158,7 +168,7 @@ class Runs:
     def several(self, run_ids: Sequence[str]) -> list[orchestrator_pb2.Run]:
         """Return the runs of some ids in the order of the ids, without those that do not exist."""
         with self._database.read() as session:
-            query = select(RunRow).where(RunRow.id.in_(run_ids), visible(RunRow.project_id))
+            query = select(RunRow).where(RunRow.id.in_(run_ids), visible(RunRow))
             rows = {row.id: row for row in session.scalars(query)}
             queue = QueueView(session, self.waiting())
             return [queue.to_proto(rows[run_id]) for run_id in run_ids if run_id in rows]
@@ -166,7 +176,7 @@ class Runs:
     def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
         before = decode_token("runs", page.page_token)
-        query = select(RunRow).where(visible(RunRow.project_id))
+        query = select(RunRow).where(visible(RunRow))
         query = query.order_by(RunRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(RunRow.number < before)
@@ -207,10 +217,29 @@ class Runs:
         self._notifier.notify(STUDIES)
         return run
 
+    def remove(self, run_id: str) -> None:
+        """Delete a run; it can be undeleted until it is collected. Its model stays.
+
+        Raises:
+            NotFound: There is none.
+            FailedPrecondition: It has not ended, or a study that has not ended needs it.
+        """
+        with self._database.write() as session:
+            row = find_run(session, run_id, lock=True)
+            if row.state not in _FINAL:
+                raise FailedPrecondition(f"Run {run_id} has not ended; wait or cancel it first.")
+            # Studies have final states of the same names as runs.
+            members = select(StudyMemberRow.study_id).where(StudyMemberRow.run_id == run_id)
+            studies = select(StudyRow.id).where(StudyRow.state.not_in(_FINAL), StudyRow.id.in_(members))
+            users = Users(noun="studies that have not ended", remedy="wait or cancel them first", ids=studies)
+            refuse_needed(session, f"Run {run_id}", [users])
+            row.deleted_at = now()
+
     def count_states(self) -> dict[str, int]:
         """Return the number of runs by state name, without the states that no run is in."""
         with self._database.read() as session:
-            counts = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
+            there = select(RunRow.state, func.count()).where(RunRow.deleted_at.is_(None))
+            counts = session.execute(there.group_by(RunRow.state))
             return dict(counts.tuples().all())
 
     def count_active(self) -> int:

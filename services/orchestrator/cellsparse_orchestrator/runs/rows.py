@@ -58,7 +58,7 @@ class UnfinishedRun:
 
 def find_run(session: Session, run_id: str, *, lock: bool = False) -> RunRow:
     """Return a run's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(RunRow).where(RunRow.id == run_id, visible(RunRow.project_id))
+    query = select(RunRow).where(RunRow.id == run_id, visible(RunRow))
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no run {run_id!r}.")

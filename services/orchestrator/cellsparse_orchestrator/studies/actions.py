@@ -73,11 +73,17 @@ class MemberActions:
         Raises:
             CellsparseError: The sparsifier is away or refuses, or the store or the database failed.
         """
+        with self._datasets.publishing.hold():
+            self._sparsify(task)
+
+    def _sparsify(self, task: MemberTask) -> None:
         try:
             self._datasets.get(task.member.dataset_id)
             return
         except NotFound:
             source = self._datasets.get(task.study.dataset_id)
+        if self._datasets.revive(task.member.dataset_id) is not None:
+            return
         grid, member = task.study.grid, task.member
         labels = LabelSet(
             mode=member.mode,
@@ -116,14 +122,15 @@ class MemberActions:
             self._runs.get(member.run_id)
         except NotFound:
             name = f"{task.study.name[: _NAME_LENGTH - 8]} {member.number}"
-            write_spec(self._store, member.run_id, task.settings, manifest, {})
             request = orchestrator_pb2.CreateRunRequest(
                 dataset_id=member.dataset_id,
                 settings=task.settings,
                 max_attempts=task.study.max_attempts,
                 priority=task.study.priority,
             )
-            self._runs.add(member.run_id, name, request)
+            with self._datasets.publishing.hold():
+                write_spec(self._store, member.run_id, task.settings, manifest, {})
+                self._runs.add(member.run_id, name, request)
         self._transitions.begin(task.study.id, member.number, _annotated_cells(manifest))
 
     def evaluate(self, task: MemberTask) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition
 from cellsparse_orchestrator.caller import request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
+from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import StudyMemberRow, StudyRow
@@ -56,6 +57,12 @@ class Studies:
                     f"request_id {request.request_id!r} made study {row.id} with other content; use a new request_id.",
                     "request_id",
                 )
+            if row.deleted_at is not None:
+                raise FailedPrecondition(
+                    f"request_id {request.request_id!r} made study {row.id}, which is deleted; undelete it, or use a "
+                    "new request_id.",
+                    "request_id",
+                )
             return to_study(session, row)
 
     def add(
@@ -74,7 +81,7 @@ class Studies:
             planned: Its members in order.
 
         Raises:
-            NotFound: The dataset has just been deleted.
+            NotFound: The dataset, or a model to start from, has just been deleted.
         """
         study = StudyRow(
             id=new_id("study"),
@@ -93,6 +100,9 @@ class Studies:
         )
         with self._database.write() as session:
             study.project_id = find_dataset(session, request.dataset_id, lock=True).project_id
+            planned = list(planned)
+            for model_id in sorted({each.settings.initial_model for each in planned} - {""}):
+                find_model(session, model_id, lock=True)  # not deleted meanwhile
             session.add(study)
             session.flush()
             for number, entry in enumerate(planned, start=1):
@@ -111,7 +121,7 @@ class Studies:
     def page(self, page: common_pb2.PageRequest) -> tuple[list[study_pb2.Study], str]:
         """Return a page, newest first, and the token of the next one."""
         before = decode_token("studies", page.page_token)
-        query = select(StudyRow).where(visible(StudyRow.project_id))
+        query = select(StudyRow).where(visible(StudyRow))
         query = query.order_by(StudyRow.number.desc()).limit(page_size(page) + 1)
         if before is not None:
             query = query.where(StudyRow.number < before)
@@ -181,7 +191,7 @@ class Studies:
         return study
 
     def remove(self, study_id: str) -> None:
-        """Delete a study with its members.
+        """Delete a study with its members; it can be undeleted until it is collected.
 
         Raises:
             NotFound: There is none.
@@ -191,7 +201,7 @@ class Studies:
             row = find_study(session, study_id, lock=True)
             if row.state not in _FINAL:
                 raise FailedPrecondition(f"Study {study_id} has not ended; wait or cancel it first.")
-            session.delete(row)
+            row.deleted_at = now()
 
 
 def _member_row(study: StudyRow, number: int, planned: PlannedMember) -> StudyMemberRow:

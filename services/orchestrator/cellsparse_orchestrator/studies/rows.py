@@ -16,7 +16,7 @@ from cellsparse_proto.v1 import common_pb2, study_pb2
 
 def find_study(session: Session, study_id: str, *, lock: bool = False) -> StudyRow:
     """Return a study's row; with `lock`, locked until the transaction ends. Raises NotFound."""
-    query = select(StudyRow).where(StudyRow.id == study_id, visible(StudyRow.project_id))
+    query = select(StudyRow).where(StudyRow.id == study_id, visible(StudyRow))
     row = session.scalar(query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"There is no study {study_id!r}.")

@@ -177,7 +177,7 @@ def _of(study_id: str, state: str) -> tuple[ColumnElement[bool], ColumnElement[b
 def _waiting(session: Session, study_id: str, most: int) -> list[WaitingMember]:
     query = (
         select(StudyMemberRow.number, StudyMemberRow.dataset_id, DatasetRow.id, RunRow.id)
-        .outerjoin(DatasetRow, DatasetRow.id == StudyMemberRow.dataset_id)
+        .outerjoin(DatasetRow, (DatasetRow.id == StudyMemberRow.dataset_id) & DatasetRow.deleted_at.is_(None))
         .outerjoin(RunRow, RunRow.id == StudyMemberRow.run_id)
         .where(*_of(study_id, _WAITING))
         .order_by(StudyMemberRow.number)

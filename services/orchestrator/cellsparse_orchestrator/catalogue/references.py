@@ -1,0 +1,49 @@
+"""What refers to blobs: datasets by their manifests, and images of projects by their rows. Deleted ones as well."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.storage import ObjectStore
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import DatasetRow, ProjectImageRow
+
+_PAGE = 1000
+
+
+def dataset_ids(database: Database, after: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield number and id of all datasets with a larger number than `after`, in ascending order."""
+    while True:
+        query = select(DatasetRow.number, DatasetRow.id).where(DatasetRow.number > after)
+        with database.read() as session:
+            rows = session.execute(query.order_by(DatasetRow.number).limit(_PAGE)).tuples().all()
+        if not rows:
+            return
+        yield from rows
+        after = rows[-1][0]
+
+
+def image_blobs(database: Database, after: int = 0) -> Iterator[tuple[int, str, str]]:
+    """Yield number, id and blob of all images of projects with a larger number than `after`, in ascending order."""
+    row = ProjectImageRow
+    while True:
+        query = select(row.number, row.id, row.sha256).where(row.number > after)
+        with database.read() as session:
+            rows = session.execute(query.order_by(row.number).limit(_PAGE)).tuples().all()
+        if not rows:
+            return
+        yield from rows
+        after = rows[-1][0]
+
+
+def manifest_blobs(store: ObjectStore, dataset_id: str) -> Iterator[str]:
+    """Yield the blobs of a dataset.
+
+    Raises:
+        NotFound: It has no manifest.
+        Damaged: Its manifest cannot be used.
+        StorageError: The store failed.
+    """
+    for item in read_manifest(store, dataset_id).items:
+        yield from (sha256 for sha256 in (item.image_sha256, item.label_sha256) if sha256)
