@@ -94,6 +94,10 @@ test: .venv/.ready minio helm ## Run all unit and integration tests, with a real
 test-unit: .venv/.ready helm ## Run unit tests only
 	$(UNIT_TESTS)
 
+.PHONY: test-sim
+test-sim: .venv/.ready ## Play 10,000 schedules of faults against runs and the lease, about 40 minutes; ARGS="--seed 7" replays one
+	cd tests && ../.venv/bin/python -m support.simulation $(ARGS)
+
 .PHONY: test-integration
 test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
 	$(INTEGRATION_TESTS)

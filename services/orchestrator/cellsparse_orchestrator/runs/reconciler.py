@@ -161,7 +161,7 @@ class RunReconciler(threading.Thread):
         watcher = self._watchers.get(run.run_id)
         if watcher is not None and watcher.attempt.number != run.attempts:
             watcher = None
-        rests = run.retry_at is not None and run.retry_at > now()
+        rests = self._rests(run)
         begins = run.state in _BEGINNING and slot_free and not rests and not run.cancel_requested
         facts = Facts(
             state=run.state,
@@ -177,6 +177,11 @@ class RunReconciler(threading.Thread):
             outcome=watcher.outcome if watcher is not None and watcher.finished else None,
         )
         self._act(run, facts, decide(facts))
+
+    def _rests(self, run: UnfinishedRun) -> bool:
+        """Whether the pause before a run's next attempt is not over. None is longer than the limit: the clock jumped."""
+        left = (run.retry_at - now()).total_seconds() if run.retry_at is not None else 0.0
+        return 0.0 < left <= self._limits.longest_pause
 
     def _store_ready(self, run: UnfinishedRun) -> bool:
         """Whether the store answers; if not, the run that would begin says so."""
