@@ -179,7 +179,7 @@ class RunReconciler(threading.Thread):
         self._act(run, facts, decide(facts))
 
     def _rests(self, run: UnfinishedRun) -> bool:
-        """Whether the pause before a run's next attempt is not over. None is longer than the limit: the clock jumped."""
+        """Whether the pause before a run's next attempt goes on; one beyond the limit is of a clock that jumped."""
         left = (run.retry_at - now()).total_seconds() if run.retry_at is not None else 0.0
         return 0.0 < left <= self._limits.longest_pause
 
