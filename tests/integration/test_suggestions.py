@@ -198,6 +198,10 @@ def test_without_a_model_typical_cells_with_one_its_errors(orchestrator, marked)
     assert len(answer.suggestions) == 6
     check(answer, labels, sparse)
     assert answer == suggest(orchestrator, project, count=6, backgrounds=0)
+    of_dataset = project_pb2.SuggestRequest(dataset_id=run.dataset_id, count=2)
+    answer = orchestrator.projects.Suggest(of_dataset, timeout=LONG_PATIENCE)
+    assert answer.method == suggestion_pb2.SUGGESTION_METHOD_ERRORS
+    assert list(answer.model_ids) == [run.id]
     for method in (suggestion_pb2.SUGGESTION_METHOD_RANDOM, suggestion_pb2.SUGGESTION_METHOD_MINMAX):
         answer = suggest(orchestrator, project, count=5, method=method)
         assert answer.method == method
@@ -217,13 +221,89 @@ def test_a_large_image_is_looked_at_in_part(orchestrator):
     assert all((label[drawn(each, label.shape)] > 0).mean() > 0.7 for each in cells)
 
 
+def test_a_suggestion_in_a_stack_names_its_plane(orchestrator):
+    scenes = [scene(number) for number in range(20, 32)]
+    project, (image,) = add_project(orchestrator, [np.stack([pixels for pixels, _ in scenes])])
+    labels = np.full((len(scenes), *scenes[0][1].shape), -1, np.int32)
+    for plane, (_, label) in enumerate(scenes):  # half of each plane is labelled
+        labels[plane, :, :80] = label[:, :80]
+    label_image(orchestrator, image, labels)
+    answer = suggest(orchestrator, project, count=20, backgrounds=2)
+    assert answer.images == 1
+    cells = [each for each in answer.suggestions if each.kind == CELL]
+    planes = [each.plane for each in cells]
+    assert 2 <= len(set(planes)) <= 3
+    assert max(planes.count(plane) for plane in planes) <= 3
+    for each in answer.suggestions:
+        assert each.image_id == image.id
+        assert each.HasField("plane")
+        _, label = scenes[each.plane]
+        assert (labels[each.plane][drawn(each, label.shape)] == -1).all()
+        if each.kind == CELL:
+            assert (label[drawn(each, label.shape)] > 0).mean() > 0.7
+
+
+@pytest.fixture(scope="module")
+def dataset(orchestrator):
+    """A dataset of two training items, one of which is partly labelled, and one test item; its scenes by name."""
+    scenes = {f"n{number}": scene(number) for number in range(3)}
+    label = scenes["n0"][1]
+    sparse = np.where((label > 0) & (label <= 2), label, -1).astype(np.int32)
+    none = np.where(scenes["n1"][1] == 1, 1, -1).astype(np.int32)
+    train = [("n0", "train", scenes["n0"][0], sparse), ("n1", "train", scenes["n1"][0], none)]
+    items = [*train, ("n2", "test", *scenes["n2"])]
+    with Client(orchestrator.address) as client:
+        made = client.create_dataset("plain", items)
+    return made, {name: label for name, (_, label) in scenes.items()}, {"n0": sparse, "n1": none}
+
+
+def test_training_items_of_a_dataset_are_looked_at(orchestrator, dataset):
+    made, labels, sparse = dataset
+    request = project_pb2.SuggestRequest(dataset_id=made.id, count=6)
+    answer = orchestrator.projects.Suggest(request, timeout=LONG_PATIENCE)
+    assert answer.method == suggestion_pb2.SUGGESTION_METHOD_TYPICAL
+    assert answer.images == 2
+    assert {each.image_id for each in answer.suggestions} == {"n0", "n1"}
+    assert not any(each.HasField("plane") for each in answer.suggestions)
+    check(answer, labels, sparse)
+    needs_model = project_pb2.SuggestRequest(dataset_id=made.id, method=suggestion_pb2.SUGGESTION_METHOD_ERRORS)
+    error = refused(orchestrator.projects.Suggest, needs_model)
+    assert isinstance(error, FailedPrecondition)
+    assert f"Dataset {made.id} has no model yet" in error.message
+
+
+def test_rest_python_and_the_command_take_a_dataset(orchestrator, gateway, dataset, capsys):
+    made, _, _ = dataset
+    with Client(orchestrator.address) as client:
+        found = client.suggest(dataset=made.id, count=2, method="typical", backgrounds=0)
+        assert [each.image_id in ("n0", "n1") for each in found.suggestions] == [True, True]
+        assert [each.plane for each in found.suggestions] == [None, None]
+        with pytest.raises(InvalidArgument, match="for a project or for a dataset; neither is given"):
+            client.suggest()
+        with pytest.raises(InvalidArgument, match="both are given"):
+            client.suggest("a", dataset="b")
+    options = ["--address", orchestrator.address, "--count", "2", "--method", "typical", "--backgrounds", "0"]
+    assert command(["suggest", "--dataset", "plain", *options, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["dataset"] == made.id
+    assert [each["image"] for each in shown["suggestions"]] == [each.image_id for each in found.suggestions]
+    with httpx.Client(base_url=gateway.api, timeout=LONG_PATIENCE) as client:
+        path = f"/datasets/{made.id}/suggestions"
+        answer = client.post(path, json={"count": 2, "method": "typical", "backgrounds": 0})
+        named = [each["image_id"] for each in answer.json()["suggestions"]]
+        assert named == [each.image_id for each in found.suggestions]
+        refusal = client.post(path, json={"project_id": "a"})
+        assert refusal.status_code == 422
+        assert "the address says which images are meant" in refusal.json()["detail"]
+
+
 def test_projects_that_cannot_be_looked_at(orchestrator):
     empty, _ = add_project(orchestrator, [])
-    stacks, _ = add_project(orchestrator, [np.zeros((3, 20, 20), np.uint8)])
     for request, kind, sentence in [
         (project_pb2.SuggestRequest(project_id="none"), NotFound, "no project 'none'"),
         (project_pb2.SuggestRequest(project_id=empty.id), FailedPrecondition, "no image yet"),
-        (project_pb2.SuggestRequest(project_id=stacks.id), FailedPrecondition, "stacks of planes"),
+        (project_pb2.SuggestRequest(), InvalidArgument, "project_id, dataset_id"),
+        (project_pb2.SuggestRequest(dataset_id="none"), NotFound, "no dataset 'none'"),
         (project_pb2.SuggestRequest(project_id=empty.id, count=1001), InvalidArgument, "allowed: 0 to 1000"),
     ]:
         error = refused(orchestrator.projects.Suggest, request)

@@ -666,22 +666,24 @@ class Client:
 
     def suggest(
         self,
-        project: str,
+        project: str = "",
         count: int = 8,
         *,
+        dataset: str = "",
         method: str = "auto",
         models: Sequence[str] = (),
         max_images: int = 0,
         backgrounds: int | None = None,
         seed: int = 0,
     ) -> Suggestions:
-        """Return which cells and spots of background of a project to mark next, each with a reason.
+        """Return which cells and spots of background of a project or a dataset to mark next, each with a reason.
 
         Args:
             project: Project id.
-            count: Most cells, at most 3 of an image.
+            count: Most cells, at most 3 of an image, of a stack 3 of a plane.
+            dataset: Id of a dataset whose training items are looked at, in place of a project.
             method: "auto", "random", "minmax", "typical" or "errors" (see `SuggestionMethod` in suggestion.proto).
-            models: Ids of models that predict; empty: the newest model of the project, for auto and errors.
+            models: Ids of models that predict; empty: the newest model of the project or dataset, for auto and errors.
             max_images: Most images to look at; 0: 64, with a model 32.
             backgrounds: Most spots of background; not given: one for every four cells.
             seed: Decides which images are looked at where there are more.
@@ -689,6 +691,7 @@ class Client:
         return suggestions.suggest(
             self.connection,
             project,
+            dataset,
             count=count,
             method=method,
             models=models,

@@ -26,7 +26,7 @@ class Suggestion:
     """A cell, or a spot of background, to mark next."""
 
     image_id: str
-    """Id of the image."""
+    """Id of the image; of a dataset, the name of the item."""
     kind: str
     """"cell" or "background"."""
     x: int
@@ -41,6 +41,8 @@ class Suggestion:
     """How typical the cell is, or how large an error is expected there, 0 to 1; of background how bright it is."""
     reason: str
     """Why, in one sentence."""
+    plane: int | None = None
+    """Of a stack: the plane that it is in, from 0; None: the image is 2D."""
     data: bytes = field(repr=False)
     """The proposal, compressed: see `values`."""
 
@@ -92,6 +94,7 @@ def project_images(connection: Connection, project_id: str) -> Iterator[project_
 def suggest(
     connection: Connection,
     project_id: str,
+    dataset_id: str,
     *,
     count: int,
     method: str,
@@ -101,12 +104,16 @@ def suggest(
     seed: int,
 ) -> Suggestions:
     """Return what to mark next (see `cellsparse.Client.suggest`)."""
+    if bool(project_id) == bool(dataset_id):
+        found = "both are given" if project_id else "neither is given"
+        raise InvalidArgument(f"Suggestions are for a project or for a dataset; {found}.", "project")
     given = {"count": count, "max_images": max_images, "backgrounds": backgrounds, "seed": seed}
     for name, value in given.items():
         if value is not None and (value < 0 or not takes_number(_FIELDS[name], value)):
             raise InvalidArgument(f"{name} is {value}; allowed: {allowed_numbers(_FIELDS[name])}.", name)
     request = project_pb2.SuggestRequest(
-        project_id=project_id,
+        project_id=project_id or None,
+        dataset_id=dataset_id or None,
         count=count,
         method=enum_names.number(_METHOD, method, "method"),
         model_ids=models,
@@ -139,5 +146,6 @@ def _suggestion(found: suggestion_pb2.Suggestion) -> Suggestion:
         height=found.height,
         score=found.score,
         reason=found.reason,
+        plane=found.plane if found.HasField("plane") else None,
         data=found.data,
     )

@@ -79,6 +79,7 @@ def suggestion_table(answer: Suggestions, names: Mapping[str, str]) -> Renderabl
     table = new_table("", "IMAGE", "KIND", "CENTRE", "SIZE", "WHY")
     for number, each in enumerate(answer.suggestions, start=1):
         centre = f"{each.x + each.width // 2}, {each.y + each.height // 2}"
+        centre += "" if each.plane is None else f", plane {each.plane}"
         size = f"{each.width} x {each.height}"
         table.add_row(str(number), names.get(each.image_id, each.image_id), each.kind, centre, size, each.reason)
     model = f", predicted by {', '.join(answer.models)}" if answer.models else ""

@@ -7,20 +7,30 @@ import typer
 
 from cellsparse import suggestions
 from cellsparse.cli import options, render
-from cellsparse.cli.names import find_model, find_project
+from cellsparse.cli.names import find_dataset, find_model, find_project
 from cellsparse.cli.output import Output
 from cellsparse.client import Client
 
 
 def suggest(
-    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Id, beginning of an id, or name.")],
-    count: Annotated[int, typer.Option(help="Most cells, at most 3 of an image.")] = 8,
+    project: Annotated[
+        str, typer.Argument(metavar="[PROJECT]", help="Id, beginning of an id, or name.", show_default=False)
+    ] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="DATASET",
+            help="Look at the training items of this dataset, in place of a project.",
+            show_default=False,
+        ),
+    ] = "",
+    count: Annotated[int, typer.Option(help="Most cells, at most 3 of an image, or of a stack's plane.")] = 8,
     method: Annotated[str, typer.Option(help=f"One of: {', '.join(suggestions.methods())}.")] = "auto",
     model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Model that predicts; may be repeated. [default: the project's newest]",
+            help="Model that predicts; may be repeated. [default: the project's or dataset's newest]",
             show_default=False,
         ),
     ] = None,
@@ -35,30 +45,32 @@ def suggest(
     json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Say which cells of a project to mark next, and why.
+    """Say which cells of a project or a dataset to mark next, and why.
 
-    Open the project in the page and press Tab there: each suggestion is drawn, to be accepted or corrected.
+    Open a project in the page and press Tab there: each suggestion is drawn, to be accepted or corrected.
     """
     output = Output(json)
     with Client(address) as client:
-        found = find_project(client, project)
+        project_id = find_project(client, project).id if project else ""
+        dataset_id = find_dataset(client, dataset).id if dataset else ""
         models = [find_model(client, text).id for text in model or ()]
         answer = client.suggest(
-            found.id,
+            project_id,
             count=count,
+            dataset=dataset_id,
             method=method,
             models=models,
             max_images=images,
             backgrounds=backgrounds,
             seed=seed,
         )
-        names = {image.id: image.name for image in client.project_images(found.id)}
-    shown = [
-        {"image": names.get(each.image_id, ""), **{key: value for key, value in asdict(each).items() if key != "data"}}
-        for each in answer.suggestions
-    ]
+        names = {image.id: image.name for image in client.project_images(project_id)} if project_id else {}
+    shown = []
+    for each in answer.suggestions:
+        image = names.get(each.image_id, each.image_id if dataset_id else "")
+        shown.append({"image": image, **{key: value for key, value in asdict(each).items() if key != "data"}})
     document = {
-        "project": found.id,
+        **({"project": project_id} if project_id else {"dataset": dataset_id}),
         "method": answer.method,
         "models": answer.models,
         "images": answer.images,

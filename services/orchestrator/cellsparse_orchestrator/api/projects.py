@@ -81,7 +81,7 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
         self._import = LabelImport(self._projects, self._annotations, settings.max_project_pixels)
         self._layers = Layers(database, store)
         self._training_data = TrainingData(database, store, tables.datasets, self._tiles)
-        self._suggester = Suggester(database, store, self._tiles, tables.models, settings.max_pixels)
+        self._suggester = Suggester(database, store, self._tiles, tables.models, tables.datasets, settings.max_pixels)
         self._aliases = Aliases(database)
 
     def CreateProject(
@@ -281,11 +281,12 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
     ) -> project_pb2.SuggestResponse:
         """Suggest which cells and spots of background to mark next."""
 
-        def predict(model_id: str, pixels: npt.NDArray[np.generic]) -> Labels:
+        def predict(model_id: str, pixels: npt.NDArray[np.generic], stack: bool) -> Labels:
             asked = trainer_pb2.PredictRequest(model_id=model_id)
             backend, _ = self._find_predictor(asked)
             call = self._predict_call(backend, context, self._settings.predict_seconds)
-            return predict_file(encode_tiff(pixels), asked, call, pixels.shape[:2]).labels
+            shape = pixels.shape[: 3 if stack else 2]
+            return predict_file(encode_tiff(pixels, stack=stack), asked, call, shape).labels
 
         def choose(messages: Iterator[sparsifier_pb2.SuggestCellsRequest]) -> sparsifier_pb2.SuggestCellsResponse:
             source = MessageSource(messages)

@@ -1,4 +1,7 @@
-"""Suggestions: which cells of a project to mark next. Trainers predict, the sparsifier finds candidates and chooses."""
+"""Suggestions: which cells of a project, or of a dataset, to mark next.
+
+Trainers predict, the sparsifier finds candidates and chooses.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -8,19 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import select
 
-from cellsparse_common.channels import MAX_CHANNELS
-from cellsparse_common.errors import FailedPrecondition, NotFound
-from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.dataset_items import label_shape
+from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound
+from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore
-from cellsparse_common.storage.blobs import read_blob
+from cellsparse_orchestrator.caller import visible
+from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import ProjectImageRow, ProjectRunRow
-from cellsparse_orchestrator.projects.label_files import read_labels
+from cellsparse_orchestrator.db.tables import ProjectImageRow, ProjectRunRow, RunRow
 from cellsparse_orchestrator.projects.label_tiles import LabelTiles
 from cellsparse_orchestrator.projects.rows import extent_of, find_project
+from cellsparse_orchestrator.projects.suggestion_pixels import Pixels, Reader
 from cellsparse_orchestrator.projects.suggestion_sample import (
     MOST_PIXELS,
     MOST_PREDICTED,
@@ -30,7 +35,8 @@ from cellsparse_orchestrator.projects.suggestion_sample import (
     known_parts,
     sample,
 )
-from cellsparse_proto.v1 import project_pb2, sparsifier_pb2, suggestion_pb2
+from cellsparse_orchestrator.projects.tiling import Extent
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, project_pb2, sparsifier_pb2, suggestion_pb2
 
 COUNT = 8
 """Cells that are suggested where the request gives no number."""
@@ -40,9 +46,11 @@ NEWEST_RUNS = 50
 """So many of a project's newest runs are asked for a model."""
 NEEDS_MODEL = (suggestion_pb2.SUGGESTION_METHOD_AUTO, suggestion_pb2.SUGGESTION_METHOD_ERRORS)
 
-Pixels = npt.NDArray[np.generic]
-Predict = Callable[[str, Pixels], Labels]
-"""Predicts pixels (YX or YXC) with a model, by its id: 0 background, n > 0 cell n."""
+MOST_PLANES = 32
+"""Planes that a model of stacks gets, around the one that is looked at."""
+
+Predict = Callable[[str, Pixels, bool], Labels]
+"""Predicts pixels with a model, by its id: 0 background, n > 0 cell n. Axes are YX or YXC; if True, ZYX or ZYXC."""
 Choose = Callable[[Iterator[sparsifier_pb2.SuggestCellsRequest]], sparsifier_pb2.SuggestCellsResponse]
 """Sends a stream to the sparsifier."""
 
@@ -56,6 +64,10 @@ TURNS: tuple[tuple[Turn, Turn], ...] = (
 """How images are turned before they are predicted once more, and how the predictions are turned back."""
 
 
+def _as_it_is(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array
+
+
 class Suggester:
     """Suggests what to mark next.
 
@@ -64,16 +76,25 @@ class Suggester:
         store: Holds images and annotations.
         tiles: Reads annotations.
         models: The table of models.
+        datasets: The table of datasets.
         max_pixels: Largest image that the other services take, pixels.
     """
 
     def __init__(
-        self, database: Database, store: ObjectStore, tiles: LabelTiles, models: Models, max_pixels: int
+        self,
+        database: Database,
+        store: ObjectStore,
+        tiles: LabelTiles,
+        models: Models,
+        datasets: Datasets,
+        max_pixels: int,
     ) -> None:
         self._database = database
         self._store = store
         self._tiles = tiles
         self._models = models
+        self._datasets = datasets
+        self._max_pixels = max_pixels
         self._window = min(WINDOW, int(max_pixels**0.5))
 
     def suggest(
@@ -82,15 +103,16 @@ class Suggester:
         """Return suggestions.
 
         Raises:
-            NotFound: There is no such project or model.
-            FailedPrecondition: The project has no 2D image, or ERRORS is asked for without a model.
+            NotFound: There is no such project, dataset or model.
+            FailedPrecondition: There is no image, or ERRORS is asked for without a model.
             CellsparseError: A service or the store failed.
         """
-        sources = self._sources(request.project_id)
+        sources = self._sources(request)
         method = request.method or suggestion_pb2.SUGGESTION_METHOD_AUTO
         model_ids = self._model_ids(request, method)
         parts, known = self._parts(request, sources, predicted=bool(model_ids))
-        predictions = {part.source.id: self._predictions(part, model_ids, predict) for part in parts if model_ids}
+        work = _Work(Reader(self._store, self._tiles), predict, self._max_pixels)
+        predictions = {part.name: work.predictions(part, model_ids) for part in parts if model_ids}
         count = request.count or COUNT
         header = sparsifier_pb2.SuggestCellsHeader(
             method=method,
@@ -99,21 +121,27 @@ class Suggester:
             seed=request.seed,
             labelled_cells=sum(source.cells for source in sources),
         )
-        answer = choose(self._stream(header, [*parts, *known], predictions))
-        places = {part.source.id: part for part in parts}
+        answer = choose(work.stream(header, [*parts, *known], predictions))
+        places = {part.name: part for part in parts}
         for suggestion in answer.suggestions:
             part = places[suggestion.image_id]
+            suggestion.image_id = part.source.id
+            if part.plane is not None:
+                suggestion.plane = part.plane
             suggestion.x += part.columns.start
             suggestion.y += part.rows.start
         return project_pb2.SuggestResponse(
             suggestions=answer.suggestions,
             method=answer.method,
             model_ids=model_ids,
-            images=len(parts),
+            images=len({part.source.id for part in parts}),
             candidates=answer.candidates,
         )
 
-    def _sources(self, project_id: str) -> list[Source]:
+    def _sources(self, request: project_pb2.SuggestRequest) -> list[Source]:
+        if request.dataset_id:
+            return self._items(request.dataset_id)
+        project_id = request.project_id
         query = select(ProjectImageRow).where(ProjectImageRow.project_id == project_id)
         with self._database.read() as session:
             find_project(session, project_id)
@@ -128,22 +156,32 @@ class Suggester:
                 )
                 for row in rows
             ]
-        flat = [source for source in found if source.extent.planes == 1]
-        if not flat:
-            raise FailedPrecondition(
-                f"All images of project {project_id} are stacks of planes; suggestions need a 2D image."
-                if found
-                else f"Project {project_id} has no image yet: add one, then ask for suggestions."
-            )
-        return flat
+        if not found:
+            raise FailedPrecondition(f"Project {project_id} has no image yet: add one, then ask for suggestions.")
+        return found
+
+    def _items(self, dataset_id: str) -> list[Source]:
+        """Return the TRAIN items of a dataset: what is labelled in the others only scores models."""
+        self._datasets.get(dataset_id)  # another project's is not seen
+        items = [item for item in read_manifest(self._store, dataset_id).items if item.split == common_pb2.SPLIT_TRAIN]
+        if not items:
+            raise FailedPrecondition(f"Dataset {dataset_id} has no TRAIN item; suggestions are for what is trained on.")
+        return [_source(item) for item in items]
 
     def _model_ids(self, request: project_pb2.SuggestRequest, method: int) -> list[str]:
-        """Return the models that predict: those of the request, else for methods that need one the project's newest."""
+        """Return the models that predict: those of the request, else for methods that need one the newest."""
         if request.model_ids or method not in NEEDS_MODEL:
             return list(dict.fromkeys(request.model_ids))
-        query = select(ProjectRunRow.run_id).where(ProjectRunRow.project_id == request.project_id)
+        if request.dataset_id:
+            of = f"Dataset {request.dataset_id}"
+            query = select(RunRow.id).where(RunRow.dataset_id == request.dataset_id, visible(RunRow.project_id))
+            query = query.order_by(RunRow.number.desc())
+        else:
+            of = f"Project {request.project_id}"
+            query = select(ProjectRunRow.run_id).where(ProjectRunRow.project_id == request.project_id)
+            query = query.order_by(ProjectRunRow.number.desc())
         with self._database.read() as session:
-            runs = list(session.scalars(query.order_by(ProjectRunRow.number.desc()).limit(NEWEST_RUNS)))
+            runs = list(session.scalars(query.limit(NEWEST_RUNS)))
         for run_id in runs:
             try:
                 return [self._models.get(run_id).id]
@@ -151,8 +189,7 @@ class Suggester:
                 continue
         if method == suggestion_pb2.SUGGESTION_METHOD_ERRORS:
             raise FailedPrecondition(
-                f"Project {request.project_id} has no model yet: train one, give model_ids, or ask for the method "
-                "TYPICAL, which needs none."
+                f"{of} has no model yet: train one, give model_ids, or ask for the method TYPICAL, which needs none."
             )
         return []
 
@@ -172,31 +209,64 @@ class Suggester:
         )
         return parts, known
 
-    def _pixels(self, part: Part) -> Pixels:
-        data = read_blob(self._store, part.source.sha256)
-        extent = part.source.extent
-        most = extent.height * extent.width
-        pixels = decode_image(data, max_pixels=most, values_per_pixel=MAX_CHANNELS).array
-        return np.ascontiguousarray(pixels[part.rows, part.columns])
 
-    def _predictions(self, part: Part, model_ids: Sequence[str], predict: Predict) -> list[bytes]:
+def _source(item: dataset_pb2.DatasetItem) -> Source:
+    *planes, height, width = label_shape(item)
+    return Source(
+        id=item.name,
+        sha256=item.image_sha256,
+        extent=Extent(height=height, width=width, planes=planes[0] if planes else 1),
+        cells=item.cells,
+        labelled=item.labelled_pixels > 0,
+        item=item,
+    )
+
+
+class _Work:
+    """Reads and predicts what one call looks at.
+
+    Args:
+        reader: Reads images and labels.
+        predict: Predicts pixels.
+        max_pixels: Largest image that is predicted, of stacks all planes together.
+    """
+
+    def __init__(self, reader: Reader, predict: Predict, max_pixels: int) -> None:
+        self._reader = reader
+        self._predict = predict
+        self._max_pixels = max_pixels
+        self._of_stacks: set[str] = set()
+        """Models that are known to take stacks only."""
+
+    def predictions(self, part: Part, model_ids: Sequence[str]) -> list[bytes]:
         """Return the first model's cells, those of the turned images turned back, and those of the other models."""
-        pixels = self._pixels(part)
-        found = [predict(model_ids[0], pixels)]
-        for turn, back in TURNS:
-            found.append(back(predict(model_ids[0], np.ascontiguousarray(turn(pixels)))))
-        found += [predict(model_id, pixels) for model_id in model_ids[1:]]
+        found = [self._cells(part, model_ids[0], turn, back) for turn, back in ((_as_it_is, _as_it_is), *TURNS)]
+        found += [self._cells(part, model_id, _as_it_is, _as_it_is) for model_id in model_ids[1:]]
         return [encode_labels(np.ascontiguousarray(labels)) for labels in found]
 
-    def _labels(self, part: Part) -> bytes:
-        """Return the annotation of a part as a file; empty if nothing is annotated."""
-        if not part.source.labelled:
-            return b""
-        labels = self._tiles.retry(lambda: read_labels(self._tiles, self._tiles.open(part.source.id, "")))
-        inside = labels[part.rows, part.columns]
-        return encode_labels(np.ascontiguousarray(inside)) if (inside >= 0).any() else b""
+    def _cells(self, part: Part, model_id: str, turn: Turn, back: Turn) -> Labels:
+        """Return a model's cells in a part; of a stack, a model of stacks gets the planes around the part, too."""
+        if model_id in self._of_stacks:
+            return self._cells_of_stack(part, model_id, turn, back)
+        try:
+            return back(self._predict(model_id, np.ascontiguousarray(turn(self._reader.pixels(part))), False))
+        except InvalidArgument as refused:
+            if part.plane is None:
+                raise
+            try:
+                found = self._cells_of_stack(part, model_id, turn, back)
+            except InvalidArgument:
+                raise refused from None
+        self._of_stacks.add(model_id)
+        return found
 
-    def _stream(
+    def _cells_of_stack(self, part: Part, model_id: str, turn: Turn, back: Turn) -> Labels:
+        most = min(self._max_pixels, MOST_PLANES * part.shape[0] * part.shape[1])
+        slab, own = self._reader.slab(part, most)
+        labels = self._predict(model_id, np.stack([turn(plane) for plane in slab]), True)
+        return back(labels[own])
+
+    def stream(
         self, header: sparsifier_pb2.SuggestCellsHeader, parts: Sequence[Part], predictions: dict[str, list[bytes]]
     ) -> Iterator[sparsifier_pb2.SuggestCellsRequest]:
         """Yield the messages of a call; one image is in memory at a time."""
@@ -204,10 +274,10 @@ class Suggester:
         images = (
             make(
                 image=sparsifier_pb2.SuggestCellsImage(
-                    name=part.source.id,
-                    image=encode_tiff(self._pixels(part)),
+                    name=part.name,
+                    image=encode_tiff(self._reader.pixels(part)),
                     label=self._labels(part),
-                    predictions=predictions.get(part.source.id, ()),
+                    predictions=predictions.get(part.name, ()),
                     only_known=part.only_known,
                 )
             )
@@ -215,3 +285,8 @@ class Suggester:
         )
         end = make(end=sparsifier_pb2.SuggestCellsEnd(images=len(parts)))
         return itertools.chain([make(header=header)], images, [end])
+
+    def _labels(self, part: Part) -> bytes:
+        """Return what is labelled in a part as a file; empty if nothing is."""
+        labels = self._reader.labels(part)
+        return b"" if labels is None else encode_labels(labels)

@@ -307,6 +307,7 @@ export class Stage {
     click.cancel();
     this.suggestion = suggestion;
     if (suggestion) {
+      this.setPlane(suggestion.plane);
       this.viewer.set(viewOf(suggestion, this.viewer.width, this.viewer.height));
       this.byKeyboard = true;
       this.pointer = middle(suggestion);
@@ -325,7 +326,8 @@ export class Stage {
 
   /** The suggestion, if the cursor is on it. */
   get #aimed() {
-    return this.suggestion && this.pointer && isOn(this.suggestion, this.pointer) ? this.suggestion : null;
+    const here = this.suggestion?.plane === this.plane;
+    return this.suggestion && here && this.pointer && isOn(this.suggestion, this.pointer) ? this.suggestion : null;
   }
 
   /**
@@ -343,6 +345,7 @@ export class Stage {
   acceptSuggestion() {
     const { suggestion } = this;
     if (!suggestion) return;
+    this.setPlane(suggestion.plane);
     const { cell, ground } = suggestion;
     if (cell) this.edit({ kind: 'suggested', masks: this.ring && ground.data.includes(1) ? [cell, ground] : [cell] }, 'Cell added. Tab: next suggestion.');
     else this.edit({ kind: 'background', masks: [ground] }, 'Background marked. Tab: next suggestion.');
@@ -353,6 +356,7 @@ export class Stage {
   /** It is a cell, but of another shape: the outline tool draws it. */
   redrawSuggestion() {
     if (!this.suggestion) return;
+    this.setPlane(this.suggestion.plane);
     this.#decide('redrawn');
     this.setTool(TOOLS.find(({ id }) => id === 'outline') ?? this.tool);
     this.say('Draw around the cell. Tab: next suggestion.');
@@ -362,6 +366,7 @@ export class Stage {
   rejectSuggestion() {
     const { suggestion } = this;
     if (!suggestion) return;
+    this.setPlane(suggestion.plane);
     if (suggestion.cell) this.edit({ kind: 'reject', masks: [suggestion.cell] }, 'Not a cell: marked as background. Tab: next suggestion.');
     else this.say('Left alone: draw the cell, or Tab for the next suggestion.');
     this.#decide('rejected');
@@ -786,7 +791,7 @@ export class Stage {
 
   /** @param {CanvasRenderingContext2D} context */
   #draw(context) {
-    if (this.suggestion) drawSuggestion(this.suggestion, context, this.viewer.view, this.ring);
+    if (this.suggestion?.plane === this.plane) drawSuggestion(this.suggestion, context, this.viewer.view, this.ring);
     if (this.annotationVisible || this.tool === click) this.tool.draw(this, context);
     if (!this.byKeyboard || !this.pointer) return;
     const [x, y] = this.viewer.toScreen(...this.pointer);

@@ -16,7 +16,7 @@ const GROUND_VALUE = 2;
  * @typedef {import('./tools/mask.js').Mask} Mask
  * @typedef {import('./tools/mask.js').Point} Point
  * @typedef {'open' | 'accepted' | 'rejected' | 'redrawn'} Decision
- * @typedef {{image: string, kind: 'cell' | 'background', reason: string, cell: Mask | null, ground: Mask, decision: Decision,
+ * @typedef {{image: string, plane: number, kind: 'cell' | 'background', reason: string, cell: Mask | null, ground: Mask, decision: Decision,
  *   paths: {cell: Path2D, ground: Path2D} | null}} Suggestion
  */
 
@@ -25,11 +25,11 @@ const GROUND_VALUE = 2;
  * @param {any} found
  * @returns {Promise<Suggestion>}
  */
-export async function read({ image_id: image, kind, reason, data, x, y, width, height }) {
+export async function read({ image_id: image, plane = 0, kind, reason, data, x, y, width, height }) {
   const values = await decodeMask(data);
   const part = (/** @type {number} */ wanted) => ({ x, y, width, height, data: Uint8Array.from(values, (value) => Number(value === wanted)) });
   const isCell = kind === 'SUGGESTION_KIND_CELL';
-  return { image, kind: isCell ? 'cell' : 'background', reason, cell: isCell ? part(CELL_VALUE) : null, ground: part(GROUND_VALUE), decision: 'open', paths: null };
+  return { image, plane, kind: isCell ? 'cell' : 'background', reason, cell: isCell ? part(CELL_VALUE) : null, ground: part(GROUND_VALUE), decision: 'open', paths: null };
 }
 
 /** The suggestions of one project; they stay while one goes from image to image. */
