@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/bench/load.json"))
     options = parser.parse_args()
     find_minio()
-    with tempfile.TemporaryDirectory() as folder, running_minio(Path(folder) / "minio") as server:
+    with tempfile.TemporaryDirectory() as folder, running_minio(Path(folder)) as server:
         plain = server.client()
         plain.make_bucket(BUCKET)
         store = store_environment(server.settings(f"s3://{BUCKET}"))

@@ -32,6 +32,7 @@ from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
+from cellsparse_orchestrator.runs.shared_events import SharedEvents
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -83,6 +84,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._runs = tables.runs
         self._models = tables.models
         self._deletions = tables.deletions
+        self._events = SharedEvents(self._runs.events)
         self._launcher = launcher
         self._notifier = notifier
         self._spool = spool_folder(settings.home)
@@ -135,7 +137,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         after = min(request.after_sequence, LARGEST)
         while context.is_active():
             seen = self._notifier.version(request.run_id)
-            found, ended = self._runs.events(request.run_id, after)
+            found, ended = self._events(request.run_id, after, seen)
             for event in found:
                 after = event.sequence
                 yield orchestrator_pb2.WatchRunResponse(event=event)

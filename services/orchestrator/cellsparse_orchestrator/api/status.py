@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 from collections.abc import Sequence
+from functools import cache
 
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_proto.v1 import orchestrator_pb2
@@ -24,7 +25,7 @@ def read_status(
         address=address,
         healthy=True,
         pid=os.getpid(),
-        message=f"cellsparse-orchestrator {importlib.metadata.version('cellsparse-orchestrator')}",
+        message=f"cellsparse-orchestrator {_version()}",
     )
     return orchestrator_pb2.GetStatusResponse(
         services=[own, *map(_status, services)],
@@ -34,6 +35,11 @@ def read_status(
         absent=map(_status, absent),
         waiting=waiting,
     )
+
+
+@cache
+def _version() -> str:
+    return importlib.metadata.version("cellsparse-orchestrator")
 
 
 def _status(service: Service) -> orchestrator_pb2.ServiceStatus:

@@ -1,12 +1,15 @@
 """Receive a dataset upload: a stream of messages becomes items in a spool, with one item at a time decoded."""
 
+import os
+import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item
-from cellsparse_common.errors import InvalidArgument, NotFound, ResourceExhausted
+from cellsparse_common.errors import Busy, InvalidArgument, NotFound, ResourceExhausted
 from cellsparse_common.faults import Faults
 from cellsparse_common.files import disk_errors
 from cellsparse_common.imaging.file_content import read_content
@@ -20,6 +23,8 @@ from cellsparse_proto.v1 import common_pb2, dataset_pb2
 _IMAGE = dataset_pb2.FILE_ROLE_IMAGE
 _LABEL = dataset_pb2.FILE_ROLE_LABEL
 _NOUN = {_IMAGE: "image", _LABEL: "label"}
+_AT_ONCE = threading.BoundedSemaphore(max(2, len(os.sched_getaffinity(0))))
+"""Items of all uploads that are decoded at the same time: more would take more memory and end no sooner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +198,10 @@ class DatasetUpload:
         sizes = [label_size] if header.stored else [image_size, label_size]
         if all(0 < each <= self._limits.max_file_bytes for each in sizes):
             try:
-                self._keep(header, b"" if header.stored else self._content(_IMAGE), self._content(_LABEL))
+                with nullcontext() if header.stored else _AT_ONCE:
+                    self._keep(header, b"" if header.stored else self._content(_IMAGE), self._content(_LABEL))
+            except Busy:
+                raise  # no fault of the upload
             except (InvalidArgument, ResourceExhausted) as error:
                 self._faults.add(error)
 
