@@ -40,7 +40,7 @@ def cli(capsys, monkeypatch, orchestrator, *arguments):
     capsys.readouterr()
     assert run([*arguments, "--json"]) == 0
     out = capsys.readouterr().out
-    return json.loads(out.splitlines()[-1] if arguments[0] == "admin" else out)
+    return json.loads(out.splitlines()[-1] if "collect" in arguments else out)
 
 
 def test_what_is_deleted_is_hidden_and_comes_back_as_it_was(world, capsys, monkeypatch):
@@ -91,6 +91,17 @@ def test_nothing_goes_that_something_needs(world):
     with pytest.raises(NotFound, match="model"):
         client.train(dataset_id, "unet", initial_model=model_id)
     client.undelete("model", model_id)
+
+
+def test_a_quota_is_set_and_shown(world, capsys, monkeypatch):
+    orchestrator, client, _, _ = world
+    project = client.create_project("small")
+    shown = cli(capsys, monkeypatch, orchestrator, "admin", "quota", "small", "--items", "5", "--runs", "2")
+    assert shown["limits"] == {"items": 5, "runs": 2}
+    cli(capsys, monkeypatch, orchestrator, "admin", "quota", project.id, "--runs", "3")
+    assert (client.project(project.id).limits.items, client.project(project.id).limits.runs) == (5, 3)
+    assert cli(capsys, monkeypatch, orchestrator, "admin", "quota", "small", "--clear")["limits"] == {}
+    assert client.project(project.id).use.items == 0
 
 
 def test_a_request_that_made_what_is_deleted_is_refused(world):

@@ -806,6 +806,33 @@ class Client:
         )
         return answer.project
 
+    def set_limits(
+        self,
+        project_id: str,
+        *,
+        items: int | None = None,
+        runs: int | None = None,
+        gpu_hours: float | None = None,
+        checkpoint_days: int | None = None,
+    ) -> project_pb2.Project:
+        """Set the limits of a project in place of those before; for administrators.
+
+        Args:
+            project_id: The project.
+            items: Most items of its datasets and images together; None: no limit.
+            runs: Most runs that have not ended; None: no limit.
+            gpu_hours: Most hours of its attempts, times their processes; None: no limit.
+            checkpoint_days: Days after which a run that has ended keeps two checkpoints only; None: as the server says.
+
+        Returns:
+            The project, with limits and use.
+        """
+        limits = project_pb2.ProjectLimits(items=items, runs=runs, gpu_hours=gpu_hours, checkpoint_days=checkpoint_days)
+        answer: admin_pb2.SetProjectLimitsResponse = self.connection.call(
+            "SetProjectLimits", admin_pb2.SetProjectLimitsRequest(project_id=project_id, limits=limits)
+        )
+        return answer.project
+
     def tokens(self) -> Iterator[access_pb2.Token]:
         """Yield all tokens, newest first, with those that have ended."""
         return self.connection.pages("ListTokens", access_pb2.ListTokensRequest, "tokens")

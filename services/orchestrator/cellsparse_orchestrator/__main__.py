@@ -1,7 +1,8 @@
 """Start the orchestrator: `python -m cellsparse_orchestrator`.
 
 `python -m cellsparse_orchestrator migrate` only migrates the database. The orchestrator does that at every start, but a
-cluster's upgrade needs it done, or refused, before any pod is replaced.
+cluster's upgrade needs it done, or refused, before any pod is replaced. `backup` and `restore` do so with database and
+store.
 """
 
 import argparse
@@ -23,15 +24,28 @@ def main() -> None:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "migrate"),
+        choices=("serve", "migrate", "backup", "restore"),
         default="serve",
-        help="serve (default) until SIGTERM or SIGINT, or migrate the database and end",
+        help="serve (default) until SIGTERM or SIGINT; migrate the database and end; backup or restore database and "
+        "store and end",
     )
-    command = parser.parse_args().command
+    parser.add_argument(
+        "--to", default="", metavar="URL", help="backup: where to; default: CELLSPARSE_BACKUP_STORE_URL"
+    )
+    parser.add_argument("--from", dest="source", default="", metavar="URL", help="restore: where from; likewise")
+    parser.add_argument("--snapshot", default="", metavar="ID", help="restore: which snapshot; default: the newest")
+    given = parser.parse_args()
+    command = given.command
     try:
         settings = load(OrchestratorSettings)
         configure_logging("orchestrator", settings.log_level)
-        code = _migrate(settings) if command == "migrate" else _serve(settings)
+        if command in ("backup", "restore"):
+            from cellsparse_orchestrator.backup.command import run_backup, run_restore  # not needed to serve
+
+            backs_up = command == "backup"
+            code = run_backup(settings, given.to) if backs_up else run_restore(settings, given.source, given.snapshot)
+        else:
+            code = _migrate(settings) if command == "migrate" else _serve(settings)
     except CellsparseError as error:
         sys.exit(error.message)
     sys.exit(code)

@@ -1,13 +1,14 @@
 """`cellsparse admin ...`."""
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cellsparse import enum_names
 from cellsparse.cli import options
 from cellsparse.cli.exits import Exit
+from cellsparse.cli.names import find_project
 from cellsparse.cli.output import Output
 from cellsparse.cli.render_access import change_line
 from cellsparse.client import Client
@@ -15,6 +16,7 @@ from cellsparse_proto.v1 import admin_pb2
 
 app = typer.Typer(help="For whoever runs an installation.", no_args_is_help=True)
 
+_USED = ("items", "runs", "gpu_hours")
 _PROBLEM = admin_pb2.DESCRIPTOR.enum_types_by_name["ScrubProblem"]
 
 
@@ -66,6 +68,37 @@ def audit(
     with Client(address) as client:
         for change in islice(client.changes(token_id=token, project_id=project), most):
             output.line(enum_names.plain(change), change_line(change))
+
+
+@app.command()
+def quota(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="Id, beginning of an id, or name.")],
+    items: Annotated[int | None, typer.Option(min=0, help="Most items of datasets and images together.")] = None,
+    runs: Annotated[int | None, typer.Option(min=0, help="Most runs that have not ended.")] = None,
+    gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="Most hours of attempts, times their processes.")
+    ] = None,
+    checkpoint_days: Annotated[
+        int | None,
+        typer.Option(min=0, max=3650, help="Days after which an ended run keeps its best and last checkpoint only."),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the limits that are not given.")] = False,
+    json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Show the limits of a project and what it uses; with options, set them. Others stay as they are."""
+    given = {"items": items, "runs": runs, "gpu_hours": gpu_hours, "checkpoint_days": checkpoint_days}
+    with Client(address) as client:
+        found = find_project(client, project)
+        if clear or any(value is not None for value in given.values()):
+            before = {} if clear else {field.name: value for field, value in found.limits.ListFields()}
+            wanted: dict[str, Any] = before | {name: value for name, value in given.items() if value is not None}
+            found = client.set_limits(found.id, **wanted)
+    limits = {field.name: value for field, value in found.limits.ListFields()}
+    used = [f"{getattr(found.use, name):g} of {limits[name]:g} {name}" for name in _USED if name in limits]
+    if "checkpoint_days" in limits:
+        used.append(f"checkpoints are kept for {limits['checkpoint_days']} days")
+    Output(json).result(enum_names.plain(found), f"{found.id} ({found.name}): {', '.join(used) or 'no limits'}")
 
 
 def _sentence(finding: admin_pb2.ScrubFinding) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from cellsparse.cli import (
     admin,
+    backups,
     datasets,
     deletion,
     local_services,
@@ -65,6 +66,8 @@ def build() -> typer.Typer:
     app.command()(tokens.logout)
     app.add_typer(tokens.app, name="token")
     admin.app.command()(deletion.collect)
+    admin.app.command()(backups.backup)
+    admin.app.command()(backups.restore)
     app.add_typer(admin.app, name="admin")
     return app
 

@@ -13,6 +13,7 @@ from cellsparse_orchestrator.catalogue.spooling import upload_folder
 from cellsparse_orchestrator.collection.collections import Collections
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import spool_folder
+from cellsparse_orchestrator.projects.projects import Projects
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_proto.v1 import admin_pb2, admin_pb2_grpc
 
@@ -36,6 +37,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._store = store
         self._database = database
         self._collections = collections
+        self._projects = Projects(database, store)
         self._scrubbing = threading.Lock()
 
     def Scrub(
@@ -56,6 +58,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 yield from scrub.run()
         finally:
             self._scrubbing.release()
+
+    def SetProjectLimits(
+        self, request: admin_pb2.SetProjectLimitsRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.SetProjectLimitsResponse:
+        """Set the limits of a project."""
+        project = self._projects.set_limits(request.project_id, request.limits)
+        return admin_pb2.SetProjectLimitsResponse(project=project)
 
     def Collect(
         self, request: admin_pb2.CollectRequest, context: grpc.ServicerContext

@@ -10,6 +10,7 @@ from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import new_owner, visible
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
+from cellsparse_orchestrator.catalogue.limits import check_items
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
@@ -31,6 +32,9 @@ class Datasets:
         Args:
             dataset: The dataset.
             project_id: The project that it belongs to; None: that of its parent, without a parent the caller's.
+
+        Raises:
+            ResourceExhausted: The project has no room for so many items.
         """
         row = DatasetRow(
             id=dataset.id,
@@ -44,6 +48,7 @@ class Datasets:
             if dataset.parent_id and project_id is None:
                 parents = select(DatasetRow.project_id).where(DatasetRow.id == dataset.parent_id)
                 row.project_id = session.scalar(parents) or row.project_id
+            check_items(session, row.project_id, dataset.train_items + dataset.val_items + dataset.test_items)
             session.add(row)
 
     def get(self, dataset_id: str) -> dataset_pb2.Dataset:

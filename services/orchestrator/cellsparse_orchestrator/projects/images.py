@@ -14,13 +14,14 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_common.storage.blobs import read_blob
+from cellsparse_orchestrator.catalogue.limits import check_items
 from cellsparse_orchestrator.catalogue.stored_zarr import read_stored_zarr
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow, storable
 from cellsparse_orchestrator.projects.label_tiles import delete_quietly, put_all
 from cellsparse_orchestrator.projects.pyramid import Pyramid
-from cellsparse_orchestrator.projects.rows import find_image, find_project, image_proto
+from cellsparse_orchestrator.projects.rows import find_image, find_project, image_proto, owner_of
 from cellsparse_proto.v1 import project_pb2
 
 
@@ -89,7 +90,7 @@ class ImageAdder:
         try:
             row = self._write(header, image, image_id, sha256, spacing)
             with self._database.write() as session:
-                find_project(session, header.project_id, lock=True)
+                check_items(session, owner_of(find_project(session, header.project_id, lock=True)), 1)
                 row.name = _free_name(session, header.project_id, header.name)
                 session.add(row)
                 session.flush()

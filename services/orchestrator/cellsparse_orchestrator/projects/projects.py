@@ -8,6 +8,7 @@ from cellsparse_common.channels import MEAN, find_channels
 from cellsparse_common.errors import OutOfRange, PermissionDenied
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.caller import new_owner, only_project
+from cellsparse_orchestrator.catalogue.limits import set_limits
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow, ProjectRow, ProjectRunRow
@@ -71,6 +72,14 @@ class Projects:
             row.name = name
             session.flush()
             session.refresh(row)
+            return project_proto(session, row)
+
+    def set_limits(self, project_id: str, limits: project_pb2.ProjectLimits) -> project_pb2.Project:
+        """Set the limits of a project in place of those before; raises NotFound."""
+        with self._database.write() as session:
+            row = find_project(session, project_id, lock=True)
+            set_limits(session, project_id, limits)
+            session.flush()
             return project_proto(session, row)
 
     def remove(self, project_id: str) -> None:

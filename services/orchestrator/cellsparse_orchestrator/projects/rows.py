@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
+from cellsparse_orchestrator.catalogue.limits import read_limits, read_use
 from cellsparse_orchestrator.catalogue.owners import owned_projects
 from cellsparse_orchestrator.clock import timestamp
 from cellsparse_orchestrator.db.tables import LayerRow, ProjectImageRow, ProjectRow, ProjectRunRow
@@ -70,7 +71,10 @@ def project_proto(session: Session, row: ProjectRow) -> project_pb2.Project:
     ).one()
     annotated = select(func.count()).where(ProjectImageRow.project_id == row.id, ProjectImageRow.labelled_pixels > 0)
     runs = select(func.count()).where(ProjectRunRow.project_id == row.id)
+    limits = read_limits(session, row.id)
     return project_pb2.Project(
+        limits=limits,
+        use=None if limits is None else read_use(session, row.id),
         id=row.id,
         name=row.name,
         created_at=timestamp(row.created_at),

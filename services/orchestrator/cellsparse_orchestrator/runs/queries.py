@@ -13,6 +13,7 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import acting, request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
+from cellsparse_orchestrator.catalogue.limits import check_run
 from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import GroupCommit
@@ -52,6 +53,8 @@ class _RunToAdd:
     request: orchestrator_pb2.CreateRunRequest
     request_key: str | None
     """How its request id is stored."""
+    limited: bool
+    """Whether the quotas of its project hold for it."""
     run: orchestrator_pb2.Run | None = None
     """The queued run; None before."""
 
@@ -97,15 +100,25 @@ class Runs:
                 )
             return QueueView(session, self.waiting()).to_proto(row)
 
-    def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
+    def add(
+        self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest, *, limited: bool = True
+    ) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
+
+        Args:
+            run_id: Its id.
+            name: Its name.
+            request: What was asked for.
+            limited: Whether the quotas of its project hold for it.
 
         Raises:
             NotFound: Its dataset, or the model that it starts from, has just been deleted.
             AlreadyExists: The concurrent call had other content.
+            ResourceExhausted: Its project has used up a quota.
             Unavailable: The database is locked, full or unreachable.
         """
-        new = _RunToAdd(run_id=run_id, name=name, request=request, request_key=request_key(request.request_id))
+        key = request_key(request.request_id)
+        new = _RunToAdd(run_id=run_id, name=name, request=request, request_key=key, limited=limited)
         try:
             self._adding.submit(new, _ADD_SECONDS)
         except IntegrityError:
@@ -154,6 +167,8 @@ class Runs:
             queue = QueueView(session, self.waiting())
             for new in several:
                 row = self._row(new, owners[new.request.dataset_id])
+                if new.limited:
+                    check_run(session, row.project_id)
                 session.add(row)
                 session.flush()
                 row.message = queue.message(row)

@@ -130,7 +130,8 @@ class MemberActions:
             )
             with self._datasets.publishing.hold():
                 write_spec(self._store, member.run_id, task.settings, manifest, {})
-                self._runs.add(member.run_id, name, request)
+                # The study was let in; its members wait for slots, and none of them fails for a quota.
+                self._runs.add(member.run_id, name, request, limited=False)
         self._transitions.begin(task.study.id, member.number, _annotated_cells(manifest))
 
     def evaluate(self, task: MemberTask) -> None:

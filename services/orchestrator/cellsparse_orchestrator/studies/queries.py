@@ -10,6 +10,7 @@ from sqlalchemy import select
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition
 from cellsparse_orchestrator.caller import request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
+from cellsparse_orchestrator.catalogue.limits import check_run
 from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
@@ -82,6 +83,7 @@ class Studies:
 
         Raises:
             NotFound: The dataset, or a model to start from, has just been deleted.
+            ResourceExhausted: Its project has used up a quota.
         """
         study = StudyRow(
             id=new_id("study"),
@@ -100,6 +102,7 @@ class Studies:
         )
         with self._database.write() as session:
             study.project_id = find_dataset(session, request.dataset_id, lock=True).project_id
+            check_run(session, study.project_id)
             planned = list(planned)
             for model_id in sorted({each.settings.initial_model for each in planned} - {""}):
                 find_model(session, model_id, lock=True)  # not deleted meanwhile

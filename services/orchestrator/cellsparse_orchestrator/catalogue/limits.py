@@ -1,0 +1,130 @@
+"""Limits of projects: what administrators have set, what is used, and the refusal of more."""
+
+from datetime import datetime
+from typing import Any
+
+from google.protobuf import json_format
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cellsparse_common.errors import ResourceExhausted
+from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.clock import now
+from cellsparse_orchestrator.db.tables import (
+    AttemptRow,
+    DatasetRow,
+    ProjectImageRow,
+    ProjectLimitsRow,
+    ProjectRow,
+    RunRow,
+)
+from cellsparse_proto.v1 import dataset_pb2, project_pb2, trainer_pb2
+
+_FINAL = [run_states.state_name(state) for state in run_states.FINAL]
+_HOUR = 3600.0
+
+
+def set_limits(session: Session, project_id: str, limits: project_pb2.ProjectLimits) -> None:
+    """Set the limits of a project that exists, in place of those before."""
+    session.merge(
+        ProjectLimitsRow(
+            project_id=project_id,
+            max_items=_given(limits, "items"),
+            max_runs=_given(limits, "runs"),
+            max_gpu_hours=_given(limits, "gpu_hours"),
+            checkpoint_days=_given(limits, "checkpoint_days"),
+        )
+    )
+
+
+def read_limits(session: Session, project_id: str) -> project_pb2.ProjectLimits | None:
+    """Return the limits of a project; None if nothing is set."""
+    row = session.get(ProjectLimitsRow, project_id)
+    if row is None:
+        return None
+    return project_pb2.ProjectLimits(
+        items=row.max_items, runs=row.max_runs, gpu_hours=row.max_gpu_hours, checkpoint_days=row.checkpoint_days
+    )
+
+
+def read_use(session: Session, project_id: str) -> project_pb2.ProjectUse:
+    """Return what a project uses."""
+    return project_pb2.ProjectUse(
+        items=_items(session, project_id), runs=_runs(session, project_id), gpu_hours=_gpu_hours(session, project_id)
+    )
+
+
+def check_items(session: Session, project_id: str | None, more: int) -> None:
+    """Refuse more items of datasets or images than a project may have; raises ResourceExhausted."""
+    row = _locked(session, project_id)
+    if row is not None and row.max_items is not None:
+        used = _items(session, row.project_id)
+        if used + more > row.max_items:
+            raise ResourceExhausted(
+                f"The quota of project {row.project_id} is {row.max_items} items of datasets and images, and it has "
+                f"{used}: {more} more take {used + more}. Delete some, or ask an administrator for a larger quota."
+            )
+
+
+def check_run(session: Session, project_id: str | None) -> None:
+    """Refuse a run beyond a project's quota of runs at once or of GPU hours; raises ResourceExhausted."""
+    row = _locked(session, project_id)
+    if row is not None and row.max_runs is not None:
+        used = _runs(session, row.project_id)
+        if used >= row.max_runs:
+            raise ResourceExhausted(
+                f"The quota of project {row.project_id} is {row.max_runs} runs at once, and {used} have not ended: one "
+                f"more takes {used + 1}. Wait, cancel one, or ask an administrator for a larger quota."
+            )
+    if row is not None and row.max_gpu_hours is not None:
+        hours = _gpu_hours(session, row.project_id)
+        if hours >= row.max_gpu_hours:
+            raise ResourceExhausted(
+                f"The quota of project {row.project_id} is {row.max_gpu_hours:g} GPU hours, and its trainings have "
+                f"taken {hours:.2f}: another run takes more than that. Ask an administrator for a larger quota."
+            )
+
+
+def _locked(session: Session, project_id: str | None) -> ProjectLimitsRow | None:
+    """Return the limits of a project, locked, so that calls at the same time cannot exceed them together."""
+    if project_id is None:
+        return None
+    query = select(ProjectLimitsRow).where(ProjectLimitsRow.project_id == project_id)
+    return session.scalar(query.with_for_update())
+
+
+def _items(session: Session, project_id: str) -> int:
+    query = select(DatasetRow.summary).where(DatasetRow.project_id == project_id, DatasetRow.deleted_at.is_(None))
+    items = 0
+    for summary in session.scalars(query):
+        dataset = json_format.Parse(summary, dataset_pb2.Dataset(), ignore_unknown_fields=True)
+        items += dataset.train_items + dataset.val_items + dataset.test_items
+    owned = func.coalesce(ProjectRow.owner_id, ProjectRow.id) == project_id
+    images = select(func.count()).select_from(ProjectImageRow).join(ProjectRow)
+    return items + (session.scalar(images.where(owned, ProjectRow.deleted_at.is_(None))) or 0)
+
+
+def _runs(session: Session, project_id: str) -> int:
+    query = select(func.count()).select_from(RunRow)
+    return session.scalar(query.where(RunRow.project_id == project_id, RunRow.state.not_in(_FINAL))) or 0
+
+
+def _gpu_hours(session: Session, project_id: str) -> float:
+    query = select(AttemptRow.created_at, AttemptRow.ended_at, RunRow.settings).join(
+        RunRow, RunRow.id == AttemptRow.run_id
+    )
+    rows = session.execute(query.where(RunRow.project_id == project_id)).tuples()
+    return sum(_seconds(began, ended) * _processes(settings) for began, ended, settings in rows) / _HOUR
+
+
+def _seconds(began: datetime, ended: datetime | None) -> float:
+    return max(0.0, ((ended or now()) - began).total_seconds())
+
+
+def _processes(text: str) -> int:
+    settings = json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
+    return max(1, settings.nodes) * max(1, settings.processes_per_node)
+
+
+def _given(limits: project_pb2.ProjectLimits, name: str) -> Any:
+    return getattr(limits, name) if limits.HasField(name) else None

@@ -1,0 +1,95 @@
+"""Quotas of projects: refused with the quota, what is used, and what would be needed."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from cellsparse_common.errors import NotFound, ResourceExhausted
+from cellsparse_common.storage import FolderStore
+from cellsparse_orchestrator.caller import Caller, acting
+from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.clock import now, timestamp
+from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
+from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.projects.projects import Projects
+from cellsparse_orchestrator.runs.queries import Runs
+from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, project_pb2, rules_pb2, trainer_pb2
+
+SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), processes_per_node=2)
+
+
+class World:
+    def __init__(self, folder):
+        self.database = Database(f"sqlite:///{folder / 'a.db'}")
+        self.projects = Projects(self.database, FolderStore(folder / "store"))
+        self.project_id = self.projects.add("nuclei").id
+        self.datasets, self.runs = Datasets(self.database), Runs(self.database, Notifier())
+
+    def upload(self, name, items):
+        caller = Caller(token_id="t", name="t", role=rules_pb2.ROLE_ANNOTATOR, project_id=self.project_id)
+        with acting(caller):
+            self.datasets.add(dataset_pb2.Dataset(id=name, train_items=items, created_at=timestamp(now())))
+
+    def train(self, run_id, **how):
+        request = orchestrator_pb2.CreateRunRequest(dataset_id="ds-0", settings=SETTINGS)
+        self.runs.add(run_id, run_id, request, **how)
+
+    def limit(self, **limits):
+        return self.projects.set_limits(self.project_id, project_pb2.ProjectLimits(**limits))
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    made.upload("ds-0", 3)
+    yield made
+    made.database.close()
+
+
+def test_items_beyond_the_quota_are_refused(world):
+    assert world.limit(items=5).use.items == 3
+    with pytest.raises(ResourceExhausted, match=r"is 5 items .* and it has 3: 4 more take 7"):
+        world.upload("ds-1", 4)
+    world.upload("ds-1", 2)
+    with pytest.raises(ResourceExhausted):
+        world.upload("ds-2", 1)
+    world.datasets.remove("ds-1")
+    world.upload("ds-2", 1)
+
+
+def test_runs_beyond_the_quota_are_refused(world):
+    world.limit(runs=1)
+    world.train("run-1")
+    with pytest.raises(ResourceExhausted, match=r"is 1 runs at once, and 1 have not ended: one more takes 2"):
+        world.train("run-2")
+    world.train("run-3", limited=False)  # a member of a study that was let in
+    for each in ("run-1", "run-3"):
+        world.runs.cancel(each)
+    world.train("run-2")
+
+
+def test_gpu_hours_beyond_the_quota_are_refused(world):
+    world.train("run-1")
+    began = now() - timedelta(hours=3)
+    with world.database.write() as session:
+        session.add(AttemptRow(run_id="run-1", number=1, state="FAILED", created_at=began, ended_at=now()))
+        session.execute(update(RunRow).values(state="FAILED"))
+    assert world.limit(gpu_hours=5.5).use.gpu_hours == pytest.approx(6.0, abs=0.01)
+    with pytest.raises(ResourceExhausted, match=r"is 5.5 GPU hours, and its trainings have taken 6.00"):
+        world.train("run-2")
+    world.limit(gpu_hours=7)
+    world.train("run-2")
+
+
+def test_limits_are_listed_with_the_project_and_replaced_as_a_whole(world):
+    assert not world.projects.get(world.project_id).HasField("limits")
+    world.limit(items=5, runs=0)
+    found = world.projects.get(world.project_id)
+    assert (found.limits.items, found.limits.runs, found.limits.HasField("gpu_hours")) == (5, 0, False)
+    world.limit(checkpoint_days=3)
+    found = world.projects.get(world.project_id)
+    assert (found.limits.HasField("items"), found.limits.checkpoint_days) == (False, 3)
+    with pytest.raises(NotFound):
+        world.projects.set_limits("pr-missing", project_pb2.ProjectLimits())
