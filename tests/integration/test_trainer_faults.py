@@ -12,6 +12,7 @@ from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.storage import keys, open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+from cellsparse_trainer.contract import find_backend
 
 WORKER = "cellsparse_trainer.training.worker"
 
@@ -93,11 +94,17 @@ def test_a_gpu_that_is_missing_ends_the_run_before_any_image_is_read(stub, backe
     manifest = write_dataset(store, "ds-gone", size=48)
     for item in manifest.items:
         store.delete(keys.blob(item.image_sha256))
-    events = list(start(stub, backend, f"run-cuda-{backend}", dataset="ds-gone", device=trainer_pb2.DEVICE_CUDA))
-    assert (events[-1].state, events[-1].reason) == (
-        common_pb2.RUN_STATE_FAILED,
-        common_pb2.FAILURE_REASON_USER_ERROR,
-    )
-    assert "GPU" in events[-1].message
-    assert events[-1].message.endswith(".")
-    assert not any(event.step or event.losses for event in events)
+    switch = find_backend(f"cellsparse_{backend}").light().Config.SWITCHES[0]
+    asked = [({"device": trainer_pb2.DEVICE_CUDA}, "device is CUDA"), ({switch: True}, f"{switch} is true, but")]
+    for number, (settings, said) in enumerate(asked):
+        events = list(
+            start(stub, backend, f"run-gpu-{backend}-{number}".replace("_", "-"), dataset="ds-gone", **settings)
+        )
+        assert (events[-1].state, events[-1].reason) == (
+            common_pb2.RUN_STATE_FAILED,
+            common_pb2.FAILURE_REASON_USER_ERROR,
+        )
+        assert said in events[-1].message
+        assert "GPU" in events[-1].message
+        assert events[-1].message.endswith(".")
+        assert not any(event.step or event.losses for event in events)
