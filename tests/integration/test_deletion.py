@@ -5,10 +5,11 @@ import json
 import grpc
 import pytest
 from support.orchestrator import Orchestrator, until
+from support.tiny_dataset import blobs
 
 from cellsparse.cli.app import run
 from cellsparse.client import Client
-from cellsparse.errors import FailedPrecondition, NotFound
+from cellsparse.errors import FailedPrecondition, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, project_pb2
 
@@ -102,6 +103,15 @@ def test_a_quota_is_set_and_shown(world, capsys, monkeypatch):
     assert (client.project(project.id).limits.items, client.project(project.id).limits.runs) == (5, 3)
     assert cli(capsys, monkeypatch, orchestrator, "admin", "quota", "small", "--clear")["limits"] == {}
     assert client.project(project.id).use.items == 0
+    image = blobs(64, seed=1)[0]
+    client.set_limits(project.id, bytes=1)
+    with pytest.raises(ResourceExhausted, match="MiB of datasets and images"):
+        client.add_project_image(project.id, image, name="a.tif")
+    client.set_limits(project.id, bytes=2**20, items=1)
+    client.add_project_image(project.id, image, name="a.tif")
+    assert 0 < client.project(project.id).use.bytes < 2**20
+    with pytest.raises(ResourceExhausted, match="is 1 items of datasets and images, and it has 1: 1 more take 2"):
+        client.add_project_image(project.id, image, name="b.tif")
 
 
 def test_a_request_that_made_what_is_deleted_is_refused(world):

@@ -810,6 +810,7 @@ class Client:
         self,
         project_id: str,
         *,
+        bytes: int | None = None,  # noqa: A002 - as the proto's field
         items: int | None = None,
         runs: int | None = None,
         gpu_hours: float | None = None,
@@ -819,6 +820,7 @@ class Client:
 
         Args:
             project_id: The project.
+            bytes: Most bytes of its datasets and images in the store; None: no limit.
             items: Most items of its datasets and images together; None: no limit.
             runs: Most runs that have not ended; None: no limit.
             gpu_hours: Most hours of its attempts, times their processes; None: no limit.
@@ -827,7 +829,9 @@ class Client:
         Returns:
             The project, with limits and use.
         """
-        limits = project_pb2.ProjectLimits(items=items, runs=runs, gpu_hours=gpu_hours, checkpoint_days=checkpoint_days)
+        limits = project_pb2.ProjectLimits(
+            bytes=bytes, items=items, runs=runs, gpu_hours=gpu_hours, checkpoint_days=checkpoint_days
+        )
         answer: admin_pb2.SetProjectLimitsResponse = self.connection.call(
             "SetProjectLimits", admin_pb2.SetProjectLimitsRequest(project_id=project_id, limits=limits)
         )

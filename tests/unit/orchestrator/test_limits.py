@@ -27,10 +27,11 @@ class World:
         self.project_id = self.projects.add("nuclei").id
         self.datasets, self.runs = Datasets(self.database), Runs(self.database, Notifier())
 
-    def upload(self, name, items):
+    def upload(self, name, items, size=0):
         caller = Caller(token_id="t", name="t", role=rules_pb2.ROLE_ANNOTATOR, project_id=self.project_id)
         with acting(caller):
-            self.datasets.add(dataset_pb2.Dataset(id=name, train_items=items, created_at=timestamp(now())))
+            dataset = dataset_pb2.Dataset(id=name, train_items=items, created_at=timestamp(now()))
+            self.datasets.add(dataset, size=size)
 
     def train(self, run_id, **how):
         request = orchestrator_pb2.CreateRunRequest(dataset_id="ds-0", settings=SETTINGS)
@@ -93,3 +94,14 @@ def test_limits_are_listed_with_the_project_and_replaced_as_a_whole(world):
     assert (found.limits.HasField("items"), found.limits.checkpoint_days) == (False, 3)
     with pytest.raises(NotFound):
         world.projects.set_limits("pr-missing", project_pb2.ProjectLimits())
+
+
+def test_bytes_beyond_the_quota_are_refused(world):
+    mib = 2**20
+    world.upload("ds-1", 1, 3 * mib)
+    assert world.limit(bytes=5 * mib).use.bytes == 3 * mib
+    with pytest.raises(ResourceExhausted, match=r"is 5.0 MiB .* and it has 3.0 MiB: 2.5 MiB more take 5.5 MiB"):
+        world.upload("ds-2", 1, 5 * mib // 2)
+    world.upload("ds-2", 1, 2 * mib)
+    world.datasets.remove("ds-1")
+    world.upload("ds-3", 1, 3 * mib)

@@ -16,7 +16,7 @@ from cellsparse_proto.v1 import admin_pb2
 
 app = typer.Typer(help="For whoever runs an installation.", no_args_is_help=True)
 
-_USED = ("items", "runs", "gpu_hours")
+_USED = ("bytes", "items", "runs", "gpu_hours")
 _PROBLEM = admin_pb2.DESCRIPTOR.enum_types_by_name["ScrubProblem"]
 
 
@@ -73,6 +73,7 @@ def audit(
 @app.command()
 def quota(
     project: Annotated[str, typer.Argument(metavar="PROJECT", help="Id, beginning of an id, or name.")],
+    mib: Annotated[int | None, typer.Option(min=0, help="Most MiB of datasets and images in the store.")] = None,
     items: Annotated[int | None, typer.Option(min=0, help="Most items of datasets and images together.")] = None,
     runs: Annotated[int | None, typer.Option(min=0, help="Most runs that have not ended.")] = None,
     gpu_hours: Annotated[
@@ -87,7 +88,8 @@ def quota(
     address: options.Address = None,
 ) -> None:
     """Show the limits of a project and what it uses; with options, set them. Others stay as they are."""
-    given = {"items": items, "runs": runs, "gpu_hours": gpu_hours, "checkpoint_days": checkpoint_days}
+    size = None if mib is None else mib * 2**20
+    given = {"bytes": size, "items": items, "runs": runs, "gpu_hours": gpu_hours, "checkpoint_days": checkpoint_days}
     with Client(address) as client:
         found = find_project(client, project)
         if clear or any(value is not None for value in given.values()):

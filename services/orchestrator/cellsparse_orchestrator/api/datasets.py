@@ -12,6 +12,7 @@ from cellsparse_common.storage.blobs import blob_size, keep_blob, read_blob
 from cellsparse_orchestrator.calls import known_dataset, stream_service
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.deletion import DATASET, Deletions
+from cellsparse_orchestrator.catalogue.references import own_bytes
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
 from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
@@ -68,9 +69,9 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                     raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
             summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
             with self._datasets.publishing.hold():
-                self._publish(spool, folder / "store")
+                size = self._publish(spool, folder / "store")
                 write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
-                self._datasets.add(summary)
+                self._datasets.add(summary, size=size)
         return dataset_pb2.CreateDatasetResponse(dataset=summary, report=upload.report)
 
     def ListDatasets(
@@ -160,8 +161,9 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
                 items_done=answer.items_done, items_total=answer.items_total, warnings=answer.warnings
             )
             if answer.done:
-                made = read_manifest(self._store, sparsify_request.target_dataset_id).dataset
-                self._datasets.add(made)
+                manifest = read_manifest(self._store, sparsify_request.target_dataset_id)
+                made = manifest.dataset
+                self._datasets.add(made, size=own_bytes(self._store, manifest))
                 progress.dataset.CopyFrom(made)
             yield progress
 
@@ -176,7 +178,13 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
         self._datasets.get(dataset_id)
         return read_known_manifest(self._store, dataset_id)
 
-    def _publish(self, spool: ObjectStore, folder: Path) -> None:
-        """Copy spooled blobs, unless the store has them whole; the manifest, written later, makes them a dataset."""
+    def _publish(self, spool: ObjectStore, folder: Path) -> int:
+        """Copy spooled blobs, unless the store has them whole, and return their bytes.
+
+        The manifest, written later, makes them a dataset.
+        """
+        size = 0
         for key in spool.list(keys.BLOBS):
             keep_blob(self._store, keys.blob_sha256(key), folder / key)
+            size += spool.size(key)
+        return size

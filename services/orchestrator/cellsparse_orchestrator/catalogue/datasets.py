@@ -10,7 +10,7 @@ from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import new_owner, visible
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
-from cellsparse_orchestrator.catalogue.limits import check_items
+from cellsparse_orchestrator.catalogue.limits import check_room
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
@@ -26,15 +26,16 @@ class Datasets:
         self.publishing = database.publishing
         """Held while a dataset is made, from before its first blob is stored until its row is there."""
 
-    def add(self, dataset: dataset_pb2.Dataset, project_id: str | None = None) -> None:
+    def add(self, dataset: dataset_pb2.Dataset, project_id: str | None = None, *, size: int = 0) -> None:
         """Make a dataset visible; its manifest and blobs must be in the store.
 
         Args:
             dataset: The dataset.
             project_id: The project that it belongs to; None: that of its parent, without a parent the caller's.
+            size: Bytes of its blobs in the store, without those of its parent.
 
         Raises:
-            ResourceExhausted: The project has no room for so many items.
+            ResourceExhausted: The project has no room for so many items or bytes.
         """
         row = DatasetRow(
             id=dataset.id,
@@ -43,12 +44,14 @@ class Datasets:
             parent_id=dataset.parent_id,
             summary=json_format.MessageToJson(dataset, indent=None),
             project_id=project_id or new_owner(),
+            stored_bytes=size,
         )
         with self._database.write() as session:
             if dataset.parent_id and project_id is None:
                 parents = select(DatasetRow.project_id).where(DatasetRow.id == dataset.parent_id)
                 row.project_id = session.scalar(parents) or row.project_id
-            check_items(session, row.project_id, dataset.train_items + dataset.val_items + dataset.test_items)
+            items = dataset.train_items + dataset.val_items + dataset.test_items
+            check_room(session, row.project_id, items, size)
             session.add(row)
 
     def get(self, dataset_id: str) -> dataset_pb2.Dataset:

@@ -22,6 +22,7 @@ from cellsparse_proto.v1 import dataset_pb2, project_pb2, trainer_pb2
 
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
 _HOUR = 3600.0
+_MIB = 2**20
 
 
 def set_limits(session: Session, project_id: str, limits: project_pb2.ProjectLimits) -> None:
@@ -29,6 +30,7 @@ def set_limits(session: Session, project_id: str, limits: project_pb2.ProjectLim
     session.merge(
         ProjectLimitsRow(
             project_id=project_id,
+            max_bytes=_given(limits, "bytes"),
             max_items=_given(limits, "items"),
             max_runs=_given(limits, "runs"),
             max_gpu_hours=_given(limits, "gpu_hours"),
@@ -43,20 +45,43 @@ def read_limits(session: Session, project_id: str) -> project_pb2.ProjectLimits 
     if row is None:
         return None
     return project_pb2.ProjectLimits(
-        items=row.max_items, runs=row.max_runs, gpu_hours=row.max_gpu_hours, checkpoint_days=row.checkpoint_days
+        bytes=row.max_bytes,
+        items=row.max_items,
+        runs=row.max_runs,
+        gpu_hours=row.max_gpu_hours,
+        checkpoint_days=row.checkpoint_days,
     )
 
 
 def read_use(session: Session, project_id: str) -> project_pb2.ProjectUse:
     """Return what a project uses."""
     return project_pb2.ProjectUse(
-        items=_items(session, project_id), runs=_runs(session, project_id), gpu_hours=_gpu_hours(session, project_id)
+        bytes=_bytes(session, project_id),
+        items=_items(session, project_id),
+        runs=_runs(session, project_id),
+        gpu_hours=_gpu_hours(session, project_id),
     )
 
 
-def check_items(session: Session, project_id: str | None, more: int) -> None:
-    """Refuse more items of datasets or images than a project may have; raises ResourceExhausted."""
+def check_room(session: Session, project_id: str | None, more: int, size: int) -> None:
+    """Refuse more items of datasets or images, or bytes of them, than a project may have; raises ResourceExhausted.
+
+    Args:
+        session: The transaction that adds them.
+        project_id: Whose they will be; None: nobody's.
+        more: How many items or images.
+        size: Their bytes in the store.
+    """
     row = _locked(session, project_id)
+    if row is not None and row.max_bytes is not None:
+        kept = _bytes(session, row.project_id)
+        if kept + size > row.max_bytes:
+            most, used, need, then = (each / _MIB for each in (row.max_bytes, kept, size, kept + size))
+            raise ResourceExhausted(
+                f"The quota of project {row.project_id} is {most:.1f} MiB of datasets and images, and it has "
+                f"{used:.1f} MiB: {need:.1f} MiB more take {then:.1f} MiB. Delete some, or ask an administrator for a "
+                "larger quota."
+            )
     if row is not None and row.max_items is not None:
         used = _items(session, row.project_id)
         if used + more > row.max_items:
@@ -91,6 +116,15 @@ def _locked(session: Session, project_id: str | None) -> ProjectLimitsRow | None
         return None
     query = select(ProjectLimitsRow).where(ProjectLimitsRow.project_id == project_id)
     return session.scalar(query.with_for_update())
+
+
+def _bytes(session: Session, project_id: str) -> int:
+    total = func.coalesce(func.sum(DatasetRow.stored_bytes), 0)
+    datasets = select(total).where(DatasetRow.project_id == project_id, DatasetRow.deleted_at.is_(None))
+    owned = func.coalesce(ProjectRow.owner_id, ProjectRow.id) == project_id
+    images = select(func.coalesce(func.sum(ProjectImageRow.stored_bytes), 0)).join(ProjectRow)
+    images = images.where(owned, ProjectRow.deleted_at.is_(None))
+    return int(session.scalar(datasets) or 0) + int(session.scalar(images) or 0)
 
 
 def _items(session: Session, project_id: str) -> int:

@@ -1,13 +1,17 @@
 """What refers to blobs: datasets by their manifests, and images of projects by their rows. Deleted ones as well."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from sqlalchemy import select
 
 from cellsparse_common.datasets import read_manifest
+from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.storage import ObjectStore
+from cellsparse_common.storage.blobs import blob_size
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, ProjectImageRow
+from cellsparse_proto.v1 import dataset_pb2
 
 _PAGE = 1000
 
@@ -35,6 +39,15 @@ def image_blobs(database: Database, after: int = 0) -> Iterator[tuple[int, str, 
             return
         yield from rows
         after = rows[-1][0]
+
+
+def own_bytes(store: ObjectStore, manifest: dataset_pb2.DatasetManifest) -> int:
+    """Return the bytes of a dataset's blobs, without those that it shares with the dataset that it was made of."""
+    own = {each for item in manifest.items for each in (item.image_sha256, item.label_sha256) if each}
+    if manifest.dataset.parent_id:
+        with suppress(NotFound, Damaged):
+            own -= set(manifest_blobs(store, manifest.dataset.parent_id))
+    return sum(blob_size(store, sha256) for sha256 in own)
 
 
 def manifest_blobs(store: ObjectStore, dataset_id: str) -> Iterator[str]:

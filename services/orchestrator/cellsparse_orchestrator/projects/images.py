@@ -14,7 +14,7 @@ from cellsparse_common.errors import CellsparseError, InvalidArgument
 from cellsparse_common.imaging.images import Image, decode_image, encode_tiff
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_common.storage.blobs import read_blob
-from cellsparse_orchestrator.catalogue.limits import check_items
+from cellsparse_orchestrator.catalogue.limits import check_room
 from cellsparse_orchestrator.catalogue.stored_zarr import read_stored_zarr
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
@@ -85,12 +85,14 @@ class ImageAdder:
         image_id = new_id("im")
         kept = spacing if stack else ()
         file = encode_tiff(image.array, stack=stack, spacing=kept, colour=is_colour(image.channels))
-        sha256 = put_blob(self._store, file)
+        sha256, size = put_blob(self._store, file), len(file)
         del file
         try:
             row = self._write(header, image, image_id, sha256, spacing)
             with self._database.write() as session:
-                check_items(session, owner_of(find_project(session, header.project_id, lock=True)), 1)
+                project = find_project(session, header.project_id, lock=True)
+                check_room(session, owner_of(project), 1, size)
+                row.stored_bytes = size
                 row.name = _free_name(session, header.project_id, header.name)
                 session.add(row)
                 session.flush()

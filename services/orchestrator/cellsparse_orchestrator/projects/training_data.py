@@ -22,6 +22,7 @@ from cellsparse_common.imaging.types import Labels
 from cellsparse_common.storage import ObjectStore
 from cellsparse_common.storage.blobs import read_blob
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.references import own_bytes
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ProjectImageRow
@@ -115,9 +116,10 @@ class TrainingData:
             name=request.name or valid_name(name, "project", _NAME),
             created_at=timestamp(now()),
         )
-        write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=dataset, items=items))
+        manifest = dataset_pb2.DatasetManifest(dataset=dataset, items=items)
+        write_manifest(self._store, manifest)
         try:
-            self._datasets.add(dataset, owner)
+            self._datasets.add(dataset, owner, size=own_bytes(self._store, manifest))
         except IntegrityError:  # a concurrent call of the same request was quicker
             return self._datasets.get(dataset.id)
         return dataset

@@ -12,6 +12,7 @@ from cellsparse_common.errors import Internal, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.calls import open_stream
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.references import own_bytes
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.spec import write_spec
@@ -106,7 +107,8 @@ class MemberActions:
             done = any(answer.done for answer in answers)
         if not done:
             raise Internal("The sparsifier ended without the dataset.")
-        self._datasets.add(read_manifest(self._store, member.dataset_id).dataset)
+        manifest = read_manifest(self._store, member.dataset_id)
+        self._datasets.add(manifest.dataset, size=own_bytes(self._store, manifest))
 
     def start(self, task: MemberTask) -> None:
         """Queue a member's run, unless it exists, and record that the member trains.
