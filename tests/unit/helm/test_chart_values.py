@@ -11,7 +11,7 @@ from support.helm import CHART, ROOT, VALUE_SETS, helm, refusal
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = (CHART / "values.yaml").read_text()
-OPEN = {"requests", "limits", "metricsNamespaces"}
+OPEN = {"requests", "limits", "metricsNamespaces", "roles"}
 """Values that hold keys of anybody's choice."""
 
 
