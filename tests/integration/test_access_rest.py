@@ -22,7 +22,13 @@ from cellsparse_orchestrator.db.session import Database
 
 LEVELS = {"reader": 1, "annotator": 2, "admin": 3}
 ALL = "/api/v1"
-READERS_POST = {"/images/{image}/prompt", "/projects/{project}/suggestions", "/evaluations", "/models/{model}/predict"}
+READERS_POST = {
+    "/images/{image}/prompt",
+    "/projects/{project}/suggestions",
+    "/datasets/{dataset}/suggestions",
+    "/evaluations",
+    "/models/{model}/predict",
+}
 """Routes that change nothing, though they take a body."""
 CHECKS = {"/prompters/{prompter}/check"}
 KINDS = {

@@ -2,6 +2,7 @@
 
 import threading
 import zlib
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.storage import FolderStore, keys, open_store
+from cellsparse_orchestrator.clock import now
+from cellsparse_orchestrator.collection.collector import Collector, Rules
+from cellsparse_orchestrator.collection.ledger import open_ledger
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.projects.aliases import Aliases
 from cellsparse_orchestrator.projects.annotation import STEPS, Annotations
@@ -309,8 +313,16 @@ def test_annotations_in_an_object_store(database_url, tmp_path_factory):
         for level in range(3):
             assert (bench.whole(level) == expected[:: 2**level, :: 2**level]).all()
         bench.projects.remove(bench.project.id)
+        collect(bench, tmp_path_factory.mktemp("ledger"))
         assert list(bench.store.list(keys.PROJECTS)) == []
         bench.database.close()
+
+
+def collect(bench, folder):
+    """Collect what was deleted, as if its grace time were over."""
+    rules = Rules(now=now() + timedelta(seconds=1), grace=timedelta(0), wait=timedelta(0), checkpoint_days=30)
+    with open_ledger(folder) as ledger:
+        list(Collector(bench.store, bench.database, ledger, rules).run())
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -352,7 +364,7 @@ def test_an_alias_of_any_name_is_found_again(bench):
         aliases.get("unet", "a\0 \N{MICRO SIGN}")
 
 
-def test_projects_and_images_are_listed_renamed_and_deleted(bench):
+def test_projects_and_images_are_listed_renamed_and_deleted(bench, tmp_path):
     header = project_pb2.AddImageHeader(project_id=bench.project.id, name="a.tif")
     adder = ImageAdder(bench.database, bench.store, 2**24)
     second = adder.add(header, encode_tiff(np.zeros((10, 12, 3), np.float32)))
@@ -370,6 +382,8 @@ def test_projects_and_images_are_listed_renamed_and_deleted(bench):
     with pytest.raises(NotFound):
         bench.projects.image(second.id)
     bench.projects.remove(bench.project.id)
+    assert list(bench.store.list(keys.PROJECTS))
+    collect(bench, tmp_path)
     assert list(bench.store.list(keys.PROJECTS)) == []
     with pytest.raises(NotFound):
         bench.projects.get(bench.project.id)

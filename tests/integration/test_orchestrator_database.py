@@ -41,9 +41,12 @@ def in_threads(work, count=4):
 
 
 def test_migrations_lead_to_the_tables_and_are_repeatable(database_url):
-    for before in ("", "0007"):
+    newest = ""
+    for _ in range(2):
         database = Database(database_url)
-        assert (database.migration.before, database.migration.after) == (before, "0007")
+        assert database.migration.before == newest
+        newest = database.migration.after
+        assert newest >= "0008"
         database.close()
     with open_engine(database_url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
@@ -57,7 +60,7 @@ def test_a_database_of_a_newer_version_is_refused(database_url):
     Database(database_url).close()
     with open_engine(database_url).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
-    with pytest.raises(FailedPrecondition, match=r"layout 0999.*up to 0007.*a newer version"):
+    with pytest.raises(FailedPrecondition, match=r"layout 0999.*up to \d{4}:.*a newer version"):
         Database(database_url)
 
 

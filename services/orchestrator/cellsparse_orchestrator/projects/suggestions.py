@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from cellsparse_common.dataset_items import label_shape
 from cellsparse_common.datasets import read_manifest
-from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound
+from cellsparse_common.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_common.imaging.types import Labels
@@ -163,7 +163,11 @@ class Suggester:
     def _items(self, dataset_id: str) -> list[Source]:
         """Return the TRAIN items of a dataset: what is labelled in the others only scores models."""
         self._datasets.get(dataset_id)  # another project's is not seen
-        items = [item for item in read_manifest(self._store, dataset_id).items if item.split == common_pb2.SPLIT_TRAIN]
+        try:
+            manifest = read_manifest(self._store, dataset_id)
+        except NotFound:
+            raise Damaged(f"The manifest of dataset {dataset_id} is missing in the store.") from None
+        items = [item for item in manifest.items if item.split == common_pb2.SPLIT_TRAIN]
         if not items:
             raise FailedPrecondition(f"Dataset {dataset_id} has no TRAIN item; suggestions are for what is trained on.")
         return [_source(item) for item in items]
@@ -174,7 +178,7 @@ class Suggester:
             return list(dict.fromkeys(request.model_ids))
         if request.dataset_id:
             of = f"Dataset {request.dataset_id}"
-            query = select(RunRow.id).where(RunRow.dataset_id == request.dataset_id, visible(RunRow.project_id))
+            query = select(RunRow.id).where(RunRow.dataset_id == request.dataset_id, visible(RunRow))
             query = query.order_by(RunRow.number.desc())
         else:
             of = f"Project {request.project_id}"
