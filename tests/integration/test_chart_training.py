@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 
 import pytest
 from support.helm import CHART
@@ -37,6 +39,22 @@ def test_it_trains_a_model_and_tells_how_it_goes(orchestrator):
     (run,) = orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=PATIENCE).runs
     assert (run.name, run.state) == ("helm-test", common_pb2.RUN_STATE_SUCCEEDED)
     assert done.stdout.splitlines()[-1] == f"model {run.id} of unet is there"
+
+
+def test_an_orchestrator_that_stands_by_at_first_is_asked_again(tmp_path):
+    home = tmp_path / "home"
+    shared = {
+        "CELLSPARSE_DATABASE_URL": f"sqlite:///{home}/cellsparse.db",
+        "CELLSPARSE_STORE_URL": f"file://{home}/store",
+    }
+    with ExitStack() as stack:
+        leader = stack.enter_context(Orchestrator(home))
+        standby = stack.enter_context(Orchestrator(tmp_path / "other", **shared))
+        ender = threading.Timer(2.0, leader.kill)
+        ender.start()
+        done = script(standby.address, "--backend=unet", f"--seconds={PATIENCE:.0f}")
+        ender.join()
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_that_does_not_end_well_is_a_failed_test(orchestrator):

@@ -7,7 +7,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import grpc
 import numpy as np
@@ -26,8 +28,10 @@ from cellsparse_proto.v1 import (
     trainer_pb2,
 )
 
+Answer = TypeVar("Answer")
 SIZE = 64
 STEPS = 4
+PAUSE_SECONDS = 1.0
 ITEMS = (("train", common_pb2.SPLIT_TRAIN), ("val", common_pb2.SPLIT_VAL))
 RUNNING = (
     common_pb2.RUN_STATE_QUEUED,
@@ -64,6 +68,17 @@ def upload(name: str) -> Iterator[dataset_pb2.CreateDatasetRequest]:
     yield dataset_pb2.CreateDatasetRequest(end=dataset_pb2.UploadEnd(items=len(ITEMS)))
 
 
+def ask(call: Callable[[], Answer], end: float) -> Answer:
+    """Return a call's answer; an orchestrator that is just starting, or that stands by, is asked again until `end`."""
+    while True:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                raise
+            time.sleep(PAUSE_SECONDS)
+
+
 def train(address: str, backend: str, seconds: float) -> str:
     """Train, and return what went wrong; empty if nothing did.
 
@@ -83,16 +98,21 @@ def train(address: str, backend: str, seconds: float) -> str:
     with open_channel(address, token=os.environ.get("CELLSPARSE_TOKEN", "")) as channel:
         datasets = dataset_pb2_grpc.DatasetServiceStub(channel)
         orchestrator = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
-        dataset = datasets.CreateDataset(upload("helm-test"), timeout=seconds, wait_for_ready=True).dataset
-        request = orchestrator_pb2.CreateRunRequest(name="helm-test", dataset_id=dataset.id, settings=settings)
-        run = orchestrator.CreateRun(request, timeout=seconds).run
+        dataset = ask(
+            lambda: datasets.CreateDataset(upload("helm-test"), timeout=seconds, wait_for_ready=True).dataset, end
+        )
+        request = orchestrator_pb2.CreateRunRequest(
+            name="helm-test", dataset_id=dataset.id, settings=settings, request_id=uuid.uuid4().hex
+        )
+        run = ask(lambda: orchestrator.CreateRun(request, timeout=seconds).run, end)
         said = ""
         while run.state in RUNNING:
             if time.monotonic() > end:
                 orchestrator.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=10)
                 return f"The run {run.id} did not end within {seconds:g} s: {run.message or 'no reason given'}"
             time.sleep(0.5)
-            run = orchestrator.GetRun(orchestrator_pb2.GetRunRequest(run_id=run.id), timeout=30).run
+            wanted = orchestrator_pb2.GetRunRequest(run_id=run.id)
+            run = ask(lambda wanted=wanted: orchestrator.GetRun(wanted, timeout=30).run, end)
             line = f"{common_pb2.RunState.Name(run.state)} {run.message}".strip()
             if line != said:
                 print(line, flush=True)
