@@ -95,7 +95,7 @@ test-unit: .venv/.ready helm ## Run unit tests only
 	$(UNIT_TESTS)
 
 .PHONY: test-sim
-test-sim: .venv/.ready ## Play 10,000 schedules of faults against runs and the lease, about 40 minutes; ARGS="--seed 7" replays one
+test-sim: .venv/.ready ## Play 10,000 schedules of faults against runs and the lease; ARGS="--schedules 100", or "--seed 7" for one
 	cd tests && ../.venv/bin/python -m support.simulation $(ARGS)
 
 .PHONY: test-integration

@@ -10,6 +10,8 @@ and every run must come to its end.
 """
 
 import argparse
+import functools
+import multiprocessing
 import os
 import random
 import shutil
@@ -211,6 +213,27 @@ def _lost(what: str) -> AttemptOutcome:
     return AttemptOutcome(state=run_states.FAILED, reason=common_pb2.FAILURE_REASON_LOST, message=f"Lost: {what}.")
 
 
+class StoreGate:
+    """Plays `runs.store_gate.StoreGate`, which asks the store in a thread."""
+
+    asking = False
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    @property
+    def waiting(self) -> str:
+        """What waits for the store; empty: nothing."""
+        return "" if self._world.store_up else "waiting for the store"
+
+    def ready(self) -> bool:
+        """Whether the store answers."""
+        return self._world.store_up
+
+    def suspect(self) -> None:
+        """Do nothing: what `ready` says is never old."""
+
+
 class Orchestrator:
     """One orchestrator: it leads or stands by."""
 
@@ -234,12 +257,7 @@ class Orchestrator:
             limits=Limits(slots=2, first_pause=1.0, longest_pause=8.0),
             timeouts=Timeouts(start=1.0, lost=1.0, stop=1.0),
             on_accepted=lambda *_: None,
-            gate=SimpleNamespace(
-                ready=lambda: world.store_up,
-                waiting="" if world.store_up else "waiting for the store",
-                asking=False,
-                suspect=lambda: None,
-            ),
+            gate=StoreGate(world),
         )
 
     def tick(self) -> bool:
@@ -288,7 +306,6 @@ class World:
         self._until: dict[str, float] = {}
         self._names = iter(range(10**6))
         self._ended: dict[str, tuple] = {}
-        self._fences: dict[str, int] = {}
         self._tell = tell
 
     def play(self) -> None:
@@ -410,10 +427,6 @@ class World:
                 raise Broken(f"{run_id} had ended as {self._ended[run_id]} and is {row} now")
             if state in FINAL:
                 self._ended.setdefault(run_id, row)
-        for run_id in self.run_ids:
-            running = [one for key, one in self.trainer.trainings.items() if key[0] == run_id and not one.ended]
-            if len(running) > 1:
-                raise Broken(f"{run_id} is trained {len(running)} times at once")
 
     def _check_the_end(self) -> None:
         unfinished = sorted(set(self.run_ids) - set(self._ended))
@@ -436,7 +449,7 @@ def play(seed: int, tell=lambda _: None) -> str:
     """Play one schedule; return what broke, empty if nothing did."""
     with tempfile.TemporaryDirectory(dir=_fast_folder(), prefix="cellsparse-sim-") as made, ExitStack() as stack:
         folder = Path(made)
-        shutil.copy(_template(), folder / "simulated.db")
+        shutil.copy(Path(_template_folder().name) / "template.db", folder / "simulated.db")
         world = World(seed, folder, tell)
         for patch in _patches(world):
             stack.enter_context(patch)
@@ -484,20 +497,16 @@ def _answer(world: World) -> None:
         raise Unavailable("The database does not answer.")
 
 
-_TEMPLATES: dict[int, Path] = {}
-
-
-def _template() -> Path:
-    """Return an empty, migrated database with one dataset; made once per process."""
-    if os.getpid() not in _TEMPLATES:
-        file = Path(tempfile.mkdtemp(dir=_fast_folder(), prefix="cellsparse-sim-")) / "template.db"
-        database = Database(f"sqlite:///{file}")
-        summary = json_format.MessageToJson(dataset_pb2.Dataset(id="ds-1", name="ds-1", test_items=1), indent=None)
-        with database.write() as session:
-            session.add(DatasetRow(id="ds-1", name="ds-1", summary=summary, created_at=EPOCH))
-        database._engine.dispose()
-        _TEMPLATES[os.getpid()] = file
-    return _TEMPLATES[os.getpid()]
+@functools.cache
+def _template_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder with an empty, migrated database that has one dataset; it goes with the process that made it."""
+    made = tempfile.TemporaryDirectory(dir=_fast_folder(), prefix="cellsparse-sim-")
+    database = Database(f"sqlite:///{made.name}/template.db")
+    summary = json_format.MessageToJson(dataset_pb2.Dataset(id="ds-1", name="ds-1", test_items=1), indent=None)
+    with database.write() as session:
+        session.add(DatasetRow(id="ds-1", name="ds-1", summary=summary, created_at=EPOCH))
+    database._engine.dispose()
+    return made
 
 
 def _fast_folder() -> str | None:
@@ -515,7 +524,8 @@ def main() -> int:
         print(f"seed {given.seed}: {broken or 'nothing broke'}")
         return int(bool(broken))
     failed = 0
-    with ProcessPoolExecutor() as pool:
+    _template_folder()  # the processes of the pool inherit it
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
         for seed, broken in enumerate(pool.map(play, range(given.schedules), chunksize=20)):
             if broken:
                 failed += 1

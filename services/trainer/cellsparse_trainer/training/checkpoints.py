@@ -34,9 +34,9 @@ class Pointer:
     files: dict[str, str]
     """SHA-256 (hex) by file name."""
     best: float | None = None
-    """Best validation score up to this step; None before the first."""
+    """Highest validation score up to this step; None before the first."""
     stale: int = 0
-    """Validations since the best score, so that early stopping counts on after a break."""
+    """Validations since the highest score, so that early stopping counts on after a break."""
     measure: str = ""
     """Name of the score; empty where an earlier version wrote it, which measured something else."""
     attempt: int = 0
@@ -121,7 +121,7 @@ class Checkpoints:
             score: Validation score at this step.
             names: LATEST, BEST or both.
             save: Writes the state into an empty folder.
-            best: Best validation score so far.
+            best: Highest validation score so far.
             stale: Validations since then.
             measure: Name of the score.
 
