@@ -30,6 +30,7 @@ from cellsparse_sparsifier.sparsify import Settings, sparsify
 from cellsparse_trainer.config.budget import summarize
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.contract import Backend, Model
+from cellsparse_trainer.data.copy_paste import augmented
 from cellsparse_trainer.data.samples import Sample, as_fed
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.checkpoints import Checkpoints
@@ -184,7 +185,7 @@ def fit(
     validation = items
     if choosing is not None:
         validation = samples(choosing, config.plan, k=task.k, background=task.background)
-    training = backend.create(config, items, "cpu")
+    training = backend.create(config, augmented(items, config.plan), "cpu")
     with tempfile.TemporaryDirectory(prefix="cellsparse-bench-") as folder:
         store = FolderStore(Path(folder) / "store")
         checkpoints = Checkpoints(store, "bench", Path(folder) / "checkpoints")

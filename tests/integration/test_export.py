@@ -30,7 +30,7 @@ SETTINGS = {  # no stock tool refines outlines
     ),
     "stardist": trainer_pb2.TrainingSettings(
         steps=150,
-        # Stock StarDist does not average rays, and leaves out two grid points at the image's edge.
+        # Stock StarDist averages neither rays nor mirror images, and leaves out two grid points at the image's edge.
         stardist=trainer_pb2.StardistSettings(
             n_rays=8,
             unet_depth=1,
@@ -39,6 +39,7 @@ SETTINGS = {  # no stock tool refines outlines
             average_rays=False,
             edge_margin=2,
             refine_outlines=False,
+            test_flips=False,
         ),
     ),
     "unet": trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(centre_threshold=0.05)),

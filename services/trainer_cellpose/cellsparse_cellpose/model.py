@@ -27,7 +27,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import Box, FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
+from cellsparse_trainer.models.outline_refinement import OutlineLevel, fit_level, level_to_dict, refine
 
 SAME_SIZE = 1.3
 """Cells count as brought to the mean diameter if theirs is not off by more than this factor: another pass would hardly
@@ -61,7 +61,7 @@ class CellposeModel:
         diameter: float,
         *,
         half: bool = False,
-        outline_level: float | None = None,
+        outline_level: OutlineLevel | None = None,
     ) -> None:
         self._network = network
         self._outline_level = outline_level

@@ -11,7 +11,7 @@ from torch import Tensor
 from cellsparse_cellpose.config import Config
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
-from cellsparse_trainer.models.outline_refinement import read_level
+from cellsparse_trainer.models.outline_refinement import OutlineLevel, read_level
 
 WEIGHTS_FILE = "cellpose_model"
 """The file that stock Cellpose opens (`pretrained_model=`)."""
@@ -25,7 +25,7 @@ class Stored(NamedTuple):
     config: Config
     diameter: float
     """Mean diameter in pixels of the cells that the network was trained on."""
-    outline_level: float | None
+    outline_level: OutlineLevel | None
     """At which outlines are refined (see `outline_refinement`); None: they are not."""
 
 

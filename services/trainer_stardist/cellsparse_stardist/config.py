@@ -22,6 +22,7 @@ _STOCK: dict[str, Any] = {
     "edge_margin": 2,
     "gradient_limit": 0.0,
     "refine_outlines": False,
+    "test_flips": False,
 }
 """As stock StarDist trains: PAPER, and stacks, where the settings below are not measured."""
 _TRUE_BORDERS: dict[str, Any] = {
@@ -35,6 +36,7 @@ _TRUE_BORDERS: dict[str, Any] = {
     "edge_margin": 1,
     "gradient_limit": 5.0,
     "refine_outlines": True,
+    "test_flips": True,
 }
 """What FAST does on images to learn sizes and borders sooner."""
 _PAPER_STACKS_OWN: dict[str, Any] = {"n_rays": 96, "unet_depth": 2}
@@ -58,6 +60,7 @@ _FAST_STACKS: dict[str, Any] = {
     "most_steps": 2000,
     "learning_rate": 2e-3,
     "warmup_steps": 20,
+    "copy_paste": 0,
 }
 
 
@@ -131,6 +134,8 @@ class Config(BackendConfig):
     """Longer gradients are shortened to this length, 0 to 1000; 0: they are not."""
     refine_outlines: bool = False
     """True: outlines move to where the image's brightness shows them (see `outline_refinement`); images only."""
+    test_flips: bool = False
+    """Whether outputs are means over an image and its mirror image along both axes: twice the time; images only."""
     grid_z: int | None = None
     """Planes per grid point: 1, 2 or 4; None: not a training on stacks, or not yet measured (see `spacing.fitted`)."""
     anisotropy: tuple[float, float, float] | None = None
@@ -250,5 +255,6 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "schedule": "cosine",
         "warmup_steps": 40,
         "last_rate": 0.0,
+        "copy_paste": 2,
     }
     return plan, own

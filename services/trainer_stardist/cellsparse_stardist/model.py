@@ -12,6 +12,7 @@ from cellsparse_common.imaging.scores import Segmentation, cell_numbers
 from cellsparse_common.imaging.types import Floats, Labels
 from cellsparse_stardist.config import Config
 from cellsparse_stardist.cpu_bfloat16 import bfloat16, predicts_in_bfloat16
+from cellsparse_stardist.flips import with_flips
 from cellsparse_stardist.framework import non_maximum_suppression_sparse, polygons_to_label, tf, use_device
 from cellsparse_stardist.instances import Thresholds, best_thresholds, size_factor
 from cellsparse_stardist.network import FOLDER, empty_network, read_model
@@ -22,7 +23,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
+from cellsparse_trainer.models.outline_refinement import OutlineLevel, fit_level, level_to_dict, refine
 from cellsparse_trainer.models.windows import SeparateWindows
 
 LONGEST_RAYS = 192
@@ -38,15 +39,26 @@ class StardistModel:
         config: The settings it was trained with.
         outline_level: At which outlines are refined (see `outline_refinement`); None: they are not, until
             `fit_outlines`.
+        flips: Whether outputs are means over an image and its mirror image; not until `tune`, so that validations of a
+            training take half as long.
         half: Whether the network computes in bfloat16, on a CPU.
     """
 
-    def __init__(self, stock: Any, config: Config, outline_level: float | None = None, *, half: bool = False) -> None:
+    def __init__(
+        self,
+        stock: Any,
+        config: Config,
+        outline_level: OutlineLevel | None = None,
+        *,
+        flips: bool = False,
+        half: bool = False,
+    ) -> None:
         self._config = config
         self._outline_level = outline_level
         self.stock = stock
         # Keras' own `predict` builds a data pipeline per call and a graph per image size: slower than small networks.
-        stock.keras_model.predict = _direct(stock.keras_model, half)
+        self._network = _direct(stock.keras_model, half)
+        self._flip(flips)
         self._reach = reach(stock.config)
         # StarDist measures this on the weights at hand, which shows too little where activations are zero.
         stock._tile_overlap = [(pixels, pixels) for pixels in self._reach]
@@ -80,9 +92,11 @@ class StardistModel:
     def tune(self, samples: Sequence[Sample]) -> None:
         """Fit the length of rays and the thresholds to the labelled pixels of these samples (see `instances`).
 
-        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights.
+        The length is fitted where `fit_sizes` is set. The network's output layer then has other weights. From here on,
+        the model predicts with test-time flips, where its settings have them.
         """
         self._outline_level = None
+        self._flip(self._config.test_flips and self._config.plan.crop_depth is None)
         if self._config.fit_sizes:
             head = self.stock.keras_model.get_layer("dist")
             factor = np.float32(size_factor(samples, self.predict))
@@ -94,6 +108,11 @@ class StardistModel:
         self._outline_level = None
         if self._config.refine_outlines and self._config.plan.crop_depth is None:
             self._outline_level = fit_level(samples, self.predict)
+
+    def _flip(self, flips: bool) -> None:
+        config = self._config
+        predict = with_flips(self._network, config.grid, config.unet_depth) if flips else self._network
+        self.stock.keras_model.predict = predict
 
     def _predict_at(self, image: Floats, choices: Sequence[Thresholds]) -> list[Labels]:
         return [each.labels for each in self._segment_at(image, choices)]
@@ -172,7 +191,8 @@ def open_model(folder: Path, device: str) -> StardistModel:
     chosen = use_device(device)
     stored = read_model(folder)
     half = predicts_in_bfloat16(stored.config.plan.precision, chosen)
-    return StardistModel(stored.stock, stored.config, stored.outline_level, half=half)
+    flips = stored.config.test_flips and stored.config.plan.crop_depth is None
+    return StardistModel(stored.stock, stored.config, stored.outline_level, flips=flips, half=half)
 
 
 def _direct(network: Any, half: bool) -> Callable[..., list[npt.NDArray[np.float32]]]:

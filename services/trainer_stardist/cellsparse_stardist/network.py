@@ -15,7 +15,7 @@ from cellsparse_stardist.instances import Thresholds
 from cellsparse_stardist.targets import rays
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
-from cellsparse_trainer.models.outline_refinement import read_level, without_level
+from cellsparse_trainer.models.outline_refinement import OutlineLevel, read_level, without_level
 
 FOLDER = "stardist"
 """Subfolder and name of the stock model: `StarDist2D(None, name="stardist", basedir=folder)` opens it; `StarDist3D` one
@@ -33,7 +33,7 @@ class Stored(NamedTuple):
     """The stock model with its weights and thresholds."""
     config: Config
     thresholds: Thresholds
-    outline_level: float | None
+    outline_level: OutlineLevel | None
     """At which outlines are refined (see `outline_refinement`); None: they are not."""
 
 

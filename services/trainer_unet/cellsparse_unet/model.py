@@ -18,7 +18,7 @@ from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.data.fed_image import Box, FedImage
 from cellsparse_trainer.data.samples import Sample
-from cellsparse_trainer.models.outline_refinement import fit_level, level_to_dict, refine
+from cellsparse_trainer.models.outline_refinement import OutlineLevel, fit_level, level_to_dict, refine
 from cellsparse_trainer.models.windows import SIDE, boxes
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds, default_thresholds, find_cells
@@ -48,7 +48,7 @@ class UnetModel:
         *,
         flips: bool = True,
         half: bool = False,
-        outline_level: float | None = None,
+        outline_level: OutlineLevel | None = None,
     ) -> None:
         self._network = network
         self._config = config

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
-from cellsparse_trainer.models.outline_refinement import read_level, without_level
+from cellsparse_trainer.models.outline_refinement import OutlineLevel, read_level, without_level
 from cellsparse_unet.config import Config
 from cellsparse_unet.instances import Thresholds
 
@@ -169,7 +169,7 @@ class Stored(NamedTuple):
     """On the CPU, in evaluation mode."""
     config: Config
     thresholds: Thresholds
-    outline_level: float | None
+    outline_level: OutlineLevel | None
     """At which outlines are refined (see `outline_refinement`); None: they are not."""
 
 

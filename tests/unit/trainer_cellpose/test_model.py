@@ -14,6 +14,7 @@ from cellsparse_cellpose.targets import make_targets
 from cellsparse_common.imaging.scores import Segmentation
 from cellsparse_common.imaging.types import Floats
 from cellsparse_trainer.data.fed_image import FedImage
+from cellsparse_trainer.models.outline_refinement import OutlineLevel
 
 
 def small_model(diameter: float = 12.0, **changes: object) -> model.CellposeModel:
@@ -150,13 +151,13 @@ def test_the_level_of_outlines_is_fitted_kept_and_used(
         seen.append((image.shape, level))
         return found
 
-    monkeypatch.setattr(model, "fit_level", lambda samples, predict: 0.35)
+    monkeypatch.setattr(model, "fit_level", lambda samples, predict: OutlineLevel(level=0.35))
     monkeypatch.setattr(model, "refine", noting)
     tuned = small_model(refine_outlines=refine_outlines)
     sample = disc_sample()
     tuned.fit_outlines([sample])
     tuned.export(tmp_path)
-    level = 0.35 if refine_outlines else None
+    level = OutlineLevel(level=0.35) if refine_outlines else None
     for each in (tuned, model.open_model(tmp_path, "cpu")):
         each.segment(sample.image)
         assert seen.pop() == (sample.image.shape, level)

@@ -31,7 +31,9 @@ def agreement(one, other):
 
 @pytest.fixture
 def config(tiny):
-    return tiny(channels=(0, 1, 2), colour_shift=0.2, scale_range=0.25, average_rays=False, edge_margin=2)
+    return tiny(
+        channels=(0, 1, 2), colour_shift=0.2, scale_range=0.25, average_rays=False, edge_margin=2, test_flips=False
+    )
 
 
 def test_three_channels_train_resume_and_open_in_stock_stardist(config, sparse_samples, tmp_path):

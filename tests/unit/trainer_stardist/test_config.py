@@ -73,6 +73,7 @@ def test_a_model_older_than_a_setting_opens_as_it_was_trained():
         "edge_margin",
         "gradient_limit",
         "refine_outlines",
+        "test_flips",
     )
     assert Config.from_dict({k: v for k, v in values.items() if k not in newer}) == Config.from_dict(values)
 
@@ -83,6 +84,8 @@ def test_fast_trains_stacks_with_stock_losses():
     assert (config.scale_range, config.outline_rim, config.fit_sizes, config.plan.learning_rate) == (0, 0, False, 2e-3)
     assert (config.average_rays, config.edge_margin, config.gradient_limit) == (False, 2, 0)
     assert not config.refine_outlines
+    assert not config.test_flips
+    assert config.plan.copy_paste == 0
 
 
 @pytest.mark.parametrize(("field", "value"), [("initialization", "zero"), ("dist_loss", "squared")])

@@ -9,6 +9,7 @@ import torch
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_trainer.data.fed_image import FedImage
 from cellsparse_trainer.data.samples import Sample
+from cellsparse_trainer.models.outline_refinement import OutlineLevel
 from cellsparse_unet import backend
 from cellsparse_unet import model as model_module
 from cellsparse_unet.tiles import flipped_probabilities, probabilities
@@ -191,12 +192,12 @@ def test_the_level_of_outlines_is_fitted_kept_and_used(
         seen.append((image.shape, level))
         return found
 
-    monkeypatch.setattr(model_module, "fit_level", lambda samples, predict: 0.35)
+    monkeypatch.setattr(model_module, "fit_level", lambda samples, predict: OutlineLevel(level=0.35))
     monkeypatch.setattr(model_module, "refine", noting)
     tuned = backend.create(make_config(refine_outlines=refine_outlines), [cell_sample], "cpu").model()
     tuned.fit_outlines([cell_sample])
     tuned.export(tmp_path)
-    level = 0.35 if refine_outlines else None
+    level = OutlineLevel(level=0.35) if refine_outlines else None
     for each in (tuned, backend.open_model(tmp_path, "cpu")):
         each.predict(cell_sample.image)
         assert seen.pop() == (cell_sample.image.shape, level)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cellsparse_common.channels import MAX_CHANNELS
 
+MOST_COPIES = 8
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
 GRADIENT_FORMATS = ("float32", "float16")
@@ -80,6 +81,9 @@ class Plan:
     colour_shift: float = 0.0
     """Augmentation of several channels: how far the brightness of each changes by itself, 0 to 1 (see `colours`)."""
 
+    copy_paste: int = 0
+    """Augmentation: copies of labelled cells pasted beside each labelled one, 0 to `MOST_COPIES` (see `copy_paste`)."""
+
     compile_step: bool = False
     """Whether the network of a step is compiled."""
     pinned_prefetch: bool = False
@@ -139,6 +143,10 @@ class Plan:
             raise ValueError(f"channels are {self.channels}; allowed: 0 to {MAX_CHANNELS - 1}.")
         if not 0 <= self.colour_shift <= 1:
             raise ValueError(f"colour_shift is {self.colour_shift}; allowed: 0 to 1.")
+        if not 0 <= self.copy_paste <= MOST_COPIES:
+            raise ValueError(f"copy_paste is {self.copy_paste}; allowed: 0 to {MOST_COPIES}.")
+        if self.copy_paste and self.crop_depth is not None:
+            raise ValueError(f"copy_paste is {self.copy_paste} with stacks; allowed: 0.")
         if not 0 <= self.last_rate <= 1:
             raise ValueError(f"last_rate is {self.last_rate}; allowed: 0 to 1.")
         if self.compile_step and self.world > 1:

@@ -18,6 +18,7 @@ _COMMON: dict[str, Any] = {
     "rate_scaling": "square_root",
     "gradient_format": "float32",
     "colour_shift": 0.0,
+    "copy_paste": 0,
     "compile_step": False,
     "pinned_prefetch": False,
     "device_augmentation": False,

@@ -100,6 +100,11 @@ class CachedSamples(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._cache[range(len(self))[index]]
 
+    @property
+    def threads(self) -> int | None:
+        """How many threads may work on different samples at once; None: as many as there are cores (`threads_for`)."""
+        return 1
+
     def each(self) -> Iterator[Sample]:
         """Yield all samples in their order; those that are not in memory are read on all cores, if they are small."""
         return self._cache.each(range(len(self)), threads_for(self))
@@ -135,6 +140,11 @@ class StoredSamples(CachedSamples):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def threads(self) -> int | None:
+        """One where an image is large."""
+        return None if self.largest <= LARGE else 1
 
     @property
     def largest(self) -> int:
@@ -188,10 +198,8 @@ def threads_for(samples: Sequence[Sample]) -> int | None:
     One where images are large, since each in work takes a multiple of its own memory. And one where a sample is cut
     from a stack, which threads would read once each.
     """
-    if isinstance(samples, StoredSamples):
-        return None if samples.largest <= LARGE else 1
     if isinstance(samples, CachedSamples):
-        return 1
+        return samples.threads
     return None if max((sample.label.size for sample in samples), default=0) <= LARGE else 1
 
 

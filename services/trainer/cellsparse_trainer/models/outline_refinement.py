@@ -6,6 +6,10 @@ resemble: the cell if they are nearer to the mean of its inside than `level` say
 draw the line in the middle between the two means, a level of 0.5. People who draw cells do not always: `fit_level`
 takes the level at which labelled cells are found as they are labelled, and none where that does not help.
 
+Images of one dataset differ in how wide people draw in them, and a network learns some of that. The level at which it
+draws outlines by itself, over all cells of an image, shows it (`own_level`). So an image whose own level is above that
+of the labelled ones is refined at a level that is higher by as much.
+
 All functions are pure. Axes are YX; images are normalised, with brightness from 0 to 1.
 """
 
@@ -24,13 +28,19 @@ from cellsparse_common.imaging.types import Floats, GrayImage, Labels, Mask
 from cellsparse_trainer.data.samples import Sample
 
 OUTLINE_LEVEL = "outline_level"
-"""Name of the level among what a model was fitted with (see `ModelConfig`)."""
+OWN_LEVEL = "own_outline_level"
+"""Names of an `OutlineLevel`'s numbers among what a model was fitted with (see `ModelConfig`)."""
 LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """What `fit_level` chooses from."""
 LEAST_CELLS = 3
 """Fewest labelled cells that a level is chosen by."""
 LEAST_OVERLAP = 0.5
 """IoU from which a found cell is a labelled one."""
+
+DOUBT = 4
+"""Number of an image's cells at which half of its own level is believed."""
+LIMITS = (0.15, 0.7)
+"""Lowest and highest level of an image."""
 
 BAND = 0.4
 """How far an outline may move, as a share of the cell's radius."""
@@ -48,6 +58,31 @@ THIN = 30
 """Up to so many pixels, spurs of a cell are not cut off: they would be most of it."""
 LEAST_SHARE = 0.4
 """Share of its pixels that a cell has to keep; else it stays as it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlineLevel:
+    """Where the outlines of cells are: 0 is as bright as their surroundings, 1 as their inside."""
+
+    level: float
+    """Of an image in which the model draws as it usually does, 0 to 1."""
+    own: float | None = None
+    """The level at which the model usually draws outlines by itself, 0 to 1; None: it is not known, and all images are
+    refined at the same level."""
+
+    def of(self, image: GrayImage, labels: Labels) -> float:
+        """Return the level for an image.
+
+        Args:
+            image: Brightness.
+            labels: The cells as the model draws them by itself.
+        """
+        found = None if self.own is None else own_level(image, labels)
+        if found is None or self.own is None:
+            return self.level
+        own, cells = found
+        trust = cells / (cells + DOUBT)
+        return float(np.clip(self.level + trust * (own - self.own), *LIMITS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +114,9 @@ def refined(image: GrayImage, labels: Labels, level: float) -> Labels:
     if count == 1:
         return labels
     areas = np.bincount(labels.ravel(), minlength=count)
-    smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), BLUR, mode="nearest")
+    smooth = _smooth(image)
     bands = _bands(labels, areas)
-    inner, _, inner_pixels = _moments(smooth, labels, bands.core, count)
-    outer, deviation, outer_pixels = _moments(smooth, bands.nearest, bands.around, count)
-    contrast = inner - outer
-    clear = np.abs(contrast) > DEVIATIONS * deviation + LEAST_CONTRAST
-    clear &= (inner_pixels >= LEAST_PIXELS) & (outer_pixels >= LEAST_PIXELS)
+    outer, contrast, clear = _contrasts(smooth, labels, bands, count)
     limit, sign = outer + level * contrast, np.sign(contrast)
     like_cell = sign[bands.owner] * (smooth - limit[bands.owner]) > 0
     moved = np.where(bands.core | (like_cell & (bands.owner > 0)), bands.owner, 0)
@@ -93,7 +124,34 @@ def refined(image: GrayImage, labels: Labels, level: float) -> Labels:
     return _tidy(moved, labels, areas, clear)
 
 
-def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) -> float | None:
+def own_level(image: GrayImage, labels: Labels) -> tuple[float, int] | None:
+    """Return the level at which outlines were drawn, the median of cells that differ from their surroundings.
+
+    Args:
+        image: Brightness.
+        labels: The cells: 0 background, n > 0 cell n.
+
+    Returns:
+        The level, and how many cells show it; None where none does.
+    """
+    count = int(labels.max(initial=0)) + 1
+    if count == 1:
+        return None
+    smooth = _smooth(image)
+    bands = _bands(labels, np.bincount(labels.ravel(), minlength=count))
+    outer, contrast, clear = _contrasts(smooth, labels, bands, count)
+    background = labels == 0
+    within, _, pixels_within = _moments(smooth, labels, ndimage.binary_dilation(background) & ~background, count)
+    beside, _, pixels_beside = _moments(smooth, bands.nearest, ndimage.binary_dilation(~background) & background, count)
+    clear &= (pixels_within > 0) & (pixels_beside > 0)
+    clear[0] = False
+    if not clear.any():
+        return None
+    levels = ((within + beside) / 2 - outer)[clear] / contrast[clear]
+    return float(np.median(levels)), int(clear.sum())
+
+
+def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) -> OutlineLevel | None:
     """Choose the level at which labelled cells are found as they are labelled.
 
     Args:
@@ -101,17 +159,21 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
         predict: Segments one image, without refining outlines.
 
     Returns:
-        One of `LEVELS`: the lowest whose gain, in the mean IoU of labelled cells with what is found, is at most a
-        standard error below the best gain. A level that is too high cuts cells off. None where the best gain is less
-        than its standard error, or there are too few cells to tell.
+        The model's own level, and one of `LEVELS`: the lowest whose gain, in the mean IoU of labelled cells with what
+        is found, is at most a standard error below the best gain. A level that is too high cuts cells off. None where
+        the best gain is less than its standard error, or there are too few cells to tell.
     """
+    pairs = [(sample, predict(sample.image)) for sample in samples]
+    shown = [each for sample, found in pairs if (each := own_level(sample.gray, found))]
+    own = _weighted_median(*zip(*shown, strict=True)) if shown else None
+    choices = [OutlineLevel(level=level, own=own) for level in LEVELS]
     gains: list[npt.NDArray[np.float64]] = []
-    for sample in samples:
-        found = predict(sample.image)
+    for sample, found in pairs:
         before = {pair: iou for pair, iou in _overlaps(sample.label, found).items() if iou > LEAST_OVERLAP}
         if before:
-            levels = [_overlaps(sample.label, refined(sample.gray, found, level)) for level in LEVELS]
-            gains.append(np.array([[each.get(pair, 0.0) - iou for pair, iou in before.items()] for each in levels]))
+            refinements = [refined(sample.gray, found, choice.of(sample.gray, found)) for choice in choices]
+            after = [_overlaps(sample.label, each) for each in refinements]
+            gains.append(np.array([[each.get(pair, 0.0) - iou for pair, iou in before.items()] for each in after]))
     cells = np.concatenate(gains, axis=1) if gains else np.zeros((len(LEVELS), 0))
     if cells.shape[1] < LEAST_CELLS:
         return None
@@ -120,54 +182,74 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     error = float(cells[best].std(ddof=1)) / cells.shape[1] ** 0.5
     if means[best] <= error:
         return None
-    return LEVELS[int(np.flatnonzero(means >= means[best] - error)[0])]
+    return choices[int(np.flatnonzero(means >= means[best] - error)[0])]
 
 
-def refine(image: Floats, found: Segmentation, level: float | None) -> Segmentation:
+def refine(image: Floats, found: Segmentation, level: OutlineLevel | None) -> Segmentation:
     """Return what a model found in an image with refined outlines.
 
     Args:
         image: Axes YX, with several channels YXC.
         found: The cells.
-        level: As `refined` takes it; None: outlines stay.
+        level: Where outlines are; None: they stay.
     """
     if level is None:
         return found
-    return Segmentation(labels=refined(brightness(image, 2), found.labels, level), scores=found.scores)
+    gray = brightness(image, 2)
+    return Segmentation(labels=refined(gray, found.labels, level.of(gray, found.labels)), scores=found.scores)
 
 
-def level_to_dict(level: float | None) -> dict[str, float]:
+def level_to_dict(level: OutlineLevel | None) -> dict[str, float]:
     """Return a level among what a model was fitted with; empty without one."""
-    return {} if level is None else {OUTLINE_LEVEL: level}
+    if level is None:
+        return {}
+    return {OUTLINE_LEVEL: level.level} | ({} if level.own is None else {OWN_LEVEL: level.own})
 
 
 def without_level(fitted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model was fitted with besides the level."""
-    return {name: value for name, value in fitted.items() if name != OUTLINE_LEVEL}
+    return {name: value for name, value in fitted.items() if name not in (OUTLINE_LEVEL, OWN_LEVEL)}
 
 
-def export_note(level: float | None) -> str:
+def export_note(level: OutlineLevel | None) -> str:
     """Return what users of an exported model should know of a level, a paragraph of Markdown; empty without one."""
     if level is None:
         return ""
     return (
         "\nCellsparse also moves outlines to where the image's brightness shows them (`refine_outlines`, here at\n"
-        f"level {level:g}). Other tools draw them as the network does.\n"
+        f"level {level.level:g}). Other tools draw them as the network does.\n"
     )
 
 
-def read_level(fitted: Mapping[str, Any]) -> float | None:
+def read_level(fitted: Mapping[str, Any]) -> OutlineLevel | None:
     """Return the level among what a model was fitted with; None without one.
 
     Raises:
         ValueError: It is no number from 0 to 1.
     """
-    value = fitted.get(OUTLINE_LEVEL)
+    level, own = (_read(fitted, name) for name in (OUTLINE_LEVEL, OWN_LEVEL))
+    return None if level is None else OutlineLevel(level=level, own=own)
+
+
+def _read(fitted: Mapping[str, Any], name: str) -> float | None:
+    value = fitted.get(name)
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{OUTLINE_LEVEL} is {value!r}; allowed: a number from 0 to 1, or none.")
+        raise ValueError(f"{name} is {value!r}; allowed: a number from 0 to 1, or none.")
     return float(value)
+
+
+def _smooth(image: GrayImage) -> GrayImage:
+    """Take noise from an image."""
+    return np.asarray(ndimage.gaussian_filter(np.asarray(image, np.float32), BLUR, mode="nearest"))
+
+
+def _weighted_median(values: Sequence[float], weights: Sequence[int]) -> float:
+    """Return the value that half of the weight lies below."""
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(np.asarray(weights, np.float64)[order])
+    return float(np.clip(values[order[int(np.searchsorted(cumulative, cumulative[-1] / 2))]], 0, 1))
 
 
 def _bands(labels: Labels, areas: npt.NDArray[np.int64]) -> _Bands:
@@ -183,6 +265,18 @@ def _bands(labels: Labels, areas: npt.NDArray[np.int64]) -> _Bands:
         around=(labels == 0) & (away > reach) & (away <= 2 * reach + 1),
         nearest=nearest,
     )
+
+
+def _contrasts(
+    smooth: GrayImage, labels: Labels, bands: _Bands, count: int
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return how bright each cell's surroundings are, how much brighter its inside is, and whether that is clear."""
+    inner, _, inner_pixels = _moments(smooth, labels, bands.core, count)
+    outer, deviation, outer_pixels = _moments(smooth, bands.nearest, bands.around, count)
+    contrast = inner - outer
+    clear = np.abs(contrast) > DEVIATIONS * deviation + LEAST_CONTRAST
+    clear &= (inner_pixels >= LEAST_PIXELS) & (outer_pixels >= LEAST_PIXELS)
+    return outer, contrast, clear
 
 
 def _edges(labels: Labels) -> Mask:

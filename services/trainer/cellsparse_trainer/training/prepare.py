@@ -10,6 +10,7 @@ from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.config.settings import ProcessSettings
 from cellsparse_trainer.config.time_budget import step_seconds_allowed
 from cellsparse_trainer.contract import Backend, BackendSpec, C, HalfPrecisionBackend, Training, with_plan
+from cellsparse_trainer.data.copy_paste import augmented
 from cellsparse_trainer.data.patient_store import Outage, PatientStore
 from cellsparse_trainer.data.prefetch import default_workers
 from cellsparse_trainer.data.samples import Sample, StoredSamples, check_items
@@ -117,7 +118,9 @@ def prepare(
     config = with_plan(config, settled.plan)
     plan = config.plan
     workers = default_workers(found, plan.device) if plan.num_workers is None else plan.num_workers
-    train, validation = _open_samples(job, plan, store, workers, settings.cache_mib * 2**20)
+    cache_bytes = settings.cache_mib * 2**20
+    train, validation = _open_samples(job, plan, store, workers, cache_bytes)
+    kept = _share(job, plan, workers, cache_bytes)
     if job.inputs.train_planes is not None:
         stacks = len(job.inputs.train)
         reporter.log(f"{spec.name} trains on the {len(train)} planes with labelled pixels of {stacks} stacks.")
@@ -129,7 +132,7 @@ def prepare(
     start = fetch_model(store, initial, scratch / "start")[0] if initial else None
 
     def create(items: Sequence[Sample]) -> Training:
-        return backend.create(config, items, plan.device, start, ranks)
+        return backend.create(config, augmented(items, plan, kept), plan.device, start, ranks)
 
     trial = Trial(create=create, workers=workers, train=train, validation=validation, began=began)
     choice = choose(plan, job.request.settings, store, run_id, trial, peers)
@@ -165,12 +168,18 @@ def count_cells(items: Sequence[dataset_pb2.DatasetItem]) -> int:
     return sum(item.cells for item in items)
 
 
+def _share(job: Job, plan: Plan, workers: int, cache_bytes: int) -> int:
+    """Return the part of the cache for training items, and for what is made of them: planes, items with copies."""
+    kinds = 1 + (job.inputs.train_planes is not None) + (plan.copy_paste > 0)
+    return cache_bytes // (workers + 1) // kinds
+
+
 def _open_samples(
     job: Job, plan: Plan, store: ObjectStore, workers: int, cache_bytes: int
 ) -> tuple[Sequence[Sample], Sequence[Sample]]:
     """Return training items, whole, as tiles or as planes, and validation items, after reading each of them once."""
     inputs = job.inputs
-    share = cache_bytes // (workers + 1) // (1 if inputs.train_planes is None else 2)  # planes are kept beside stacks
+    share = _share(job, plan, workers, cache_bytes)
     train = StoredSamples(store, inputs.train, plan, cache_bytes=share)
     validation = StoredSamples(store, inputs.validation, plan, cache_bytes=cache_bytes)
     check_items(train, inputs.train)

@@ -8,9 +8,11 @@ from scipy import ndimage
 from cellsparse_trainer.data.samples import Sample
 from cellsparse_trainer.models.outline_refinement import (
     LEVELS,
+    OutlineLevel,
     export_note,
     fit_level,
     level_to_dict,
+    own_level,
     read_level,
     refined,
     without_level,
@@ -116,7 +118,34 @@ def drawn_at(level, cells, seed=0):
 @pytest.mark.parametrize("level", [0.3, 0.5])
 def test_the_level_at_which_people_drew_is_found(level):
     sample, found = drawn_at(level, 6)
-    assert fit_level([sample], lambda _: found) == pytest.approx(level, abs=0.051)
+    fitted = fit_level([sample], lambda _: found)
+    assert fitted.level == pytest.approx(level, abs=0.051)
+    assert fitted.own == own_level(sample.gray, found)[0]
+
+
+@pytest.mark.parametrize("level", [0.25, 0.4, 0.6])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_level_at_which_outlines_were_drawn_is_seen(level, dark):
+    sample, _ = drawn_at(level, 6)
+    cells = np.where(sample.label > 0, sample.label - 100, 0).astype(np.int32)
+    image = 1 - sample.gray if dark else sample.gray
+    own, count = own_level(image, cells)
+    assert own == pytest.approx(level, abs=0.07)
+    assert count == 6
+    assert own_level(np.full_like(image, 0.5), cells) is None
+    assert own_level(image, np.zeros_like(cells)) is None
+
+
+def test_an_image_that_is_drawn_narrower_is_refined_narrower():
+    wide, narrow = (drawn_at(level, 40)[0] for level in (0.3, 0.5))
+    cells = [np.where(each.label > 0, each.label - 100, 0).astype(np.int32) for each in (wide, narrow)]
+    usual = OutlineLevel(level=0.4, own=0.35)
+    for sample, drawn in zip((wide, narrow), cells, strict=True):
+        own, _ = own_level(sample.gray, drawn)
+        assert usual.of(sample.gray, drawn) == pytest.approx(0.4 + 40 / 44 * (own - 0.35))
+    assert usual.of(wide.gray, np.zeros_like(cells[0])) == 0.4
+    assert OutlineLevel(level=0.4).of(narrow.gray, cells[1]) == 0.4
+    assert OutlineLevel(level=0.7, own=0.1).of(narrow.gray, cells[1]) == 0.7, "bounded"
 
 
 def test_there_is_no_level_where_none_helps_or_too_few_cells_tell():
@@ -131,11 +160,13 @@ def test_there_is_no_level_where_none_helps_or_too_few_cells_tell():
 
 @pytest.mark.parametrize("value", ["0.4", -0.1, 1.5, float("nan"), [0.4]])
 def test_a_damaged_level_is_refused(value):
-    with pytest.raises(ValueError, match=r"outline_level is .*; allowed: a number from 0 to 1, or none"):
+    with pytest.raises(ValueError, match=r"^outline_level is .*; allowed: a number from 0 to 1, or none"):
         read_level({"outline_level": value})
+    with pytest.raises(ValueError, match=r"own_outline_level is .*; allowed: a number from 0 to 1, or none"):
+        read_level({"outline_level": 0.4, "own_outline_level": value})
 
 
-@pytest.mark.parametrize("level", [None, 0.35])
+@pytest.mark.parametrize("level", [None, OutlineLevel(level=0.35), OutlineLevel(level=0.35, own=0.41)])
 def test_a_level_is_kept_among_what_a_model_was_fitted_with(level):
     fitted = {"diameter": 12.0, **level_to_dict(level)}
     assert read_level(fitted) == level
