@@ -28,19 +28,20 @@ class Authority:
             "-keyout", folder / "ca.key", "-out", self.certificate,
         )  # fmt: skip
 
-    def sign(self, certificate: Path, key: Path, names: str = "IP:127.0.0.1, DNS:localhost") -> None:
+    def sign(self, certificate: Path, key: Path, names: str = "IP:127.0.0.1, DNS:localhost", days: int = 2) -> None:
         """Write a new certificate, for servers and clients alike, and its key.
 
         Args:
             certificate: File for the certificate.
             key: File for its private key.
             names: What it is for, as OpenSSL's subjectAltName.
+            days: How long it is valid from now on; below 0: it has ended.
         """
         extensions, request = self._folder / "extensions.cnf", self._folder / "request.csr"
         extensions.write_text(f"[it]\nsubjectAltName = {names}\nextendedKeyUsage = serverAuth, clientAuth\n")
         _openssl("req", *_KEY, "-subj", "/CN=test", "-keyout", key, "-out", request)
         _openssl(
-            "x509", "-req", "-in", request, "-days", "2", "-CAcreateserial",
+            "x509", "-req", "-in", request, "-days", str(days), "-CAcreateserial",
             "-CA", self.certificate, "-CAkey", self._folder / "ca.key",
             "-extfile", extensions, "-extensions", "it", "-out", certificate,
         )  # fmt: skip

@@ -1,10 +1,8 @@
-{{/* Environment of one of our servers: dict "root" "environment". */}}
+{{/* Environment of one of our servers: dict "root" "environment" "role"; without a role, of a program that serves nothing. */}}
 {{- define "cellsparse.env" -}}
-{{- $environment := merge (dict) .environment (include "cellsparse.store" .root | fromYaml) (include "cellsparse.tlsEnvironment" .root | fromYaml) }}
+{{- $environment := merge (dict) .environment (include "cellsparse.store" .root | fromYaml) (include "cellsparse.tlsEnvironment" . | fromYaml) }}
 {{- $_ := set $environment "CELLSPARSE_SECRETS_DIR" "/run/cellsparse/credentials" }}
 {{- $_ := set $environment "CELLSPARSE_METRICS_PORT" "9090" }}
-{{- /* Among themselves services have no certificates of clients: network policies say who reaches which pod. */ -}}
-{{- if not (hasKey $environment "CELLSPARSE_INSECURE") }}{{ $_ := set $environment "CELLSPARSE_INSECURE" "1" }}{{ end }}
 {{- if include "cellsparse.storeCa" .root }}
 {{- $_ := set $environment "CELLSPARSE_S3_CA_BUNDLE" "/run/cellsparse/ca/ca.crt" }}
 {{- end }}
@@ -18,10 +16,11 @@
 {{- end }}
 {{- end }}
 
+{{/* Mounts of one of our servers: dict "root" "role", as for its environment. */}}
 {{- define "cellsparse.mounts" -}}
 - {name: scratch, mountPath: /tmp}
 - {name: credentials, mountPath: /run/cellsparse/credentials, readOnly: true}
-{{- if include "cellsparse.storeCa" . }}
+{{- if include "cellsparse.storeCa" .root }}
 - {name: ca, mountPath: /run/cellsparse/ca, readOnly: true}
 {{- end }}
 {{- if include "cellsparse.tlsSecret" . }}
@@ -29,7 +28,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Volumes of one of our servers: dict "root", "database" (whether it gets the database's URL, too), and "admin" (whether
+{{/* Volumes of one of our servers: dict "root", "role", "database" (whether it gets the database's URL, too), and "admin" (whether
      it gets the administrator's token). */}}
 {{- define "cellsparse.volumes" -}}
 - name: scratch
@@ -58,7 +57,7 @@
 - name: ca
   secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
-{{- with include "cellsparse.tlsSecret" .root }}
+{{- with include "cellsparse.tlsSecret" . }}
 - name: tls
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
@@ -76,30 +75,67 @@
 {{- if eq .Values.auth.kind "tokens" }}{{ .Values.auth.existingSecret | default (printf "%s-admin" (include "cellsparse.name" .)) }}{{ end }}
 {{- end }}
 
-{{/* Secret with certificate, key and authority of our servers; empty without TLS. */}}
+{{/* Roles that have a certificate of their own, as a JSON list. */}}
+{{- define "cellsparse.roles" -}}
+{{- $roles := list "orchestrator" "sparsifier" "trainer" }}
+{{- if gt (int .Values.gateway.replicas) 0 }}{{ $roles = append $roles "gateway" }}{{ end }}
+{{- if .Values.minio.enabled }}{{ $roles = append $roles "minio" }}{{ end }}
+{{- $roles | toJson -}}
+{{- end }}
+
+{{/* Secret with certificate, key and authority of a role: dict "root" "role"; empty without TLS or without a role. */}}
 {{- define "cellsparse.tlsSecret" -}}
-{{- if eq .Values.tls.kind "secret" }}{{ .Values.tls.secret }}
-{{- else if has .Values.tls.kind (list "certManager" "generated") }}{{ include "cellsparse.name" . }}-tls
+{{- if .role }}
+{{- $tls := .root.Values.tls }}
+{{- if eq $tls.kind "secret" }}{{ index $tls.secrets .role | default $tls.secret }}
+{{- else if has $tls.kind (list "certManager" "generated") }}{{ include "cellsparse.name" .root }}-tls-{{ .role }}
+{{- end }}
 {{- end }}
 {{- end }}
 
+{{/* Whether sparsifier and trainers check the certificates of their callers. With one certificate for all roles, whoever
+     has it could pass for the orchestrator. */}}
+{{- define "cellsparse.mutual" -}}
+{{- $secrets := .Values.tls.secrets }}
+{{- if has .Values.tls.kind (list "certManager" "generated") }}true
+{{- else if and (eq .Values.tls.kind "secret") $secrets.orchestrator $secrets.sparsifier $secrets.trainer }}true
+{{- end }}
+{{- end }}
+
+{{/* The orchestrator's name, as sparsifier and trainers find it in its certificate. */}}
+{{- define "cellsparse.caller" -}}
+{{ include "cellsparse.name" . }}-orchestrator.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{/* Variables of TLS: dict "root" "role". Where callers show no certificate, network policies say who reaches which pod. */}}
 {{- define "cellsparse.tlsEnvironment" -}}
+{{- $checks := and (has .role (list "sparsifier" "trainer")) (include "cellsparse.mutual" .root) }}
 {{- if include "cellsparse.tlsSecret" . }}
 CELLSPARSE_TLS_CERT: /run/cellsparse/tls/tls.crt
 CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
 {{- end }}
+{{- if $checks }}
+CELLSPARSE_TLS_CLIENT_CA: /run/cellsparse/tls/ca.crt
+CELLSPARSE_TLS_CALLERS: {{ include "cellsparse.caller" .root }}
+{{- else if .role }}
+CELLSPARSE_INSECURE: "1"
+{{- end }}
 {{- end }}
 
-{{/* Names that our servers answer to, as a YAML list; training pods are called by address and share the last one. */}}
+{{/* Names in the certificate of a role, as a YAML list: dict "root" "role". Training pods are called by address and share
+     the trainers' last one. */}}
 {{- define "cellsparse.names" -}}
-{{- $hosts := list "orchestrator" "sparsifier" }}
-{{- if .Values.minio.enabled }}{{ $hosts = append $hosts "minio" }}{{ end }}
-{{- range .Values.trainers }}{{ $hosts = append $hosts (replace "_" "-" .backend) }}{{ end }}
-{{- $hosts = append $hosts "trainer" }}
-{{- range $hosts }}
-{{- $service := printf "%s-%s" (include "cellsparse.name" $) . }}
+{{- $hosts := list }}
+{{- if eq .role "trainer" }}{{ range .root.Values.trainers }}{{ $hosts = append $hosts (replace "_" "-" .backend) }}{{ end }}{{ end }}
+{{- range append $hosts .role }}
+{{- $service := printf "%s-%s" (include "cellsparse.name" $.root) . }}
 - {{ $service }}
-- {{ $service }}.{{ $.Release.Namespace }}.svc
+- {{ $service }}.{{ $.root.Release.Namespace }}.svc
+{{- end }}
+{{- if eq .role "orchestrator" }}
+{{- range .root.Values.tls.names }}
+- {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -109,7 +145,7 @@ CELLSPARSE_TLS_KEY: /run/cellsparse/tls/tls.key
 {{- $ask := printf "grpc: {port: %v}" .port }}
 {{- $ready := $ask }}
 {{- if .service }}{{ $ready = printf "grpc: {port: %v, service: %s}" .port .service }}{{ end }}
-{{- if include "cellsparse.tlsSecret" .root }}
+{{- if ne .root.Values.tls.kind "none" }}
 {{- $ask = "httpGet: {path: /health, port: metrics}" }}
 {{- $ready = ternary "httpGet: {path: /answering, port: metrics}" $ask (not (not .service)) }}
 {{- end -}}

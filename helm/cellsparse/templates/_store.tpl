@@ -5,7 +5,7 @@
 
 {{/* Secret whose ca.crt signs the object store's certificate; empty for the system's authorities. */}}
 {{- define "cellsparse.storeCa" -}}
-{{- if .Values.minio.enabled }}{{ include "cellsparse.tlsSecret" . }}{{ else }}{{ .Values.s3.caSecret }}{{ end -}}
+{{- if .Values.minio.enabled }}{{ include "cellsparse.tlsSecret" (dict "root" . "role" "minio") }}{{ else }}{{ .Values.s3.caSecret }}{{ end -}}
 {{- end }}
 
 {{/* host:port of the object store. */}}

@@ -3,14 +3,15 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-from cellsparse_common.config.tls import ClientTls
-from cellsparse_common.errors import Unavailable
+from cellsparse_common.config.tls import ClientTls, files_changed
+from cellsparse_common.errors import InvalidArgument, Unavailable
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_gateway.identity import call_metadata
 from cellsparse_proto.v1 import (
@@ -100,9 +101,9 @@ class Orchestrator:
 
 
 class _FollowingChannel(grpc.Channel):  # type: ignore[misc]
-    """A channel that looks up the orchestrator's address at every call.
+    """A channel that looks up the orchestrator's address, and whether certificates were replaced, at every call.
 
-    A channel to a former address is dropped, not closed: a call that begins in the moment in which its channel is
+    A former channel is dropped, not closed: a call that begins in the moment in which its channel is
     closed would wait forever. It goes with its last call.
     """
 
@@ -112,19 +113,25 @@ class _FollowingChannel(grpc.Channel):  # type: ignore[misc]
         self._tls = tls
         self._lock = threading.Lock()
         self._address = ""
+        self._changed: tuple[int, ...] = ()
         self._channel: grpc.Channel | None = None
 
     def now(self) -> grpc.Channel:
-        """Return the channel to the present address.
+        """Return the channel to the present address, with the present certificates.
 
         Raises:
             Unavailable: No address is known.
+            InvalidArgument: A certificate cannot be read, and none could before.
         """
-        address = self._given or self._read()
+        address, changed = self._given or self._read(), files_changed(self._tls)
         with self._lock:
             if self._channel is None or address != self._address:
                 self._channel = open_channel(address, tls=self._tls)
-                self._address = address
+                self._address, self._changed = address, changed
+            elif changed != self._changed:
+                with suppress(InvalidArgument):  # files are replaced one after the other: for a moment one is missing
+                    self._channel = open_channel(address, tls=self._tls)
+                    self._changed = changed
             return self._channel
 
     def _read(self) -> str:

@@ -4,7 +4,7 @@ import sys
 
 import grpc
 
-from cellsparse_common.config.settings import ServerSettings, load
+from cellsparse_common.config.settings import InnerServerSettings, load
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.rpc.metrics import new_registry
@@ -21,7 +21,7 @@ DEFAULT_PORT = 50051
 def main() -> None:
     """Serve until SIGTERM, then exit."""
     try:
-        settings = load(ServerSettings)
+        settings = load(InnerServerSettings)
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": DEFAULT_PORT})
         configure_logging(NAME, settings.log_level)

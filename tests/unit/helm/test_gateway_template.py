@@ -37,6 +37,16 @@ def test_with_tls_it_has_the_authority_and_no_key():
     assert (tls["secretName"], tls["items"]) == ("ours", [{"key": "ca.crt", "path": "ca.crt"}])
 
 
+def test_with_a_certificate_of_its_own_it_shows_it_to_the_orchestrator():
+    values = {"kind": "secret", "secret": "ours", "secrets": {"gateway": "mine"}}
+    for tls, secret in ((values, "mine"), ({"kind": "generated"}, "lab-cellsparse-tls-gateway")):
+        deployment = one(render({"tls": tls}), "Deployment", NAME)
+        assert variables(deployment)["CELLSPARSE_GATEWAY_TLS_CERT"] == "/run/cellsparse/tls/tls.crt"
+        assert variables(deployment)["CELLSPARSE_GATEWAY_TLS_KEY"] == "/run/cellsparse/tls/tls.key"
+        (volume,) = [volume["secret"] for volume in pod(deployment)["volumes"] if volume["name"] == "tls"]
+        assert volume == {"secretName": secret, "defaultMode": 0o440}
+
+
 def test_variables_of_the_user_win():
     own = {"maxBodyMiB": 64, "environment": {"CELLSPARSE_GATEWAY_MAX_BODY_MIB": "32", "CELLSPARSE_QUPATH_SECONDS": "9"}}
     found = variables(one(render({"gateway": own}), "Deployment", NAME))

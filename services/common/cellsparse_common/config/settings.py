@@ -12,6 +12,8 @@ from cellsparse_common.config.tls import ClientTls, ServerTls
 from cellsparse_common.errors import InvalidArgument
 
 ENV_PREFIX = "CELLSPARSE_"
+ORCHESTRATOR = "spiffe://cellsparse/orchestrator"
+"""The orchestrator's name in its certificate, unless `tls_callers` of those that it calls says another one."""
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -113,6 +115,11 @@ class ServerSettings(StoreSettings):
     tls_client_ca: Path | None = None
     """PEM file of authorities. Only clients with a certificate signed by one of them may connect. Not set: all may."""
 
+    tls_callers: str = ""
+    """Names separated by commas, each a DNS name or a URI. A caller's certificate must hold one of them among its
+    subject alternative names; health checks need none. Requires the authorities of clients. Not set: sparsifier and
+    trainers answer `spiffe://cellsparse/orchestrator` alone, the orchestrator every certificate of its authorities."""
+
     tls_ca: str = ""
     """PEM file of the authorities that sign the other services' certificates, or `system` for public ones. Set: other
     services are called with TLS, and receive this server's certificate if they require one."""
@@ -161,6 +168,8 @@ class ServerSettings(StoreSettings):
             raise ValueError(f"{ENV_PREFIX}TLS_CERT and {ENV_PREFIX}TLS_KEY must be given together, or neither.")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError(f"{ENV_PREFIX}TLS_CLIENT_CA needs {ENV_PREFIX}TLS_CERT and {ENV_PREFIX}TLS_KEY.")
+        if "tls_callers" in self.model_fields_set and self.tls_client_ca is None:
+            raise ValueError(f"{ENV_PREFIX}TLS_CALLERS needs {ENV_PREFIX}TLS_CLIENT_CA.")
         return self
 
     def server_tls(self) -> ServerTls | None:
@@ -169,11 +178,25 @@ class ServerSettings(StoreSettings):
             return None
         return ServerTls(cert=self.tls_cert, key=self.tls_key, client_ca=self.tls_client_ca)
 
+    def callers(self) -> tuple[str, ...]:
+        """Return the names of which a caller's certificate must hold one; empty: nothing is asked of it."""
+        if self.tls_client_ca is None:
+            return ()
+        return tuple(name.strip() for name in self.tls_callers.split(",") if name.strip())
+
     def client_tls(self) -> ClientTls | None:
         """Return how this server calls other services, None for calls without TLS."""
         if not self.tls_ca:
             return None
         return ClientTls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key, server_name=self.tls_server_name)
+
+
+class InnerServerSettings(ServerSettings):
+    """Settings of a server that only the orchestrator calls."""
+
+    tls_callers: str = ORCHESTRATOR
+    """Names separated by commas, each a DNS name or a URI. A caller's certificate must hold one of them among its
+    subject alternative names; health checks need none. Counts where `tls_client_ca` is set."""
 
 
 def load(cls: type[S], **values: Any) -> S:

@@ -71,6 +71,14 @@ def channel_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
     )
 
 
+def files_changed(tls: ClientTls | None) -> tuple[int, ...]:
+    """Return when the files of a client's TLS last changed, nanoseconds; 0 for one that is not there now."""
+    if tls is None:
+        return ()
+    files = [None if tls.ca == SYSTEM else Path(tls.ca), tls.cert, tls.key]
+    return tuple(_changed(file) for file in files if file is not None)
+
+
 def expected_name(tls: ClientTls, address: str) -> str:
     """Return the name expected in the certificate of the server at host:port; empty for the host itself."""
     host = address.rpartition(":")[0].strip("[]")
@@ -119,6 +127,13 @@ class _Certificates:
 
 def _configuration(cert: bytes, key: bytes, roots: bytes | None) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=roots)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -23,10 +23,12 @@ from cellsparse_common.errors import (
 )
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.admission import HEALTH_WATCH, Admission
+from cellsparse_common.rpc.certificate_names import check_certificate
 from cellsparse_common.rpc.metrics import CallMetrics
 from cellsparse_common.rpc.rules import violations
 
 _LOG = logging.getLogger(__name__)
+_HEALTH = "/grpc.health.v1."
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk that takes nothing more."""
 
@@ -80,6 +82,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         refuse: Says why our own services answer no call now; empty: they do.
         hide: Takes out of a sentence what is not for clients.
         gate: Decides who may call our own services; None: everybody.
+        callers: Names of which a caller's certificate must hold one, but for health checks; empty: it need not.
     """
 
     def __init__(
@@ -89,12 +92,14 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         refuse: Callable[[], str] = lambda: "",
         hide: Callable[[str], str] = lambda sentence: sentence,
         gate: Gate | None = None,
+        callers: tuple[str, ...] = (),
     ) -> None:
         self._metrics = metrics or CallMetrics(CollectorRegistry())
         self._admission = admission
         self._refuse = refuse
         self.hide = hide
         self._gate = gate
+        self._callers = callers
         self._lock = threading.Lock()
         self._last_call = self._last_use = time.monotonic()
         self._running = self._in_use = 0
@@ -137,6 +142,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     ) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with self._around(details, context), self._admitted(details, context):
+                self._check_caller(details.method, context)
                 self._be_open(details.method)
                 with self._allowed(details, context) as record:
                     asked = self._received(request, details.method, context) if single else request
@@ -151,6 +157,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
     ) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with self._around(details, context), self._admitted(details, context):
+                self._check_caller(details.method, context)
                 self._be_open(details.method)
                 with self._allowed(details, context) as record:
                     asked = self._received(request, details.method, context) if single else request
@@ -194,6 +201,11 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         if self._gate is None or not _is_ours(details.method):
             return nullcontext(_NoRecord())
         return self._gate.open(details.method, _metadata(details), context.peer())
+
+    def _check_caller(self, method: str, context: grpc.ServicerContext) -> None:
+        """Raise Unauthenticated or PermissionDenied unless the caller's certificate has a name that may call."""
+        if self._callers and not method.startswith(_HEALTH):
+            check_certificate(context, self._callers)
 
     def _be_open(self, method: str) -> None:
         """Raise Unavailable if our services answer no call now."""

@@ -63,7 +63,8 @@ def serve(
             SERVING: it need not be restarted.
         missing: Says what is away that its services need; empty: nothing. Then health says NOT_SERVING for its
             services. They answer calls all the same.
-        gate: Decides who may call its services; None: everybody. Health and reflection are open to all.
+        gate: Decides who may call its services; None: everybody. Health and reflection are open to all who may
+            connect; reflection only to the callers that the settings name, if they do.
         how_to_authenticate: The settings that make it ask who calls, for messages.
 
     Returns:
@@ -84,7 +85,14 @@ def serve(
     decoding_budget.BUDGET.set_limit(settings.max_decoded_mib * 2**20)
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
-    guard = CallGuard(CallMetrics(registry), Admission(settings.workers), refuse, private_paths(settings).hide, gate)
+    guard = CallGuard(
+        CallMetrics(registry),
+        Admission(settings.workers),
+        refuse,
+        private_paths(settings).hide,
+        gate,
+        settings.callers(),
+    )
     server = grpc.server(
         new_threads(settings.workers),
         interceptors=[guard],

@@ -11,6 +11,8 @@ from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator.launchers.base import GATEWAY, SPARSIFIER
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED.name, grpc.StatusCode.PERMISSION_DENIED.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
@@ -45,6 +47,8 @@ def probe(name: str, address: str, seconds: float) -> Health:
         code = error.code().name if isinstance(error, grpc.Call) else "an error"
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
             return Health(healthy=True, message=f"{name} at {address} has more calls than it takes at once.")
+        if code in _REFUSED:
+            return Health(healthy=False, message=f"{name} at {address} refuses the orchestrator: {error.details()}")
         return Health(healthy=False, message=f"{name} at {address} answers {code}.")
     if described.backend != name:
         return Health(healthy=False, message=f"{address} is a {described.backend!r} trainer; {name!r} was expected.")

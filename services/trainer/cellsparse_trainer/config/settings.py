@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cellsparse_common.config.settings import ServerSettings, StoreSettings
+from cellsparse_common.config.settings import InnerServerSettings, StoreSettings
 
 
 class ProcessSettings(StoreSettings):
@@ -32,7 +32,7 @@ class ProcessSettings(StoreSettings):
     always float32, for results that equal those of other tools and machines to the last digits."""
 
 
-class TrainerSettings(ServerSettings, ProcessSettings):
+class TrainerSettings(InnerServerSettings, ProcessSettings):
     """Settings of a trainer service."""
 
     work_dir: Path | None = None

@@ -170,8 +170,11 @@ def _container(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSe
     )
     if trainer.gpu.count:
         limits[trainer.gpu.resource] = str(trainer.gpu.count * request.size.processes)
-    # Who reaches the pod is for the cluster's network policies to say: trainers have no certificates of clients.
-    own = {"PORT": str(trainer.port), "EXIT_UNUSED_SECONDS": str(trainer.unused_seconds), "INSECURE": "1"}
+    own = {"PORT": str(trainer.port), "EXIT_UNUSED_SECONDS": str(trainer.unused_seconds)}
+    if cluster.tls_callers:
+        own |= {"TLS_CLIENT_CA": f"{TLS_FOLDER}/ca.crt", "TLS_CALLERS": ",".join(cluster.tls_callers)}
+    else:  # who reaches the pod is for the cluster's network policies to say
+        own["INSECURE"] = "1"
     variables = {
         **cluster.environment,
         **trainer.environment,
@@ -266,8 +269,9 @@ def _volumes(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSett
         secret = {"secretName": cluster.ca_secret, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
         volumes.append({"name": "ca", "secret": secret})
     if cluster.tls_secret:
-        pair = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
+        names = ("tls.crt", "tls.key", *(("ca.crt",) if cluster.tls_callers else ()))
+        files = [{"key": name, "path": name} for name in names]
         volumes.append(
-            {"name": "tls", "secret": {"secretName": cluster.tls_secret, "defaultMode": 0o440, "items": pair}}
+            {"name": "tls", "secret": {"secretName": cluster.tls_secret, "defaultMode": 0o440, "items": files}}
         )
     return volumes

@@ -104,6 +104,10 @@ class ClusterSettings(_Strict):
     """Secret whose `ca.crt` signs the object store's certificate; empty for the system's authorities."""
     tls_secret: str = ""
     """Secret with the trainers' certificate `tls.crt` and key `tls.key`; empty for trainers without TLS."""
+    tls_callers: tuple[str, ...] = ()
+    """Names of which a caller's certificate must hold one, DNS names or URIs; the Secret then holds `ca.crt` besides,
+    the callers' authorities. Empty: the pods ask callers for no certificate, so that only network policies keep others
+    out."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """TCP port for Prometheus metrics; 0 for none."""
     stuck_seconds: float = Field(default=120.0, ge=0.0)

@@ -283,6 +283,18 @@ def test_with_tls_the_pods_show_the_certificate_and_the_kubelet_looks_for_an_ope
     assert container["readinessProbe"] == {"tcpSocket": {"port": "grpc"}, "periodSeconds": 5}
 
 
+def test_with_names_of_callers_the_pods_ask_for_certificates():
+    template = trainer()
+    settings = cluster(template, tls_secret="certificate", tls_callers=("a.svc", "spiffe://b/c"))
+    pod = job(REQUEST, template, settings, None)["spec"]["template"]["spec"]
+    found = variables(pod["containers"][0])
+    assert found["CELLSPARSE_TLS_CLIENT_CA"] == "/run/cellsparse/tls/ca.crt"
+    assert found["CELLSPARSE_TLS_CALLERS"] == "a.svc,spiffe://b/c"
+    assert "CELLSPARSE_INSECURE" not in found
+    items = next(volume for volume in pod["volumes"] if volume["name"] == "tls")["secret"]["items"]
+    assert [item["key"] for item in items] == ["tls.crt", "tls.key", "ca.crt"]
+
+
 def test_with_tls_the_kubelet_asks_for_health_where_metrics_are():
     template = trainer()
     settings = cluster(template, tls_secret="certificate", metrics_port=9090)
