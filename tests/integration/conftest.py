@@ -7,6 +7,7 @@ import pytest
 from support.postgres import NoPostgres, Postgres
 
 LONGEST = (
+    "test_crash_matrix",
     "test_ranks",
     "test_trainer_kills",
     "test_start_from_stock_file",

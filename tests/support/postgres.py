@@ -30,12 +30,13 @@ class Postgres:
 
     Attributes:
         port: Its TCP port on 127.0.0.1.
+        data: Its folder.
         log: What it prints.
     """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="cellsparse-postgres-"))
-        self._data = self._folder / "data"
+        self.data = self._folder / "data"
         self.log = self._folder / "log"
         self._as_nobody = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -47,7 +48,7 @@ class Postgres:
             for path in (self._folder, password):
                 os.chown(path, _NOBODY, _NOBODY)
         self._run(
-            "initdb", "--pgdata", self._data, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256",
+            "initdb", "--pgdata", self.data, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256",
             "--encoding", "UTF8", "--no-locale", "--no-sync",
         )  # fmt: skip
         self.port = _free_port()
@@ -63,13 +64,13 @@ class Postgres:
         options = f"-c port={self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         self._run(
             "pg_ctl", "start", "--wait", "--timeout", f"{PATIENCE:.0f}", "--silent",
-            "--pgdata", self._data, "--log", self.log, "--options", options,
+            "--pgdata", self.data, "--log", self.log, "--options", options,
         )  # fmt: skip
 
     def stop(self) -> None:
         """Stop it as a crash would; its clients lose their connections."""
-        if (self._data / "postmaster.pid").exists():
-            self._run("pg_ctl", "stop", "--mode", "immediate", "--wait", "--silent", "--pgdata", self._data)
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "stop", "--mode", "immediate", "--wait", "--silent", "--pgdata", self.data)
 
     def create_database(self) -> str:
         """Make an empty database and return its URL."""
