@@ -62,7 +62,7 @@ def growth(data: DataSummary, power: float = 0.5) -> float:
     It is the square root of the variety, twice the steps for four times the data, unless a backend's preset has another
     power: networks differ in how much they have left to learn.
     """
-    return max(1.0, (data.variety / FEW) ** power)
+    return max(1.0, math.pow(data.variety / FEW, power))
 
 
 def fit_to_data(plan: Plan, settings: trainer_pb2.TrainingSettings, data: DataSummary) -> Plan:
