@@ -107,6 +107,8 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     """
     if stacks and settings.HasField("crop_depth"):
         raise ValueError(f"crop_depth is {settings.crop_depth}; allowed: not set, Cellpose trains on single planes.")
+    if stacks and settings.copy_paste:
+        raise ValueError(f"copy_paste is {settings.copy_paste} with stacks; allowed: 0.")
     paper = settings.preset == trainer_pb2.PRESET_PAPER
     batch_size = settings.batch_size if settings.HasField("batch_size") else (PAPER_BATCH if paper else FAST_BATCH)
     epoch = ceil(max(1, items) / batch_size)
@@ -114,6 +116,7 @@ def resolve(settings: trainer_pb2.TrainingSettings, items: int, stacks: bool = F
     if stacks and not paper:
         own["rescale"] = "dataset"  # prediction takes one diameter for all planes of a stack
         own["refine_outlines"] = False
+        plan["copy_paste"] = 0
     return Config(plan=make_plan(settings, plan), **overlay(own, settings.cellpose))
 
 
@@ -170,6 +173,7 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "schedule": "cosine",
         "warmup_steps": 20,
         "last_rate": 0.0,
+        "copy_paste": 1,
     }
     own = {
         "mean_diameter": 20.0,

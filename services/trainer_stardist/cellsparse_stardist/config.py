@@ -255,6 +255,6 @@ def _fast() -> tuple[dict[str, Any], dict[str, Any]]:
         "schedule": "cosine",
         "warmup_steps": 40,
         "last_rate": 0.0,
-        "copy_paste": 2,
+        "copy_paste": 1,
     }
     return plan, own

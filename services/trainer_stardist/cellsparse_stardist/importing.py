@@ -159,7 +159,7 @@ def _config(folder: Path) -> Config:
     # As the stock tool computes, and draws cells.
     crop_size = fit(base.plan.crop_size, max(unit, 1))
     plan = dataclasses.replace(base.plan, crop_size=crop_size, channels=channels, precision=FLOAT32)
-    stock = {"average_rays": False, "edge_margin": 2, "refine_outlines": False, "test_flips": False}
+    stock: dict[str, Any] = {"average_rays": False, "edge_margin": 2, "refine_outlines": False, "test_flips": False}
     return dataclasses.replace(base, plan=plan, **stock, **numbers)
 
 

@@ -183,7 +183,7 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     sizes = (
         {"steps": 150, "most_steps": 600, "batch_size": 2, "crop_size": 64, "crop_depth": 16}
         if stacks
-        else {"steps": 250, "most_steps": 3600, "batch_size": 8, "crop_size": 96}
+        else {"steps": 250, "most_steps": 3600, "steps_power": 0.7, "batch_size": 8, "crop_size": 96}
     )
     plan = {
         **sizes,

@@ -89,6 +89,9 @@ def test_settings_for_stacks() -> None:
     assert resolve(settings, 3).stitch_threshold == 0.25
     assert (resolve(settings, 3).rescale, resolve(settings, 3, stacks=True).rescale) == ("image", "dataset")
     settings.cellpose.stitch_threshold = 0.5
+    assert (resolve(settings, 3).plan.copy_paste, resolve(settings, 3, stacks=True).plan.copy_paste) == (1, 0)
+    with pytest.raises(ValueError, match="copy_paste is 2 with stacks; allowed: 0"):
+        resolve(trainer_pb2.TrainingSettings(copy_paste=2, cellpose={}), 3, stacks=True)
     config = resolve(settings, 3, stacks=True)
     assert Config.from_json(config.to_json()).stitch_threshold == 0.5
     settings.crop_depth = 4

@@ -56,12 +56,13 @@ def summarize_items(items: Iterable[dataset_pb2.DatasetItem]) -> DataSummary:
     return summarize(item.cells for item in items)
 
 
-def growth(data: DataSummary) -> float:
+def growth(data: DataSummary, power: float = 0.5) -> float:
     """Return by what factor training on these data gains from more steps than training on a few cells does, from 1.
 
-    It is the square root of the variety: twice the steps for four times the data.
+    It is the square root of the variety, twice the steps for four times the data, unless a backend's preset has another
+    power: networks differ in how much they have left to learn.
     """
-    return max(1.0, math.sqrt(data.variety / FEW))
+    return max(1.0, math.pow(data.variety / FEW, power))
 
 
 def fit_to_data(plan: Plan, settings: trainer_pb2.TrainingSettings, data: DataSummary) -> Plan:
@@ -80,7 +81,7 @@ def fit_to_data(plan: Plan, settings: trainer_pb2.TrainingSettings, data: DataSu
     about = f"{data.cells} labelled cells on {data.images} images"
     if plan.most_steps <= plan.steps:
         return replace(plan, budget=f"{plan.steps} steps, the preset's.")
-    wanted = plan.steps * growth(data)
+    wanted = plan.steps * growth(data, plan.steps_power)
     steps = min(plan.most_steps, round(wanted / ROUND) * ROUND) if wanted > plan.steps else plan.steps
     every = plan.validate_every
     if steps > plan.steps and not settings.HasField("validate_every_steps"):

@@ -74,6 +74,8 @@ class Plan:
     """Minutes after which the training ends, above 0 (see `time_budget`); None: when its steps are done."""
     most_steps: int = 0
     """Steps for many and varied images, where the preset's depend on the data (see `budget`); 0: they do not."""
+    steps_power: float = 0.5
+    """Power of the variety of the data that those steps grow with (see `budget`), 0 to 1."""
     budget: str = ""
     """Why there are so many steps, in a sentence."""
     channels: tuple[int, ...] = ()
@@ -141,6 +143,8 @@ class Plan:
             raise ValueError(f"channels are {self.channels}; allowed: 2 to {MAX_CHANNELS}, each once.")
         if not all(0 <= channel < MAX_CHANNELS for channel in self.channels):
             raise ValueError(f"channels are {self.channels}; allowed: 0 to {MAX_CHANNELS - 1}.")
+        if not 0 <= self.steps_power <= 1:
+            raise ValueError(f"steps_power is {self.steps_power}; allowed: 0 to 1.")
         if not 0 <= self.colour_shift <= 1:
             raise ValueError(f"colour_shift is {self.colour_shift}; allowed: 0 to 1.")
         if not 0 <= self.copy_paste <= MOST_COPIES:

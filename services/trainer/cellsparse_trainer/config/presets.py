@@ -25,7 +25,7 @@ _COMMON: dict[str, Any] = {
 }
 """Defaults that the presets of all backends share. Which channels are meant depends on the images: `channel_choice`."""
 
-_NO_SETTINGS = ("most_steps",)
+_NO_SETTINGS = ("most_steps", "steps_power")
 """Fields of `Plan` that a preset decides and nobody can set."""
 
 PLAN_FIELDS = {
@@ -57,7 +57,7 @@ def make_plan(settings: trainer_pb2.TrainingSettings, defaults: Mapping[str, Any
     Args:
         settings: The settings of the request.
         defaults: Fields of `Plan` by name. Fields that all backends share may be left out, as may seed and device.
-            `most_steps`, which is no setting, belongs to a preset whose steps grow with the data.
+            `most_steps` and `steps_power`, which are no settings, belong to a preset whose steps grow with the data.
 
     Raises:
         ValueError: A value is outside its range.

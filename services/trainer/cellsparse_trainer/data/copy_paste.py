@@ -48,7 +48,7 @@ class _Copy:
 
     @property
     def middle(self) -> npt.NDArray[np.float64]:
-        return np.argwhere(self.cell).mean(axis=0)
+        return np.asarray(np.argwhere(self.cell).mean(axis=0))
 
 
 class PastedSamples(CachedSamples):

@@ -44,7 +44,8 @@ def test_few_cells_get_the_fewest_steps_and_a_whole_data_set_the_most(backend, f
     assert f"{most} steps for 40000 labelled cells on 2000 images" in fitted.budget
     between = fit_to_data(found, settings, summarize([2] * 50))
     assert fewest < between.steps < most
-    assert "1.8 times those for few cells" in between.budget
+    times = {"unet": 2.3}.get(backend, 1.8)
+    assert f"{times} times those for few cells" in between.budget
     assert fit_to_data(found, settings, summarize([8, 8, 8])).validate_every == found.validate_every
     assert fitted.validate_every == -(-most // VALIDATIONS) > found.validate_every
     _, given_interval = plan(backend, validate_every_steps=7)
