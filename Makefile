@@ -62,7 +62,7 @@ proto: .venv/.ready ## Generate the Python stubs from proto/
 	$(BIN)/python services/common/build_stubs.py
 
 .PHONY: lint
-lint: .venv/.ready helm ## Check style, types, protos, the direction of imports and the chart
+lint: .venv/.ready helm ## Check style, types, protos, the direction of imports, the chart and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from images.service_images import ROOT
+from images.service_images import IMAGES
+from supply import sbom
 
+CLIENT_EXTRAS = ("cluster", "demo", "plots", "search", "vendor")
 ALLOWED = Path(__file__).with_name("advisories.toml")
 _SECONDS = 600
 _ID = re.compile(r"(PYSEC|CVE|GHSA|OSV)-[\w-]+")
@@ -43,10 +46,13 @@ def main() -> None:
         allowed = read_allowed(ALLOWED.read_text())
     except ValueError as error:
         sys.exit(f"audit: {ALLOWED.name}: {error}")
-    report = ask(given.pip_audit, locked(given.uv))
-    if report is None:
-        print("audit: the advisory service cannot be reached, so known vulnerabilities were not looked up")
-        return
+    report: dict[str, Any] = {"dependencies": []}
+    for packages in locked(given.uv):
+        found = ask(given.pip_audit, packages)
+        if found is None:
+            print("audit: the advisory service cannot be reached, so known vulnerabilities were not looked up")
+            return
+        report["dependencies"] += found["dependencies"]
     faults = judge(report, allowed, datetime.now(UTC).date())
     print(f"audit: {len(report['dependencies'])} locked packages, {len(faults)} faults")
     sys.exit("\n".join(faults) or 0)
@@ -70,28 +76,42 @@ def read_allowed(text: str) -> list[Allowed]:
     return found
 
 
-def locked(uv: str) -> str:
-    """Return all packages of the lock that services install, as requirements with hashes."""
-    command = [uv, "export", "--frozen", "--quiet", "--all-packages", "--no-default-groups", "--no-emit-workspace"]
-    done = subprocess.run([*command, "--no-header", "--no-annotate"], cwd=ROOT, capture_output=True, text=True,
-                          timeout=_SECONDS, check=True)  # fmt: skip
-    return done.stdout
+def locked(uv: str) -> list[dict[str, str]]:
+    """Return versions by package of all that images and the Python client install.
+
+    Two versions of one package are in two of the lists, as pip-audit takes one of each at a time.
+    """
+    parts = [part for image in IMAGES for part in sbom.from_lock(image, uv)]
+    parts += sbom.locked(uv, "cellsparse", CLIENT_EXTRAS, "3.12")
+    lists: list[dict[str, str]] = []
+    for part in parts:
+        if not any(each.get(part.name) == part.version for each in lists):
+            free = next((each for each in lists if part.name not in each), None)
+            if free is None:
+                lists.append(free := {})
+            free[part.name] = part.version
+    return lists
 
 
-def ask(pip_audit: str, requirements: str) -> dict[str, Any] | None:
+def ask(pip_audit: str, packages: Mapping[str, str]) -> dict[str, Any] | None:
     """Return pip-audit's report; None where its service cannot be reached.
+
+    Args:
+        pip_audit: The command.
+        packages: Versions by name.
 
     Raises:
         RuntimeError: It failed for another reason, with what it said.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "requirements.txt"
-        file.write_text(requirements)
+        file.write_text("".join(f"{name}=={version}\n" for name, version in packages.items()))
         command = [
             pip_audit,
             "--requirement",
             str(file),
             "--disable-pip",
+            "--no-deps",
             "--format",
             "json",
             "--progress-spinner",

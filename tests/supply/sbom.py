@@ -123,18 +123,28 @@ def parts_of(found: dict[str, list[dict[str, str]]]) -> list[Part]:
 
 
 def from_lock(image: ServiceImage, uv: str) -> list[Part]:
-    """Return the Python packages that an image's build installs, as the lock has them for Linux on x86-64.
+    """Return the Python packages that an image's build installs; see `locked`."""
+    return locked(uv, image.package, image.extras, "3.11" if image.base == "PYTHON_IMAGE" else "3.12")
+
+
+def locked(uv: str, package: str, extras: Sequence[str], python: str) -> list[Part]:
+    """Return what the lock installs for one of our packages on Linux on x86-64.
+
+    Args:
+        uv: The uv command.
+        package: Our package.
+        extras: Its extras.
+        python: Version of Python, such as 3.12.
 
     Raises:
         OSError: There is no such command.
         subprocess.SubprocessError: It failed.
     """
-    extras = [argument for extra in image.extras for argument in ("--extra", extra)]
+    chosen = [argument for extra in extras for argument in ("--extra", extra)]
     command = [uv, "export", "--frozen", "--quiet", "--no-default-groups", "--no-emit-workspace", "--no-header"]
-    command += ["--no-annotate", "--no-hashes", "--package", image.package, *extras]
+    command += ["--no-annotate", "--no-hashes", "--package", package, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_SECONDS, check=True)
-    version = "3.11" if image.base == "PYTHON_IMAGE" else "3.12"
-    machine = {**_MACHINE, "python_version": version, "python_full_version": f"{version}.0", "extra": ""}
+    machine = {**_MACHINE, "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     known = {each["name"].lower().replace("_", "-"): each for each in _here()}
     parts = []
     for line in _REQUIREMENT.findall(done.stdout):

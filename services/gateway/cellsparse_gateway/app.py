@@ -73,7 +73,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     api = APIRouter(prefix=PREFIX)
     for routes in (
         status.router(orchestrator, schemas, known),
-        session.router(orchestrator, schemas),
+        session.router(orchestrator, schemas, settings.registration()),
         archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),

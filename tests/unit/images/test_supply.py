@@ -170,6 +170,13 @@ def test_a_vulnerability_fails_unless_it_is_let_pass_until_a_day_to_come():
     assert audit.judge(clean, allowed, date(2026, 12, 1)) == ["GHSA-1 of a is let pass but not there; take it out."]
 
 
+def test_all_that_images_and_the_client_install_is_looked_up(uv):
+    first, *others = audit.locked(uv)
+    assert {"torch", "tensorflow", "kubernetes", "fastapi", "optuna"} <= first.keys()
+    both = [each["cellpose"] for each in (first, *others) if "cellpose" in each]
+    assert len(both) == len(set(both)) == 2
+
+
 @pytest.mark.parametrize("change", ['reason = ""', 'id = "x"', 'more = "y"', 'until = "soon"'])
 def test_an_entry_that_says_too_little_is_refused(change):
     key = change.partition(" ")[0]
@@ -180,9 +187,9 @@ def test_an_entry_that_says_too_little_is_refused(change):
 
 def test_a_service_that_cannot_be_reached_is_no_fault_but_another_failure_is(tmp_path):
     away = program(tmp_path, "away", "echo 'requests.exceptions.ConnectionError: Max retries exceeded' >&2; exit 1")
-    assert audit.ask(away, "a==1") is None
+    assert audit.ask(away, {"a": "1"}) is None
     broken = program(tmp_path, "broken", "echo 'usage: pip-audit' >&2; exit 2")
     with pytest.raises(RuntimeError, match="usage: pip-audit"):
-        audit.ask(broken, "a==1")
+        audit.ask(broken, {"a": "1"})
     answers = program(tmp_path, "answers", f"echo '{json.dumps(REPORT)}'; exit 1")
-    assert audit.ask(answers, "a==1") == REPORT
+    assert audit.ask(answers, {"a": "1"}) == REPORT
