@@ -62,15 +62,17 @@ proto: .venv/.ready ## Generate the Python stubs from proto/
 	$(BIN)/python services/common/build_stubs.py
 
 .PHONY: lint
-lint: .venv/.ready helm ## Check style, types, protos, the direction of imports and the chart
+lint: .venv/.ready helm ## Check style, types, protos, the direction of imports, the chart and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd proto && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	$(SUPPLY).breaking --buf $(BIN)/buf
 	$(BIN)/lint-imports
 	$(UV) lock --check --quiet
+	$(MAKE) --no-print-directory audit
 	@if [ ! -x .tools/bin/helm ]; then echo "lint: helm is not there and Go is missing, so the chart was not checked"; exit 0; fi; \
-	for values in helm/cellsparse/values.yaml helm/cellsparse/ci/*.yaml; do \
+	for values in helm/cellsparse/values.yaml helm/cellsparse/ci/*.yaml helm/cellsparse/values/*.yaml; do \
 	  echo ".tools/bin/helm lint --strict --values $$values helm/cellsparse"; \
 	  .tools/bin/helm lint --strict --quiet --values "$$values" helm/cellsparse; \
 	done
@@ -266,6 +268,30 @@ image-%:
 .PHONY: images-check
 images-check: .venv/.ready ## Start all images, train in each trainer's, measure them: out/images.json; needs Docker
 	PYTHONPATH=tests $(BIN)/python -m images.check --docker "$(DOCKER)" --prefix "$(IMAGE_PREFIX)" --tag "$(TAG)"
+
+SUPPLY = PYTHONPATH=tests $(BIN)/python -m supply
+IMAGE_NAMES = --docker "$(DOCKER)" --prefix "$(IMAGE_PREFIX)" --tag "$(TAG)"
+
+.PHONY: images-sbom
+images-sbom: .venv/.ready ## Write what each image holds as SPDX: out/sbom; asks Docker for the images, else the lock
+	$(SUPPLY).sbom $(IMAGE_NAMES) --uv "$(UV)"
+
+COSIGN_VERSION := v3.1.3
+COSIGN ?= $(or $(shell command -v cosign),$(CACHE)/cosign-$(COSIGN_VERSION)/cosign)
+
+.PHONY: cosign
+cosign: # what signs images, built from its module where it is not installed; takes minutes
+	@command -v "$(COSIGN)" >/dev/null || { command -v go >/dev/null && \
+	  GOBIN="$(CACHE)/cosign-$(COSIGN_VERSION)" go install github.com/sigstore/cosign/v3/cmd/cosign@$(COSIGN_VERSION); } || \
+	  { echo "cosign is missing and was not built, as Go is not installed or its module cannot be had." >&2; exit 1; }
+
+.PHONY: images-sign
+images-sign: .venv/.ready ## Sign pushed images and attest out/sbom with cosign: COSIGN_KEY= REGISTRY= TAG=
+	$(SUPPLY).sign $(IMAGE_NAMES) --cosign "$(COSIGN)" --key "$(COSIGN_KEY)"
+
+.PHONY: audit
+audit: .venv/.ready # part of `make lint`
+	$(SUPPLY).audit --uv "$(UV)" --pip-audit $(BIN)/pip-audit
 
 .PHONY: bench-jobs
 bench-jobs: .venv/.ready tools ## Cost of an orchestrator with 5,000 Jobs in a real control plane; JOBS=500 is quicker

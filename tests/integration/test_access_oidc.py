@@ -3,7 +3,7 @@
 import pytest
 from support.access import ADMIN, NOWHERE, add_things, call
 from support.identity_provider import AUDIENCE, IdentityProvider
-from support.orchestrator import Orchestrator
+from support.orchestrator import Orchestrator, until
 
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_proto.v1 import access_pb2, dataset_pb2
@@ -29,6 +29,7 @@ def world(tmp_path_factory):
             for project in ("pr-own", "pr-other"):
                 add_things(database, project)
             database.close()
+            until(lambda: who(orchestrator.address, provider.sign(project="pr-own"))[0] == "OK")
             yield provider, orchestrator.address
 
 

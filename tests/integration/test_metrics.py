@@ -16,7 +16,7 @@ from support.server_process import ServerProcess
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.rpc import metrics
 from cellsparse_common.rpc.metrics import new_registry, serve_metrics
-from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, sparsifier_pb2
+from cellsparse_proto.v1 import admin_pb2, dataset_pb2, orchestrator_pb2, project_pb2, sparsifier_pb2
 
 
 def free_port():
@@ -84,6 +84,10 @@ def test_every_service_tells_what_the_table_says(tmp_path):
         orchestrator.healthy("unet")
         orchestrator.healthy("sparsifier")
         dataset = orchestrator.upload()
+        asked = project_pb2.CreateProjectRequest(name="full")
+        project = orchestrator.projects.CreateProject(asked, timeout=PATIENCE).project
+        limits = admin_pb2.SetProjectLimitsRequest(project_id=project.id, limits={"items": 10})
+        orchestrator.admin.SetProjectLimits(limits, timeout=PATIENCE)
         request = dataset_pb2.CreateSparseDatasetRequest(
             dataset_id=dataset.id,
             settings=sparsifier_pb2.SparsifySettings(
@@ -111,6 +115,7 @@ def test_every_service_tells_what_the_table_says(tmp_path):
     assert ours["cellsparse_queue_seconds_count"][()] == 1
     assert ours["cellsparse_attempts_total"] == {(("backend", "unet"), ("reason", "SUCCEEDED")): 1}
     assert ours["cellsparse_reconcile_seconds_count"][()] > 1
+    assert ours["cellsparse_quota_used"] == {(("project", project.id), ("quota", "items")): 0}
     calls = ours["cellsparse_call_seconds_count"]
     assert calls[("code", "NOT_FOUND"), ("method", "OrchestratorService/GetRun")] == 1
     assert ours["cellsparse_calls_running"][("method", "OrchestratorService/WatchRun"),] == 0

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".tools" / "bin" / "helm"
 CHART = ROOT / "helm" / "cellsparse"
 VALUE_SETS = tuple(sorted(CHART.glob("ci/*.yaml")))
+PLATFORMS = tuple(sorted(CHART.glob("values/*.yaml")))
+"""Value sets for kinds of clusters, which hold what the tests' own cluster has not."""
 Object = dict[str, Any]
 
 

@@ -59,9 +59,11 @@ enableServiceLinks: false
 # Pods are of the level "restricted".
 securityContext:
   runAsNonRoot: true
+  {{- if not .root.Values.assignedUsers }}
   runAsUser: {{ .user }}
   runAsGroup: {{ .user }}
   fsGroup: {{ .user }}
+  {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.images.pullSecrets }}
 imagePullSecrets:

@@ -1,6 +1,6 @@
 {{/* Environment of one of our servers: dict "root" "environment" "role"; without a role, of a program that serves nothing. */}}
 {{- define "cellsparse.env" -}}
-{{- $environment := merge (dict) .environment (include "cellsparse.store" .root | fromYaml) (include "cellsparse.tlsEnvironment" . | fromYaml) }}
+{{- $environment := merge (dict) .environment (include "cellsparse.store" .root | fromYaml) (include "cellsparse.tlsEnvironment" . | fromYaml) (include "cellsparse.tracing" .root | fromYaml) }}
 {{- $_ := set $environment "CELLSPARSE_SECRETS_DIR" "/run/cellsparse/credentials" }}
 {{- $_ := set $environment "CELLSPARSE_METRICS_PORT" "9090" }}
 {{- if include "cellsparse.storeCa" .root }}
@@ -105,6 +105,22 @@
 {{/* The orchestrator's name, as sparsifier and trainers find it in its certificate. */}}
 {{- define "cellsparse.caller" -}}
 {{ include "cellsparse.name" . }}-orchestrator.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{/* Standard variables of OpenTelemetry, as YAML; empty without a collector. */}}
+{{- define "cellsparse.tracing" -}}
+{{- with .Values.tracing.endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
+OTEL_TRACES_SAMPLER: parentbased_traceidratio
+OTEL_TRACES_SAMPLER_ARG: {{ $.Values.tracing.share | toString | quote }}
+OTEL_RESOURCE_ATTRIBUTES: {{ printf "k8s.namespace.name=%s" $.Release.Namespace | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Port of the collector's address. */}}
+{{- define "cellsparse.tracingPort" -}}
+{{- $url := urlParse .Values.tracing.endpoint }}
+{{- if regexMatch ":[0-9]+$" $url.host }}{{ regexFind "[0-9]+$" $url.host }}{{ else }}{{ ternary 443 80 (eq $url.scheme "https") }}{{ end }}
 {{- end }}
 
 {{/* Variables of TLS: dict "root" "role". Where callers show no certificate, network policies say who reaches which pod. */}}

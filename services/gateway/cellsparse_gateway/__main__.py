@@ -2,6 +2,7 @@
 
 import sys
 
+from cellsparse_common import tracing
 from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
@@ -13,6 +14,7 @@ def main() -> None:
     try:
         settings = load(GatewaySettings)
         configure_logging("gateway", settings.log_level)
+        tracing.start("gateway")
         # Slow to import, and not needed to refuse settings.
         from cellsparse_gateway.server import serve
 

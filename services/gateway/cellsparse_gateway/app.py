@@ -15,6 +15,7 @@ from cellsparse_gateway.pages import mount_pages
 from cellsparse_gateway.prompts.images import ImagePrompts
 from cellsparse_gateway.prompts.weights import all_prompters, stored_prompters
 from cellsparse_gateway.qupath import doors as qupath
+from cellsparse_gateway.request_traces import RequestTraces
 from cellsparse_gateway.routes import (
     annotations,
     archives,
@@ -72,7 +73,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     api = APIRouter(prefix=PREFIX)
     for routes in (
         status.router(orchestrator, schemas, known),
-        session.router(orchestrator, schemas),
+        session.router(orchestrator, schemas, settings.registration()),
         archives.router(orchestrator, schemas, settings.sample),
         projects.router(orchestrator, schemas),
         images.router(orchestrator, schemas),
@@ -100,4 +101,5 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     app.add_middleware(CompressJson)
     app.add_middleware(EveryAnswer)
     app.add_middleware(RequestMetrics, registry=registry)
+    app.add_middleware(RequestTraces)
     return app

@@ -26,6 +26,8 @@ SWAGGER_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-in
 """The viewer of the API's description sets styles on its elements."""
 SESSION = "/api/v1/session"
 """Where the page signs in and out."""
+SIGN_IN = frozenset({SESSION, f"{SESSION}/ways", f"{SESSION}/oidc", f"{SESSION}/oidc/callback"})
+"""What people without a token ask for to get one."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 OPEN_FILES = frozenset({"/", "/favicon.ico", "/docs", "/api/v1/docs", "/api/v1/openapi.json"})
 OPEN_FOLDERS = ("/static/", "/docs/", "/api/v1/docs/")
@@ -179,7 +181,7 @@ class SignedIn:
 
 def is_open(method: str, path: str) -> bool:
     """Return whether a request needs no token: files that are the same for all, probes, and signing in."""
-    if path == SESSION or path in PROBES:
+    if path in SIGN_IN or path in PROBES:
         return True
     return method in ("GET", "HEAD", "OPTIONS") and (path in OPEN_FILES or path.startswith(OPEN_FOLDERS))
 

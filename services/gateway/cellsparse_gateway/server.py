@@ -8,6 +8,7 @@ from types import FrameType
 
 import uvicorn
 
+from cellsparse_common import tracing
 from cellsparse_common.config.exposure import refuse_exposure
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import replace_file
@@ -58,6 +59,7 @@ def serve(settings: GatewaySettings) -> None:
     )
     server = _Server(config, settings, orchestrator, streams)
     server.run(sockets=[listener])
+    tracing.stop()
     _LOG.info("gateway has ended")
 
 

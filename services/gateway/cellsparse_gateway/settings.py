@@ -4,11 +4,13 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cellsparse_common.config.exposure import is_safe_url
 from cellsparse_common.config.settings import LogLevel
 from cellsparse_common.config.tls import ClientTls
+from cellsparse_gateway.oidc import Registration, redirect_url
 
 DEFAULT_PORT = 8000
 
@@ -41,6 +43,20 @@ class GatewaySettings(BaseSettings):
     auth: Literal["off", "tokens"] = Field(default="off", validation_alias="CELLSPARSE_AUTH")
     """`CELLSPARSE_AUTH`: `tokens` if the orchestrator asks for tokens. Requests without a valid one are then refused,
     but for the page's files and probes."""
+    oidc_issuer: str = Field(default="", validation_alias="CELLSPARSE_OIDC_ISSUER")
+    """`CELLSPARSE_OIDC_ISSUER`: URL of the identity provider whose tokens the orchestrator takes."""
+    oidc_client_id: str = Field(default="", max_length=500)
+    """Name of this server at the provider; set: the page offers to sign in there. Requires the provider and
+    `CELLSPARSE_GATEWAY_PAGE_URL`."""
+    oidc_client_secret: SecretStr = SecretStr("")
+    """The client's secret; empty for a public client."""
+    oidc_scopes: str = Field(default="openid profile", pattern=r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$")
+    """What is asked for at the provider, separated by blanks."""
+    oidc_token: Literal["id_token", "access_token"] = "id_token"  # noqa: S105 - the name of one
+    """Which of the provider's tokens is shown to the orchestrator; its audience must be the orchestrator's."""
+    page_url: str = ""
+    """URL of the page as browsers know it, such as https://cellsparse.example.org. The provider sends browsers back
+    there."""
     https_cert: Path | None = None
     """PEM file with this server's certificate, followed by intermediate ones; it then speaks HTTPS. With the key."""
     https_key: Path | None = None
@@ -97,6 +113,17 @@ class GatewaySettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _a_client_knows_its_provider(self) -> Self:
+        if self.oidc_client_id:
+            if not is_safe_url(self.oidc_issuer):
+                raise ValueError(
+                    f"CELLSPARSE_GATEWAY_OIDC_CLIENT_ID needs CELLSPARSE_OIDC_ISSUER, which is {self.oidc_issuer!r}; "
+                    "allowed is an address with https, or on this machine."
+                )
+            redirect_url(self.page_url)
+        return self
+
+    @model_validator(mode="after")
     def _weights_come_with_a_licence(self) -> Self:
         given = (self.sam_encoder is not None, self.sam_decoder is not None, bool(self.sam_licence))
         if any(given) and not all(given):
@@ -117,6 +144,19 @@ class GatewaySettings(BaseSettings):
             return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
         loopback = self.host.strip("[]") in ("::1", "localhost") or self.host.startswith("127.")
         return frozenset({"localhost", "127.0.0.1", "[::1]", self.host.lower()}) if loopback else frozenset()
+
+    def registration(self) -> Registration | None:
+        """Return how this server is known to an identity provider; None: nobody signs in there."""
+        if not self.oidc_client_id:
+            return None
+        return Registration(
+            issuer=self.oidc_issuer,
+            client_id=self.oidc_client_id,
+            client_secret=self.oidc_client_secret.get_secret_value(),
+            redirect_url=redirect_url(self.page_url),
+            scopes=self.oidc_scopes,
+            shown=self.oidc_token,
+        )
 
     def client_tls(self) -> ClientTls | None:
         """Return how the orchestrator is called, None for calls without TLS."""

@@ -8,6 +8,7 @@ store.
 import argparse
 import sys
 
+from cellsparse_common import tracing
 from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import disk_errors
@@ -52,6 +53,7 @@ def main() -> None:
 
 
 def _serve(settings: OrchestratorSettings) -> int:
+    tracing.start("orchestrator")
     # Slow to import, and not needed to migrate.
     from cellsparse_common.rpc.server import serve
     from cellsparse_orchestrator.application import Application

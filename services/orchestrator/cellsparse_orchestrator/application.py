@@ -25,6 +25,7 @@ from cellsparse_orchestrator.api.studies import StudyServicer
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.deletion import Deletions
 from cellsparse_orchestrator.catalogue.models import Models
+from cellsparse_orchestrator.catalogue.quota_metrics import QuotaMetrics
 from cellsparse_orchestrator.collection.collections import Collections, CollectionTimer
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import home_token, tell_clients
@@ -45,7 +46,7 @@ from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics, add_stat
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.rows import RunAttempt
-from cellsparse_orchestrator.runs.spec import write_spec
+from cellsparse_orchestrator.runs.spec import read_trace, write_spec
 from cellsparse_orchestrator.runs.store_gate import StoreGate
 from cellsparse_orchestrator.runs.strays import StrayWatch
 from cellsparse_orchestrator.runs.transitions import RunTransitions
@@ -109,6 +110,7 @@ class Application:
         )
         self.registry = new_registry()
         self.registry.register(RunCounts(runs.count_states))
+        self.registry.register(QuotaMetrics(self._database))
         transitions = RunTransitions(self._database, self._notifier, RunMetrics(self.registry))
         self._strays = StrayWatch(transitions, self._launcher, settings.stop_seconds)
         self._reconciler = RunReconciler(
@@ -120,6 +122,7 @@ class Application:
             ),
             timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
             on_accepted=self._complete_spec,
+            trace=lambda attempt: read_trace(self._store, attempt.run_id),
             gate=self._gate,
         )
         deletions = Deletions(self._database, timedelta(days=settings.grace_days))
@@ -254,7 +257,8 @@ class Application:
     def _complete_spec(self, attempt: RunAttempt, versions: dict[str, str]) -> None:
         try:
             manifest = read_manifest(self._store, attempt.dataset_id)
-            write_spec(self._store, attempt.run_id, attempt.settings, manifest, versions)
+            trace = read_trace(self._store, attempt.run_id)
+            write_spec(self._store, attempt.run_id, attempt.settings, manifest, versions, trace)
         except CellsparseError as error:
             # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)

@@ -4,6 +4,7 @@ import sys
 
 import grpc
 
+from cellsparse_common import tracing
 from cellsparse_common.config.settings import InnerServerSettings, load
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.logs import configure_logging
@@ -25,6 +26,7 @@ def main() -> None:
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": DEFAULT_PORT})
         configure_logging(NAME, settings.log_level)
+        tracing.start(NAME)
         registry = new_registry()
         servicer = SparsifierServicer(settings, open_checked_store(settings), SparsifyMetrics(registry))
 

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from cellsparse_common import tracing
 from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError, FailedPrecondition
 from cellsparse_common.logs import configure_logging
@@ -29,6 +30,7 @@ def run_trainer(spec: BackendSpec[C]) -> None:
         if "port" not in settings.model_fields_set:
             settings = settings.model_copy(update={"port": spec.default_port})
         configure_logging(f"trainer-{spec.name}", settings.log_level)
+        tracing.start(f"trainer-{spec.name}")
         environment.prepare(os.environ, spec.environment)
         work_dir = settings.work_dir or Path(tempfile.mkdtemp(prefix=f"cellsparse-{spec.name}-"))
         lock = _lock(work_dir)

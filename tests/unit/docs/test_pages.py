@@ -108,6 +108,13 @@ def test_python_blocks_are_python(page):
             ast.parse(block.text, filename=f"{name_of(page)}:{block.line}")
 
 
+def test_the_tests_that_the_threat_model_names_exist():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= WORDS
 

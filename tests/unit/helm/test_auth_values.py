@@ -4,7 +4,7 @@ import base64
 import re
 
 import pytest
-from support.helm import names, one, pod, refusal, render, variables
+from support.helm import container, names, one, pod, refusal, render, variables
 
 TLS = {"tls": {"kind": "secret", "secret": "ours"}}
 OFF = {"auth": {"kind": "off"}}
@@ -78,3 +78,25 @@ def test_an_identity_provider_without_an_audience_or_without_tls_is_refused():
     assert "audience" in refusal({"auth": {"oidc": {"issuer": "https://id.example"}}})
     assert "issuer" in refusal({"auth": {"oidc": {**PROVIDER, "issuer": "http://id.example"}}})
     assert "roles" in refusal({"auth": {"oidc": {**PROVIDER, "roles": {"x": "owner"}}}})
+
+
+PAGE = {"clientId": "cellsparse", "url": "https://page.lab.example", "existingSecret": "client"}
+
+
+def test_the_page_knows_its_client_and_may_reach_the_provider():
+    oidc = {"issuer": "https://login.lab.example", "audience": "cellsparse", "port": 8443, "page": PAGE}
+    objects = render({"auth": {"oidc": oidc}, "tls": {"kind": "generated"}})
+    found = {each["name"]: each for each in container(one(objects, "Deployment", "lab-cellsparse-gateway"))["env"]}
+    assert found["CELLSPARSE_OIDC_ISSUER"]["value"] == "https://login.lab.example"
+    assert found["CELLSPARSE_GATEWAY_OIDC_CLIENT_ID"]["value"] == "cellsparse"
+    assert found["CELLSPARSE_GATEWAY_PAGE_URL"]["value"] == "https://page.lab.example"
+    secret = found["CELLSPARSE_GATEWAY_OIDC_CLIENT_SECRET"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": "client", "key": "clientSecret"}
+    egress = one(objects, "NetworkPolicy", "lab-cellsparse-gateway")["spec"]["egress"]
+    assert {"ports": [{"port": 8443}]} in egress
+
+
+def test_a_client_without_a_provider_or_a_page_is_refused():
+    sentence = "auth.oidc.page.clientId needs auth.oidc.issuer and auth.oidc.page.url"
+    assert sentence in refusal({"auth": {"oidc": {"page": PAGE}}})
+    assert "OIDC" not in str(container(one(render(), "Deployment", "lab-cellsparse-gateway"))["env"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from support.helm import CHART, ROOT, VALUE_SETS, helm, refusal
+from support.helm import CHART, PLATFORMS, ROOT, VALUE_SETS, helm, refusal
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = (CHART / "values.yaml").read_text()
@@ -88,7 +88,7 @@ def test_a_value_without_a_comment_is_an_error():
         readme_module().render("# A.\na:\n  # B.\n  b: 1\n  c: 2\n")
 
 
-@pytest.mark.parametrize("file", VALUE_SETS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", VALUE_SETS + PLATFORMS, ids=lambda file: file.stem)
 def test_lint_is_strict_and_clean(file):
     done = helm("lint", "--strict", "--values", str(file), str(CHART))
     assert done.returncode == 0, done.stdout + done.stderr

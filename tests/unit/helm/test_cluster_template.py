@@ -1,6 +1,6 @@
 """templates/cluster.yaml, read by the orchestrator's own code: what the chart says is what Jobs are made from."""
 
-from support.helm import VALUE_SETS, one, render
+from support.helm import PLATFORMS, VALUE_SETS, one, render
 
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, read_settings
@@ -20,12 +20,19 @@ def made(found: ClusterSettings, backend: str) -> dict:
 
 
 def test_every_value_set_is_understood(tmp_path):
-    for file in VALUE_SETS:
+    for file in VALUE_SETS + PLATFORMS:
         found = settings(tmp_path, file=file)
         backends = [trainer.backend for trainer in found.trainers]
         assert backends[:3] == ["cellpose", "stardist", "unet"]
         assert found.namespace == "imaging"
         assert found.owner_service == "lab-cellsparse-orchestrator"
+
+
+def test_where_the_cluster_assigns_users_jobs_name_none(tmp_path):
+    given = made(settings(tmp_path), "unet")["spec"]["template"]["spec"]["securityContext"]
+    assigned = made(settings(tmp_path, {"assignedUsers": True}), "unet")["spec"]["template"]["spec"]["securityContext"]
+    assert (given["runAsUser"], given["fsGroup"]) == (10001, 10001)
+    assert assigned == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def test_a_gpu_of_a_slice_on_a_tainted_node(tmp_path):

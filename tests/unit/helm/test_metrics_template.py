@@ -51,6 +51,12 @@ def test_dashboard_and_autoscaler_ask_for_metrics_that_exist():
             assert re.sub("_(bucket|sum|count)$", "", name) in known, query
 
 
+def test_the_dashboard_shows_queue_outages_quotas_and_who_leads():
+    found = one(render({"metrics": {"dashboard": True}}), "ConfigMap", "lab-cellsparse-dashboard")
+    for name in ("queue_length", "queue_seconds", "ready", "store_away", "quota_used", "leads"):
+        assert f"cellsparse_{name}" in found["data"]["cellsparse.json"], name
+
+
 def rules(objects):
     (group,) = one(objects, "PrometheusRule", "lab-cellsparse")["spec"]["groups"]
     return group["rules"]

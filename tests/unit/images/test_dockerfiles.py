@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 from images.service_images import IMAGES, ROOT, ServiceImage, read_lock
+from supply.sbom import base_of
 
 from cellsparse_gateway.sample import FILE
 
@@ -76,12 +77,17 @@ def test_dependencies_come_from_the_lock_before_any_source(image):
 
 
 @EVERY_IMAGE
-def test_the_base_is_an_argument_with_a_full_tag(image):
+def test_the_base_is_an_argument_with_a_full_tag_and_its_digest(image):
     found = instructions(image)
-    assert re.fullmatch(rf"ARG {image.base}=[a-z/]+:\d+\.\d+[\w.-]*", found[0])
+    assert re.fullmatch(rf"ARG {image.base}=[a-z/]+:\d+\.\d+[\w.-]*@sha256:[0-9a-f]{{64}}", found[0])
     assert found[1] == f"FROM ${{{image.base}}} AS python"
     stages = {line.split(" AS ")[1] for line in found if " AS " in line}
     assert {line.split()[1] for line in found[2:] if line.startswith("FROM")} <= stages
+
+
+def test_a_base_has_one_digest():
+    bases = {base_of(image) for image in IMAGES}
+    assert len({name for name, _ in bases}) == len(bases)
 
 
 def test_torch_and_tensorflow_stand_on_the_cuda_of_their_wheels():

@@ -9,6 +9,7 @@ from cellsparse_common.errors import NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.caller import Caller, acting
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.quota_metrics import QuotaMetrics, quotas_used
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
@@ -105,3 +106,11 @@ def test_bytes_beyond_the_quota_are_refused(world):
     world.upload("ds-2", 1, 2 * mib)
     world.datasets.remove("ds-1")
     world.upload("ds-3", 1, 3 * mib)
+
+
+def test_how_full_quotas_are_is_a_metric(world):
+    assert quotas_used(world.database) == {}
+    world.limit(items=12, runs=0, checkpoint_days=3)
+    assert quotas_used(world.database) == {(world.project_id, "items"): 0.25, (world.project_id, "runs"): 1.0}
+    (metric,) = QuotaMetrics(world.database).collect()
+    assert {sample.labels["quota"]: sample.value for sample in metric.samples} == {"items": 0.25, "runs": 1.0}

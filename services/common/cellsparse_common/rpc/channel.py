@@ -5,8 +5,8 @@ from typing import Any
 
 import grpc
 
+from cellsparse_common import tracing
 from cellsparse_common.config.tls import ClientTls, channel_credentials, expected_name
-from cellsparse_common.logs import traceparent
 
 MAX_MESSAGE_MIB = 128
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 10, 10
@@ -117,20 +117,37 @@ class _MetadataInterceptor(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
     grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
 ):
-    """Adds the `traceparent` of the log context, and the token, to the metadata of every call."""
+    """Adds the `traceparent` of the current span, and the token, to the metadata of every call, and records it."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def _call(self, continuation: Callable[..., Any], details: grpc.ClientCallDetails, request: Any) -> Any:
-        more = [("traceparent", parent)] if (parent := traceparent()) else []
+        span = tracing.begin(
+            details.method.lstrip("/"), kind="client", attributes=tracing.rpc_attributes(details.method)
+        )
+        more = [("traceparent", parent)] if (parent := span.traceparent or tracing.outgoing()) else []
         if self._token:
             more.append(("authorization", f"Bearer {self._token}"))
         if more:
             details = _Details(details, [*(details.metadata or ()), *more])
-        return continuation(details, request)
+        if not span.recording:
+            return continuation(details, request)
+        try:
+            call = continuation(details, request)
+        except BaseException as error:
+            span.fail(type(error).__name__)
+            span.end()
+            raise
+        call.add_done_callback(lambda done: _end(span, done))
+        return call
 
     intercept_unary_unary = _call
     intercept_unary_stream = _call
     intercept_stream_unary = _call
     intercept_stream_stream = _call
+
+
+def _end(span: tracing.Span, call: Any) -> None:
+    span.answered(call.code() or grpc.StatusCode.OK, server=False)
+    span.end()

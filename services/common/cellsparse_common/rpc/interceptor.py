@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
+from cellsparse_common import tracing
 from cellsparse_common.errors import (
     CellsparseError,
     Internal,
@@ -21,7 +22,6 @@ from cellsparse_common.errors import (
     Unavailable,
     to_status,
 )
-from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.admission import HEALTH_WATCH, Admission
 from cellsparse_common.rpc.certificate_names import check_certificate
 from cellsparse_common.rpc.metrics import CallMetrics
@@ -239,11 +239,17 @@ class _CallContext:
         self._guard = guard
         self._method = details.method
         self._context = context
-        self._logs = log_context(traceparent=metadata.get("traceparent", ""))
+        self._trace = tracing.span(
+            details.method.lstrip("/"),
+            kind="server",
+            parent=metadata.get("traceparent", ""),
+            root=_is_ours(details.method),
+            attributes=tracing.rpc_attributes(details.method),
+        )
         self._start = time.monotonic()
 
     def __enter__(self) -> None:
-        self._logs.__enter__()
+        self._span = self._trace.__enter__()
         self._guard._begin(self._method)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
@@ -255,7 +261,8 @@ class _CallContext:
             code = self._context.code() or (grpc.StatusCode.CANCELLED if error else grpc.StatusCode.OK)
             name = code.name if isinstance(code, grpc.StatusCode) else str(code)
             self._guard._end(self._method, name, time.monotonic() - self._start)
-            self._logs.__exit__(None, None, None)
+            self._span.answered(_known(code), server=True)
+            self._trace.__exit__(None, None, None)
 
     def _abort(self, error: Exception) -> NoReturn:
         if isinstance(error, OSError) and error.errno in _FULL:
@@ -273,6 +280,10 @@ class _CallContext:
             error.violations = [(field, self._guard.hide(said)) for field, said in error.violations]
         self._context.abort_with_status(rpc_status.to_status(to_status(error)))
         raise AssertionError("abort_with_status always raises")
+
+
+def _known(code: Any) -> grpc.StatusCode:
+    return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
 
 
 class _Undecodable:

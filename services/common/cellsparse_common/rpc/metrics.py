@@ -17,6 +17,7 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_leads | gauge | | orchestrator | 1 while it leads; of several on a database one does |
 | cellsparse_ready | gauge | | orchestrator | 1 while it has all that it needs: database, store, disk, reconciler |
 | cellsparse_store_away | gauge | | orchestrator | 1 while attempts wait for the object store |
+| cellsparse_quota_used | gauge | project, quota | orchestrator | share of a project's quota in use, 0 to 1 |
 | cellsparse_training_steps_total | counter | | trainer | optimizer steps done |
 | cellsparse_training_step_seconds | gauge | | trainer | mean seconds per step between the newest two reports |
 | cellsparse_training_loss | gauge | | trainer | training loss, as in the newest report |

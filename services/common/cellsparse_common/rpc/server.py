@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from cellsparse_common import tracing
 from cellsparse_common.config.exposure import refuse_exposure
 from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.config.tls import server_credentials
@@ -153,6 +154,7 @@ def serve(
     server.stop(settings.drain_seconds).wait(settings.drain_seconds + 5)
     stop()
     end_metrics()
+    tracing.stop()
     return 0
 
 

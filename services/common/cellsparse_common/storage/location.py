@@ -9,6 +9,7 @@ from cellsparse_common.errors import FailedPrecondition, InvalidArgument, Storag
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_common.storage.keys import check_key
 from cellsparse_common.storage.protocol import ObjectStore
+from cellsparse_common.storage.traced import traced
 
 if TYPE_CHECKING:
     from cellsparse_common.config.settings import StoreSettings
@@ -32,14 +33,14 @@ def open_store(settings: "StoreSettings") -> ObjectStore:
     if parts.query or parts.fragment or parts.scheme not in {"file", "s3"}:
         raise InvalidArgument(f"store_url is {url!r}; {ALLOWED}", "store_url")
     if parts.scheme == "file":
-        return FolderStore(_folder(url, parts.netloc, path))
+        return traced(FolderStore(_folder(url, parts.netloc, path)))
     prefix = path.strip("/")
     if not parts.netloc or ":" in parts.netloc:
         raise InvalidArgument(f"store_url is {url!r}, which names no bucket; {ALLOWED}", "store_url")
     from cellsparse_common.storage.s3 import S3Store
     from cellsparse_common.storage.s3_connection import connect
 
-    return S3Store(connect(settings), bucket=parts.netloc, prefix=check_key(prefix) if prefix else "")
+    return traced(S3Store(connect(settings), bucket=parts.netloc, prefix=check_key(prefix) if prefix else ""))
 
 
 def open_checked_store(settings: "StoreSettings") -> ObjectStore:

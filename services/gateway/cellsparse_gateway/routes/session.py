@@ -1,14 +1,20 @@
 """Signing in and out of the page, and who is signed in."""
 
+from html import escape
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
+import grpc
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
+from cellsparse_common.errors import CellsparseError, Unauthenticated, Unavailable, from_rpc_error
 from cellsparse_gateway import identity
-from cellsparse_gateway.answers import message_answer, nothing
+from cellsparse_gateway.answers import json_answer, message_answer, nothing
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
+from cellsparse_gateway.oidc import Registration, SignIn
 from cellsparse_gateway.problems import Problem
-from cellsparse_gateway.schemas import Schemas, answers, takes
+from cellsparse_gateway.schemas import Schemas, answers, object_of, takes
 from cellsparse_gateway.uploads import json_body
 from cellsparse_proto.v1 import access_pb2
 
@@ -18,10 +24,20 @@ _BODY = {
     "properties": {"token": {"type": "string", "minLength": 1, "maxLength": 1000}},
     "required": ["token"],
 }
+_REMEMBERED = "cellsparse_sign_in"
+"""Cookie of a sign-in at the provider that has begun."""
+_REMEMBERED_PATH = "/api/v1/session/oidc"
+_REMEMBERED_SECONDS = 600
 
 
-def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
-    """Return the routes of the page's session."""
+def router(orchestrator: Orchestrator, schemas: Schemas, registration: Registration | None = None) -> APIRouter:
+    """Return the routes of the page's session.
+
+    Args:
+        orchestrator: Knows the tokens.
+        schemas: For the description.
+        registration: How this server is known to an identity provider; None: nobody signs in there.
+    """
     routes = APIRouter(tags=["session"])
     caller_schema = schemas.without(access_pb2.GetCallerResponse)
 
@@ -55,4 +71,66 @@ def router(orchestrator: Orchestrator, schemas: Schemas) -> APIRouter:
         answer.delete_cookie(identity.COOKIE, httponly=True, samesite="strict")
         return answer
 
+    @routes.get("/session/ways", responses=answers(object_of(provider={"type": "string"})))
+    def ways() -> Response:
+        """Say how one can sign in: always with a token, and at `provider`, unless that is empty."""
+        return json_answer({"provider": urlsplit(registration.issuer).hostname if registration else ""})
+
+    if registration is not None:
+        routes.include_router(provider_routes(orchestrator, registration))
     return routes
+
+
+def provider_routes(orchestrator: Orchestrator, registration: Registration) -> APIRouter:
+    """Return the routes between which a browser is at the identity provider. Both are pages, not calls."""
+    routes = APIRouter(include_in_schema=False)
+    sign_in = SignIn(registration)
+    secure = registration.redirect_url.startswith("https://")
+
+    @routes.get("/session/oidc")
+    def begin() -> Response:
+        """Send the browser to the provider."""
+        try:
+            address, remembered = sign_in.begin()
+        except CellsparseError as error:
+            return _failed(error)
+        answer = RedirectResponse(address, 302)
+        answer.set_cookie(
+            _REMEMBERED,
+            remembered,
+            max_age=_REMEMBERED_SECONDS,
+            path=_REMEMBERED_PATH,
+            httponly=True,
+            samesite="lax",  # it must come with the browser that another site, the provider, sends back
+            secure=secure,
+        )
+        return answer
+
+    @routes.get("/session/oidc/callback")
+    def finish(request: Request, code: str = "", state: str = "", error: str = "") -> Response:
+        """Take the browser back, and keep the provider's token if the orchestrator takes it."""
+        if error or not code:
+            return _failed(Unauthenticated("The identity provider did not sign you in."))
+        try:
+            token = identity.plain(sign_in.finish(code, state, request.cookies.get(_REMEMBERED, "")))
+            if not token:
+                return _failed(Unauthenticated("The identity provider's token has characters that no header can hold."))
+            identity.enter(token, request.client.host if request.client else "")
+            orchestrator.access.GetCaller(access_pb2.GetCallerRequest(), timeout=ASK_SECONDS)
+        except grpc.RpcError as failed:
+            return _failed(from_rpc_error(failed))
+        except CellsparseError as failed:
+            return _failed(failed)
+        answer = RedirectResponse("/", 302)
+        answer.set_cookie(identity.COOKIE, token, httponly=True, samesite="strict", secure=secure)
+        answer.delete_cookie(_REMEMBERED, path=_REMEMBERED_PATH, httponly=True, samesite="lax", secure=secure)
+        return answer
+
+    return routes
+
+
+def _failed(error: CellsparseError) -> Response:
+    status = 503 if isinstance(error, Unavailable) else 401
+    text = f"<p>{escape(error.message)}</p><p><a href='/'>Back to the page</a></p>"
+    page = f"<!doctype html><html lang='en'><title>Cellsparse: sign in</title>{text}</html>"
+    return HTMLResponse(page, status)

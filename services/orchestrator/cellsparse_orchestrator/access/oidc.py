@@ -27,6 +27,8 @@ KEYS_SECONDS = 3600.0
 PAUSE_SECONDS = 10.0
 """Shortest time between two fetches: unknown keys in tokens, and a provider that is down, must not cost one each."""
 FETCH_SECONDS = 5.0
+WAIT_SECONDS = 5.0
+"""Longest time that a call waits for keys that are being fetched."""
 LEEWAY_SECONDS = 30.0
 """By how much clocks may differ."""
 _LARGEST = 2**20
@@ -150,6 +152,8 @@ class Provider:
 class Keys:
     """The keys of a provider. Safe to use from many threads.
 
+    One thread at a time fetches keys. Nobody waits for it whose key is known, and nobody for long.
+
     Args:
         issuer: The provider's URL.
         fetch: Reads its documents.
@@ -158,7 +162,8 @@ class Keys:
     def __init__(self, issuer: str, fetch: Fetch) -> None:
         self._issuer = issuer
         self._fetch = fetch
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._reading = False
         self._known: dict[str, Mapping[str, Any]] = {}
         self._fetched = self._tried = float("-inf")
 
@@ -167,18 +172,21 @@ class Keys:
 
         Raises:
             Unauthenticated: The provider has no such key.
-            Unavailable: The provider does not answer, and no key is known.
+            Unavailable: The provider does not answer in time, and the key is not known.
         """
-        with self._lock:
+        with self._changed:
             found = self._find(key_id)
             current = found is not None and time.monotonic() - self._fetched < KEYS_SECONDS
-            if not current and time.monotonic() - self._tried >= PAUSE_SECONDS:
+            if not (current or self._reading) and time.monotonic() - self._tried >= PAUSE_SECONDS:
                 self._tried = time.monotonic()
-                self._read()
+                self._reading = True
+                threading.Thread(target=self._read, name="oidc-keys", daemon=True).start()
+            if found is None and self._reading:
+                self._changed.wait_for(lambda: not self._reading, WAIT_SECONDS)
                 found = self._find(key_id)
             if found is not None:
                 return found
-            if not self._known:
+            if self._reading or not self._known:
                 raise Unavailable(
                     f"The identity provider {self._issuer} does not give its keys at the moment; try again."
                 )
@@ -190,19 +198,28 @@ class Keys:
         return self._known.get(key_id) if isinstance(key_id, str) else None
 
     def _read(self) -> None:
-        """Fetch the keys; those that are known stay if that fails."""
+        """Fetch the keys in a thread of its own, and wake those that wait; known keys stay if that fails."""
+        found: dict[str, Mapping[str, Any]] | None = None
+        try:
+            found = self._fetched_keys()
+        finally:
+            with self._changed:
+                if found is not None:
+                    self._known = found
+                    self._fetched = time.monotonic()
+                self._reading = False
+                self._changed.notify_all()
+
+    def _fetched_keys(self) -> dict[str, Mapping[str, Any]] | None:
+        """Return the provider's keys by id; None: they cannot be had."""
         try:
             document = json.loads(self._fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
-            if document["issuer"] != self._issuer:
-                return
             place = str(document["jwks_uri"])
-            if not is_safe_url(place):
-                return
-            found = {str(key.get("kid", "")): key for key in json.loads(self._fetch(place))["keys"] if _signs(key)}
+            if document["issuer"] != self._issuer or not is_safe_url(place):
+                return None
+            return {str(key.get("kid", "")): key for key in json.loads(self._fetch(place))["keys"] if _signs(key)}
         except (OSError, urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-            return
-        self._known = found
-        self._fetched = time.monotonic()
+            return None
 
 
 def is_token(text: str) -> bool:

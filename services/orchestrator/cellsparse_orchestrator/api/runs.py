@@ -15,6 +15,7 @@ from cellsparse_common.errors import (
     NotFound,
     Unavailable,
 )
+from cellsparse_common.logs import traceparent
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.caller import caller_metadata
@@ -106,7 +107,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         check_trainable(manifest)
         run_id = new_id("run")
         with self._datasets.publishing.hold():
-            write_spec(self._store, run_id, request.settings, manifest, {})
+            write_spec(self._store, run_id, request.settings, manifest, {}, trace=traceparent())
             try:
                 run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
             except BaseException:

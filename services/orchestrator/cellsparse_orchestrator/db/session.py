@@ -8,12 +8,13 @@ runs'.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from cellsparse_common import tracing
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_orchestrator.db import lease
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
@@ -59,7 +60,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a read-only transaction that sees one state of the database; raises Unavailable."""
-        with _clear_errors(), Session(self._engine) as session:
+        with self._recorded("read"), _clear_errors(), Session(self._engine) as session:
             if not is_sqlite(self._engine):
                 options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
                 session.connection(execution_options=options)
@@ -85,6 +86,7 @@ class Database:
     @contextmanager
     def _write(self, *, urgent: bool = False) -> Iterator[Session]:
         with (
+            self._recorded("write"),
             _clear_errors(),
             nullcontext() if self._write_lock is None else self._write_lock.hold(BUSY_SECONDS, urgent=urgent),
             self._engine.connect().execution_options(writes=True) as connection,
@@ -161,6 +163,10 @@ class Database:
         except CellsparseError as error:
             _LOG.info("the lease is not given back: %s", error.message)
         self._engine.dispose()
+
+    def _recorded(self, what: str) -> AbstractContextManager[tracing.Span]:
+        """Record a transaction, the wait for its turn included; its statements would be many."""
+        return tracing.span(f"SQL {what}", kind="client", attributes={"db.system.name": self._engine.dialect.name})
 
     def _migrate(self, seconds: float) -> Migration:
         end = time.monotonic() + (0.0 if is_sqlite(self._engine) else seconds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from cellsparse_common import tracing
 from cellsparse_common.errors import CellsparseError, NotFound, ResourceExhausted, from_rpc_error
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
@@ -59,6 +60,8 @@ class Callbacks:
     """Takes the address of the trainer before each request to start; returns the number of our lease."""
     changed: Callable[[], None]
     """Called when the watcher is about to end, and when `no_room` has changed."""
+    trace: Callable[[RunAttempt], str] = lambda _: ""
+    """Returns the `traceparent` that the attempt joins; empty: none."""
 
 
 class AttemptWatcher(threading.Thread):
@@ -139,10 +142,20 @@ class AttemptWatcher(threading.Thread):
             return self._listen()
         # An attempt with stored events was accepted before. Asking again would do no harm, but takes longer.
         if not self._after:
-            outcome = self._start_attempt()
+            trace = self._callbacks.trace(self.attempt)
+            with tracing.span("start attempt", parent=trace, root=True, attributes=self._attributes()):
+                outcome = self._start_attempt()
             if outcome is not None or self._detaching.is_set():
                 return outcome
         return self._listen()
+
+    def _attributes(self) -> tracing.Attributes:
+        attempt = self.attempt
+        return {
+            "cellsparse.run_id": attempt.run_id,
+            "cellsparse.attempt": attempt.number,
+            "cellsparse.backend": attempt.backend,
+        }
 
     def _is_elsewhere(self) -> bool:
         """Whether the attempt is at a trainer that an orchestrator with another home has started on this machine."""

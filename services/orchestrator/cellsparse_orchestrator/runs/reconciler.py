@@ -51,6 +51,7 @@ class RunReconciler(threading.Thread):
         timeouts: How long watchers wait.
         on_accepted: Called with the trainer's versions when a trainer has accepted an attempt.
         gate: Knows whether the store answers; None: nobody asks.
+        trace: Returns the `traceparent` that an attempt joins; called in its watcher's thread.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RunReconciler(threading.Thread):
         timeouts: Timeouts,
         on_accepted: Callable[[RunAttempt, dict[str, str]], None],
         gate: StoreGate | None = None,
+        trace: Callable[[RunAttempt], str] = lambda _: "",
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._transitions = transitions
@@ -72,6 +74,7 @@ class RunReconciler(threading.Thread):
         self._timeouts = timeouts
         self._on_accepted = on_accepted
         self._gate = gate
+        self._trace = trace
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._next_sweep = 0.0
@@ -231,6 +234,7 @@ class RunReconciler(threading.Thread):
                 accepted=self._on_accepted,
                 waiting=self._transitions.set_waiting,
                 changed=lambda: self._notifier.notify(RECONCILER),
+                trace=self._trace,
             ),
         )
         self._watchers[attempt.run_id] = watcher

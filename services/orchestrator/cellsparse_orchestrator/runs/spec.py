@@ -2,12 +2,16 @@
 
 import importlib.metadata
 import json
+import logging
 
 from google.protobuf import json_format
 
+from cellsparse_common import tracing
+from cellsparse_common.errors import CellsparseError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 
+_LOG = logging.getLogger(__name__)
 _VERSION = 1
 _PACKAGES = ("cellsparse-orchestrator", "cellsparse-common")
 
@@ -18,6 +22,7 @@ def write_spec(
     settings: trainer_pb2.TrainingSettings,
     manifest: dataset_pb2.DatasetManifest,
     trainer_versions: dict[str, str],
+    trace: str = "",
 ) -> None:
     """Write (or complete) a run's specification.
 
@@ -27,6 +32,7 @@ def write_spec(
         settings: How it trains.
         manifest: The dataset it trains on.
         trainer_versions: The trainer's versions by package; empty until a trainer has accepted the run.
+        trace: The `traceparent` of the call that made the run, which its attempts join; empty: none.
 
     Raises:
         StorageError: The store failed.
@@ -51,4 +57,20 @@ def write_spec(
         },
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES} | trainer_versions,
     }
+    if trace:
+        spec["traceparent"] = trace
     store.put(keys.run_spec(run_id), json.dumps(spec, indent=1, sort_keys=True).encode())
+
+
+def read_trace(store: ObjectStore, run_id: str) -> str:
+    """Return the `traceparent` of the call that made a run; empty if there is none or traces are not recorded."""
+    if not tracing.service():
+        return ""
+    try:
+        found = json.loads(store.get(keys.run_spec(run_id)))["traceparent"]
+    except KeyError:
+        return ""
+    except (CellsparseError, TypeError, ValueError) as error:
+        _LOG.info("the run joins no trace: its specification cannot be read: %s", error)
+        return ""
+    return tracing.valid(str(found))

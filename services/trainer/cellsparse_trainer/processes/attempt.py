@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 from google.protobuf import json_format
 
+from cellsparse_common import tracing
 from cellsparse_common.files import replace_file
-from cellsparse_common.logs import log_context
+from cellsparse_common.logs import log_context, traceparent
 from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.config.plan import Plan
@@ -71,7 +72,8 @@ class Attempt:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         write_request(job)
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
-        environment = {**os.environ, **launch.environment(), "PYTHONUNBUFFERED": "1"}
+        trace = {tracing.ENVIRONMENT: traceparent()}
+        environment = {**os.environ, **launch.environment(), **trace, "PYTHONUNBUFFERED": "1"}
         self._process = supervision.fork_server.start(launch.command(job.write()), environment)
         self._supervisor = threading.Thread(target=self._supervise, name=f"attempt-{job.request.run_id}")
         self._supervisor.start()

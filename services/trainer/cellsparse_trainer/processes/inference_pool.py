@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from cellsparse_common.errors import Cancelled, DeadlineExceeded
+from cellsparse_common.logs import traceparent
 from cellsparse_common.rpc.callers import Caller, caller_of
 from cellsparse_trainer.processes.fair_queue import Entry, FairQueue
 from cellsparse_trainer.processes.inference_process import GRACE_SECONDS, InferenceProcess
@@ -33,6 +34,8 @@ class Work:
     together: Together | None = None
     """Does several at once, given the arguments of each: a function of a module that returns an answer or an error for
     each."""
+    trace: str = ""
+    """`traceparent` of the call that it is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,7 @@ class InferencePool:
             ResourceExhausted: Memory ran out, and the process lives.
             RuntimeError: A framework raised an error.
         """
-        work = Work(run=run, args=args, together=together)
+        work = Work(run=run, args=args, together=together, trace=traceparent())
         entry = Entry(caller=asker.caller, work=work, group=group, patient=asker.patient, what=what)
         self._queue.join(entry, asker.seconds)
         gone = Cancelled(f"The caller of the {what} is gone.")
@@ -172,6 +175,7 @@ class InferencePool:
 def _run(process: InferenceProcess, entries: list[Entry], woken: threading.Event) -> list[Any]:
     first: Work = entries[0].work
     if len(entries) == 1 or first.together is None:
-        return [process.run(first.run, *first.args, what=entries[0].what, woken=woken)]
+        return [process.run(first.run, *first.args, what=entries[0].what, woken=woken, trace=first.trace)]
     arguments = [entry.work.args for entry in entries]
-    return process.run(first.together, arguments, what=entries[0].what, woken=woken)
+    # What several calls share is part of the trace of the first.
+    return process.run(first.together, arguments, what=entries[0].what, woken=woken, trace=first.trace)

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from cellsparse_common import tracing
 from cellsparse_common.errors import Cancelled, CellsparseError, ResourceExhausted, Unavailable
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
@@ -38,7 +39,7 @@ class InferenceProcess:
         self.warm = False
         """Whether it has done something already, so that its framework is loaded."""
 
-    def run(self, work: Callable[..., T], *args: Any, what: str, woken: threading.Event) -> T:
+    def run(self, work: Callable[..., T], *args: Any, what: str, woken: threading.Event, trace: str = "") -> T:
         """Run `work(*args)` in the process.
 
         Args:
@@ -46,6 +47,7 @@ class InferenceProcess:
             args: Its arguments; they travel pickled, between our own processes only.
             what: Name of the work in error messages.
             woken: Set by somebody else: nobody waits for the work any more. Also set here.
+            trace: `traceparent` of the call that it is for.
 
         Raises:
             Cancelled: Nobody waits for it any more. The process was killed if the work did not end soon.
@@ -55,7 +57,7 @@ class InferenceProcess:
                 the framework.
         """
         try:
-            future = self._submit(_run, what, work, args)
+            future = self._submit(_run, what, trace, work, args)
             future.add_done_callback(lambda _: woken.set())
             woken.wait()
             if not future.done():
@@ -91,7 +93,7 @@ class InferenceProcess:
                     1,
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=_begin,
-                    initargs=(os.getpid(), self._environment),
+                    initargs=(os.getpid(), self._environment, tracing.service()),
                 )
             return self._pool.submit(call, *args)
 
@@ -111,10 +113,11 @@ class InferenceProcess:
                 process.join(max(end - time.monotonic(), 0.0))  # its files can be removed from now on
 
 
-def _run(what: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+def _run(what: str, trace: str, work: Callable[..., T], args: tuple[Any, ...]) -> T:
     """Do a call's work in the process, and raise no exception that only a framework can unpickle."""
     try:
-        return work(*args)
+        with tracing.span(what, parent=trace):
+            return work(*args)
     except CellsparseError:
         raise
     except Exception as error:
@@ -135,7 +138,9 @@ def sendable(error: Exception, what: str) -> Exception:
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _begin(parent: int, environment: Mapping[str, str]) -> None:
+def _begin(parent: int, environment: Mapping[str, str], service: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
+    if service:  # the server records traces
+        tracing.start(f"{service}-inference", delay_ms=tracing.CHILD_DELAY_MS)
     end_with_parent(parent)  # a pool's process would otherwise wait for work forever

@@ -16,8 +16,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from cellsparse_common import tracing
 from cellsparse_common.errors import CellsparseError, Damaged
 from cellsparse_common.logs import configure_logging, log_context
 from cellsparse_common.rpc.rules import weights_terms
@@ -61,7 +63,8 @@ def train(
         spec = find_backend(job.package)
         config = spec.light().Config.from_json(job.inputs.config)
         plan = config.plan
-        prepared = prepare(job, spec, config, ranks, reporter, began, peers, stop.is_set)
+        with tracing.span("prepare"):
+            prepared = prepare(job, spec, config, ranks, reporter, began, peers, stop.is_set)
         plan = prepared.plan
         reporter.state = common_pb2.RUN_STATE_RUNNING
         if isinstance(peers, Worker):
@@ -137,12 +140,13 @@ def lead(
         no_step_after=prepared.no_step_after,
     )
     before = time.monotonic() - began
-    with ahead(prepared.training, prepared.workers, plan.steps):
+    with tracing.span("steps"), ahead(prepared.training, prepared.workers, plan.steps):
         outcome = loop.run(setup, reporter.progress, stopped)
     if not outcome.finished:
         return
     prepared.checkpoints.confirm()
-    publish(prepared, outcome, initial_scores)
+    with tracing.span("publish"):
+        publish(prepared, outcome, initial_scores)
     if outcome.spent is not None:
         reporter.log(
             f"Of {time.monotonic() - began:.1f} s, {before:.1f} s passed before the first step, "
@@ -195,6 +199,14 @@ def written(path: Path) -> float:
     return time.monotonic() - max(0.0, time.time() - path.stat().st_mtime)
 
 
+def recorded(job: Job) -> AbstractContextManager[tracing.Span]:
+    """Record an attempt as part of the trace that the server hands over."""
+    request = job.request
+    attributes: tracing.Attributes = {"cellsparse.run_id": request.run_id, "cellsparse.attempt": request.attempt}
+    parent = os.environ.get(tracing.ENVIRONMENT, "")
+    return tracing.span("train", parent=parent, root=True, attributes=attributes)
+
+
 def main() -> None:
     """Run the attempt that the file named by the argument describes."""
     # Frameworks print to standard output; the events keep the real one for themselves.
@@ -206,8 +218,13 @@ def main() -> None:
     job, ranks = Job.read(Path(sys.argv[1])), find_ranks()
     configure_logging(f"{job.package}-worker")
     end_on_eof(sys.stdin.fileno())  # the server holds the other end
-    with log_context(run_id=job.request.run_id):
+    if ranks.leads:
+        tracing.start(f"{job.package}-worker")
+    with log_context(run_id=job.request.run_id), recorded(job) as span:
         failed = train(job, Reporter(out, leads=ranks.leads), stop, ranks, written(Path(sys.argv[1])))
+        if failed:
+            span.fail("FAILED")
+    tracing.stop()
     if failed and not ranks.alone:
         sys.exit(1)  # so that the others are ended, too
 

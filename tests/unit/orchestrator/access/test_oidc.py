@@ -1,13 +1,17 @@
 """Tokens of an identity provider, which answers from this process."""
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.identity_provider import AUDIENCE, IdentityProvider, new_key
+from support.limits import PATIENCE
+from support.orchestrator import until
 
 from cellsparse_common.errors import Unauthenticated, Unavailable
 from cellsparse_orchestrator.access import oidc
@@ -15,6 +19,11 @@ from cellsparse_orchestrator.access.oidc import Keys, Provider, Rules
 from cellsparse_proto.v1 import rules_pb2
 
 ROLES = {"cellsparse-annotator": rules_pb2.ROLE_ANNOTATOR, "cellsparse-admin": rules_pb2.ROLE_ADMIN}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    monkeypatch.setattr(oidc, "WAIT_SECONDS", PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +140,33 @@ def test_a_provider_that_is_down_costs_nobody_who_has_its_key(monkeypatch):
     assert whole.identify(token)
     with pytest.raises(Unavailable, match="does not give its keys"):
         provider(server).identify(token)
+
+
+def test_while_keys_are_fetched_known_ones_serve_and_others_wait_with_a_bound(monkeypatch):
+    go_on, asked = threading.Event(), []
+    with IdentityProvider() as server:
+
+        def fetch(url):
+            asked.append(url)
+            if len(asked) > 2:  # the first reading asked twice
+                assert go_on.wait(PATIENCE)
+            return json.dumps(server.document(url.removeprefix(server.issuer.removesuffix("/realms/lab")))).encode()
+
+        keys = Keys(server.issuer, fetch)
+        assert keys.get("first")
+        monkeypatch.setattr(oidc, "PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(oidc, "KEYS_SECONDS", 0.0)
+        server.keys["second"] = new_key("EC")
+        for _ in range(20):
+            assert keys.get("first")
+        monkeypatch.setattr(oidc, "WAIT_SECONDS", 0.01)
+        with pytest.raises(Unavailable):
+            keys.get("second")
+        monkeypatch.setattr(oidc, "WAIT_SECONDS", PATIENCE)
+        until(lambda: len(asked) == 3)
+        waiting = [ThreadPoolExecutor(1).submit(keys.get, "second") for _ in range(3)]
+        go_on.set()
+        assert all(each.result(PATIENCE) for each in waiting)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,22 @@ export async function openSession(token) {
   if (!answer.ok) throw await problem(answer);
 }
 
+/**
+ * How one can sign in; a server that does not say takes tokens.
+ * @returns {Promise<{ provider: string }>} the provider's name, empty without one
+ */
+export async function waysToSignIn() {
+  try {
+    const answer = await fetch(address('/session/ways'));
+    return answer.ok ? await answer.json() : { provider: '' };
+  } catch {
+    return { provider: '' };
+  }
+}
+
+/** Where signing in at the provider begins: a page, not a call. */
+export const signInAddress = () => address('/session/oidc');
+
 /** Who is signed in; `authentication` is missing where nobody needs to. */
 export const session = () => get('/session');
 export const closeSession = () => call('DELETE', '/session');

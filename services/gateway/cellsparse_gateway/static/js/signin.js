@@ -1,5 +1,5 @@
 /** The dialog that asks for a token when the server wants to know who one is. */
-import { openSession } from './api.js';
+import { openSession, signInAddress, waysToSignIn } from './api.js';
 
 /** @type {Promise<void> | null} the dialog that is open */
 let open = null;
@@ -31,6 +31,7 @@ function ask(sentence) {
       <label>Token <input type="password" name="token" autocomplete="off" spellcheck="false" required maxlength="1000" /></label>
       <p class="fault" role="alert"></p>
       <button type="submit" class="primary">Sign in</button>
+      <p class="provider" hidden>or <a></a></p>
     </form>`;
   document.body.append(dialog);
   const field = /** @type {HTMLInputElement} */ (dialog.querySelector('input'));
@@ -38,6 +39,13 @@ function ask(sentence) {
   const form = /** @type {HTMLFormElement} */ (dialog.querySelector('form'));
   // A session that ended says why; who has none yet is told by the paragraph above.
   fault.textContent = /shows none/.test(sentence) ? '' : sentence;
+  waysToSignIn().then(({ provider }) => {
+    if (!provider) return;
+    const link = /** @type {HTMLAnchorElement} */ (dialog.querySelector('.provider a'));
+    link.href = signInAddress();
+    link.textContent = `sign in at ${provider}`;
+    /** @type {HTMLElement} */ (dialog.querySelector('.provider')).hidden = false;
+  });
   dialog.addEventListener('cancel', (event) => event.preventDefault());
   dialog.showModal();
   return new Promise((done) => {

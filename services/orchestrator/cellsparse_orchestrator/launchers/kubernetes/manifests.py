@@ -135,9 +135,7 @@ def _pod(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings
         "terminationGracePeriodSeconds": trainer.grace_seconds,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
+            **({} if cluster.assigned_users else {"runAsUser": _USER, "runAsGroup": _USER, "fsGroup": _USER}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(request, trainer, cluster)],

@@ -110,6 +110,8 @@ class ClusterSettings(_Strict):
     out."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """TCP port for Prometheus metrics; 0 for none."""
+    assigned_users: bool = False
+    """Whether the cluster gives pods their user ids, as OpenShift does; else it is 10001."""
     stuck_seconds: float = Field(default=120.0, ge=0.0)
     """How long an attempt may be blocked by a problem that only a person can solve, seconds: an image that cannot be
     pulled, or a permission that the orchestrator lacks."""

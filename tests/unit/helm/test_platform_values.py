@@ -1,0 +1,51 @@
+"""Value sets for kinds of clusters: what each is there for."""
+
+import pytest
+from support.helm import PLATFORMS, names, render
+
+
+def images(file) -> set[str]:
+    found = set()
+    for workload in render(file=file):
+        spec = workload.get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec)
+        pod = spec.get("template", {}).get("spec", spec)
+        found |= {each["image"] for each in [*pod.get("containers", []), *pod.get("initContainers", [])]}
+    return found
+
+
+def values(name: str):
+    (file,) = [each for each in PLATFORMS if each.stem == name]
+    return file
+
+
+def test_there_is_one_for_each_platform():
+    assert [file.stem for file in PLATFORMS] == ["airgapped", "aks", "eks", "gke", "kind", "openshift"]
+
+
+def test_without_a_way_out_every_image_is_of_the_registry_inside():
+    found = images(values("airgapped"))
+    assert len(found) >= 6
+    assert all(image.startswith("registry.lab.example/") for image in found)
+
+
+def test_in_kind_our_images_are_not_pulled_and_no_gpu_is_asked_for():
+    ours = {image for image in images(values("kind")) if "minio" not in image}
+    assert all(image.startswith("localhost/cellsparse/") and image.endswith(":dev") for image in ours)
+    assert "nvidia" not in str(render(file=values("kind")))
+
+
+@pytest.mark.parametrize("name", ["eks", "gke", "aks"])
+def test_clouds_have_two_orchestrators_tls_and_a_database_of_their_own(name):
+    objects = render(file=values(name))
+    (orchestrator,) = [
+        each
+        for each in objects
+        if each["metadata"]["name"] == "lab-cellsparse-orchestrator" and each["kind"] in ("Deployment", "StatefulSet")
+    ]
+    assert orchestrator["spec"]["replicas"] == 2
+    assert "lab-cellsparse-tls" in names(objects, "Secret")
+    assert "lab-cellsparse-postgresql" not in names(objects, "StatefulSet")
+    assert ("lab-cellsparse-minio" in str(names(objects, "StatefulSet") + names(objects, "Deployment"))) == (
+        name == "aks"
+    )
