@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from kubernetes.client import BatchV1Api
+from kubernetes.client import BatchV1Api, NetworkingV1Api
 from support.cluster import cluster_orchestrator, give_rights, left_behind, trainer
 from support.limits import PATIENCE
 from support.node_agent import NodeAgent
@@ -26,7 +26,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVI
 @pytest.fixture
 def orchestrator(control_plane, admin, namespace, tmp_path):
     give_rights(admin, namespace)
-    settings = {"trainers": [trainer("unet", image="unet")], "gang_seconds": 1.0}
+    settings = {"trainers": [trainer("unet", image="unet")], "gang_seconds": 1.0, "rank_policies": True}
     with cluster_orchestrator(control_plane, namespace, tmp_path / "home", settings, CELLSPARSE_SLOTS="6") as there:
         yield there
 
@@ -60,6 +60,8 @@ def test_a_pod_of_two_is_lost_and_the_next_attempt_goes_on(orchestrator, admin, 
                 assert [pod.node for pod in agent.pods()] != ["one", "one"]
                 assert len(both) == 2
                 assert BatchV1Api(admin).read_namespaced_job(f"{run_id}-a1", namespace).spec.completions == 2
+                policy = NetworkingV1Api(admin).read_namespaced_network_policy(f"{run_id}-a1", namespace)
+                assert policy.spec.pod_selector.match_labels["cellsparse.dev/attempt"] == "1"
                 killed.append(both[1])  # that of index 1
                 agent.kill(both[1])
         run = orchestrator.run(run_id)

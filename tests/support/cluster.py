@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, CoreV1Api, RbacAuthorizationV1Api
+from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, CoreV1Api, NetworkingV1Api, RbacAuthorizationV1Api
 from support.control_plane import ControlPlane
 from support.orchestrator import Orchestrator, until
 
@@ -26,6 +26,7 @@ RULES = [
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
     {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "get", "list", "delete"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create", "get"]},
 ]
 """What the chart's Role allows the orchestrator; a test of the chart compares them."""
 
@@ -108,6 +109,7 @@ def left_behind(admin: ApiClient, namespace: str) -> list[str]:
         "service": core.list_namespaced_service(namespace),
         "secret": core.list_namespaced_secret(namespace),
         "configmap": core.list_namespaced_config_map(namespace),
+        "networkpolicy": NetworkingV1Api(admin).list_namespaced_network_policy(namespace),
     }
     names = [f"{kind}/{item.metadata.name}" for kind, page in found.items() for item in page.items]
     return [name for name in names if name not in (f"service/{NAME}", "configmap/kube-root-ca.crt")]

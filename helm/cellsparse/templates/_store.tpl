@@ -13,6 +13,13 @@
 {{- if .Values.minio.enabled }}{{ include "cellsparse.name" . }}-minio.{{ .Release.Namespace }}.svc:9000{{ else }}{{ .Values.s3.endpoint }}{{ end -}}
 {{- end }}
 
+{{/* URL of the store's STS, whose credentials training pods get; empty: they get the keys of the Secret. */}}
+{{- define "cellsparse.sts" -}}
+{{- if .Values.minio.enabled }}{{ ternary "http" "https" (eq .Values.tls.kind "none") }}://{{ include "cellsparse.endpoint" . }}
+{{- else }}{{ .Values.s3.sts.endpoint }}
+{{- end }}
+{{- end }}
+
 {{/* Port of the object store. */}}
 {{- define "cellsparse.storePort" -}}
 {{- $parts := splitList ":" (include "cellsparse.endpoint" .) -}}

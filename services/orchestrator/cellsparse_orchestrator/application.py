@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -73,6 +74,9 @@ from cellsparse_proto.v1 import (
     study_pb2_grpc,
 )
 
+if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
+    from cellsparse_orchestrator.runs.store_credentials import CredentialIssuer
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -124,6 +128,7 @@ class Application:
             on_accepted=self._complete_spec,
             trace=lambda attempt: read_trace(self._store, attempt.run_id),
             gate=self._gate,
+            issuer=_issuer(settings),
         )
         deletions = Deletions(self._database, timedelta(days=settings.grace_days))
         tables = Tables(datasets=datasets, runs=runs, models=Models(self._database), deletions=deletions)
@@ -262,6 +267,14 @@ class Application:
         except CellsparseError as error:
             # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
             _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
+
+
+def _issuer(settings: OrchestratorSettings) -> "CredentialIssuer | None":
+    if not settings.sts_endpoint:
+        return None
+    from cellsparse_orchestrator.runs.store_credentials import CredentialIssuer
+
+    return CredentialIssuer(settings)
 
 
 def _provider(settings: OrchestratorSettings) -> Provider | None:

@@ -47,6 +47,16 @@ class OrchestratorSettings(ServerSettings):
     """Several orchestrators may share a database: one leads, the others stand by. One that gives no sign of life for so
     long, seconds, is taken for dead, and a standby takes over. The same for all of them. An orchestrator that ends
     properly, or whose process is gone from this machine, is not waited for."""
+    sts_endpoint: str = ""
+    """URL of the store's STS, for MinIO the store's own (http://127.0.0.1:9000). Set: each training attempt gets
+    credentials of its own (AssumeRole), which open its run and its dataset and end soon. Not set: trainings use the
+    keys that their trainers have."""
+    sts_role_arn: str = ""
+    """Role of whose rights attempts get a part, for AWS: arn:aws:iam::ACCOUNT:role/NAME. MinIO needs none."""
+    sts_seconds: int = Field(default=3600, ge=10, le=43_200)
+    """How long an attempt's credentials are valid, seconds, 10 to 43,200; they are renewed after a third of it. A
+    training outlasts a longer absence of the orchestrator as it does an outage of the store: it goes on, and its
+    checkpoints wait."""
     auth: Literal["off", "tokens"] = "off"
     """Whether every call must show a token: `tokens`, or `off`. Health checks and reflection need none."""
     admin_token: SecretStr = SecretStr("")
@@ -177,6 +187,19 @@ class OrchestratorSettings(ServerSettings):
             raise ValueError("oidc_audience is missing: without it tokens for other services would be taken here")
         if self.oidc_issuer and self.auth == "off":
             raise ValueError("oidc_issuer is set, but auth is off: set auth to tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _has_keys_for_sts(self) -> "OrchestratorSettings":
+        if not self.sts_endpoint:
+            return self
+        if not self.store_url.startswith("s3://") or not self.s3_access_key:
+            raise ValueError(
+                f"{ENV_PREFIX}STS_ENDPOINT needs a store in S3 with keys: {ENV_PREFIX}STORE_URL=s3://BUCKET, "
+                f"{ENV_PREFIX}S3_ACCESS_KEY and {ENV_PREFIX}S3_SECRET_KEY."
+            )
+        if not self.sts_endpoint.startswith(("http://", "https://")) or "@" in self.sts_endpoint:
+            raise ValueError("sts_endpoint is no URL of a server; allowed: http://host:port or https://host")
         return self
 
     @model_validator(mode="before")

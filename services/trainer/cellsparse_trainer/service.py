@@ -77,7 +77,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             node_command=spec.node_command,
             rendezvous_seconds=settings.rendezvous_seconds,
         )
-        self._attempts = Attempts(how, work_dir / "attempts", store, metrics)
+        self._attempts = Attempts(how, work_dir / "attempts", store, metrics, settings)
         self._context = InferenceContext(package=spec.package, cache=work_dir / "models", device="auto")
         self._devices = _devices()
         environments = inference_environments(
@@ -116,7 +116,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             raise InvalidArgument(f"The settings are for {named}; this trainer is {self._backend}.", "settings.backend")
         if self._attempts.knows(request):
             return trainer_pb2.StartTrainingResponse(started=False)
-        config, inputs = self._resolve(request)
+        config, inputs = self._resolve(request, self._attempts.open_store(request))
         return trainer_pb2.StartTrainingResponse(started=self._attempts.start(request, inputs, config.plan))
 
     def WatchTraining(
@@ -126,6 +126,13 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         log = self._attempts.log(request.run_id, request.attempt)
         for event in log.follow(request.after_sequence, lambda: context.is_active() and not self._draining):
             yield trainer_pb2.WatchTrainingResponse(event=event)
+
+    def RenewCredentials(
+        self, request: trainer_pb2.RenewCredentialsRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.RenewCredentialsResponse:
+        """Replace an attempt's credentials."""
+        self._attempts.renew(request)
+        return trainer_pb2.RenewCredentialsResponse()
 
     def StopTraining(
         self, request: trainer_pb2.StopTrainingRequest, context: grpc.ServicerContext

@@ -7,13 +7,14 @@ from support.helm import CHART, helm, names, one, pod, render
 NAME = "lab-cellsparse-orchestrator"
 
 
-def test_the_role_is_of_the_namespace_and_knows_five_kinds():
-    objects = render()
-    assert names(objects, "ClusterRole") == names(objects, "ClusterRoleBinding") == []
-    rules = one(objects, "Role", NAME)["rules"]
-    kinds = sorted(f"{group}/{kind}" for rule in rules for group in rule["apiGroups"] for kind in rule["resources"])
-    assert kinds == ["/events", "/pods", "/pods/log", "/services", "batch/jobs"]
-    assert all("*" not in rule["verbs"] for rule in rules)
+def test_the_role_is_of_the_namespace_and_knows_six_kinds():
+    for enabled, more in ((True, ["networking.k8s.io/networkpolicies"]), (False, [])):
+        objects = render({"networkPolicies": {"enabled": enabled}})
+        assert names(objects, "ClusterRole") == names(objects, "ClusterRoleBinding") == []
+        rules = one(objects, "Role", NAME)["rules"]
+        kinds = sorted(f"{group}/{kind}" for rule in rules for group in rule["apiGroups"] for kind in rule["resources"])
+        assert kinds == ["/events", "/pods", "/pods/log", "/services", "batch/jobs", *more]
+        assert all("*" not in rule["verbs"] for rule in rules)
 
 
 def test_the_role_is_the_orchestrators():

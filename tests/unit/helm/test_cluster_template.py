@@ -1,6 +1,6 @@
 """templates/cluster.yaml, read by the orchestrator's own code: what the chart says is what Jobs are made from."""
 
-from support.helm import PLATFORMS, VALUE_SETS, one, render
+from support.helm import PLATFORMS, VALUE_SETS, one, render, variables
 
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, read_settings
@@ -101,6 +101,28 @@ def test_jobs_are_given_the_store_as_the_servers_are(tmp_path):
         "CELLSPARSE_S3_PATH_STYLE": "true",
     }
     assert (found.credentials_secret, found.ca_secret) == ("keys", "ca")
+
+
+def test_where_there_is_sts_training_pods_get_no_keys(tmp_path):
+    external = {"minio": {"enabled": False}, "s3": {"endpoint": "s3.example", "existingSecret": "keys"}}
+    sts = {"s3": external["s3"] | {"sts": {"endpoint": "https://sts.example:8443", "roleArn": "arn:aws:iam::1:role/r"}}}
+    for values, secret in ((None, ""), (external, "keys"), (external | sts, "")):
+        found = settings(tmp_path, values)
+        assert found.credentials_secret == secret
+        volumes = made(found, "unet")["spec"]["template"]["spec"]["volumes"]
+        assert ("credentials" in [volume["name"] for volume in volumes]) == bool(secret)
+    objects = render(external | sts)
+    told = variables(one(objects, "Deployment", "lab-cellsparse-orchestrator"))
+    assert told["CELLSPARSE_STS_ENDPOINT"] == "https://sts.example:8443"
+    assert told["CELLSPARSE_STS_ROLE_ARN"] == "arn:aws:iam::1:role/r"
+    egress = one(objects, "NetworkPolicy", "lab-cellsparse-orchestrator")["spec"]["egress"]
+    assert {"ports": [{"port": 8443}]} in egress
+
+
+def test_minio_of_the_release_is_its_own_sts():
+    for tls, url in (("none", "http"), ("generated", "https")):
+        found = variables(one(render({"tls": {"kind": tls}}), "Deployment", "lab-cellsparse-orchestrator"))
+        assert found["CELLSPARSE_STS_ENDPOINT"] == f"{url}://lab-cellsparse-minio.imaging.svc:9000"
 
 
 def test_kueue_admits_jobs(tmp_path):

@@ -1,6 +1,7 @@
 """templates/networkpolicies.yaml: who may speak to whom, worked out from the rendered policies."""
 
 import pytest
+import yaml
 from support.helm import names, one, render
 
 POSTGRESQL = {"database": {"kind": "postgresql"}}
@@ -31,7 +32,6 @@ FLOWS = {
     ("sparsifier", "minio", 9000),
     ("warm", "minio", 9000),
     ("job", "minio", 9000),
-    ("job", "job", 29400),
     ("migrate", "postgresql", 5432),
     ("test", "orchestrator", 50050),
 }
@@ -83,8 +83,16 @@ def test_a_pod_speaks_with_whom_it_must_and_nobody_else(pod):
     for peer in PODS:
         for port in ports:
             both = allowed(POSTGRESQL, pod, "Egress", peer, port) and allowed(POSTGRESQL, peer, "Ingress", pod, port)
-            between_jobs = (pod, peer) == ("job", "job")  # on any port: those of a training on several nodes vary
-            assert both == (between_jobs or (pod, peer, port) in FLOWS), (pod, peer, port)
+            assert both == ((pod, peer, port) in FLOWS), (pod, peer, port)
+
+
+def test_pods_of_jobs_speak_to_each_other_only_by_the_policy_that_is_made_for_their_attempt():
+    for enabled in (True, False):
+        objects = render({"networkPolicies": {"enabled": enabled}})
+        settings = yaml.safe_load(one(objects, "ConfigMap", "lab-cellsparse-cluster")["data"]["cluster.yaml"])
+        assert settings["rank_policies"] is enabled
+    for port in (29400, 50052, 65535):
+        assert not allowed({}, "job", "Egress", "job", port)
 
 
 def test_everyone_may_ask_for_names():

@@ -32,6 +32,8 @@ def test_it_is_told_where_everything_is():
         "CELLSPARSE_SLOTS": "3",
         "CELLSPARSE_SPARSIFIER": "lab-cellsparse-sparsifier.imaging.svc:50051",
         "CELLSPARSE_STORE_URL": "s3://cellsparse",
+        "CELLSPARSE_STS_ENDPOINT": "http://lab-cellsparse-minio.imaging.svc:9000",
+        "CELLSPARSE_STS_ROLE_ARN": "",
         "CELLSPARSE_TRAINERS": "cellpose=lab-cellsparse-cellpose.imaging.svc:50052,"
         "stardist=lab-cellsparse-stardist.imaging.svc:50052,unet=lab-cellsparse-unet.imaging.svc:50052,"
         "cellpose_sam=lab-cellsparse-cellpose-sam.imaging.svc:50052",

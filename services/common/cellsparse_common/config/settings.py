@@ -56,6 +56,10 @@ class StoreSettings(BaseSettings):
     s3_secret_key: SecretStr = SecretStr("")
     """Secret key; never logged."""
 
+    s3_credentials_file: Path | None = None
+    """File with temporary credentials, in place of both keys; read again when it changes. Trainers set it for training
+    processes whose orchestrator hands out credentials (CELLSPARSE_STS_ENDPOINT)."""
+
     s3_path_style: bool = True
     """Address objects as endpoint/bucket/key (MinIO and most servers); off: bucket.endpoint/key."""
 

@@ -27,6 +27,7 @@ AGAIN = frozenset({"AccessDenied", "NoSuchUpload"})
 beside the new one. "No such upload" follows where the answer to the completion of an upload in parts was lost."""
 
 MISSING = frozenset({"NoSuchKey", "NotFound"})
+HIDDEN = frozenset({"AccessDenied"})
 
 
 class S3Store:
@@ -45,6 +46,7 @@ class S3Store:
     def __init__(self, connection: S3Connection, *, bucket: str, prefix: str = "") -> None:
         self._client = connection.client
         self._endpoint = connection.endpoint
+        self._restricted = connection.restricted
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._bucket_seen = False
@@ -192,11 +194,21 @@ class S3Store:
         try:
             yield
         except S3Error as error:
-            if error.code in MISSING and key:
+            if key and (error.code in MISSING or (error.code in HIDDEN and self._is_hidden(key))):
                 raise NotFound(f"There is no object {key} in {self.url}.") from None
             raise StorageError(self._explain(error, action)) from error
         except (HTTPError, MinioException, ParseError, ValueError) as error:
             raise StorageError(self._explain(error, action)) from error
+
+    def _is_hidden(self, key: str) -> bool:
+        """Whether a key is missing where the server says "denied", as AWS does to who may not list the whole bucket."""
+        if not self._restricted:
+            return False
+        try:
+            entries = self._client.list_objects(self._bucket, prefix=self._prefix + key)
+            return all(entry.object_name != self._prefix + key for entry in entries)
+        except (S3Error, HTTPError, MinioException, ParseError, ValueError):
+            return False  # the key is none of those that these credentials may list: denied it is
 
     def _explain(self, error: Exception, action: str) -> str:
         return explain(error, action=action, endpoint=self._endpoint, bucket=self._bucket)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import urllib3
 from minio import Minio
+from minio.credentials import Credentials, Provider
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.storage.s3_credentials import CredentialsFile
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 30.0
@@ -36,6 +38,19 @@ class S3Connection:
 
     client: Minio
     endpoint: str
+    restricted: bool = False
+    """Whether its credentials may list a part of the bucket only: servers may then hide that an object is missing."""
+
+
+class _FromFile(Provider):  # type: ignore[misc]
+    """Credentials for every request, from a file that may be replaced."""
+
+    def __init__(self, file: CredentialsFile) -> None:
+        self._file = file
+
+    def retrieve(self) -> Credentials:
+        found = self._file.current()
+        return Credentials(found.access_key, found.secret_key, found.session_token)
 
 
 def connect(settings: StoreSettings) -> S3Connection:
@@ -44,6 +59,7 @@ def connect(settings: StoreSettings) -> S3Connection:
     Raises:
         InvalidArgument: The endpoint is not host:port, or the CA bundle cannot be read.
     """
+    file = settings.s3_credentials_file
     secret = settings.s3_secret_key.get_secret_value()
     if "@" in settings.s3_endpoint:  # what stands before it may be a password: not quoted
         raise InvalidArgument(
@@ -54,11 +70,12 @@ def connect(settings: StoreSettings) -> S3Connection:
             raise ValueError("a space in it")
         client = Minio(
             settings.s3_endpoint,
-            access_key=settings.s3_access_key or None,
-            secret_key=secret or None,
+            access_key=None if file else settings.s3_access_key or None,
+            secret_key=None if file else secret or None,
+            credentials=_FromFile(CredentialsFile(file)) if file else None,
             secure=settings.s3_secure,
             region=settings.s3_region,
-            http_client=_http(settings),
+            http_client=http_client(settings),
         )
     except ValueError as error:
         raise InvalidArgument(
@@ -69,10 +86,15 @@ def connect(settings: StoreSettings) -> S3Connection:
         client.disable_virtual_style_endpoint()
     else:
         client.enable_virtual_style_endpoint()
-    return S3Connection(client=client, endpoint=settings.s3_endpoint)
+    return S3Connection(client=client, endpoint=settings.s3_endpoint, restricted=file is not None)
 
 
-def _http(settings: StoreSettings) -> urllib3.PoolManager:
+def http_client(settings: StoreSettings) -> urllib3.PoolManager:
+    """Return connections to the server, with its authorities, time limits and retries.
+
+    Raises:
+        InvalidArgument: The CA bundle cannot be read.
+    """
     bundle = settings.s3_ca_bundle
     try:
         trust = ssl.create_default_context(cafile=bundle)

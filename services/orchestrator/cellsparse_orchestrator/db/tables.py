@@ -135,6 +135,8 @@ class AttemptRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(UtcTime)
     trainer: Mapped[str] = mapped_column(Text, default="")
     """Address of the trainer that was asked to start it, written before it was asked; empty: none yet."""
+    secret: Mapped[str] = mapped_column(String(64), default="")
+    """What its processes know each other by. Kept, since another orchestrator may have to ask the rest of the nodes."""
 
 
 class EventRow(Base):

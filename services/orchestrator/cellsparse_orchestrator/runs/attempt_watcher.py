@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
 from cellsparse_common import tracing
-from cellsparse_common.errors import CellsparseError, NotFound, ResourceExhausted, from_rpc_error
+from cellsparse_common.errors import CellsparseError, NotFound, ResourceExhausted, StorageError, from_rpc_error
 from cellsparse_common.logs import log_context
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
+from cellsparse_orchestrator.runs.credential_renewal import CredentialRenewal
 from cellsparse_orchestrator.runs.decisions import AttemptOutcome
 from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_orchestrator.runs.trainer_calls import (
@@ -27,6 +29,9 @@ from cellsparse_orchestrator.runs.trainer_calls import (
     store_is_away,
 )
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
+
+if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
+    from cellsparse_orchestrator.runs.store_credentials import CredentialIssuer
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.2
@@ -58,6 +63,8 @@ class Callbacks:
     """Takes a message when the reason to wait has changed."""
     starting: Callable[[RunAttempt, str], int] = lambda *_: 0
     """Takes the address of the trainer before each request to start; returns the number of our lease."""
+    issuer: "CredentialIssuer | None" = None
+    """Hands out credentials for the store; None: trainers have some."""
     changed: Callable[[], None]
     """Called when the watcher is about to end, and when `no_room` has changed."""
     trace: Callable[[RunAttempt], str] = lambda _: ""
@@ -97,6 +104,7 @@ class AttemptWatcher(threading.Thread):
         self._end_confirmed = False
         self._elsewhere = ""
         """Address of another orchestrator's trainer that has the attempt."""
+        self._issued: trainer_pb2.StoreCredentials | None = None
         self._lock = threading.Lock()
         self._call: grpc.Future | None = None
         self._wake = threading.Event()
@@ -188,10 +196,11 @@ class AttemptWatcher(threading.Thread):
                 asked = True
                 try:
                     fence = self._callbacks.starting(self.attempt, trainer.address)
-                    self._callbacks.accepted(self.attempt, start_training(self.attempt, trainer, fence))
+                    versions = start_training(self.attempt, trainer, fence, self._credentials())
+                    self._callbacks.accepted(self.attempt, versions)
                     return None
-                except grpc.RpcError as rpc_error:
-                    error = from_rpc_error(rpc_error)
+                except (grpc.RpcError, StorageError) as failure:
+                    error = from_rpc_error(failure) if isinstance(failure, grpc.RpcError) else failure
                     if not is_away(error) and not store_is_away(error):
                         return refused(error)
                     if store_is_away(error):
@@ -207,6 +216,19 @@ class AttemptWatcher(threading.Thread):
             self._pause(trainer)
         return None
 
+    def _credentials(self) -> trainer_pb2.StoreCredentials | None:
+        """Return the attempt's credentials for the store, which may be sent several times; None: it needs none.
+
+        Raises:
+            StorageError: There are none now.
+        """
+        issuer = self._callbacks.issuer
+        if issuer is None:
+            return None
+        if self._issued is None or self._issued.expire_time.ToSeconds() - time.time() < issuer.seconds / 2:
+            self._issued = issuer.issue(self.attempt)
+        return self._issued
+
     def _say_waiting(self, message: str, said: str) -> str:
         """Report what the attempt waits for, unless that has been said, and return it."""
         if message != said:
@@ -214,6 +236,21 @@ class AttemptWatcher(threading.Thread):
         return message
 
     def _listen(self) -> AttemptOutcome | None:
+        """Store the attempt's events until its last one; its credentials are renewed meanwhile."""
+        if self._callbacks.issuer is None:
+            return self._follow()
+        renewal = CredentialRenewal(self.attempt, self._callbacks.issuer, self._addresses)
+        renewal.start()
+        try:
+            return self._follow()
+        finally:
+            renewal.close()
+
+    def _addresses(self) -> tuple[str, ...]:
+        trainer = self._trainer()
+        return tuple(trainer.hosts) or (trainer.address,)
+
+    def _follow(self) -> AttemptOutcome | None:
         """Store the attempt's events until its last one, also across short breaks of the stream."""
         broken_since = time.monotonic()
         while self._clear_wake():

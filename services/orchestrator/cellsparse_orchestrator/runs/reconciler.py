@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cellsparse_common.errors import CellsparseError
 from cellsparse_orchestrator import run_states
@@ -17,6 +18,9 @@ from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
 from cellsparse_orchestrator.runs.store_gate import StoreGate
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_proto.v1 import common_pb2
+
+if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
+    from cellsparse_orchestrator.runs.store_credentials import CredentialIssuer
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
@@ -52,6 +56,7 @@ class RunReconciler(threading.Thread):
         on_accepted: Called with the trainer's versions when a trainer has accepted an attempt.
         gate: Knows whether the store answers; None: nobody asks.
         trace: Returns the `traceparent` that an attempt joins; called in its watcher's thread.
+        issuer: Hands out credentials for the store to attempts; None: trainers have some.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class RunReconciler(threading.Thread):
         on_accepted: Callable[[RunAttempt, dict[str, str]], None],
         gate: StoreGate | None = None,
         trace: Callable[[RunAttempt], str] = lambda _: "",
+        issuer: "CredentialIssuer | None" = None,
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._transitions = transitions
@@ -75,6 +81,7 @@ class RunReconciler(threading.Thread):
         self._on_accepted = on_accepted
         self._gate = gate
         self._trace = trace
+        self._issuer = issuer
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._next_sweep = 0.0
@@ -233,6 +240,7 @@ class RunReconciler(threading.Thread):
                 starting=self._transitions.set_trainer,
                 accepted=self._on_accepted,
                 waiting=self._transitions.set_waiting,
+                issuer=self._issuer,
                 changed=lambda: self._notifier.notify(RECONCILER),
                 trace=self._trace,
             ),

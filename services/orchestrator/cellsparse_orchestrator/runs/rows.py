@@ -1,7 +1,7 @@
 """Rows of runs and attempts: find them, and convert them to protos and dataclasses."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,8 @@ class RunAttempt:
     """Sequence number of the trainer's newest stored event."""
     trainer: str = ""
     """Address of the trainer that was last asked to start it; empty: none yet."""
+    secret: str = field(default="", repr=False)
+    """What the processes of its nodes know each other by, hexadecimal; empty: an attempt from before there were any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ def to_attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
         settings=parse_settings(row.settings),
         last_sequence=attempt.last_sequence,
         trainer=attempt.trainer,
+        secret=attempt.secret,
     )
 
 

@@ -39,7 +39,12 @@ _AWAY = (Unavailable, DeadlineExceeded, ResourceExhausted, Cancelled)
 """Errors of a trainer that is away, starting, stopping or overloaded; some come from the transport."""
 
 
-def start_training(attempt: RunAttempt, trainer: Service, fence: int = 0) -> dict[str, str]:
+def start_training(
+    attempt: RunAttempt,
+    trainer: Service,
+    fence: int = 0,
+    credentials: trainer_pb2.StoreCredentials | None = None,
+) -> dict[str, str]:
     """Ask the trainers of all nodes to start, the first node last; return the trainer's versions.
 
     A repeated request starts nothing twice. A node gives up by itself if the first node never starts.
@@ -48,6 +53,7 @@ def start_training(attempt: RunAttempt, trainer: Service, fence: int = 0) -> dic
         attempt: The attempt.
         trainer: Its trainer.
         fence: Number of our lease.
+        credentials: For the store; None: its trainer has some.
 
     Raises:
         grpc.RpcError: A trainer is away or refuses.
@@ -61,10 +67,13 @@ def start_training(attempt: RunAttempt, trainer: Service, fence: int = 0) -> dic
             dataset_id=attempt.dataset_id,
             settings=attempt.settings,
             fence=fence,
+            credentials=credentials,
         )
         if trainer.hosts:
             names = [host.rpartition(":")[0] for host in hosts]
-            request.placement.CopyFrom(trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT))
+            request.placement.CopyFrom(
+                trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT, secret=attempt.secret)
+            )
         with open_channel(hosts[node]) as channel:
             stub = trainer_pb2_grpc.TrainerServiceStub(channel)
             stub.StartTraining(request, timeout=_CALL_SECONDS)

@@ -1,5 +1,6 @@
 """The table of runs from the reconciler's side; every change and its event are one transaction."""
 
+import secrets
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
@@ -28,6 +29,7 @@ from cellsparse_orchestrator.runs.rows import (
 )
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
+_SECRET_BYTES = 32
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
 # Not whole rows: settings and progress are large, and thousands of runs are read every second.
@@ -114,7 +116,14 @@ class RunTransitions:
             row.attempts += 1
             row.reason, row.retry_at = "", None
             row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
-            attempt = AttemptRow(run_id=run_id, number=row.attempts, state=row.state, last_sequence=0, created_at=now())
+            attempt = AttemptRow(
+                run_id=run_id,
+                number=row.attempts,
+                state=row.state,
+                last_sequence=0,
+                created_at=now(),
+                secret=secrets.token_hex(_SECRET_BYTES),
+            )
             session.add(attempt)
             add_event(session, row)
             found = to_attempt(row, attempt)

@@ -7,10 +7,11 @@ even while the framework's own collective operations block.
 
 Messages are lines of text: "." is a heartbeat, "begin N" starts after N steps, "step" allows one step, "end" ends the
 training. Before "begin", rank 0 may tell the others more, see `timing`. A worker's first line is the training's token
-and its rank.
+and its rank. The token is a secret of the attempt, so that no other process can take a rank's place.
 """
 
 import contextlib
+import hmac
 import queue
 import socket
 import threading
@@ -103,7 +104,7 @@ class Coordinator:
         host: Address to listen on.
         port: TCP port.
         world: Number of processes, this one included.
-        token: Identifies this training's attempt; workers must send it.
+        token: Secret of this training's attempt, without spaces; workers must send it.
         lost: See `Lost`.
     """
 
@@ -169,7 +170,8 @@ class Coordinator:
         """Accept a worker of this training; close any other connection."""
         peer = _Peer(connection, "a stranger", self._lost)
         token, _, rank = peer.first().rpartition(" ")
-        if token != self._token or not rank.isdigit() or not 0 < int(rank) < self._world or int(rank) in self._workers:
+        known = hmac.compare_digest(token.encode(), self._token.encode())
+        if not known or not rank.isdigit() or not 0 < int(rank) < self._world or int(rank) in self._workers:
             peer.close()
             return
         peer = _Peer(connection, f"Rank {rank} of {self._world}", self._lost)

@@ -15,15 +15,15 @@ from google.protobuf import json_format
 from cellsparse_common import tracing
 from cellsparse_common.files import replace_file
 from cellsparse_common.logs import log_context, traceparent
-from cellsparse_common.storage import ObjectStore
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.processes.archive import EVENTS_FILE, LOG_FILE, archive
+from cellsparse_trainer.processes.attempt_store import AttemptStores
 from cellsparse_trainer.processes.events import EventLog
 from cellsparse_trainer.processes.exit_reasons import Exit, explain_exit
 from cellsparse_trainer.processes.failures import explain
 from cellsparse_trainer.processes.fork_server import ForkServer
-from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.processes.job import Job, without_secrets
 from cellsparse_trainer.processes.launch import Launch
 from cellsparse_trainer.processes.memory_kills import memory_kills
 from cellsparse_trainer.processes.metrics import TrainingMetrics
@@ -39,8 +39,8 @@ _REAP_SECONDS = 5.0
 class Supervision:
     """What all attempts of a server share."""
 
-    store: ObjectStore
-    """Keeps the logs of attempts that have ended."""
+    stores: AttemptStores
+    """Opens the store, which keeps the logs of attempts that have ended."""
     stop_seconds: float
     """Time that a process gets to write a checkpoint and end."""
     metrics: TrainingMetrics
@@ -72,8 +72,12 @@ class Attempt:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         write_request(job)
         self.log.append(trainer_pb2.TrainingEvent(state=common_pb2.RUN_STATE_STARTING))
-        trace = {tracing.ENVIRONMENT: traceparent()}
-        environment = {**os.environ, **launch.environment(), **trace, "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **supervision.stores.environment(job.folder, os.environ),
+            **launch.environment(),
+            tracing.ENVIRONMENT: traceparent(),
+            "PYTHONUNBUFFERED": "1",
+        }
         self._process = supervision.fork_server.start(launch.command(job.write()), environment)
         self._supervisor = threading.Thread(target=self._supervise, name=f"attempt-{job.request.run_id}")
         self._supervisor.start()
@@ -119,7 +123,8 @@ class Attempt:
                     self._reaper.cancel()
                 reader.join(5)
                 self.log.append(self._stop_event if self._stop_event is not None else self._explain_exit(code))
-                archive(self._supervision.store, self.job)
+                archive(self._supervision.stores.open(self.job.folder), self.job)
+                self._supervision.stores.forget(self.job.folder)
                 if self._process.stdin:
                     self._process.stdin.close()
 
@@ -167,7 +172,7 @@ class Attempt:
 
 def write_request(job: Job) -> None:
     """Write an attempt's request into its folder, whole or not at all: a later server may find it there."""
-    replace_file(job.folder / _REQUEST, json_format.MessageToJson(job.request))
+    replace_file(job.folder / _REQUEST, json_format.MessageToJson(without_secrets(job.request)))
 
 
 def read_request(folder: Path) -> trainer_pb2.StartTrainingRequest | None:

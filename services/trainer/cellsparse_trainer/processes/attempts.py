@@ -7,16 +7,18 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.config.plan import Plan
 from cellsparse_trainer.processes.archive import EVENTS_FILE
 from cellsparse_trainer.processes.attempt import Attempt, Supervision, read_request
+from cellsparse_trainer.processes.attempt_store import AttemptStores
 from cellsparse_trainer.processes.events import EventLog
 from cellsparse_trainer.processes.exit_reasons import evicted, lost
 from cellsparse_trainer.processes.fork_server import ForkServer
-from cellsparse_trainer.processes.job import Inputs, Job
+from cellsparse_trainer.processes.job import Inputs, Job, without_secrets
 from cellsparse_trainer.processes.launch import Launch, NodeCommand, find_placement, one_per_rank
 from cellsparse_trainer.processes.metrics import TrainingMetrics
 
@@ -49,16 +51,22 @@ class Attempts:
         folder: Where each attempt gets a folder.
         store: Keeps the logs of attempts that have ended.
         metrics: Counts what attempts report.
+        settings: How attempts with credentials of their own reach the store; None: all use `store`.
     """
 
     def __init__(
-        self, how: AttemptSettings, folder: Path, store: ObjectStore, metrics: TrainingMetrics | None = None
+        self,
+        how: AttemptSettings,
+        folder: Path,
+        store: ObjectStore,
+        metrics: TrainingMetrics | None = None,
+        settings: StoreSettings | None = None,
     ) -> None:
         self._how = how
         self._fork_server = ForkServer(how.preload, how.warm_seconds, at_once=how.warm_start)
         self._folder = folder
         self._supervision = Supervision(
-            store=store,
+            stores=AttemptStores(store, settings),
             stop_seconds=how.stop_seconds,
             metrics=metrics or TrainingMetrics(CollectorRegistry()),
             fork_server=self._fork_server,
@@ -74,6 +82,35 @@ class Attempts:
         """
         with self._lock:
             return self._knows(request)
+
+    def open_store(self, request: trainer_pb2.StartTrainingRequest) -> ObjectStore:
+        """Return the store as an attempt reaches it, whose credentials are kept from now on.
+
+        Raises:
+            StorageError: They cannot be kept.
+        """
+        folder = self._attempt_folder(request.run_id, request.attempt)
+        if request.HasField("credentials"):
+            self._supervision.stores.keep(folder, request.credentials)
+        return self._supervision.stores.open(folder)
+
+    def renew(self, request: trainer_pb2.RenewCredentialsRequest) -> None:
+        """Replace the credentials of an attempt.
+
+        Raises:
+            NotFound: It is not under way here.
+            FailedPrecondition: It began without.
+            StorageError: They cannot be kept.
+        """
+        with self._lock:
+            known = self._attempts.get((request.run_id, request.attempt))
+        if known is None or known.log.ended:
+            raise NotFound(f"Attempt {request.attempt} of run {request.run_id} is not under way at this trainer.")
+        if not known.job.request.HasField("credentials"):
+            raise FailedPrecondition(
+                f"Attempt {request.attempt} of run {request.run_id} began with the trainer's own credentials."
+            )
+        self._supervision.stores.keep(known.job.folder, request.credentials)
 
     def start(self, request: trainer_pb2.StartTrainingRequest, inputs: Inputs, plan: Plan | None = None) -> bool:
         """Start an attempt unless it is known; end earlier attempts of the same run.
@@ -176,16 +213,15 @@ class Attempts:
     def _knows(self, request: trainer_pb2.StartTrainingRequest) -> bool:
         known = self._attempts.get((request.run_id, request.attempt))
         before = known.job.request if known else read_request(self._attempt_folder(request.run_id, request.attempt))
-        if before is not None and _without_fence(before) != _without_fence(request):
+        if before is not None and _asked(before) != _asked(request):
             raise AlreadyExists(
                 f"Attempt {request.attempt} of run {request.run_id} exists with another dataset or settings."
             )
         return before is not None
 
 
-def _without_fence(request: trainer_pb2.StartTrainingRequest) -> trainer_pb2.StartTrainingRequest:
+def _asked(request: trainer_pb2.StartTrainingRequest) -> trainer_pb2.StartTrainingRequest:
     """Return what a request asks for: an orchestrator that has taken over asks for the same with another lease."""
-    asked = trainer_pb2.StartTrainingRequest()
-    asked.CopyFrom(request)
+    asked = without_secrets(request)
     asked.ClearField("fence")
     return asked

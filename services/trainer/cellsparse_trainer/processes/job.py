@@ -53,7 +53,7 @@ class Job:
         path = self.folder / FILE
         record = {
             "package": self.package,
-            "request": json_format.MessageToDict(self.request),
+            "request": json_format.MessageToDict(without_secrets(self.request)),
             "config": self.inputs.config,
             "train": [json_format.MessageToDict(item) for item in self.inputs.train],
             "validation": [json_format.MessageToDict(item) for item in self.inputs.validation],
@@ -86,6 +86,16 @@ class Job:
             coordinator=found["coordinator"],
             rendezvous_seconds=found["rendezvous_seconds"],
         )
+
+
+def without_secrets(request: trainer_pb2.StartTrainingRequest) -> trainer_pb2.StartTrainingRequest:
+    """Return a request as it may lie on a disk for long."""
+    kept = trainer_pb2.StartTrainingRequest()
+    kept.CopyFrom(request)
+    kept.ClearField("credentials")
+    if kept.HasField("placement"):
+        kept.placement.ClearField("secret")
+    return kept
 
 
 def _items(records: list[dict[str, Any]]) -> list[dataset_pb2.DatasetItem]:

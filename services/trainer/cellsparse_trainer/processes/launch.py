@@ -8,11 +8,12 @@ rendezvous, that of the heartbeat, and one for each local process.
 import json
 import math
 import os
+import secrets
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument
@@ -20,6 +21,9 @@ from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.processes.fork_server import WORKER
 
 LOOPBACK = "127.0.0.1"
+SECRET = "CELLSPARSE_RENDEZVOUS_SECRET"  # noqa: S105 - a variable's name
+"""Variable by which processes get their attempt's secret: other users see a process' arguments, and not these."""
+_SECRET_BYTES = 32
 HEARTBEAT_PORT, WORKER_PORTS = 1, 2
 """Offsets from the first port."""
 _FIRST_PORT, _LAST_PORT = 20000, 31000
@@ -39,6 +43,8 @@ class Placement:
     """First of the ports used on every node."""
     rendezvous_seconds: float = 120.0
     """Seconds within which the processes of all nodes must connect."""
+    secret: str = field(default="", repr=False)
+    """What they know each other by; empty: run and attempt stand for it."""
 
     @property
     def world(self) -> int:
@@ -89,6 +95,7 @@ def find_placement(request: trainer_pb2.StartTrainingRequest, rendezvous_seconds
         processes=each,
         port=given.port,
         rendezvous_seconds=rendezvous_seconds,
+        secret=given.secret,
     )
 
 
@@ -100,6 +107,7 @@ def here(processes: int, rendezvous_seconds: float = 120.0) -> Placement:
         processes=processes,
         port=_PORTS.take(WORKER_PORTS + processes),
         rendezvous_seconds=rendezvous_seconds,
+        secret=secrets.token_hex(_SECRET_BYTES),
     )
 
 
@@ -164,7 +172,9 @@ class Launch:
 
     def environment(self) -> dict[str, str]:
         """Return the variables to set besides those of this process."""
-        return {} if self.placement is None else threads(self.placement.processes)
+        if self.placement is None:
+            return {}
+        return {SECRET: self.placement.secret, **threads(self.placement.processes)}
 
     @property
     def world(self) -> int:

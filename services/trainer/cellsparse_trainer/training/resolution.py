@@ -40,8 +40,12 @@ class Resolution(Generic[C]):
         self._lock = threading.Lock()
         self._planes: dict[str, list[int]] = {}
 
-    def __call__(self, request: trainer_pb2.StartTrainingRequest) -> tuple[C, Inputs]:
+    def __call__(self, request: trainer_pb2.StartTrainingRequest, store: ObjectStore | None = None) -> tuple[C, Inputs]:
         """Return the configuration of a run and what it trains on.
+
+        Args:
+            request: The run's.
+            store: The store as the run's attempt reaches it; None: as this server does.
 
         Raises:
             NotFound: There is no such dataset or initial model.
@@ -49,31 +53,32 @@ class Resolution(Generic[C]):
             InvalidArgument: A combination of settings is not allowed, or not for this dataset or initial model.
             StorageError: A label image cannot be read.
         """
-        settings = request.settings
-        manifest = read_manifest(self._store, request.dataset_id)
+        settings, store = request.settings, store or self._store
+        manifest = read_manifest(store, request.dataset_id)
         train, axes = trainable_items(manifest), find_axes(manifest)
         validation = validation_items(manifest)
         config = resolve(self._light, settings, len(train), axes)
-        planes = self._find_planes(train) if axes == "ZYX" and config.plan.crop_depth is None else None
+        planes = self._find_planes(train, store) if axes == "ZYX" and config.plan.crop_depth is None else None
         if planes is not None:
             config = resolve(self._light, settings, len(planes), axes)
         config = grow(self._light, config, settings, summarize_items(train))
-        config = apply_initial_model(config, settings, self._store, self._light)
-        config = choose(config, settings, [*train, *validation], self._store)
+        config = apply_initial_model(config, settings, store, self._light)
+        config = choose(config, settings, [*train, *validation], store)
+        shown = None if planes is None else spread(self._find_planes(validation, store) or planes, _MOST_PLANES)
         inputs = Inputs(
             config=config.to_json(),
             train=train,
             validation=validation,
             train_planes=planes,
-            validation_planes=[] if planes is None else spread(self._find_planes(validation) or planes, _MOST_PLANES),
+            validation_planes=shown or [],
         )
         return config, inputs
 
-    def _find_planes(self, items: Items) -> list[Plane]:
+    def _find_planes(self, items: Items, store: ObjectStore) -> list[Plane]:
         with self._lock:
             for item in items:
                 if item.label_sha256 not in self._planes:
-                    self._planes[item.label_sha256] = [plane for _, plane in labelled_planes(self._store, [item])]
+                    self._planes[item.label_sha256] = [plane for _, plane in labelled_planes(store, [item])]
             found = [(index, plane) for index, item in enumerate(items) for plane in self._planes[item.label_sha256]]
             while len(self._planes) > _MOST_KEPT:
                 self._planes.pop(next(iter(self._planes)))

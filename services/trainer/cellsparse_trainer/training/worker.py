@@ -31,6 +31,7 @@ from cellsparse_trainer.distributed.heartbeat import Coordinator, Lost, Worker
 from cellsparse_trainer.distributed.ranks import ALONE, Ranks, find_ranks
 from cellsparse_trainer.processes.failures import explain, explain_of_several
 from cellsparse_trainer.processes.job import Job
+from cellsparse_trainer.processes.launch import SECRET
 from cellsparse_trainer.processes.orphan import end_on_eof
 from cellsparse_trainer.training import loop
 from cellsparse_trainer.training.ahead import ahead
@@ -91,7 +92,7 @@ def join(job: Job, ranks: Ranks, lost: Lost) -> Peers:
     if ranks.alone:
         return None
     host, _, port = job.coordinator.rpartition(":")
-    token = f"{job.request.run_id}/{job.request.attempt}"
+    token = os.environ.pop(SECRET, "") or f"{job.request.run_id}/{job.request.attempt}"
     if not ranks.leads:
         return Worker(host, int(port), rank=ranks.rank, token=token, lost=lost, seconds=job.rendezvous_seconds)
     coordinator = Coordinator(host, int(port), world=ranks.world, token=token, lost=lost)

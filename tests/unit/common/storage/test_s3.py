@@ -14,6 +14,7 @@ from support.limits import PATIENCE, QUICK
 from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.errors import FailedPrecondition, NotFound, StorageError
 from cellsparse_common.storage import ObjectStore, open_checked_store, open_store, s3, s3_connection
+from cellsparse_common.storage.s3_credentials import S3Credentials
 
 BODY = bytes(range(256)) * 4096
 
@@ -262,3 +263,36 @@ def test_a_missing_bucket_is_told_at_start(caplog: pytest.LogCaptureFixture) -> 
     keys = {"s3_access_key": "key", "s3_secret_key": "hunter2", "s3_secure": False}
     open_checked_store(load(StoreSettings, store_url="s3://bucket/p", s3_endpoint="127.0.0.1:1", **keys))
     assert "the store does not answer yet: Cannot reach 127.0.0.1:1" in caplog.text
+
+
+def test_a_missing_object_may_be_hidden_from_restricted_credentials(tmp_path: Path) -> None:
+    """AWS says "denied" of a missing object to who may not list the whole bucket."""
+    file = tmp_path / "credentials"
+    S3Credentials(access_key="k", secret_key="s", session_token="t", expire_time=time.time() + 600).write(file)
+    listing = "<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>{}</ListBucketResult>"
+    entry = "<Contents><Key>p/{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1</Size></Contents>"
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if "list-type=2" not in handler.path or "foreign" in handler.path:
+            reply(handler, 403, error("AccessDenied"))
+        else:
+            reply(handler, 200, listing.format(entry.format("mine/there") + entry.format("mine/gone2")).encode())
+
+    with serving(answer) as (store, _):
+        with pytest.raises(StorageError, match="denied"):  # its keys open the whole bucket: they are wrong
+            store.get("mine/gone")
+        restricted = open_store(
+            load(
+                StoreSettings,
+                store_url="s3://bucket/p",
+                s3_endpoint=store._endpoint,  # type: ignore[attr-defined]
+                s3_secure=False,
+                s3_credentials_file=file,
+            )
+        )
+        assert not restricted.exists("mine/gone")
+        with pytest.raises(NotFound):
+            restricted.get("mine/gone")
+        for key in ("mine/there", "foreign/gone"):
+            with pytest.raises(StorageError, match="denied"):
+                restricted.get(key)

@@ -10,9 +10,19 @@ import pytest
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
+from cellsparse_trainer.processes.attempt import write_request
 from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
-from cellsparse_trainer.processes.job import Inputs
-from cellsparse_trainer.processes.launch import LOOPBACK, WORKER_PORTS, here, torchrun
+from cellsparse_trainer.processes.job import FILE, Inputs, Job
+from cellsparse_trainer.processes.launch import (
+    LOOPBACK,
+    SECRET,
+    WORKER_PORTS,
+    Launch,
+    find_placement,
+    here,
+    one_per_rank,
+    torchrun,
+)
 
 
 def ports(placement):
@@ -36,6 +46,28 @@ def test_nodes_have_as_long_to_come_as_the_trainer_says():
     """Torchrun's own deadline is ten minutes."""
     placement = replace(here(2), rendezvous_seconds=7.5)
     assert "--rdzv-conf=timeout=8" in torchrun(Path("job.json"), placement)
+
+
+def test_processes_know_each_other_by_a_secret_that_is_in_no_file_and_no_argument(tmp_path):
+    assert here(2).secret != here(2).secret
+    assert len(here(2).secret) == 64
+    given = trainer_pb2.Placement(hosts=["a", "b"], node=1, port=29400, secret="ab" * 32)
+    settings = trainer_pb2.TrainingSettings(nodes=2, unet=trainer_pb2.UnetSettings())
+    credentials = trainer_pb2.StoreCredentials(access_key="who", secret_key="hunter2", session_token="token")
+    request = trainer_pb2.StartTrainingRequest(
+        run_id="run-1", attempt=1, dataset_id="ds-1", settings=settings, placement=given, credentials=credentials
+    )
+    placement = find_placement(request)
+    assert placement is not None
+    assert Launch(placement=placement).environment()[SECRET] == "ab" * 32
+    job = Job(package="p", request=request, inputs=Inputs(config="{}", train=[], validation=[]), folder=tmp_path)
+    for command in (torchrun(job.write(), placement), one_per_rank(job.write(), placement), [repr(placement)]):
+        assert "ab" * 32 not in " ".join(command)
+    write_request(job)
+    for path in tmp_path.iterdir():
+        assert not any(hidden in path.read_text() for hidden in ("ab" * 32, "hunter2", "token"))
+    assert Job.read(tmp_path / FILE).request.placement.node == 1
+    assert request.credentials.secret_key, "the request itself is changed"
 
 
 @pytest.mark.parametrize(

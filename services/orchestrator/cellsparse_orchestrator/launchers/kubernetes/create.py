@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
 from cellsparse_orchestrator.launchers.kubernetes.cluster import call
-from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, service
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, rank_policy, service
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object
 
 _LOG = logging.getLogger(__name__)
@@ -21,23 +21,31 @@ _CONFLICT = 409
 
 
 class JobCreator:
-    """Creates Jobs and Services.
+    """Creates Jobs and what belongs to them.
 
     Args:
         settings: Namespace, images, resources.
         batch: The API of Jobs.
         core: The API of Services.
+        networking: The API of NetworkPolicies.
     """
 
-    def __init__(self, settings: ClusterSettings, batch: client.BatchV1Api, core: client.CoreV1Api) -> None:
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        batch: client.BatchV1Api,
+        core: client.CoreV1Api,
+        networking: client.NetworkingV1Api,
+    ) -> None:
         self._settings = settings
         self._batch = batch
         self._core = core
+        self._networking = networking
         self._owner: OwnerService | None = None
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
 
     def create(self, request: JobRequest) -> None:
-        """Create the Job and the Service of an attempt.
+        """Create the Job and the Service of an attempt, and for several nodes their NetworkPolicy.
 
         Raises:
             Unavailable: The API server does not answer, or too many other Jobs are being created.
@@ -65,6 +73,12 @@ class JobCreator:
             service(request, trainer, self._settings, made.metadata.uid),
             partial(self._core.read_namespaced_service, request.name, namespace),
         )
+        if self._settings.rank_policies and request.size.nodes > 1:
+            _create_or_read(
+                partial(self._networking.create_namespaced_network_policy, namespace),
+                rank_policy(request, self._settings, made.metadata.uid),
+                partial(self._networking.read_namespaced_network_policy, request.name, namespace),
+            )
         _LOG.info("Job %s is made", request.name)
 
     def _find_owner(self) -> OwnerService | None:

@@ -47,13 +47,13 @@ class KubernetesLauncher:
         self._settings = settings
         self._resident = resident
         self._jobs_api = client.BatchV1Api(api)
-        self._creator = JobCreator(settings, self._jobs_api, client.CoreV1Api(api))
+        self._creator = JobCreator(settings, self._jobs_api, client.CoreV1Api(api), client.NetworkingV1Api(api))
         self._remover = Remover(self._delete)
         self._listeners: dict[str, Callable[[], None]] = {}
         self._stuck_since: dict[str, float] = {}
         self._created: dict[str, float] = {}
         self._incomplete: set[str] = set()
-        """Jobs whose Service may be missing, because the API server refused it or went away."""
+        """Jobs whose Service or NetworkPolicy may be missing, because the API server refused it or went away."""
         chosen = {"namespace": settings.namespace, "label_selector": selector(settings.instance)}
         self._jobs, self._pods = ObjectCache(job_name_of, self._notify), ObjectCache(job_name_of, self._notify)
         self._predecessors = Predecessors(self._jobs, self._pods, self._remover.remove)

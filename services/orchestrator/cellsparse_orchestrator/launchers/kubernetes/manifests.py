@@ -106,14 +106,7 @@ def service(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSetti
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": request.name,
-            "namespace": cluster.namespace,
-            "labels": labels(request, cluster),
-            "ownerReferences": [
-                {"apiVersion": "batch/v1", "kind": "Job", "name": request.name, "uid": job_uid, "controller": False}
-            ],
-        },
+        "metadata": _belonging_to_job(request, cluster, job_uid),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -123,6 +116,37 @@ def service(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSetti
                 for name, port in _ports(trainer, cluster).items()
             ],
         },
+    }
+
+
+def rank_policy(request: JobRequest, cluster: ClusterSettings, job_uid: str) -> Object:
+    """Return the NetworkPolicy by which the pods of an attempt, and no others, reach each other's unprivileged ports.
+
+    Frameworks open ports as they need them, and ask nobody who connects. It is deleted with the Job.
+    """
+    pods: Object = {"podSelector": {"matchLabels": labels(request, cluster)}}
+    ports = [{"port": 1024, "endPort": 65535, "protocol": "TCP"}]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _belonging_to_job(request, cluster, job_uid),
+        "spec": {
+            **pods,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": ports, "from": [pods]}],
+            "egress": [{"ports": ports, "to": [pods]}],
+        },
+    }
+
+
+def _belonging_to_job(request: JobRequest, cluster: ClusterSettings, job_uid: str) -> Object:
+    return {
+        "name": request.name,
+        "namespace": cluster.namespace,
+        "labels": labels(request, cluster),
+        "ownerReferences": [
+            {"apiVersion": "batch/v1", "kind": "Job", "name": request.name, "uid": job_uid, "controller": False}
+        ],
     }
 
 

@@ -108,6 +108,9 @@ class ClusterSettings(_Strict):
     """Names of which a caller's certificate must hold one, DNS names or URIs; the Secret then holds `ca.crt` besides,
     the callers' authorities. Empty: the pods ask callers for no certificate, so that only network policies keep others
     out."""
+    rank_policies: bool = False
+    """Whether each attempt on several nodes gets a NetworkPolicy that lets its own pods speak to each other. For a
+    namespace in which other policies keep pods apart."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """TCP port for Prometheus metrics; 0 for none."""
     assigned_users: bool = False

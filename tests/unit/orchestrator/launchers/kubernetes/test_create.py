@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from support.limits import PATIENCE
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
+from cellsparse_orchestrator.launchers.base import Size
 from cellsparse_orchestrator.launchers.kubernetes import create
 from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest
@@ -22,7 +24,7 @@ REQUEST = JobRequest(run_id="run-1", backend="unet", attempt=2)
 
 
 class Cluster:
-    """Stands in for both of the client's classes."""
+    """Stands in for the client's classes."""
 
     def __init__(self):
         self.made = []
@@ -68,6 +70,12 @@ class Cluster:
     def read_namespaced_service(self, name, namespace, **options):
         return self._read("service", name)
 
+    def create_namespaced_network_policy(self, namespace, body, **options):
+        return self._create("policy", body)
+
+    def read_namespaced_network_policy(self, name, namespace, **options):
+        return self._read("policy", name)
+
 
 @pytest.fixture
 def cluster():
@@ -75,7 +83,7 @@ def cluster():
 
 
 def maker(cluster, **settings):
-    return JobCreator(SETTINGS.model_copy(update=settings), cluster, cluster)
+    return JobCreator(SETTINGS.model_copy(update=settings), cluster, cluster, cluster)
 
 
 def test_the_service_belongs_to_the_job(cluster):
@@ -83,6 +91,16 @@ def test_the_service_belongs_to_the_job(cluster):
     assert cluster.made == [("job", "run-1-a2"), ("service", "run-1-a2")]
     owners = cluster.there["service", "run-1-a2"].body["metadata"]["ownerReferences"]
     assert [owner["uid"] for owner in owners] == ["uid-1"]
+
+
+def test_nodes_that_train_together_get_a_policy_of_their_own(cluster):
+    several = replace(REQUEST, size=Size(nodes=2))
+    maker(cluster, rank_policies=True).create(REQUEST)
+    maker(cluster).create(replace(several, attempt=3))
+    assert [kind for kind, _ in cluster.made] == ["job", "service"] * 2
+    for _ in range(2):
+        maker(cluster, rank_policies=True).create(replace(several, attempt=4))
+    assert cluster.made[4:] == [("job", "run-1-a4"), ("service", "run-1-a4"), ("policy", "run-1-a4")]
 
 
 def test_what_another_orchestrator_has_made_is_completed(cluster):

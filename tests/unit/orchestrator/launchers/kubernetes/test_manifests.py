@@ -6,7 +6,7 @@ import pytest
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_orchestrator.launchers.base import Size
-from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, service
+from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, OwnerService, job, rank_policy, service
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Gpu, TrainerTemplate, read_settings
 
 REQUEST = JobRequest(run_id="run-0a1b2c", backend="unet", attempt=2)
@@ -233,6 +233,24 @@ def test_the_service_goes_with_the_job():
             "ports": [{"name": "grpc", "port": 50054, "targetPort": "grpc", "protocol": "TCP"}],
         },
     }
+
+
+def test_pods_of_one_attempt_reach_each_other_and_nobody_else_does():
+    template = trainer()
+    pods = {"podSelector": {"matchLabels": LABELS}}
+    ports = [{"port": 1024, "endPort": 65535, "protocol": "TCP"}]
+    made = rank_policy(REQUEST, cluster(template), "4-5-6")
+    assert (made["apiVersion"], made["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    assert made["metadata"] == service(REQUEST, template, cluster(template), "4-5-6")["metadata"]
+    assert made["spec"] == {
+        "podSelector": {"matchLabels": LABELS},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": ports, "from": [pods]}],
+        "egress": [{"ports": ports, "to": [pods]}],
+    }
+    assert {"cellsparse.dev/run": "run-0a1b2c", "cellsparse.dev/attempt": "2"}.items() <= LABELS.items()
+    labels = job(REQUEST, template, cluster(template), None)["spec"]["template"]["metadata"]["labels"]
+    assert LABELS.items() <= labels.items()
 
 
 def test_settings_come_from_a_file(tmp_path):
