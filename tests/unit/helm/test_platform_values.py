@@ -1,7 +1,8 @@
 """Value sets for kinds of clusters: what each is there for."""
 
 import pytest
-from support.helm import PLATFORMS, names, render
+import yaml
+from support.helm import PLATFORMS, container, names, one, render
 
 
 def images(file) -> set[str]:
@@ -32,7 +33,10 @@ def test_without_a_way_out_every_image_is_of_the_registry_inside():
 def test_in_kind_our_images_are_not_pulled_and_no_gpu_is_asked_for():
     ours = {image for image in images(values("kind")) if "minio" not in image}
     assert all(image.startswith("localhost/cellsparse/") and image.endswith(":dev") for image in ours)
-    assert "nvidia" not in str(render(file=values("kind")))
+    objects = render(file=values("kind"))
+    assert "nvidia" not in str([container(each)["resources"] for each in objects if each["kind"] == "Deployment"])
+    jobs = yaml.safe_load(one(objects, "ConfigMap", "lab-cellsparse-cluster")["data"]["cluster.yaml"])
+    assert {trainer["gpu"]["count"] for trainer in jobs["trainers"]} == {0}
 
 
 @pytest.mark.parametrize("name", ["eks", "gke", "aks"])

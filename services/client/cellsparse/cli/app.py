@@ -8,6 +8,7 @@ import typer
 from cellsparse.cli import (
     admin,
     backups,
+    cluster,
     datasets,
     deletion,
     local_services,
@@ -69,6 +70,7 @@ def build() -> typer.Typer:
     admin.app.command()(backups.backup)
     admin.app.command()(backups.restore)
     app.add_typer(admin.app, name="admin")
+    app.add_typer(cluster.app, name="cluster")
     return app
 
 
