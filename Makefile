@@ -98,6 +98,10 @@ test-unit: .venv/.ready helm ## Run unit tests only
 test-sim: .venv/.ready ## Play 10,000 schedules of faults against runs and the lease; ARGS="--schedules 100", or "--seed 7" for one
 	cd tests && ../.venv/bin/python -m support.simulation $(ARGS)
 
+.PHONY: fuzz
+fuzz: .venv/.ready ## Attack live servers with hostile files and requests; ARGS="--files 5000", or "--case call:17" for one
+	cd tests && ../.venv/bin/python -m support.fuzz $(ARGS)
+
 .PHONY: test-integration
 test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
 	$(INTEGRATION_TESTS)
