@@ -104,6 +104,10 @@ test-sim: .venv/.ready ## Play 10,000 schedules of faults against runs and the l
 test-crash: .venv/.ready minio ## Kill every part in every phase of a training; outages, ten times as short (CRASH_COMPRESSION=1: real); ARGS=
 	CRASH_MATRIX=whole OMP_NUM_THREADS=1 $(PYTEST) --durations=0 --durations-min=1 tests/integration/test_crash_matrix.py $(ARGS)
 
+.PHONY: fuzz
+fuzz: .venv/.ready ## Attack live servers with hostile files and requests; ARGS="--files 5000", or "--case call:17" for one
+	cd tests && ../.venv/bin/python -m support.fuzz $(ARGS)
+
 .PHONY: test-integration
 test-integration: .venv/.ready minio ## Run integration tests only: real services on loopback
 	$(INTEGRATION_TESTS)

@@ -48,7 +48,7 @@ def test_clouds_have_two_orchestrators_tls_and_a_database_of_their_own(name):
         if each["metadata"]["name"] == "lab-cellsparse-orchestrator" and each["kind"] in ("Deployment", "StatefulSet")
     ]
     assert orchestrator["spec"]["replicas"] == 2
-    assert "lab-cellsparse-tls" in names(objects, "Secret")
+    assert "lab-cellsparse-tls-orchestrator" in names(objects, "Secret")
     assert "lab-cellsparse-postgresql" not in names(objects, "StatefulSet")
     assert ("lab-cellsparse-minio" in str(names(objects, "StatefulSet") + names(objects, "Deployment"))) == (
         name == "aks"
