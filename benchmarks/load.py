@@ -19,10 +19,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import psutil
+import tifffile
 from support.minio import find_minio, running_minio, store_environment
 from support.orchestrator import Orchestrator
 from support.tiny_dataset import blobs
@@ -96,6 +98,36 @@ def megabytes_per_second(upload: Callable[[], int], seconds: float, parallel: in
     return sum(sent) / (time.monotonic() - begin) / 2**20
 
 
+class FreshFiles:
+    """TIFF files of noise that all differ, made without compressing more than their last row.
+
+    Files that were sent once are not sent again, so that equal ones would measure nothing.
+    """
+
+    def __init__(self, side: int) -> None:
+        rows = 2**18 // side  # of a strip, as they are written
+        pixels = np.random.default_rng(0).integers(0, 255, (side // rows * rows + 1, side), dtype=np.uint8)
+        self.shape = pixels.shape
+        data = encode_tiff(pixels)
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page: Any = file.pages[0]
+            counts = page.tags[279]
+            size = {3: 2, 4: 4}[counts.dtype]
+            self._count = (counts.valueoffset + size * (counts.count - 1), size)
+            self._data = data[: page.dataoffsets[-1]]
+
+    def __call__(self) -> bytes:
+        """Return another file."""
+        row = np.frombuffer(os.urandom(self.shape[1]), np.uint8)[None]
+        sample = encode_tiff(row)
+        with tifffile.TiffFile(io.BytesIO(sample)) as file:
+            page: Any = file.pages[0]
+            strip = sample[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
+        data, (at, size) = bytearray(self._data + strip), self._count
+        data[at : at + size] = len(strip).to_bytes(size, "little")
+        return bytes(data)
+
+
 def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: object) -> dict[str, object]:
     """Return the figures of one orchestrator."""
     orchestrator.healthy("unet")
@@ -105,10 +137,10 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
     waiting = orchestrator.train(orchestrator.upload().id, steps=1_000_000, learning_rate=0.9)
     orchestrator_process = psutil.Process(orchestrator.pid)
     image = blobs(SIDE, seed=1)[0]
-    noise = np.random.default_rng(0).integers(0, 255, (UPLOAD_SIDE, UPLOAD_SIDE), dtype=np.uint8)
-    label = np.full(noise.shape, -1, np.int32)
+    fresh = FreshFiles(UPLOAD_SIDE)
+    label = np.full(fresh.shape, -1, np.int32)
     label[:40, :40], label[60:90, 60:90] = 0, 1
-    file, label_file = encode_tiff(noise), encode_labels(label)
+    label_file = encode_labels(label)
     clients = threading.local()
 
     def client() -> Client:
@@ -120,10 +152,12 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         return client().predict(run.id, image)
 
     def upload() -> int:
+        file = fresh()
         client().create_dataset(f"load-{os.urandom(4).hex()}", [("a", "train", file, label_file)])
         return len(file)
 
     def put() -> int:
+        file = fresh()
         plain.put_object(BUCKET, f"plain/{os.urandom(8).hex()}", io.BytesIO(file), len(file))  # type: ignore[attr-defined]
         return len(file)
 

@@ -18,9 +18,10 @@ from cellsparse_proto.v1 import (
     prompter_pb2,
     rules_pb2,
     study_pb2,
+    upload_pb2,
 )
 
-FILES = (access_pb2, admin_pb2, dataset_pb2, orchestrator_pb2, project_pb2, prompter_pb2, study_pb2)
+FILES = (access_pb2, admin_pb2, dataset_pb2, orchestrator_pb2, project_pb2, prompter_pb2, study_pb2, upload_pb2)
 METHODS = [
     method for file in FILES for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
 ]

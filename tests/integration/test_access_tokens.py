@@ -222,15 +222,17 @@ def test_each_change_is_recorded_and_no_look(orchestrator, capsys):
         assert run(["admin", "audit", "--token", token["id"], "--json"]) == Exit.OK
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    found = until(lambda: len(lines()) == 3 and lines())
+    found = until(lambda: len(lines()) == 5 and lines())
     told = [(each["method"], each["result"], each["subject"], each["source"]) for each in found]
     assert told == [
         ("AccessService/CreateToken", "PERMISSION_DENIED", "", "127.0.0.1"),
         ("DatasetService/DeleteDataset", "NOT_FOUND", "dataset_id=ds-missing", "127.0.0.1"),
-        ("DatasetService/CreateDataset", "OK", f"name=kept dataset={made.id}", "127.0.0.1"),
+        ("DatasetService/CreateDatasetFromBlobs", "OK", f"name=kept dataset={made.id}", "127.0.0.1"),
+        ("UploadService/SendUploads", "OK", "", "127.0.0.1"),
+        ("UploadService/StartUploads", "OK", "", "127.0.0.1"),
     ]
     assert run(["admin", "audit", "--project", token["project_id"]]) == Exit.OK
-    assert "CreateDataset name=kept" in capsys.readouterr().out
+    assert "CreateDatasetFromBlobs name=kept" in capsys.readouterr().out
 
 
 def test_without_authentication_everybody_may_do_everything(tmp_path):

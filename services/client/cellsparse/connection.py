@@ -26,7 +26,11 @@ from cellsparse_proto.v1 import (
     project_pb2_grpc,
     prompter_pb2_grpc,
     study_pb2_grpc,
+    upload_pb2_grpc,
 )
+
+CONNECT_SECONDS = 5.0
+"""How long a connection may take to come about: the orchestrator may be far away, or on a busy machine."""
 
 
 class Connection:
@@ -57,6 +61,8 @@ class Connection:
         token: str | None = None,
     ) -> None:
         self.timeout = timeout
+        self.resumes_uploads: bool | None = None
+        """Whether the orchestrator takes files by their hash; None: not asked yet."""
         self._token = token
         self._tls = find_tls(ca)
         self._ca = ca
@@ -77,7 +83,7 @@ class Connection:
         token = find_token(address, self._home) if self._token is None else self._token
         if token and self._tls is None:
             refuse_to_show(address)
-        self._channel = open_channel(address, tls=self._tls, token=token)
+        self._channel = open_channel(address, tls=self._tls, token=token, connect_seconds=CONNECT_SECONDS)
         # The generated stubs carry no types; `_method` is the only place that looks inside them.
         self._stubs: list[Any] = [
             stub(self._channel)
@@ -89,6 +95,7 @@ class Connection:
                 study_pb2_grpc.StudyServiceStub,
                 admin_pb2_grpc.AdminServiceStub,
                 access_pb2_grpc.AccessServiceStub,
+                upload_pb2_grpc.UploadServiceStub,
             )
         ]
 
@@ -96,6 +103,11 @@ class Connection:
     def tls(self) -> ClientTls | None:
         """Certificates of the connection; None: no TLS."""
         return self._tls
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._closed
 
     def max_pixels(self) -> int:
         """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes. Fetched once."""

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cellsparse import choices, enum_names
+from cellsparse import choices, dataset_upload, enum_names
 from cellsparse.connection import Connection
 from cellsparse.errors import CellsparseError, Internal
 from cellsparse.items import Item, Items, upload_messages
+from cellsparse.uploads import can_resume
 from cellsparse_common.dataset_items import is_stack
 from cellsparse_common.faults import Faults, merge, spelled_out
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, sparsifier_pb2
@@ -46,18 +47,23 @@ def create(
 ) -> tuple[dataset_pb2.Dataset, dataset_pb2.UploadReport]:
     """Upload a dataset, one item at a time (see `cellsparse.Client.create_dataset`)."""
     faults = Faults()
-    messages = upload_messages(
-        name, entries, label_kind, faults, lambda item: choices.read_here(item, connection.max_pixels)
-    )
+
+    def read(item: Item) -> Item:
+        return choices.read_here(item, connection.max_pixels)
+
     try:
-        answer: dataset_pb2.CreateDatasetResponse = connection.upload("CreateDataset", messages, timeout=LONG_SECONDS)
+        if can_resume(connection):
+            answer = dataset_upload.create(connection, name, entries, label_kind, faults, read)
+        else:
+            messages = upload_messages(name, entries, label_kind, faults, read)
+            answer = connection.upload("CreateDataset", messages, timeout=LONG_SECONDS)
     except CellsparseError as error:
         raise (merge(faults, error) if faults.count else spelled_out(error)) from None
     except Exception:  # of the iterator of items
         if faults.count:
             raise merge(faults, None) from None
         raise
-    if faults.count:
+    if faults.count or answer is None:
         raise merge(faults, None)
     return answer.dataset, answer.report
 

@@ -4,6 +4,7 @@ All derive from `CellsparseError`; `.status` is the gRPC status and `.violations
 """
 
 from cellsparse_common.errors import (
+    Aborted,
     AlreadyExists,
     Busy,
     Cancelled,
@@ -14,14 +15,17 @@ from cellsparse_common.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    OutOfRange,
     PermissionDenied,
     ResourceExhausted,
     StorageError,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
 )
 
 __all__ = [
+    "Aborted",
     "AlreadyExists",
     "Busy",
     "Cancelled",
@@ -32,12 +36,14 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "NotFound",
+    "OutOfRange",
     "PermissionDenied",
     "ResourceExhausted",
     "RunFailedError",
     "StorageError",
     "Unauthenticated",
     "Unavailable",
+    "Unimplemented",
 ]
 
 

@@ -84,21 +84,36 @@ def upload_messages(
     kind = enum_names.number(dataset_pb2.LabelKind.DESCRIPTOR, label_kind, "label_kind")
     yield request(header=dataset_pb2.DatasetHeader(name=name, label_kind=kind))
     count = 0
-    for count, entry in enumerate(items, start=1):  # noqa: B007 - used after the loop
+    for files in files_of(items, faults, read):
+        count += 1
+        for file, content in files:
+            yield request(file=file)
+            for chunk in _chunks(content):
+                yield request(chunk=chunk)
+    # An empty message in place of the end: the server refuses the upload.
+    yield request() if faults.count else request(end=dataset_pb2.UploadEnd(items=count))
+
+
+def files_of(
+    items: Items, faults: Faults, read: Callable[[Item], Item] | None = None
+) -> Iterator[list[tuple[dataset_pb2.FileHeader, str | Path | bytes]]]:
+    """Yield headers and contents of each item's files (see `upload_messages`); of a stored image the content is empty.
+
+    Raises:
+        InvalidArgument: There is no item.
+    """
+    any_item = False
+    for entry in items:
+        any_item = True
         try:
             item = entry if isinstance(entry, Item) else _item(*entry)
             files = _files(read(item) if read is not None else item)
         except (InvalidArgument, ResourceExhausted) as error:
             faults.add(error)
             continue
-        for file, content in files:
-            yield request(file=file)
-            for chunk in _chunks(content):
-                yield request(chunk=chunk)
-    if not count:
+        yield files
+    if not any_item:
         raise InvalidArgument("There is no item to upload; give at least one image with its labels.", "items")
-    # An empty message in place of the end: the server refuses the upload.
-    yield request() if faults.count else request(end=dataset_pb2.UploadEnd(items=count))
 
 
 def _files(item: Item) -> list[tuple[dataset_pb2.FileHeader, str | Path | bytes]]:

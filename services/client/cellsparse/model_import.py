@@ -13,6 +13,7 @@ from cellsparse.errors import InvalidArgument
 from cellsparse.sources import read_parts
 from cellsparse.targets import file_errors
 from cellsparse.training_settings import assign
+from cellsparse.uploads import EmptyFile, Sender, can_resume, hashed
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 IMPORT_SECONDS = 3600.0
@@ -33,9 +34,27 @@ def import_model(
         with file_errors(f"{source} cannot be read"):
             if source.is_dir():
                 source = _zipped(source, Path(folder) / "model.zip")
+        if can_resume(connection):
+            return _import_blob(connection, header, source)
         answer: orchestrator_pb2.ImportModelResponse = connection.upload(
             "ImportModel", _messages(header, source), timeout=IMPORT_SECONDS
         )
+    return answer.model
+
+
+def _import_blob(
+    connection: Connection, header: orchestrator_pb2.ImportModelHeader, path: Path
+) -> orchestrator_pb2.Model:
+    """Send a file, and ask for the model."""
+    try:
+        blob = hashed(path, f"model file {path.name}")
+    except EmptyFile:
+        raise InvalidArgument(f"{path} is empty; give a model file.") from None
+    Sender(connection).send([blob])
+    request = orchestrator_pb2.ImportModelFromBlobRequest(header=header, sha256=blob.sha256)
+    answer: orchestrator_pb2.ImportModelFromBlobResponse = connection.call(
+        "ImportModelFromBlob", request, timeout=IMPORT_SECONDS
+    )
     return answer.model
 
 

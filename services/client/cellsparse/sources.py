@@ -25,9 +25,9 @@ def file_size(path: str | Path) -> int:
         return 0
 
 
-def parts_of(data: bytes) -> Iterator[bytes]:
-    """Yield a content in parts of at most one MiB."""
-    for start in range(0, len(data), CHUNK_BYTES):
+def parts_of(data: bytes, offset: int = 0) -> Iterator[bytes]:
+    """Yield a content in parts of at most one MiB, from some byte on."""
+    for start in range(offset, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
 
 
@@ -40,8 +40,8 @@ def read_all(path: Path) -> bytes:
     return b"".join(read_parts(path))
 
 
-def read_parts(path: str | Path) -> Iterator[bytes]:
-    """Yield a file's content in parts of at most one MiB.
+def read_parts(path: str | Path, offset: int = 0) -> Iterator[bytes]:
+    """Yield a file's content in parts of at most one MiB, from some byte on.
 
     Raises:
         InvalidArgument: It cannot be read, or is a folder, or a device or a pipe, which may have no end.
@@ -49,6 +49,8 @@ def read_parts(path: str | Path) -> Iterator[bytes]:
     try:
         refuse_endless(Path(path))
         with Path(path).open("rb") as file:
+            if offset:
+                file.seek(offset)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
     except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError

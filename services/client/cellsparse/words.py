@@ -22,6 +22,7 @@ from cellsparse_proto.v1 import (
     study_pb2,
     suggestion_pb2,
     trainer_pb2,
+    upload_pb2,
 )
 
 _FILES = (
@@ -36,6 +37,7 @@ _FILES = (
     study_pb2,
     suggestion_pb2,
     trainer_pb2,
+    upload_pb2,
 )
 # What is quoted was typed by somebody, and stays.
 _WORD = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\b[A-Z][A-Z0-9_]{2,}\b")

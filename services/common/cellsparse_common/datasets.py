@@ -163,6 +163,7 @@ def put_item(
     label: Labels,
     spacing: Sequence[float] = (),
     channels: Sequence[str] = (),
+    stored: tuple[str, str] = ("", ""),
 ) -> dataset_pb2.DatasetItem:
     """Store an image with its label image and return the item that refers to them.
 
@@ -174,6 +175,7 @@ def put_item(
         label: Axes YX or ZYX, of the same size; -1 not labelled, 0 background, n > 0 cell n.
         spacing: Micrometres per pixel along each axis of the label; empty if not known.
         channels: Names of the image's channels; empty if not known: several get their numbers.
+        stored: Hashes of the blobs of image and label that are there already; empty for those that are not.
 
     Raises:
         StorageError: The store failed.
@@ -184,8 +186,8 @@ def put_item(
     return dataset_pb2.DatasetItem(
         name=name,
         split=split,
-        image_sha256=put_array(store, image, stack=stack, spacing=spacing if stack else ()),
-        label_sha256=put_labels(store, label, spacing),
+        image_sha256=stored[0] or put_array(store, image, stack=stack, spacing=spacing if stack else ()),
+        label_sha256=stored[1] or put_labels(store, label, spacing),
         shape=image.shape,
         axes=("ZYX" if stack else "YX") + ("C" if image.ndim > label.ndim else ""),
         dtype=image.dtype.name,

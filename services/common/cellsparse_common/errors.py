@@ -136,6 +136,12 @@ class PermissionDenied(CellsparseError):
     status = grpc.StatusCode.PERMISSION_DENIED
 
 
+class Unimplemented(CellsparseError):
+    """The server does not know this call: it is of another version."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED
+
+
 class Internal(CellsparseError):
     """A bug in Cellsparse."""
 
@@ -158,6 +164,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
         Cancelled,
         Unauthenticated,
         PermissionDenied,
+        Unimplemented,
     )
 }
 

@@ -23,6 +23,7 @@ from cellsparse_orchestrator.api.projects import ProjectServicer
 from cellsparse_orchestrator.api.prompters import PrompterServicer
 from cellsparse_orchestrator.api.runs import OrchestratorServicer, Tables
 from cellsparse_orchestrator.api.studies import StudyServicer
+from cellsparse_orchestrator.api.uploads import UploadServicer, make_uploads
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.deletion import Deletions
 from cellsparse_orchestrator.catalogue.models import Models
@@ -72,6 +73,8 @@ from cellsparse_proto.v1 import (
     rules_pb2,
     study_pb2,
     study_pb2_grpc,
+    upload_pb2,
+    upload_pb2_grpc,
 )
 
 if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
@@ -131,13 +134,17 @@ class Application:
             issuer=_issuer(settings),
         )
         deletions = Deletions(self._database, timedelta(days=settings.grace_days))
-        tables = Tables(datasets=datasets, runs=runs, models=Models(self._database), deletions=deletions)
+        uploads = make_uploads(settings, self._store, self._database)
+        self._upload_servicer = UploadServicer(settings, uploads)
+        tables = Tables(
+            datasets=datasets, runs=runs, models=Models(self._database), deletions=deletions, uploads=uploads.table
+        )
         self._orchestrator = OrchestratorServicer(settings, self._store, tables, self._launcher, self._notifier)
-        self._dataset_servicer = DatasetServicer(settings, self._store, datasets, self._launcher, deletions)
+        self._dataset_servicer = DatasetServicer(settings, self._store, tables, self._launcher)
         self._project_servicer = ProjectServicer(
             settings, self._store, self._database, tables, self._launcher, self._orchestrator
         )
-        collections = Collections(settings, self._store, self._database)
+        collections = Collections(settings, self._store, self._database, uploads.sweep)
         self._collection_timer = CollectionTimer(collections, settings.collect_hours)
         self._prompter_servicer = PrompterServicer(settings, self._store, self._database)
         self._admin_servicer = AdminServicer(settings, self._store, self._database, collections)
@@ -190,6 +197,7 @@ class Application:
         study_pb2_grpc.add_StudyServiceServicer_to_server(self._study_servicer, server)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin_servicer, server)
         access_pb2_grpc.add_AccessServiceServicer_to_server(self._access_servicer, server)
+        upload_pb2_grpc.add_UploadServiceServicer_to_server(self._upload_servicer, server)
         return [
             dataset_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name,
             orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name,
@@ -198,6 +206,7 @@ class Application:
             study_pb2.DESCRIPTOR.services_by_name["StudyService"].full_name,
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
             access_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+            upload_pb2.DESCRIPTOR.services_by_name["UploadService"].full_name,
         ]
 
     def start(self, address: str) -> None:

@@ -48,6 +48,11 @@ def spool_folder(home: Path) -> Path:
     return home / "uploads"
 
 
+def incoming_folder(home: Path) -> Path:
+    """Return the folder for files of which a part has come; unlike the spool it outlives the process."""
+    return home / "incoming"
+
+
 def tell_clients(home: Path, address: str) -> None:
     """Write the address (host:port) and process id for clients on this machine."""
     replace_file(record_file(home), json.dumps({"address": address, "pid": os.getpid()}))

@@ -130,6 +130,14 @@ class OrchestratorSettings(ServerSettings):
     """Longest time of an upload, seconds; a client's deadline may be shorter."""
     upload_idle_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
     """How long an upload may send nothing before it is ended, seconds: clients compress large arrays in between."""
+    upload_keep_hours: float = Field(default=72.0, gt=0.0, le=8760.0)
+    """How long an upload that broke off can be gone on with, and a file that was sent waits for its dataset or model,
+    hours."""
+    upload_url_mib: int = Field(default=64, ge=0, le=65_536)
+    """Files from this size on can be sent straight to an S3 store, by URLs that the orchestrator signs, MiB; 0: none.
+    Clients that do not reach the store send them to the orchestrator."""
+    upload_url_endpoint: str = ""
+    """host:port under which clients reach the S3 server; empty: `s3_endpoint`."""
     max_image_file_mib: int = Field(default=1024, ge=1, le=65_536)
     """Largest file of an image or label image that comes in chunks, MiB: in a dataset upload, or to be segmented. It is
     kept on disk, not in memory."""

@@ -32,6 +32,8 @@ class LabelFile:
     """Number of shapes in the file that are no labels."""
     notes: Sequence[str] = ()
     """Sentences on what was left out or assumed."""
+    unchanged: bool = False
+    """The pixels of the file are these very values, in this type."""
 
 
 def read_label_file(
@@ -67,9 +69,9 @@ def read_label_file(
     elif vector_labels.is_vector(data) and not ome_zarr.is_zipped(data):
         read = _read_shapes(data, shape, field)
     else:
-        values = _integers(_values(data, shape, max_pixels, field), field)
-        label, notes = _by_kind(values, kind, field, partial=partial)
-        read = LabelFile(label=label, notes=notes)
+        found = _values(data, shape, max_pixels, field)
+        label, notes = _by_kind(_integers(found, field), kind, field, partial=partial)
+        read = LabelFile(label=label, notes=notes, unchanged=label is found)
     if not any((rows >= 0).any() for rows in in_bands(read.label)):
         raise InvalidArgument(
             f"The {field} holds no labelled cell and no background: all its pixels are not labelled (-1).", field

@@ -18,6 +18,8 @@ DATASETS = "datasets/"
 BLOBS = "blobs/"
 RUNS = "runs/"
 UPLOADS = "uploads/"
+INCOMING = "incoming/"
+"""Files that clients send straight to the store, until their hash is checked."""
 TRANSFERS = "transfers/"
 STUDIES = "studies/"
 PROJECTS = "projects/"
@@ -166,6 +168,11 @@ def model_file(run_id: str, name: str) -> str:
 def upload(model_id: str) -> str:
     """Return the key of the uploaded file of a model, which exists only during its import."""
     return f"{UPLOADS}{check_id(model_id, 'model_id')}"
+
+
+def incoming(project_id: str, sha256: str) -> str:
+    """Return the key of a file that a client sends straight to the store; a project of "" is nobody's."""
+    return f"{INCOMING}{check_id(project_id, 'project_id') if project_id else '_'}/{blob(sha256).rpartition('/')[2]}"
 
 
 def transfer(transfer_id: str, part: TransferPart) -> str:

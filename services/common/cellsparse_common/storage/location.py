@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, StorageError
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_common.storage.keys import check_key
-from cellsparse_common.storage.protocol import ObjectStore
+from cellsparse_common.storage.protocol import DirectUploads, ObjectStore
 from cellsparse_common.storage.traced import traced
 
 if TYPE_CHECKING:
@@ -41,6 +41,25 @@ def open_store(settings: "StoreSettings") -> ObjectStore:
     from cellsparse_common.storage.s3_connection import connect
 
     return traced(S3Store(connect(settings), bucket=parts.netloc, prefix=check_key(prefix) if prefix else ""))
+
+
+def open_uploads(settings: "StoreSettings", endpoint: str = "") -> DirectUploads | None:
+    """Return what lets clients send files straight to the store that the settings name; None: it takes none.
+
+    Args:
+        settings: The settings.
+        endpoint: host:port under which clients reach the S3 server; empty: that of the settings.
+
+    Raises:
+        InvalidArgument: As for `open_store`.
+    """
+    parts = urlsplit(settings.store_url)
+    if parts.scheme != "s3":
+        return None
+    from cellsparse_common.storage.s3_uploads import S3Uploads
+
+    public = settings.model_copy(update={"s3_endpoint": endpoint}) if endpoint else settings
+    return S3Uploads(settings, public, bucket=parts.netloc, prefix=unquote(parts.path).strip("/"))
 
 
 def open_checked_store(settings: "StoreSettings") -> ObjectStore:

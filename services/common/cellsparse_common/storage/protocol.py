@@ -114,3 +114,21 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; no error if there is none."""
         ...
+
+
+class DirectUploads(Protocol):
+    """What a store can do besides, if clients can send files straight to it."""
+
+    def upload_url(self, key: str, seconds: int) -> str:
+        """Return a URL that takes an object by one HTTP PUT for so many seconds; nothing is contacted."""
+        ...
+
+    def adopt(self, key: str, sha256: str, size: int) -> None:
+        """Make a blob of an object that was sent to its URL, and remove the object.
+
+        Raises:
+            FailedPrecondition: There is no such object, or it changed meanwhile.
+            InvalidArgument: It has another size or hash; it is removed.
+            StorageError: The store failed.
+        """
+        ...

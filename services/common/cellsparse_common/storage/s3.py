@@ -191,14 +191,13 @@ class S3Store:
 
     @contextmanager
     def _errors(self, action: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except S3Error as error:
-            if key and (error.code in MISSING or (error.code in HIDDEN and self._is_hidden(key))):
-                raise NotFound(f"There is no object {key} in {self.url}.") from None
-            raise StorageError(self._explain(error, action)) from error
-        except (HTTPError, MinioException, ParseError, ValueError) as error:
-            raise StorageError(self._explain(error, action)) from error
+        with store_errors(action, self._endpoint, self._bucket):
+            try:
+                yield
+            except S3Error as error:
+                if key and (error.code in MISSING or (error.code in HIDDEN and self._is_hidden(key))):
+                    raise NotFound(f"There is no object {key} in {self.url}.") from None
+                raise
 
     def _is_hidden(self, key: str) -> bool:
         """Whether a key is missing where the server says "denied", as AWS does to who may not list the whole bucket."""
@@ -210,5 +209,11 @@ class S3Store:
         except (S3Error, HTTPError, MinioException, ParseError, ValueError):
             return False  # the key is none of those that these credentials may list: denied it is
 
-    def _explain(self, error: Exception, action: str) -> str:
-        return explain(error, action=action, endpoint=self._endpoint, bucket=self._bucket)
+
+@contextmanager
+def store_errors(action: str, endpoint: str, bucket: str) -> Iterator[None]:
+    """Turn what the client of a server raises into StorageError; `action` is what was tried, after "Cannot"."""
+    try:
+        yield
+    except (HTTPError, MinioException, ParseError, ValueError) as error:  # S3Error is a MinioException
+        raise StorageError(explain(error, action=action, endpoint=endpoint, bucket=bucket)) from error

@@ -1,20 +1,22 @@
 """DatasetService: uploads, lists, deletion and sparse copies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
+from sqlalchemy.exc import IntegrityError
 
 from cellsparse_common.datasets import read_known_manifest, read_manifest, summarize, write_manifest
-from cellsparse_common.errors import Cancelled, NotFound, ResourceExhausted
+from cellsparse_common.errors import AlreadyExists, Cancelled, NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore, ObjectStore, keys
 from cellsparse_common.storage.blobs import blob_size, keep_blob, read_blob
+from cellsparse_orchestrator.api.runs import Tables
 from cellsparse_orchestrator.calls import known_dataset, stream_service
-from cellsparse_orchestrator.catalogue.datasets import Datasets
-from cellsparse_orchestrator.catalogue.deletion import DATASET, Deletions
+from cellsparse_orchestrator.catalogue.blob_datasets import check_files, dataset_id_of, upload_of
+from cellsparse_orchestrator.catalogue.deletion import DATASET
 from cellsparse_orchestrator.catalogue.references import own_bytes
 from cellsparse_orchestrator.catalogue.sparse_names import sparse_name
-from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
+from cellsparse_orchestrator.catalogue.spooling import alive, not_idle, time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.uploads import DatasetUpload, UploadLimits
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.home import spool_folder
@@ -32,24 +34,17 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     Args:
         settings: Limits and times.
         store: The object store.
-        datasets: The table of datasets.
+        tables: The tables.
         launcher: Knows the sparsifier.
-        deletions: What is deleted.
     """
 
-    def __init__(
-        self,
-        settings: OrchestratorSettings,
-        store: ObjectStore,
-        datasets: Datasets,
-        launcher: Launcher,
-        deletions: Deletions,
-    ) -> None:
+    def __init__(self, settings: OrchestratorSettings, store: ObjectStore, tables: Tables, launcher: Launcher) -> None:
         self._settings = settings
         self._store = store
-        self._datasets = datasets
+        self._datasets = tables.datasets
+        self._deletions = tables.deletions
+        self._uploads = tables.uploads
         self._launcher = launcher
-        self._deletions = deletions
         self._spool = spool_folder(settings.home)
 
     def CreateDataset(
@@ -57,22 +52,37 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     ) -> dataset_pb2.CreateDatasetResponse:
         """Make a dataset from an upload; store and database change only if the whole stream is valid."""
         with upload_folder(self._spool) as folder:
-            spool = FolderStore(folder / "store")
-            limits = UploadLimits(
-                max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_image_file_mib * 2**20
-            )
-            upload = DatasetUpload(spool, folder, limits, self._store)
+            upload = self._new_upload(folder)
             with time_limit(context, self._settings.upload_seconds):
                 try:
                     upload.read(not_idle(request_iterator, self._settings.upload_idle_seconds))
                 except grpc.RpcError as error:
                     raise Cancelled("The upload broke off before it was complete; nothing of it is kept.") from error
-            summary = summarize(upload.items, dataset_id=new_id("ds"), name=upload.name, created_at=timestamp(now()))
-            with self._datasets.publishing.hold():
-                size = self._publish(spool, folder / "store")
-                write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
-                self._datasets.add(summary, size=size)
+            summary = self._add(upload, folder, new_id("ds"))
         return dataset_pb2.CreateDatasetResponse(dataset=summary, report=upload.report)
+
+    def CreateDatasetFromBlobs(
+        self, request: dataset_pb2.CreateDatasetFromBlobsRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.CreateDatasetFromBlobsResponse:
+        """Make a dataset of files that are there already, once for each request id."""
+        check_files(self._uploads, request.files)
+        answer = dataset_pb2.CreateDatasetFromBlobsResponse
+        dataset_id = dataset_id_of(request.request_id) if request.request_id else new_id("ds")
+        with upload_folder(self._spool) as folder:
+            hashes = sorted({entry.sha256 for entry in request.files if entry.sha256})
+            upload = self._new_upload(folder, hashes)
+            upload.read(alive(upload_of(request, self._store, self._uploads), context))
+            if request.check_only:
+                return answer(report=upload.report)
+            made = self._datasets.find(dataset_id) if request.request_id else None
+            if made is None:
+                try:
+                    made = self._add(upload, folder, dataset_id, hashes)
+                except IntegrityError:  # the same request has made it meanwhile
+                    made = self._datasets.get(dataset_id)
+            elif list(read_known_manifest(self._store, dataset_id).items) != upload.items:
+                raise AlreadyExists(f"request_id {request.request_id} has made another dataset.", "request_id")
+        return answer(dataset=made, report=upload.report)
 
     def ListDatasets(
         self, request: dataset_pb2.ListDatasetsRequest, context: grpc.ServicerContext
@@ -177,6 +187,30 @@ class DatasetServicer(dataset_pb2_grpc.DatasetServiceServicer):
     def _manifest(self, dataset_id: str) -> dataset_pb2.DatasetManifest:
         self._datasets.get(dataset_id)
         return read_known_manifest(self._store, dataset_id)
+
+    def _new_upload(self, folder: Path, sent: Sequence[str] = ()) -> DatasetUpload:
+        limits = UploadLimits(
+            max_pixels=self._settings.max_pixels, max_file_bytes=self._settings.max_image_file_mib * 2**20
+        )
+        return DatasetUpload(FolderStore(folder / "store"), folder, limits, self._store, frozenset(sent))
+
+    def _add(
+        self, upload: DatasetUpload, folder: Path, dataset_id: str, hashes: Sequence[str] = ()
+    ) -> dataset_pb2.Dataset:
+        """Publish what was uploaded into a folder, and return the dataset.
+
+        Args:
+            upload: The upload, read.
+            folder: Its folder.
+            dataset_id: Id of the dataset.
+            hashes: Files that were sent before, of which it was made.
+        """
+        summary = summarize(upload.items, dataset_id=dataset_id, name=upload.name, created_at=timestamp(now()))
+        with self._datasets.publishing.hold():
+            size = self._publish(FolderStore(folder / "store"), folder / "store") + sum(upload.reused.values())
+            write_manifest(self._store, dataset_pb2.DatasetManifest(dataset=summary, items=upload.items))
+            self._datasets.add(summary, size=size, uploads=hashes)
+        return summary
 
     def _publish(self, spool: ObjectStore, folder: Path) -> int:
         """Copy spooled blobs, unless the store has them whole, and return their bytes.

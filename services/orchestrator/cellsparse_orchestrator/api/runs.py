@@ -10,9 +10,11 @@ from cellsparse_common.datasets import read_known_manifest
 from cellsparse_common.errors import (
     Cancelled,
     CellsparseError,
+    Damaged,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     Unavailable,
 )
 from cellsparse_common.logs import traceparent
@@ -23,10 +25,11 @@ from cellsparse_orchestrator.calls import call_service, known_dataset, stream_se
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.deletion import MODEL, RUN, Deletions
 from cellsparse_orchestrator.catalogue.model_import import ModelImports
-from cellsparse_orchestrator.catalogue.model_uploads import receive_model
+from cellsparse_orchestrator.catalogue.model_uploads import ModelUpload, receive_model
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.catalogue.spooling import not_idle, time_limit, upload_folder
 from cellsparse_orchestrator.catalogue.transfers import Transfers, receive_image, send_result
+from cellsparse_orchestrator.catalogue.upload_table import UploadTable, missing_files
 from cellsparse_orchestrator.clock import new_id
 from cellsparse_orchestrator.home import spool_folder
 from cellsparse_orchestrator.launchers.base import Launcher
@@ -56,6 +59,7 @@ class Tables:
     runs: Runs
     models: Models
     deletions: Deletions
+    uploads: UploadTable
 
 
 class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
@@ -85,6 +89,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._runs = tables.runs
         self._models = tables.models
         self._deletions = tables.deletions
+        self._uploads = tables.uploads
         self._events = SharedEvents(self._runs.events)
         self._launcher = launcher
         self._notifier = notifier
@@ -261,22 +266,45 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 )
             except grpc.RpcError as error:
                 raise Cancelled("The import broke off before it was complete; nothing of it is kept.") from error
-            backend = upload.header.settings.backend
-            check_backend(self._launcher, backend)
+            return orchestrator_pb2.ImportModelResponse(model=self._import(upload, context))
 
-            def publish(publish_request: trainer_pb2.PublishModelRequest) -> None:
-                call_service(
-                    self._launcher,
-                    backend,
-                    context,
-                    self._settings.import_seconds,
-                    lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).PublishModel.future(
-                        publish_request, timeout=seconds, metadata=caller_metadata(context)
-                    ),
-                )
+    def ImportModelFromBlob(
+        self, request: orchestrator_pb2.ImportModelFromBlobRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.ImportModelFromBlobResponse:
+        """Make a model from a file that is there already."""
+        what, most = "model file", self._settings.max_model_mib
+        self._uploads.require([(request.sha256, what)])
+        if self._uploads.get(request.sha256).size > most * 2**20:
+            raise ResourceExhausted(f"The model file is larger than {most} MiB, the most allowed.", "sha256")
+        with upload_folder(self._spool) as folder:
+            file = folder / "model"
+            try:
+                self._store.fetch(keys.blob(request.sha256), file)
+            except (NotFound, Damaged) as error:
+                self._uploads.forget(request.sha256)
+                raise missing_files([(request.sha256, what)]) from error
+            upload = ModelUpload(header=request.header, file=file, sha256=request.sha256)
+            model = self._import(upload, context)
+        self._uploads.use([request.sha256])
+        return orchestrator_pb2.ImportModelFromBlobResponse(model=model)
 
-            with self._datasets.publishing.hold():
-                return orchestrator_pb2.ImportModelResponse(model=self._imports.add(upload, publish))
+    def _import(self, upload: ModelUpload, context: grpc.ServicerContext) -> orchestrator_pb2.Model:
+        backend = upload.header.settings.backend
+        check_backend(self._launcher, backend)
+
+        def publish(publish_request: trainer_pb2.PublishModelRequest) -> None:
+            call_service(
+                self._launcher,
+                backend,
+                context,
+                self._settings.import_seconds,
+                lambda channel, seconds: trainer_pb2_grpc.TrainerServiceStub(channel).PublishModel.future(
+                    publish_request, timeout=seconds, metadata=caller_metadata(context)
+                ),
+            )
+
+        with self._datasets.publishing.hold():
+            return self._imports.add(upload, publish)
 
     def DeleteRun(
         self, request: orchestrator_pb2.DeleteRunRequest, context: grpc.ServicerContext

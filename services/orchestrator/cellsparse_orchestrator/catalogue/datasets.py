@@ -1,16 +1,18 @@
 """The table of datasets that clients can see; a row is made once its dataset is complete in the store."""
 
+from collections.abc import Sequence
 from datetime import UTC
 
 from google.protobuf import json_format
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from cellsparse_common.errors import NotFound
+from cellsparse_common.errors import FailedPrecondition, NotFound
 from cellsparse_orchestrator import run_states
-from cellsparse_orchestrator.caller import new_owner, visible
+from cellsparse_orchestrator.caller import new_owner, owned, visible
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
 from cellsparse_orchestrator.catalogue.limits import check_room
+from cellsparse_orchestrator.catalogue.used_uploads import use_uploads
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, RunRow, StudyMemberRow, StudyRow
@@ -26,13 +28,21 @@ class Datasets:
         self.publishing = database.publishing
         """Held while a dataset is made, from before its first blob is stored until its row is there."""
 
-    def add(self, dataset: dataset_pb2.Dataset, project_id: str | None = None, *, size: int = 0) -> None:
+    def add(
+        self,
+        dataset: dataset_pb2.Dataset,
+        project_id: str | None = None,
+        *,
+        size: int = 0,
+        uploads: Sequence[str] = (),
+    ) -> None:
         """Make a dataset visible; its manifest and blobs must be in the store.
 
         Args:
             dataset: The dataset.
             project_id: The project that it belongs to; None: that of its parent, without a parent the caller's.
             size: Bytes of its blobs in the store, without those of its parent.
+            uploads: Files (SHA-256) that it was made of: its bytes count in their place.
 
         Raises:
             ResourceExhausted: The project has no room for so many items or bytes.
@@ -50,6 +60,7 @@ class Datasets:
             if dataset.parent_id and project_id is None:
                 parents = select(DatasetRow.project_id).where(DatasetRow.id == dataset.parent_id)
                 row.project_id = session.scalar(parents) or row.project_id
+            use_uploads(session, uploads)
             items = dataset.train_items + dataset.val_items + dataset.test_items
             check_room(session, row.project_id, items, size)
             session.add(row)
@@ -58,6 +69,19 @@ class Datasets:
         """Return a dataset; raises NotFound."""
         with self._database.read() as session:
             return _to_proto(find_dataset(session, dataset_id))
+
+    def find(self, dataset_id: str) -> dataset_pb2.Dataset | None:
+        """Return the caller's dataset of this id, which they have made before; None if there is none.
+
+        Raises:
+            FailedPrecondition: It is deleted.
+        """
+        with self._database.read() as session:
+            query = select(DatasetRow).where(DatasetRow.id == dataset_id, owned(DatasetRow.project_id))
+            row = session.scalar(query)
+            if row is not None and row.deleted_at is not None:
+                raise FailedPrecondition(f"The request has made dataset {dataset_id} before, and it is deleted.")
+            return None if row is None else _to_proto(row)
 
     def any(self) -> bool:
         """Whether there is a dataset, and so something in the store."""

@@ -17,6 +17,7 @@ from cellsparse_orchestrator.db.tables import (
     ProjectLimitsRow,
     ProjectRow,
     RunRow,
+    UploadRow,
 )
 from cellsparse_proto.v1 import dataset_pb2, project_pb2, trainer_pb2
 
@@ -124,7 +125,10 @@ def _bytes(session: Session, project_id: str) -> int:
     owned = func.coalesce(ProjectRow.owner_id, ProjectRow.id) == project_id
     images = select(func.coalesce(func.sum(ProjectImageRow.stored_bytes), 0)).join(ProjectRow)
     images = images.where(owned, ProjectRow.deleted_at.is_(None))
-    return int(session.scalar(datasets) or 0) + int(session.scalar(images) or 0)
+    uploads = select(func.coalesce(func.sum(UploadRow.size), 0)).where(
+        UploadRow.project_id == project_id, UploadRow.used.is_(False)
+    )
+    return sum(int(session.scalar(query) or 0) for query in (datasets, images, uploads))
 
 
 def _items(session: Session, project_id: str) -> int:

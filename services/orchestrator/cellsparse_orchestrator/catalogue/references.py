@@ -1,4 +1,4 @@
-"""What refers to blobs: datasets by their manifests, and images of projects by their rows. Deleted ones as well."""
+"""What refers to blobs: manifests of datasets, images of projects, deleted ones as well, and uploads."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +10,7 @@ from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.storage import ObjectStore
 from cellsparse_common.storage.blobs import blob_size
 from cellsparse_orchestrator.db.session import Database
-from cellsparse_orchestrator.db.tables import DatasetRow, ProjectImageRow
+from cellsparse_orchestrator.db.tables import DatasetRow, ProjectImageRow, UploadRow
 from cellsparse_proto.v1 import dataset_pb2
 
 _PAGE = 1000
@@ -60,3 +60,22 @@ def manifest_blobs(store: ObjectStore, dataset_id: str) -> Iterator[str]:
     """
     for item in read_manifest(store, dataset_id).items:
         yield from (sha256 for sha256 in (item.image_sha256, item.label_sha256) if sha256)
+
+
+def uploaded_blobs(database: Database) -> Iterator[str]:
+    """Yield the blobs of uploads that nothing may be made of yet, in ascending order."""
+    last = ""
+    while True:
+        query = select(UploadRow.sha256).where(UploadRow.sha256 > last).order_by(UploadRow.sha256).distinct()
+        with database.read() as session:
+            found = list(session.scalars(query.limit(_PAGE)))
+        if not found:
+            return
+        yield from found
+        last = found[-1]
+
+
+def is_uploaded(database: Database, sha256: str) -> bool:
+    """Whether an upload needs a blob."""
+    with database.read() as session:
+        return session.scalar(select(UploadRow.sha256).where(UploadRow.sha256 == sha256).limit(1)) is not None

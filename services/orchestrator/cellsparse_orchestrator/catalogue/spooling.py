@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import grpc
 
-from cellsparse_common.errors import DeadlineExceeded
+from cellsparse_common.errors import Cancelled, DeadlineExceeded
 from cellsparse_common.files import disk_errors
 
 M = TypeVar("M")
@@ -48,12 +48,21 @@ def time_limit(context: grpc.ServicerContext, seconds: float) -> Iterator[None]:
         limit.cancel()
 
 
-def not_idle(requests: Iterator[M], seconds: float) -> Iterator[M]:
+def alive(messages: Iterator[M], context: grpc.ServicerContext) -> Iterator[M]:
+    """Yield messages as long as somebody waits for the answer; raises Cancelled."""
+    for message in messages:
+        if not context.is_active():
+            raise Cancelled("The caller has gone.")
+        yield message
+
+
+def not_idle(requests: Iterator[M], seconds: float, kept: str = "nothing of it is kept") -> Iterator[M]:
     """Yield the messages of an upload, and end it if it pauses for too long. Time in which it is not read is no pause.
 
     Args:
         requests: The messages.
         seconds: Longest pause.
+        kept: What is left of the upload then, for the message.
 
     Raises:
         DeadlineExceeded: Nothing came for so long.
@@ -92,7 +101,7 @@ def not_idle(requests: Iterator[M], seconds: float) -> Iterator[M]:
             yield message
     except queue.Empty:
         raise DeadlineExceeded(
-            f"The upload sent nothing for {seconds:g} s, the longest pause allowed; nothing of it is kept."
+            f"The upload sent nothing for {seconds:g} s, the longest pause allowed; {kept}."
         ) from None
     finally:
         left.set()

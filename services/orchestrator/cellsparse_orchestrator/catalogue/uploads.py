@@ -1,17 +1,22 @@
 """Receive a dataset upload: a stream of messages becomes items in a spool, with one item at a time decoded."""
 
+import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item
 from cellsparse_common.errors import Busy, InvalidArgument, NotFound, ResourceExhausted
 from cellsparse_common.faults import Faults
 from cellsparse_common.files import disk_errors
+from cellsparse_common.imaging.canonical import is_canonical
 from cellsparse_common.imaging.file_content import read_content
 from cellsparse_common.imaging.images import Image, decode_image
 from cellsparse_common.imaging.labels import read_label_file
@@ -44,9 +49,17 @@ class DatasetUpload:
         files: Existing folder for the files of the item that is being received.
         limits: How large files may be.
         store: Holds images that are read where they lie.
+        sent: Hashes of files that are blobs in the store already, and have just been read there.
+
+    Attributes:
+        reused: Sizes in bytes of those that the dataset takes as they are, by hash.
     """
 
-    def __init__(self, spool: ObjectStore, files: Path, limits: UploadLimits, store: ObjectStore) -> None:
+    def __init__(
+        self, spool: ObjectStore, files: Path, limits: UploadLimits, store: ObjectStore, sent: Collection[str] = ()
+    ) -> None:
+        self.reused: dict[str, int] = {}
+        self._sent = sent
         self.items: list[dataset_pb2.DatasetItem] = []
         self.report = dataset_pb2.UploadReport()
         self.name = ""
@@ -239,6 +252,7 @@ class DatasetUpload:
         refuse_mixture([self._leader, shaped], "file.item")
         if self._faults.count:
             return  # nothing will be kept
+        image_blob = self._as_sent(image, pixels.array) if not header.stored else ""
         item = put_item(
             self._spool,
             name=header.item,
@@ -247,9 +261,20 @@ class DatasetUpload:
             label=read.label,
             spacing=header.spacing or pixels.spacing,
             channels=header.channels or pixels.channels,
+            stored=(image_blob, self._as_sent(label, read.label) if read.unchanged else ""),
         )
         self.items.append(item)
         add_to_report(self.report, item, read)
+
+    def _as_sent(self, data: bytes, array: npt.NDArray[np.generic]) -> str:
+        """Return the hash of a file that needs not be written again; empty: it has to be."""
+        if not self._sent or not is_canonical(data, array):
+            return ""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 not in self._sent:
+            return ""
+        self.reused[sha256] = len(data)
+        return sha256
 
     def _pixels(self, header: dataset_pb2.FileHeader, image: bytes) -> Image:
         """Return the pixels of an item's image, of its file or from the store."""

@@ -31,12 +31,16 @@ class Collections:
         settings: Times, and the home folder.
         store: The store.
         database: The tables.
+        sweep: Removes old uploads.
     """
 
-    def __init__(self, settings: OrchestratorSettings, store: ObjectStore, database: Database) -> None:
+    def __init__(
+        self, settings: OrchestratorSettings, store: ObjectStore, database: Database, sweep: Callable[[], None]
+    ) -> None:
         self._settings = settings
         self._store = store
         self._database = database
+        self._sweep = sweep
         self._lock = threading.Lock()
 
     def run(self, *, dry_run: bool, alive: Callable[[], None]) -> Iterator[admin_pb2.CollectResponse]:
@@ -60,6 +64,8 @@ class Collections:
                 checkpoint_days=self._settings.checkpoint_days,
                 dry_run=dry_run,
             )
+            if not dry_run:
+                self._sweep()
             with upload_folder(folder) as spool, open_ledger(spool) as ledger:
                 yield from Collector(self._store, self._database, ledger, rules, alive).run()
         finally:

@@ -20,7 +20,13 @@ from sqlalchemy import delete, func, select
 from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.deletion import TABLES
-from cellsparse_orchestrator.catalogue.references import dataset_ids, image_blobs, manifest_blobs
+from cellsparse_orchestrator.catalogue.references import (
+    dataset_ids,
+    image_blobs,
+    is_uploaded,
+    manifest_blobs,
+    uploaded_blobs,
+)
 from cellsparse_orchestrator.collection.hold import refuse_while_held
 from cellsparse_orchestrator.collection.installation import check_installation
 from cellsparse_orchestrator.collection.ledger import CollectionLedger
@@ -194,7 +200,7 @@ class Collector:
                 return False
             if left.kind == BLOBS:
                 self._refer_new()
-                used = self._ledger.is_referred(left.id)
+                used = self._ledger.is_referred(left.id) or is_uploaded(self._database, left.id)
             else:
                 used = not self._leftovers.still(left)
             if used:
@@ -244,6 +250,8 @@ class Collector:
         for _, image_id, sha256 in image_blobs(self._database):
             if image_id not in self._gone:
                 self._ledger.refer(sha256)
+        for sha256 in uploaded_blobs(self._database):
+            self._ledger.refer(sha256)
         for key in self._store.list(keys.DATASETS):
             dataset_id = key.removeprefix(keys.DATASETS).partition("/")[0]
             if keys.ID_PATTERN.fullmatch(dataset_id) and key == keys.dataset_manifest(dataset_id):

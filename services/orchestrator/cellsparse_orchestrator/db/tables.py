@@ -485,3 +485,21 @@ class ProjectLimitsRow(Base):
     """Most runs that have not ended."""
     max_gpu_hours: Mapped[float | None] = mapped_column(Float)
     """Most hours that trainings may have taken, times their processes."""
+
+
+class UploadRow(Base):
+    """A file that a project sends, or has sent (see `catalogue.blob_uploads`). While it is there, its blob stays."""
+
+    __tablename__ = "uploads"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    """Whose it is; empty: nobody's. Not a foreign key."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    """Bytes of the whole file."""
+    complete: Mapped[bool] = mapped_column(default=False)
+    """Its blob is in the store."""
+    used: Mapped[bool] = mapped_column(default=False)
+    """Something was made of it, whose bytes count in its place."""
+    touched_at: Mapped[datetime] = mapped_column(UtcTime, index=True)
+    """When somebody last sent it or asked for it."""
+    __table_args__ = (Index("uploads_of_project", "project_id"),)

@@ -31,6 +31,7 @@ _MOST_AT_ONCE = 50
 _ADD_SECONDS = 60.0
 """Longest wait of a new run for those before it."""
 _QUEUED = run_states.state_name(run_states.QUEUED)
+_UNFINISHED = [_QUEUED, *sorted(run_states.state_name(state) for state in run_states.ACTIVE)]
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
 
 
@@ -260,7 +261,7 @@ class Runs:
     def count_active(self) -> int:
         """Return the number of runs that have not ended."""
         with self._database.read() as session:
-            return session.scalar(select(func.count()).where(RunRow.state.not_in(_FINAL))) or 0
+            return session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
 
 
 def _digest(request: orchestrator_pb2.CreateRunRequest) -> str:

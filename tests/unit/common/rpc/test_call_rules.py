@@ -10,7 +10,7 @@ from cellsparse_proto import v1
 from cellsparse_proto.v1 import rules_pb2
 
 SERVICES_AMONG_THEMSELVES = {"SparsifierService", "TrainerService"}
-LOOKING = ("Get", "List", "Watch", "Export", "Predict", "Evaluate", "Suggest", "Scrub")
+LOOKING = ("Get", "List", "Watch", "Export", "Predict", "Evaluate", "Suggest", "Scrub", "Has")
 
 
 def methods():

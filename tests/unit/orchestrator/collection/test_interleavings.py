@@ -1,5 +1,6 @@
 """Uploads, attempts, deletions and collections in any order: nothing that is needed goes, all else goes in the end."""
 
+import hashlib
 import itertools
 import json
 import shutil
@@ -28,13 +29,14 @@ from cellsparse_orchestrator.catalogue import deletion
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.deletion import Deletions
 from cellsparse_orchestrator.catalogue.models import Models, add_model
+from cellsparse_orchestrator.catalogue.upload_table import UploadTable
 from cellsparse_orchestrator.collection.collector import Collector, Rules
 from cellsparse_orchestrator.collection.ledger import open_ledger
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, ModelRow, RunRow
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.queries import Runs
-from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, trainer_pb2
+from cellsparse_proto.v1 import dataset_pb2, orchestrator_pb2, trainer_pb2, upload_pb2
 
 GRACE, CHECKPOINT_DAYS = timedelta(days=3), 2.0
 CONTENTS = [b"one", b"two"]
@@ -80,12 +82,17 @@ class World(RuleBasedStateMachine):
         self.uploads = []
         """Under way: (what holds the collector off, id, blobs, whether the manifest is written)."""
         self.collection = None
+        self.files, self.sent = UploadTable(self.database, timedelta(hours=1)), set()
+        """Files that were sent by their hash, and of which something may still be made."""
         self.left = ExitStack()
 
     def teardown(self):
         for holds, *_ in self.uploads:
             holds.close()
         self.uploads = []
+        for sha256 in self.sent:
+            self.files.forget(sha256)
+        self.sent = set()
         self.collect_on(1000)
         self.now += 2 * GRACE
         for _ in range(3):
@@ -158,6 +165,7 @@ class World(RuleBasedStateMachine):
         for _, dataset_id, blobs, written in self.uploads:
             assert not written or self.store.exists(keys.dataset_manifest(dataset_id))
             assert all(self.store.exists(keys.blob(each)) for each in blobs)
+        assert all(self.store.exists(keys.blob(each)) for each in self.sent)
         for dataset_id in self.all(DatasetRow):
             assert all(self.store.exists(keys.blob(each)) for each in self.blobs_of(dataset_id))
         for model_id in self.all(ModelRow):
@@ -235,6 +243,20 @@ class Uploads(World):
     def break_upload_off(self, which):
         upload = self.uploads.pop(which % len(self.uploads))
         upload[0].close()
+
+    @rule(content=st.sampled_from(CONTENTS))
+    def send_file(self, content):
+        """As a client that sends files by their hash, of which it makes a dataset later, or never."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.files.begin([upload_pb2.UploadFile(sha256=sha256, size=len(content))])
+        self.sent.add(put_blob(self.store, content))
+
+    @precondition(lambda self: self.sent)
+    @rule(which=WHICH)
+    def forget_file(self, which):
+        sha256 = sorted(self.sent)[which % len(self.sent)]
+        self.sent.remove(sha256)
+        self.files.forget(sha256)
 
     @rule(content=st.sampled_from(CONTENTS))
     def upload_at_once(self, content):

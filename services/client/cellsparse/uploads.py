@@ -1,0 +1,182 @@
+"""Files that are sent by their hash: a cut connection loses nothing that has come, and nothing is sent twice.
+
+What is made of the files is asked for afterwards (see `UploadService` in upload.proto).
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cellsparse.connection import Connection
+from cellsparse.errors import (
+    Aborted,
+    Busy,
+    Cancelled,
+    CellsparseError,
+    DeadlineExceeded,
+    InvalidArgument,
+    OutOfRange,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
+from cellsparse.sources import parts_of, read_parts
+from cellsparse.upload_urls import put_to_url
+from cellsparse_proto.v1 import upload_pb2
+
+T = TypeVar("T")
+SEND_SECONDS = 6 * 3600.0
+CHECK_SECONDS = 3600.0
+TRIES = 8
+"""Tries in a row that bring no byte forward."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+AT_ONCE = 200
+"""Files that are asked for, and sent, together."""
+_BROKEN = (Unavailable, Busy, Aborted, Cancelled, DeadlineExceeded, OutOfRange)
+"""Errors after which an upload goes on."""
+
+
+class EmptyFile(InvalidArgument):
+    """A file has no bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """A file to be sent."""
+
+    sha256: str
+    size: int
+    content: str | Path | bytes
+    what: str
+    """What it is, for messages."""
+
+
+def hashed(content: str | Path | bytes, what: str) -> Blob:
+    """Return a file with its hash; it is read once.
+
+    Raises:
+        InvalidArgument: It cannot be read, or is empty.
+    """
+    digest, size = hashlib.sha256(), 0
+    for part in parts_of(content) if isinstance(content, bytes) else read_parts(content):
+        digest.update(part)
+        size += len(part)
+    if not size:
+        raise EmptyFile(f"The {what} is empty.", "chunk")
+    return Blob(sha256=digest.hexdigest(), size=size, content=content, what=what)
+
+
+def can_resume(connection: Connection) -> bool:
+    """Whether the orchestrator takes files by their hash; those of earlier versions do not."""
+    if connection.resumes_uploads is None:
+        try:
+            connection.call("HasBlobs", upload_pb2.HasBlobsRequest())
+            connection.resumes_uploads = True
+        except Unimplemented:
+            connection.resumes_uploads = False
+    return connection.resumes_uploads
+
+
+def persistent(connection: Connection, work: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+    """Do something again after a break, with growing pauses.
+
+    Args:
+        connection: The connection that it uses.
+        work: What to do.
+        progress: Returns a number that grows as long as there is progress.
+
+    Raises:
+        CellsparseError: It cannot be done, or breaks `TRIES` times without progress.
+    """
+    tries, before = 0, progress()
+    while True:
+        try:
+            return work()
+        except _BROKEN:
+            if progress() > before:
+                tries, before = 0, progress()
+            tries += 1
+            if tries >= TRIES or connection.closed:
+                raise
+            time.sleep(min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE))
+
+
+class Sender:
+    """Sends files.
+
+    Args:
+        connection: To the orchestrator.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._use_urls = True
+        self._there = 0
+
+    def send(self, blobs: Sequence[Blob]) -> None:
+        """Send what the orchestrator does not have yet of at most `AT_ONCE` files.
+
+        Raises:
+            CellsparseError: They cannot be sent; the message names one of them.
+        """
+        self._there = 0
+        chosen = list({blob.sha256: blob for blob in blobs}.values())
+        persistent(self._connection, lambda: self._send(chosen), lambda: self._there)
+
+    def _send(self, blobs: Sequence[Blob]) -> None:
+        asked = upload_pb2.HasBlobsRequest(sha256=[blob.sha256 for blob in blobs])
+        present = set(self._connection.call("HasBlobs", asked).present)
+        missing = [blob for blob in blobs if blob.sha256 not in present]
+        if not missing:
+            return
+        files = [upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size) for blob in missing]
+        try:
+            states: Sequence[upload_pb2.UploadState] = self._connection.call(
+                "StartUploads", upload_pb2.StartUploadsRequest(files=files)
+            ).uploads
+            there = sum(blob.size for blob in blobs if blob.sha256 in present) + sum(each.offset for each in states)
+            self._there = max(self._there, there)
+            left = [
+                (blob, state.offset)
+                for blob, state in zip(missing, states, strict=True)
+                if not (state.complete or self._sent_to_url(blob, state))
+            ]
+            if left:
+                answer = self._connection.upload("SendUploads", _messages(left), timeout=SEND_SECONDS)
+                if answer.complete < len(left):
+                    raise InvalidArgument(f"The {left[answer.complete][0].what} became shorter while it was sent.")
+        except (InvalidArgument, ResourceExhausted) as error:
+            if isinstance(error, Busy):
+                raise
+            raise _named(error, missing) from None
+
+    def _sent_to_url(self, blob: Blob, state: upload_pb2.UploadState) -> bool:
+        """Send a file straight to the store, if it has a URL that works; return whether it is there."""
+        if not (state.url and self._use_urls):
+            return False
+        self._use_urls = put_to_url(state.url, blob.content, blob.size)
+        if self._use_urls:
+            request = upload_pb2.FinishUploadRequest(sha256=blob.sha256)
+            self._connection.call("FinishUpload", request, timeout=CHECK_SECONDS)
+        return self._use_urls
+
+
+def _messages(blobs: Sequence[tuple[Blob, int]]) -> Iterator[upload_pb2.SendUploadsRequest]:
+    make = upload_pb2.SendUploadsRequest
+    for blob, offset in blobs:
+        yield make(file=upload_pb2.UploadBegin(sha256=blob.sha256, offset=offset))
+        content = blob.content
+        for chunk in parts_of(content, offset) if isinstance(content, bytes) else read_parts(content, offset):
+            yield make(chunk=chunk)
+
+
+def _named(error: CellsparseError, blobs: Sequence[Blob]) -> CellsparseError:
+    """Return an error that calls a file by what it is instead of by its hash."""
+    for blob in blobs:
+        if f"ile {blob.sha256}" in error.message:
+            message = error.message.replace(f"File {blob.sha256}", f"The {blob.what}")
+            return type(error)(message.replace(f"file {blob.sha256}", f"the {blob.what}"), blob.what)
+    return error
