@@ -14,7 +14,8 @@ from cellsparse import Client
 from cellsparse.errors import Busy
 from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.imaging.images import encode_tiff
-from cellsparse_proto.v1 import trainer_pb2
+from cellsparse_common.rpc.channel import open_channel
+from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 PROCESSES, CLIENTS, PREDICTIONS = 5, 10, 2
 
@@ -92,3 +93,20 @@ def test_a_full_queue_says_when_to_come_back(orchestrator, model_id):
     assert "in line, and 4 may wait at once" in refused[0].message
     for call in calls:
         call.cancel()
+
+
+def test_predictions_with_checkpoints_wait_in_the_same_line(orchestrator, model_id):
+    """They once waited for a lock, each with a thread of the server."""
+    with open_channel(orchestrator.service("unet").address) as channel:
+        trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
+        ask = trainer_pb2.PredictRequest(model_id=model_id, checkpoint=True, image=encode_tiff(image_of(1)))
+        assert trainer.Predict(ask, timeout=PATIENCE).step > 0
+        ask.image = encode_tiff(np.zeros((77, 40), np.uint8))
+        calls = [trainer.Predict.future(ask, timeout=PATIENCE) for _ in range(7)]
+        refused = []
+        for call in calls:
+            call.add_done_callback(lambda done: refused.append(from_rpc_error(done.exception())))
+        until(lambda: len(refused) >= 2)
+        assert all(isinstance(error, Busy) for error in refused[:2])
+        for call in calls:
+            call.cancel()

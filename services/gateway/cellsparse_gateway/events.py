@@ -33,14 +33,14 @@ class EventStreams:
     """
 
     def __init__(self) -> None:
-        self._open: set[asyncio.Event] = set()
+        self._open: set[asyncio.Queue[Any]] = set()
         self.closing = threading.Event()
 
     def close(self) -> None:
         """End all streams. Clients connect again with the sequence number of the last event they got."""
         self.closing.set()
-        for closed in self._open:
-            closed.set()
+        for queue in self._open:
+            queue.put_nowait(_BROKEN)  # for one that waits for something else
 
     def response(self, begin: Callable[..., Any], render: Callable[[Any], bytes]) -> StreamingResponse:
         """Return an answer that sends the messages of a call as events.
@@ -54,30 +54,22 @@ class EventStreams:
         """
         if len(self._open) >= MAX_STREAMS or self.closing.is_set():
             raise Problem(503, f"{MAX_STREAMS} event streams are open, the most allowed; close some pages.")
-        closed = asyncio.Event()
-        self._open.add(closed)
-        stream = self._events(begin, render, closed)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._events(begin, render), media_type="text/event-stream", headers=headers)
 
-    async def _events(
-        self, begin: Callable[..., Any], render: Callable[[Any], bytes], closed: asyncio.Event
-    ) -> AsyncIterator[bytes]:
+    async def _events(self, begin: Callable[..., Any], render: Callable[[Any], bytes]) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[Any] = asyncio.Queue()
         pump = _Pump(begin, queue, asyncio.get_running_loop())
-        end = asyncio.ensure_future(closed.wait())
+        self._open.add(queue)  # not before: an answer whose client has gone is never begun
         try:
             yield b"retry: 1000\n\n"
             pump.start()
-            while not closed.is_set():
-                get = asyncio.ensure_future(queue.get())
-                await asyncio.wait({get, end}, timeout=COMMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if not get.done():
-                    get.cancel()
-                    if not closed.is_set():
-                        yield b": still here\n\n"
+            while not self.closing.is_set():
+                try:
+                    message = await asyncio.wait_for(queue.get(), COMMENT_SECONDS)
+                except TimeoutError:
+                    yield b": still here\n\n"
                     continue
-                message = get.result()
                 pump.taken()
                 if message is _END:
                     yield b"event: end\ndata: {}\n\n"
@@ -86,9 +78,8 @@ class EventStreams:
                     return  # the client connects again
                 yield render(message)
         finally:
-            end.cancel()
             pump.stop()
-            self._open.discard(closed)
+            self._open.discard(queue)
 
 
 def event(sequence: int, name: str, content: Any) -> bytes:

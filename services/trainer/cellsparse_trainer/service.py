@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ from cellsparse_trainer.processes.attempts import Attempts, AttemptSettings
 from cellsparse_trainer.processes.inference_environments import inference_environments
 from cellsparse_trainer.processes.inference_pool import InferencePool, asker_of
 from cellsparse_trainer.processes.metrics import TrainingMetrics
-from cellsparse_trainer.training.newest import NewestCheckpoint
+from cellsparse_trainer.training.newest import fetch_newest
 from cellsparse_trainer.training.resolution import Resolution
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
@@ -78,7 +77,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             rendezvous_seconds=settings.rendezvous_seconds,
         )
         self._attempts = Attempts(how, work_dir / "attempts", store, metrics, settings)
-        self._context = InferenceContext(package=spec.package, cache=work_dir / "models", device="auto")
+        self._context = InferenceContext(
+            package=spec.package, cache=work_dir / "models", device="auto", checkpoints=work_dir / "checkpoints"
+        )
         self._devices = _devices()
         environments = inference_environments(
             settings.inference_processes, len(self._devices) - 1, len(os.sched_getaffinity(0)), os.environ
@@ -86,9 +87,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         self._inference = InferencePool(environments, settings.waiting_predictions, settings.idle_seconds)
         # A hostile or slow file must not keep predictions waiting.
         self._files = InferencePool(environments[:1], _WAITING_FILES, min(_FILES_IDLE_SECONDS, settings.idle_seconds))
-        self._newest = NewestCheckpoint(store, work_dir / "checkpoints")
         self._exports, self._imports = work_dir / "exports", work_dir / "imports"
-        for folder in (self._exports, self._imports):
+        for folder in (self._exports, self._imports, self._context.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)  # a server that was killed may have left some
             folder.mkdir(parents=True)
         self._instance_id = uuid.uuid4().hex
@@ -148,14 +148,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             raise InvalidArgument("image is missing.", "image")
         most = self._settings.predict_seconds * (LARGE_TIMES if request.transfer_id else 1)
         seconds = time_left(context, most)
-        if request.checkpoint:
-            return self._predict_with_checkpoint(request, context, seconds)
-        read_card(self._store, request.model_id)
+        if not request.checkpoint:
+            read_card(self._store, request.model_id)
         answer = self._inference.call(
             predict_file,
             self._context,
             request.SerializeToString(),
             self._settings.max_pixels,
+            fetch_newest if request.checkpoint else None,
             asker=asker_of(context, seconds),
             group=_group(request),
             together=predict_files,
@@ -241,23 +241,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
             )
         return trainer_pb2.PublishModelResponse()
 
-    def _predict_with_checkpoint(
-        self, request: trainer_pb2.PredictRequest, context: grpc.ServicerContext, seconds: float
-    ) -> trainer_pb2.PredictResponse:
-        end = time.monotonic() + seconds
-        with self._newest.fetch(request.model_id, seconds) as (folder, step):
-            answer = self._inference.call(
-                predict_file,
-                self._context,
-                request.SerializeToString(),
-                self._settings.max_pixels,
-                folder,
-                asker=asker_of(context, end - time.monotonic()),
-            )
-        response = trainer_pb2.PredictResponse.FromString(answer)
-        response.step = step
-        return response
-
     def busy(self) -> bool:
         """Whether an attempt is training."""
         return any(True for _ in self._attempts.active())
@@ -287,7 +270,9 @@ def _group(request: trainer_pb2.PredictRequest) -> str | None:
 
     Together they wait for the process once, and their model is not closed in between for another one.
     """
-    return request.model_id if not request.transfer_id and len(request.image) <= _SMALL_BYTES else None
+    if request.transfer_id or len(request.image) > _SMALL_BYTES:
+        return None
+    return f"checkpoint {request.model_id}" if request.checkpoint else request.model_id
 
 
 def _versions(package: str) -> dict[str, str]:

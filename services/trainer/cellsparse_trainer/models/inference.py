@@ -53,6 +53,8 @@ from cellsparse_trainer.models.windows import LargeSegmentation, WindowModel, se
 from cellsparse_trainer.processes.inference_process import sendable
 
 _KILL_SECONDS = 5.0
+FindCheckpoint = Callable[[Path, str], tuple[Path, int]]
+"""Returns the local folder and step of a run's newest checkpoint, given a folder for checkpoints and the run's id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class InferenceContext:
     """Folder for downloaded models."""
     device: str
     """"auto", "cpu" or "cuda"."""
+    checkpoints: Path = Path()
+    """Folder for checkpoints to predict with (see `training.newest`)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ _NOT_ASKED = Asked()
 
 
 def predict_file(
-    context: InferenceContext, serialized_request: bytes, max_pixels: int, checkpoint: Path | None = None
+    context: InferenceContext, serialized_request: bytes, max_pixels: int, find_checkpoint: FindCheckpoint | None = None
 ) -> bytes:
     """Answer a serialized `PredictRequest` with a serialized `PredictResponse`. Runs in the inference process.
 
@@ -89,10 +93,11 @@ def predict_file(
         context: How to open models.
         serialized_request: The request.
         max_pixels: Most pixels of the image.
-        checkpoint: Local folder of a checkpoint to predict with; None: the model.
+        find_checkpoint: Finds the checkpoint to predict with, in turn: whoever asks for one waits in line like all
+            others. None: the model.
 
     Raises:
-        NotFound: There is no such model.
+        NotFound: There is no such model, or no checkpoint yet.
         InvalidArgument: The file is not the 2D image or stack that the model takes, or lacks the requested channel or,
             if none is requested, the model's.
         ResourceExhausted: The image has more than `max_pixels` pixels, or its cells' outlines are too long.
@@ -107,11 +112,12 @@ def predict_file(
     asked = Asked(request.channels)
     if request.HasField("channel") and not request.channels:
         asked = Asked([str(request.channel)], field="channel")
+    checkpoint, step = find_checkpoint(context.checkpoints, request.model_id) if find_checkpoint else (None, 0)
     found = _segment(context, request.model_id, image, asked, checkpoint)
     if request.min_pixels:
         found = found.without_small(request.min_pixels)
     label = found.labels
-    answer = trainer_pb2.PredictResponse(cells=len(found.scores), scores=found.scores.tolist())
+    answer = trainer_pb2.PredictResponse(cells=len(found.scores), scores=found.scores.tolist(), step=step)
     name = name_of(request.format)
     if name == "tiff" and request.transfer_id:
         _put_labels(request.transfer_id, label, image.spacing)

@@ -1,48 +1,52 @@
 """The newest checkpoint of a run that is training, here or elsewhere, for predictions."""
 
+import functools
+import os
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from cellsparse_common.errors import DeadlineExceeded, NotFound, StorageError
-from cellsparse_common.storage import ObjectStore
+from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_trainer.training.checkpoints import LATEST, Checkpoints
 
 _ATTEMPTS = 3
 
 
+def fetch_newest(folder: Path, run_id: str) -> tuple[Path, int]:
+    """Return what `NewestCheckpoint.fetch` does, from the store of the settings. Runs in a process that predicts."""
+    return _newest(folder).fetch(run_id)
+
+
+@functools.cache
+def _newest(folder: Path) -> "NewestCheckpoint":
+    return NewestCheckpoint(open_store(StoreSettings()), folder)
+
+
 class NewestCheckpoint:
-    """Fetches newest checkpoints; keeps one.
+    """Fetches newest checkpoints; keeps one. Used by one thread of a process that predicts.
 
     Args:
         store: Holds them.
-        folder: Local folder of this object alone.
+        folder: Local folder of all such processes of this server. Each has one of its own there, called as its process
+            id; those of processes that are gone are removed.
     """
 
     def __init__(self, store: ObjectStore, folder: Path) -> None:
         self._store = store
-        self._folder = folder
-        self._lock = threading.Lock()
+        self._folder = folder / str(os.getpid())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for other in folder.iterdir():
+            if not _lives(int(other.name)):
+                shutil.rmtree(other, ignore_errors=True)
 
-    @contextmanager
-    def fetch(self, run_id: str, seconds: float) -> Iterator[tuple[Path, int]]:
-        """Give the local folder of a run's newest checkpoint, and its step, within the `with` block.
+    def fetch(self, run_id: str) -> tuple[Path, int]:
+        """Return the local folder of a run's newest checkpoint, and its step. It is there until the next call.
 
         Raises:
             NotFound: There is none yet.
             StorageError: The store failed.
-            DeadlineExceeded: Other predictions with checkpoints took longer than some seconds.
         """
-        if not self._lock.acquire(timeout=max(seconds, 0)):
-            raise DeadlineExceeded(f"No free turn for the prediction within {seconds:.0f} s.")
-        try:
-            yield self._fetch(run_id)
-        finally:
-            self._lock.release()
-
-    def _fetch(self, run_id: str) -> tuple[Path, int]:
         checkpoints = Checkpoints(self._store, run_id, self._folder / run_id)
         for remaining in reversed(range(_ATTEMPTS)):
             pointer = checkpoints.pointer(LATEST)
@@ -66,3 +70,13 @@ class NewestCheckpoint:
                     shutil.rmtree(folder, ignore_errors=True)
             if run != kept.parent:
                 shutil.rmtree(run, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
