@@ -228,6 +228,6 @@ def test_a_training_outlasts_its_credentials_and_resumes_without_keys(minio, tmp
         for hidden in (first["secret_key"], renewed["secret_key"], renewed["session_token"], secret):
             assert hidden.encode() not in kept
         assert store.exists(keys.attempt_events(run_id, 1))
-        assert store.exists(keys.attempt_log(run_id, 2))
+        until(lambda: store.exists(keys.attempt_log(run_id, 2)))  # it is stored after the last event
     for log in (orchestrator.log.read_text(), trainer.log.read_text()):
         assert not any(hidden in log for hidden in (secret, renewed["secret_key"], renewed["session_token"]))
