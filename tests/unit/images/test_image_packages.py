@@ -12,7 +12,7 @@ LOCK = read_lock()
 EVERY_IMAGE = pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.folder)
 # What only a build of `common` imports; its pyproject.toml names both.
 BUILD_ONLY = {"hatchling", "grpc_tools"}
-CLIENT_EXTRAS = ("demo", "plots", "search")
+CLIENT_EXTRAS = ("cluster", "demo", "plots", "search")
 SERVER_SIDE = {
     "contourpy",
     "grpcio-health-checking",
