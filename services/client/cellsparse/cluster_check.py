@@ -252,14 +252,16 @@ def look(namespace: str, *, kubeconfig: str = "", context: str = "") -> Facts:
         FailedPrecondition: It does not know us.
     """
     try:
+        import yaml  # comes with it
         from kubernetes import client, config
     except ImportError:
         raise InvalidArgument("This needs the Kubernetes client: pip install 'cellsparse[cluster]'.") from None
     settings = client.Configuration()
     try:
         config.load_kube_config(config_file=kubeconfig or None, context=context or None, client_configuration=settings)
-    except (config.ConfigException, OSError) as error:
-        raise InvalidArgument(f"The kubeconfig cannot be used: {error}.") from None
+    except (config.ConfigException, OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        # The package checks little of what it reads.
+        raise InvalidArgument(f"The kubeconfig cannot be used: {' '.join(str(error).split())}.") from None
     settings.retries = 1
     with client.ApiClient(settings) as api:
         return _Asking(client, api, namespace).facts()

@@ -44,6 +44,7 @@ EXTRA = {
     "stardist": {
         "cpu_bfloat16": "TensorFlow's detection and rewriting of the graph; torch's is in cellsparse_torch",
         "data_parallel": "TensorFlow's process group; torch's is in cellsparse_torch",
+        "flips": "the network's grid points and rays have mirror images of their own; the U-Net's are pixels",
         "framework": "Keras 2 must be chosen before TensorFlow is loaded, in one place",
         "ray_averages": "all grid points of a cell decide where its outline is; others do not predict outlines",
         "star_scores": "the library gives probabilities of stars, and not every star becomes a cell",

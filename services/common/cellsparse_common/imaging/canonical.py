@@ -29,7 +29,7 @@ def is_canonical(data: bytes, array: npt.NDArray[np.generic]) -> bool:
             page: Any = file.pages[0]
             if page.is_tiled or len(file.pages) != 1 or page.rowsperstrip < 1:
                 return False
-            rows = min(page.rowsperstrip, len(array))
+            rows = min(page.rowsperstrip + 1, len(array))  # one more, or every strip would be as long as ours
             sample = encode_tiff(np.ascontiguousarray(array[:rows]))
             with tifffile.TiffFile(BytesIO(sample)) as own:
                 return _same(data, page, sample, own.pages[0], len(array))
