@@ -6,6 +6,7 @@ Asking (`look`) and judging (`judge`) are apart: the second is a pure function o
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from cellsparse.errors import CellsparseError, FailedPrecondition, InvalidArgument, Unavailable
@@ -256,6 +257,8 @@ def look(namespace: str, *, kubeconfig: str = "", context: str = "") -> Facts:
         from kubernetes import client, config
     except ImportError:
         raise InvalidArgument("This needs the Kubernetes client: pip install 'cellsparse[cluster]'.") from None
+    if kubeconfig and not _is_file(kubeconfig):  # a pipe would hang
+        raise InvalidArgument(f"The kubeconfig cannot be used: {kubeconfig!r} is no file.")
     settings = client.Configuration()
     try:
         config.load_kube_config(config_file=kubeconfig or None, context=context or None, client_configuration=settings)
@@ -265,6 +268,13 @@ def look(namespace: str, *, kubeconfig: str = "", context: str = "") -> Facts:
     settings.retries = 1
     with client.ApiClient(settings) as api:
         return _Asking(client, api, namespace).facts()
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 class _Asking:

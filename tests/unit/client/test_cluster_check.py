@@ -1,5 +1,6 @@
 """What a cluster lacks, in sentences; no cluster is asked."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -149,3 +150,6 @@ def test_rights_are_asked_for_all_that_the_chart_makes():
 def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path):
     with pytest.raises(InvalidArgument, match="The kubeconfig cannot be used"):
         look("imaging", kubeconfig=str(tmp_path / "none"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidArgument, match="The kubeconfig cannot be used: '.*pipe' is no file"):
+        look("imaging", kubeconfig=str(tmp_path / "pipe"))
