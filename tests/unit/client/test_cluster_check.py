@@ -151,5 +151,5 @@ def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(tmp_path):
     with pytest.raises(InvalidArgument, match="The kubeconfig cannot be used"):
         look("imaging", kubeconfig=str(tmp_path / "none"))
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InvalidArgument, match="The kubeconfig cannot be used: '.*pipe' is no file"):
+    with pytest.raises(InvalidArgument, match=r"The kubeconfig cannot be used: '.*pipe' is no file"):
         look("imaging", kubeconfig=str(tmp_path / "pipe"))
