@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 from types import FrameType
 
@@ -12,6 +11,7 @@ from cellsparse_common import tracing
 from cellsparse_common.config.exposure import refuse_exposure
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import replace_file
+from cellsparse_common.process_ids import is_alive
 from cellsparse_gateway.app import create_app
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
         gone = 0.0
         while gone < ORPHAN_SECONDS:
             await asyncio.sleep(LOOK_SECONDS)
-            gone = 0.0 if _alive(pid) or await asyncio.to_thread(self._answers) else gone + LOOK_SECONDS
+            gone = 0.0 if is_alive(pid) or await asyncio.to_thread(self._answers) else gone + LOOK_SECONDS
         _LOG.warning("owner process %d is gone and no orchestrator answers: ending", pid)
         self.should_exit = True
 
@@ -130,13 +130,3 @@ class _Server(uvicorn.Server):
         except (CellsparseError, Exception):  # noqa: BLE001 - whatever it is, it does not answer
             return False
         return True
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,7 +1,6 @@
 """A gRPC server with health, reflection, limits and a graceful shutdown."""
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ from cellsparse_common.config.tls import server_credentials
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging import decoding_budget
+from cellsparse_common.process_ids import is_alive
 from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
 from cellsparse_common.rpc.interceptor import CallGuard, Gate
 from cellsparse_common.rpc.metrics import CallMetrics, new_registry, serve_metrics
@@ -180,7 +180,7 @@ def _wait(
     owner_pid, limit = settings.owner_pid, settings.exit_unused_seconds
     used = time.monotonic()
     while not end.wait(min(5.0, limit or 5.0) if owner_pid or limit else 3600.0):
-        if owner_pid and not _alive(owner_pid) and lonely():
+        if owner_pid and not is_alive(owner_pid) and lonely():
             _LOG.warning("owner process %d is gone and nobody calls: ending", owner_pid)
             return
         # Running work counts as use, even without calls.
@@ -188,13 +188,3 @@ def _wait(
         if limit and time.monotonic() - used > limit:
             _LOG.warning("nobody has called for %g s: ending", limit)
             return
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -4,9 +4,10 @@ Of a few labelled cells hardly any two touch. So nothing in the labels shows a n
 ends and the other begins, and it merges them. Of a labelled cell, however, all pixels are known. A copy of it, turned
 and put right beside a labelled cell, makes a pair whose border is known as well.
 
-The light of a copy is added to that of its new surroundings, as that of two cells adds up where they touch; inside, the
-copy replaces what was there. Cells keep their numbers and copies get new ones. All functions are pure; axes are YX, or
-YXC with several channels.
+Near its outline a copy's brightness is added to that of its new surroundings, as the brightness of two cells adds up
+where they touch. Inside, the copy replaces what was there. Cells keep their numbers and copies get new ones.
+
+All functions are pure. Axes are YX, or YXC with several channels.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ TRIES = 4
 GAPS = (0, 0, 1)
 """Pixels between a copy and its neighbour, each as often."""
 HALO = 4
-"""Pixels around a cell that its own light reaches."""
+"""Pixels around a cell in which it makes its surroundings brighter (or darker)."""
 LEAST_SEEN = 0.9
 """Share of a copy that has to lie inside the image."""
 SOFT = 2.0
@@ -41,8 +42,8 @@ class _Copy:
     """A cell cut out with its halo; the arrays have one height and width."""
 
     cell: Mask
-    light: Floats
-    """Brightness above (of dark cells: below) that of the surroundings; with several channels one more axis."""
+    contrast: Floats
+    """Brightness less that of the surroundings, 0 beyond the halo; with several channels one more axis."""
     surroundings: Floats
     """Brightness of the surroundings, of each channel."""
 
@@ -122,17 +123,24 @@ def with_copies(sample: Sample, copies: int, rng: np.random.Generator) -> Sample
     image, label = np.array(sample.image, np.float32), np.array(sample.label)
     boxes = _boxes(sample.label, numbers)
     beside = numbers if len(numbers) <= MOST_CELLS else rng.choice(numbers, MOST_CELLS, replace=False)
-    following = int(numbers[-1]) + 1
-    for number in np.repeat(beside, copies):
+    neighbours = np.repeat(beside, copies)
+    for number, new in zip(neighbours, _unused_numbers(numbers, len(neighbours)), strict=True):
         for _ in range(TRIES):
             chosen = int(rng.choice(whole))
             copy = _turned(_cut_out(sample, chosen, boxes[chosen]), int(rng.integers(4)), bool(rng.integers(2)))
-            if _paste(image, label, int(number), copy, following, rng):
-                following += 1
+            if _paste(image, label, int(number), copy, new, rng):
                 break
     for array in (image, label):
         array.setflags(write=False)
     return replace(sample, name=f"{sample.name} with copies", image=image, label=label)
+
+
+def _unused_numbers(numbers: npt.NDArray[np.integer[Any]], count: int) -> Sequence[int]:
+    """Return numbers that no cell has: those after the largest one, or the smallest ones where int32 has no room."""
+    after = int(numbers[-1]) + 1
+    if after + count - 1 <= np.iinfo(np.int32).max:
+        return range(after, after + count)
+    return [int(n) for n in np.setdiff1d(np.arange(1, len(numbers) + count + 1), numbers)[:count]]
 
 
 def _boxes(label: Labels, numbers: npt.NDArray[np.integer[Any]]) -> dict[int, tuple[slice, ...]]:
@@ -142,10 +150,10 @@ def _boxes(label: Labels, numbers: npt.NDArray[np.integer[Any]]) -> dict[int, tu
 
 
 def _cut_out(sample: Sample, number: int, box: tuple[slice, ...]) -> _Copy:
-    """Cut a cell out with what its light reaches.
+    """Cut a cell out with its halo.
 
-    The surroundings are as dark (of dark cells: as bright) as a quarter of the unlabelled and background pixels around
-    the cell is at least: the others may be neighbours.
+    The brightness of its surroundings is the lower quartile of the pixels around it that are in no labelled cell, since
+    brighter ones may be neighbours; around a dark cell it is the upper quartile.
     """
     wide = tuple(
         slice(max(0, side.start - HALO), min(length, side.stop + HALO))
@@ -160,15 +168,15 @@ def _cut_out(sample: Sample, number: int, box: tuple[slice, ...]) -> _Copy:
     dark = np.quantile(pixels[around], 0.25, axis=0)
     bright = np.quantile(pixels[around], 0.75, axis=0)
     surroundings = np.where(np.mean(inside) >= np.mean(dark), dark, bright).astype(np.float32)
-    light = pixels - surroundings
-    halo = light if np.mean(inside - surroundings) >= 0 else -light
+    contrast = pixels - surroundings
+    like_cell = contrast if np.mean(inside - surroundings) >= 0 else -contrast
     fading = np.clip((HALO - away) / (HALO - 1), 0, 1).astype(np.float32)
     if pixels.ndim > cell.ndim:
         fading, cell_pixels = fading[..., np.newaxis], cell[..., np.newaxis]
     else:
         cell_pixels = cell
-    light = np.where(cell_pixels | (halo > 0), light, 0) * fading
-    return _Copy(cell=cell, light=light, surroundings=surroundings)
+    contrast = np.where(cell_pixels | (like_cell > 0), contrast, 0) * fading
+    return _Copy(cell=cell, contrast=contrast, surroundings=surroundings)
 
 
 def _turned(copy: _Copy, quarters: int, flip: bool) -> _Copy:
@@ -177,7 +185,7 @@ def _turned(copy: _Copy, quarters: int, flip: bool) -> _Copy:
     def turn(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.rot90(array[::-1] if flip else array, quarters, axes=(0, 1))
 
-    return replace(copy, cell=turn(copy.cell), light=turn(copy.light))
+    return replace(copy, cell=turn(copy.cell), contrast=turn(copy.contrast))
 
 
 def _paste(image: Floats, label: Labels, number: int, copy: _Copy, new: int, rng: np.random.Generator) -> bool:
@@ -201,7 +209,7 @@ def _paste(image: Floats, label: Labels, number: int, copy: _Copy, new: int, rng
     hidden = np.clip((depth - 0.5) / SOFT, 0, 1).astype(np.float32)
     if image.ndim > label.ndim:
         hidden = hidden[..., np.newaxis]
-    image[there] = image[there] * (1 - hidden) + copy.surroundings * hidden + copy.light[here]
+    image[there] = image[there] * (1 - hidden) + copy.surroundings * hidden + copy.contrast[here]
     label[there][cell] = new
     return True
 

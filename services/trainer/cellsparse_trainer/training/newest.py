@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import NotFound, StorageError
+from cellsparse_common.process_ids import is_alive
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_trainer.training.checkpoints import LATEST, Checkpoints
 
@@ -29,7 +30,7 @@ class NewestCheckpoint:
     Args:
         store: Holds them.
         folder: Local folder of all such processes of this server. Each has one of its own there, called as its process
-            id; those of processes that are gone are removed.
+            id; all others than those of living processes are removed.
     """
 
     def __init__(self, store: ObjectStore, folder: Path) -> None:
@@ -37,7 +38,7 @@ class NewestCheckpoint:
         self._folder = folder / str(os.getpid())
         self._folder.mkdir(parents=True, exist_ok=True)
         for other in folder.iterdir():
-            if not _lives(int(other.name)):
+            if not (other.name.isdecimal() and is_alive(int(other.name))):
                 shutil.rmtree(other, ignore_errors=True)
 
     def fetch(self, run_id: str) -> tuple[Path, int]:
@@ -70,13 +71,3 @@ class NewestCheckpoint:
                     shutil.rmtree(folder, ignore_errors=True)
             if run != kept.parent:
                 shutil.rmtree(run, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -99,6 +99,14 @@ def test_cells_at_the_edge_are_not_copied() -> None:
         assert 0.9 * whole <= (both.label == number).sum() <= whole
 
 
+def test_copies_find_numbers_where_the_largest_is_taken() -> None:
+    before = sample((30, 30), (60, 62))
+    largest = np.iinfo(np.int32).max
+    taken = dataclasses.replace(before, label=np.select([before.label == 5, before.label == 10], [2, largest], -1))
+    after = with_copies(dataclasses.replace(taken, label=taken.label.astype(np.int32)), 1, np.random.default_rng(3))
+    assert set(np.unique(after.label)) == {-1, 1, 2, 3, largest}
+
+
 def test_no_cell_no_copy() -> None:
     nothing = dataclasses.replace(sample(), label=np.zeros((SIZE, SIZE), np.int32))
     assert with_copies(nothing, 2, np.random.default_rng(0)) is nothing

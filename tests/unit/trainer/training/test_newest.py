@@ -12,7 +12,8 @@ from cellsparse_trainer.training.newest import NewestCheckpoint
 def test_the_newest_checkpoint_is_kept_here_alone(tmp_path):
     store = open_store(StoreSettings(store_url=f"file://{tmp_path}/store"))
     mine, gone, alive = (tmp_path / "here" / str(pid) for pid in (os.getpid(), 2**22 + 1, os.getppid()))
-    for folder in (gone, alive):
+    of_an_earlier_version = tmp_path / "here" / "run-0"
+    for folder in (gone, alive, of_an_earlier_version):
         (folder / "run-0").mkdir(parents=True)
     newest = NewestCheckpoint(store, tmp_path / "here")
     assert sorted((tmp_path / "here").iterdir()) == sorted([mine, alive])
