@@ -120,7 +120,7 @@ class BlobUploads:
             for request in requests:
                 if request.WhichOneof("part") == "file":
                     if partial is not None:
-                        self._leave(partial)
+                        self._partials.leave(partial)
                     sha256 = request.file.sha256
                     known = self.table.get(sha256)
                     partial = self._partials.go_on(new_owner() or "", sha256, request.file.offset, known.size)
@@ -135,18 +135,15 @@ class BlobUploads:
                     done.add(sha256)
         finally:
             if partial is not None:
-                self._leave(partial)
+                self._partials.leave(partial)
             done.note()
         return done.count
-
-    def _leave(self, partial: PartialFile) -> None:
-        self._partials.leave(partial)
 
     def _keep(self, partial: PartialFile, sha256: str) -> None:
         """Make a blob of a whole file."""
         found = partial.sha256()
         if found != sha256:
-            self._leave(partial)
+            self._partials.leave(partial)
             self._partials.remove(new_owner() or "", sha256)
             raise InvalidArgument(
                 f"What came as file {sha256} has the SHA-256 {found}: nothing of it is kept; send it again.", "chunk"

@@ -5,7 +5,6 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from cellsparse_common.errors import Aborted, InvalidArgument, OutOfRange
 from cellsparse_common.files import disk_errors
@@ -36,14 +35,6 @@ class PartialFile:
                 while part := file.read(_PART_BYTES):
                     self._digest.update(part)
         self._file = path.open("ab", buffering=0)
-
-    def __enter__(self) -> "PartialFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def write(self, data: bytes) -> None:
         """Take the next bytes.

@@ -89,12 +89,12 @@ class UploadTable:
                 UploadRow(sha256=sha256, project_id=owner, size=size, touched_at=now()) for sha256, size in new.items()
             )
 
-    def complete(self, hashes: Sequence[str], *, whole: bool = True) -> None:
-        """Note that files are in the store; with `whole` False, that they are not."""
+    def complete(self, hashes: Sequence[str]) -> None:
+        """Note that files are in the store."""
         for some in _slices(hashes):
             mine = (UploadRow.sha256.in_(some), UploadRow.project_id == _owner())
             with self._database.write() as session:
-                session.execute(update(UploadRow).where(*mine).values(complete=whole, touched_at=now()))
+                session.execute(update(UploadRow).where(*mine).values(complete=True, touched_at=now()))
 
     def use(self, hashes: Sequence[str]) -> None:
         """Note that something was made of files."""
@@ -141,9 +141,9 @@ class UploadTable:
 def missing_files(files: Sequence[tuple[str, str]]) -> FailedPrecondition:
     """Return the error for files (hash, what it is) that are not there."""
     sha256, what = files[0]
-    others = f", as are {len(files) - 1} others" if len(files) > 1 else ""
+    others = f" Files that are missing or damaged: {len(files)}." if len(files) > 1 else ""
     return FailedPrecondition(
-        f"The {what} (SHA-256 {sha256}) is missing or damaged here{others}: send it, then ask again.",
+        f"The {what} (SHA-256 {sha256}) is missing or damaged here: send it, then ask again.{others}",
         violations=[(sha256, f"The {what} is missing or damaged.") for sha256, what in files[:_SHOWN]],
     )
 
