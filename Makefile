@@ -164,6 +164,19 @@ test-cellpose-sam: .venv-cellpose-sam/.ready minio ## Run the Cellpose-SAM train
 test-cluster: .venv/.ready tools ## Run training on Kubernetes: a real control plane on loopback, chart and Jobs
 	$(PYTEST) tests/cluster
 
+.PHONY: node-tools
+node-tools: # programs of a real node, built for several minutes once
+	bash tests/tools/build.sh minio $(addprefix node/,kubelet kube-proxy coredns netpol pause)
+
+.PHONY: node-images
+node-images: .venv/.ready node-tools ## Build the images that a real node runs; options as for `make images`
+	$(MAKE) $(addprefix image-,orchestrator sparsifier gateway trainer_unet) REGISTRY=localhost TAG=node
+	PYTHONPATH=tests $(BIN)/python -m support.real_node.images --docker "$(DOCKER)"
+
+.PHONY: test-node
+test-node: .venv/.ready tools node-tools node-images ## Run the chart on a real node, with containers: needs root and Docker
+	$(PYTEST) tests/node
+
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error
 	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet \

@@ -78,6 +78,7 @@ def test_the_database_is_migrated_and_helm_test_trains_a_model(
         "s3.secure": "false",
         "s3.region": REGION,
         "s3.existingSecret": "keys",
+        "tls.kind": "none",  # the agent mounts no Secrets
         "database.kind": "external",
         "database.existingSecret": "sql",
         "orchestrator.environment.CELLSPARSE_HOST": ADDRESS,

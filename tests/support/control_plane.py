@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ USERS = {
     "node-agent": "system:masters",
 }
 """User name and group of every static token."""
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class ControlPlane:
     """A running control plane."""
 
     url: str
-    """https://127.0.0.1:port"""
+    """https://address:port"""
     folder: Path
     """Certificates, kubeconfigs and logs."""
     tokens: dict[str, str]
@@ -113,16 +114,21 @@ def find_programs() -> None:
 
 
 @contextmanager
-def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
+def running_control_plane(
+    folder: Path, *, address: str = LOOPBACK, port: int = 0, users: Mapping[str, str] | None = None
+) -> Iterator[ControlPlane]:
     """Start a control plane with an empty cluster; stop it on the way out.
 
     Args:
         folder: An empty folder for data, certificates and logs.
+        address: Where the API server listens: where real nodes reach it, or loopback.
+        port: Of the API server; 0 takes a free one.
+        users: More users and their groups, such as the nodes.
     """
     find_programs()
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        plane = _start(folder, processes)
+        plane = _start(folder, processes, address, port or _free_port(), {**USERS, **(users or {})})
         yield plane
     finally:
         for process in processes:
@@ -131,15 +137,17 @@ def running_control_plane(folder: Path) -> Iterator[ControlPlane]:
             process.wait(PATIENCE)
 
 
-def _start(folder: Path, processes: list[subprocess.Popen[bytes]]) -> ControlPlane:
+def _start(
+    folder: Path, processes: list[subprocess.Popen[bytes]], address: str, port: int, users: Mapping[str, str]
+) -> ControlPlane:
     certificates = folder / "certificates"
     certificates.mkdir(parents=True)
     key = certificates / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True, timeout=PATIENCE)
-    tokens = {user: secrets.token_hex(16) for user in USERS}
-    lines = [f'{token},{user},{user},"{USERS[user]}"' for user, token in tokens.items()]
+    tokens = {user: secrets.token_hex(16) for user in users}
+    lines = [f'{token},{user},{user},"{users[user]}"' for user, token in tokens.items()]
     (certificates / "tokens.csv").write_text("\n".join(lines) + "\n")
-    clients, peers, port = (_free_port() for _ in range(3))
+    clients, peers = (_free_port() for _ in range(2))
     store = f"http://127.0.0.1:{clients}"
     processes.append(
         _run(
@@ -154,14 +162,14 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]]) -> ControlPla
             "--unsafe-no-fsync",
         )
     )
-    plane = ControlPlane(url=f"https://127.0.0.1:{port}", folder=folder, tokens=tokens)
+    plane = ControlPlane(url=f"https://{address}:{port}", folder=folder, tokens=tokens)
     processes.append(
         _run(
             folder,
             "kube-apiserver",
             f"--etcd-servers={store}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
             f"--secure-port={port}",
             f"--cert-dir={certificates}",
             f"--token-auth-file={certificates / 'tokens.csv'}",
@@ -172,7 +180,9 @@ def _start(folder: Path, processes: list[subprocess.Popen[bytes]]) -> ControlPla
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--allow-privileged=false",
-            "--endpoint-reconciler-type=none",
+            # Endpoints cannot be on loopback; real pods reach the API server by its Service.
+            *(["--endpoint-reconciler-type=none"] if address == LOOPBACK else []),
+            "--kubelet-preferred-address-types=InternalIP",
             f"--audit-policy-file={_audit_policy(folder)}",
             f"--audit-log-path={folder / AUDIT}",
         )

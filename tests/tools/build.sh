@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run against, each from a folder here, into .tools/bin.
 #
-#   build.sh             all of them
-#   build.sh minio       some of them
+#   build.sh                 all of them but those of a real node
+#   build.sh minio           some of them
+#   build.sh node/kubelet    one of a real node's, see `make test-node`
 #
 # A folder <name>/ holds go.mod and go.sum: go.mod names one program in a `tool` line and pins the version of its module
-# (with any `replace` lines it needs). An optional file `ldflags` holds linker flags. The program becomes .tools/bin/<name>.
+# (with any `replace` lines it needs). A folder with a main.go of its own pins the module that it is made of by its first
+# `require` line. An optional file `ldflags` holds linker flags. The program becomes .tools/bin/<name>.
 #
 # What was built is kept outside the tree, in ${CELLSPARSE_CACHE:-~/.cache/cellsparse}/tools/<name>-<version>-<hash>/, the
 # hash taken over the folder: another clone, or a clean one, finds it there and needs neither Go nor a network. Without
@@ -17,12 +19,13 @@ bin="$(cd "$here/../.." && pwd)/.tools/bin"
 cache="${CELLSPARSE_CACHE:-$HOME/.cache/cellsparse}/tools"
 
 # pinned_version FOLDER: the version of the module that holds the folder's tool, which is the longest required path that
-# the tool's path begins with.
+# the tool's path begins with; without a tool, that of the first module required.
 pinned_version() {
   awk '
     $1 == "tool" { tool = $2 }
-    { sub(/^require /, ""); if ($2 ~ /^v[0-9]/) version[$1] = $2 }
+    { sub(/^require /, ""); if ($2 ~ /^v[0-9]/) { version[$1] = $2; if (first == "") first = $2 } }
     END {
+      if (tool == "") { print first; exit first == "" }
       for (module in version)
         if (index(tool "/", module "/") == 1 && length(module) > length(best)) best = module
       if (best == "") exit 1
@@ -32,12 +35,12 @@ pinned_version() {
 
 # content_hash FOLDER: twelve hex digits over what decides the result.
 content_hash() {
-  (cd "$1" && cat go.mod go.sum $([ -f ldflags ] && echo ldflags) | sha256sum | cut -c1-12)
+  (cd "$1" && cat go.mod go.sum $(ls ldflags main.go 2>/dev/null) | sha256sum | cut -c1-12)
 }
 
 # build NAME: makes sure that .tools/bin/NAME is the pinned program.
 build() {
-  local name=$1 folder="$here/$1" version kept started
+  local name=${1##*/} folder="$here/$1" version kept started program=tool
   if [ ! -f "$folder/go.mod" ]; then
     echo "tools: there is no $folder/go.mod; known are: $(known | tr '\n' ' ')" >&2
     return 1
@@ -51,9 +54,10 @@ build() {
     fi
     echo "tools: building $name $version (several minutes, once)"
     started=$SECONDS
+    [ -f "$folder/main.go" ] && program=.
     mkdir -p "$kept"
     (cd "$folder" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false \
-      -ldflags "-s -w $(cat ldflags 2>/dev/null || true)" -o "$kept/$name.$$" tool)
+      -ldflags "-s -w $(cat ldflags 2>/dev/null || true)" -o "$kept/$name.$$" "$program")
     mv "$kept/$name.$$" "$kept/$name"
     echo "tools: built $name in $((SECONDS - started)) s"
   fi

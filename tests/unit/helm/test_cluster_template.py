@@ -144,7 +144,8 @@ def test_training_pods_carry_the_labels_that_the_network_policies_select(tmp_pat
 def test_training_pods_show_the_servers_certificate_and_have_metrics(tmp_path):
     found = settings(tmp_path, {"tls": {"kind": "secret", "secret": "ours"}})
     assert (found.tls_secret, found.tls_callers, found.metrics_port) == ("ours", (), 9090)
-    assert settings(tmp_path).tls_secret == ""
+    assert settings(tmp_path).tls_secret == "lab-cellsparse-tls-trainer"
+    assert settings(tmp_path, {"tls": {"kind": "none"}}).tls_secret == ""
 
 
 def test_training_pods_answer_the_orchestrator_alone(tmp_path):

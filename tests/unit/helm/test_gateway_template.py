@@ -18,7 +18,7 @@ def test_image_replicas_and_placement_are_values():
 
 
 def test_it_knows_the_orchestrator_and_has_no_credentials():
-    deployment = one(render({"database": {"kind": "postgresql"}}), "Deployment", NAME)
+    deployment = one(render({"database": {"kind": "postgresql"}, "tls": {"kind": "none"}}), "Deployment", NAME)
     assert variables(deployment) == {
         "CELLSPARSE_AUTH": "tokens",
         "CELLSPARSE_INSECURE": "0",

@@ -7,7 +7,7 @@ OFF = {"minio": {"enabled": False}, "s3": {"endpoint": "s3.example", "existingSe
 
 
 def test_off_leaves_nothing_of_it():
-    objects = render(OFF)
+    objects = render({**OFF, "tls": {"kind": "none"}})
     assert all("minio" not in item["metadata"]["name"] for item in objects)
     assert names(objects, "Secret") == ["lab-cellsparse-admin"]
     store = variables(one(objects, "Deployment", "lab-cellsparse-orchestrator"))

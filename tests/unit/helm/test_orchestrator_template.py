@@ -15,7 +15,7 @@ def test_one_at_a_time_since_it_owns_the_queue():
 
 
 def test_it_is_told_where_everything_is():
-    assert variables(deployment(orchestrator={"slots": 3})) == {
+    assert variables(deployment(orchestrator={"slots": 3}, tls={"kind": "none"})) == {
         "CELLSPARSE_AUTH": "tokens",
         "CELLSPARSE_INSECURE": "1",
         "CELLSPARSE_CLUSTER_FILE": "/etc/cellsparse/cluster.yaml",
@@ -145,7 +145,7 @@ def test_several_stand_by_with_postgresql_and_are_refused_with_sqlite():
 
 def test_it_is_ready_while_it_leads_and_lives_in_any_case():
     """The kubelet asks over gRPC, and with TLS where metrics are."""
-    plain = container(deployment())
+    plain = container(deployment(tls={"kind": "none"}))
     assert plain["readinessProbe"]["grpc"] == {"port": 50050, "service": "answering"}
     assert plain["livenessProbe"]["grpc"] == plain["startupProbe"]["grpc"] == {"port": 50050}
     tls = container(deployment(tls={"kind": "secret", "secret": "ours"}))

@@ -30,9 +30,10 @@ def test_the_databases_url_holds_its_password():
 
 
 def test_given_secrets_are_not_made():
+    plain = {"tls": {"kind": "none"}}
     values = {"s3": {"existingSecret": "keys"}, "database": {"kind": "external", "existingSecret": "sql"}}
-    assert names(render({**values, "auth": {"existingSecret": "admin"}}), "Secret") == []
-    assert names(render(), "Secret") == ["lab-cellsparse-admin", "lab-cellsparse-store"]
+    assert names(render({**plain, **values, "auth": {"existingSecret": "admin"}}), "Secret") == []
+    assert names(render(plain), "Secret") == ["lab-cellsparse-admin", "lab-cellsparse-store"]
 
 
 def test_passwords_are_kept_when_data_is_kept():

@@ -9,6 +9,7 @@ from support.limits import PATIENCE
 
 ISSUED = {"tls": {"kind": "certManager", "issuer": {"name": "lab", "kind": "ClusterIssuer"}, "names": ["x.example"]}}
 GENERATED = {"tls": {"kind": "generated", "names": ["x.example"]}}
+PLAIN = {"tls": {"kind": "none"}}
 GIVEN = {"tls": {"kind": "secret", "secret": "ours"}}
 APART = {
     "tls": {"kind": "secret", "secret": "ours", "secrets": {"orchestrator": "a", "sparsifier": "b", "trainer": "c"}}
@@ -35,9 +36,13 @@ def hosts(role):
     return own | {"x.example"} if role == "orchestrator" else own
 
 
-def test_no_certificate_unless_asked():
-    assert names(render(), "Certificate") == names(render(GIVEN), "Certificate") == []
-    assert "CELLSPARSE_TLS_CERT" not in variables(deployment(None, "orchestrator"))
+def test_an_authority_of_the_release_unless_something_else_is_asked_for():
+    made = [*(f"lab-cellsparse-tls-{role}" for role in SERVICES), "lab-cellsparse-authority"]
+    assert set(made) <= set(names(render(), "Secret"))
+    for values in (GIVEN, PLAIN):
+        assert names(render(values), "Certificate") == []
+        assert not set(made) & set(names(render(values), "Secret"))
+    assert "CELLSPARSE_TLS_CERT" not in variables(deployment(PLAIN, "orchestrator"))
 
 
 @pytest.mark.parametrize("role", SERVICES)
@@ -83,7 +88,7 @@ def test_sparsifier_and_trainers_answer_the_orchestrator_alone(name):
 
 @pytest.mark.parametrize("name", INNER)
 def test_one_certificate_for_all_tells_nobody_apart(name):
-    for values in (None, GIVEN):
+    for values in (PLAIN, GIVEN):
         found = variables(deployment(values, name))
         assert found["CELLSPARSE_INSECURE"] == "1"
         assert "CELLSPARSE_TLS_CALLERS" not in found

@@ -1,0 +1,3 @@
+module cellsparse/tests/tools/node/pause
+
+go 1.26.0
