@@ -19,13 +19,14 @@ bin="$(cd "$here/../.." && pwd)/.tools/bin"
 cache="${CELLSPARSE_CACHE:-$HOME/.cache/cellsparse}/tools"
 
 # pinned_version FOLDER: the version of the module that holds the folder's tool, which is the longest required path that
-# the tool's path begins with; without a tool, that of the first module required.
+# the tool's path begins with; without a tool, that of the first module required,
+# or "own".
 pinned_version() {
   awk '
     $1 == "tool" { tool = $2 }
     { sub(/^require /, ""); if ($2 ~ /^v[0-9]/) { version[$1] = $2; if (first == "") first = $2 } }
     END {
-      if (tool == "") { print first; exit first == "" }
+      if (tool == "") { print first == "" ? "own" : first; exit }
       for (module in version)
         if (index(tool "/", module "/") == 1 && length(module) > length(best)) best = module
       if (best == "") exit 1

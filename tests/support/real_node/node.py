@@ -174,7 +174,7 @@ def _configure(plane: ControlPlane, folder: Path, number: int) -> None:
     (folder / "cni" / "10-node.conflist").write_text(json.dumps(_pod_network(number)))
     (folder / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(number)))
     (folder / "kube-proxy.yaml").write_text(yaml.safe_dump(_kube_proxy(folder)))
-    (folder / "Corefile").write_text(_name_server(folder, number))
+    (folder / "Corefile").write_text(_name_server(folder))
 
 
 def _containerd(folder: Path) -> str:
@@ -255,10 +255,9 @@ def _kube_proxy(folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _name_server(folder: Path, number: int) -> str:
+def _name_server(folder: Path) -> str:
     """Return CoreDNS's configuration: names of the cluster, and no others."""
     return f"""cluster.local:53 {{
-    bind {network.node_address(number)}
     errors
     kubernetes cluster.local {{
         kubeconfig {folder / "coredns.kubeconfig"}
@@ -266,7 +265,6 @@ def _name_server(folder: Path, number: int) -> str:
     }}
 }}
 .:53 {{
-    bind {network.node_address(number)}
     template ANY ANY . {{
         rcode NXDOMAIN
     }}
@@ -279,10 +277,11 @@ def _group_name(number: int) -> str:
 
 
 def _make_cgroups(number: int) -> list[Path]:
-    groups = [CGROUPS / controller / _group_name(number) for controller in CONTROLLERS]
+    groups = [CGROUPS / controller / _group_name(number) for controller in (*CONTROLLERS, "unified")]
     for group in groups:
         _remove_cgroup(group)  # of a start that was killed
-        group.mkdir(exist_ok=True)
+        if group.parent.name != "unified":  # containerd makes that one
+            group.mkdir(exist_ok=True)
         if group.parent.name == "cpuset":
             for name in ("cpuset.cpus", "cpuset.mems"):  # an empty set takes no process
                 (group / name).write_text((group.parent / name).read_text())

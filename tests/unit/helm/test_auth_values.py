@@ -46,7 +46,9 @@ def test_off_asks_nobody_and_makes_no_secret():
     assert "auth/kind" in refusal({"auth": {"kind": "on"}}).replace(".", "/")
 
 
-@pytest.mark.parametrize(("values", "insecure"), [({}, "0"), (PLAIN, "1"), (TLS, "0"), ({**TLS, **OFF}, "1"), (OFF, "1")], ids=str)
+@pytest.mark.parametrize(
+    ("values", "insecure"), [({}, "0"), (PLAIN, "1"), (TLS, "0"), ({**TLS, **OFF}, "1"), (OFF, "1")], ids=str
+)
 def test_the_orchestrator_needs_no_exception_with_tls_and_tokens(values, insecure):
     assert variables(orchestrator(values))["CELLSPARSE_INSECURE"] == insecure
 

@@ -1,0 +1,23 @@
+"""One real node with the chart on it for all tests of a session."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.real_node.cluster import NAMESPACE, VALUES, Cluster, Release, running_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A control plane and a node with one GPU that is none; skips where a node cannot run."""
+    with running_cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def release(cluster) -> Release:
+    """The chart in a namespace that takes only pods of level "restricted"."""
+    level = {"pod-security.kubernetes.io/enforce": "restricted"}
+    found = Release(cluster)
+    found.core.create_namespace({"metadata": {"name": NAMESPACE, "labels": level}})
+    found.install(VALUES)
+    return found

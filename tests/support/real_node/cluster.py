@@ -1,0 +1,203 @@
+"""A cluster of one real node, and the chart installed on it from images of this commit."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+from support.control_plane import ControlPlane, running_control_plane
+from support.helm import CHART, helm
+from support.limits import LONG_PATIENCE, PATIENCE
+from support.real_node import network
+from support.real_node.gpus import advertised_gpus
+from support.real_node.images import MINIO, OWN
+from support.real_node.node import PAUSE, RealNode, node_users, running_node
+from support.real_node.requirements import find_requirements
+
+NAMESPACE = "imaging"
+NAME = "lab-cellsparse"
+PORT = 6443
+"""Of the API server: one of those that the chart's NetworkPolicies open."""
+VOLUMES = 2
+VALUES: Mapping[str, Any] = {
+    "images": {"registry": "localhost", "tag": "node", "pullPolicy": "Never"},
+    "minio": {"image": MINIO},
+    "orchestrator": {"serviceType": "NodePort"},
+    "trainerDefaults": {"warmReplicas": 1, "gpu": {"count": 1}},
+    "trainers": [{"backend": "unet"}],
+}
+"""What differs from the chart's value set of a laptop cluster."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A control plane and its node."""
+
+    plane: ControlPlane
+    node: RealNode
+    admin: client.ApiClient
+    folder: Path
+
+
+@contextmanager
+def running_cluster(*, gpus: int = 1) -> Iterator[Cluster]:
+    """Start control plane, bridge and node, with what a cluster has before anybody installs anything.
+
+    Args:
+        gpus: How many the node advertises; none of them is real.
+    """
+    find_requirements()
+    docker = find_docker()
+    with ExitStack() as stack:
+        # Sockets need short paths, so pytest's own folder will not do.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="node-", ignore_cleanup_errors=True)))
+        (folder / "node1").mkdir()
+        stack.enter_context(network.bridge())
+        plane = stack.enter_context(
+            running_control_plane(folder / "plane", address=network.HOST, port=PORT, users=node_users(1))
+        )
+        admin = stack.enter_context(plane.client("admin"))
+        _storage(admin, folder / "volumes")
+        node = stack.enter_context(running_node(plane, folder / "node1"))
+        for image in (PAUSE, MINIO, *OWN):
+            node.import_image(docker, image)
+        stack.enter_context(advertised_gpus(node.device_plugins, gpus))
+        yield Cluster(plane=plane, node=node, admin=admin, folder=folder)
+
+
+def find_docker() -> str:
+    """Return the program whose daemon has the images; skip the test without one."""
+    for program in (os.environ.get("DOCKER", "docker"), "/usr/bin/docker"):
+        if shutil.which(program):
+            asked = [program, "image", "inspect", *OWN, MINIO, PAUSE]
+            done = subprocess.run(asked, capture_output=True, timeout=PATIENCE, check=False)
+            if done.returncode == 0:
+                return program
+    pytest.skip("No Docker daemon has the images of `make node-images`.")
+
+
+def _storage(admin: client.ApiClient, folder: Path) -> None:
+    """Make a StorageClass and the volumes that it gives: folders of this machine."""
+    kind = {
+        "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    client.StorageV1Api(admin).create_storage_class(kind)
+    for number in range(VOLUMES):
+        path = folder / str(number)
+        path.mkdir(parents=True)
+        path.chmod(0o777)  # as provisioners make them; fsGroup gives them to the pod's group
+        here = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1"]}]}]
+        spec = {
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "standard",
+            "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": here}},
+        }
+        client.CoreV1Api(admin).create_persistent_volume({"metadata": {"name": f"disk-{number}"}, "spec": spec})
+
+
+class Release:
+    """The chart, installed."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.core = client.CoreV1Api(cluster.admin)
+        self._access = [f"--namespace={NAMESPACE}", f"--kubeconfig={cluster.plane.kubeconfig('admin')}"]
+
+    def helm(self, *arguments: str, seconds: float = LONG_PATIENCE) -> str:
+        """Run helm on the release; fail the test with what the pods say if it fails."""
+        done = helm(*arguments, *self._access, seconds=seconds)
+        if done.returncode:
+            pytest.fail(f"helm {' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.state()}")
+        return done.stdout
+
+    def install(self, values: Mapping[str, Any]) -> None:
+        """Install it, and wait until all pods are ready."""
+        path = self.cluster.folder / "values.json"
+        path.write_text(json.dumps(values))
+        files = [f"--values={CHART / 'ci' / 'cpu-trial.yaml'}", f"--values={path}"]
+        timeout = f"--timeout={LONG_PATIENCE:.0f}s"
+        self.helm("upgrade", "--install", "lab", str(CHART), *files, "--wait", timeout, seconds=LONG_PATIENCE + 60)
+
+    def state(self) -> str:
+        """Return what the pods are doing, and the end of their logs."""
+        lines = []
+        for pod in self.core.list_namespaced_pod(NAMESPACE).items:
+            lines.append(f"{pod.metadata.name}: {pod.status.phase}, {pod.status.container_statuses}")
+            try:
+                lines.append(self.core.read_namespaced_pod_log(pod.metadata.name, NAMESPACE, tail_lines=30))
+            except client.ApiException as error:
+                lines.append(str(error.reason))
+        events = self.core.list_namespaced_event(NAMESPACE).items
+        return "\n".join([*lines, *(f"{event.involved_object.name}: {event.message}" for event in events[-30:])])
+
+    def pods(self, component: str) -> list[Any]:
+        """Return the pods of a component, such as orchestrator or trainer."""
+        selector = f"app.kubernetes.io/component={component}"
+        return list(self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items)
+
+    def run_in(self, pod: str, *command: str) -> tuple[int, str]:
+        """Run a command in a pod's container by the container runtime; return its exit code and output."""
+        (status,) = self.core.read_namespaced_pod(pod, NAMESPACE).status.container_statuses
+        container = status.container_id.removeprefix("containerd://")
+        name = f"test-{time.monotonic_ns()}"
+        done = self.cluster.node.run(
+            "ctr", "--namespace=k8s.io", "tasks", "exec", f"--exec-id={name}", container, *command
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def secret(self, name: str, key: str) -> str:
+        """Return what a Secret holds."""
+        return base64.b64decode(self.core.read_namespaced_secret(name, NAMESPACE).data[key]).decode()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which a client on this machine reaches the orchestrator."""
+        authority = self.cluster.folder / "ca.crt"
+        authority.write_text(self.secret(f"{NAME}-tls-orchestrator", "ca.crt"))
+        service = self.core.read_namespaced_service(f"{NAME}-orchestrator", NAMESPACE)
+        port = next(port.node_port for port in service.spec.ports if port.port == 50050)
+        return {
+            "CELLSPARSE_ADDRESS": f"{network.node_address(1)}:{port}",
+            "CELLSPARSE_TOKEN": self.secret(f"{NAME}-admin", "token"),
+            "CELLSPARSE_TLS_CA": str(authority),
+            "CELLSPARSE_TLS_SERVER_NAME": f"{NAME}-orchestrator",
+        }
+
+    def cellsparse(self, *arguments: str, seconds: float = LONG_PATIENCE) -> list[Any]:
+        """Run the command line against the orchestrator; return the JSON documents that it prints."""
+        return command_line(self.environment(), *arguments, seconds=seconds)
+
+
+def command_line(environment: Mapping[str, str], *arguments: str, seconds: float = LONG_PATIENCE) -> list[Any]:
+    """Run `cellsparse ARGUMENTS --json`; return the JSON documents that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cellsparse", *arguments, "--json"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"cellsparse {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    decoder, text, place, found = json.JSONDecoder(), done.stdout, 0, []
+    while text[place:].strip():
+        place += len(text[place:]) - len(text[place:].lstrip())
+        document, place = decoder.raw_decode(text, place)
+        found.append(document)
+    return found
