@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from support.real_node.cluster import NAMESPACE, VALUES, Cluster, Release, running_cluster
 
+from cellsparse import Client
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
@@ -21,3 +23,12 @@ def release(cluster) -> Release:
     found.core.create_namespace({"metadata": {"name": NAMESPACE, "labels": level}})
     found.install(VALUES)
     return found
+
+
+@pytest.fixture
+def in_cluster(release, monkeypatch) -> Iterator[Client]:
+    """A client of the release's orchestrator."""
+    for name, value in release.environment().items():
+        monkeypatch.setenv(name, value)
+    with Client() as client:
+        yield client

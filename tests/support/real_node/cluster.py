@@ -161,6 +161,12 @@ class Release:
         )
         return done.returncode, done.stdout + done.stderr
 
+    def kill(self, pod: str) -> None:
+        """Kill the processes of a pod's container, as a crash or the OOM killer would."""
+        (status,) = self.core.read_namespaced_pod(pod, NAMESPACE).status.container_statuses
+        container = status.container_id.removeprefix("containerd://")
+        self.cluster.node.run("ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", "--all", container)
+
     def secret(self, name: str, key: str) -> str:
         """Return what a Secret holds."""
         return base64.b64decode(self.core.read_namespaced_secret(name, NAMESPACE).data[key]).decode()
