@@ -8,31 +8,14 @@ import numpy as np
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, state_names, until
 from support.real_node.cluster import NAMESPACE
-from support.tiny_dataset import blobs, sparse
+from support.real_node.training import start
+from support.tiny_dataset import blobs
 
 from cellsparse import Client
 from cellsparse.runs import Run
 from cellsparse_proto.v1 import common_pb2
 
-SETTINGS = {
-    "base_channels": 4,
-    "steps": 60,
-    "batch_size": 1,
-    "crop_size": 32,
-    "checkpoint_every_steps": 2,
-    "validate_every_steps": 5,
-    "seed": 3,
-}
 KILL_STEP = 7
-
-
-def start(client: Client) -> Run:
-    """Upload a tiny dataset with few labels, and begin a training."""
-    items = []
-    for number, split in enumerate(("train", "val")):
-        image, label = blobs(seed=number)
-        items.append((f"item{number}", split, image, sparse(label)))
-    return client.train(client.create_dataset("tiny", items).id, "unet", **SETTINGS)
 
 
 def outcome(client: Client, run: Run, path: Path) -> tuple[dict[str, str], np.ndarray]:

@@ -35,9 +35,9 @@ VALUES: Mapping[str, Any] = {
     "minio": {"image": MINIO},
     "orchestrator": {"serviceType": "NodePort"},
     "trainerDefaults": {"warmReplicas": 1, "gpu": {"count": 1}},
-    "trainers": [{"backend": "unet"}],
+    "trainers": [{"backend": "unet"}, {"backend": "stardist", "warmReplicas": 0}],
 }
-"""What differs from the chart's value set of a laptop cluster."""
+"""What differs from the chart's value set of a laptop cluster. The node has no image of StarDist's trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,7 @@ def running_cluster(*, gpus: int = 1) -> Iterator[Cluster]:
         admin = stack.enter_context(plane.client("admin"))
         _storage(admin, folder / "volumes")
         node = stack.enter_context(running_node(plane, folder / "node1"))
-        for image in (PAUSE, MINIO, *OWN):
-            node.import_image(docker, image)
+        node.import_images(docker, (PAUSE, MINIO, *OWN))
         stack.enter_context(advertised_gpus(node.device_plugins, gpus))
         yield Cluster(plane=plane, node=node, admin=admin, folder=folder)
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -83,25 +83,24 @@ class RealNode:
         inside = ["nsenter", "--mount", "--net", "--pid", "--uts", f"--target={self.pid}", *command]
         return subprocess.run(inside, capture_output=True, text=True, timeout=seconds, check=False, **options)
 
-    def import_image(self, docker: str, reference: str) -> None:
-        """Copy an image from Docker's store to the node's, unless it is there already.
+    def import_images(self, docker: str, references: Sequence[str]) -> None:
+        """Copy images from Docker's store to the node's, but for those that are there already.
 
         Raises:
-            RuntimeError: It cannot be copied.
+            RuntimeError: They cannot be copied.
         """
-        asked = [docker, "image", "inspect", "--format={{.Id}}", reference]
-        wanted = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        if wanted.returncode:
-            raise RuntimeError(f"Docker has no image {reference}; `make node-images` makes it.")
         notes = self.kept / "images.json"
         there = json.loads(notes.read_text()) if notes.exists() else {}
-        if there.get(reference) == wanted.stdout.strip() and reference in self._ctr("images", "list", "--quiet"):
+        listed = self._ctr("images", "list", "--quiet").split()
+        wanted = {reference: _image_id(docker, reference) for reference in references}
+        stale = [name for name, found in wanted.items() if name not in listed or there.get(name) != found]
+        if not stale:
             return
-        save = subprocess.Popen([docker, "save", reference], stdout=subprocess.PIPE)
+        save = subprocess.Popen([docker, "save", *stale], stdout=subprocess.PIPE)  # together: they share layers
         self._ctr("images", "import", "-", seconds=IMPORT_SECONDS, stdin=save.stdout)
         if save.wait(PATIENCE):
-            raise RuntimeError(f"`docker save {reference}` failed with exit code {save.returncode}.")
-        notes.write_text(json.dumps({**there, reference: wanted.stdout.strip()}))
+            raise RuntimeError(f"`docker save` failed with exit code {save.returncode}.")
+        notes.write_text(json.dumps(wanted))
 
     def _ctr(self, *arguments: str, seconds: float = PATIENCE, **options: Any) -> str:
         done = self.run("ctr", "--namespace=k8s.io", *arguments, seconds=seconds, **options)
@@ -136,6 +135,14 @@ def running_node(plane: ControlPlane, folder: Path, *, number: int = 1) -> Itera
             process.wait(PATIENCE)
             for group in groups:
                 _remove_cgroup(group)
+
+
+def _image_id(docker: str, reference: str) -> str:
+    asked = [docker, "image", "inspect", "--format={{.Id}}", reference]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode:
+        raise RuntimeError(f"Docker has no image {reference}; `make node-images` makes it.")
+    return done.stdout.strip()
 
 
 def _start(folder: Path, kept: Path, number: int) -> subprocess.Popen[bytes]:

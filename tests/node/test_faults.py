@@ -1,0 +1,171 @@
+"""What goes wrong on real nodes: memory, images, the network, upgrades. No run is lost, and each says what happened."""
+
+import time
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiException, AppsV1Api, PolicyV1Api
+from support.control_plane import new_namespace
+from support.limits import LONG_PATIENCE, PATIENCE
+from support.orchestrator import state_names, until
+from support.real_node import network
+from support.real_node.cluster import NAME, NAMESPACE, VALUES
+from support.real_node.training import start
+
+from cellsparse_proto.v1 import common_pb2
+
+AWAY_SECONDS = 30
+"""Longer than the control plane waits for a node, 8 s."""
+REACH = """
+import socket, sys
+for place in sys.argv[1:]:
+    host, port = place.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        print(place, "reached")
+    except OSError as error:
+        print(place, "not reached")
+"""
+
+
+def test_too_little_memory_ends_with_the_reason(release, in_cluster):
+    """The kernel kills the container, as the kubelet set its limit: 3 GiB."""
+    run = start(in_cluster, base_channels=64, batch_size=64, crop_size=512, steps=2)
+    ended = run.wait()
+    assert ended.state == common_pb2.RUN_STATE_FAILED
+    assert "emory" in ended.message
+    assert "batch" in ended.message
+    assert "crop" in ended.message
+
+
+def test_an_image_that_is_not_there_ends_with_the_reason(release, in_cluster):
+    """The node has no image of StarDist's trainer, and pulls none."""
+    ended = start(in_cluster, backend="stardist").wait()
+    assert ended.state == common_pb2.RUN_STATE_FAILED
+    assert "cellsparse-trainer-stardist:node" in ended.message
+
+
+def test_strangers_do_not_reach_the_store_or_the_trainers(release, cluster):
+    """Of another namespace nothing is reached; of the own one, only what clients speak to."""
+    store, trainer = (f"{NAME}-{name}.{NAMESPACE}.svc" for name in ("minio", "unet"))
+    asked = [f"{store}:9000", f"{trainer}:50052", f"{NAME}-gateway.{NAMESPACE}.svc:8000"]
+    assert reached(release, NAMESPACE, asked) == [False, False, True]
+    with new_namespace(cluster.admin) as other:
+        assert reached(release, other, asked) == [False, False, False]
+
+
+def test_a_node_that_is_away_for_a_while_loses_no_run(release, in_cluster):
+    run, events, away = start(in_cluster, steps=400), [], []
+    for event in run.watch():
+        events.append(event)
+        if event.training.step >= 5 and not away:
+            network.set_cable(1, up=False)
+            until(lambda: not ready(release), PATIENCE)
+            away.append(time.monotonic())
+            time.sleep(AWAY_SECONDS)
+            network.set_cable(1, up=True)
+    assert away
+    assert run.info().state == common_pb2.RUN_STATE_SUCCEEDED, run.info().message
+    until(lambda: ready(release), PATIENCE)
+
+
+def test_an_upgrade_with_new_certificates_loses_no_run(release, in_cluster):
+    """Every upgrade signs certificates anew; this one also starts a new orchestrator."""
+    before = release.secret(f"{NAME}-tls-orchestrator", "tls.crt")
+    run, events, upgraded = start(in_cluster, steps=400), [], []
+    for event in run.watch():
+        events.append(event)
+        if event.training.step >= 5 and not upgraded:
+            release.install({**VALUES, "orchestrator": {**VALUES["orchestrator"], "gangSeconds": 61}})
+            upgraded.append(release.secret(f"{NAME}-tls-orchestrator", "tls.crt"))
+    assert upgraded
+    assert upgraded != [before]
+    ended = run.info()
+    assert (ended.state, ended.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 1), ended.message
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert state_names(events)[-1] == "SUCCEEDED"
+
+
+def test_a_drained_node_takes_no_new_pods_and_runs_go_on_afterwards(release, in_cluster):
+    """A training's pod is evicted as `kubectl drain` does; the run waits, and resumes once a node takes pods again."""
+    run, drained = start(in_cluster, steps=200), []
+    for event in run.watch():
+        if event.training.step >= 5 and not drained:
+            release.core.patch_node("node1", {"spec": {"unschedulable": True}})
+            (pod,) = [pod for pod in release.pods("trainer") if pod.metadata.name.startswith(run.id)]
+            evict(release, pod.metadata.name)
+            drained.append(pod.metadata.name)
+        if event.state == common_pb2.RUN_STATE_STARTING and event.attempt == 2 and drained:
+            release.core.patch_node("node1", {"spec": {"unschedulable": None}})
+    ended = run.info()
+    assert (ended.state, ended.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 2), ended.message
+
+
+def test_a_drain_leaves_one_of_two_gateways(release):
+    release.install({**VALUES, "gateway": {"replicas": 2}})
+    first, second = (pod.metadata.name for pod in release.pods("gateway"))
+    release.core.patch_node("node1", {"spec": {"unschedulable": True}})
+    try:
+        evict(release, first)
+        until(lambda: budget(release).status.current_healthy == 1, PATIENCE)
+        with pytest.raises(ApiException) as refused:
+            evict(release, second)
+        assert refused.value.status == 429
+    finally:
+        release.core.patch_node("node1", {"spec": {"unschedulable": None}})
+        release.install(VALUES)
+
+
+def test_a_deleted_orchestrator_comes_back_and_the_training_has_gone_on(release, in_cluster):
+    run, deleted = start(in_cluster, steps=200), []
+    for event in run.watch():
+        if event.training.step >= 5 and not deleted:
+            (pod,) = release.pods("orchestrator")
+            release.core.delete_namespaced_pod(pod.metadata.name, NAMESPACE)
+            deleted.append(pod.metadata.name)
+    ended = run.info()
+    assert (ended.state, ended.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 1), ended.message
+    apps = AppsV1Api(release.cluster.admin)
+    until(lambda: apps.read_namespaced_deployment(f"{NAME}-orchestrator", NAMESPACE).status.ready_replicas, PATIENCE)
+
+
+def ready(release) -> bool:
+    """Whether the control plane takes the node for Ready."""
+    conditions = release.core.read_node("node1").status.conditions
+    return any(each.type == "Ready" and each.status == "True" for each in conditions)
+
+
+def budget(release) -> Any:
+    """Return the gateways' PodDisruptionBudget."""
+    return PolicyV1Api(release.cluster.admin).read_namespaced_pod_disruption_budget(f"{NAME}-gateway", NAMESPACE)
+
+
+def evict(release, pod: str) -> None:
+    """Evict a pod as `kubectl drain` does."""
+    body = {"metadata": {"name": pod, "namespace": NAMESPACE}}
+    release.core.create_namespaced_pod_eviction(pod, NAMESPACE, body)
+
+
+def reached(release, namespace: str, places: list[str]) -> list[bool]:
+    """Return which of the places, host:port, a pod without the release's labels reaches."""
+    image = "localhost/cellsparse-orchestrator:node"
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "stranger",
+        "image": image,
+        "imagePullPolicy": "Never",
+        "command": ["python", "-c", REACH, *places],
+        "securityContext": security,
+    }
+    pod = {"metadata": {"name": "stranger"}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+    release.core.create_namespaced_pod(namespace, pod)
+    until(lambda: release.core.read_namespaced_pod("stranger", namespace).status.phase == "Succeeded", LONG_PATIENCE)
+    lines = release.core.read_namespaced_pod_log("stranger", namespace).splitlines()
+    release.core.delete_namespaced_pod("stranger", namespace, grace_period_seconds=0)
+    return [not line.endswith("not reached") for line in lines]
