@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from cellsparse_common.errors import Cancelled, CellsparseError, ResourceExhausted, Unavailable
+from cellsparse_common.imaging.decoder_process import decode_apart
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
 
@@ -138,4 +139,5 @@ def sendable(error: Exception, what: str) -> Exception:
 def _begin(parent: int, environment: Mapping[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
+    decode_apart()  # a file that crashes its decoder would take the framework with it, and whoever waits with it
     end_with_parent(parent)  # a pool's process would otherwise wait for work forever
