@@ -212,6 +212,10 @@ bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST besid
 bench-predictions: .venv/.ready ## Predicted images per second over gRPC beside the stock tools; ARGS=
 	PYTHONPATH=tests $(BIN)/python benchmarks/predictions.py $(ARGS)
 
+.PHONY: bench-batches
+bench-batches: .venv/.ready ## Whether small images go through a network faster together than one by one; ARGS=
+	$(BIN)/python benchmarks/batches.py $(ARGS)
+
 .PHONY: bench-large
 bench-large: .venv/.ready ## Peak memory of each service for one image of 4096 x 4096 pixels, FULL=1 10,000; ARGS=
 	PYTHONPATH=tests nice -n 15 $(BIN)/python benchmarks/large.py $(if $(FULL),--side 10000) $(ARGS)

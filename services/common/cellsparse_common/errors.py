@@ -148,6 +148,11 @@ class Internal(CellsparseError):
     status = grpc.StatusCode.INTERNAL
 
 
+_MESSAGE_ROOM = 1_000
+"""Most bytes of an error's sentence, escaped. It is sent twice: so, and in the details, in base64."""
+_ROOM = 5_000
+"""Most bytes of the sentence and all violations."""
+
 _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
     kind.status: kind
     for kind in (
@@ -175,12 +180,18 @@ _BY_REASON: dict[str, type[CellsparseError]] = {kind.__name__: kind for kind in 
 def to_status(error: CellsparseError) -> status_pb2.Status:
     """Return the `google.rpc.Status` of an error.
 
-    Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a `Busy`.
+    What does not fit into the metadata of a call, of which gRPC takes 8 KiB, is cut: the transport would refuse all of
+    it. Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a `Busy`.
     """
     details = []
+    message = _fitting(error.message)
     if error.violations:
         bad = error_details_pb2.BadRequest()
+        left = _ROOM - len(message.encode(errors="replace"))
         for field, description in error.violations:
+            left -= len(field.encode(errors="replace")) + len(description.encode(errors="replace"))
+            if left < 0:
+                break
             bad.field_violations.add(field=field, description=description)
         details.append(_pack(bad))
     details.append(_pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)))
@@ -188,7 +199,17 @@ def to_status(error: CellsparseError) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
         details.append(_pack(retry))
-    return status_pb2.Status(code=error.status.value[0], message=error.message, details=details)
+    return status_pb2.Status(code=error.status.value[0], message=message, details=details)
+
+
+def _fitting(message: str) -> str:
+    """Return a message, cut where it would not fit into the metadata of a call."""
+    cost = 0
+    for at, character in enumerate(message):
+        cost += 1 if " " <= character <= "~" else 3 * len(character.encode(errors="replace"))  # as it is escaped
+        if cost > _MESSAGE_ROOM:
+            return message[:at] + " ..."
+    return message
 
 
 def from_rpc_error(error: grpc.RpcError) -> CellsparseError:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from cellsparse_common.rpc.metrics import new_registry
 from cellsparse_gateway import problems
+from cellsparse_gateway.body_budget import BodyBudget
 from cellsparse_gateway.calls import Orchestrator
 from cellsparse_gateway.events import EventStreams
 from cellsparse_gateway.middleware import BodyLimit, CompressJson, EveryAnswer, OwnSite, RequestMetrics, SignedIn
@@ -95,7 +96,7 @@ def create_app(settings: GatewaySettings, orchestrator: Orchestrator, streams: E
     mount_pages(app, settings.docs)
     describe(app, schemas, PREFIX)
     # The last added sees a request first.
-    app.add_middleware(BodyLimit, max_mib=settings.max_body_mib)
+    app.add_middleware(BodyLimit, max_mib=settings.max_body_mib, budget=BodyBudget(settings.max_bodies_mib * 2**20))
     app.add_middleware(SignedIn, orchestrator=orchestrator, required=settings.auth != "off")
     app.add_middleware(OwnSite, hosts=settings.host_names())
     app.add_middleware(CompressJson)

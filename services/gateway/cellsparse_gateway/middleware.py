@@ -1,5 +1,6 @@
 """What holds for every request: headers, the limit of bodies, compression of JSON, and metrics."""
 
+import asyncio
 import gzip
 import time
 from http import HTTPStatus
@@ -13,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cellsparse_common.errors import CellsparseError
 from cellsparse_common.rpc.metrics import CALL_BUCKETS
 from cellsparse_gateway import identity
+from cellsparse_gateway.body_budget import BodyBudget, HeldBody
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
 from cellsparse_gateway.problems import Problem, from_call, from_error, respond
-from cellsparse_gateway.uploads import too_large
+from cellsparse_gateway.uploads import BODY_SECONDS, HELD, too_large, too_slow
 from cellsparse_proto.v1 import access_pb2
 
 POLICY = (
@@ -66,31 +68,53 @@ class EveryAnswer:
 
 
 class BodyLimit:
-    """Refuses bodies above a size: at once if the request states its length, else as soon as more has come."""
+    """Refuses bodies above a size: at once if the request states its length, else as soon as more has come.
 
-    def __init__(self, app: ASGIApp, max_mib: int) -> None:
+    It also ends bodies that pause for long, and gives back what a body held of the budget for all of them.
+
+    Args:
+        app: What answers.
+        max_mib: Largest body, MiB.
+        budget: For the bodies of all requests.
+    """
+
+    def __init__(self, app: ASGIApp, max_mib: int, budget: BodyBudget) -> None:
         self._app = app
         self._max_mib = max_mib
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         limit = self._max_mib * 2**20
-        stated = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        stated = Headers(scope=scope).get("content-length", "")
         if stated.isdigit() and int(stated) > limit:
             answer = respond(too_large(self._max_mib, " (CELLSPARSE_GATEWAY_MAX_BODY_MIB)"), {"Connection": "close"})
             await answer(scope, receive, send)
             return
-        received = 0
+        received, complete = 0, False
 
         async def receive_some() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:  # what comes now is that the client has gone
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), BODY_SECONDS)
+            except TimeoutError:
+                raise too_slow() from None
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > limit:
                 raise too_large(self._max_mib, " (CELLSPARSE_GATEWAY_MAX_BODY_MIB)")
             return message
 
-        await self._app(scope, receive_some, send)
+        held = scope[HELD] = HeldBody(self._budget)
+        try:
+            await self._app(scope, receive_some, send)
+        finally:
+            held.drop()
 
 
 class OwnSite:

@@ -11,6 +11,7 @@ from cellsparse_common import tracing
 from cellsparse_common.config.exposure import refuse_exposure
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import replace_file
+from cellsparse_common.imaging import decoder_process, decoding_budget
 from cellsparse_common.process_ids import is_alive
 from cellsparse_gateway.app import create_app
 from cellsparse_gateway.calls import Orchestrator
@@ -42,6 +43,8 @@ def serve(settings: GatewaySettings) -> None:
         authentication="" if settings.auth != "off" else "CELLSPARSE_AUTH=tokens",
         insecure=settings.insecure,
     )
+    decoding_budget.BUDGET.set_limit(settings.max_decoded_mib * 2**20)
+    decoder_process.decode_apart()
     listener = _bind(settings)
     orchestrator = Orchestrator(settings.orchestrator, settings.home, settings.client_tls())
     streams = EventStreams()

@@ -71,6 +71,12 @@ class GatewaySettings(BaseSettings):
     """Home folder of the local services."""
     max_body_mib: int = Field(default=512, ge=1, le=65_536)
     """Largest body of a request, MiB."""
+    max_bodies_mib: int = Field(default=2048, ge=64, le=1_048_576)
+    """Most MiB that bodies of all requests together may take in memory and on disk, until they are answered. Bodies
+    that are passed on as they come do not count. A request that would exceed it is refused until others are done."""
+    max_decoded_mib: int = Field(default=1024, ge=64, le=1_048_576, validation_alias="CELLSPARSE_MAX_DECODED_MIB")
+    """`CELLSPARSE_MAX_DECODED_MIB`: most MiB that the images of all requests together may take decoded at the same
+    time. A request that would exceed it waits for a moment, and is then refused. Images below 4 MiB do not count."""
     drain_seconds: float = Field(default=10.0, ge=0.0, le=3600.0)
     """Time for requests under way to finish after SIGTERM, seconds. Event streams end at once."""
     address_file: Path | None = None

@@ -23,11 +23,18 @@ CHUNK_BYTES = 2**20
 MAX_JSON_MIB = 64
 BODY_SECONDS = 600.0
 """Longest pause of a client between two parts of a body."""
+HELD = "cellsparse.held_body"
+"""Key of a request's scope: what its body takes of the budget for all (see `body_budget`)."""
 
 
 def too_large(mib: int, hint: str = "") -> Problem:
     """Return the problem of a body that is too large."""
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {mib} MiB, the most allowed{hint}.")
+
+
+def too_slow() -> Problem:
+    """Return the problem of a body that pauses for too long."""
+    return Problem(HTTPStatus.REQUEST_TIMEOUT, f"No part of the body came for {BODY_SECONDS:.0f} seconds.")
 
 
 async def json_body(request: Request) -> Any:
@@ -50,18 +57,31 @@ def _parse(data: bytes) -> Any:
         raise InvalidArgument(f"The body is not JSON: {str(error)[:200]}.") from None
 
 
-async def read_body(request: Request, max_mib: int) -> bytes:
+async def read_body(request: Request, max_mib: int | None = None) -> bytes:
     """Return a request's whole body.
+
+    Args:
+        request: The request.
+        max_mib: Largest body here, MiB; None: as large as any.
 
     Raises:
         Problem: It is larger than allowed here.
+        Busy: The bodies of all requests together take too much.
     """
     data = bytearray()
     async for chunk in request.stream():
+        _grow(request, len(chunk))
         data += chunk
-        if len(data) > max_mib * 2**20:
+        if max_mib is not None and len(data) > max_mib * 2**20:
             raise too_large(max_mib, " here")
     return bytes(data)
+
+
+def _grow(request: Request, size: int) -> None:
+    """Note that so many bytes more of a body are kept; raises Busy."""
+    held = request.scope.get(HELD)
+    if held is not None:
+        held.grow(size)
 
 
 @asynccontextmanager
@@ -70,6 +90,7 @@ async def spooled(request: Request) -> AsyncIterator[IO[bytes]]:
 
     Raises:
         Problem: The body is too large.
+        Busy: The bodies of all requests together take too much.
         StorageError: The disk is full.
     """
     # Closed below, where it is removed as well.
@@ -77,6 +98,7 @@ async def spooled(request: Request) -> AsyncIterator[IO[bytes]]:
     try:
         with disk_errors("keep the body of the request"):
             async for chunk in chunks(request):
+                _grow(request, len(chunk))
                 await run_in_threadpool(file.write, chunk)
             file.seek(0)
         yield file
@@ -147,9 +169,7 @@ class _Body:
                 future = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
                 chunk = future.result(BODY_SECONDS)
             except TimeoutError:
-                self.failure = Problem(
-                    HTTPStatus.REQUEST_TIMEOUT, f"No part of the body came for {BODY_SECONDS:.0f} seconds."
-                )
+                self.failure = too_slow()
                 return
             except ClientDisconnect:
                 self.failure = Problem(HTTPStatus.BAD_REQUEST, "The client went away in the middle of the body.")

@@ -1,12 +1,12 @@
 """Zip files that users bring: opened and read with errors in words."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.zip_members import ZIP_ERRORS, count_members
 
 CHUNK_BYTES = 2**20
 MAX_MEMBERS = 50_000
@@ -19,13 +19,13 @@ def open_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     Raises:
         InvalidArgument: It is none, or holds too many files.
     """
+    if count_members(file) > MAX_MEMBERS:
+        raise InvalidArgument(f"The zip holds more than {MAX_MEMBERS} files, the most allowed.")
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise InvalidArgument(f"The body is not a zip file: {error}.") from None
     with archive:
-        if len(archive.infolist()) > MAX_MEMBERS:
-            raise InvalidArgument(f"The zip holds {len(archive.infolist())} files; allowed: at most {MAX_MEMBERS}.")
         yield archive
 
 
@@ -43,7 +43,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
                 yield chunk
     except KeyError:
         raise InvalidArgument(f"The zip has no file {name}.") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise InvalidArgument(f"{name} in the zip cannot be read: {error}.") from None
 
 

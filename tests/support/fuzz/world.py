@@ -175,9 +175,9 @@ class World:
         return {name: (number_of(pid, "Threads"), open_files(pid)) for name, pid in self.pids.items()}
 
     def _unfinished(self) -> list[orchestrator_pb2.Run]:
-        ask = orchestrator_pb2.ListRunsRequest(page=common_pb2.PageRequest(page_size=1000))
-        runs = self.orchestrator.runs.ListRuns(ask, timeout=PATIENCE).runs
-        return [run for run in runs if run.state not in run_states.FINAL]
+        states = [state for state in common_pb2.RunState.values() if state not in run_states.FINAL and state]
+        ask = orchestrator_pb2.ListRunsRequest(page=common_pb2.PageRequest(page_size=1000), states=states)
+        return list(self.orchestrator.runs.ListRuns(ask, timeout=PATIENCE).runs)
 
     def _start(self) -> None:
         common = {"TMPDIR": str(self._temporary)}

@@ -111,3 +111,28 @@ def test_nobody_there_is_unavailable():
     with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(grpc.RpcError) as caught:
         sparsifier_pb2_grpc.SparsifierServiceStub(channel).Sparsify(sparsifier_pb2.SparsifyRequest(), timeout=PATIENCE)
     assert isinstance(errors.from_rpc_error(caught.value), errors.Unavailable)
+
+
+@pytest.mark.parametrize("text", ["x", "ä", "😀", "\0"])
+def test_an_error_of_any_length_arrives(server, text):
+    """The transport would refuse metadata of 16 KiB, and the client see an error of its own."""
+    servicer, stub = server
+    servicer.error = errors.NotFound(text * 20_000, violations=[(f"field[{n}]", text * 500) for n in range(100)])
+    answer = unary(stub)
+    back = errors.from_rpc_error(answer)
+    assert type(back) is errors.NotFound
+    assert back.message.startswith(text * 80)
+    assert back.message.endswith(" ...")
+    assert 0 < len(back.violations) < 100
+    assert sum(len(value) for _, value in answer.trailing_metadata()) < 8192 - len(back.message.encode())
+
+
+def test_a_request_with_many_faults_is_told_of_some(server):
+    servicer, stub = server
+    servicer.error = AssertionError("the servicer was called")
+    splits = [99] * 2000
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub.SparsifyDataset(sparsifier_pb2.SparsifyDatasetRequest(splits=splits), timeout=PATIENCE))
+    back = errors.from_rpc_error(caught.value)
+    assert isinstance(back, errors.InvalidArgument)
+    assert back.violations

@@ -6,8 +6,10 @@ import zipfile
 import pytest
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.imaging.zip_members import count_members
 from cellsparse_common.pairing.pairs import pair_files
 from cellsparse_gateway.dataset_zip import find_members, upload_zip
+from cellsparse_gateway.zip_files import open_zip
 from cellsparse_proto.v1 import dataset_pb2
 
 
@@ -44,3 +46,15 @@ def test_files_of_macs_are_left_out():
 def test_no_pair_is_one_sentence(names):
     with pytest.raises(InvalidArgument, match="No image in the zip has a label file"):
         upload_zip(None, dataset_pb2.DatasetHeader(name="x"), zipped(*names))
+
+
+def test_a_zip_of_too_many_files_is_refused_before_they_are_listed():
+    entry = b"PK\x01\x02" + bytes(42)
+    with pytest.raises(InvalidArgument, match="more than 50000 files"), open_zip(io.BytesIO(entry * 50_001)):
+        pass
+
+
+def test_entries_are_counted_across_the_parts_that_are_read():
+    entry = b"PK\x01\x02" + bytes(42)
+    for shift in range(4):
+        assert count_members(io.BytesIO(bytes(2**20 - shift) + entry * 3)) == 3

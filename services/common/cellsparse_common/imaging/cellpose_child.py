@@ -9,7 +9,6 @@ or {"refused": "..."}.
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from cellsparse_common.imaging.cellpose_keys import LABELLED, MASKS, NUMBERS, OUTLINES
 from cellsparse_common.imaging.pickled_arrays import PickledArray, RefusedError, load
+from cellsparse_common.imaging.process_limits import memory_in_use, set_limit
 
 _ROOM = 256 * 2**20
 _COPIES = 4
@@ -26,25 +26,9 @@ _BYTES_PER_SECOND = 20 * 2**20
 
 
 def limit(size: int) -> None:
-    """Limit what this process may use for a file of a size, where the system knows such limits."""
-    try:
-        import resource
-    except ImportError:
-        return
-    try:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:
-        used = 2**30
-    for kind, most in (
-        (resource.RLIMIT_AS, used + _ROOM + _COPIES * size),
-        (resource.RLIMIT_CPU, _SECONDS + size // _BYTES_PER_SECOND),
-    ):
-        _, hard = resource.getrlimit(kind)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
-            resource.setrlimit(kind, (most, hard))
-        except (ValueError, OSError):
-            continue  # macOS has no limit on address space
+    """Limit what this process may use for a file of a size."""
+    set_limit("AS", memory_in_use() + _ROOM + _COPIES * size)
+    set_limit("CPU", _SECONDS + size // _BYTES_PER_SECOND)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,11 +101,14 @@ class Claim:
         self._size = self._budget.take(size, field)
 
     def keep_with(self, array: npt.NDArray[np.generic]) -> None:
-        """Give the bytes back when an array, and all that are parts of it, is gone."""
+        """Give the bytes back when an array, and all that are parts of it, is gone; at once what it does not take."""
         if self._size:
             owner = array
             while isinstance(owner.base, np.ndarray):
                 owner = owner.base
+            surplus = max(0, self._size - owner.nbytes)
+            self._size -= surplus
+            self._budget.give_back(surplus)
             weakref.finalize(owner, self._budget.give_back, self._size)
             self._size = 0
 

@@ -2,9 +2,10 @@
 
 import io
 import mmap
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from cellsparse_common.config.limits import MAPPED_BYTES
 
@@ -14,7 +15,13 @@ _SMALL = 2**20
 
 
 class MappedFile(mmap.mmap):
-    """A file that has slices, a length and a buffer, as bytes have."""
+    """A file that has slices, a length and a buffer, as bytes have.
+
+    Attributes:
+        file: The file itself, open for as long as this is there, so that another process can map it, too.
+    """
+
+    file: BinaryIO
 
     def startswith(self, prefix: bytes | tuple[bytes, ...]) -> bool:
         """Tell whether the file begins with these bytes, or any of several."""
@@ -82,8 +89,14 @@ def read_content(path: Path) -> bytes:
         if path.stat().st_size < MAPPED_BYTES or file.read(4) not in _TIFF:
             file.seek(0)
             return file.read()
-        # What reads TIFF files needs no more of bytes than a mapped file has.
-        return cast(bytes, MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return map_content(os.dup(file.fileno()))
+
+
+def map_content(descriptor: int) -> bytes:
+    """Return the content of an open file as bytes that are not in memory; the descriptor is closed with them."""
+    mapped = MappedFile(descriptor, 0, access=mmap.ACCESS_READ)
+    mapped.file = os.fdopen(descriptor, "rb")
+    return cast(bytes, mapped)  # what reads TIFF files needs no more of bytes than a mapped file has
 
 
 def open_content(data: bytes) -> "ContentReader | io.BytesIO":

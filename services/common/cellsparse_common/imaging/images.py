@@ -17,7 +17,7 @@ import tifffile
 from cellsparse_common.channels import ALPHA, RGB, clean_names
 from cellsparse_common.config.limits import DEFAULT_MAX_DECODED_BYTES, MAX_BYTES_IN_MEMORY
 from cellsparse_common.errors import InvalidArgument
-from cellsparse_common.imaging import decoding_budget, jpeg, ome_zarr, png, tiff
+from cellsparse_common.imaging import decoder_process, decoding_budget, jpeg, ome_zarr, png, tiff
 from cellsparse_common.imaging.disk_array import DISK_BYTES, release
 from cellsparse_common.imaging.layout import (
     STACK_HINT,
@@ -30,6 +30,7 @@ from cellsparse_common.imaging.layout import (
     name_axes,
     refuse_unclear,
 )
+from cellsparse_common.imaging.tiff_directories import check_directories
 from cellsparse_common.imaging.types import GrayImage
 from cellsparse_common.imaging.zarr_chunks import Get
 
@@ -65,6 +66,7 @@ def decode_image(
     time: int | None = None,
     z: int | None = None,
     values_per_pixel: int = VALUES_PER_PIXEL,
+    trusted: bool = False,
 ) -> Image:
     """Decode an uploaded image.
 
@@ -83,6 +85,8 @@ def decode_image(
         z: Which plane of a stack, from 0; None: all. Of an OME-Zarr only its chunks are read; of any other file the
             whole stack has to keep the limits.
         values_per_pixel: Most values, channels included, for each pixel allowed.
+        trusted: Whether a service of ours wrote the file: then it is decoded in this process, whatever its codec (see
+            `decoder_process`).
 
     Returns:
         The image with the file's own type, except that booleans become uint8 0 and 1. One channel is squeezed away,
@@ -93,40 +97,74 @@ def decode_image(
             numbers, or the image has no such part.
         ResourceExhausted: More than `max_pixels` or `max_bytes`.
         Busy: All calls of this server together have decoded too much for the moment (see `decoding_budget`).
+
+    A process that calls `decoder_process.decode_apart` has files with codecs decoded in a process of their own.
     """
     stacks = stacks or z is not None
-
-    def named(header: Header) -> str:
-        return _names(header, field, axes, labels=labels, stacks=stacks)
-
+    in_memory = data.startswith((png.SIGNATURE, jpeg.SIGNATURE))
+    most = min(max_bytes, MAX_BYTES_IN_MEMORY) if in_memory else max_bytes
+    how: dict[str, Any] = {"field": field, "labels": labels, "stacks": stacks, "axes": axes}
+    how |= {"series": series, "time": time, "z": z}
     with decoding_budget.BUDGET.claim() as claim:
 
-        def check(header: Header, most: int = max_bytes) -> None:
-            _check(header, named(header), max_pixels, most, field, values_per_pixel)
+        def check(header: Header) -> None:
+            named = _names(header, field, axes, labels=labels, stacks=stacks)
+            _check(header, named, max_pixels, most, field, values_per_pixel)
             claim.take(header.nbytes, field)
 
-        in_memory = min(max_bytes, MAX_BYTES_IN_MEMORY)
-        if not data.startswith(tiff.SIGNATURES) and not ome_zarr.is_zipped(data):
-            _refuse_parts(field, series=series, time=time)
-        if data.startswith(jpeg.SIGNATURE) and not labels:
-            header = jpeg.read_header(data, field)
-            check(header, in_memory)
-            array = jpeg.decode(data, field)
-        elif ome_zarr.is_zipped(data):
-            inside = z if not axes else None  # only that plane's chunks are read
-            array, header = ome_zarr.decode_zip(data, field, check, labels=labels, series=series, time=time, z=inside)
-            z = z if inside is None else None
-        elif _is_png(data, field, labels=labels):
-            header = png.read_header(data, field)
-            check(header, in_memory)
-            array = png.decode(data, field, indices=labels)
-            colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
-            header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
+        decoder = None if trusted else decoder_process.decoder()
+        if decoder is not None and _needs_codecs(data, field, labels=labels):
+            about, array = decoder.decode(data, field, check, how)
+            found = Image(array=array, axes=about.axes, spacing=about.spacing, channels=about.channels)
         else:
-            array, header = tiff.decode(data, field, check, series=series, time=time)
-        found = _normalised(array, named(header), header, field)
-        del array
+            found = decode_here(data, check, **how)
         claim.keep_with(found.array)
+    return found
+
+
+def _needs_codecs(data: bytes, field: str, *, labels: bool) -> bool:
+    """Tell whether native code of some size reads a file: a codec of a TIFF, JPEG's, or one of a Zarr's chunks."""
+    if data.startswith(tiff.SIGNATURES):
+        return not check_directories(data, field) <= {tiff.UNCOMPRESSED}
+    return (data.startswith(jpeg.SIGNATURE) and not labels) or ome_zarr.is_zipped(data)
+
+
+def decode_here(
+    data: bytes,
+    check: Callable[[Header], None],
+    *,
+    field: str,
+    labels: bool,
+    stacks: bool,
+    axes: str,
+    series: int | None,
+    time: int | None,
+    z: int | None,
+) -> Image:
+    """Decode an image in this process, with the arguments and errors of `decode_image`.
+
+    `check` is called with the header before a pixel is decoded, and raises to refuse it.
+    """
+    if not data.startswith(tiff.SIGNATURES) and not ome_zarr.is_zipped(data):
+        _refuse_parts(field, series=series, time=time)
+    if data.startswith(jpeg.SIGNATURE) and not labels:
+        header = jpeg.read_header(data, field)
+        check(header)
+        array = jpeg.decode(data, field)
+    elif ome_zarr.is_zipped(data):
+        inside = z if not axes else None  # only that plane's chunks are read
+        array, header = ome_zarr.decode_zip(data, field, check, labels=labels, series=series, time=time, z=inside)
+        z = z if inside is None else None
+    elif _is_png(data, field, labels=labels):
+        header = png.read_header(data, field)
+        check(header)
+        array = png.decode(data, field, indices=labels)
+        colours = (*RGB, ALPHA)[: array.shape[-1]] if array.ndim == 3 and array.shape[-1] > 2 else ()
+        header = Header(shape=array.shape, axes="YXS"[: array.ndim], dtype=array.dtype, channels=colours)
+    else:
+        array, header = tiff.decode(data, field, check, series=series, time=time)
+    found = _normalised(array, _names(header, field, axes, labels=labels, stacks=stacks), header, field)
+    del array
     return take_plane(found, z, field)
 
 

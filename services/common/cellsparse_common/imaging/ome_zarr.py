@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellsparse_common.errors import InvalidArgument
+from cellsparse_common.errors import CellsparseError, InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.layout import Header
 from cellsparse_common.imaging.tiff_spacing import unit_micrometres
 from cellsparse_common.imaging.zarr_arrays import ZarrArray, attributes, open_array, read_array
 from cellsparse_common.imaging.zarr_chunks import Get, ZarrError
+from cellsparse_common.imaging.zip_members import MAX_MEMBERS, ZIP_ERRORS, has_too_many
 
 _MOST_CHUNK_BYTES = 2**30
 _ROOTS = ("zarr.json", ".zattrs")
@@ -29,9 +30,11 @@ def is_zipped(data: bytes) -> bool:
     if not data.startswith(b"PK\x03\x04"):
         return False
     try:
+        if has_too_many(data):
+            return True  # `decode_zip` refuses it
         with zipfile.ZipFile(BytesIO(data)) as archive:
             return any(name.rpartition("/")[2] in _ROOTS for name in archive.namelist()[:1000])
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except ZIP_ERRORS:
         return False
 
 
@@ -51,6 +54,8 @@ def decode_zip(
     z: int | None = None,
 ) -> tuple[npt.NDArray[np.generic], Header]:
     """Return the pixels of a zip file (see `decode`). The group is at its top or in one folder."""
+    if has_too_many(data):
+        raise ResourceExhausted(f"The {field} is a zip of more than {MAX_MEMBERS:,} files.", field)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             names = {name: archive.getinfo(name) for name in archive.namelist()}
@@ -66,9 +71,9 @@ def decode_zip(
                 return archive.read(info)
 
             return decode(get, field, check, labels=labels, series=series, time=time, z=z)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
-        if isinstance(error, InvalidArgument):
-            raise
+    except CellsparseError:
+        raise
+    except ZIP_ERRORS as error:
         raise InvalidArgument(f"The {field} is a truncated or broken zip file: {error}.", field) from error
 
 

@@ -32,8 +32,9 @@ _YCBCR = 6
 _UNREAD_COLOURS = {5: "CMYK", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32845: "LogLuv"}
 # Codecs that write at most as many bytes as the TIFF header announces. JPEG has a second header in each strip, which
 # is compared with the first. Whole-slide images use it. JPEG 2000, WebP and the like would need the same care.
+UNCOMPRESSED = 1
 _COMPRESSIONS = {
-    1: "none",
+    UNCOMPRESSED: "none",
     5: "LZW",
     _JPEG: "JPEG",
     8: "deflate",

@@ -20,6 +20,10 @@ MAX_NUMBERS = 2**21
 _MOST_LEVELS = 64
 """Most smaller copies (levels of a pyramid) of one image."""
 _SUB_DIRECTORIES = 330
+_COMPRESSION = 259
+_UNKNOWN = 0
+"""Stands for a compression that is not written as one number of 16 bits."""
+_SHORT = 3
 _TEXT = (1, 2, 6, 7)
 """Types of one byte."""
 _WIDTHS = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 8, 10: 8, 12: 8, 16: 8, 17: 8, 18: 8}
@@ -39,8 +43,11 @@ class _Format:
     order: str
 
 
-def check_directories(data: bytes, field: str) -> None:
+def check_directories(data: bytes, field: str) -> frozenset[int]:
     """Walk the chain of directories and those below them.
+
+    Returns:
+        The compressions of all images; 1 is none.
 
     Raises:
         InvalidArgument: The chain is empty, cut off, circular or longer than MAX_PAGES.
@@ -50,6 +57,7 @@ def check_directories(data: bytes, field: str) -> None:
     tags, numbers, text = 0, 0, 0
     seen: set[int] = set()
     below: list[int] = []
+    compressions: set[int] = set()
     offset = _number(data, first, form.pointer, field)
     chained = True
     while offset or below or not seen:
@@ -67,9 +75,11 @@ def check_directories(data: bytes, field: str) -> None:
             raise _truncated(data, field)
         tags += count
         if tags <= MAX_TAGS:
-            for at, (code, kind, values, _) in enumerate(form.tag.iter_unpack(memoryview(data)[start:end])):
+            for at, (code, kind, values, value) in enumerate(form.tag.iter_unpack(memoryview(data)[start:end])):
                 text += values if kind in _TEXT else 0
                 numbers += values if kind in _WIDTHS else 0
+                if code == _COMPRESSION:
+                    compressions.add(_short(value, form) if kind == _SHORT and values == 1 else _UNKNOWN)
                 if code == _SUB_DIRECTORIES:
                     below += _below(data, start + at * form.tag.size, form, field)
         if tags > MAX_TAGS or numbers > MAX_NUMBERS or text > 2 * len(data) + 2**20:
@@ -80,6 +90,7 @@ def check_directories(data: bytes, field: str) -> None:
             )
         # Smaller copies may be listed and also lead from one to the next; tifffile only reads the list.
         offset = _number(data, end, form.pointer, field) if chained else 0
+    return frozenset(compressions)
 
 
 def _format(data: bytes) -> tuple[_Format, int]:
@@ -94,6 +105,11 @@ def _format(data: bytes) -> tuple[_Format, int]:
         order=order,
     )
     return form, 8 if big else 4
+
+
+def _short(value: int, form: _Format) -> int:
+    """Return the 16 bits at the beginning of a tag's value."""
+    return value & 0xFFFF if form.order == "<" else value >> (8 * form.pointer.size - 16)
 
 
 def _below(data: bytes, at: int, form: _Format, field: str) -> list[int]:

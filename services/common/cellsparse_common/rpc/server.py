@@ -16,7 +16,7 @@ from cellsparse_common.config.settings import ServerSettings
 from cellsparse_common.config.tls import server_credentials
 from cellsparse_common.errors import Unavailable
 from cellsparse_common.files import replace_file
-from cellsparse_common.imaging import decoding_budget
+from cellsparse_common.imaging import decoder_process, decoding_budget
 from cellsparse_common.process_ids import is_alive
 from cellsparse_common.rpc.admission import Admission, most_waiting, new_threads
 from cellsparse_common.rpc.interceptor import CallGuard, Gate
@@ -84,6 +84,7 @@ def serve(
         insecure=settings.insecure,
     )
     decoding_budget.BUDGET.set_limit(settings.max_decoded_mib * 2**20)
+    decoder_process.decode_apart()
     limit = settings.max_message_mib * 2**20
     registry = registry or new_registry()
     guard = CallGuard(

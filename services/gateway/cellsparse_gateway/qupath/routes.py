@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from cellsparse_common.errors import CellsparseError
+from cellsparse_gateway import uploads
 from cellsparse_gateway.problems import Problem
 from cellsparse_gateway.qupath.bodies import AnyBody, ResetBody, SegmentBody, read_body
 from cellsparse_gateway.qupath.refusals import Refusal, from_error
@@ -89,7 +90,7 @@ async def body_of(request: Request, kind: type[AnyBody]) -> AnyBody:
         Refusal: It is not valid.
         Problem: It is larger than the gateway takes.
     """
-    data = await request.body()
+    data = await uploads.read_body(request)
     return await in_thread(lambda: read_body(kind, data))
 
 

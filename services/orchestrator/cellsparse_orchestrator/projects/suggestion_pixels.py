@@ -69,7 +69,7 @@ class Reader:
         most = extent.height * extent.width * extent.planes
         data = read_blob(self._store, source.sha256)
         stack = extent.planes > 1
-        return decode_image(data, max_pixels=most, values_per_pixel=MAX_CHANNELS, stacks=stack).array
+        return decode_image(data, max_pixels=most, values_per_pixel=MAX_CHANNELS, stacks=stack, trusted=True).array
 
     def _read_labels(self, source: Source) -> Labels:
         if source.item is not None:

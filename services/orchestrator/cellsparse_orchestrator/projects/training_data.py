@@ -152,7 +152,9 @@ class TrainingData:
     def _items(self, source: _Source, names: set[str]) -> Iterator[dataset_pb2.DatasetItem]:
         labels = self._tiles.retry(lambda: read_labels(self._tiles, self._tiles.open(source.id, "")))
         data = read_blob(self._store, source.sha256)
-        decoded = decode_image(data, max_pixels=labels.size, stacks=labels.ndim == 3, values_per_pixel=MAX_CHANNELS)
+        decoded = decode_image(
+            data, max_pixels=labels.size, stacks=labels.ndim == 3, values_per_pixel=MAX_CHANNELS, trusted=True
+        )
         pixels, channels = decoded.array, source.channels or decoded.channels
         del data
         first = valid_name(source.name, "image", _ITEM_NAME)

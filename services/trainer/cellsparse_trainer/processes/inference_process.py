@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from cellsparse_common import tracing
 from cellsparse_common.errors import Cancelled, CellsparseError, ResourceExhausted, Unavailable
+from cellsparse_common.imaging.decoder_process import decode_apart
 from cellsparse_trainer.processes.failures import is_out_of_memory
 from cellsparse_trainer.processes.orphan import end_with_parent
 
@@ -143,4 +144,5 @@ def _begin(parent: int, environment: Mapping[str, str], service: str) -> None:
     os.environ.update(environment)
     if service:  # the server records traces
         tracing.start(f"{service}-inference", delay_ms=tracing.CHILD_DELAY_MS)
+    decode_apart()  # a file that crashes its decoder would take the framework with it, and whoever waits with it
     end_with_parent(parent)  # a pool's process would otherwise wait for work forever

@@ -1,5 +1,6 @@
 """OME-Zarr as the zarr package writes it: codecs, shards, time points, labels, and what is refused."""
 
+import io
 import json
 import zipfile
 
@@ -237,3 +238,27 @@ def test_nothing_above_the_group_and_no_choice_of_labels_is_guessed(tmp_path):
     group.attrs.update({"ome": {"labels": ["cells", "nuclei"]}})
     with pytest.raises(InvalidArgument, match=r"holds 2 label images \(cells, nuclei\); keep one of them"):
         read_ome_zarr(tmp_path / "b.zarr", max_pixels=10**6, labels=True)
+
+
+def test_a_zip_with_a_broken_stream_is_refused_in_words():
+    """Its checksum is never reached: zlib itself raises."""
+    file = bytearray(encode("ome-zarr", LabelOutput(label=np.ones((8, 8), np.int32))))
+    with zipfile.ZipFile(io.BytesIO(file)) as archive:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as again:
+            for name in archive.namelist():
+                again.writestr(name, archive.read(name))
+    data = bytearray(packed.getvalue())
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = archive.infolist()
+    for info in infos:
+        start = info.header_offset + 30 + len(info.filename)
+        data[start : start + 4] = b"\xff" * 4
+    with pytest.raises(InvalidArgument, match="truncated or broken zip file"):
+        decode_image(bytes(data), max_pixels=100)
+
+
+def test_a_zip_of_too_many_files_is_refused_before_they_are_listed():
+    entry = b"PK\x01\x02" + bytes(42)
+    with pytest.raises(ResourceExhausted, match="more than 100,000 files"):
+        decode_image(b"PK\x03\x04" + entry * 100_001, max_pixels=100)
