@@ -258,7 +258,7 @@ class Runs:
             return session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
 
 
-def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[tuple[RunRow]]:
+def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:
     """Return the query for the newest of the chosen runs, all those before a number."""
     conditions = [visible(RunRow)]
     if before is not None:
