@@ -29,9 +29,6 @@ from cellsparse_proto.v1 import (
     upload_pb2_grpc,
 )
 
-CONNECT_SECONDS = 5.0
-"""How long a connection may take to come about: the orchestrator may be far away, or on a busy machine."""
-
 
 class Connection:
     """A connection to the orchestrator's services.
@@ -83,7 +80,7 @@ class Connection:
         token = find_token(address, self._home) if self._token is None else self._token
         if token and self._tls is None:
             refuse_to_show(address)
-        self._channel = open_channel(address, tls=self._tls, token=token, connect_seconds=CONNECT_SECONDS)
+        self._channel = open_channel(address, tls=self._tls, token=token)
         # The generated stubs carry no types; `_method` is the only place that looks inside them.
         self._stubs: list[Any] = [
             stub(self._channel)

@@ -11,7 +11,9 @@ from cellsparse_common.config.tls import ClientTls, channel_credentials, expecte
 MAX_MESSAGE_MIB = 128
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 10, 10
 """Interval of keepalive pings, and how long a busy machine may take to answer one."""
-
+CONNECT_SECONDS = 5.0
+"""How long a connection may take to come about: a busy machine takes its time for handshakes. A peer that is not there
+refuses it at once, and calls end at their own deadline."""
 
 _TLS: ClientTls | None = None
 
@@ -28,7 +30,6 @@ def open_channel(
     max_message_mib: int = MAX_MESSAGE_MIB,
     tls: ClientTls | None = None,
     token: str = "",
-    connect_seconds: float = 0.1,
 ) -> grpc.Channel:
     """Open a channel that detects a dead peer and forwards the current trace.
 
@@ -39,7 +40,6 @@ def open_channel(
         max_message_mib: Largest message to receive or send, MiB.
         tls: Certificates; None: those of `use_tls`, else a plaintext channel.
         token: Shown with every call; empty: none.
-        connect_seconds: How long a connection may take to come about, with its handshakes.
 
     Raises:
         InvalidArgument: A file of `tls` cannot be read.
@@ -52,7 +52,7 @@ def open_channel(
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", int(1000 * connect_seconds)),  # of one attempt, in spite of its name
+        ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_SECONDS)),  # of one attempt, in spite of its name
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.enable_http_proxy", 0),
     ]
