@@ -244,6 +244,10 @@ bench-people: .venv/.ready ## Twenty people on one gateway: how long a stroke ta
 bench-load: .venv/.ready minio ## 500 watchers, 50 predicting clients and 20 uploads at once; out/bench/load.json; ARGS=
 	PYTHONPATH=tests $(BIN)/python benchmarks/load.py $(ARGS)
 
+.PHONY: bench-run-list
+bench-run-list: .venv/.ready ## Time the pages of a list of 100,000 runs, on both databases; out/bench/run_list.json; ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/run_list.py $(ARGS)
+
 .PHONY: bench-study
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py

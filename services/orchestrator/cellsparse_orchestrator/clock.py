@@ -1,5 +1,6 @@
 """Current time, fresh ids and timestamp protos."""
 
+import re
 import secrets
 from datetime import UTC, datetime
 
@@ -14,6 +15,11 @@ def now() -> datetime:
 def new_id(prefix: str) -> str:
     """Return a fresh id: the prefix and 12 hex digits."""
     return f"{prefix}-{secrets.token_hex(6)}"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Tell whether `new_id(prefix)` may have given this id."""
+    return re.fullmatch(rf"{re.escape(prefix)}-[0-9a-f]{{12}}", text) is not None
 
 
 def timestamp(time: datetime) -> Timestamp:

@@ -12,9 +12,8 @@ MAX_MESSAGE_MIB = 128
 KEEPALIVE_SECONDS, KEEPALIVE_TIMEOUT_SECONDS = 10, 10
 """Interval of keepalive pings, and how long a busy machine may take to answer one."""
 CONNECT_SECONDS = 5.0
-"""How long a connection may take to come about, with its handshakes: the other side may be far away, or on a busy
-machine."""
-
+"""How long a connection may take to come about: a busy machine takes its time for handshakes. A peer that is not there
+refuses it at once, and calls end at their own deadline."""
 
 _TLS: ClientTls | None = None
 

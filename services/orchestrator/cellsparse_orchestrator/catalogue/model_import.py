@@ -15,7 +15,7 @@ from cellsparse_common.errors import CellsparseError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.model_uploads import ModelUpload
 from cellsparse_orchestrator.catalogue.models import Models
-from cellsparse_orchestrator.clock import new_id
+from cellsparse_orchestrator.clock import is_id, new_id
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
 
 _LOG = logging.getLogger(__name__)
@@ -70,13 +70,13 @@ class ModelImports:
                 self._active.discard(model_id)
 
     def _sweep(self) -> None:
-        """Remove what killed imports left behind."""
+        """Remove what killed imports left behind; a key that is not one of ours stays, and all that it may name."""
         try:
             for key in list(self._store.list(keys.UPLOADS)):
                 model_id = key.removeprefix(keys.UPLOADS)
                 with self._lock:
                     active = model_id in self._active
-                if not active:
+                if is_id("model", model_id) and not active:
                     self._remove(model_id, for_good=True)
         except CellsparseError as error:
             _LOG.warning("left-overs of earlier imports stay for now: %s", error.message)

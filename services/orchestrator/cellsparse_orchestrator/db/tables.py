@@ -15,12 +15,15 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # SQLite numbers rows by itself only in a column of exactly the type INTEGER.
 BigKey = BigInteger().with_variant(Integer, "sqlite")
+_DELETED = text("deleted_at IS NOT NULL")
+"""Rows of an index that would else hold all others too, and could be mistaken for a way to find them."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -113,8 +116,11 @@ class RunRow(Base):
     deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
     """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
     __table_args__ = (
-        Index("runs_deleted", "deleted_at"),
+        Index("runs_deleted", "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
         Index("runs_of_owner", "project_id", "number"),
+        Index("runs_of_state", "state", "number"),
+        Index("runs_of_backend", "backend", "number"),
+        Index("runs_in_dataset", "dataset_id", "number"),
         Index("runs_in_line", "state", "priority", "number"),
         Index("runs_of_dataset", "dataset_id", "state"),
     )

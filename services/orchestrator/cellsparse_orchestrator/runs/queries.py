@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf import json_format
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select, union_all
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition
 from cellsparse_orchestrator import run_states
@@ -99,7 +100,7 @@ class Runs:
                     "request_id.",
                     "request_id",
                 )
-            return QueueView(session, self.waiting()).to_proto(row)
+            return self._shown(session, [row])[0]
 
     def add(
         self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest, *, limited: bool = True
@@ -165,13 +166,14 @@ class Runs:
             }
             for model_id in sorted({new.request.settings.initial_model for new in several} - {""}):
                 find_model(session, model_id, lock=True)  # not deleted meanwhile
-            queue = QueueView(session, self.waiting())
-            for new in several:
-                row = self._row(new, owners[new.request.dataset_id])
+            rows = [self._row(new, owners[new.request.dataset_id]) for new in several]
+            for new, row in zip(several, rows, strict=True):
                 if new.limited:
                     check_run(session, row.project_id)
                 session.add(row)
                 session.flush()
+            queue = QueueView(session, rows, self.waiting())
+            for new, row in zip(several, rows, strict=True):
                 row.message = queue.message(row)
                 add_event(session, row)
                 new.run = queue.to_proto(row)
@@ -179,34 +181,22 @@ class Runs:
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
         with self._database.read() as session:
-            return QueueView(session, self.waiting()).to_proto(find_run(session, run_id))
+            return self._shown(session, [find_run(session, run_id)])[0]
 
     def several(self, run_ids: Sequence[str]) -> list[orchestrator_pb2.Run]:
         """Return the runs of some ids in the order of the ids, without those that do not exist."""
         with self._database.read() as session:
             query = select(RunRow).where(RunRow.id.in_(run_ids), visible(RunRow))
             rows = {row.id: row for row in session.scalars(query)}
-            queue = QueueView(session, self.waiting())
-            return [queue.to_proto(rows[run_id]) for run_id in run_ids if run_id in rows]
+            return self._shown(session, [rows[run_id] for run_id in run_ids if run_id in rows])
 
     def page(self, page: common_pb2.PageRequest, chosen: RunFilter) -> tuple[list[orchestrator_pb2.Run], str]:
         """Return a page of the chosen runs, newest first, and the token of the next one."""
-        before = decode_token("runs", page.page_token)
-        query = select(RunRow).where(visible(RunRow))
-        query = query.order_by(RunRow.number.desc()).limit(page_size(page) + 1)
-        if before is not None:
-            query = query.where(RunRow.number < before)
-        if chosen.states:
-            query = query.where(RunRow.state.in_([run_states.state_name(state) for state in chosen.states]))
-        if chosen.backend:
-            query = query.where(RunRow.backend == chosen.backend)
-        if chosen.dataset_id:
-            query = query.where(RunRow.dataset_id == chosen.dataset_id)
+        query = _newest(chosen, decode_token("runs", page.page_token), page_size(page) + 1)
         with self._database.read() as session:
             rows = list(session.scalars(query))
             shown = rows[: page_size(page)]
-            queue = QueueView(session, self.waiting())
-            runs = [queue.to_proto(row) for row in shown]
+            runs = self._shown(session, shown)
         return runs, encode_token("runs", shown[-1].number) if len(rows) > len(shown) else ""
 
     def events(self, run_id: str, after: int, most: int = 200) -> tuple[list[orchestrator_pb2.RunEvent], bool]:
@@ -227,7 +217,7 @@ class Runs:
                 add_event(session, row)
             elif row.state not in _FINAL and not row.cancel_requested:
                 row.cancel_requested, row.message = True, "Being cancelled."
-            run = QueueView(session, self.waiting()).to_proto(row)
+            run = self._shown(session, [row])[0]
         self._notifier.notify(run_id)
         self._notifier.notify(RECONCILER)
         self._notifier.notify(STUDIES)
@@ -251,6 +241,10 @@ class Runs:
             refuse_needed(session, f"Run {run_id}", [users])
             row.deleted_at = now()
 
+    def _shown(self, session: Session, rows: Sequence[RunRow]) -> list[orchestrator_pb2.Run]:
+        queue = QueueView(session, rows, self.waiting())
+        return [queue.to_proto(row) for row in rows]
+
     def count_states(self) -> dict[str, int]:
         """Return the number of runs by state name, without the states that no run is in."""
         with self._database.read() as session:
@@ -262,6 +256,26 @@ class Runs:
         """Return the number of runs that have not ended."""
         with self._database.read() as session:
             return session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
+
+
+def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:
+    """Return the query for the newest of the chosen runs, all those before a number."""
+    conditions = [visible(RunRow)]
+    if before is not None:
+        conditions.append(RunRow.number < before)
+    if chosen.backend:
+        conditions.append(RunRow.backend == chosen.backend)
+    if chosen.dataset_id:
+        conditions.append(RunRow.dataset_id == chosen.dataset_id)
+    newest = RunRow.number.desc()
+    query = select(RunRow).order_by(newest).limit(most)
+    if not chosen.states:
+        return query.where(*conditions)
+    # An index has the runs of each state in order, but those of several states would have to be sorted.
+    names = {run_states.state_name(state) for state in chosen.states}
+    numbers = select(RunRow.number).where(*conditions).order_by(newest).limit(most)
+    states = [numbers.where(RunRow.state == name).subquery() for name in sorted(names)]
+    return query.where(RunRow.number.in_(union_all(*(select(state.c.number) for state in states))))
 
 
 def _digest(request: orchestrator_pb2.CreateRunRequest) -> str:

@@ -1,12 +1,13 @@
 """Rows of runs and attempts: find them, and convert them to protos and dataclasses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf import json_format
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
@@ -104,39 +105,29 @@ def to_unfinished(rows: Iterable[Any]) -> list[UnfinishedRun]:
 
 
 class QueueView:
-    """The queue as one transaction sees it; each count is made once, because it takes long in a long queue.
+    """Some runs as one transaction sees them, with the queue around them.
+
+    However many runs there are, the queue is counted once, because that takes long in a long queue.
 
     Args:
         session: The transaction.
+        rows: The runs.
         waiting: What the whole queue waits for; empty: only for runs that are ahead.
     """
 
-    def __init__(self, session: Session, waiting: str = "") -> None:
-        self._session = session
+    def __init__(self, session: Session, rows: Iterable[RunRow], waiting: str = "") -> None:
+        queued = [row for row in rows if row.state == _QUEUED]
         self._waiting = waiting
-        self._active: int | None = None
-        self._positions: dict[int, int] = {}
-
-    def position(self, row: RunRow) -> int:
-        """Return the position of a queued run, from 1."""
-        if row.number not in self._positions:
-            self._positions[row.number] = self._count_position(row)
-        return self._positions[row.number]
-
-    def _count_position(self, row: RunRow) -> int:
-        ahead = or_(
-            RunRow.priority > row.priority,
-            (RunRow.priority == row.priority) & (RunRow.number < row.number),
-        )
-        return 1 + (self._session.scalar(select(func.count()).where(RunRow.state == _QUEUED, ahead)) or 0)
+        self._positions = queue_positions(session, queued)
+        self._active = 0
+        if queued and not waiting:
+            self._active = session.scalar(select(func.count()).where(RunRow.state.in_(_ACTIVE))) or 0
 
     def message(self, row: RunRow) -> str:
         """Say what a queued run waits for."""
         if self._waiting:
             return self._waiting
-        if self._active is None:
-            self._active = self._session.scalar(select(func.count()).where(RunRow.state.in_(_ACTIVE))) or 0
-        ahead = self._active + self.position(row) - 1
+        ahead = self._active + self._positions[row.number] - 1
         return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
 
     def to_proto(self, row: RunRow) -> orchestrator_pb2.Run:
@@ -158,10 +149,42 @@ class QueueView:
             started_at=optional_timestamp(row.started_at),
             ended_at=optional_timestamp(row.ended_at),
             progress=trainer_pb2.TrainingEvent.FromString(row.progress) if row.progress else None,
-            queue_position=self.position(row) if queued else 0,
+            queue_position=self._positions[row.number] if queued else 0,
         )
+
+
+def queue_positions(session: Session, rows: Sequence[RunRow]) -> dict[int, int]:
+    """Return the positions of queued runs by their number, from 1: those of higher priority go first, then older ones.
+
+    The queue of each priority is cut where these runs stand, and each piece is counted once.
+    """
+    if not rows:
+        return {}
+    lowest = min(row.priority for row in rows)
+    above = select(RunRow.priority, func.count()).where(RunRow.state == _QUEUED, RunRow.priority > lowest)
+    sizes = session.execute(above.group_by(RunRow.priority)).tuples().all()
+    begin = func.lag(RunRow.number, 1, 0).over(partition_by=RunRow.priority, order_by=RunRow.number)
+    ours = RunRow.number.in_([row.number for row in rows])
+    cuts = select(RunRow.priority, RunRow.number, begin.label("begin")).where(ours).cte("cuts").c
+    inside = (RunRow.priority == cuts.priority, RunRow.number >= cuts.begin, RunRow.number < cuts.number)
+    piece = select(func.count()).where(RunRow.state == _QUEUED, *inside).scalar_subquery()
+    pieces = session.execute(select(cuts.priority, cuts.number, piece).order_by(cuts.number)).tuples()
+    positions: dict[int, int] = {}
+    ahead: dict[int, int] = {}
+    for priority, number, size in pieces:
+        if priority not in ahead:
+            ahead[priority] = sum(size for other, size in sizes if other > priority)
+        ahead[priority] += size
+        positions[number] = 1 + ahead[priority]
+    return positions
 
 
 def parse_settings(text: str) -> trainer_pb2.TrainingSettings:
     """Return the training settings stored in a run's row."""
-    return json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
+    return trainer_pb2.TrainingSettings.FromString(_serialized_settings(text))
+
+
+@lru_cache(1024)
+def _serialized_settings(text: str) -> bytes:
+    """Many runs have the same settings, and reading JSON takes long in a list."""
+    return json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True).SerializeToString()

@@ -1,12 +1,12 @@
-"""Channels to slow servers, and channels that are closed while other threads call."""
+"""Channels: closed while other threads call, and connected slowly."""
 
+import contextlib
 import socket
 import subprocess
 import sys
 import threading
 import time
-from concurrent import futures
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -57,35 +57,42 @@ def test_a_channel_may_be_closed_while_other_threads_begin_calls():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_connection_has_time_to_come_about():
-    """A busy machine took longer than 0.1 s for a handshake; the call then failed, though the server was there."""
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+@pytest.fixture
+def slow_entrance():
+    """The port of a healthy server behind an entrance that holds every connection back; and how many have come."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    checks = health.HealthServicer()
+    checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    behind = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay = threading.Thread(target=relay_late, args=(listener, port, 0.5), daemon=True)
-        relay.start()
-        with open_channel(f"127.0.0.1:{listener.getsockname()[1]}") as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-    server.stop(None).wait(PATIENCE)
+    entrance = socket.create_server(("127.0.0.1", 0))
+    came = []
+
+    def carry(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                came.append(entrance.accept()[0])
+                time.sleep(0.6)  # of a busy machine
+                came.append(socket.create_connection(("127.0.0.1", behind)))
+                for pair in (came[-2:], came[:-3:-1]):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield entrance.getsockname()[1]
+    entrance.close()
+    for each in came:
+        each.close()
+    server.stop(0)
+
+
+def test_a_connection_has_time_to_come_about(slow_entrance):
+    """One that took longer than 0.1 s was given up, and so was the call."""
+    with open_channel(f"127.0.0.1:{slow_entrance}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def relay_late(listener: socket.socket, port: int, seconds: float) -> None:
-    """Pass on what one client and a server say to each other; the client waits before the first byte is passed on."""
-    client, _ = listener.accept()
-    time.sleep(seconds)
-    ahead = socket.create_connection(("127.0.0.1", port))
-    back = threading.Thread(target=pump, args=(ahead, client), daemon=True)
-    back.start()
-    pump(client, ahead)
-    back.join(PATIENCE)
-
-
-def pump(source: socket.socket, target: socket.socket) -> None:
-    """Pass on what comes from one socket until it ends."""
-    with suppress(OSError):  # the other side has ended already
-        while data := source.recv(2**16):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
