@@ -12,10 +12,13 @@ from support.real_node import network
 from support.real_node.cluster import NAME, NAMESPACE, VALUES
 from support.real_node.training import start
 
-from cellsparse_proto.v1 import common_pb2
+from cellsparse.runs import Run
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 AWAY_SECONDS = 30
 """Longer than the control plane waits for a node, 8 s."""
+LONGER = {"steps": 120, "checkpoint_every_steps": 10, "validate_every_steps": 40}
+"""Settings of a training that is still under way when something has happened."""
 REACH = """
 import socket, sys
 for place in sys.argv[1:]:
@@ -30,8 +33,7 @@ for place in sys.argv[1:]:
 
 def test_too_little_memory_ends_with_the_reason(release, in_cluster):
     """The kernel kills the container, as the kubelet set its limit: 3 GiB."""
-    run = start(in_cluster, base_channels=64, batch_size=64, crop_size=512, steps=2)
-    ended = run.wait()
+    ended = watched(start(in_cluster, base_channels=64, batch_size=64, crop_size=512, steps=2))
     assert ended.state == common_pb2.RUN_STATE_FAILED
     assert "emory" in ended.message
     assert "batch" in ended.message
@@ -40,7 +42,7 @@ def test_too_little_memory_ends_with_the_reason(release, in_cluster):
 
 def test_an_image_that_is_not_there_ends_with_the_reason(release, in_cluster):
     """The node has no image of StarDist's trainer, and pulls none."""
-    ended = start(in_cluster, backend="stardist").wait()
+    ended = watched(start(in_cluster, backend="stardist"))
     assert ended.state == common_pb2.RUN_STATE_FAILED
     assert "cellsparse-trainer-stardist:node" in ended.message
 
@@ -55,7 +57,7 @@ def test_strangers_do_not_reach_the_store_or_the_trainers(release, cluster):
 
 
 def test_a_node_that_is_away_for_a_while_loses_no_run(release, in_cluster):
-    run, events, away = start(in_cluster, steps=400), [], []
+    run, events, away = start(in_cluster, **LONGER), [], []
     for event in run.watch():
         events.append(event)
         if event.training.step >= 5 and not away:
@@ -72,7 +74,7 @@ def test_a_node_that_is_away_for_a_while_loses_no_run(release, in_cluster):
 def test_an_upgrade_with_new_certificates_loses_no_run(release, in_cluster):
     """Every upgrade signs certificates anew; this one also starts a new orchestrator."""
     before = release.secret(f"{NAME}-tls-orchestrator", "tls.crt")
-    run, events, upgraded = start(in_cluster, steps=400), [], []
+    run, events, upgraded = start(in_cluster, **LONGER), [], []
     for event in run.watch():
         events.append(event)
         if event.training.step >= 5 and not upgraded:
@@ -88,7 +90,7 @@ def test_an_upgrade_with_new_certificates_loses_no_run(release, in_cluster):
 
 def test_a_drained_node_takes_no_new_pods_and_runs_go_on_afterwards(release, in_cluster):
     """A training's pod is evicted as `kubectl drain` does; the run waits, and resumes once a node takes pods again."""
-    run, drained = start(in_cluster, steps=200), []
+    run, drained = start(in_cluster, **LONGER), []
     for event in run.watch():
         if event.training.step >= 5 and not drained:
             release.core.patch_node("node1", {"spec": {"unschedulable": True}})
@@ -117,7 +119,7 @@ def test_a_drain_leaves_one_of_two_gateways(release):
 
 
 def test_a_deleted_orchestrator_comes_back_and_the_training_has_gone_on(release, in_cluster):
-    run, deleted = start(in_cluster, steps=200), []
+    run, deleted = start(in_cluster, **LONGER), []
     for event in run.watch():
         if event.training.step >= 5 and not deleted:
             (pod,) = release.pods("orchestrator")
@@ -127,6 +129,13 @@ def test_a_deleted_orchestrator_comes_back_and_the_training_has_gone_on(release,
     assert (ended.state, ended.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 1), ended.message
     apps = AppsV1Api(release.cluster.admin)
     until(lambda: apps.read_namespaced_deployment(f"{NAME}-orchestrator", NAMESPACE).status.ready_replicas, PATIENCE)
+
+
+def watched(run: Run) -> orchestrator_pb2.Run:
+    """Watch a run until it has ended, and return it."""
+    for _ in run.watch():
+        pass
+    return run.info()
 
 
 def ready(release) -> bool:
