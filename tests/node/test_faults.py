@@ -20,14 +20,20 @@ AWAY_SECONDS = 30
 LONGER = {"steps": 120, "checkpoint_every_steps": 10, "validate_every_steps": 40}
 """Settings of a training that is still under way when something has happened."""
 REACH = """
-import socket, sys
+import socket, sys, time
+end = time.monotonic() + 15  # a new pod's address becomes known to policies within seconds
+missing = set(sys.argv[1:])
+while missing and time.monotonic() < end:
+    for place in list(missing):
+        host, port = place.rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), 3).close()
+            missing.remove(place)
+        except OSError as error:
+            print(place, error, file=sys.stderr)
+    time.sleep(1)
 for place in sys.argv[1:]:
-    host, port = place.rsplit(":", 1)
-    try:
-        socket.create_connection((host, int(port)), 5).close()
-        print(place, "reached")
-    except OSError as error:
-        print(place, "not reached")
+    print(place, "not reached" if place in missing else "reached")
 """
 
 
@@ -175,6 +181,7 @@ def reached(release, namespace: str, places: list[str]) -> list[bool]:
     pod = {"metadata": {"name": "stranger"}, "spec": {"restartPolicy": "Never", "containers": [container]}}
     release.core.create_namespaced_pod(namespace, pod)
     until(lambda: release.core.read_namespaced_pod("stranger", namespace).status.phase == "Succeeded", LONG_PATIENCE)
-    lines = release.core.read_namespaced_pod_log("stranger", namespace).splitlines()
+    log = release.core.read_namespaced_pod_log("stranger", namespace)
+    lines = [line for line in log.splitlines() if line.endswith("reached")]
     release.core.delete_namespaced_pod("stranger", namespace, grace_period_seconds=0)
     return [not line.endswith("not reached") for line in lines]
