@@ -85,12 +85,18 @@ def test_an_upload_that_was_cut_and_whose_server_was_killed_goes_on(tmp_path, en
         CutConnection(orchestrator.address) as way,
         cellsparse.Client(way.address) as client,
     ):
-        way.limit = 1_500_000
-        with pytest.raises(CellsparseError):
-            client.create_dataset("cut", items)
-        kept = until(lambda: sum(path.stat().st_size for path in (home / "incoming").rglob("*") if path.is_file()))
+        contents = [path.read_bytes() for item in items for path in item[2:]]
+
+        def cut():
+            """Return how many bytes the server has after a cut. It may have read none of those that were sent."""
+            way.limit = 1_500_000
+            with pytest.raises(CellsparseError):
+                client.create_dataset("cut", items)
+            return sum(each.offset for each in start(orchestrator, *contents))
+
+        kept = until(cut)
         orchestrator.kill()
-    total = sum(path.stat().st_size for item in items for path in item[2:])
+    total = sum(map(len, contents))
     assert 0 < kept < total
     with (
         Orchestrator(home, **environment) as orchestrator,
@@ -102,9 +108,9 @@ def test_an_upload_that_was_cut_and_whose_server_was_killed_goes_on(tmp_path, en
         sent = way.sent
         again = client.create_dataset("again", items)
         assert way.sent - sent < 100_000
-        contents = [(name, 1, image.read_bytes(), label.read_bytes()) for name, _, image, label in items]
-        whole = client.create_dataset("undisturbed", contents)
-        streamed = orchestrator.upload(contents)
+        read = [(name, 1, image.read_bytes(), label.read_bytes()) for name, _, image, label in items]
+        whole = client.create_dataset("undisturbed", read)
+        streamed = orchestrator.upload(read)
         assert same(client, made, again)
         assert same(client, made, whole)
         assert same(client, made, streamed)
