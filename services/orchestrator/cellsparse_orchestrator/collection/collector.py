@@ -35,8 +35,10 @@ from cellsparse_orchestrator.collection.leftovers import (
     CHECKPOINTS,
     DATASETS,
     PROJECTS,
+    PROMPTERS,
     RUNS,
     STUDIES,
+    TRANSFERS,
     Leftover,
     Leftovers,
 )
@@ -48,6 +50,8 @@ from cellsparse_proto.v1 import admin_pb2
 _BATCH = 100
 """Objects that are removed while publishers wait."""
 _ROWS = 20
+LONGEST_CALL = timedelta(days=2)
+"""No call that hands an object to a trainer goes on for so long: a day is the most that settings allow."""
 Kind = admin_pb2.CollectKind
 
 
@@ -119,7 +123,7 @@ class Collector:
         refuse_while_held(self._database)
         check_installation(self._store, self._database, claim=not self._rules.dry_run)
         self._remove_rows()
-        for kind in (DATASETS, RUNS, STUDIES, PROJECTS):
+        for kind in (DATASETS, RUNS, STUDIES, PROJECTS, PROMPTERS, TRANSFERS):
             yield from self._collect(kind, self._leftovers.find(kind, self._seen))
         yield from self._collect_blobs()
         if not self._rules.dry_run:
@@ -168,7 +172,8 @@ class Collector:
         ripe = []
         for left in batch:
             self._ledger.find(left.prefix)
-            if since.get(left.prefix, rules.now - rules.wait) <= rules.now - rules.wait:
+            wait = max(rules.wait, LONGEST_CALL) if left.kind == TRANSFERS else rules.wait
+            if left.kind == CHECKPOINTS or since[left.prefix] <= rules.now - wait:
                 ripe.append(left)
                 continue
             for key in self._keys(left):
@@ -298,7 +303,7 @@ class Collector:
         return dataset, image
 
     def _keys(self, left: Leftover) -> Iterator[str]:
-        if left.kind == BLOBS:
+        if not left.prefix.endswith("/"):
             yield from [left.prefix] if self._store.exists(left.prefix) else []
             return
         for key in self._store.list(left.prefix):
