@@ -85,10 +85,10 @@ class Backup:
         Raises:
             FailedPrecondition: Old snapshots are being removed.
             StorageError: The store or the backup failed.
-            Unavailable: The database did.
+            Unavailable: The database did, or has not answered for too long.
         """
         file = self._folder / snapshots.DATABASE
-        with backing_up(self._database), open_listing(self._folder / "before.db") as before:
+        with backing_up(self._database) as alive, open_listing(self._folder / "before.db") as before:
             self._read_newest(before)
             missing: list[str] = []
             for number in range(_ROUNDS):
@@ -98,6 +98,7 @@ class Backup:
                     found = self._missing(listing)
                     # What two rounds have not found was lost before.
                     if not found or found == missing or number == _ROUNDS - 1:
+                        alive()  # else some of it may have been removed
                         return self._publish(file, listing, found)
                     missing = found
                     for entry in listing:

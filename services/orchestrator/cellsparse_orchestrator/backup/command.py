@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from cellsparse_common.config.settings import load
+from cellsparse_common.errors import FailedPrecondition
 from cellsparse_common.files import disk_errors
 from cellsparse_common.storage import ObjectStore, open_store
 from cellsparse_orchestrator.backup.backup import Backup, Report
@@ -56,11 +57,15 @@ def _tell(report: Report) -> None:
 
 
 def _prune(database: Database, target: ObjectStore, keep: Keep) -> None:
-    """Remove old snapshots."""
+    """Remove old snapshots, unless another backup goes on: the next one will."""
     if keep.all:
         return
-    with tempfile.TemporaryDirectory(prefix="cellsparse-backup-") as folder, pruning(database) as alive:
-        pruned = prune(target, Path(folder), keep, now(), alive)
+    try:
+        with tempfile.TemporaryDirectory(prefix="cellsparse-backup-") as folder, pruning(database) as alive:
+            pruned = prune(target, Path(folder), keep, now(), alive)
+    except FailedPrecondition as error:
+        sys.stderr.write(f"Old snapshots stay until the next backup: {error.message}\n")
+        return
     sys.stdout.write(
         f"Removed {pruned.snapshots} old snapshots, and {pruned.blobs} objects ({pruned.bytes / _MIB:.1f} MiB) that no "
         "other one has.\n"

@@ -24,25 +24,25 @@ _SURE_SECONDS = _HOLD.total_seconds() / 2
 
 
 @contextmanager
-def backing_up(database: Database) -> Iterator[None]:
-    """Keep collections off, and the removal of old snapshots.
+def backing_up(database: Database) -> Iterator[Callable[[], None]]:
+    """Keep collections and the removal of old snapshots off; give what raises Unavailable once that is not sure.
 
     Raises:
         FailedPrecondition: Old snapshots are being removed.
     """
-    with _holding(database, BACKUP):
+    with _holding(database, BACKUP) as alive:
         until = held_until(database, PRUNE)
         if until is not None:
             raise FailedPrecondition(
                 f"Old snapshots are being removed from the backup; try again after that, or after {until:%H:%M} UTC if "
                 "it was killed."
             )
-        yield
+        yield alive
 
 
 @contextmanager
 def pruning(database: Database) -> Iterator[Callable[[], None]]:
-    """Keep backups off; give what raises Unavailable once that is not sure any more.
+    """Keep backups off; give what raises Unavailable once that is not sure.
 
     Raises:
         FailedPrecondition: A backup is under way.

@@ -40,8 +40,6 @@ PROMPTERS = admin_pb2.COLLECT_KIND_PROMPTERS
 TRANSFERS = admin_pb2.COLLECT_KIND_TRANSFERS
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
 _BATCH = 200
-_IMAGES = 20
-"""Images whose label tiles are compared at once: there may be many thousands of each."""
 Seen = Callable[[], None]
 """Called for each object that is looked at."""
 
@@ -138,19 +136,17 @@ class Leftovers:
 
     def _of_projects(self, seen: Seen) -> Iterator[Leftover]:
         """Yield images without their row, those of projects that are gone, and label tiles of others."""
-        folders = self._grouped(keys.PROJECTS, 3, seen)  # <project>/images/<image>
-        found = ((path, _label_tiles(f"{keys.PROJECTS}{path}/", names)) for path, names in folders)
-        while batch := dict(islice(found, _IMAGES)):
-            ids = {path: path.rpartition("/")[2] for path in batch}
-            there = select(ProjectImageRow.id).join(ProjectRow, ProjectRow.id == ProjectImageRow.project_id)
+        there = select(ProjectImageRow.id).join(ProjectRow, ProjectRow.id == ProjectImageRow.project_id)
+        for path, names in self._grouped(keys.PROJECTS, 3, seen):  # <project>/images/<image>
+            # One image after the other: there may be very many label tiles of each.
+            prefix, image_id = f"{keys.PROJECTS}{path}/", path.rpartition("/")[2]
+            tiles = _label_tiles(prefix, names)
             with self._database.read() as session:
-                query = there.where(ProjectImageRow.id.in_(ids.values()), self._stays(ProjectRow))
-                known = set(session.scalars(query))
-            for path, image_id in ids.items():
-                if image_id not in known:
-                    yield Leftover(kind=PROJECTS, prefix=f"{keys.PROJECTS}{path}/", id=image_id)
-                else:
-                    yield from self._replaced(image_id, batch[path])
+                known = session.scalar(there.where(ProjectImageRow.id == image_id, self._stays(ProjectRow)))
+            if known is None:
+                yield Leftover(kind=PROJECTS, prefix=prefix, id=image_id)
+            elif tiles:
+                yield from self._replaced(image_id, tiles)
 
     def _replaced(self, image_id: str, tiles: Mapping[str, keys.LabelTileName]) -> Iterator[Leftover]:
         """Yield the label tiles of an image that no row holds, and coarse ones of which there is a newer one."""

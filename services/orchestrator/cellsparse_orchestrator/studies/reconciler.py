@@ -97,8 +97,7 @@ class StudyReconciler(threading.Thread):
                 starting = self._starting.begun(study_id)
                 facts = self._transitions.facts(study_id, self._slots + _AHEAD)
                 waits = facts.state == states.RUNNING and bool(facts.waiting)
-                allowed = self._allowed(study_id) if waits else RunsAllowed()
-                facts = replace(facts, starting=starting, allowed=allowed.count)
+                facts = replace(facts, starting=starting, allowed=self._allowed(study_id, waits=waits))
                 for decision in decide(facts, self._slots):
                     self._act(study_id, decision)
             except CellsparseError:
@@ -106,17 +105,20 @@ class StudyReconciler(threading.Thread):
             except Exception:  # noqa: BLE001 - logged whole; one study that cannot be handled must not stop the others
                 _LOG.exception("study %s cannot be reconciled", study_id)
 
-    def _allowed(self, study_id: str) -> RunsAllowed:
-        """Return how many more runs the quota of the study's project allows; if none, the study says so."""
+    def _allowed(self, study_id: str, *, waits: bool) -> int | None:
+        """Return how many more runs the quota of the study's project allows; None: any number.
+
+        If members wait for a quota that is used up, the study says so.
+        """
         known, until = self._quotas.get(study_id, (None, 0.0))
-        if known is not None and time.monotonic() < until:
-            return known
-        allowed = self._transitions.runs_allowed(study_id)
-        if known is None or bool(known.refusal) != bool(allowed.refusal):
+        if known is not None and waits and time.monotonic() < until:
+            return known.count
+        allowed = self._transitions.runs_allowed(study_id) if waits else RunsAllowed()
+        if known is None or known.refusal != allowed.refusal:
             self._transitions.say(study_id, f"waiting for the quota: {allowed.refusal}" if allowed.refusal else "")
         # One that is used up is looked at less often.
         self._quotas[study_id] = allowed, time.monotonic() + (_QUOTA_SECONDS if allowed.refusal else 0.0)
-        return allowed
+        return allowed.count
 
     def _act(self, study_id: str, decision: Decision) -> None:
         if decision.action is Action.CONCLUDE:

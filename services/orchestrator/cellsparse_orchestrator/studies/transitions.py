@@ -81,7 +81,7 @@ class StudyTransitions:
         """Tell what a study waits for; empty: nothing."""
         with self._database.write() as session:
             row = find_study(session, study_id, lock=True)
-            if row.state != states.study_name(states.RUNNING) or row.message == message:
+            if row.state not in _UNFINISHED or row.message == message:
                 return
             row.message = message
             row.sequence += 1

@@ -238,3 +238,14 @@ def test_every_call_killed_at_every_step(killed_after, collects, empty_database)
         world.predict_large_image(end, 0.0)
     world.remove_layer(0, killed_after)
     world.teardown()
+
+
+def test_what_a_long_collection_finds_at_its_end_is_not_taken_for_old(empty_database):
+    World.empty = empty_database
+    world = Calls()
+    world.own_the_store(0)
+    world.make_image()
+    world.begin_collection(False)
+    world.wait(4.0)
+    world.predict_large_image(None, 0.0)  # its image is found by that collection, and then by the next
+    world.teardown()
