@@ -1,10 +1,13 @@
 """The page of a server that asks for tokens: signing in, tiles and events signed in, and signing out."""
 
+import socket
+
 import httpx
 import numpy as np
 import pytest
 from support.browser import picture
 from support.gateway import Gateway
+from support.identity_provider import AUDIENCE, IdentityProvider
 from support.orchestrator import Orchestrator
 
 import cellsparse
@@ -54,6 +57,37 @@ def test_the_page_asks_for_a_token_and_shows_images_signed_in(guarded, visit, tm
         admin.revoke_token(made.token.id)
     page.goto(url)
     page.get_by_role("dialog", name="Sign in").get_by_text("not known here").wait_for()
+
+
+def test_people_sign_in_at_their_institutes_provider(tmp_path_factory, visit):
+    home = tmp_path_factory.mktemp("provider") / "home"
+    common = {"CELLSPARSE_AUTH": "tokens"}
+    with IdentityProvider() as provider:
+        common["CELLSPARSE_OIDC_ISSUER"] = provider.issuer
+        server = {
+            "CELLSPARSE_LAUNCHER": "static",
+            "CELLSPARSE_ADMIN_TOKEN": ADMIN,
+            "CELLSPARSE_OIDC_AUDIENCE": AUDIENCE,
+        }
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        page_settings = {"CELLSPARSE_GATEWAY_OIDC_CLIENT_ID": AUDIENCE, "CELLSPARSE_GATEWAY_PAGE_URL": url}
+        with (
+            Orchestrator(home, **common, **server) as orchestrator,
+            Gateway(home, **common, **page_settings, CELLSPARSE_GATEWAY_PORT=port),
+            cellsparse.Client(orchestrator.address, token=ADMIN) as admin,
+        ):
+            provider.claims = {"project": admin.create_project("nuclei").id}
+            page = visit.open(url)
+            page.get_by_role("link", name="sign in at 127.0.0.1").click()
+            page.get_by_text("ann", exact=True).wait_for()
+            assert page.evaluate("document.cookie") == ""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def address_of(url, secret):

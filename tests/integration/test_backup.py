@@ -50,6 +50,8 @@ def test_after_everything_was_destroyed_all_models_predict_as_before(tmp_path, m
         capfd.readouterr()
         assert run(["admin", "backup", str(place)]) == 0
         assert ", 1 of them new" in capfd.readouterr().out  # a manifest: the blobs are there
+        assert run(["admin", "backup", str(place), "--keep", "1"]) == 0
+        assert "Removed 2 old snapshots" in capfd.readouterr().out
     assert run(["admin", "restore", str(place)]) == 1  # the home folder is not empty
     shutil.rmtree(home)
     assert run(["admin", "restore", str(place)]) == 0

@@ -105,7 +105,7 @@ def test_a_quota_is_set_and_shown(world, capsys, monkeypatch):
     assert client.project(project.id).use.items == 0
     image = blobs(64, seed=1)[0]
     client.set_limits(project.id, bytes=1)
-    with pytest.raises(ResourceExhausted, match="MiB of datasets and images"):
+    with pytest.raises(ResourceExhausted, match="MiB of datasets, images and models"):
         client.add_project_image(project.id, image, name="a.tif")
     client.set_limits(project.id, bytes=2**20, items=1)
     client.add_project_image(project.id, image, name="a.tif")

@@ -117,10 +117,10 @@ def test_rows_and_files_agree_on_every_database(database_url, tmp_path):
         with pytest.raises(StorageError):
             Prompters(database, Failing(tmp_path / "store")).add(upload("a"))
         assert list(store.list("")) == []
-        store.put("prompters/prompter-killed/encoder.onnx", b"left by a killed upload")
+        store.put("prompters/prompter-other/encoder.onnx", b"of a killed upload, or another installation's")
         for name in "abc":
             prompters.add(upload(name))
-        assert len(list(store.list("prompters/"))) == 6
+        assert len(list(store.list("prompters/"))) == 7
         page = common_pb2.PageRequest(page_size=2)
         first, token = prompters.page(page)
         rest, end = prompters.page(common_pb2.PageRequest(page_size=2, page_token=token))
@@ -132,7 +132,7 @@ def test_rows_and_files_agree_on_every_database(database_url, tmp_path):
         prompters.remove("b")
         with pytest.raises(NotFound):
             prompters.file("b", "decoder")
-        assert len(list(store.list("prompters/"))) == 4
+        assert len(list(store.list("prompters/"))) == 5
         # Of several at the same time one wins, and only its files stay.
         failures = []
 
@@ -148,6 +148,6 @@ def test_rows_and_files_agree_on_every_database(database_url, tmp_path):
         for thread in threads:
             thread.join(PATIENCE)
         assert failures == [AlreadyExists] * 3
-        assert len(list(store.list("prompters/"))) == 6
+        assert len(list(store.list("prompters/"))) == 7
     finally:
         database.close()

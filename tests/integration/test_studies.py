@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import sqlite3
+from itertools import pairwise
 
 import grpc
 import psutil
@@ -234,6 +236,28 @@ WRONG = [
     (study_pb2.StudyGrid(backends=["yolo"]), "backend is 'yolo'"),
     (study_pb2.StudyGrid(preset=study_pb2.STUDY_PRESET_PAPER), "No cellpose trainer is configured"),
 ]
+
+
+def test_members_hold_to_the_quota_of_their_project(home):
+    def allow(runs):
+        with sqlite3.connect(home / "cellsparse.db") as database:
+            database.execute("INSERT OR REPLACE INTO project_limits (project_id, max_runs) VALUES ('pr-1', ?)", [runs])
+
+    with Orchestrator(home, CELLSPARSE_SLOTS="3") as orchestrator:
+        orchestrator.healthy("unet")
+        source = orchestrator.upload()
+        with sqlite3.connect(home / "cellsparse.db") as database:
+            database.execute("UPDATE datasets SET project_id = 'pr-1'")
+        allow(1)
+        study = orchestrator.begin_study(source.id, grid=grid(steps(40), SLOW, k=[1]))
+        allow(0)
+        until(lambda: "is 0 runs at once" in orchestrator.study(study.id).message)
+        assert len(runs_of(orchestrator, study.id)) < study.members
+        allow(1)
+        assert ended(orchestrator, study.id).succeeded == study.members
+        runs = sorted(runs_of(orchestrator, study.id), key=lambda run: run.created_at.ToNanoseconds())
+        for earlier, later in pairwise(runs):
+            assert earlier.ended_at.ToNanoseconds() <= later.created_at.ToNanoseconds()
 
 
 def test_what_cannot_be_is_refused_before_anything_is_kept(shared, source):

@@ -517,6 +517,7 @@ def main() -> int:
     """Play the schedules that the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--schedules", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     parser.add_argument("--seed", type=int)
     given = parser.parse_args()
     if given.seed is not None:
@@ -526,7 +527,8 @@ def main() -> int:
     failed = 0
     _template_folder()  # the processes of the pool inherit it
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
-        for seed, broken in enumerate(pool.map(play, range(given.schedules), chunksize=20)):
+        seeds = range(given.first, given.first + given.schedules)
+        for seed, broken in zip(seeds, pool.map(play, seeds, chunksize=20), strict=True):
             if broken:
                 failed += 1
                 print(f"seed {seed}: {broken}", flush=True)

@@ -34,6 +34,10 @@ def main() -> None:
         "--to", default="", metavar="URL", help="backup: where to; default: CELLSPARSE_BACKUP_STORE_URL"
     )
     parser.add_argument("--from", dest="source", default="", metavar="URL", help="restore: where from; likewise")
+    parser.add_argument(
+        "--keep", type=int, metavar="N", help="backup: newest snapshots that stay; default: CELLSPARSE_BACKUP_KEEP"
+    )
+    parser.add_argument("--keep-days", type=float, metavar="DAYS", help="backup: days whose snapshots stay; likewise")
     parser.add_argument("--snapshot", default="", metavar="ID", help="restore: which snapshot; default: the newest")
     given = parser.parse_args()
     command = given.command
@@ -43,8 +47,10 @@ def main() -> None:
         if command in ("backup", "restore"):
             from cellsparse_orchestrator.backup.command import run_backup, run_restore  # not needed to serve
 
-            backs_up = command == "backup"
-            code = run_backup(settings, given.to) if backs_up else run_restore(settings, given.source, given.snapshot)
+            if command == "backup":
+                code = run_backup(settings, given.to, keep=given.keep, keep_days=given.keep_days)
+            else:
+                code = run_restore(settings, given.source, given.snapshot)
         else:
             code = _migrate(settings) if command == "migrate" else _serve(settings)
     except CellsparseError as error:

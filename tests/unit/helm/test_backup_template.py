@@ -46,6 +46,12 @@ def test_another_server_has_its_own_keys():
     assert policy["spec"]["egress"][0]["ports"] == [{"port": 9000}]
 
 
+def test_old_snapshots_stay_unless_told_otherwise():
+    assert not {"CELLSPARSE_BACKUP_KEEP", "CELLSPARSE_BACKUP_KEEP_DAYS"} & variables(ON).keys()
+    found = variables({**ON, "backup": {**ON["backup"], "keep": 7, "keepDays": 30}})
+    assert (found["CELLSPARSE_BACKUP_KEEP"], found["CELLSPARSE_BACKUP_KEEP_DAYS"]) == ("7", "30")
+
+
 def test_the_policies_let_it_reach_store_and_database():
     for name in ("store", "database"):
         policy = one(render(ON), "NetworkPolicy", f"lab-cellsparse-{name}")

@@ -3,12 +3,14 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from cellsparse_common.errors import NotFound, ResourceExhausted
 from cellsparse_common.storage import FolderStore
 from cellsparse_orchestrator.caller import Caller, acting
 from cellsparse_orchestrator.catalogue.datasets import Datasets
+from cellsparse_orchestrator.catalogue.limits import RunsAllowed, runs_allowed
+from cellsparse_orchestrator.catalogue.models import Models, add_model
 from cellsparse_orchestrator.catalogue.quota_metrics import QuotaMetrics, quotas_used
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
@@ -27,6 +29,7 @@ class World:
         self.projects = Projects(self.database, FolderStore(folder / "store"))
         self.project_id = self.projects.add("nuclei").id
         self.datasets, self.runs = Datasets(self.database), Runs(self.database, Notifier())
+        self.models = Models(self.database)
 
     def upload(self, name, items, size=0):
         caller = Caller(token_id="t", name="t", role=rules_pb2.ROLE_ANNOTATOR, project_id=self.project_id)
@@ -66,9 +69,7 @@ def test_runs_beyond_the_quota_are_refused(world):
     world.train("run-1")
     with pytest.raises(ResourceExhausted, match=r"is 1 runs at once, and 1 have not ended: one more takes 2"):
         world.train("run-2")
-    world.train("run-3", limited=False)  # a member of a study that was let in
-    for each in ("run-1", "run-3"):
-        world.runs.cancel(each)
+    world.runs.cancel("run-1")
     world.train("run-2")
 
 
@@ -114,3 +115,48 @@ def test_how_full_quotas_are_is_a_metric(world):
     assert quotas_used(world.database) == {(world.project_id, "items"): 0.25, (world.project_id, "runs"): 1.0}
     (metric,) = QuotaMetrics(world.database).collect()
     assert {sample.labels["quota"]: sample.value for sample in metric.samples} == {"items": 0.25, "runs": 1.0}
+
+
+def finish(world, run_id, model_bytes):
+    """Let a run succeed with a model of some bytes."""
+    last = trainer_pb2.TrainingEvent(model_bytes=model_bytes)
+    with world.database.write() as session:
+        row = session.scalars(select(RunRow).where(RunRow.id == run_id)).one()
+        row.state = "SUCCEEDED"
+        add_model(session, row, last)
+
+
+def test_models_count_among_the_bytes(world):
+    mib = 2**20
+    world.limit(bytes=5 * mib)
+    world.train("run-1")
+    finish(world, "run-1", 3 * mib)
+    assert world.projects.get(world.project_id).use.bytes == 3 * mib
+    with pytest.raises(ResourceExhausted, match=r"is 5.0 MiB .* and it has 3.0 MiB: 2.5 MiB more take 5.5 MiB"):
+        world.upload("ds-1", 1, 5 * mib // 2)
+    caller = Caller(token_id="t", name="t", role=rules_pb2.ROLE_ANNOTATOR, project_id=world.project_id)
+    with acting(caller), pytest.raises(ResourceExhausted, match=r"and it has 3.0 MiB: 2.5 MiB more take 5.5 MiB"):
+        world.models.add_imported("model-1", "m", "unet", 5 * mib // 2)
+    with acting(caller):
+        world.models.add_imported("model-1", "m", "unet", 2 * mib)
+    with pytest.raises(ResourceExhausted, match=r"and it has 5.0 MiB: another run makes another model"):
+        world.train("run-2")
+    world.models.remove("run-1")
+    world.train("run-2")
+
+
+def test_it_is_known_how_many_more_runs_are_allowed(world):
+    def allowed(project_id):
+        with world.database.read() as session:
+            return runs_allowed(session, project_id)
+
+    assert allowed(None) == allowed(world.project_id) == RunsAllowed()
+    world.limit(runs=2)
+    assert allowed(world.project_id) == RunsAllowed(count=2)
+    world.train("run-1")
+    assert allowed(world.project_id) == RunsAllowed(count=1)
+    world.train("run-2")
+    assert allowed(world.project_id).count == 0
+    assert "is 2 runs at once, and 2 have not ended" in allowed(world.project_id).refusal
+    world.limit(gpu_hours=0)
+    assert "is 0 GPU hours" in allowed(world.project_id).refusal

@@ -73,7 +73,7 @@ def audit(
 @app.command()
 def quota(
     project: Annotated[str, typer.Argument(metavar="PROJECT", help="Id, beginning of an id, or name.")],
-    mib: Annotated[int | None, typer.Option(min=0, help="Most MiB of datasets and images in the store.")] = None,
+    mib: Annotated[int | None, typer.Option(min=0, help="Most MiB of datasets, images and models.")] = None,
     items: Annotated[int | None, typer.Option(min=0, help="Most items of datasets and images together.")] = None,
     runs: Annotated[int | None, typer.Option(min=0, help="Most runs that have not ended.")] = None,
     gpu_hours: Annotated[

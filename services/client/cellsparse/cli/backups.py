@@ -23,12 +23,25 @@ Place = Annotated[
 ]
 
 
-def backup(place: Place = "") -> None:
+def backup(
+    place: Place = "",
+    keep: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Newest snapshots that stay; others are removed.", show_default="all"),
+    ] = None,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", min=0, help="Days whose snapshots stay; likewise.", show_default="all"),
+    ] = None,
+) -> None:
     """Back up database and store of the home folder, or those that the environment names.
 
-    Services may go on meanwhile. What the backup holds already is not copied again.
+    Services may go on meanwhile. What the backup holds already is not copied again. With --keep and --keep-days a
+    snapshot stays that one of them keeps; the newest stays in any case.
     """
-    _run("backup", "--to", place)
+    rules = {"--keep": keep, "--keep-days": keep_days}
+    more = [word for name, value in rules.items() if value is not None for word in (name, str(value))]
+    _run("backup", "--to", place, *more)
 
 
 def restore(

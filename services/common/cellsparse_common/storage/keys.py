@@ -7,7 +7,7 @@ model by the same rule as keys.
 """
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cellsparse_common.errors import InvalidArgument
 
@@ -32,6 +32,9 @@ MAX_COMPONENT = 255
 MAX_KEY = 900
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ =+-]*|\.z(?:attrs|group|array)")
+_LABEL_TILE = re.compile(
+    rf"{PROJECTS}[^/]+/images/(?P<image>[^/]+)/(?:annotation|layers/(?P<layer>[^/]+))/(?P<level>[0-9]+)/(?P<name>.+)"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 100
 
@@ -175,9 +178,14 @@ def incoming(project_id: str, sha256: str) -> str:
     return f"{INCOMING}{check_id(project_id, 'project_id') if project_id else '_'}/{blob(sha256).rpartition('/')[2]}"
 
 
+def transfer_prefix(transfer_id: str) -> str:
+    """Return the prefix of the objects of one transfer (see `transfer`)."""
+    return f"{TRANSFERS}{check_id(transfer_id, 'transfer_id')}/"
+
+
 def transfer(transfer_id: str, part: TransferPart) -> str:
     """Return the key of a large image on its way to a trainer, or of its result; they exist during one call."""
-    return f"{TRANSFERS}{check_id(transfer_id, 'transfer_id')}/{part}"
+    return f"{transfer_prefix(transfer_id)}{part}"
 
 
 def report_file(run_id: str, name: str) -> str:
@@ -226,6 +234,25 @@ def coarse_label_tiles(project_id: str, image_id: str, layer_id: str, *, level: 
     """Return the prefix of the label tile at one place of a coarser level; what follows is its revision."""
     prefix = f"{label_tiles_prefix(project_id, image_id, layer_id)}{_whole('level', level, least=1)}/"
     return f"{prefix}{_place(plane, x, y)}/"
+
+
+class LabelTileName(NamedTuple):
+    """What the key of a label tile says."""
+
+    image_id: str
+    layer_id: str
+    """Empty for the annotation."""
+    level: int
+    name: str
+    """Level 0: the name that its row holds; else its place and its revision, with "/" in between."""
+
+
+def parse_label_tile(key: str) -> LabelTileName | None:
+    """Return what the key of a label tile says; None for the key of anything else."""
+    found = _LABEL_TILE.fullmatch(key)
+    if found is None:
+        return None
+    return LabelTileName(found["image"], found["layer"] or "", int(found["level"]), found["name"])
 
 
 def import_prefix(path: str) -> str:

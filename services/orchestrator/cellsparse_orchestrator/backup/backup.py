@@ -7,26 +7,23 @@ which copies only what is new. Collections wait as long as a backup goes on.
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cellsparse_common.errors import CellsparseError, Damaged, NotFound
+from cellsparse_common.errors import Damaged, NotFound
 from cellsparse_common.files import disk_errors, sha256_of
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.backup import snapshots
 from cellsparse_orchestrator.backup.database import dump
+from cellsparse_orchestrator.backup.hold import backing_up
 from cellsparse_orchestrator.backup.listing import Entry, Listing, open_listing
 from cellsparse_orchestrator.catalogue.references import manifest_blobs
 from cellsparse_orchestrator.clock import new_id, now
-from cellsparse_orchestrator.collection.hold import hold_collections, release_collections
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow, LabelTileRow, ModelRow, ProjectImageRow, RunRow
 
@@ -47,8 +44,6 @@ _CARD = "model.json"
 """File that every model has."""
 _ROUNDS = 5
 _POINTER_ROUNDS = 5
-_HOLD = timedelta(minutes=30)
-_RENEW_SECONDS = 300.0
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
 _POINTERS: tuple[keys.Pointer, ...] = ("LATEST", "BEST")
 
@@ -88,11 +83,12 @@ class Backup:
         """Do it.
 
         Raises:
+            FailedPrecondition: Old snapshots are being removed.
             StorageError: The store or the backup failed.
-            Unavailable: The database did.
+            Unavailable: The database did, or has not answered for too long.
         """
         file = self._folder / snapshots.DATABASE
-        with _no_collection(self._database), open_listing(self._folder / "before.db") as before:
+        with backing_up(self._database) as alive, open_listing(self._folder / "before.db") as before:
             self._read_newest(before)
             missing: list[str] = []
             for number in range(_ROUNDS):
@@ -102,6 +98,7 @@ class Backup:
                     found = self._missing(listing)
                     # What two rounds have not found was lost before.
                     if not found or found == missing or number == _ROUNDS - 1:
+                        alive()  # else some of it may have been removed
                         return self._publish(file, listing, found)
                     missing = found
                     for entry in listing:
@@ -120,7 +117,8 @@ class Backup:
         going = self._going()
         for prefix in PREFIXES:
             for key in self._store.list(prefix):
-                if not any(key.startswith(keys.checkpoints_prefix(run_id)) for run_id in going & {_run_of(key)}):
+                trains = any(key.startswith(keys.checkpoints_prefix(run_id)) for run_id in going & {_run_of(key)})
+                if not trains and not _is_made_anew(key):
                     self._copy(key, before, listing)
         for run_id in sorted(going):
             self._copy_checkpoints(run_id, before, listing)
@@ -271,28 +269,15 @@ def _needed(session: Session) -> Iterator[str]:
         yield keys.label_tile(project_id, image_id, layer_id, name)
 
 
+def _is_made_anew(key: str) -> bool:
+    """Whether an object is made of others when it is missing: a coarse label tile.
+
+    Its name is a revision. One that was made while the backup went on may be of a revision that the database does not
+    have yet; after a restore it would be taken for that of the next edit.
+    """
+    tile = keys.parse_label_tile(key)
+    return tile is not None and tile.level > 0
+
+
 def _run_of(key: str) -> str:
     return key.split("/")[1] if key.startswith(keys.RUNS) else ""
-
-
-@contextmanager
-def _no_collection(database: Database) -> Iterator[None]:
-    """Keep collections off, and say so again and again."""
-    end = threading.Event()
-
-    def renew() -> None:
-        while not end.wait(_RENEW_SECONDS):
-            try:
-                hold_collections(database, now() + _HOLD)
-            except CellsparseError as error:
-                _LOG.warning("collections may begin soon: %s", error.message)
-
-    hold_collections(database, now() + _HOLD)
-    thread = threading.Thread(target=renew, name="backup-hold", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        release_collections(database)

@@ -1,5 +1,6 @@
 """Where backups are kept."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from cellsparse_common.config.settings import ENV_PREFIX, StoreSettings, load
@@ -17,6 +18,11 @@ class BackupSettings(StoreSettings):
 
     store_url: str = ""
     """``file:///absolute/folder``, ``s3://bucket`` or ``s3://bucket/prefix``; not the object store itself."""
+    keep: int = Field(default=0, ge=0, le=100_000)
+    """After a backup so many snapshots stay, the newest; 0: no rule. Without a rule all stay."""
+    keep_days: float = Field(default=0.0, ge=0.0, le=36_500.0)
+    """After a backup the snapshots of so many days stay; 0: no rule. With both rules a snapshot stays that one of them
+    keeps. The newest stays in any case."""
 
 
 def open_backup(store: StoreSettings, url: str = "") -> ObjectStore:

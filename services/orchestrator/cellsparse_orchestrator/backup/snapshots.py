@@ -8,6 +8,7 @@ snapshots/<id>/snapshot.json           written last: hashes of these two files, 
 
 import hashlib
 import json
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def publish(backup: ObjectStore, snapshot: Snapshot, database: Path, listing: Pa
 def snapshot_ids(backup: ObjectStore) -> list[str]:
     """Return the ids of all complete snapshots, oldest first."""
     return [key.split("/")[1] for key in backup.list(SNAPSHOTS) if key.endswith(f"/{SNAPSHOT}")]
+
+
+def others(backup: ObjectStore, stay: Set[str]) -> list[str]:
+    """Return the keys of all snapshots but some, whole or torn; of each the one that makes it a snapshot first."""
+    found = [key for key in backup.list(SNAPSHOTS) if key.split("/")[1] not in stay]
+    return sorted(found, key=lambda key: not key.endswith(f"/{SNAPSHOT}"))
 
 
 def read_snapshot(backup: ObjectStore, snapshot_id: str) -> Snapshot:

@@ -1,5 +1,6 @@
 """Limits of projects: what administrators have set, what is used, and the refusal of more."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.tables import (
     AttemptRow,
     DatasetRow,
+    ModelRow,
     ProjectImageRow,
     ProjectLimitsRow,
     ProjectRow,
@@ -65,13 +67,16 @@ def read_use(session: Session, project_id: str) -> project_pb2.ProjectUse:
 
 
 def check_room(session: Session, project_id: str | None, more: int, size: int) -> None:
-    """Refuse more items of datasets or images, or bytes of them, than a project may have; raises ResourceExhausted.
+    """Refuse more items of datasets or images, or bytes of these and of models, than a project may have.
+
+    Raises:
+        ResourceExhausted: Names the quota, what is used, and what would be needed.
 
     Args:
         session: The transaction that adds them.
         project_id: Whose they will be; None: nobody's.
-        more: How many items or images.
-        size: Their bytes in the store.
+        more: How many items or images; 0 for a model.
+        size: Bytes in the store.
     """
     row = _locked(session, project_id)
     if row is not None and row.max_bytes is not None:
@@ -79,7 +84,7 @@ def check_room(session: Session, project_id: str | None, more: int, size: int) -
         if kept + size > row.max_bytes:
             most, used, need, then = (each / _MIB for each in (row.max_bytes, kept, size, kept + size))
             raise ResourceExhausted(
-                f"The quota of project {row.project_id} is {most:.1f} MiB of datasets and images, and it has "
+                f"The quota of project {row.project_id} is {most:.1f} MiB of datasets, images and models, and it has "
                 f"{used:.1f} MiB: {need:.1f} MiB more take {then:.1f} MiB. Delete some, or ask an administrator for a "
                 "larger quota."
             )
@@ -93,22 +98,60 @@ def check_room(session: Session, project_id: str | None, more: int, size: int) -
 
 
 def check_run(session: Session, project_id: str | None) -> None:
-    """Refuse a run beyond a project's quota of runs at once or of GPU hours; raises ResourceExhausted."""
+    """Refuse a run beyond a project's quota of runs at once, of GPU hours or of bytes; raises ResourceExhausted."""
     row = _locked(session, project_id)
-    if row is not None and row.max_runs is not None:
+    refusal = _run_refusal(session, row) if row is not None else ""
+    if refusal:
+        raise ResourceExhausted(refusal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsAllowed:
+    """How many more runs a project may begin now."""
+
+    count: int | None = None
+    """None: any number."""
+    refusal: str = ""
+    """Why none is allowed; empty: some are."""
+
+
+def runs_allowed(session: Session, project_id: str | None) -> RunsAllowed:
+    """Return how many more runs a project may begin now."""
+    row = session.get(ProjectLimitsRow, project_id) if project_id is not None else None
+    if row is None:
+        return RunsAllowed()
+    refusal = _run_refusal(session, row)
+    if refusal:
+        return RunsAllowed(count=0, refusal=refusal)
+    return RunsAllowed(count=None if row.max_runs is None else row.max_runs - _runs(session, row.project_id))
+
+
+def _run_refusal(session: Session, row: ProjectLimitsRow) -> str:
+    """Return why a project may not begin another run now; empty: it may."""
+    if row.max_runs is not None:
         used = _runs(session, row.project_id)
         if used >= row.max_runs:
-            raise ResourceExhausted(
+            return (
                 f"The quota of project {row.project_id} is {row.max_runs} runs at once, and {used} have not ended: one "
                 f"more takes {used + 1}. Wait, cancel one, or ask an administrator for a larger quota."
             )
-    if row is not None and row.max_gpu_hours is not None:
+    if row.max_gpu_hours is not None:
         hours = _gpu_hours(session, row.project_id)
         if hours >= row.max_gpu_hours:
-            raise ResourceExhausted(
+            return (
                 f"The quota of project {row.project_id} is {row.max_gpu_hours:g} GPU hours, and its trainings have "
                 f"taken {hours:.2f}: another run takes more than that. Ask an administrator for a larger quota."
             )
+    if row.max_bytes is not None:
+        kept = _bytes(session, row.project_id)
+        if kept >= row.max_bytes:
+            most, used_mib = row.max_bytes / _MIB, kept / _MIB
+            return (
+                f"The quota of project {row.project_id} is {most:.1f} MiB of datasets, images and models, and it has "
+                f"{used_mib:.1f} MiB: another run makes another model. Delete some, or ask an administrator for a "
+                "larger quota."
+            )
+    return ""
 
 
 def _locked(session: Session, project_id: str | None) -> ProjectLimitsRow | None:
@@ -128,7 +171,9 @@ def _bytes(session: Session, project_id: str) -> int:
     uploads = select(func.coalesce(func.sum(UploadRow.size), 0)).where(
         UploadRow.project_id == project_id, UploadRow.used.is_(False)
     )
-    return sum(int(session.scalar(query) or 0) for query in (datasets, images, uploads))
+    models = select(func.coalesce(func.sum(ModelRow.stored_bytes), 0))
+    models = models.where(ModelRow.project_id == project_id, ModelRow.deleted_at.is_(None))
+    return sum(int(session.scalar(query) or 0) for query in (datasets, images, uploads, models))
 
 
 def _items(session: Session, project_id: str) -> int:

@@ -57,7 +57,8 @@ class ModelImports:
                 model_id=model_id, sha256=upload.sha256, settings=upload.header.settings
             )
             publish(request)
-            made = self._models.add_imported(model_id, upload.header.name, upload.header.settings.backend)
+            size = sum(map(self._store.size, list(self._store.list(keys.model_prefix(model_id)))))
+            made = self._models.add_imported(model_id, upload.header.name, upload.header.settings.backend, size)
             with contextlib.suppress(CellsparseError):  # the next import will delete it
                 self._store.delete(keys.upload(model_id))
             return made

@@ -10,6 +10,7 @@ from cellsparse_common.errors import NotFound
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import new_owner, visible
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
+from cellsparse_orchestrator.catalogue.limits import check_room
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AliasRow, ModelRow, RunRow, StudyMemberRow, StudyRow
@@ -60,8 +61,18 @@ class Models:
             refuse_needed(session, f"Model {model_id}", _users(model_id))
             row.deleted_at = now()
 
-    def add_imported(self, model_id: str, name: str, backend: str) -> orchestrator_pb2.Model:
-        """Register an imported model that is complete in the store."""
+    def add_imported(self, model_id: str, name: str, backend: str, size: int = 0) -> orchestrator_pb2.Model:
+        """Register an imported model that is complete in the store.
+
+        Args:
+            model_id: Its id.
+            name: Its name.
+            backend: What it is a model of.
+            size: Bytes of its files.
+
+        Raises:
+            ResourceExhausted: The quota of its project has no room for it.
+        """
         row = ModelRow(
             id=model_id,
             name=name,
@@ -73,8 +84,10 @@ class Models:
             initial_model="",
             start_validation="{}",
             project_id=new_owner(),
+            stored_bytes=size,
         )
         with self._database.write() as session:
+            check_room(session, row.project_id, 0, size)
             session.add(row)
             session.flush()
             return _to_proto(row)
@@ -118,6 +131,7 @@ def add_model(session: Session, run: RunRow, last: trainer_pb2.TrainingEvent | N
             initial_model=settings.initial_model,
             start_validation=json.dumps(dict(last.start_validation) if last is not None else {}),
             project_id=run.project_id,
+            stored_bytes=last.model_bytes if last is not None and last.HasField("model_bytes") else None,
         )
     )
 

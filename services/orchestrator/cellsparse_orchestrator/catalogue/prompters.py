@@ -1,17 +1,16 @@
 """Prompters whose weights users brought: a row of the table for each, and two files in the store.
 
 The files are written before the row and deleted after it, so that a row's files are complete. Files without a row are
-what a killed upload or deletion left; the next upload removes them.
+what a killed upload or deletion left; a collection removes them.
 """
 
 import logging
-import threading
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
+from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound, StorageError
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.prompter_uploads import PrompterUpload
 from cellsparse_orchestrator.clock import new_id, now, timestamp
@@ -34,8 +33,6 @@ class Prompters:
     def __init__(self, database: Database, store: ObjectStore) -> None:
         self._database = database
         self._store = store
-        self._lock = threading.Lock()
-        self._active: set[str] = set()
 
     def page(self, page: common_pb2.PageRequest) -> tuple[list[prompter_pb2.Prompter], str]:
         """Return a page, newest first, and the token of the next page."""
@@ -61,19 +58,14 @@ class Prompters:
             if _row(session, name) is not None:
                 raise _taken(name)
         prompter_id = new_id("prompter")
-        with self._lock:
-            self._active.add(prompter_id)
         try:
-            self._sweep()
-            self._store.put(keys.prompter_file(prompter_id, "encoder"), upload.encoder)
-            self._store.put(keys.prompter_file(prompter_id, "decoder"), upload.decoder)
-            return self._insert(prompter_id, upload)
-        except BaseException:
+            with self._database.publishing.hold():
+                self._store.put(keys.prompter_file(prompter_id, "encoder"), upload.encoder)
+                self._store.put(keys.prompter_file(prompter_id, "decoder"), upload.decoder)
+                return self._insert(prompter_id, upload)
+        except (AlreadyExists, StorageError):
             self._remove_files(prompter_id)
-            raise
-        finally:
-            with self._lock:
-                self._active.discard(prompter_id)
+            raise  # after any other error a row may refer to the files: if none does, a collection removes them
 
     def remove(self, name: str) -> None:
         """Delete a prompter; raises NotFound."""
@@ -112,20 +104,6 @@ class Prompters:
                 return _to_proto(row)
         except IntegrityError:  # a concurrent upload of the same name was quicker
             raise _taken(header.name) from None
-
-    def _sweep(self) -> None:
-        """Remove files without a row."""
-        try:
-            found = {key.removeprefix(keys.PROMPTERS).partition("/")[0] for key in self._store.list(keys.PROMPTERS)}
-            with self._lock:
-                found -= self._active
-            if found:
-                with self._database.read() as session:
-                    found -= set(session.scalars(select(PrompterRow.id)))
-            for prompter_id in found:
-                self._remove_files(prompter_id)
-        except CellsparseError as error:
-            _LOG.warning("left-overs of earlier prompters stay for now: %s", error.message)
 
     def _remove_files(self, prompter_id: str) -> None:
         try:

@@ -1,8 +1,6 @@
 """Large images to segment: received in chunks, handed to a trainer through the store, and so the result."""
 
-import contextlib
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,8 +82,6 @@ class Transfers:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._lock = threading.Lock()
-        self._active: set[str] = set()
 
     def predict(
         self, header: trainer_pb2.PredictRequest, image: Path, result: Path, call: Predict
@@ -132,24 +128,19 @@ class Transfers:
 
     @contextmanager
     def _transfer(self) -> Iterator[str]:
-        """Give the id of a new transfer; its objects, and those that killed calls left, are deleted at the end."""
+        """Give the id of a new transfer; its objects are deleted at the end.
+
+        What a killed orchestrator left is for the collector: nobody here knows which other transfers are under way.
+        """
         transfer_id = new_id("transfer")
-        with self._lock:
-            self._active.add(transfer_id)
         try:
             yield transfer_id
         finally:
-            with self._lock:
-                self._active.discard(transfer_id)
-            self._sweep()
+            self._remove(transfer_id)
 
-    def _sweep(self) -> None:
+    def _remove(self, transfer_id: str) -> None:
         try:
-            for key in list(self._store.list(keys.TRANSFERS)):
-                with self._lock:
-                    active = key.removeprefix(keys.TRANSFERS).partition("/")[0] in self._active
-                if not active:
-                    with contextlib.suppress(CellsparseError):
-                        self._store.delete(key)
+            for key in list(self._store.list(keys.transfer_prefix(transfer_id))):
+                self._store.delete(key)
         except CellsparseError as error:
-            _LOG.warning("left-overs of predictions stay for now: %s", error.message)
+            _LOG.warning("left-overs of a prediction stay for now: %s", error.message)

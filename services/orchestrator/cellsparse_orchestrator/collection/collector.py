@@ -27,6 +27,7 @@ from cellsparse_orchestrator.catalogue.references import (
     manifest_blobs,
     uploaded_blobs,
 )
+from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.collection.hold import refuse_while_held
 from cellsparse_orchestrator.collection.installation import check_installation
 from cellsparse_orchestrator.collection.ledger import CollectionLedger
@@ -35,8 +36,10 @@ from cellsparse_orchestrator.collection.leftovers import (
     CHECKPOINTS,
     DATASETS,
     PROJECTS,
+    PROMPTERS,
     RUNS,
     STUDIES,
+    TRANSFERS,
     Leftover,
     Leftovers,
 )
@@ -48,6 +51,8 @@ from cellsparse_proto.v1 import admin_pb2
 _BATCH = 100
 """Objects that are removed while publishers wait."""
 _ROWS = 20
+LONGEST_CALL = timedelta(days=2)
+"""No call that hands an object to a trainer goes on for so long: a day is the most that settings allow."""
 Kind = admin_pb2.CollectKind
 
 
@@ -56,7 +61,7 @@ class Rules:
     """What is collected when."""
 
     now: datetime
-    """The time."""
+    """When it began."""
     grace: timedelta
     """How long deleted things can be undeleted."""
     wait: timedelta
@@ -78,6 +83,7 @@ class Collector:
         ledger: Empty; keeps what was seen.
         rules: What is collected when.
         alive: Raises when the collection is to end.
+        clock: Returns the time.
     """
 
     def __init__(
@@ -87,12 +93,14 @@ class Collector:
         ledger: CollectionLedger,
         rules: Rules,
         alive: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         self._store = store
         self._database = database
         self._ledger = ledger
         self._rules = rules
         self._alive = alive
+        self._clock = clock
         self._unreferenced = Unreferenced(database)
         self._expired = rules.now - rules.grace
         self._leftovers = Leftovers(
@@ -119,7 +127,7 @@ class Collector:
         refuse_while_held(self._database)
         check_installation(self._store, self._database, claim=not self._rules.dry_run)
         self._remove_rows()
-        for kind in (DATASETS, RUNS, STUDIES, PROJECTS):
+        for kind in (DATASETS, RUNS, STUDIES, PROJECTS, PROMPTERS, TRANSFERS):
             yield from self._collect(kind, self._leftovers.find(kind, self._seen))
         yield from self._collect_blobs()
         if not self._rules.dry_run:
@@ -163,12 +171,15 @@ class Collector:
     def _ripe(self, batch: Sequence[Leftover]) -> list[Leftover]:
         """Remember leftovers; return those that nothing has referred to for long enough, and count the others."""
         rules = self._rules
+        # Not when the collection began: it may take days, and what it finds at its end may be an hour old.
+        time = self._clock()
         waiting = [left.prefix for left in batch if left.kind != CHECKPOINTS]  # they have waited already
-        since = self._unreferenced.since(waiting, rules.now, keep=not rules.dry_run)
+        since = self._unreferenced.since(waiting, time, keep=not rules.dry_run)
         ripe = []
         for left in batch:
             self._ledger.find(left.prefix)
-            if since.get(left.prefix, rules.now - rules.wait) <= rules.now - rules.wait:
+            wait = max(rules.wait, LONGEST_CALL) if left.kind == TRANSFERS else rules.wait
+            if left.kind == CHECKPOINTS or since[left.prefix] <= time - wait:
                 ripe.append(left)
                 continue
             for key in self._keys(left):
@@ -298,7 +309,7 @@ class Collector:
         return dataset, image
 
     def _keys(self, left: Leftover) -> Iterator[str]:
-        if left.kind == BLOBS:
+        if not left.prefix.endswith("/"):
             yield from [left.prefix] if self._store.exists(left.prefix) else []
             return
         for key in self._store.list(left.prefix):

@@ -2,33 +2,47 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from cellsparse_common.errors import FailedPrecondition
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import HoldRow
 
-_NAME = "backup"
+BACKUP, PRUNE = "backup", "prune"
+"""What holds: the beginning of its name. Several may at the same time."""
 
 
-def hold_collections(database: Database, until: datetime) -> None:
-    """Let no collection remove anything until some time."""
+def hold(database: Database, name: str, until: datetime) -> None:
+    """Say that something goes on, until some time at the longest.
+
+    Args:
+        database: The tables.
+        name: `BACKUP` or `PRUNE`, "-" and what tells it from others; at most 16 characters.
+        until: When it is taken for dead.
+    """
     with database.write() as session:
-        session.merge(HoldRow(name=_NAME, until=until))
+        session.merge(HoldRow(name=name, until=until))
 
 
-def release_collections(database: Database) -> None:
-    """Let collections go on."""
+def release(database: Database, name: str) -> None:
+    """Say that it has ended."""
     with database.write() as session:
-        session.execute(delete(HoldRow).where(HoldRow.name == _NAME))
+        session.execute(delete(HoldRow).where((HoldRow.name == name) | (HoldRow.until < now())))
+
+
+def held_until(database: Database, what: str) -> datetime | None:
+    """Return how long backups, or removals of snapshots, may go on that are under way; None if there are none."""
+    query = select(func.max(HoldRow.until)).where(HoldRow.name.startswith(what))
+    with database.read() as session:
+        until = session.scalar(query)
+    return until if until is not None and until > now() else None
 
 
 def refuse_while_held(database: Database) -> None:
     """Raise FailedPrecondition while a backup goes on."""
-    with database.read() as session:
-        until = session.scalar(select(HoldRow.until).where(HoldRow.name == _NAME))
-    if until is not None and until > now():
+    until = held_until(database, BACKUP)
+    if until is not None:
         raise FailedPrecondition(
             f"A backup is under way: nothing is collected before its end, or before {until:%Y-%m-%d %H:%M} UTC if it "
             "was killed."

@@ -1,13 +1,13 @@
 """Find what nothing refers to, but for blobs: folders of the store without their row, and superfluous checkpoints."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, true
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import NotFound
@@ -16,10 +16,13 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import (
     DatasetRow,
+    LabelTileRow,
+    LayerRow,
     ModelRow,
     ProjectImageRow,
     ProjectLimitsRow,
     ProjectRow,
+    PrompterRow,
     RunRow,
     StudyRow,
 )
@@ -32,6 +35,9 @@ CHECKPOINTS = admin_pb2.COLLECT_KIND_CHECKPOINTS
 MODELS = admin_pb2.COLLECT_KIND_MODELS
 STUDIES = admin_pb2.COLLECT_KIND_STUDIES
 PROJECTS = admin_pb2.COLLECT_KIND_PROJECTS
+LABEL_TILES = admin_pb2.COLLECT_KIND_LABEL_TILES
+PROMPTERS = admin_pb2.COLLECT_KIND_PROMPTERS
+TRANSFERS = admin_pb2.COLLECT_KIND_TRANSFERS
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
 _BATCH = 200
 Seen = Callable[[], None]
@@ -45,9 +51,9 @@ class Leftover:
     kind: int
     """Proto `CollectKind`."""
     prefix: str
-    """Of their keys; of a blob its key."""
+    """Of their keys, with "/" at its end; else the key of the one object."""
     id: str
-    """Of the dataset, run, model, study or image; of a blob its SHA-256."""
+    """Of the dataset, run, model, study, image, prompter or call; of a blob its SHA-256, of a label tile its key."""
     but_not: str = ""
     """Prefix of keys that do not belong to it."""
     step: int = 0
@@ -76,7 +82,7 @@ class Leftovers:
         self._checkpoint_days = checkpoint_days
 
     def find(self, kind: int, seen: Seen) -> Iterator[Leftover]:
-        """Yield the leftovers of a kind; runs yield their models and checkpoints as well."""
+        """Yield the leftovers of a kind; runs yield their models and checkpoints as well, images their label tiles."""
         if kind == DATASETS:
             yield from self._without_row(DATASETS, DatasetRow, keys.DATASETS, seen)
         elif kind == STUDIES:
@@ -85,6 +91,10 @@ class Leftovers:
             yield from self._of_runs(seen)
         elif kind == PROJECTS:
             yield from self._of_projects(seen)
+        elif kind == PROMPTERS:
+            yield from self._without_row(PROMPTERS, PrompterRow, keys.PROMPTERS, seen)
+        elif kind == TRANSFERS:
+            yield from self._of_calls(seen)
 
     def still(self, left: Leftover) -> bool:
         """Whether nothing refers to a leftover now; asked while nobody publishes."""
@@ -95,6 +105,12 @@ class Leftovers:
                 return not _there(session, StudyRow, left.id)
             if left.kind == PROJECTS:
                 return not _there(session, ProjectImageRow, left.id)
+            if left.kind == PROMPTERS:
+                return not _there(session, PrompterRow, left.id)
+            if left.kind == LABEL_TILES:
+                return not _holds(session, left.prefix)
+            if left.kind == TRANSFERS:
+                return True
             if left.kind == RUNS:
                 return not _there(session, RunRow, left.id)
             if left.kind == MODELS:
@@ -108,18 +124,45 @@ class Leftovers:
             known = self._known(table, ids)
             yield from (Leftover(kind=kind, prefix=f"{prefix}{each}/", id=each) for each in ids if each not in known)
 
+    def _of_calls(self, seen: Seen) -> Iterator[Leftover]:
+        """Yield what exists during a call only: nobody knows which calls go on, but none goes on for days."""
+        for transfer_id, _ in self._grouped(keys.TRANSFERS, 1, seen):
+            yield Leftover(kind=TRANSFERS, prefix=keys.transfer_prefix(transfer_id), id=transfer_id)
+        for key in self._store.list(keys.UPLOADS):
+            seen()
+            model_id = key.removeprefix(keys.UPLOADS)
+            if keys.ID_PATTERN.fullmatch(model_id):
+                yield Leftover(kind=TRANSFERS, prefix=key, id=model_id)
+
     def _of_projects(self, seen: Seen) -> Iterator[Leftover]:
-        """Yield images without their row, and those of projects that are gone."""
-        found = (path for path, _ in self._grouped(keys.PROJECTS, 3, seen))  # <project>/images/<image>
-        while paths := list(islice(found, _BATCH)):
-            ids = {path: path.rpartition("/")[2] for path in paths}
-            there = select(ProjectImageRow.id).join(ProjectRow, ProjectRow.id == ProjectImageRow.project_id)
+        """Yield images without their row, those of projects that are gone, and label tiles of others."""
+        there = select(ProjectImageRow.id).join(ProjectRow, ProjectRow.id == ProjectImageRow.project_id)
+        for path, names in self._grouped(keys.PROJECTS, 3, seen):  # <project>/images/<image>
+            # One image after the other: there may be very many label tiles of each.
+            prefix, image_id = f"{keys.PROJECTS}{path}/", path.rpartition("/")[2]
+            tiles = _label_tiles(prefix, names)
             with self._database.read() as session:
-                query = there.where(ProjectImageRow.id.in_(ids.values()), self._stays(ProjectRow))
-                known = set(session.scalars(query))
-            for path, image_id in ids.items():
-                if image_id not in known:
-                    yield Leftover(kind=PROJECTS, prefix=f"{keys.PROJECTS}{path}/", id=image_id)
+                known = session.scalar(there.where(ProjectImageRow.id == image_id, self._stays(ProjectRow)))
+            if known is None:
+                yield Leftover(kind=PROJECTS, prefix=prefix, id=image_id)
+            elif tiles:
+                yield from self._replaced(image_id, tiles)
+
+    def _replaced(self, image_id: str, tiles: Mapping[str, keys.LabelTileName]) -> Iterator[Leftover]:
+        """Yield the label tiles of an image that no row holds, and coarse ones of which there is a newer one."""
+        held = select(LabelTileRow.layer_id, LabelTileRow.object).where(LabelTileRow.image_id == image_id)
+        with self._database.read() as session:
+            rows = set(session.execute(held.where(LabelTileRow.object != "")).tuples())
+            layers = {"", *session.scalars(select(LayerRow.id).where(LayerRow.image_id == image_id))}
+        newest: dict[tuple[str, int, str], int] = {}
+        for tile in tiles.values():
+            place, revision = _coarse(tile)
+            newest[place] = max(revision, newest.get(place, 0))
+        for key, tile in tiles.items():
+            place, revision = _coarse(tile)
+            needed = (tile.layer_id, tile.name) in rows if tile.level == 0 else revision == newest[place]
+            if tile.layer_id not in layers or not needed:
+                yield Leftover(kind=LABEL_TILES, prefix=key, id=key)
 
     def _of_runs(self, seen: Seen) -> Iterator[Leftover]:
         found = ((run_id, _contents(names)) for run_id, names in self._grouped(keys.RUNS, 1, seen))
@@ -172,6 +215,8 @@ class Leftovers:
             return set(session.scalars(select(table.id).where(table.id.in_(ids), self._stays(table))))
 
     def _stays(self, table: Any) -> Any:
+        if not hasattr(table, "deleted_at"):
+            return true()
         return or_(table.deleted_at.is_(None), table.deleted_at > self._expired)
 
     def _grouped(self, prefix: str, depth: int, seen: Seen) -> Iterator[tuple[str, Iterator[str]]]:
@@ -214,3 +259,28 @@ def _contents(names: Iterator[str]) -> _Contents:
 
 def _there(session: Session, table: Any, thing_id: str) -> bool:
     return session.scalar(select(table.id).where(table.id == thing_id)) is not None
+
+
+def _label_tiles(prefix: str, names: Iterator[str]) -> dict[str, keys.LabelTileName]:
+    """Return the label tiles among the names below a prefix, by their key."""
+    found = ((f"{prefix}{name}", keys.parse_label_tile(f"{prefix}{name}")) for name in names)
+    return {key: tile for key, tile in found if tile is not None}
+
+
+def _coarse(tile: keys.LabelTileName) -> tuple[tuple[str, int, str], int]:
+    """Return layer, level and place of a coarse label tile, and its revision; 0 if it is none."""
+    place, _, revision = tile.name.rpartition("/")
+    return (tile.layer_id, tile.level, place), int(revision) if revision.isdecimal() else 0
+
+
+def _holds(session: Session, key: str) -> bool:
+    """Whether a row holds a label tile of the full resolution. Coarse ones are made anew when they are missing."""
+    tile = keys.parse_label_tile(key)
+    if tile is None or tile.level:
+        return False
+    query = select(LabelTileRow.image_id).where(
+        LabelTileRow.image_id == tile.image_id,
+        LabelTileRow.layer_id == tile.layer_id,
+        LabelTileRow.object == tile.name,
+    )
+    return session.scalar(query.limit(1)) is not None

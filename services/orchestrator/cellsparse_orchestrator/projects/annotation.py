@@ -62,7 +62,7 @@ class Annotations:
             Aborted: Someone else changed a tile of a patch after the base revision.
             AlreadyExists: The request id belongs to an edit with other content.
         """
-        with self._locks.hold(request.image_id):
+        with self._locks.hold(request.image_id), self._database.publishing.hold():
             with self._database.read() as session:
                 known = _known(session, request)
                 if known is not None:
@@ -96,7 +96,7 @@ class Annotations:
             new_cells: How many new cells the changes number from `base`.
             base: The image's next label number when the changes were made; raises Aborted if it is another one now.
         """
-        with self._locks.hold(image_id):
+        with self._locks.hold(image_id), self._database.publishing.hold():
             with self._database.read() as session:
                 before = read_before(session, image_id, changes)
             if before.next_label != base:
@@ -145,7 +145,7 @@ class Annotations:
 
     def _step(self, image_id: str, author: str, *, undo: bool) -> tuple[int, list[project_pb2.LabelPatch]]:
         """Undo or redo: the first step that has an effect, with all before it."""
-        with self._locks.hold(image_id):
+        with self._locks.hold(image_id), self._database.publishing.hold():
             while True:
                 with self._database.read() as session:
                     entry = _next_step(session, image_id, author, undo=undo)

@@ -58,7 +58,8 @@ class Layers:
         Raises:
             NotFound: The image has been deleted.
         """
-        with self._locks.hold(f"{image_id}/{predictor.model_id}/{predictor.run_id}"):
+        key = f"{image_id}/{predictor.model_id}/{predictor.run_id}"
+        with self._locks.hold(key), self._database.publishing.hold():
             with self._database.read() as session:
                 image = find_image(session, image_id)
                 project_id, extent = (

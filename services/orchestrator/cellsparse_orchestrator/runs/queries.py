@@ -55,8 +55,6 @@ class _RunToAdd:
     request: orchestrator_pb2.CreateRunRequest
     request_key: str | None
     """How its request id is stored."""
-    limited: bool
-    """Whether the quotas of its project hold for it."""
     run: orchestrator_pb2.Run | None = None
     """The queued run; None before."""
 
@@ -102,16 +100,13 @@ class Runs:
                 )
             return self._shown(session, [row])[0]
 
-    def add(
-        self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest, *, limited: bool = True
-    ) -> orchestrator_pb2.Run:
+    def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
 
         Args:
             run_id: Its id.
             name: Its name.
             request: What was asked for.
-            limited: Whether the quotas of its project hold for it.
 
         Raises:
             NotFound: Its dataset, or the model that it starts from, has just been deleted.
@@ -120,7 +115,7 @@ class Runs:
             Unavailable: The database is locked, full or unreachable.
         """
         key = request_key(request.request_id)
-        new = _RunToAdd(run_id=run_id, name=name, request=request, request_key=key, limited=limited)
+        new = _RunToAdd(run_id=run_id, name=name, request=request, request_key=key)
         try:
             self._adding.submit(new, _ADD_SECONDS)
         except IntegrityError:
@@ -167,9 +162,8 @@ class Runs:
             for model_id in sorted({new.request.settings.initial_model for new in several} - {""}):
                 find_model(session, model_id, lock=True)  # not deleted meanwhile
             rows = [self._row(new, owners[new.request.dataset_id]) for new in several]
-            for new, row in zip(several, rows, strict=True):
-                if new.limited:
-                    check_run(session, row.project_id)
+            for row in rows:
+                check_run(session, row.project_id)
                 session.add(row)
                 session.flush()
             queue = QueueView(session, rows, self.waiting())

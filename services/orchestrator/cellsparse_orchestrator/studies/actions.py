@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from cellsparse_common.datasets import read_known_manifest, read_manifest
-from cellsparse_common.errors import Internal, NotFound
+from cellsparse_common.errors import Internal, NotFound, ResourceExhausted
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.calls import open_stream
 from cellsparse_orchestrator.catalogue.datasets import Datasets
@@ -111,7 +111,7 @@ class MemberActions:
         self._datasets.add(manifest.dataset, size=own_bytes(self._store, manifest))
 
     def start(self, task: MemberTask) -> None:
-        """Queue a member's run, unless it exists, and record that the member trains.
+        """Queue a member's run, unless it exists, and record that the member trains; nothing if a quota is used up.
 
         Raises:
             InvalidArgument: Its label set has no labelled cell to train on.
@@ -132,8 +132,10 @@ class MemberActions:
             )
             with self._datasets.publishing.hold():
                 write_spec(self._store, member.run_id, task.settings, manifest, {})
-                # The study was let in; its members wait for slots, and none of them fails for a quota.
-                self._runs.add(member.run_id, name, request, limited=False)
+                try:
+                    self._runs.add(member.run_id, name, request)
+                except ResourceExhausted:
+                    return  # another study of the project was quicker: no member fails for a quota, it waits
         self._transitions.begin(task.study.id, member.number, _annotated_cells(manifest))
 
     def evaluate(self, task: MemberTask) -> None:

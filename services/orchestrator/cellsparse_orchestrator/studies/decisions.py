@@ -64,6 +64,8 @@ class Facts:
     """Numbers of the members being scored."""
     starting: frozenset[int] = frozenset()
     """Numbers of the waiting members whose run is just being queued. Read before all else, so that none is missed."""
+    allowed: int | None = None
+    """Most further runs by the quota of the study's project; None: there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,8 @@ def decide(facts: Facts, slots: int) -> list[Decision]:
     steps += [Decision(action=Action.EVALUATE, number=number) for number in facts.evaluating]
     if facts.state == states.RUNNING:
         taken = sum(not _has_ended(entry) for entry in facts.training) + sum(entry.has_run for entry in facts.waiting)
-        steps += _begin([entry for entry in facts.waiting if not entry.has_run], facts.starting, slots - taken)
+        room = slots - taken if facts.allowed is None else min(slots - taken, facts.allowed)
+        steps += _begin([entry for entry in facts.waiting if not entry.has_run], facts.starting, room)
     return steps
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from dataclasses import replace
 
 from cellsparse_common.errors import (
@@ -12,6 +13,7 @@ from cellsparse_common.errors import (
     StorageError,
     Unavailable,
 )
+from cellsparse_orchestrator.catalogue.limits import RunsAllowed
 from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.actions import MemberActions
@@ -25,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 0.5
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
+_QUOTA_SECONDS = 2.0
+"""How often a quota that is used up is looked at again."""
 _AHEAD = 16
 """Label sets are made ahead for this many waiting members while others train."""
 _MOST_EVALUATIONS = 4
@@ -51,6 +55,8 @@ class StudyReconciler(threading.Thread):
         self._notifier = notifier
         self._slots = slots
         self._end = threading.Event()
+        self._quotas: dict[str, tuple[RunsAllowed | None, float]] = {}
+        """By study: what its project's quota allowed, and until when that is taken to hold."""
 
         def wake() -> None:
             notifier.notify(STUDIES)
@@ -90,12 +96,29 @@ class StudyReconciler(threading.Thread):
             try:
                 starting = self._starting.begun(study_id)
                 facts = self._transitions.facts(study_id, self._slots + _AHEAD)
-                for decision in decide(replace(facts, starting=starting), self._slots):
+                waits = facts.state == states.RUNNING and bool(facts.waiting)
+                facts = replace(facts, starting=starting, allowed=self._allowed(study_id, waits=waits))
+                for decision in decide(facts, self._slots):
                     self._act(study_id, decision)
             except CellsparseError:
                 raise  # the database is away: for this study as for all others
             except Exception:  # noqa: BLE001 - logged whole; one study that cannot be handled must not stop the others
                 _LOG.exception("study %s cannot be reconciled", study_id)
+
+    def _allowed(self, study_id: str, *, waits: bool) -> int | None:
+        """Return how many more runs the quota of the study's project allows; None: any number.
+
+        If members wait for a quota that is used up, the study says so.
+        """
+        known, until = self._quotas.get(study_id, (None, 0.0))
+        if known is not None and waits and time.monotonic() < until:
+            return known.count
+        allowed = self._transitions.runs_allowed(study_id) if waits else RunsAllowed()
+        if known is None or known.refusal != allowed.refusal:
+            self._transitions.say(study_id, f"waiting for the quota: {allowed.refusal}" if allowed.refusal else "")
+        # One that is used up is looked at less often.
+        self._quotas[study_id] = allowed, time.monotonic() + (_QUOTA_SECONDS if allowed.refusal else 0.0)
+        return allowed.count
 
     def _act(self, study_id: str, decision: Decision) -> None:
         if decision.action is Action.CONCLUDE:
@@ -141,6 +164,7 @@ class StudyReconciler(threading.Thread):
         _LOG.info("study %s is %s: %s", study_id, states.study_name(state), message)
 
     def _forget(self, study_id: str) -> None:
+        self._quotas.pop(study_id, None)
         for executor in (self._sparsifying, self._starting, self._scoring):
             executor.forget(study_id)
 

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from cellsparse_orchestrator import run_states
+from cellsparse_orchestrator.catalogue.limits import RunsAllowed, runs_allowed
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import (
@@ -70,6 +71,21 @@ class StudyTransitions:
                 training=_training(session, study_id),
                 evaluating=list(session.scalars(evaluating.order_by(StudyMemberRow.number))),
             )
+
+    def runs_allowed(self, study_id: str) -> RunsAllowed:
+        """Return how many more runs the project of a study may begin now."""
+        with self._database.read() as session:
+            return runs_allowed(session, find_study(session, study_id).project_id)
+
+    def say(self, study_id: str, message: str) -> None:
+        """Tell what a study waits for; empty: nothing."""
+        with self._database.write() as session:
+            row = find_study(session, study_id, lock=True)
+            if row.state not in _UNFINISHED or row.message == message:
+                return
+            row.message = message
+            row.sequence += 1
+        self._notify(study_id)
 
     def task(self, study_id: str, number: int) -> MemberTask:
         """Return a member with its study and settings."""

@@ -13,8 +13,8 @@ from cellsparse_common.storage import ObjectStore, keys
 CARD = "model.json"
 
 
-def publish_model(store: ObjectStore, run_id: str, folder: Path, card: dict[str, Any]) -> None:
-    """Upload a model folder, the card last: from then on the model exists.
+def publish_model(store: ObjectStore, run_id: str, folder: Path, card: dict[str, Any]) -> int:
+    """Upload a model folder, the card last: from then on the model exists. Return the bytes of its files.
 
     Args:
         store: The store.
@@ -25,13 +25,15 @@ def publish_model(store: ObjectStore, run_id: str, folder: Path, card: dict[str,
     Raises:
         StorageError: The store could not be written.
     """
-    files = {}
+    files, size = {}, 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         store.put(keys.model_file(run_id, name), path)
         files[name] = sha256_of(path)
-    text = json.dumps({**card, "files": files}, indent=2, sort_keys=True)
-    store.put(keys.model_file(run_id, CARD), text.encode())
+        size += path.stat().st_size
+    text = json.dumps({**card, "files": files}, indent=2, sort_keys=True).encode()
+    store.put(keys.model_file(run_id, CARD), text)
+    return size + len(text)
 
 
 def read_card(store: ObjectStore, model_id: str) -> dict[str, Any]:

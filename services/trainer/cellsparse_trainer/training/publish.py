@@ -15,8 +15,8 @@ from cellsparse_trainer.training.feeding import feeding
 from cellsparse_trainer.training.prepare import Prepared
 
 
-def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> None:
-    """Tune the model's thresholds and store it with its card.
+def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> int:
+    """Tune the model's thresholds and store it with its card; return the bytes of its files.
 
     Args:
         prepared: The training; it holds the weights to publish.
@@ -32,7 +32,7 @@ def publish(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[s
     model = prepared.training.model()
     loop.tune(model, prepared.plan, prepared.validation, prepared.train)
     model.export(folder)
-    publish_model(prepared.store, prepared.job.request.run_id, folder, card(prepared, outcome, initial_scores))
+    return publish_model(prepared.store, prepared.job.request.run_id, folder, card(prepared, outcome, initial_scores))
 
 
 def card(prepared: Prepared, outcome: loop.Outcome, initial_scores: Mapping[str, float]) -> dict[str, Any]:

@@ -147,13 +147,13 @@ def lead(
         return
     prepared.checkpoints.confirm()
     with tracing.span("publish"):
-        publish(prepared, outcome, initial_scores)
+        model_bytes = publish(prepared, outcome, initial_scores)
     if outcome.spent is not None:
         reporter.log(
             f"Of {time.monotonic() - began:.1f} s, {before:.1f} s passed before the first step, "
             f"{outcome.spent.steps:.1f} s in steps and {outcome.spent.validations:.1f} s in validations."
         )
-    report_success(prepared, outcome, initial_scores, reporter)
+    report_success(prepared, outcome, initial_scores, reporter, model_bytes)
 
 
 def score_initial_model(prepared: Prepared, looked_at: Sequence[Sample], reporter: Reporter) -> dict[str, float]:
@@ -170,7 +170,7 @@ def score_initial_model(prepared: Prepared, looked_at: Sequence[Sample], reporte
 
 
 def report_success(
-    prepared: Prepared, outcome: loop.Outcome, initial_scores: dict[str, float], reporter: Reporter
+    prepared: Prepared, outcome: loop.Outcome, initial_scores: dict[str, float], reporter: Reporter, model_bytes: int
 ) -> None:
     """Send the final event of a training whose model is published."""
     plan = prepared.plan
@@ -191,6 +191,7 @@ def report_success(
         validation=outcome.validation,
         start_validation=initial_scores,
         model_step=outcome.step,
+        model_bytes=model_bytes,
         message=message,
     )
 

@@ -1,6 +1,9 @@
 """What is backed up comes back as it was; a backup that is torn or rotten is refused."""
 
+import hashlib
 import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -10,10 +13,13 @@ from cellsparse_common.errors import Damaged, FailedPrecondition
 from cellsparse_common.storage import FolderStore, keys
 from cellsparse_orchestrator.backup import snapshots
 from cellsparse_orchestrator.backup.backup import Backup
+from cellsparse_orchestrator.backup.hold import backing_up, pruning
+from cellsparse_orchestrator.backup.listing import open_listing
+from cellsparse_orchestrator.backup.prune import Keep, choose, prune
 from cellsparse_orchestrator.backup.restore import restore
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import now, timestamp
-from cellsparse_orchestrator.collection.hold import hold_collections, refuse_while_held
+from cellsparse_orchestrator.collection.hold import BACKUP, PRUNE, hold, refuse_while_held, release
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ChangeRow, DatasetRow, LeaseRow, RunRow
 from cellsparse_orchestrator.notifier import Notifier
@@ -187,8 +193,116 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_whole_or_not_there(place):
 
 
 def test_no_collection_begins_while_a_backup_goes_on(place):
-    hold_collections(place.database, now().replace(year=2900))
+    hold(place.database, f"{BACKUP}-1", now().replace(year=2900))
     with pytest.raises(FailedPrecondition, match="A backup is under way"):
         refuse_while_held(place.database)
     place.back_up()
+    with pytest.raises(FailedPrecondition, match="A backup is under way"):
+        refuse_while_held(place.database)  # the end of one is not the end of another
+    release(place.database, f"{BACKUP}-1")
     refuse_while_held(place.database)
+
+
+def test_backups_and_the_removal_of_old_ones_keep_apart(place):
+    hold(place.database, f"{PRUNE}-1", now().replace(year=2900))
+    with pytest.raises(FailedPrecondition, match="Old snapshots are being removed"):
+        place.back_up()
+    with pytest.raises(FailedPrecondition, match="Old snapshots are being removed"), backing_up(place.database):
+        pass
+    release(place.database, f"{PRUNE}-1")
+    refused = pytest.raises(FailedPrecondition, match="A backup is under way")
+    with backing_up(place.database), refused, pruning(place.database):
+        pass
+    with pruning(place.database) as alive:
+        alive()
+    place.back_up()
+
+
+def check_whole(place, snapshot_id):
+    """Everything that a snapshot names is there, as it was."""
+    path = place.temporary() / "listing"
+    snapshots.fetch(place.backup, snapshots.read_snapshot(place.backup, snapshot_id), snapshots.LISTING, path)
+    with open_listing(path.with_suffix(".db")) as listing:
+        listing.read(path)
+        for entry in listing:
+            assert hashlib.sha256(place.backup.get(keys.blob(entry.sha256))).hexdigest() == entry.sha256
+
+
+def snapshots_of_steps(place, steps):
+    """Back up a run again and again while it trains."""
+    made = []
+    for step in steps:
+        place.checkpoint(step)
+        made.append(place.back_up().snapshot.id)
+    return made
+
+
+@pytest.mark.parametrize("killed_after", [None, 0, 1, 2, 4, 7])
+def test_removing_old_snapshots_leaves_the_others_whole(place, killed_after):
+    made = snapshots_of_steps(place, range(1, 5))
+    killed = Killing(place.folder / "backup", killed_after)
+    with suppress(KeyboardInterrupt):
+        prune(killed, place.temporary(), Keep(newest=2), now(), lambda: None)
+    for each in snapshots.snapshot_ids(place.backup):
+        if each in made[-2:]:
+            check_whole(place, each)
+    prune(place.backup, place.temporary(), Keep(newest=2), now(), lambda: None)
+    assert {key.split("/")[1] for key in place.backup.list(snapshots.SNAPSHOTS)} == set(made[-2:])
+    for each in made[-2:]:
+        check_whole(place, each)
+    digests = {keys.blob_sha256(key) for key in place.backup.list(keys.BLOBS)}
+    assert hashlib.sha256(b"weights of 1").hexdigest() not in digests
+    assert hashlib.sha256(b"weights of 4").hexdigest() in digests
+
+
+class Killing(FolderStore):
+    """A store whose user is killed after some deletions."""
+
+    def __init__(self, folder, left):
+        super().__init__(folder)
+        self.left = left
+
+    def delete(self, key):
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        super().delete(key)
+
+
+def test_nothing_is_removed_while_a_snapshot_that_stays_cannot_be_read(place):
+    made = snapshots_of_steps(place, range(1, 4))
+    place.backup.put(f"{snapshots.SNAPSHOTS}{made[-1]}/{snapshots.LISTING}", b"rotten")
+    before = list(place.backup.list(""))
+    with pytest.raises(Damaged, match="rotten"):
+        prune(place.backup, place.temporary(), Keep(newest=1), now(), lambda: None)
+    assert list(place.backup.list("")) == before
+
+
+@pytest.mark.parametrize(
+    ("keep", "stay"),
+    [
+        (Keep(), "abcd"),
+        (Keep(newest=1), "d"),
+        (Keep(newest=9), "abcd"),
+        (Keep(days=2.5), "cd"),
+        (Keep(days=0.1), "d"),
+        (Keep(newest=3, days=1), "bcd"),
+        (Keep(newest=1, days=3.5), "bcd"),
+    ],
+)
+def test_which_snapshots_stay(keep, stay):
+    time = datetime(2030, 1, 10, tzinfo=UTC)
+    found = [
+        snapshots.Snapshot(
+            id=name,
+            made_at=(time - timedelta(days=4 - number)).isoformat(),
+            layout="",
+            objects=0,
+            bytes=0,
+            database_sha256="",
+            listing_sha256="",
+        )
+        for number, name in enumerate("abcd")
+    ]
+    assert "".join(each.id for each in choose(found, keep, time)) == stay

@@ -150,7 +150,7 @@ class World(RuleBasedStateMachine):
             dry_run=dry_run,
             busy_seconds=0.0,
         )
-        self.collection = Collector(self.store, self.database, ledger, rules).run()
+        self.collection = Collector(self.store, self.database, ledger, rules, clock=lambda: self.now).run()
 
     @precondition(lambda self: self.collection is not None)
     @rule(steps=st.integers(1, 4))

@@ -75,6 +75,23 @@ def test_a_file_that_fits_into_no_message_is_segmented_as_a_whole(store, monkeyp
     assert list(store.list(keys.TRANSFERS)) == []
 
 
+def test_a_prediction_leaves_that_of_another_orchestrator_alone(store):
+    """The end of one must not sweep away the image of another that is under way."""
+
+    def within(sent):
+        end = Transfers(store).predict_data(trainer_pb2.PredictRequest(image=b"b"), lambda sent: answered(sent))
+        assert end.label == b"labels"
+        assert store.get(keys.transfer(sent.transfer_id, "image")) == b"a"
+        return answered(sent)
+
+    def answered(sent):
+        store.put(keys.transfer(sent.transfer_id, "result"), b"labels")
+        return trainer_pb2.PredictResponse()
+
+    assert Transfers(store).predict_data(trainer_pb2.PredictRequest(image=b"a"), within).label == b"labels"
+    assert list(store.list(keys.TRANSFERS)) == []
+
+
 def test_an_image_without_cells_has_no_scores(store):
     found = predict(store, np.zeros((90, 90), np.int32), known, 4900)
     assert not found.labels.any()

@@ -30,6 +30,14 @@ def test_members_whose_run_is_just_being_queued_have_taken_their_room():
     assert decide(facts, 3) == [Decision(action=Action.START, number=number) for number in (3, 4, 1)]
 
 
+def test_a_quota_lets_fewer_start_than_there_are_slots():
+    facts = Facts(state=states.RUNNING, waiting=waiting(1, 2, 3), allowed=1)
+    assert decide(facts, 3) == [Decision(action=Action.START, number=1)]
+    ready, missing = waiting(1), waiting(2, ready=False)
+    used_up = Facts(state=states.RUNNING, waiting=[*ready, *missing], allowed=0)
+    assert decide(used_up, 3) == [Decision(action=Action.SPARSIFY, number=2)]
+
+
 def test_label_sets_are_made_once_and_those_that_are_there_need_not_wait():
     entries = [*waiting(1, ready=False), WaitingMember(number=2, dataset_id="ds-1", ready=False), *waiting(3)]
     steps = decide(Facts(state=states.RUNNING, waiting=entries), 2)
