@@ -177,6 +177,9 @@ node-images: .venv/.ready node-tools ## Build the images that a real node runs; 
 test-node: .venv/.ready tools node-tools node-images ## Run the chart on a real node, with containers: needs root and Docker
 	$(PYTEST) tests/node
 
+.PHONY: test-everything
+test-everything: test test-cluster test-e2e test-napari test-cellpose-sam test-node ## All tests, with those of a real node
+
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error
 	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet \
