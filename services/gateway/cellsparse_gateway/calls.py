@@ -9,15 +9,16 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cellsparse_common.config.tls import ClientTls, files_changed
 from cellsparse_common.errors import InvalidArgument, Unavailable
 from cellsparse_common.rpc.channel import open_channel
+from cellsparse_common.rpc.readiness import ANSWERING
 from cellsparse_gateway.identity import call_metadata
 from cellsparse_proto.v1 import (
     access_pb2_grpc,
     dataset_pb2_grpc,
-    orchestrator_pb2,
     orchestrator_pb2_grpc,
     project_pb2_grpc,
     prompter_pb2_grpc,
@@ -59,22 +60,22 @@ class Orchestrator:
         self.datasets: Any = dataset_pb2_grpc.DatasetServiceStub(self.channel)
         self.studies: Any = study_pb2_grpc.StudyServiceStub(self.channel)
         self.access: Any = access_pb2_grpc.AccessServiceStub(self.channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     def answers(self, seconds: float) -> None:
-        """Return if the orchestrator answers, even if it wants to know who asks.
+        """Return if the orchestrator answers: the one that leads, where another one stands by.
 
         Args:
             seconds: How long to wait.
 
         Raises:
             grpc.RpcError: It does not.
-            Unavailable: No address is known.
+            Unavailable: No address is known, or it says that it does not answer now.
         """
-        try:
-            self.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=seconds)
-        except grpc.RpcError as error:
-            if not isinstance(error, grpc.Call) or error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-                raise
+        # Asks for no token, and is not written down: this is asked every few seconds.
+        answer = self._health.Check(health_pb2.HealthCheckRequest(service=ANSWERING), timeout=seconds)
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unavailable("The orchestrator does not answer now.")
 
     def pages(self, method: Callable[..., Any], make: Callable[..., Message], entries: str) -> Iterator[Any]:
         """Yield the entries of all pages of a list.
