@@ -8,7 +8,8 @@ from typing import TypeVar
 from cellsparse.connection import Connection
 from cellsparse.errors import Busy, CellsparseError, DeadlineExceeded, Unavailable
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
+"""How long a watcher waits for an orchestrator that has gone: the pod that follows may have to start on a busy node."""
 STREAM_SECONDS = 3600.0
 ASK_SECONDS = 5.0
 STEADY_SECONDS = 5.0

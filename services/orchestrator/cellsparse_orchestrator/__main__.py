@@ -18,6 +18,9 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import own_home
 from cellsparse_orchestrator.settings import OrchestratorSettings
 
+POD_WAIT_SECONDS = 60.0
+"""How long a pod waits for the volume's lock: a pod that was deleted is still ending when its successor starts."""
+
 
 def main() -> None:
     """Run the command; exit with code 0, or with 1 and a message."""
@@ -67,7 +70,7 @@ def _serve(settings: OrchestratorSettings) -> int:
 
     if settings.launcher != "local":  # child processes listen on loopback, without certificates
         use_tls(settings.client_tls())
-    with own_home(settings.home):
+    with own_home(settings.home, POD_WAIT_SECONDS if settings.launcher == "kubernetes" else 0):
         application = Application(settings)
         code = serve(
             name="orchestrator",

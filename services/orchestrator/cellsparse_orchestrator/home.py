@@ -4,17 +4,25 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cellsparse_common.errors import FailedPrecondition
 from cellsparse_common.files import disk_errors, replace_file
 
+_LOOK_SECONDS = 0.2
+
 
 @contextmanager
-def own_home(home: Path) -> Iterator[None]:
+def own_home(home: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the home folder's lock; it is released when the process ends, however it ends.
+
+    Args:
+        home: The folder.
+        wait_seconds: How long to wait for another orchestrator that holds it, such as one that is ending.
 
     Raises:
         FailedPrecondition: Another orchestrator holds it.
@@ -24,18 +32,27 @@ def own_home(home: Path) -> Iterator[None]:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "orchestrator.lock").open("a+")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FailedPrecondition(
-                f"Another orchestrator uses {home}; stop it, or give this one another CELLSPARSE_HOME."
-            ) from error
+        end = time.monotonic() + wait_seconds
+        while not _locked(lock):
+            if time.monotonic() >= end:
+                raise FailedPrecondition(
+                    f"Another orchestrator uses {home}; stop it, or give this one another CELLSPARSE_HOME."
+                )
+            time.sleep(_LOOK_SECONDS)
         # Left-overs of uploads to an orchestrator that was killed.
         shutil.rmtree(spool_folder(home), ignore_errors=True)
         try:
             yield
         finally:
             record_file(home).unlink(missing_ok=True)
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def record_file(home: Path) -> Path:
