@@ -17,7 +17,7 @@ from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.cli.training import parse_settings
 from cellsparse.client import Client
-from cellsparse.errors import InvalidArgument, RunFailedError
+from cellsparse.errors import CellsparseError, InvalidArgument, RunFailedError
 from cellsparse.search.folder import folder_of
 from cellsparse.search.plan import DEFAULT_TRIALS, METRICS, PRUNERS
 from cellsparse.search.space import parse_pairs
@@ -156,7 +156,10 @@ def _drive(client: Client, plan: search.SearchPlan, at_once: int, output: Output
     def show(row: search.TrialRow) -> None:
         output.line({"type": "trial", **search.row_document(row)}, render_searches.trial_line(plan, row))
 
-    listener = search.Listener(on_trial=show, on_lost=lost.say, on_back=lost.over)
+    def waits(error: CellsparseError) -> None:
+        output.errors.print(f"A trial waits: {error.message}", markup=False, soft_wrap=True)
+
+    listener = search.Listener(on_trial=show, on_lost=lost.say, on_back=lost.over, on_wait=waits)
     try:
         with _terminable():
             found = search.run(client, plan, at_once=at_once, listener=listener)

@@ -12,7 +12,7 @@ from cellsparse.reconnect import OnLost
 from cellsparse.search.folder import TRIALS, begun, folder_of
 from cellsparse.search.plan import SearchPlan
 from cellsparse.search.report import SearchReport, make_report
-from cellsparse.search.trial import TrialWatcher
+from cellsparse.search.trial import OnWait, TrialWatcher
 from cellsparse.search.trial_store import TrialRow, TrialStore, load_optuna
 
 MOST_AT_ONCE = 64
@@ -30,6 +30,8 @@ class Listener:
     """Called, in a trial's thread, with the error and the seconds left, when the orchestrator does not answer."""
     on_back: Callable[[], None] = lambda: None
     """Called, in a trial's thread, when it answers again."""
+    on_wait: OnWait = lambda _: None
+    """Called, in a trial's thread, with the refusal, once for each trial that waits for a quota of its project."""
 
 
 def run(client: Client, plan: SearchPlan, *, at_once: int = 1, listener: Listener | None = None) -> SearchReport:
@@ -112,6 +114,7 @@ class _Driver:
             trials=self._trials,
             on_lost=self._listener.on_lost,
             on_back=self._listener.on_back,
+            on_wait=self._listener.on_wait,
         )
 
     def _wait(self) -> "_Worker | None":

@@ -1,20 +1,33 @@
 """One trial: create its run, watch it, cancel it if it is too poor, and read the score of its model."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from cellsparse import enum_names, runs
 from cellsparse.connection import Connection
-from cellsparse.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
+from cellsparse.errors import (
+    Busy,
+    CellsparseError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 from cellsparse.reconnect import ASK_SECONDS, OnLost, reconnecting
 from cellsparse.search.plan import SearchPlan
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 PATIENCE_SECONDS = 600.0
 """Seconds without an answer after which a search gives up; it may run for days, and its runs continue meanwhile."""
+QUOTA_SECONDS = 86_400.0
+"""Longest wait of a trial for a quota of its project."""
+QUOTA_PAUSE_SECONDS = 5.0
 
+OnWait = Callable[[CellsparseError], None]
 T = TypeVar("T")
 
 
@@ -44,6 +57,12 @@ class TrialWatcher:
     """Called with the error and the seconds left, each time the orchestrator does not answer."""
     on_back: Callable[[], None] = lambda: None
     """Called when it answers again."""
+    on_wait: OnWait = lambda _: None
+    """Called with the refusal, once for each trial that waits for a quota of its project."""
+    quota_patience: float = QUOTA_SECONDS
+    """Longest wait for a quota, seconds."""
+    quota_pause: float = QUOTA_PAUSE_SECONDS
+    """Seconds between two looks at it."""
 
     def follow(self, number: int) -> None:
         """Run a trial, or resume it, to its end.
@@ -51,8 +70,8 @@ class TrialWatcher:
         A run that fails, or whose settings the orchestrator refuses, makes a failed trial and raises nothing.
 
         Raises:
-            CellsparseError: The orchestrator does not answer, or there is no such dataset. The trial can be
-                resumed later.
+            CellsparseError: The orchestrator does not answer, there is no such dataset, or the project's quota has been
+                used up all the time. The trial can be resumed later.
         """
         try:
             run = self._create(number)
@@ -66,10 +85,28 @@ class TrialWatcher:
         self._end(number, self._asked(lambda: runs.get(self.connection, run.id, timeout=ASK_SECONDS)))
 
     def _create(self, number: int) -> orchestrator_pb2.Run:
-        """Return the trial's run: the same request id makes one run, however often it is sent."""
+        """Return the trial's run: the same request id makes one run, however often it is sent.
+
+        While a quota of the project is used up, wait as the members of a study do.
+        """
         request = self.plan.request(number, self.trials.settings(number))
-        answer: orchestrator_pb2.CreateRunResponse = self._asked(lambda: self.connection.call("CreateRun", request))
-        return answer.run
+        give_up, told = time.monotonic() + self.quota_patience, False
+        while True:
+            try:
+                answer: orchestrator_pb2.CreateRunResponse = self._asked(
+                    lambda: self.connection.call("CreateRun", request)
+                )
+            except Busy:
+                raise
+            except ResourceExhausted as error:
+                if time.monotonic() + self.quota_pause > give_up:
+                    raise
+                if not told:
+                    self.on_wait(error)
+                    told = True
+            else:
+                return answer.run
+            time.sleep(self.quota_pause)
 
     def _watch(self, number: int, run_id: str) -> None:
         events = runs.watch(self.connection, run_id, patience=self.patience, on_lost=self.on_lost, on_back=self.on_back)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from support.limits import PATIENCE
@@ -13,7 +14,8 @@ import cellsparse
 from cellsparse import search
 from cellsparse.cli.app import run
 from cellsparse.cli.exits import Exit
-from cellsparse.errors import InvalidArgument, NotFound, Unavailable
+from cellsparse.connection import Connection
+from cellsparse.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from cellsparse.search import driver
 from cellsparse.search.trial import TrialWatcher
 from cellsparse.search.trial_store import TrialStore
@@ -84,6 +86,30 @@ def test_settings_that_the_orchestrator_refuses_are_a_failed_trial(known, tmp_pa
     monkeypatch.setattr("cellsparse.connection.Connection.call", refuse)
     row = follow(tmp_path / "trials.db")
     assert (row.state, row.message) == ("failed", "the network is too deep.")
+
+
+def test_a_trial_waits_for_the_quota_of_its_project(known, tmp_path, monkeypatch):
+    refusals = [ResourceExhausted("The quota of project pr-1 is 1 runs at once.")] * 3
+    told, call = [], Connection.call
+
+    def refuse_first(self, name, *more, **options):
+        if name == "CreateRun" and refusals:
+            raise refusals.pop()
+        return call(self, name, *more, **options)
+
+    monkeypatch.setattr(Connection, "call", refuse_first)
+    trials = TrialStore(plan(), tmp_path / "trials.db")
+    with cellsparse.Client() as client:
+        watcher = TrialWatcher(
+            connection=client.connection, plan=plan(), trials=trials, on_wait=told.append, quota_pause=0.01
+        )
+        watcher.follow(trials.ask())
+        assert trials.row(0).state == "complete"
+        assert len(told) == 1
+        refusals.append(told[0])
+        with pytest.raises(ResourceExhausted, match="1 runs at once"):
+            replace(watcher, quota_patience=0.0).follow(trials.ask())
+    assert trials.row(1).state == "running"  # it can be resumed
 
 
 def test_a_poor_trial_is_cancelled_once_and_pruned(known, tmp_path):
