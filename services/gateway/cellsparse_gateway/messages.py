@@ -69,7 +69,7 @@ def from_json(kind: type[M], content: Any, **given: Any) -> M:
     message = kind()
     try:
         json_format.ParseDict({**content, **given}, message)
-    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+    except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidArgument(f"The body does not fit: {' '.join(str(error).split())[:500]}.") from None
     return message
 

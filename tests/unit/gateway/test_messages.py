@@ -5,7 +5,7 @@ from google.protobuf import json_format
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_gateway.messages import enum_number, enum_words, from_json, to_json
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, project_pb2, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, project_pb2, study_pb2, trainer_pb2
 
 
 def run() -> orchestrator_pb2.Run:
@@ -53,6 +53,11 @@ def test_what_the_address_names_wins():
 def test_what_does_not_fit_is_one_sentence(content):
     with pytest.raises(InvalidArgument, match=r"^The body (must be|does not fit: ).*\.$"):
         from_json(project_pb2.CreateProjectRequest, content)
+
+
+def test_infinity_is_no_value_of_an_enum():
+    with pytest.raises(InvalidArgument, match=r"^The body does not fit: .*infinity.*\.$"):
+        from_json(study_pb2.CreateStudyRequest, {"split": float("inf")})
 
 
 def test_a_document_that_nests_without_end_is_refused():

@@ -144,8 +144,8 @@ def _import(
     except CellsparseError:
         raise
     except Exception as error:  # whatever damaged files make a framework raise
-        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise InvalidArgument(f"The file holds no {spec.name} model: {first}", "file") from error
+        first = (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+        raise InvalidArgument(f"The file holds no {spec.name} model: {first}.", "file") from error
 
 
 def _channels(

@@ -130,27 +130,31 @@ class Attempt:
 
     def _read_events(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                event = json_format.Parse(line, trainer_pb2.TrainingEvent())
-            except json_format.ParseError:
-                _LOG.warning("not an event: %s", line.rstrip())
-                continue
-            several = self._launch.world > 1
-            if several and event.reason == common_pb2.FAILURE_REASON_LOST and self._killed_for_memory():
-                event.reason, event.message = explain(MemoryError(), self._plan)
-            if self._stop_event is None or event.state == common_pb2.RUN_STATE_SUCCEEDED:
-                self.log.append(event)
-                self._metrics.take(event)
-            if several and event.state == common_pb2.RUN_STATE_FAILED and self._reaper is None:
-                # The other processes may wait for one that hangs.
-                self._reaper = threading.Timer(_REAP_SECONDS, self._kill)
-                self._reaper.start()
+        with self._process.stdout as lines:
+            for line in lines:
+                try:
+                    event = json_format.Parse(line, trainer_pb2.TrainingEvent())
+                except json_format.ParseError:
+                    _LOG.warning("not an event: %s", line.rstrip())
+                    continue
+                self._take(event)
+
+    def _take(self, event: trainer_pb2.TrainingEvent) -> None:
+        several = self._launch.world > 1
+        if several and event.reason == common_pb2.FAILURE_REASON_LOST and self._killed_for_memory():
+            event.reason, event.message = explain(MemoryError(), self._plan)
+        if self._stop_event is None or event.state == common_pb2.RUN_STATE_SUCCEEDED:
+            self.log.append(event)
+            self._metrics.take(event)
+        if several and event.state == common_pb2.RUN_STATE_FAILED and self._reaper is None:
+            # The other processes may wait for one that hangs.
+            self._reaper = threading.Timer(_REAP_SECONDS, self._kill)
+            self._reaper.start()
 
     def _read_stderr(self) -> None:
         assert self._process.stderr is not None
-        with (self.job.folder / LOG_FILE).open("a", encoding="utf-8") as file:
-            for line in self._process.stderr:
+        with self._process.stderr as lines, (self.job.folder / LOG_FILE).open("a", encoding="utf-8") as file:
+            for line in lines:
                 file.write(line)
                 file.flush()
                 self._tail.append(line.rstrip())

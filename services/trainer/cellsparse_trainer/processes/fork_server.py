@@ -102,6 +102,8 @@ class ForkedProcess:
                     reported = os.read(self._exit_pipe, 16)
                     os.close(self._exit_pipe)
                     self.returncode = int(reported) if reported else self._kill_orphan()
+                    with contextlib.suppress(ProcessLookupError):
+                        _ = self.pid  # which closes its pipe
             finally:
                 self._lock.release()
         return self.returncode

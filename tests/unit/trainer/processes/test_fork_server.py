@@ -7,6 +7,7 @@ import time
 
 import pytest
 from support.cellsparse_fake import BACKEND
+from support.fuzz.watch import open_files
 from support.limits import PATIENCE
 from support.paths import TESTS
 from support.tiny_dataset import write_dataset
@@ -71,6 +72,18 @@ def until(condition):
 def files(attempts, run_id):
     prefix = keys.model_prefix(run_id)
     return {key.removeprefix(prefix): attempts.store.get(key) for key in attempts.store.list(prefix)}
+
+
+@pytest.mark.parametrize("warm_seconds", [0.0, 60.0])
+def test_attempts_that_have_ended_keep_no_file_open(make, warm_seconds):
+    """A trainer that had trained some hundred runs would be able to open none any more."""
+    attempts, opened = make(warm_seconds), []
+    for number in range(3):
+        attempt = begin(attempts, f"run-{number}", steps=1)
+        ended(attempt)
+        attempt._supervisor.join(PATIENCE)
+        opened.append(open_files(os.getpid()))
+    assert opened[2] == opened[1] == opened[0]
 
 
 def test_forked_attempts_are_equal_and_end_like_others(make, here):
