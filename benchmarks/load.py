@@ -1,8 +1,9 @@
 """Everybody at once on one orchestrator: watchers of runs, predicting clients and uploads, on real services and MinIO.
 
 Measured alone and then together: predictions per second of one client and of many, and the throughput of the plain
-`minio` SDK beside that of dataset uploads. Shown are the times of GetStatus meanwhile, the shares that are left of
-predictions and uploads, and the memory of the orchestrator.
+`minio` SDK beside that of uploads: first of files by their hash, which go to URLs of the store, then of whole datasets,
+whose files the orchestrator decodes and checks besides. Shown are the times of GetStatus meanwhile, as a process of its
+own sees them, the shares that are left of predictions and uploads, and the memory of the orchestrator.
 
 The trainer is one without a framework, whose predictions take a fixed time: what is measured is everything around the
 network. On two cores a real network would share them with the uploads, which says nothing about the queue.
@@ -11,6 +12,7 @@ network. On two cores a real network would share them with the uploads, which sa
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -18,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from support.tiny_dataset import blobs
 
 from cellsparse import Client
 from cellsparse.errors import CellsparseError
+from cellsparse.uploads import Sender, hashed
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_proto.v1 import orchestrator_pb2, orchestrator_pb2_grpc
@@ -65,6 +69,14 @@ class Loop(threading.Thread):
             except CellsparseError as error:
                 self.errors.append(error.message)
             time.sleep(self._pause)
+
+
+def ask_status(address: str, seconds: float, answers: "Queue[list[float]]") -> None:
+    """Ask for the status all the time, in a process that does nothing else, and tell how long each answer took (s)."""
+    with Client(address) as client:
+        loop = Loop(lambda: client.status(timeout=30), time.monotonic() + seconds, pause=0.05)
+        loop.run()
+    answers.put(loop.seconds)
 
 
 def watch(address: str, run_id: str, end: float, opened: list[int]) -> grpc.Channel:
@@ -151,6 +163,11 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
     def predict() -> object:
         return client().predict(run.id, image)
 
+    def send() -> int:
+        file = fresh()
+        Sender(client().connection).send([hashed(file, "file")])
+        return len(file)
+
     def upload() -> int:
         file = fresh()
         client().create_dataset(f"load-{os.urandom(4).hex()}", [("a", "train", file, label_file)])
@@ -173,29 +190,34 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         time.sleep(0.1)
     end = time.monotonic() + options.seconds
     memory: list[float] = []
-    status = Loop(lambda: client().status(timeout=30), end, pause=0.05)
+    processes = multiprocessing.get_context("spawn")
+    answers = processes.Queue()
+    status = processes.Process(target=ask_status, args=(orchestrator.address, options.seconds - 5, answers))
     rss = Loop(lambda: memory.append(orchestrator_process.memory_info().rss / 2**20), end, pause=0.2)
     predicting = [Loop(predict, end) for _ in range(options.clients)]
     begin = time.monotonic()
-    for loop in [status, rss, *predicting]:
-        loop.start()
-    with ThreadPoolExecutor(2) as both:
-        # Both at the same time: what the plain SDK gets beside the same load is what there is to get.
-        half = options.uploads
-        ours = both.submit(megabytes_per_second, upload, options.seconds, half)
-        theirs = both.submit(megabytes_per_second, put, options.seconds, half) if options.beside else None
-        ours_rate = ours.result()
-        theirs_rate = theirs.result() if theirs else 0.0
-    for loop in [status, rss, *predicting]:
-        loop.join()
+    for each in [status, rss, *predicting]:
+        each.start()
+    rates = {}
+    for name, work in (("upload", send), ("dataset", upload)):
+        with ThreadPoolExecutor(2) as both:
+            # Both at the same time: what the plain SDK gets beside the same load is what there is to get.
+            ours = both.submit(megabytes_per_second, work, options.seconds / 2, options.uploads)
+            theirs = both.submit(
+                megabytes_per_second, put, options.seconds / 2, options.uploads if options.beside else 0
+            )
+            rates[name] = ours.result(), theirs.result()
+    times = sorted(1000 * each for each in answers.get(timeout=60))
+    for each in [status, rss, *predicting]:
+        each.join()
     took = time.monotonic() - begin
     if not options.beside:
-        theirs_rate = megabytes_per_second(put, options.seconds / 4, options.uploads)
+        after = megabytes_per_second(put, options.seconds / 4, options.uploads)
+        rates = {name: (ours_rate, after) for name, (ours_rate, _) in rates.items()}
     for channel in channels:
         channel.close()
     counts = sorted(len(loop.seconds) for loop in predicting)
     together = sum(counts) / took
-    times = sorted(1000 * each for each in status.seconds)
     return {
         "watchers_open": len(opened),
         "status_calls": len(times),
@@ -206,9 +228,9 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         "predictions_share": together / one_client,
         "predictions_of_a_client": [counts[0], counts[-1]],
         "prediction_errors": sum(len(loop.errors) for loop in predicting),
-        "upload_mib_per_second": ours_rate,
-        "minio_mib_per_second": theirs_rate,
-        "upload_share": ours_rate / theirs_rate if theirs_rate else 0.0,
+        **{f"{name}_mib_per_second": ours_rate for name, (ours_rate, _) in rates.items()},
+        **{f"minio_mib_per_second_beside_{name}": theirs_rate for name, (_, theirs_rate) in rates.items()},
+        **{f"{name}_share": ours_rate / theirs_rate for name, (ours_rate, theirs_rate) in rates.items()},
         "orchestrator_mib": max(memory),
     }
 
@@ -231,14 +253,18 @@ def main() -> None:
         store = store_environment(server.settings(f"s3://{BUCKET}"))
         home = Path(folder) / "home"
         workers = str(min(1024, options.watchers + 4 * options.clients))
-        extra = {"CELLSPARSE_FAKE_PREDICT_SECONDS": f"{options.predict_seconds}", "CELLSPARSE_WORKERS": workers}
+        extra = {
+            "CELLSPARSE_FAKE_PREDICT_SECONDS": f"{options.predict_seconds}",
+            "CELLSPARSE_WORKERS": workers,
+            "CELLSPARSE_UPLOAD_URL_MIB": "1",
+        }
         with Orchestrator(home, **{**store, **extra}) as orchestrator:
             figures = measure(options, orchestrator, plain)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     for name, value in figures.items():
         aim = f"   (aim: {AIMS[name]:g})" if name in AIMS else ""
-        print(f"{name:28} {value if isinstance(value, list) else f'{value:.2f}'}{aim}")
+        print(f"{name:36} {value if isinstance(value, list) else f'{value:.2f}'}{aim}")
 
 
 if __name__ == "__main__":

@@ -243,5 +243,92 @@ def test_large_files_go_straight_to_the_store(tmp_path, minio, minio_store, item
         assert client.create_dataset("large", [("a", "train", pixels, label)]).items == made.items
 
 
+PART = 5 * 2**20
+IN_PARTS = {"CELLSPARSE_UPLOAD_URL_MIB": "1", "CELLSPARSE_UPLOAD_PART_MIB": "5"}
+
+
+def parts_begun(minio):
+    """Objects of which parts have come; the server answers for one key at a time."""
+    client = minio.client()
+    names = [keys.incoming("", sha256(each)) for each in (content_of(1), content_of(2), content_of(3))]
+    return [name for name in names if client._list_multipart_uploads(BUCKET, prefix=name).uploads]
+
+
+def content_of(seed):
+    return np.random.default_rng(seed).bytes(2 * PART + 1000)
+
+
+def test_a_large_file_goes_to_the_store_in_parts(tmp_path, minio, minio_store):
+    content = content_of(1)
+    store = open_store(minio.settings(f"s3://{BUCKET}"))
+    asked = upload_pb2.FinishUploadRequest(sha256=sha256(content))
+    with Orchestrator(tmp_path / "home", **minio_store, **IN_PARTS) as orchestrator:
+        (state,) = start(orchestrator, content)
+        assert (state.url, state.parts.part_bytes, state.parts.received) == ("", PART, 0)
+        assert [part.number for part in state.parts.missing] == [1, 2, 3]
+        put(state.parts.missing[1].url, content[PART : 2 * PART])
+        put(state.parts.missing[2].url, b"too short")
+    with Orchestrator(tmp_path / "home", **minio_store, **IN_PARTS) as orchestrator:
+        error = refused(stub(orchestrator).FinishUpload, asked)
+        assert isinstance(error, FailedPrecondition)
+        assert f"Of 3 parts of file {sha256(content)} these have not come: 1, 3;" in error.message
+        (state,) = start(orchestrator, content)
+        assert state.parts.received == PART
+        assert [part.number for part in state.parts.missing] == [1, 3]
+        put(state.parts.missing[0].url, content[:PART])
+        put(state.parts.missing[1].url, content[2 * PART :])
+        (state,) = start(orchestrator, content)
+        assert (state.parts.received, len(state.parts.missing)) == (len(content), 0)
+        for _ in range(2):  # the first answer may get lost
+            assert stub(orchestrator).FinishUpload(asked, timeout=PATIENCE).upload.complete
+        assert store.get(keys.blob(sha256(content))) == content
+        assert not list(store.list(keys.INCOMING))
+        assert not parts_begun(minio)
+
+
+def test_a_cut_upload_goes_on_with_the_part_that_is_missing(tmp_path, minio, minio_store, monkeypatch):
+    monkeypatch.setattr(uploads, "FIRST_PAUSE", 0.0)
+    content = content_of(2)
+    path = tmp_path / "large"
+    path.write_bytes(content)
+    with (
+        CutConnection(minio.endpoint) as way,
+        Orchestrator(
+            tmp_path / "home", **minio_store, **IN_PARTS, CELLSPARSE_UPLOAD_URL_ENDPOINT=way.address
+        ) as orchestrator,
+        CutConnection(orchestrator.address) as direct,
+        cellsparse.Client(direct.address) as client,
+    ):
+        way.limit = PART + PART // 2
+        uploads.Sender(client.connection).send([uploads.hashed(path, "model file")])
+        assert way.limit is None
+        assert way.sent < len(content) + PART
+        assert direct.sent < PART
+        assert [each.complete for each in start(orchestrator, content)] == [True]
+
+
+def test_parts_of_forgotten_uploads_are_removed(tmp_path, minio, minio_store):
+    content, sent = content_of(3), content_of(1)
+    with Orchestrator(tmp_path / "home", **minio_store, **IN_PARTS) as orchestrator:
+        states = start(orchestrator, content, sent)
+        if not states[1].complete:  # whoever cannot reach the store sends it here
+            put(states[1].parts.missing[0].url, sent[:PART])
+            stub(orchestrator).SendUploads(send_in_chunks(sent), timeout=PATIENCE)
+        put(states[0].parts.missing[0].url, content[:PART])
+        assert parts_begun(minio) == [keys.incoming("", sha256(content))]
+    with Orchestrator(
+        tmp_path / "home", **minio_store, **IN_PARTS, CELLSPARSE_UPLOAD_KEEP_HOURS="0.000001"
+    ) as orchestrator:
+        start(orchestrator, b"another")
+        assert not parts_begun(minio)
+
+
+def send_in_chunks(content):
+    make = upload_pb2.SendUploadsRequest
+    yield make(file=upload_pb2.UploadBegin(sha256=sha256(content)))
+    for begin in range(0, len(content), 2**20):
+        yield make(chunk=content[begin : begin + 2**20])
+
+
 def put(url, content):
     assert urllib3.request("PUT", url, body=content, timeout=PATIENCE).status == 200

@@ -134,11 +134,9 @@ class Sender:
             return
         files = [upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size) for blob in missing]
         try:
-            states: Sequence[upload_pb2.UploadState] = self._connection.call(
-                "StartUploads", upload_pb2.StartUploadsRequest(files=files)
-            ).uploads
-            there = sum(blob.size for blob in blobs if blob.sha256 in present) + sum(each.offset for each in states)
-            self._there = max(self._there, there)
+            states = self._start(files)
+            there = sum(blob.size for blob in blobs if blob.sha256 in present)
+            self._there = max(self._there, there + sum(max(each.offset, each.parts.received) for each in states))
             left = [
                 (blob, state.offset)
                 for blob, state in zip(missing, states, strict=True)
@@ -153,11 +151,41 @@ class Sender:
                 raise
             raise _named(error, missing) from None
 
+    def _start(self, files: Sequence[upload_pb2.UploadFile]) -> Sequence[upload_pb2.UploadState]:
+        states: Sequence[upload_pb2.UploadState] = self._connection.call(
+            "StartUploads", upload_pb2.StartUploadsRequest(files=files)
+        ).uploads
+        return states
+
+    def _sent_in_parts(self, blob: Blob, parts: upload_pb2.UploadParts) -> bool:
+        """Send the parts of a file that are missing; return whether the store takes them.
+
+        Raises:
+            Unavailable: It took some, and then no more.
+        """
+        reached = bool(parts.received)
+        while parts.missing:
+            for part in parts.missing:
+                begin = (part.number - 1) * parts.part_bytes
+                if not put_to_url(part.url, blob.content, min(parts.part_bytes, blob.size - begin), begin):
+                    if reached:
+                        raise Unavailable(f"The store took a part of the {blob.what}, and then no more.")
+                    return False
+                reached = True
+            (state,) = self._start([upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size)])
+            if state.parts.missing and state.parts.received <= parts.received:
+                raise Unavailable(f"The store took parts of the {blob.what}, but does not have them.")
+            parts = state.parts
+        return True
+
     def _sent_to_url(self, blob: Blob, state: upload_pb2.UploadState) -> bool:
         """Send a file straight to the store, if it has a URL that works; return whether it is there."""
-        if not (state.url and self._use_urls):
+        if not ((state.url or state.HasField("parts")) and self._use_urls):
             return False
-        self._use_urls = put_to_url(state.url, blob.content, blob.size)
+        if state.url:
+            self._use_urls = put_to_url(state.url, blob.content, blob.size)
+        else:
+            self._use_urls = self._sent_in_parts(blob, state.parts)
         if self._use_urls:
             request = upload_pb2.FinishUploadRequest(sha256=blob.sha256)
             self._connection.call("FinishUpload", request, timeout=CHECK_SECONDS)

@@ -136,6 +136,8 @@ class OrchestratorSettings(ServerSettings):
     upload_url_mib: int = Field(default=64, ge=0, le=65_536)
     """Files from this size on can be sent straight to an S3 store, by URLs that the orchestrator signs, MiB; 0: none.
     Clients that do not reach the store send them to the orchestrator."""
+    upload_part_mib: int = Field(default=256, ge=5, le=5120)
+    """Larger files go to an S3 store in parts of this size, MiB; after a cut, parts that came are not sent again."""
     upload_url_endpoint: str = ""
     """host:port under which clients reach the S3 server; empty: `s3_endpoint`."""
     max_image_file_mib: int = Field(default=1024, ge=1, le=65_536)

@@ -32,7 +32,7 @@ def make(tmp_path, database):
     """Makes what an orchestrator has after a start."""
 
     def uploads(keep=timedelta(hours=1)):
-        rules = UploadRules(max_bytes=1000, url_bytes=1)
+        rules = UploadRules(max_bytes=1000, url_bytes=1, part_bytes=1000)
         partials = PartialFiles(tmp_path / "incoming")
         return BlobUploads(FolderStore(tmp_path / "store"), UploadTable(database, keep), partials, rules)
 

@@ -5,6 +5,7 @@ depend on, and the promises below are checked by a contract test.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -116,11 +117,50 @@ class ObjectStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class MissingParts:
+    """What has not come of an object that is sent in parts."""
+
+    part_bytes: int
+    """Length of each part but the last one."""
+    received: int
+    """Bytes of the parts that have come."""
+    urls: dict[int, str]
+    """By number, from 1: where the first missing parts are sent by one HTTP PUT each; empty: all have come."""
+
+
 class DirectUploads(Protocol):
     """What a store can do besides, if clients can send files straight to it."""
 
     def upload_url(self, key: str, seconds: int) -> str:
         """Return a URL that takes an object by one HTTP PUT for so many seconds; nothing is contacted."""
+        ...
+
+    def missing_parts(self, key: str, size: int, part_bytes: int, seconds: int) -> MissingParts:
+        """Begin an object in parts, or go on with it, and return the first parts that have not come.
+
+        Args:
+            key: The object.
+            size: Its bytes.
+            part_bytes: Length of a part, 5 MiB at least; parts are longer where there would be too many.
+            seconds: How long the URLs can be used.
+
+        Raises:
+            StorageError: The store failed.
+        """
+        ...
+
+    def complete_parts(self, key: str, size: int, part_bytes: int) -> None:
+        """Make an object of its parts; nothing happens if none was begun.
+
+        Raises:
+            FailedPrecondition: A part has not come.
+            StorageError: The store failed.
+        """
+        ...
+
+    def abort_parts(self, key: str) -> None:
+        """Remove the parts of an object that have come; raises StorageError."""
         ...
 
     def adopt(self, key: str, sha256: str, size: int) -> None:

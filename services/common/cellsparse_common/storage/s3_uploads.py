@@ -9,8 +9,10 @@ from minio.error import S3Error
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
 from cellsparse_common.storage.keys import blob, check_key
+from cellsparse_common.storage.protocol import MissingParts
 from cellsparse_common.storage.s3 import CHUNK, MISSING, store_errors
 from cellsparse_common.storage.s3_connection import connect
+from cellsparse_common.storage.s3_parts import S3Parts
 
 _CHANGED = frozenset({"PreconditionFailed"})
 
@@ -33,6 +35,7 @@ class S3Uploads:
         self._client = connection.client
         self._endpoint = connection.endpoint
         self._signer = connect(public).client
+        self._parts = S3Parts(self._client, self._signer, bucket)
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
 
@@ -40,6 +43,21 @@ class S3Uploads:
         """See `DirectUploads.upload_url`."""
         name = self._prefix + check_key(key)
         return str(self._signer.get_presigned_url("PUT", self._bucket, name, expires=timedelta(seconds=seconds)))
+
+    def missing_parts(self, key: str, size: int, part_bytes: int, seconds: int) -> MissingParts:
+        """See `DirectUploads.missing_parts`."""
+        with store_errors(f"begin {key}", self._endpoint, self._bucket):
+            return self._parts.missing(self._prefix + check_key(key), size, part_bytes, seconds)
+
+    def complete_parts(self, key: str, size: int, part_bytes: int) -> None:
+        """See `DirectUploads.complete_parts`."""
+        with store_errors(f"complete {key}", self._endpoint, self._bucket):
+            self._parts.complete(self._prefix + check_key(key), size, part_bytes)
+
+    def abort_parts(self, key: str) -> None:
+        """See `DirectUploads.abort_parts`."""
+        with store_errors(f"remove {key}", self._endpoint, self._bucket):
+            self._parts.abort(self._prefix + check_key(key))
 
     def adopt(self, key: str, sha256: str, size: int) -> None:
         """See `DirectUploads.adopt`."""

@@ -72,6 +72,7 @@ def make_uploads(settings: OrchestratorSettings, store: ObjectStore, database: D
         UploadRules(
             max_bytes=max(settings.max_image_file_mib, settings.max_model_mib) * 2**20,
             url_bytes=settings.upload_url_mib * 2**20,
+            part_bytes=settings.upload_part_mib * 2**20,
         ),
         open_uploads(settings, settings.upload_url_endpoint),
     )

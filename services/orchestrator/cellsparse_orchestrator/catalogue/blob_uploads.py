@@ -12,7 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cellsparse_common.errors import CellsparseError, FailedPrecondition, InvalidArgument, ResourceExhausted
+from cellsparse_common.errors import (
+    CellsparseError,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    StorageError,
+)
 from cellsparse_common.storage import DirectUploads, ObjectStore, keys
 from cellsparse_common.storage.blobs import keep_blob
 from cellsparse_orchestrator.caller import new_owner
@@ -36,6 +42,8 @@ class UploadRules:
     """Largest file."""
     url_bytes: int
     """Files from this size on have a URL; 0: none."""
+    part_bytes: int
+    """Files that are larger have one for each part of this size."""
 
 
 class BlobUploads:
@@ -88,7 +96,10 @@ class BlobUploads:
         self.table.begin(files)
         present = set(self.has([file.sha256 for file in files]))
         states = [self._state(file, complete=file.sha256 in present) for file in files]
-        missing = sum(file.size - state.offset for file, state in zip(files, states, strict=True) if not state.complete)
+        to_store = {state.sha256 for state in states if state.complete or state.HasField("url_until")}
+        missing = sum(
+            file.size - state.offset for file, state in zip(files, states, strict=True) if state.sha256 not in to_store
+        )
         if missing > self._partials.free_bytes():
             raise ResourceExhausted(f"The server's disk has no room for {missing / 2**20:.0f} MiB of uploads now.")
         return states
@@ -97,11 +108,27 @@ class BlobUploads:
         state = upload_pb2.UploadState(sha256=file.sha256, complete=complete)
         owner = new_owner() or ""
         state.offset = file.size if complete else min(file.size, self._partials.offset(owner, file.sha256))
-        if self._signer and not complete and not state.offset and 0 < self._rules.url_bytes <= file.size:
-            until = now() + timedelta(seconds=_URL_SECONDS)
-            state.url = self._signer.upload_url(keys.incoming(owner, file.sha256), _URL_SECONDS)
-            state.url_until.CopyFrom(timestamp(until))
+        if not complete and not state.offset:
+            self._add_urls(state, keys.incoming(owner, file.sha256), file.size)
         return state
+
+    def _add_urls(self, state: upload_pb2.UploadState, key: str, size: int) -> None:
+        """Say where a large file, or each of its parts, is sent straight to the store."""
+        if self._signer is None or not 0 < self._rules.url_bytes <= size:
+            return
+        if size <= self._rules.part_bytes:
+            state.url = self._signer.upload_url(key, _URL_SECONDS)
+        else:
+            try:
+                found = self._signer.missing_parts(key, size, self._rules.part_bytes, _URL_SECONDS)
+            except StorageError as error:  # the keys may not suffice for this; SendUploads is left
+                _LOG.warning("a file is not sent in parts: %s", error.message)
+                return
+            missing = [upload_pb2.UploadPart(number=number, url=url) for number, url in found.urls.items()]
+            state.parts.CopyFrom(
+                upload_pb2.UploadParts(part_bytes=found.part_bytes, received=found.received, missing=missing)
+            )
+        state.url_until.CopyFrom(timestamp(now() + timedelta(seconds=_URL_SECONDS)))
 
     def receive(self, requests: Iterator[upload_pb2.SendUploadsRequest]) -> int:
         """Receive files; return how many are whole. What came before an exception stays.
@@ -149,13 +176,20 @@ class BlobUploads:
                 f"What came as file {sha256} has the SHA-256 {found}: nothing of it is kept; send it again.", "chunk"
             )
         keep_blob(self._store, sha256, partial.path)
+        with suppress(CellsparseError):  # the store does it some day
+            self._abort_parts(new_owner() or "", sha256, partial.size)
+
+    def _abort_parts(self, owner: str, sha256: str, size: int) -> None:
+        """Remove what has come of a file in parts; raises StorageError."""
+        if self._signer and 0 < self._rules.url_bytes <= size and size > self._rules.part_bytes:
+            self._signer.abort_parts(keys.incoming(owner, sha256))
 
     def finish(self, sha256: str) -> upload_pb2.UploadState:
         """Check a file that was sent to its URL, and make a blob of it.
 
         Raises:
             NotFound: It was not begun.
-            FailedPrecondition: It did not come, or the store has no URLs.
+            FailedPrecondition: It, or a part of it, did not come, or the store has no URLs.
             InvalidArgument: It has another size or hash; it is removed.
             StorageError: The store failed.
         """
@@ -163,7 +197,10 @@ class BlobUploads:
         if not (known.complete and self._store.exists(keys.blob(sha256))):
             if self._signer is None:
                 raise FailedPrecondition("This store has no URLs for uploads; send the file with SendUploads.")
-            self._signer.adopt(keys.incoming(new_owner() or "", sha256), sha256, known.size)
+            key = keys.incoming(new_owner() or "", sha256)
+            if known.size > self._rules.part_bytes:
+                self._signer.complete_parts(key, known.size, self._rules.part_bytes)
+            self._signer.adopt(key, sha256, known.size)
             self.table.complete([sha256])
         return upload_pb2.UploadState(sha256=sha256, offset=known.size, complete=True)
 
@@ -184,6 +221,9 @@ class BlobUploads:
         Raises:
             StorageError: Store or disk failed.
         """
+        for project_id, sha256, size in self.table.old():
+            with suppress(CellsparseError):  # the store does it some day
+                self._abort_parts(project_id, sha256, size)
         self.table.expire()
         for project_id, sha256 in list(self._partials):
             if not self.table.is_known(project_id, sha256):

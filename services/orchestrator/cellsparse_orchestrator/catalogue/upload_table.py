@@ -127,6 +127,13 @@ class UploadTable:
             raise NotFound(f"The upload of file {sha256} was not begun, or is too old; begin it with StartUploads.")
         return known
 
+    def old(self) -> list[tuple[str, str, int]]:
+        """Return project id, hash and size of what `expire` would remove and never came whole."""
+        columns = (UploadRow.project_id, UploadRow.sha256, UploadRow.size)
+        with self._database.read() as session:
+            chosen = select(*columns).where(UploadRow.touched_at < now() - self.keep, ~UploadRow.complete)
+            return list(session.execute(chosen).tuples())
+
     def expire(self) -> None:
         """Remove what nobody has asked for in a long time, of all projects."""
         with self._database.write() as session:
