@@ -293,6 +293,10 @@ image-%:
 		$(if $(filter orchestrator gateway,$*),$(PYTHON_IMAGE:%=--build-arg PYTHON_IMAGE=%),$(BASE_IMAGE:%=--build-arg BASE_IMAGE=%)) \
 		--build-arg REVISION=$(REVISION) $(BUILD_ARGS) .
 
+.PHONY: kind
+kind: ## Make a kind cluster with this tree's images and chart on this machine; NAME= BACKENDS= HELM_ARGS=
+	bash helm/kind.sh
+
 .PHONY: images-check
 images-check: .venv/.ready ## Start all images, train in each trainer's, measure them: out/images.json; needs Docker
 	PYTHONPATH=tests $(BIN)/python -m images.check --docker "$(DOCKER)" --prefix "$(IMAGE_PREFIX)" --tag "$(TAG)"
