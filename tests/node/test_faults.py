@@ -46,6 +46,22 @@ def test_too_little_memory_ends_with_the_reason(release, in_cluster):
     assert "crop" in ended.message
 
 
+def test_too_much_on_disk_evicts_the_pod_and_the_run_goes_on(release, in_cluster):
+    """The kubelet evicts a pod that keeps more in its scratch folder than the 2 GiB that it asked for."""
+    run, filled, reasons = start(in_cluster, **LONGER), [], []
+    for event in run.watch():
+        if event.training.step >= 5 and not filled:
+            (pod,) = [pod for pod in release.pods("trainer") if pod.metadata.name.startswith(run.id)]
+            filled.append(
+                release.run_in(pod.metadata.name, "dd", "if=/dev/zero", "of=/tmp/full", "bs=1M", "count=2200")
+            )
+        if event.state == common_pb2.RUN_STATE_RETRYING:
+            reasons.append(event.message)
+    ended = run.info()
+    assert (ended.state, ended.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 2), (ended.message, filled)
+    assert reasons
+
+
 def test_an_image_that_is_not_there_ends_with_the_reason(release, in_cluster):
     """The node has no image of StarDist's trainer, and pulls none."""
     ended = watched(start(in_cluster, backend="stardist"))

@@ -30,6 +30,8 @@ NAME = "lab-cellsparse"
 PORT = 6443
 """Of the API server: one of those that the chart's NetworkPolicies open."""
 VOLUMES = 2
+NODES = 2
+"""Most nodes that the control plane knows."""
 VALUES: Mapping[str, Any] = {
     "images": {"registry": "localhost", "tag": "node", "pullPolicy": "Never"},
     "minio": {"image": MINIO},
@@ -62,17 +64,35 @@ def running_cluster(*, gpus: int = 1) -> Iterator[Cluster]:
     with ExitStack() as stack:
         # Sockets need short paths, so pytest's own folder will not do.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="node-", ignore_cleanup_errors=True)))
-        (folder / "node1").mkdir()
         stack.enter_context(network.bridge())
         plane = stack.enter_context(
-            running_control_plane(folder / "plane", address=network.HOST, port=PORT, users=node_users(1))
+            running_control_plane(folder / "plane", address=network.HOST, port=PORT, users=node_users(NODES))
         )
         admin = stack.enter_context(plane.client("admin"))
         _storage(admin, folder / "volumes")
-        node = stack.enter_context(running_node(plane, folder / "node1"))
-        node.import_images(docker, (PAUSE, MINIO, *OWN))
-        stack.enter_context(advertised_gpus(node.device_plugins, gpus))
+        node = stack.enter_context(_node_with_images(plane, folder, 1, docker, gpus))
         yield Cluster(plane=plane, node=node, admin=admin, folder=folder)
+
+
+@contextmanager
+def second_node(cluster: Cluster, *, gpus: int = 1) -> Iterator[RealNode]:
+    """Have another node in a cluster, with images of its own."""
+    with _node_with_images(cluster.plane, cluster.folder, 2, find_docker(), gpus) as node:
+        yield node
+    # What it had is not waited for: the control plane would do so for minutes.
+    core = client.CoreV1Api(cluster.admin)
+    core.delete_node(node.name)
+    for pod in core.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node.name}").items:
+        core.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, grace_period_seconds=0)
+
+
+@contextmanager
+def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: str, gpus: int) -> Iterator[RealNode]:
+    (folder / f"node{number}").mkdir()
+    with running_node(plane, folder / f"node{number}", number=number) as node:
+        node.import_images(docker, (PAUSE, MINIO, *OWN))
+        with advertised_gpus(node.device_plugins, gpus):
+            yield node
 
 
 def find_docker() -> str:
