@@ -15,7 +15,7 @@ from cellsparse_proto.v1 import common_pb2
 PATIENT = [sys.executable, "-m", "cellsparse"]
 HASTY = """
 import cellsparse.__main__, cellsparse.runs
-assert cellsparse.runs.watch.__kwdefaults__["patience"] == 30.0
+assert cellsparse.runs.watch.__kwdefaults__["patience"] == 120.0
 cellsparse.runs.watch.__kwdefaults__["patience"] = 4.0
 cellsparse.__main__.main()
 """
@@ -62,7 +62,7 @@ def test_a_dead_orchestrator_is_reported_within_seconds_and_a_new_one_is_found(f
     reader.start()
     reader.join(QUICK)
     assert said, f"nothing was said within {QUICK:.0f} s"
-    assert "Trying again for 30 s" in said[0]
+    assert "Trying again for 120 s" in said[0]
     fake.state.endless = False
     fake.state.events.append(make.event(2, common_pb2.RUN_STATE_SUCCEEDED, step=10))
     fake.state.runs = [make.run("run-1", state=common_pb2.RUN_STATE_SUCCEEDED)]
