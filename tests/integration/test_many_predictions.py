@@ -16,13 +16,17 @@ from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
+from cellsparse_trainer.processes.inference_pool import MOST_TOGETHER
 
 PROCESSES, CLIENTS, PREDICTIONS = 5, 10, 2
+WAITING = 4
+TOO_MANY = MOST_TOGETHER + WAITING + 3
+"""So many calls at once that some are refused, whether the process took one of them or several together."""
 
 
 @pytest.fixture(scope="module")
 def orchestrator(tmp_path_factory):
-    few = {"CELLSPARSE_WAITING_PREDICTIONS": "4", "CELLSPARSE_FAKE_PREDICT_SECONDS": "0.02"}
+    few = {"CELLSPARSE_WAITING_PREDICTIONS": str(WAITING), "CELLSPARSE_FAKE_PREDICT_SECONDS": "0.02"}
     with Orchestrator(tmp_path_factory.mktemp("home"), **few) as orchestrator:
         orchestrator.healthy("unet")
         yield orchestrator
@@ -83,8 +87,8 @@ def test_a_prediction_whose_client_goes_frees_its_place(orchestrator, model_id):
 
 def test_a_full_queue_says_when_to_come_back(orchestrator, model_id):
     endless = trainer_pb2.PredictRequest(model_id=model_id, image=encode_tiff(np.zeros((77, 40), np.uint8)))
-    calls = [orchestrator.runs.Predict.future(endless, timeout=PATIENCE) for _ in range(7)]
-    # One is done and four wait; the rest is refused while these are there.
+    calls = [orchestrator.runs.Predict.future(endless, timeout=PATIENCE) for _ in range(TOO_MANY)]
+    # Some are done and four wait; the rest is refused while these are there.
     refused = []
     for call in calls:
         call.add_done_callback(lambda done: refused.append(from_rpc_error(done.exception())))
@@ -102,7 +106,7 @@ def test_predictions_with_checkpoints_wait_in_the_same_line(orchestrator, model_
         ask = trainer_pb2.PredictRequest(model_id=model_id, checkpoint=True, image=encode_tiff(image_of(1)))
         assert trainer.Predict(ask, timeout=PATIENCE).step > 0
         ask.image = encode_tiff(np.zeros((77, 40), np.uint8))
-        calls = [trainer.Predict.future(ask, timeout=PATIENCE) for _ in range(7)]
+        calls = [trainer.Predict.future(ask, timeout=PATIENCE) for _ in range(TOO_MANY)]
         refused = []
         for call in calls:
             call.add_done_callback(lambda done: refused.append(from_rpc_error(done.exception())))

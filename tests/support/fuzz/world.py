@@ -229,7 +229,9 @@ def _try(call: Any, request: Any) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for path in folder.rglob("*")] if folder.is_dir() else []
+    """Return what is in a folder, but for the cache that PyTorch makes in the folder of temporary files."""
+    found = [path.relative_to(folder) for path in folder.rglob("*")] if folder.is_dir() else []
+    return [str(path) for path in found if not path.parts[0].startswith("torchinductor_")]
 
 
 def _state_file() -> bytes:
