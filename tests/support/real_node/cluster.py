@@ -88,8 +88,8 @@ def second_node(cluster: Cluster, *, gpus: int = 1) -> Iterator[RealNode]:
 
 @contextmanager
 def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: str, gpus: int) -> Iterator[RealNode]:
-    (folder / f"node{number}").mkdir()
-    with running_node(plane, folder / f"node{number}", number=number) as node:
+    own = Path(tempfile.mkdtemp(prefix=f"node{number}-", dir=folder))  # a node may be started again
+    with running_node(plane, own, number=number) as node:
         node.import_images(docker, (PAUSE, MINIO, *OWN))
         with advertised_gpus(node.device_plugins, gpus):
             yield node
