@@ -3,7 +3,10 @@
 import os
 import random
 import signal
+import sqlite3
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
 
 import psutil
@@ -18,8 +21,9 @@ from cellsparse_orchestrator.db.holder import this_process
 from cellsparse_orchestrator.db.lease import LOOKS, LeaseLost
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import DatasetRow
-from cellsparse_proto.v1 import orchestrator_pb2
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
+SUCCEEDED = common_pb2.RUN_STATE_SUCCEEDED
 SERVICE = "cellsparse.v1.OrchestratorService"
 SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step
 
@@ -160,6 +164,20 @@ def health(orchestrator, service=""):
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
+def pause(orchestrator, database):
+    """Stop an orchestrator between two writes: a stopped process that holds SQLite's lock is waited for, by design."""
+    for _ in range(100):
+        os.kill(orchestrator.pid, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(database, timeout=0.1, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                return
+        except sqlite3.OperationalError:
+            os.kill(orchestrator.pid, signal.SIGCONT)
+            time.sleep(0.05)
+    raise AssertionError("the orchestrator holds the lock of the database all the time")
+
+
 def leads(orchestrator):
     return health(orchestrator, SERVICE) == "SERVING"
 
@@ -190,7 +208,7 @@ def test_a_standby_refuses_calls_and_takes_over_a_training_of_a_killed_holder(pa
         queued = first.train(dataset, steps=2)
         until(lambda: first.run(run.id).progress.step >= 5)
         first.kill()
-        until(lambda: leads(second), 15)
+        until(lambda: leads(second))
         states, numbers = trained(second, run.id)
         assert states == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
         assert second.run(run.id).attempts == 1, "it was trained twice"
@@ -206,7 +224,7 @@ def test_a_queued_run_is_trained_once_by_two_orchestrators_and_an_orderly_end_is
         assert trained(first, run.id)[0][-1] == "SUCCEEDED"
         os.kill(first.pid, signal.SIGTERM)
         first.wait(PATIENCE)
-        until(lambda: leads(second), 15)
+        until(lambda: leads(second))
         assert second.run(run.id).attempts == 1
         # The first one's home is started again, and stands by now.
         with pair.start("a") as again:
@@ -220,11 +238,12 @@ def test_a_paused_holder_that_lost_its_lease_writes_nothing_and_ends(pair):
         first.healthy("unet")
         run = first.train(first.upload().id, steps=80, **SLOW)
         until(lambda: first.run(run.id).progress.step >= 5)
-        os.kill(first.pid, signal.SIGSTOP)
+        pause(first, pair.folder / "shared.db")
         try:
-            until(lambda: leads(second), 15)
+            until(lambda: leads(second))
             step = second.run(run.id).progress.step
-            until(lambda: second.run(run.id).progress.step > step)  # it listens to the training that goes on
+            # It listens to the training that goes on, or has done so to its end.
+            until(lambda: (seen := second.run(run.id)).progress.step > step or seen.state == SUCCEEDED)
         finally:
             os.kill(first.pid, signal.SIGCONT)
         first.wait(PATIENCE)
