@@ -174,8 +174,10 @@ node-images: .venv/.ready node-tools ## Build the images that a real node runs; 
 	PYTHONPATH=tests $(BIN)/python -m support.real_node.images --docker "$(DOCKER)"
 
 .PHONY: test-node
-test-node: .venv/.ready tools node-tools node-images ## Run the chart on a real node, with containers: needs root and Docker
-	$(PYTEST) tests/node
+test-node: .venv/.ready tools node-tools ## Run the chart on a real node, with containers: needs root and Docker
+	bash tests/node/debian.sh
+	if $(DOCKER) version >/dev/null 2>&1; then $(MAKE) node-images; fi
+	DOCKER="$(DOCKER)" $(PYTEST) tests/node
 
 .PHONY: test-everything
 test-everything: test test-cluster test-e2e test-napari test-cellpose-sam test-node ## All tests, with those of a real node

@@ -37,10 +37,10 @@ done
 kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --wait 300s
 kind load docker-image --name "$name" "${images[@]}"
 read -ra more <<<"${HELM_ARGS:-}"
-# The images keep their names, so pods of an earlier run of this script are started anew.
 helm upgrade --install lab helm/cellsparse --kube-context "kind-$name" --namespace "$namespace" --create-namespace \
   --values helm/cellsparse/values/kind.yaml --set-json "trainers=[$trainers]" --set "test.backend=${backends[0]}" \
   --wait --timeout 15m "${more[@]}"
+# Images keep their names, so the pods of an earlier run of this script still have the old ones.
 kubectl --context "kind-$name" --namespace "$namespace" rollout restart deployment
 kubectl --context "kind-$name" --namespace "$namespace" rollout status deployment --timeout 600s
 echo "Next: helm test lab --kube-context kind-$name --namespace $namespace"

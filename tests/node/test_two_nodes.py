@@ -10,7 +10,7 @@ from support.real_node.training import start
 
 from cellsparse_proto.v1 import common_pb2
 
-TOGETHER = {"nodes": 2, "steps": 120, "checkpoint_every_steps": 5, "validate_every_steps": 60}
+TOGETHER = {"nodes": 2, "steps": 400, "checkpoint_every_steps": 5, "validate_every_steps": 200}
 CUT_SECONDS = 5
 
 

@@ -180,7 +180,8 @@ class World:
         return list(self.orchestrator.runs.ListRuns(ask, timeout=PATIENCE).runs)
 
     def _start(self) -> None:
-        common = {"TMPDIR": str(self._temporary)}
+        # PyTorch's cache would lie among the temporary files, which must not stay.
+        common = {"TMPDIR": str(self._temporary), "TORCHINDUCTOR_CACHE_DIR": str(self.home / "torch-cache")}
         trainers = {"CELLSPARSE_TRAINER_MODULES": "unet=cellsparse_unet"}
         self.orchestrator = self._open.enter_context(Orchestrator(self.home, **trainers, **common))
         gateway = self._open.enter_context(Gateway(self.home, CELLSPARSE_QUPATH_SECONDS="1", **common))
@@ -229,9 +230,7 @@ def _try(call: Any, request: Any) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    """Return what is in a folder, but for the cache that PyTorch makes in the folder of temporary files."""
-    found = [path.relative_to(folder) for path in folder.rglob("*")] if folder.is_dir() else []
-    return [str(path) for path in found if not path.parts[0].startswith("torchinductor_")]
+    return [str(path.relative_to(folder)) for path in folder.rglob("*")] if folder.is_dir() else []
 
 
 def _state_file() -> bytes:

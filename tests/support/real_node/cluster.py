@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,9 +19,10 @@ from support.control_plane import ControlPlane, running_control_plane
 from support.helm import CHART, helm
 from support.limits import LONG_PATIENCE, PATIENCE
 from support.real_node import network
+from support.real_node.configuration import PAUSE
 from support.real_node.gpus import advertised_gpus
 from support.real_node.images import MINIO, OWN
-from support.real_node.node import PAUSE, RealNode, node_users, running_node
+from support.real_node.node import RealNode, node_users, running_node
 from support.real_node.requirements import find_requirements
 
 NAMESPACE = "imaging"
@@ -30,6 +30,8 @@ NAME = "lab-cellsparse"
 PORT = 6443
 """Of the API server: one of those that the chart's NetworkPolicies open."""
 VOLUMES = 2
+GPUS = 1
+"""What each node advertises; none of them is real."""
 NODES = 2
 """Most nodes that the control plane knows."""
 VALUES: Mapping[str, Any] = {
@@ -53,12 +55,8 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(*, gpus: int = 1) -> Iterator[Cluster]:
-    """Start control plane, bridge and node, with what a cluster has before anybody installs anything.
-
-    Args:
-        gpus: How many the node advertises; none of them is real.
-    """
+def running_cluster() -> Iterator[Cluster]:
+    """Start control plane, bridge and node, with what a cluster has before anybody installs anything."""
     find_requirements()
     docker = find_docker()
     with ExitStack() as stack:
@@ -70,14 +68,14 @@ def running_cluster(*, gpus: int = 1) -> Iterator[Cluster]:
         )
         admin = stack.enter_context(plane.client("admin"))
         _storage(admin, folder / "volumes")
-        node = stack.enter_context(_node_with_images(plane, folder, 1, docker, gpus))
+        node = stack.enter_context(_node_with_images(plane, folder, 1, docker))
         yield Cluster(plane=plane, node=node, admin=admin, folder=folder)
 
 
 @contextmanager
-def second_node(cluster: Cluster, *, gpus: int = 1) -> Iterator[RealNode]:
+def second_node(cluster: Cluster) -> Iterator[RealNode]:
     """Have another node in a cluster, with images of its own."""
-    with _node_with_images(cluster.plane, cluster.folder, 2, find_docker(), gpus) as node:
+    with _node_with_images(cluster.plane, cluster.folder, 2, find_docker()) as node:
         yield node
     # What it had is not waited for: the control plane would do so for minutes.
     core = client.CoreV1Api(cluster.admin)
@@ -87,22 +85,21 @@ def second_node(cluster: Cluster, *, gpus: int = 1) -> Iterator[RealNode]:
 
 
 @contextmanager
-def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: str, gpus: int) -> Iterator[RealNode]:
+def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: str) -> Iterator[RealNode]:
     own = Path(tempfile.mkdtemp(prefix=f"node{number}-", dir=folder))  # a node may be started again
     with running_node(plane, own, number=number) as node:
         node.import_images(docker, (PAUSE, MINIO, *OWN))
-        with advertised_gpus(node.device_plugins, gpus):
+        with advertised_gpus(node.device_plugins, GPUS):
             yield node
 
 
 def find_docker() -> str:
     """Return the program whose daemon has the images; skip the test without one."""
-    for program in (os.environ.get("DOCKER", "docker"), "/usr/bin/docker"):
-        if shutil.which(program):
-            asked = [program, "image", "inspect", *OWN, MINIO, PAUSE]
-            done = subprocess.run(asked, capture_output=True, timeout=PATIENCE, check=False)
-            if done.returncode == 0:
-                return program
+    program = os.environ.get("DOCKER", "docker")
+    if shutil.which(program):
+        asked = [program, "image", "inspect", *OWN, MINIO, PAUSE]
+        if subprocess.run(asked, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
+            return program
     pytest.skip("No Docker daemon has the images of `make node-images`.")
 
 
@@ -202,27 +199,3 @@ class Release:
             "CELLSPARSE_TLS_CA": str(authority),
             "CELLSPARSE_TLS_SERVER_NAME": f"{NAME}-orchestrator",
         }
-
-    def cellsparse(self, *arguments: str, seconds: float = LONG_PATIENCE) -> list[Any]:
-        """Run the command line against the orchestrator; return the JSON documents that it prints."""
-        return command_line(self.environment(), *arguments, seconds=seconds)
-
-
-def command_line(environment: Mapping[str, str], *arguments: str, seconds: float = LONG_PATIENCE) -> list[Any]:
-    """Run `cellsparse ARGUMENTS --json`; return the JSON documents that it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cellsparse", *arguments, "--json"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(f"cellsparse {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    decoder, text, place, found = json.JSONDecoder(), done.stdout, 0, []
-    while text[place:].strip():
-        place += len(text[place:]) - len(text[place:].lstrip())
-        document, place = decoder.raw_decode(text, place)
-        found.append(document)
-    return found

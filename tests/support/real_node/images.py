@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from support.control_plane import BIN
-from support.real_node.node import IMPORT_SECONDS, PAUSE
+from support.real_node.configuration import PAUSE
+from support.real_node.node import IMPORT_SECONDS
 
 MINIO = "localhost/minio:node"
 OWN = tuple(f"localhost/cellsparse-{name}:node" for name in ("orchestrator", "sparsifier", "gateway", "trainer-unet"))

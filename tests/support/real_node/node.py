@@ -9,22 +9,21 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from support.control_plane import BIN, ControlPlane
 from support.limits import PATIENCE
 from support.real_node import network
-from support.real_node.requirements import CGROUPS, CNI_PLUGINS, CONTROLLERS
+from support.real_node.cgroups import make_cgroups, remove_cgroup
+from support.real_node.configuration import configure
 
 HERE = Path(__file__).parent
-PAUSE = "localhost/pause:1"
 IMPORT_SECONDS = 1800.0
 """For an image of several gigabytes on a busy disk."""
 USERS = {"system:kube-proxy": "", "coredns": "system:masters", "netpol": "system:masters"}
@@ -122,8 +121,8 @@ def running_node(plane: ControlPlane, folder: Path, *, number: int = 1) -> Itera
     kept.mkdir(parents=True, exist_ok=True)
     with (kept / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two starts at once would write into the same store of images
-        _configure(plane, folder, number)
-        groups = _make_cgroups(number)
+        configure(plane, folder, number)
+        groups = make_cgroups(number)
         process = _start(folder, kept, number)
         node = RealNode(number, folder, process)
         try:
@@ -134,7 +133,7 @@ def running_node(plane: ControlPlane, folder: Path, *, number: int = 1) -> Itera
             process.kill()  # --kill-child: the node's first process ends with it, and all others with that
             process.wait(PATIENCE)
             for group in groups:
-                _remove_cgroup(group)
+                remove_cgroup(group)
 
 
 def _image_id(docker: str, reference: str) -> str:
@@ -169,139 +168,3 @@ def _wait_ready(plane: ControlPlane, node: RealNode) -> None:
                     return
             time.sleep(0.2)
     pytest.fail(f"{node.name} did not get ready: {node.log('node')}{node.log('kubelet')}{node.log('containerd')}")
-
-
-def _configure(plane: ControlPlane, folder: Path, number: int) -> None:
-    """Write what the node's programs read."""
-    users = {"kubelet": f"system:node:node{number}", "kube-proxy": "system:kube-proxy"}
-    for program, user in {**users, "coredns": "coredns", "netpol": "netpol"}.items():
-        (folder / f"{program}.kubeconfig").write_text(plane.kubeconfig(user).read_text())
-    (folder / "containerd.toml").write_text(_containerd(folder))
-    (folder / "cni").mkdir()
-    (folder / "cni" / "10-node.conflist").write_text(json.dumps(_pod_network(number)))
-    (folder / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(number)))
-    (folder / "kube-proxy.yaml").write_text(yaml.safe_dump(_kube_proxy(folder)))
-    (folder / "Corefile").write_text(_name_server(folder))
-
-
-def _containerd(folder: Path) -> str:
-    """Return the configuration of containerd 1.6, which Debian 12 has.
-
-    Without CAP_SYS_RESOURCE, as in some virtual machines, no sandbox starts unless scores of the OOM killer are
-    restricted.
-    """
-    plugin = 'plugins."io.containerd.grpc.v1.cri"'
-    return f"""version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[{plugin}]
-  sandbox_image = "{PAUSE}"
-  restrict_oom_score_adj = true
-[{plugin}.cni]
-  bin_dir = "{CNI_PLUGINS}"
-  conf_dir = "{folder / "cni"}"
-[{plugin}.containerd]
-  snapshotter = "overlayfs"
-  discard_unpacked_layers = true
-[{plugin}.containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-[{plugin}.containerd.runtimes.runc.options]
-  SystemdCgroup = false
-"""
-
-
-def _pod_network(number: int) -> Mapping[str, Any]:
-    address = {
-        "type": "host-local",
-        "dataDir": "/run/cni-addresses",
-        "ranges": [[{"subnet": network.pod_range(number)}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    }
-    cable = {"type": "ptp", "ipMasq": False, "mtu": 1500, "ipam": address}
-    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "1.0.0", "name": "node", "plugins": [cable, ports]}
-
-
-def _kubelet(number: int) -> Mapping[str, Any]:
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        # Only this machine reaches it.
-        "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-        "authorization": {"mode": "AlwaysAllow"},
-        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{_group_name(number)}",
-        "failCgroupV1": False,
-        "failSwapOn": False,
-        "clusterDNS": [network.node_address(number)],
-        "clusterDomain": "cluster.local",
-        "resolvConf": "",
-        "nodeLeaseDurationSeconds": 4,
-        "nodeStatusUpdateFrequency": "2s",
-        "imageGCHighThresholdPercent": 100,  # images are kept for the next start
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        "enforceNodeAllocatable": ["pods"],
-        "serializeImagePulls": False,
-        "readOnlyPort": 0,
-    }
-
-
-def _kube_proxy(folder: Path) -> Mapping[str, Any]:
-    return {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "clientConnection": {"kubeconfig": str(folder / "kube-proxy.kubeconfig")},
-        "mode": "nftables",
-        "clusterCIDR": "10.244.0.0/16",
-        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-        "healthzBindAddress": "",
-        "metricsBindAddress": "",
-    }
-
-
-def _name_server(folder: Path) -> str:
-    """Return CoreDNS's configuration: names of the cluster, and no others."""
-    return f"""cluster.local:53 {{
-    errors
-    kubernetes cluster.local {{
-        kubeconfig {folder / "coredns.kubeconfig"}
-        pods insecure
-    }}
-}}
-.:53 {{
-    template ANY ANY . {{
-        rcode NXDOMAIN
-    }}
-}}
-"""
-
-
-def _group_name(number: int) -> str:
-    return f"cellsparse-node{number}"
-
-
-def _make_cgroups(number: int) -> list[Path]:
-    groups = [CGROUPS / controller / _group_name(number) for controller in (*CONTROLLERS, "unified")]
-    for group in groups:
-        _remove_cgroup(group)  # of a start that was killed
-        if group.parent.name != "unified":  # containerd makes that one
-            group.mkdir(exist_ok=True)
-        if group.parent.name == "cpuset":
-            for name in ("cpuset.cpus", "cpuset.mems"):  # an empty set takes no process
-                (group / name).write_text((group.parent / name).read_text())
-    return groups
-
-
-def _remove_cgroup(group: Path) -> None:
-    """Remove a folder of cgroups whose processes have ended or are ending."""
-    end = time.monotonic() + PATIENCE
-    while group.is_dir() and time.monotonic() < end:
-        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
-            with suppress(OSError):
-                folder.rmdir()
-        with suppress(OSError):
-            group.rmdir()
-        time.sleep(0.1)

@@ -21,8 +21,8 @@ from support.limits import PATIENCE
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging import decoder_process, decoding_budget
 from cellsparse_common.imaging.decoder_process import MOST_IMAGES, Decoder
-from cellsparse_common.imaging.decoder_wire import receive_line
-from cellsparse_common.imaging.file_content import map_content, read_content
+from cellsparse_common.imaging.decoder_wire import receive_line, send_line
+from cellsparse_common.imaging.file_content import map_content
 from cellsparse_common.imaging.images import decode_image, encode_tiff
 from cellsparse_common.imaging.label_formats import LabelOutput, encode
 
@@ -198,14 +198,21 @@ def test_many_at_once(decoder):
     assert len(decoder._idle) <= decoder_process.MOST_IDLE
 
 
-def test_a_file_on_disk_is_not_sent(decoder, tmp_path):
+def test_a_file_on_disk_is_not_sent(decoder, tmp_path, monkeypatch):
+    sent = []
+
+    def note(line, message):
+        sent.append(message)
+        send_line(line, message)
+
+    monkeypatch.setattr(decoder_process, "send_line", note)
     path = tmp_path / "image"
     path.write_bytes(image(5))
     with path.open("rb") as file:
         data = map_content(os.dup(file.fileno()))
     path.unlink()
     assert decode(data).array[0, 0] == 5
-    assert read_content.__module__ == map_content.__module__
+    assert sent[0]["mapped"]
 
 
 def test_the_budget_of_decoded_bytes_is_taken_before_a_pixel_is_decoded(decoder, monkeypatch):
