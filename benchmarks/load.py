@@ -164,14 +164,15 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         return client().predict(run.id, image)
 
     def send() -> int:
-        file = fresh()
-        Sender(client().connection).send([hashed(file, "file")])
-        return len(file)
+        files = [fresh() for _ in range(options.files)]
+        Sender(client().connection).send([hashed(file, "file") for file in files])
+        return sum(map(len, files))
 
     def upload() -> int:
-        file = fresh()
-        client().create_dataset(f"load-{os.urandom(4).hex()}", [("a", "train", file, label_file)])
-        return len(file)
+        files = [fresh() for _ in range(options.files)]
+        items = [(f"image{number}", "train", file, label_file) for number, file in enumerate(files)]
+        client().create_dataset(f"load-{os.urandom(4).hex()}", items)
+        return sum(map(len, files))
 
     def put() -> int:
         file = fresh()
@@ -243,6 +244,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50, help="clients that predict")
     parser.add_argument("--uploads", type=int, default=20, help="uploads at once")
     parser.add_argument("--predict-seconds", type=float, default=0.1, help="what a prediction takes")
+    parser.add_argument("--files", type=int, default=16, help="files in an upload")
     parser.add_argument("--beside", action="store_true", help="let the plain SDK upload at the same time, not after it")
     parser.add_argument("--out", type=Path, default=Path("out/bench/load.json"))
     options = parser.parse_args()

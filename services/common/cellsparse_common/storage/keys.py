@@ -272,6 +272,11 @@ def store_probe() -> str:
     return "probes/orchestrator"
 
 
+def checked_probe() -> str:
+    """Return the key of the object by which the orchestrator finds out whether the store checks hashes."""
+    return "probes/checked"
+
+
 def installation() -> str:
     """Return the key of the object with the id of the installation that the store belongs to."""
     return "installation/id"

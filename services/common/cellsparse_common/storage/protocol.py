@@ -129,8 +129,38 @@ class MissingParts:
     """By number, from 1: where the first missing parts are sent by one HTTP PUT each; empty: all have come."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckedUrl:
+    """Where a client sends a blob that the store checks."""
+
+    url: str
+    headers: dict[str, str]
+    """Headers that its PUT must have."""
+
+
 class DirectUploads(Protocol):
     """What a store can do besides, if clients can send files straight to it."""
+
+    def checked_url(self, sha256: str, sender: str, seconds: int) -> CheckedUrl | None:
+        """Return a URL that takes a blob by one HTTP PUT, and nothing but the bytes with this hash.
+
+        Args:
+            sha256: The hash.
+            sender: Who sends it: letters, digits and "-".
+            seconds: How long it can be used.
+
+        Returns:
+            None: this store does not check what comes.
+        """
+        ...
+
+    def has_checked(self, sha256: str, size: int, sender: str) -> bool:
+        """Tell whether a blob is there that this sender, and nobody after it, has sent to its checked URL.
+
+        Raises:
+            StorageError: The store failed.
+        """
+        ...
 
     def upload_url(self, key: str, seconds: int) -> str:
         """Return a URL that takes an object by one HTTP PUT for so many seconds; nothing is contacted."""

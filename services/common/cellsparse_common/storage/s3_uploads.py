@@ -8,9 +8,10 @@ from minio.error import S3Error
 
 from cellsparse_common.config.settings import StoreSettings
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
-from cellsparse_common.storage.keys import blob, check_key
-from cellsparse_common.storage.protocol import MissingParts
+from cellsparse_common.storage.keys import blob, check_key, checked_probe
+from cellsparse_common.storage.protocol import CheckedUrl, MissingParts
 from cellsparse_common.storage.s3 import CHUNK, MISSING, store_errors
+from cellsparse_common.storage.s3_checked import S3Checked
 from cellsparse_common.storage.s3_connection import connect
 from cellsparse_common.storage.s3_parts import S3Parts
 
@@ -38,6 +39,17 @@ class S3Uploads:
         self._parts = S3Parts(self._client, self._signer, bucket)
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._checked = S3Checked(self._client, self._signer, bucket, self._prefix + checked_probe())
+
+    def checked_url(self, sha256: str, sender: str, seconds: int) -> CheckedUrl | None:
+        """See `DirectUploads.checked_url`."""
+        with store_errors("ask whether hashes are checked", self._endpoint, self._bucket):
+            return self._checked.url(self._prefix + blob(sha256), sha256, sender, seconds)
+
+    def has_checked(self, sha256: str, size: int, sender: str) -> bool:
+        """See `DirectUploads.has_checked`."""
+        with store_errors(f"check {blob(sha256)}", self._endpoint, self._bucket):
+            return self._checked.has(self._prefix + blob(sha256), sha256, size, sender)
 
     def upload_url(self, key: str, seconds: int) -> str:
         """See `DirectUploads.upload_url`."""

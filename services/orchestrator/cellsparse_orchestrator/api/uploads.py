@@ -59,8 +59,14 @@ class UploadServicer(upload_pb2_grpc.UploadServiceServicer):
     def FinishUpload(
         self, request: upload_pb2.FinishUploadRequest, context: grpc.ServicerContext
     ) -> upload_pb2.FinishUploadResponse:
-        """Check a file that was sent to its URL."""
+        """Check a file that was sent to its `url`, or in parts."""
         return upload_pb2.FinishUploadResponse(upload=self._uploads.finish(request.sha256))
+
+    def FinishUploads(
+        self, request: upload_pb2.FinishUploadsRequest, context: grpc.ServicerContext
+    ) -> upload_pb2.FinishUploadsResponse:
+        """Say which files have come that were sent to their checked URLs."""
+        return upload_pb2.FinishUploadsResponse(uploads=self._uploads.finish_checked(request.sha256))
 
 
 def make_uploads(settings: OrchestratorSettings, store: ObjectStore, database: Database) -> BlobUploads:

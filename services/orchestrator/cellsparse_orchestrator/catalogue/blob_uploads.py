@@ -7,7 +7,7 @@ something is made of it, or nobody has asked for it in a long time.
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ from cellsparse_common.storage import DirectUploads, ObjectStore, keys
 from cellsparse_common.storage.blobs import keep_blob
 from cellsparse_orchestrator.caller import new_owner
 from cellsparse_orchestrator.catalogue.partial_files import PartialFile, PartialFiles
-from cellsparse_orchestrator.catalogue.upload_table import UploadTable
+from cellsparse_orchestrator.catalogue.upload_table import Known, UploadTable
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_proto.v1 import upload_pb2
 
@@ -93,8 +93,11 @@ class BlobUploads:
                     f"File {file.sha256} has {file.size / 2**20:.1f} MiB; allowed: {self._rules.max_bytes / 2**20:g}.",
                     "files.size",
                 )
+        hashes = [file.sha256 for file in files]
+        begun = self.table.find(hashes) if self._signer else {}
         self.table.begin(files)
-        present = set(self.has([file.sha256 for file in files]))
+        present = set(self.has(hashes))
+        present |= self._note_checked({sha256: each for sha256, each in begun.items() if sha256 not in present})
         states = [self._state(file, complete=file.sha256 in present) for file in files]
         to_store = {state.sha256 for state in states if state.complete or state.HasField("url_until")}
         missing = sum(
@@ -110,7 +113,19 @@ class BlobUploads:
         state.offset = file.size if complete else min(file.size, self._partials.offset(owner, file.sha256))
         if not complete and not state.offset:
             self._add_urls(state, keys.incoming(owner, file.sha256), file.size)
+            if state.url:
+                self._add_checked_url(state)
         return state
+
+    def _add_checked_url(self, state: upload_pb2.UploadState) -> None:
+        """Say where a file is sent straight to the store if the store checks its hash."""
+        try:
+            found = self._signer and self._signer.checked_url(state.sha256, _sender(), _URL_SECONDS)
+        except StorageError as error:  # `url` and SendUploads are left
+            _LOG.warning("files are not sent to the store's own check: %s", error.message)
+            return
+        if found:
+            state.checked.CopyFrom(upload_pb2.CheckedUrl(url=found.url, headers=found.headers))
 
     def _add_urls(self, state: upload_pb2.UploadState, key: str, size: int) -> None:
         """Say where a large file, or each of its parts, is sent straight to the store."""
@@ -204,6 +219,35 @@ class BlobUploads:
             self.table.complete([sha256])
         return upload_pb2.UploadState(sha256=sha256, offset=known.size, complete=True)
 
+    def finish_checked(self, hashes: Sequence[str]) -> list[upload_pb2.UploadState]:
+        """Return, for each file that was sent to its checked URL, whether it has come.
+
+        Raises:
+            NotFound: One was not begun.
+            StorageError: The store failed.
+        """
+        known = self.table.get_all(hashes)
+        there = {sha256 for sha256, each in known.items() if each.complete and self._store.exists(keys.blob(sha256))}
+        there |= self._note_checked({sha256: each for sha256, each in known.items() if sha256 not in there})
+        return [
+            upload_pb2.UploadState(
+                sha256=sha256, offset=known[sha256].size if sha256 in there else 0, complete=sha256 in there
+            )
+            for sha256 in hashes
+        ]
+
+    def _note_checked(self, begun: Mapping[str, Known]) -> set[str]:
+        """Note which of some files have come to their checked URLs, and return these; raises StorageError."""
+        if self._signer is None:
+            return set()
+        came = {
+            sha256
+            for sha256, each in begun.items()
+            if each.size >= self._rules.url_bytes > 0 and self._signer.has_checked(sha256, each.size, _sender())
+        }
+        self.table.complete(sorted(came))
+        return came
+
     def _sweep(self) -> None:
         """Remove uploads that nobody has gone on with in a long time, at times."""
         with self._lock:
@@ -234,6 +278,11 @@ class BlobUploads:
             project_id, _, sha256 = key.removeprefix(keys.INCOMING).partition("/")
             if not self.table.is_known("" if project_id == "_" else project_id, sha256):
                 self._store.delete(key)
+
+
+def _sender() -> str:
+    """Who sends files: the caller's project."""
+    return new_owner() or "_"
 
 
 class _Done:

@@ -122,9 +122,14 @@ class UploadTable:
 
     def get(self, sha256: str) -> Known:
         """Return a file that was begun; raises NotFound."""
-        known = self.find([sha256]).get(sha256)
-        if known is None:
-            raise NotFound(f"The upload of file {sha256} was not begun, or is too old; begin it with StartUploads.")
+        return self.get_all([sha256])[sha256]
+
+    def get_all(self, hashes: Sequence[str]) -> dict[str, Known]:
+        """Return files that were begun; raises NotFound."""
+        known = self.find(hashes)
+        for sha256 in hashes:
+            if sha256 not in known:
+                raise NotFound(f"The upload of file {sha256} was not begun, or is too old; begin it with StartUploads.")
         return known
 
     def old(self) -> list[tuple[str, str, int]]:
