@@ -1,5 +1,6 @@
 """What goes wrong on real nodes: memory, images, the network, upgrades. No run is lost, and each says what happened."""
 
+import secrets
 import time
 from typing import Any
 
@@ -12,10 +13,12 @@ from support.real_node import network
 from support.real_node.cluster import NAME, NAMESPACE, VALUES
 from support.real_node.training import LONG, disturbed, start
 
+from cellsparse import Client
+from cellsparse.errors import Unauthenticated
 from cellsparse.runs import Run
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
-AWAY_SECONDS = 40
+AWAY_SECONDS = 180
 """How long a node stays away once the control plane has noticed: longer than the 30 s that a training's pod bears."""
 SHUT_DOWN = "The trainer was shut down; a checkpoint was written."
 """What a run says whose pod was evicted."""
@@ -102,6 +105,39 @@ def test_an_upgrade_with_new_certificates_loses_no_run(release, in_cluster):
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
 
 
+def test_new_keys_of_the_store_and_a_new_administrator_lose_no_run(release, in_cluster):
+    """The Secrets are changed and all pods but the training's started anew; it goes on with credentials of the new key.
+
+    Whoever watches has a token of their own, which stays.
+    """
+    old = release.secret(f"{NAME}-admin", "token")
+    new = f"cellsparse_{secrets.token_urlsafe(32)}"
+    made = in_cluster.create_token("watcher", "admin")
+    before = release.secret(f"{NAME}-store", "secretKey")
+
+    kept = []
+
+    def rotate():
+        release.set_secret(f"{NAME}-store", secretKey=secrets.token_hex(20))
+        release.set_secret(f"{NAME}-admin", token=new)
+        release.restart()
+        kept.append(newest_checkpoint(release, run))
+        until(lambda: newest_checkpoint(release, run) > kept[0], LONG_PATIENCE)  # the training's, with its new key
+
+    with Client(token=made.secret) as watcher:
+        run = start(watcher, **LONG)
+        events = disturbed(run, rotate, attempt=1)
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        again = start(watcher)  # reads and writes the store with the new key
+        assert watched(again).state == common_pb2.RUN_STATE_SUCCEEDED
+    assert release.secret(f"{NAME}-store", "secretKey") != before
+    with Client(token=new) as administrator:
+        administrator.status()
+        assert next(iter(administrator.tokens())).name == "watcher"
+    with Client(token=old) as gone, pytest.raises(Unauthenticated):
+        list(gone.tokens())
+
+
 def test_a_drained_node_takes_no_new_pods_and_runs_go_on_afterwards(release, in_cluster):
     """A training's pod is evicted as `kubectl drain` does; the run waits, and resumes once a node takes pods again."""
     run = start(in_cluster, **LONG)
@@ -156,6 +192,13 @@ def pod_of(release, run: Run) -> str:
     """Return the name of the pod that a run trains in."""
     (pod,) = [pod for pod in release.pods("trainer") if pod.metadata.name.startswith(run.id)]
     return str(pod.metadata.name)
+
+
+def newest_checkpoint(release, run: Run) -> int:
+    """Return the step of a run's newest checkpoint in the store."""
+    (pod,) = release.pods("minio")
+    code, listed = release.run_in(pod.metadata.name, "ls", f"/data/cellsparse/runs/{run.id}/checkpoints")
+    return max((int(name) for name in listed.split() if name.isdecimal()), default=0) if code == 0 else 0
 
 
 def ready(release) -> bool:

@@ -18,6 +18,7 @@ from kubernetes import client
 from support.control_plane import ControlPlane, running_control_plane
 from support.helm import CHART, helm
 from support.limits import LONG_PATIENCE, PATIENCE
+from support.orchestrator import until
 from support.real_node import network
 from support.real_node.configuration import PAUSE
 from support.real_node.gpus import advertised_gpus
@@ -187,6 +188,27 @@ class Release:
         """Return what a Secret holds."""
         return base64.b64decode(self.core.read_namespaced_secret(name, NAMESPACE).data[key]).decode()
 
+    def set_secret(self, name: str, **values: str) -> None:
+        """Change what a Secret holds, as `kubectl patch` does."""
+        self.core.patch_namespaced_secret(name, NAMESPACE, {"stringData": values})
+
+    def restart(self) -> None:
+        """Start all pods anew, as `kubectl rollout restart` does, and wait until they are ready."""
+        apps = client.AppsV1Api(self.cluster.admin)
+        annotation = {"kubectl.kubernetes.io/restartedAt": str(time.time())}
+        patch = {"spec": {"template": {"metadata": {"annotations": annotation}}}}
+        for each in apps.list_namespaced_stateful_set(NAMESPACE).items:
+            apps.patch_namespaced_stateful_set(each.metadata.name, NAMESPACE, patch)
+        for each in apps.list_namespaced_deployment(NAMESPACE).items:
+            apps.patch_namespaced_deployment(each.metadata.name, NAMESPACE, patch)
+        until(lambda: all(map(_rolled_out, self.workloads())), LONG_PATIENCE)
+
+    def workloads(self) -> list[Any]:
+        """Return the release's Deployments and StatefulSets."""
+        apps = client.AppsV1Api(self.cluster.admin)
+        found = (apps.list_namespaced_stateful_set(NAMESPACE).items, apps.list_namespaced_deployment(NAMESPACE).items)
+        return [each for some in found for each in some]
+
     def environment(self) -> dict[str, str]:
         """Return the variables with which a client on this machine reaches the orchestrator."""
         authority = self.cluster.folder / "ca.crt"
@@ -199,3 +221,11 @@ class Release:
             "CELLSPARSE_TLS_CA": str(authority),
             "CELLSPARSE_TLS_SERVER_NAME": f"{NAME}-orchestrator",
         }
+
+
+def _rolled_out(workload: Any) -> bool:
+    """Whether all pods of a Deployment or a StatefulSet are of its newest kind and ready."""
+    wanted, status = workload.spec.replicas, workload.status
+    seen = (status.observed_generation or 0) >= workload.metadata.generation
+    counts = (status.updated_replicas or 0, status.ready_replicas or 0, status.replicas or 0)
+    return seen and counts == (wanted, wanted, wanted)
