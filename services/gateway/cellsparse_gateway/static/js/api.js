@@ -156,6 +156,8 @@ export async function list(path, name) {
 }
 
 export const status = () => get('/status');
+/** @returns {Promise<any[]>} the newest models of a backend */
+export const newestModels = async (/** @type {string} */ backend) => (await get(`/models${query({ backend, page_size: 50 })}`)).models ?? [];
 export const projects = () => list('/projects', 'projects');
 export const project = (/** @type {string} */ id) => get(`/projects/${id}`);
 export const createProject = (/** @type {string} */ name) => post('/projects', { name });

@@ -2,21 +2,25 @@
 import * as api from './api.js';
 import { ChannelChooser, validChannels } from './channels.js';
 import { Chart } from './charts.js';
-import { html, useState } from './html.js';
+import { html, useEffect, useState } from './html.js';
 import { BACKENDS, backendWord, counted, duration, ended, stateWord, why } from './words.js';
 
 const CHOICE = 'cellsparse.training';
 
 /**
- * @typedef {{backend: string, preset: string, expert: string, fresh: boolean, channels: string[]}} Choice channels: those that the
- *   network gets, in its order; none: as the method does by itself
+ * @typedef {{backend: string, preset: string, expert: string, from: string, channels: string[]}} Choice from: id of the model to
+ *   start from, FRESH, or empty for the project's last one; channels: those that the network gets, in its order; none: as the
+ *   method does by itself
  */
+
+const FRESH = 'fresh'; // no model: ids of models have a dash
+const SERVICES = ['orchestrator', 'sparsifier'];
 
 /** @returns {Choice} what was chosen last in this browser */
 export function lastChoice() {
-  const first = { backend: 'stardist', preset: 'fast', expert: '', fresh: false, channels: [] };
+  const first = { backend: 'stardist', preset: 'fast', expert: '', from: '', channels: [] };
   try {
-    return { ...first, ...JSON.parse(localStorage.getItem(CHOICE) ?? '{}'), fresh: false };
+    return { ...first, ...JSON.parse(localStorage.getItem(CHOICE) ?? '{}'), from: '' };
   } catch {
     return first;
   }
@@ -55,18 +59,24 @@ const ENOUGH_TO_SCORE = 4;
  * @param {any[]} runs the project's, newest first
  * @param {any[]} images the project's
  */
-export function request({ backend, preset, expert, fresh, channels }, runs, images) {
+export function request({ backend, preset, expert, from, channels }, runs, images) {
   const annotated = images.filter(({ cells }) => cells > 0);
-  const before = runs.find((run) => run.backend === backend && run.state === 'RUN_STATE_SUCCEEDED');
   return {
     backend,
     preset,
     settings: { ...(channels?.length ? { channels } : {}), ...parseSettings(expert, backend) },
-    initial_model: fresh || !before ? '' : before.id,
+    initial_model: from === FRESH ? '' : from || (lastModel(runs, backend)?.id ?? ''),
     val_image_ids: annotated.length >= ENOUGH_TO_SCORE ? [annotated[annotated.length - 1].id] : [],
     request_id: `page-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`,
   };
 }
+
+/**
+ * @param {any[]} runs the project's, newest first
+ * @param {string} backend
+ * @returns {any} the run that made the project's last model; undefined if there is none
+ */
+const lastModel = (runs, backend) => runs.find((run) => run.backend === backend && run.state === 'RUN_STATE_SUCCEEDED');
 
 /**
  * Starts a training; a call that got no answer is repeated with the same request, which makes one run only.
@@ -85,6 +95,53 @@ export async function start(project, body) {
 }
 
 /**
+ * What the installation can train with: [name, why not] of each method; those that this page knows come first.
+ * @returns {[string, string][]}
+ */
+function useMethods() {
+  const known = Object.keys(BACKENDS);
+  const [methods, setMethods] = useState(/** @type {[string, string][]} */ (known.slice(0, 3).map((name) => [name, ''])));
+  useEffect(() => {
+    api.status().then(
+      ({ services = [], absent = [] }) => {
+        const there = services.filter((/** @type {any} */ { name }) => !SERVICES.includes(name)).map((/** @type {any} */ { name }) => [name, '']);
+        const all = [...there, ...absent.map((/** @type {any} */ { name, message }) => [name, message])];
+        const rank = (/** @type {string} */ name) => (known.includes(name) ? known.indexOf(name) : known.length);
+        if (all.length) setMethods(all.sort(([one], [other]) => rank(one) - rank(other) || one.localeCompare(other)));
+      },
+      () => {}, // the three that every installation has
+    );
+  }, []);
+  return methods;
+}
+
+/**
+ * @param {{chosen: string, backend: string, last: any, onChange: (from: string) => void}} properties last: the run that made
+ *   the project's last model
+ */
+function StartFrom({ chosen, backend, last, onChange }) {
+  const [models, setModels] = useState(/** @type {any[]} */ ([]));
+  useEffect(() => {
+    let gone = false;
+    setModels([]);
+    api.newestModels(backend).then((found) => gone || setModels(found), () => {});
+    return () => {
+      gone = true;
+    };
+  }, [backend, last?.id]);
+  const others = models.filter(({ id }) => id !== last?.id);
+  if (!last && !others.length) return null;
+  const first = last ? [['', 'The last model'], [FRESH, 'Afresh, without a model']] : [['', 'Afresh, without a model']];
+  return html`
+    <label>Start from
+      <select id="start-from" value=${chosen} onChange=${(/** @type {any} */ e) => onChange(e.target.value)}>
+        ${[...first, ...others.map(({ id, name }) => [id, name])].map(([id, title]) => html`<option value=${id} selected=${id === chosen}>${title}</option>`)}
+      </select>
+    </label>
+  `;
+}
+
+/**
  * @param {{busy: boolean, cells: number, runs: any[], image: any, onTrain: (choice: Choice) => void}} properties
  */
 export function TrainForm({ busy, cells, runs, image, onTrain }) {
@@ -94,29 +151,36 @@ export function TrainForm({ busy, cells, runs, image, onTrain }) {
     setChoice(next);
     localStorage.setItem(CHOICE, JSON.stringify(next));
   };
-  const before = runs.find((run) => run.backend === choice.backend && run.state === 'RUN_STATE_SUCCEEDED');
-  const channels = image.channels > 1 ? validChannels(choice.channels, image, choice.backend) : [];
+  const methods = useMethods();
+  const backend = methods.some(([name]) => name === choice.backend) ? choice.backend : methods[0][0];
+  const last = lastModel(runs, backend);
+  useEffect(() => {
+    if (choice.from) set({ from: '' }); // the training that was asked for is done: the next one goes on from it
+  }, [last?.id]);
+  const absent = methods.find(([name]) => name === backend)?.[1];
+  const channels = image.channels > 1 ? validChannels(choice.channels, image, backend) : [];
   return html`
     <div class="train-form" data-tour="train">
-      <button class="primary wide" id="train" disabled=${busy || cells < 1} onClick=${() => onTrain({ ...choice, channels })}>
-        ${before && !choice.fresh ? 'Train on' : 'Train'}
+      <button class="primary wide" id="train" disabled=${busy || cells < 1} onClick=${() => onTrain({ ...choice, backend, channels })}>
+        ${(choice.from || last) && choice.from !== FRESH ? 'Train on' : 'Train'}
       </button>
       ${cells < 1 && html`<p class="note">Mark a few cells and a bit of background first.</p>`}
       <details class="more">
         <summary>More</summary>
         <label>Method
-          <select value=${choice.backend} onChange=${(/** @type {any} */ e) => set({ backend: e.target.value })}>
-            ${Object.entries(BACKENDS).map(([name, title]) => html`<option value=${name} selected=${name === choice.backend}>${title}</option>`)}
+          <select id="method" value=${backend} onChange=${(/** @type {any} */ e) => set({ backend: e.target.value, from: '' })}>
+            ${methods.map(([name, reason]) => html`<option value=${name} title=${reason} selected=${name === backend}>${backendWord(name)}</option>`)}
           </select>
         </label>
+        ${absent && html`<p class="note warn">${absent}</p>`}
+        <${StartFrom} chosen=${choice.from} backend=${backend} last=${last} onChange=${(/** @type {string} */ from) => set({ from })} />
         <label>Preset
           <select value=${choice.preset} onChange=${(/** @type {any} */ e) => set({ preset: e.target.value })}>
             <option value="fast" selected=${choice.preset === 'fast'}>Fast</option>
             <option value="paper" selected=${choice.preset === 'paper'}>Paper (long)</option>
           </select>
         </label>
-        ${image.channels > 1 && html`<${ChannelChooser} image=${image} backend=${choice.backend} chosen=${channels} onChange=${(/** @type {string[]} */ chosen) => set({ channels: chosen })} />`}
-        ${before && html`<label class="check"><input type="checkbox" checked=${choice.fresh} onChange=${(/** @type {any} */ e) => set({ fresh: e.target.checked })} /> Start afresh, not from the last model</label>`}
+        ${image.channels > 1 && html`<${ChannelChooser} image=${image} backend=${backend} chosen=${channels} onChange=${(/** @type {string[]} */ chosen) => set({ channels: chosen })} />`}
         <label>Settings
           <input type="text" value=${choice.expert} placeholder="steps=300 crop_size=128" spellcheck=${false}
             onChange=${(/** @type {any} */ e) => set({ expert: e.target.value.trim() })} />

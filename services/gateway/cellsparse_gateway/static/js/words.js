@@ -1,6 +1,6 @@
 /** States, names and times in words. */
 
-export const BACKENDS = { stardist: 'StarDist', cellpose: 'Cellpose', unet: 'U-Net' };
+export const BACKENDS = { stardist: 'StarDist', cellpose: 'Cellpose', unet: 'U-Net', cellpose_sam: 'Cellpose-SAM' };
 
 const STATES = {
   RUN_STATE_QUEUED: 'Waiting',
