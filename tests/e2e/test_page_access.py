@@ -8,7 +8,7 @@ import pytest
 from support.browser import picture
 from support.gateway import Gateway
 from support.identity_provider import AUDIENCE, IdentityProvider
-from support.orchestrator import Orchestrator
+from support.orchestrator import Orchestrator, until
 
 import cellsparse
 from cellsparse_common.imaging.images import encode_tiff
@@ -82,6 +82,24 @@ def test_people_sign_in_at_their_institutes_provider(tmp_path_factory, visit):
             page.get_by_role("link", name="sign in at 127.0.0.1").click()
             page.get_by_text("ann", exact=True).wait_for()
             assert page.evaluate("document.cookie") == ""
+
+            # A provider that renews sessions is asked before each token ends, without a word in the page.
+            provider.renews, provider.seconds = True, 4.0
+            page.get_by_role("button", name="Sign out").click()
+            page.get_by_role("link", name="sign in at 127.0.0.1").click()
+            page.get_by_text("ann", exact=True).wait_for()
+            until(lambda: provider.renewals >= 2)
+            # A machine that slept for longer than a token is valid comes back.
+            provider.seconds = 300.0
+            visit.context.clear_cookies(name="cellsparse_token")
+            page.reload()
+            page.get_by_text("ann", exact=True).wait_for()
+            assert page.get_by_role("dialog", name="Sign in").count() == 0
+            # When the session at the provider has ended, people are asked.
+            provider.forget()
+            visit.context.clear_cookies(name="cellsparse_token")
+            page.reload()
+            page.get_by_role("dialog", name="Sign in").wait_for()
 
 
 def free_port():

@@ -1,6 +1,7 @@
 """Signing in on the page at an identity provider: real gateway and orchestrator, a provider on loopback."""
 
 import socket
+import time
 
 import httpx
 import pytest
@@ -98,6 +99,45 @@ def test_codes_of_others_used_codes_and_refusals_sign_nobody_in(world, browser):
     assert "did not sign you in" in refusal(browser.get(at_the_provider(browser)))
     provider.refuses = False
     assert "did not sign you in" in refusal(browser.get(f"{BEGIN}/callback"))
+
+
+def kept(answer) -> dict[str, str]:
+    """Cookies that an answer sets, with their flags."""
+    pairs = (each.partition("=") for each in answer.headers.get_list("set-cookie"))
+    return {name: rest for name, _, rest in pairs}
+
+
+def test_a_session_outlasts_its_token_where_the_provider_renews_it(world, browser):
+    provider, _ = world
+    renew = f"{BEGIN}/renew"
+    assert browser.post(renew).status_code == 401
+    provider.renews = True
+    provider.claims = {"project": "pr-own", "exp": time.time() + 5}
+    cookies = kept(browser.get(at_the_provider(browser)))
+    assert f"Path={BEGIN}" in cookies["cellsparse_refresh"]
+    assert "HttpOnly" in cookies["cellsparse_refresh"]
+    assert "SameSite=strict" in cookies["cellsparse_refresh"]
+    session = browser.get("/api/v1/session").json()
+    first = browser.cookies["cellsparse_refresh"]
+    provider.claims = {"project": "pr-own"}
+    assert browser.post(renew).status_code == 204
+    assert browser.cookies["cellsparse_refresh"] != first
+    assert browser.get("/api/v1/session").json()["expires_at"] > session["expires_at"]
+    # Without a valid token, too: the machine may have slept.
+    browser.cookies.set("cellsparse_token", "", domain="127.0.0.1", path="/")
+    assert browser.get("/api/v1/projects").status_code == 401
+    assert browser.post(renew).status_code == 204
+    assert browser.get("/api/v1/projects").status_code == 200
+    # Who lost the role since then is out, and so is who shows what was used.
+    provider.claims = {"project": "pr-own", "roles": []}
+    refused = browser.post(renew)
+    assert (refused.status_code, "no role here" in refused.text) == (401, True)
+    provider.claims = {"project": "pr-own"}
+    assert browser.post(renew).status_code == 401
+    provider.renews = False
+    assert browser.get(at_the_provider(browser)).status_code == 302
+    assert browser.delete("/api/v1/session").status_code == 204
+    assert not [name for name in browser.cookies if name in ("cellsparse_refresh", "cellsparse_token")]
 
 
 def test_who_has_no_role_here_is_told_so(world, browser):

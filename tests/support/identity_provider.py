@@ -33,6 +33,9 @@ class IdentityProvider:
         reads: How often its keys were fetched.
         claims: What tokens of a sign-in have besides the usual; change it as people differ.
         secret: The client's secret; empty: a public client.
+        renews: Whether it gives refresh tokens, each good for one renewal.
+        renewals: How often it has renewed a session.
+        seconds: How long tokens are valid.
         refuses: Whether people who are to sign in refuse.
     """
 
@@ -41,8 +44,12 @@ class IdentityProvider:
         self.reads = 0
         self.claims = {}
         self.secret = ""
+        self.renews = False
+        self.renewals = 0
+        self.seconds = 300.0
         self.refuses = False
         self._codes = {}
+        self._refresh = set()
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -104,11 +111,17 @@ class IdentityProvider:
         return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
 
     def exchange(self, form, authorization):
-        """Return the tokens for a code, once, or an error."""
+        """Return the tokens for a code or a refresh token, once, or an error."""
+        basic = f"Basic {base64.b64encode(f'{AUDIENCE}:{self.secret}'.encode()).decode()}" if self.secret else ""
+        if form["grant_type"] == "refresh_token":
+            if form["refresh_token"] not in self._refresh or authorization != basic or form["client_id"] != AUDIENCE:
+                return {"error": "invalid_grant"}
+            self._refresh.remove(form["refresh_token"])
+            self.renewals += 1
+            return self._tokens()
         asked = self._codes.pop(form.get("code"), None)
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-        basic = f"Basic {base64.b64encode(f'{AUDIENCE}:{self.secret}'.encode()).decode()}" if self.secret else ""
         good = (
             asked is not None
             and form["grant_type"] == "authorization_code"
@@ -118,7 +131,18 @@ class IdentityProvider:
         )
         if not good:
             return {"error": "invalid_grant"}
-        return {"id_token": self.sign(**{"nonce": asked["nonce"], **self.claims}), "token_type": "Bearer"}
+        return self._tokens(nonce=asked["nonce"])
+
+    def _tokens(self, **claims):
+        given = {"id_token": self.sign(**{**claims, **self.claims}), "token_type": "Bearer"}
+        if self.renews:
+            given["refresh_token"] = secrets.token_urlsafe(16)
+            self._refresh.add(given["refresh_token"])
+        return given
+
+    def forget(self):
+        """End all sessions: nothing that it gave is renewed any more."""
+        self._refresh.clear()
 
     def sign(self, key_id="first", key=None, algorithm=None, **claims):
         """Return a token; a claim of None is left out."""
@@ -127,7 +151,7 @@ class IdentityProvider:
             "iss": self.issuer,
             "aud": AUDIENCE,
             "sub": "u-1",
-            "exp": time.time() + 300,
+            "exp": time.time() + self.seconds,
             "preferred_username": "ann",
             "roles": ["cellsparse-annotator"],
             "project": "nuclei",

@@ -28,7 +28,7 @@ SWAGGER_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-in
 """The viewer of the API's description sets styles on its elements."""
 SESSION = "/api/v1/session"
 """Where the page signs in and out."""
-SIGN_IN = frozenset({SESSION, f"{SESSION}/ways", f"{SESSION}/oidc", f"{SESSION}/oidc/callback"})
+SIGN_IN = frozenset({SESSION, f"{SESSION}/ways", *(f"{SESSION}/oidc{part}" for part in ("", "/callback", "/renew"))})
 """What people without a token ask for to get one."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 OPEN_FILES = frozenset({"/", "/favicon.ico", "/docs", "/api/v1/docs", "/api/v1/openapi.json"})

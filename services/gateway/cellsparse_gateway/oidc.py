@@ -8,11 +8,12 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -26,6 +27,7 @@ KNOWN_SECONDS = 3600.0
 """How long the provider's addresses are used before they are read again."""
 LONGEST_TOKEN = 3800
 """Most characters of a token: browsers keep no longer cookies."""
+_COOKIE_TEXT = re.compile(rf"[A-Za-z0-9._~+/=-]{{1,{LONGEST_TOKEN}}}")
 _LARGEST = 2**20
 _PARTS = 3
 
@@ -46,6 +48,16 @@ class Registration:
     """What is asked for, separated by blanks."""
     shown: Literal["id_token", "access_token"] = "id_token"
     """Which of the provider's tokens is shown to the orchestrator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What a sign-in gives."""
+
+    shown: str
+    """The token for the orchestrator."""
+    refresh: str
+    """What the provider gives the next tokens for; empty: nothing does."""
 
 
 class SignIn:
@@ -82,8 +94,8 @@ class SignIn:
         address = self._address("authorization_endpoint")
         return f"{address}{'&' if '?' in address else '?'}{urlencode(asked)}", f"{state}.{verifier}.{nonce}"
 
-    def finish(self, code: str, state: str, remembered: str) -> str:
-        """Return the provider's token for a browser that has come back.
+    def finish(self, code: str, state: str, remembered: str) -> Tokens:
+        """Return the provider's tokens for a browser that has come back.
 
         Args:
             code: What the provider gave it.
@@ -98,37 +110,58 @@ class SignIn:
         if len(parts) != _PARTS or not hmac.compare_digest(parts[0].encode(), state.encode()):
             raise Unauthenticated("This browser has begun no such sign-in, or more than ten minutes ago; begin again.")
         _, verifier, nonce = parts
-        answer = self._exchange(code, verifier)
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._registration.redirect_url,
+            "code_verifier": verifier,
+        }
+        refused = "The identity provider does not take the code that it gave; begin again."
+        return self._tokens(self._ask_for_tokens(form, refused), nonce)
+
+    def renew(self, refresh: str) -> Tokens:
+        """Return new tokens for what a sign-in gave.
+
+        Args:
+            refresh: `Tokens.refresh` of the sign-in, or of the last renewal.
+
+        Raises:
+            Unauthenticated: The provider gives no more for it: one has to sign in again.
+            Unavailable: The provider does not answer.
+        """
+        form = {"grant_type": "refresh_token", "refresh_token": refresh}
+        answer = self._ask_for_tokens(form, "The session at the identity provider has ended; sign in again.")
+        found = self._tokens(answer, "")
+        return found if found.refresh else replace(found, refresh=refresh)  # it stays valid unless another one comes
+
+    def _tokens(self, answer: Mapping[str, Any], nonce: str) -> Tokens:
+        """Return the tokens of an answer; with a nonce only if they are of its sign-in."""
         token = answer.get(self._registration.shown)
         if not isinstance(token, str) or not token:
             raise Unauthenticated(f"The identity provider gave no {self._registration.shown}.")
-        if self._registration.shown == "id_token" and _claims(token).get("nonce") != nonce:
+        if nonce and self._registration.shown == "id_token" and _claims(token).get("nonce") != nonce:
             raise Unauthenticated("The identity provider's token is of another sign-in; begin again.")
         if len(token) > LONGEST_TOKEN:
             raise Unauthenticated(
                 f"The identity provider's token has {len(token)} characters, and browsers keep at most "
                 f"{LONGEST_TOKEN}; let it put fewer claims into it."
             )
-        return token
+        refresh = answer.get("refresh_token")
+        fits = isinstance(refresh, str) and bool(_COOKIE_TEXT.fullmatch(refresh))
+        return Tokens(shown=token, refresh=refresh if fits else "")
 
-    def _exchange(self, code: str, verifier: str) -> Mapping[str, Any]:
+    def _ask_for_tokens(self, form: Mapping[str, str], refused: str) -> Mapping[str, Any]:
         registration = self._registration
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": registration.redirect_url,
-            "client_id": registration.client_id,
-            "code_verifier": verifier,
-        }
         headers = {}
         if registration.client_secret:
             pair = f"{quote(registration.client_id, safe='')}:{quote(registration.client_secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        form = {**form, "client_id": registration.client_id}
         status, found = _ask("POST", self._address("token_endpoint"), form, headers)
         if status >= 500:
             raise Unavailable(f"The identity provider answers with status {status}; try again.")
         if status != 200:
-            raise Unauthenticated("The identity provider does not take the code that it gave; begin again.")
+            raise Unauthenticated(refused)
         return found
 
     def _address(self, name: str) -> str:

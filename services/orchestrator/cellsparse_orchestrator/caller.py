@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -29,6 +30,8 @@ class Caller:
     role: rules_pb2.Role
     project_id: str | None
     """None only for administrators."""
+    expires_at: datetime | None = None
+    """When the token ends; None: never."""
 
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)

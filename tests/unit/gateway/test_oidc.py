@@ -33,8 +33,26 @@ def test_a_browser_that_comes_back_has_a_token_of_its_own_sign_in(provider, secr
     provider.secret = secret.replace(":", "%3A").replace(" ", "%20")  # as RFC 6749 has it
     ours = sign_in(provider, client_secret=secret)
     address, remembered = ours.begin()
-    assert ours.finish(*agree(address), remembered).count(".") == 2
+    tokens = ours.finish(*agree(address), remembered)
+    assert (tokens.shown.count("."), tokens.refresh) == (2, "")
     assert ours.begin()[1] != remembered
+
+
+@pytest.mark.parametrize("secret", ["", "secret"])
+def test_a_session_is_renewed_as_long_as_the_provider_does(provider, secret):
+    provider.secret, provider.renews = secret, True
+    ours = sign_in(provider, client_secret=secret)
+    address, remembered = ours.begin()
+    first = ours.finish(*agree(address), remembered)
+    provider.claims = {"preferred_username": "later"}
+    second = ours.renew(first.refresh)
+    assert second.shown != first.shown
+    assert second.refresh not in ("", first.refresh)
+    provider.renews = False  # it gives no other one: the last one stays
+    assert ours.renew(second.refresh).refresh == second.refresh
+    for used_up in (first.refresh, second.refresh, "other"):
+        with pytest.raises(Unauthenticated, match="sign in again"):
+            ours.renew(used_up)
 
 
 def test_codes_of_others_and_codes_again_are_refused(provider):

@@ -12,7 +12,7 @@ from cellsparse_common.errors import CellsparseError, Unauthenticated, Unavailab
 from cellsparse_gateway import identity
 from cellsparse_gateway.answers import json_answer, message_answer, nothing
 from cellsparse_gateway.calls import ASK_SECONDS, Orchestrator
-from cellsparse_gateway.oidc import Registration, SignIn
+from cellsparse_gateway.oidc import Registration, SignIn, Tokens
 from cellsparse_gateway.problems import Problem
 from cellsparse_gateway.schemas import Schemas, answers, object_of, takes
 from cellsparse_gateway.uploads import json_body
@@ -26,8 +26,11 @@ _BODY = {
 }
 _REMEMBERED = "cellsparse_sign_in"
 """Cookie of a sign-in at the provider that has begun."""
-_REMEMBERED_PATH = "/api/v1/session/oidc"
 _REMEMBERED_SECONDS = 600
+_REFRESH = "cellsparse_refresh"
+"""Cookie with what the provider gives the next tokens for."""
+_PROVIDER_PATH = "/api/v1/session/oidc"
+"""Where browsers send both of these cookies."""
 
 
 def router(orchestrator: Orchestrator, schemas: Schemas, registration: Registration | None = None) -> APIRouter:
@@ -62,13 +65,15 @@ def router(orchestrator: Orchestrator, schemas: Schemas, registration: Registrat
         # Signed in over TLS, which may end at a proxy: then browsers send the cookie over TLS only.
         secure = request.headers.get("origin", "").startswith("https://")
         answer.set_cookie(identity.COOKIE, token, httponly=True, samesite="strict", secure=secure)
+        answer.delete_cookie(_REFRESH, path=_PROVIDER_PATH, httponly=True, samesite="strict")
         return answer
 
     @routes.delete("/session", status_code=204, responses=answers(None, 204))
     def sign_out() -> Response:
-        """Forget the cookie. The token stays valid."""
+        """Forget the cookies. The token stays valid."""
         answer = nothing()
         answer.delete_cookie(identity.COOKIE, httponly=True, samesite="strict")
+        answer.delete_cookie(_REFRESH, path=_PROVIDER_PATH, httponly=True, samesite="strict")
         return answer
 
     @routes.get("/session/ways", responses=answers(object_of(provider={"type": "string"})))
@@ -82,10 +87,29 @@ def router(orchestrator: Orchestrator, schemas: Schemas, registration: Registrat
 
 
 def provider_routes(orchestrator: Orchestrator, registration: Registration) -> APIRouter:
-    """Return the routes between which a browser is at the identity provider. Both are pages, not calls."""
+    """Return the routes of sessions that an identity provider opens. The first two are pages, not calls."""
     routes = APIRouter(include_in_schema=False)
     sign_in = SignIn(registration)
     secure = registration.redirect_url.startswith("https://")
+
+    def check(tokens: Tokens, request: Request) -> None:
+        """Make sure that the orchestrator takes a token; raises CellsparseError."""
+        if not identity.plain(tokens.shown):
+            raise Unauthenticated("The identity provider's token has characters that no header can hold.")
+        identity.enter(tokens.shown, request.client.host if request.client else "")
+        try:
+            orchestrator.access.GetCaller(access_pb2.GetCallerRequest(), timeout=ASK_SECONDS)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    def keep(answer: Response, tokens: Tokens) -> Response:
+        """Put the tokens into cookies that no script can read."""
+        answer.set_cookie(identity.COOKIE, tokens.shown, httponly=True, samesite="strict", secure=secure)
+        if tokens.refresh:
+            answer.set_cookie(
+                _REFRESH, tokens.refresh, path=_PROVIDER_PATH, httponly=True, samesite="strict", secure=secure
+            )
+        return answer
 
     @routes.get("/session/oidc")
     def begin() -> Response:
@@ -99,7 +123,7 @@ def provider_routes(orchestrator: Orchestrator, registration: Registration) -> A
             _REMEMBERED,
             remembered,
             max_age=_REMEMBERED_SECONDS,
-            path=_REMEMBERED_PATH,
+            path=_PROVIDER_PATH,
             httponly=True,
             samesite="lax",  # it must come with the browser that another site, the provider, sends back
             secure=secure,
@@ -112,19 +136,23 @@ def provider_routes(orchestrator: Orchestrator, registration: Registration) -> A
         if error or not code:
             return _failed(Unauthenticated("The identity provider did not sign you in."))
         try:
-            token = identity.plain(sign_in.finish(code, state, request.cookies.get(_REMEMBERED, "")))
-            if not token:
-                return _failed(Unauthenticated("The identity provider's token has characters that no header can hold."))
-            identity.enter(token, request.client.host if request.client else "")
-            orchestrator.access.GetCaller(access_pb2.GetCallerRequest(), timeout=ASK_SECONDS)
-        except grpc.RpcError as failed:
-            return _failed(from_rpc_error(failed))
+            tokens = sign_in.finish(code, state, request.cookies.get(_REMEMBERED, ""))
+            check(tokens, request)
         except CellsparseError as failed:
             return _failed(failed)
-        answer = RedirectResponse("/", 302)
-        answer.set_cookie(identity.COOKIE, token, httponly=True, samesite="strict", secure=secure)
-        answer.delete_cookie(_REMEMBERED, path=_REMEMBERED_PATH, httponly=True, samesite="lax", secure=secure)
+        answer = keep(RedirectResponse("/", 302), tokens)
+        answer.delete_cookie(_REMEMBERED, path=_PROVIDER_PATH, httponly=True, samesite="lax", secure=secure)
         return answer
+
+    @routes.post("/session/oidc/renew", status_code=204)
+    def renew(request: Request) -> Response:
+        """Let the provider give the session another token, before or after the last one has ended."""
+        refresh = identity.plain(request.cookies.get(_REFRESH, ""))
+        if not refresh:
+            raise Unauthenticated("This session cannot be renewed: sign in again.")
+        tokens = sign_in.renew(refresh)
+        check(tokens, request)
+        return keep(nothing(), tokens)
 
     return routes
 

@@ -114,10 +114,9 @@ class Gate:
         found = self._tokens.find(secret)
         if found is None or found.revoked:
             raise Unauthenticated("The token is not known here, or was revoked; ask an administrator for another one.")
-        if found.expires_at is not None and found.expires_at <= now():
-            raise Unauthenticated(
-                f"The token ended on {found.expires_at:%Y-%m-%d}; ask an administrator for another one."
-            )
+        ends = found.caller.expires_at
+        if ends is not None and ends <= now():
+            raise Unauthenticated(f"The token ended on {ends:%Y-%m-%d}; ask an administrator for another one.")
         self._note_use(found.caller.token_id)
         return found.caller
 
@@ -128,7 +127,13 @@ class Gate:
             project_id = self._tokens.project_id(identity.project) if identity.project else None
         except (NotFound, FailedPrecondition) as error:
             raise Unauthenticated(f"The token's project cannot be used: {error.message}") from None
-        return Caller(token_id=identity.token_id, name=identity.name, role=identity.role, project_id=project_id)
+        return Caller(
+            token_id=identity.token_id,
+            name=identity.name,
+            role=identity.role,
+            project_id=project_id,
+            expires_at=identity.expires_at,
+        )
 
     def _note_use(self, token_id: str) -> None:
         """Note that a token was used, at most once a minute."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -34,6 +35,8 @@ LEEWAY_SECONDS = 30.0
 _LARGEST = 2**20
 _LONGEST_NAME = 100
 _PLAIN = re.compile("[a-z0-9-]{1,58}")
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999, where dates end."""
 
 Fetch = Callable[[str], bytes]
 """Returns what is at a URL; raises OSError or urllib3's HTTPError."""
@@ -52,6 +55,8 @@ class Identity:
     """Highest role that the token gives."""
     project: str
     """Project, id or name; empty: none."""
+    expires_at: datetime
+    """When the token ends, UTC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,7 @@ class Provider:
             name=(name or subject)[:_LONGEST_NAME],
             role=max(given),
             project=projects[0] if projects else "",
+            expires_at=datetime.fromtimestamp(min(int(claims["exp"]), _LAST_SECOND), UTC),
         )
 
     def _verified(self, token: str) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
@@ -27,7 +27,6 @@ class KnownToken:
     """A token as the table has it."""
 
     caller: Caller
-    expires_at: datetime | None
     revoked: bool
 
 
@@ -102,8 +101,14 @@ class Tokens:
             row = session.scalar(select(TokenRow).where(TokenRow.sha256 == digest(secret)))
             if row is None:
                 return None
-            caller = Caller(token_id=row.id, name=row.name, role=_role(row), project_id=row.project_id)
-            return KnownToken(caller=caller, expires_at=row.expires_at, revoked=row.revoked_at is not None)
+            caller = Caller(
+                token_id=row.id,
+                name=row.name,
+                role=_role(row),
+                project_id=row.project_id,
+                expires_at=row.expires_at,
+            )
+            return KnownToken(caller=caller, revoked=row.revoked_at is not None)
 
     def project_id(self, project: str) -> str:
         """Return the id of a project, given its id or name.

@@ -5,6 +5,7 @@ import grpc
 from cellsparse_orchestrator.access.changes import Changes
 from cellsparse_orchestrator.access.tokens import Tokens
 from cellsparse_orchestrator.caller import current
+from cellsparse_orchestrator.clock import optional_timestamp
 from cellsparse_proto.v1 import access_pb2, access_pb2_grpc
 
 
@@ -28,7 +29,11 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         if caller is None:
             return access_pb2.GetCallerResponse()
         return access_pb2.GetCallerResponse(
-            authentication=True, name=caller.name, role=caller.role, project_id=caller.project_id or ""
+            authentication=True,
+            name=caller.name,
+            role=caller.role,
+            project_id=caller.project_id or "",
+            expires_at=optional_timestamp(caller.expires_at),
         )
 
     def CreateToken(

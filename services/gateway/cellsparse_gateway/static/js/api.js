@@ -60,6 +60,22 @@ export async function waysToSignIn() {
 /** Where signing in at the provider begins: a page, not a call. */
 export const signInAddress = () => address('/session/oidc');
 
+/** Lets the identity provider renew a session that it opened. */
+export async function renewSession() {
+  const answer = await fetch(address('/session/oidc/renew'), { method: 'POST' });
+  if (!answer.ok) throw await problem(answer);
+}
+
+/** @returns {Promise<any>} who is signed in, null if nobody is; nobody is asked to sign in */
+export async function sessionNow() {
+  try {
+    const answer = await fetch(address('/session'));
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Who is signed in; `authentication` is missing where nobody needs to. */
 export const session = () => get('/session');
 export const closeSession = () => call('DELETE', '/session');

@@ -1,7 +1,7 @@
 /** The page: which view a hash shows, and the line that says what happened. */
 import { html, render, useCallback, useEffect, useState } from './html.js';
 import { onUnknown } from './api.js';
-import { askForToken } from './signin.js';
+import { askForToken, keepSignedIn } from './signin.js';
 import { CanvasView } from './views/canvas.js';
 import { CompareView } from './views/compare.js';
 import { ModelsView } from './views/models.js';
@@ -65,4 +65,5 @@ function App() {
 }
 
 onUnknown(askForToken);
+keepSignedIn();
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById('page')));

@@ -1,5 +1,9 @@
-/** The dialog that asks for a token when the server wants to know who one is. */
-import { openSession, signInAddress, waysToSignIn } from './api.js';
+/** Signing in: renews the session where an identity provider does that, else a dialog asks for a token. */
+import { openSession, pause, renewSession, sessionNow, signInAddress, waysToSignIn } from './api.js';
+
+/** A session is renewed so long before its end, milliseconds; a short one after half of its time. */
+const AHEAD = 60_000;
+const LONGEST_PAUSE = 3_600_000;
 
 /** @type {Promise<void> | null} the dialog that is open */
 let open = null;
@@ -10,10 +14,44 @@ let open = null;
  * @returns {Promise<void>}
  */
 export function askForToken(sentence) {
-  open ??= ask(sentence).finally(() => {
-    open = null;
-  });
+  open ??= renewed(null)
+    .then((done) => (done ? undefined : ask(sentence).then(keepSignedIn)))
+    .finally(() => {
+      open = null;
+    });
   return open;
+}
+
+/** Renews the session before it ends, again and again, as long as the identity provider does. */
+export function keepSignedIn() {
+  const work = async () => {
+    for (let who = await sessionNow(); who?.expires_at; who = await sessionNow()) {
+      const left = Date.parse(who.expires_at) - Date.now();
+      const wait = Math.max(left - AHEAD, left / 2, 1000);
+      await pause(Math.min(wait, LONGEST_PAUSE));
+      if (wait <= LONGEST_PAUSE && !(await renewed(who.expires_at))) return;
+    }
+  };
+  work();
+}
+
+/**
+ * Renews the session, in one tab at a time: what a provider gives for the next renewal is often good for one only.
+ * @param {string | null} end when the session ended that this tab knows; null: there is none
+ * @returns {Promise<boolean>} whether there is a session that lasts longer
+ */
+async function renewed(end) {
+  const renew = async () => {
+    const who = await sessionNow();
+    if (who && who.expires_at !== end) return true; // another tab has done it
+    try {
+      await renewSession();
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  return navigator.locks ? navigator.locks.request('cellsparse-session', renew) : renew();
 }
 
 /**
