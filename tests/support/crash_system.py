@@ -233,7 +233,7 @@ class Spectators:
 
     def _program(self, run_id: str, seen: list[int]) -> None:
         with contextlib.closing(Connection(None, PATIENCE, home=self._home)) as connection:
-            seen.extend(event.sequence for event in sdk.watch(connection, run_id, patience=PATIENCE))
+            seen.extend(event.sequence for event in sdk.watch(connection, run_id, patience=LONG_PATIENCE))
 
     def _page(self, run_id: str, seen: list[int]) -> None:
         end = time.monotonic() + LONG_PATIENCE

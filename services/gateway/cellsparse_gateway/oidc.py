@@ -146,9 +146,8 @@ class SignIn:
                 f"The identity provider's token has {len(token)} characters, and browsers keep at most "
                 f"{LONGEST_TOKEN}; let it put fewer claims into it."
             )
-        refresh = answer.get("refresh_token")
-        fits = isinstance(refresh, str) and bool(_COOKIE_TEXT.fullmatch(refresh))
-        return Tokens(shown=token, refresh=refresh if fits else "")
+        refresh = str(answer.get("refresh_token") or "")
+        return Tokens(shown=token, refresh=refresh if _COOKIE_TEXT.fullmatch(refresh) else "")
 
     def _ask_for_tokens(self, form: Mapping[str, str], refused: str) -> Mapping[str, Any]:
         registration = self._registration

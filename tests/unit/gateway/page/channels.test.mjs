@@ -29,7 +29,7 @@ test('channels that the image lacks, or that are too many for the method, are no
 });
 
 test('a training asks for the channels that were chosen, unless the settings name some', () => {
-  const choice = { backend: 'unet', preset: 'fast', expert: '', fresh: true, channels: ['GFP', 'DAPI'] };
+  const choice = { backend: 'unet', preset: 'fast', expert: '', from: 'fresh', channels: ['GFP', 'DAPI'] };
   assert.deepEqual(request(choice, [], []).settings, { channels: ['GFP', 'DAPI'] });
   assert.deepEqual(request({ ...choice, expert: 'channels=DAPI' }, [], []).settings, { channels: ['DAPI'] });
   assert.deepEqual(request({ ...choice, channels: [] }, [], []).settings, {});

@@ -51,14 +51,15 @@ test('a training goes on from the last model of its method, unless it is to star
     { id: 'run-2', backend: 'stardist', state: 'RUN_STATE_SUCCEEDED' },
     { id: 'run-1', backend: 'unet', state: 'RUN_STATE_SUCCEEDED' },
   ];
-  const choice = { backend: 'unet', preset: 'fast', expert: '', fresh: false };
+  const choice = { backend: 'unet', preset: 'fast', expert: '', from: '' };
   assert.equal(request(choice, runs, []).initial_model, 'run-1');
-  assert.equal(request({ ...choice, fresh: true }, runs, []).initial_model, '');
+  assert.equal(request({ ...choice, from: 'fresh' }, runs, []).initial_model, '');
+  assert.equal(request({ ...choice, from: 'md-other' }, runs, []).initial_model, 'md-other');
   assert.equal(request({ ...choice, backend: 'cellpose' }, runs, []).initial_model, '');
 });
 
 test('with four annotated images one is kept aside to score on', () => {
-  const choice = { backend: 'unet', preset: 'fast', expert: '', fresh: true };
+  const choice = { backend: 'unet', preset: 'fast', expert: '', from: 'fresh' };
   const images = ['a', 'b', 'c', 'd', 'e'].map((id) => ({ id, cells: id === 'e' ? 0 : 3 }));
   assert.deepEqual(request(choice, [], images).val_image_ids, ['d']);
   assert.deepEqual(request(choice, [], images.slice(1)).val_image_ids, []);
