@@ -14,7 +14,7 @@ from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
-from cellsparse_orchestrator.runs.transitions import RunTransitions
+from cellsparse_orchestrator.runs.transitions import AttemptEnd, RunTransitions
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
@@ -34,6 +34,9 @@ class Tables:
     def add_run(self, dataset_id="ds-1", **fields):
         request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=SETTINGS, **fields)
         return self.runs.add(new_id("run"), "a run", request)
+
+    def begin(self, run_id):
+        return next(iter(self.transitions.begin_attempts([run_id])), None)
 
     def sequences(self, run_id):
         return [event.sequence for event in self.runs.events(run_id, 0, 1000)[0]]
@@ -83,7 +86,7 @@ def test_one_request_id_with_two_contents_makes_one_run(tables):
 
 def test_an_attempt_begins_once(tables):
     run = tables.add_run()
-    begun = at_once(*[lambda: tables.transitions.begin_attempt(run.id)] * THREADS)
+    begun = at_once(*[lambda: tables.begin(run.id)] * THREADS)
     assert [attempt.number for attempt in begun if attempt is not None] == [1]
     assert tables.sequences(run.id) == [1, 2]
 
@@ -91,23 +94,41 @@ def test_an_attempt_begins_once(tables):
 def test_a_cancelled_run_does_not_begin_and_a_begun_one_is_asked_to_end(tables):
     for _ in range(10):
         run = tables.add_run()
-        begun, cancelled = at_once(
-            lambda run=run: tables.transitions.begin_attempt(run.id), lambda run=run: tables.runs.cancel(run.id)
-        )
+        begun, cancelled = at_once(lambda run=run: tables.begin(run.id), lambda run=run: tables.runs.cancel(run.id))
         if begun is None:
             assert cancelled.state == tables.runs.get(run.id).state == run_states.CANCELLED
         else:
             assert tables.runs.get(run.id).state == run_states.STARTING
             assert [found.cancel_requested for found in tables.transitions.active() if found.run_id == run.id] == [True]
-            end = AttemptOutcome(state=run_states.CANCELLED)
+            outcome = AttemptOutcome(state=run_states.CANCELLED)
             decision = Decision(action=Action.END, state=run_states.CANCELLED, message="Cancelled.")
-            tables.transitions.end_attempt(run.id, end, decision, 0.0)
+            end = AttemptEnd(run_id=run.id, number=1, outcome=outcome, decision=decision)
+            tables.transitions.end_attempts([end])
         assert tables.sequences(run.id) == list(range(1, len(tables.sequences(run.id)) + 1))
+
+
+def test_attempts_that_begin_and_end_together_do_so_once_each(tables):
+    runs = [tables.add_run() for _ in range(4)]
+    tables.runs.cancel(runs[1].id)
+    run_ids = [run.id for run in reversed(runs)]
+    begun = at_once(*[lambda: tables.transitions.begin_attempts(run_ids)] * THREADS)
+    expected = [runs[3].id, runs[2].id, runs[0].id]
+    assert sorted([attempt.run_id for attempt in some] for some in begun) == [[]] * (THREADS - 1) + [expected]
+    last = trainer_pb2.TrainingEvent(sequence=1, state=run_states.SUCCEEDED, step=9, total_steps=9)
+    outcome = AttemptOutcome(state=run_states.SUCCEEDED, event=last)
+    decision = Decision(action=Action.END, state=run_states.SUCCEEDED)
+    ends = [AttemptEnd(run_id=run.id, number=1, outcome=outcome, decision=decision) for run in runs]
+    at_once(*[lambda: tables.transitions.end_attempts(ends)] * THREADS)
+    for run in runs:
+        assert tables.sequences(run.id) == ([1, 2] if run is runs[1] else [1, 2, 3])
+    found = [tables.runs.get(run.id).state for run in runs]
+    assert found == [run_states.SUCCEEDED, run_states.CANCELLED, run_states.SUCCEEDED, run_states.SUCCEEDED]
+    assert tables.transitions.count_holding() == 0
 
 
 def test_events_from_many_threads_are_numbered_without_gaps(tables):
     run = tables.add_run()
-    attempt = tables.transitions.begin_attempt(run.id)
+    attempt = tables.begin(run.id)
 
     def listen():
         for sequence in range(1, 21):
@@ -124,7 +145,7 @@ def test_events_from_many_threads_are_numbered_without_gaps(tables):
 
 def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_nobodys_way(tables):
     runs = [tables.add_run() for _ in range(THREADS)]
-    attempts = [tables.transitions.begin_attempt(run.id) for run in runs]
+    attempts = [tables.begin(run.id) for run in runs]
     nobody = replace(attempts[0], run_id="run-nobody")
 
     def listen(attempt):
@@ -163,6 +184,6 @@ def test_a_dataset_is_deleted_or_used(tables):
 
 def test_sentences_of_others_may_hold_anything(tables):
     run = tables.add_run()
-    attempt = tables.transitions.begin_attempt(run.id)
+    attempt = tables.begin(run.id)
     tables.transitions.set_waiting(attempt, "a \0 in a log, \N{SNOWMAN}")
     assert tables.runs.get(run.id).message == "a \N{REPLACEMENT CHARACTER} in a log, \N{SNOWMAN}"

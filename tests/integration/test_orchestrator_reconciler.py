@@ -6,6 +6,7 @@ from dataclasses import replace
 import grpc
 import pytest
 from support.limits import PATIENCE, QUICK
+from support.orchestrator import until
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
 
 from cellsparse_common.errors import FailedPrecondition, Unavailable
@@ -15,7 +16,8 @@ from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.launchers.base import Service
-from cellsparse_orchestrator.notifier import Notifier
+from cellsparse_orchestrator.notifier import RECONCILER, Notifier
+from cellsparse_orchestrator.runs import reconciler as reconciler_module
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
 from cellsparse_orchestrator.runs.decisions import Action, Decision
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
@@ -57,6 +59,13 @@ class System:
             on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
+
+    def until_looked_twice(self):
+        """Wait until a whole pass has begun and ended."""
+        for _ in range(2):
+            seen = self.reconciler.looked
+            self.notifier.notify(RECONCILER)
+            until(lambda seen=seen: self.reconciler.looked > seen)
 
     def create(self, **fields):
         request = orchestrator_pb2.CreateRunRequest(
@@ -353,6 +362,27 @@ def test_slots_are_given_by_priority_then_age(system):
         system.begun(expected)
         active = system.runs.page(common_pb2.PageRequest(), RunFilter(states=sorted(run_states.ACTIVE)))[0]
         assert len(active) <= 2
+
+
+def test_a_pass_looks_only_at_runs_that_something_happened_to(system, monkeypatch):
+    monkeypatch.setattr(reconciler_module, "_WHOLE_SECONDS", 3600.0)
+    system.reconciler.stop()
+    system.slots = 2
+    system.restart()
+    quiet, cancelled = system.create(), system.create()
+    for run_id in (quiet, cancelled):
+        system.begun(run_id)
+        system.trainer.say(run_id, state=run_states.RUNNING)
+        system.until_state(run_id, run_states.RUNNING)
+    looked, real = [], system.transitions.active
+    system.until_looked_twice()
+    monkeypatch.setattr(system.transitions, "active", lambda chosen=None: looked.append(chosen) or real(chosen))
+    system.runs.cancel(cancelled)
+    system.until_state(cancelled, run_states.CANCELLED)
+    assert {cancelled} in looked
+    assert all(chosen is not None and quiet not in chosen for chosen in looked)
+    system.trainer.say(quiet, state=run_states.SUCCEEDED)
+    system.until_state(quiet, run_states.SUCCEEDED)
 
 
 def test_a_database_that_fails_for_a_moment_loses_no_event(system, monkeypatch):

@@ -168,6 +168,8 @@ class Watcher:
             raise
         except CellsparseError:
             self.finished = True  # the next watcher goes on where the stored events end
+        if self.finished:
+            self._callbacks.changed()
 
     def _drive(self) -> None:
         key = (self.attempt.run_id, self.attempt.number)

@@ -11,7 +11,8 @@ STUDIES = "studies"
 class Notifier:
     """Wakes threads that wait for a topic. A notification between looking and waiting is not lost.
 
-    A waiting thread reads `version`, then looks for news, then passes the version to `wait`.
+    A waiting thread reads `version`, then looks for news, then passes the version to `wait`. Only those who wait for a
+    topic are woken by it: a thousand trainings report every second, and each report is a notification.
 
     Args:
         most_topics: Topics whose last notification is remembered. Waiters on a topic that was evicted may wake
@@ -19,13 +20,16 @@ class Notifier:
     """
 
     def __init__(self, most_topics: int = 10_000) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._most = most_topics
         self._number = 0
         self._last: dict[str, int] = {}
         """Number of the last notification by topic, in the order of these numbers."""
         self._evicted = 0
         """Number of the newest notification of an evicted topic."""
+        self._waiting: dict[str, set[threading.Event]] = {}
+        """One event for each thread that waits, by topic."""
+        self._told: dict[str, set[str]] = {}
         self._closed = False
 
     @property
@@ -35,29 +39,59 @@ class Notifier:
 
     def version(self, topic: str) -> int:
         """Return the number of the topic's last notification; read it before looking for news."""
-        with self._condition:
+        with self._lock:
             return self._last.get(topic, self._evicted)
 
     def notify(self, *topics: str) -> None:
         """Announce news on topics (run ids, or any other names)."""
-        with self._condition:
-            for topic in topics:
-                self._number += 1
-                self._last.pop(topic, None)
-                self._last[topic] = self._number
-            if len(self._last) > self._most:
-                # Evict half of them at once: each eviction wakes all waiters on evicted topics.
-                for topic in list(self._last)[: len(self._last) // 2]:
-                    self._evicted = self._last.pop(topic)
-            self._condition.notify_all()
+        with self._lock:
+            self._announce(topics)
+
+    def tell(self, topic: str, *subjects: str) -> None:
+        """Announce news on a topic, and what they are about, for `take`."""
+        with self._lock:
+            self._told.setdefault(topic, set()).update(subjects)
+            self._announce((topic,))
+
+    def take(self, topic: str) -> set[str]:
+        """Return what the news on a topic were about since the last call; for the one thread that acts on them."""
+        with self._lock:
+            return self._told.pop(topic, set())
 
     def wait(self, topic: str, seen: int, seconds: float) -> None:
         """Return when the topic may have been notified after version `seen`, on `close`, or after some seconds."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._last.get(topic, self._evicted) != seen, seconds)
+        woken = threading.Event()
+        with self._lock:
+            if self._closed or self._last.get(topic, self._evicted) != seen:
+                return
+            self._waiting.setdefault(topic, set()).add(woken)
+        woken.wait(seconds)
+        with self._lock:
+            waiting = self._waiting.get(topic, set())
+            waiting.discard(woken)
+            if not waiting:
+                self._waiting.pop(topic, None)
 
     def close(self) -> None:
         """Wake all waiters for good."""
-        with self._condition:
+        with self._lock:
             self._closed = True
-            self._condition.notify_all()
+            self._wake_all()
+
+    def _announce(self, topics: tuple[str, ...]) -> None:
+        for topic in topics:
+            self._number += 1
+            self._last.pop(topic, None)
+            self._last[topic] = self._number
+            for woken in self._waiting.get(topic, ()):
+                woken.set()
+        if len(self._last) > self._most:
+            # Evict half of them at once: each eviction wakes all waiters, since it changes many versions.
+            for topic in list(self._last)[: len(self._last) // 2]:
+                self._evicted = self._last.pop(topic)
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for waiting in self._waiting.values():
+            for woken in waiting:
+                woken.set()

@@ -47,3 +47,22 @@ def test_topics_are_evicted_but_no_notification_is_lost():
     for number in range(20):
         notifier.notify(f"other-{number}")
     assert not waits(notifier, "late", never, PATIENCE)
+
+
+def test_news_tell_what_they_are_about_and_are_taken_once():
+    notifier = Notifier()
+    seen = notifier.version("a")
+    notifier.tell("a", "one", "two")
+    notifier.tell("a", "one", "three")
+    notifier.tell("b", "four")
+    assert not waits(notifier, "a", seen, PATIENCE)
+    assert notifier.take("a") == {"one", "two", "three"}
+    assert notifier.take("a") == set()
+
+
+def test_closing_wakes_everybody_for_good():
+    notifier = Notifier()
+    threading.Timer(0.05, notifier.close).start()
+    assert not waits(notifier, "a", notifier.version("a"), PATIENCE)
+    assert not waits(notifier, "b", notifier.version("b"), PATIENCE)
+    assert not notifier._waiting

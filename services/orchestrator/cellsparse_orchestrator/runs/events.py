@@ -1,5 +1,7 @@
 """The events of a run: rows numbered 1, 2, 3, ... within the run."""
 
+from typing import Any, Protocol
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -7,6 +9,17 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now, timestamp
 from cellsparse_orchestrator.db.tables import EventRow, RunRow
 from cellsparse_proto.v1 import orchestrator_pb2, trainer_pb2
+
+
+class RunState(Protocol):
+    """What an event tells of a run; see `RunRow`."""
+
+    id: Any
+    state: Any
+    attempts: Any
+    reason: Any
+    message: Any
+    last_sequence: Any
 
 
 def add_event(session: Session, run: RunRow, training: trainer_pb2.TrainingEvent | None = None) -> None:
@@ -18,19 +31,27 @@ def add_event(session: Session, run: RunRow, training: trainer_pb2.TrainingEvent
         training: The trainer's event, if a trainer caused this one.
     """
     run.last_sequence += 1
-    own = training is None
-    session.add(
-        EventRow(
-            run_id=run.id,
-            sequence=run.last_sequence,
-            time=now(),
-            state=run.state,
-            attempt=run.attempts,
-            reason=run.reason,
-            message=run.message if own or run.state in _WITH_MESSAGE else "",
-            training=None if training is None else training.SerializeToString(),
-        )
-    )
+    session.add(EventRow(**event_values(run, training)))
+
+
+def event_values(run: RunState, training: trainer_pb2.TrainingEvent | None) -> dict[str, Any]:
+    """Return the row of a run's newest event, which has the number `run.last_sequence`.
+
+    Args:
+        run: The run with its new state.
+        training: The trainer's event, if a trainer caused this one.
+    """
+    told = training is None or run.state in _WITH_MESSAGE
+    return {
+        "run_id": run.id,
+        "sequence": run.last_sequence,
+        "time": now(),
+        "state": run.state,
+        "attempt": run.attempts,
+        "reason": run.reason,
+        "message": run.message if told else "",
+        "training": None if training is None else training.SerializeToString(),
+    }
 
 
 def read_events(session: Session, run_id: str, after: int, most: int) -> list[orchestrator_pb2.RunEvent]:

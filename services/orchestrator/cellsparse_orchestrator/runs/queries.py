@@ -212,9 +212,8 @@ class Runs:
             elif row.state not in _FINAL and not row.cancel_requested:
                 row.cancel_requested, row.message = True, "Being cancelled."
             run = self._shown(session, [row])[0]
-        self._notifier.notify(run_id)
-        self._notifier.notify(RECONCILER)
-        self._notifier.notify(STUDIES)
+        self._notifier.notify(run_id, STUDIES)
+        self._notifier.tell(RECONCILER, run_id)
         return run
 
     def remove(self, run_id: str) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cellsparse_common.errors import CellsparseError
 from cellsparse_orchestrator import run_states
@@ -16,7 +16,7 @@ from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbac
 from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, decide
 from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
 from cellsparse_orchestrator.runs.store_gate import StoreGate
-from cellsparse_orchestrator.runs.transitions import RunTransitions
+from cellsparse_orchestrator.runs.transitions import AttemptEnd, RunTransitions
 from cellsparse_proto.v1 import common_pb2
 
 if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
@@ -29,6 +29,11 @@ _REST_SHARE, _LONGEST_REST = 50.0, 5.0
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
+_WHOLE_SECONDS = 30.0
+"""How often all runs are looked at; in between only those that something has happened to."""
+_MOST_AT_ONCE = 50
+"""Most attempts that are begun or ended in one transaction."""
+_Item = TypeVar("_Item")
 _BEGINNING = (run_states.QUEUED, run_states.RETRYING)
 
 
@@ -46,6 +51,9 @@ class Limits:
 
 class RunReconciler(threading.Thread):
     """Owns the watchers of all attempts.
+
+    A pass looks at the runs that it was told of (see `Notifier.tell`), and at those that nobody will tell of: they
+    pause, or have no watcher. Now and then, and after a pass that failed, it looks at all runs.
 
     Args:
         transitions: The runs.
@@ -84,6 +92,13 @@ class RunReconciler(threading.Thread):
         self._issuer = issuer
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
+        self._unsettled: set[str] = set()
+        """Runs to look at in the next pass."""
+        self._ends: list[AttemptEnd] = []
+        """Ends of attempts that this pass found."""
+        self._begins: list[str] = []
+        """Runs whose next attempts this pass begins."""
+        self._whole, self._next_whole = True, 0.0
         self._next_sweep = 0.0
         self.looked = time.monotonic()
         """When it last looked at the runs, or tried to, by the monotonic clock."""
@@ -122,48 +137,75 @@ class RunReconciler(threading.Thread):
                 self._transitions.interrupt(run.run_id, "The orchestrator was stopped, and its trainers with it.")
 
     def step(self) -> float:
-        """Reconcile every unfinished run; return how long the next pass may wait, seconds."""
+        """Reconcile the runs that need it; return how long the next pass may wait, seconds."""
         began = time.monotonic()
+        whole = self._whole or began >= self._next_whole
+        self._whole = True  # unless this pass comes to its end
         self._transitions.confirm_lease()
         self._sweep()
-        active = self._transitions.active()
-        holding = [run for run in active if not run.gave_up_its_slot]
-        for run in holding:
-            self._reconcile_safely(run, slot_free=True)
-        self._forget_all_but({run.run_id for run in active})
-        free = self._limits.slots - len(holding)
+        told = self._notifier.take(RECONCILER) | self._unsettled
+        wait = self._pass(None if whole else told)
+        self._whole = False
+        if whole:
+            self._next_whole = began + _WHOLE_SECONDS
+        return max(wait, 0.0)
+
+    def _pass(self, chosen: set[str] | None) -> float:
+        """Reconcile chosen runs, or all, and begin those that are next in line."""
+        began = time.monotonic()
+        self._ends, self._begins = [], []
+        active = self._transitions.active(chosen)
+        for run in active:
+            if not run.gave_up_its_slot:
+                self._reconcile_safely(run, slot_free=True)
+        self._end_attempts()
+        self._forget_all_but({run.run_id for run in active}, chosen)
+        free = self._limits.slots - self._transitions.count_holding()
         for run in active:
             if run.gave_up_its_slot:
                 self._reconcile_safely(run, slot_free=free > 0)
-                free -= run.run_id in self._watchers
+                free -= run.run_id in self._begins
         # A GPU that becomes free belongs to the attempts that wait for one. A younger run's pod might take it first.
         full = {one.attempt.backend for one in self._watchers.values() if one.no_room}
         for run in self._transitions.next_in_line(free, full):
             self._reconcile_safely(run, slot_free=True)
+        self._begin_attempts()
+        looked_at = {run.run_id for run in active}.union(self._begins)
+        self._unsettled = {run_id for run_id in looked_at if not self._settled(run_id)}
+        return self._rest(active, free, time.monotonic() - began)
+
+    def _settled(self, run_id: str) -> bool:
+        """Whether a watcher will tell when something happens to a run."""
+        watcher = self._watchers.get(run_id)
+        return watcher is not None and not watcher.finished
+
+    def _rest(self, active: list[UnfinishedRun], free: int, seconds: float) -> float:
+        """Return how long the next pass may wait after one that took some seconds."""
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
         if self._gate is not None and self._gate.asking:
             pauses = []  # nothing begins before the gate has woken this loop
         elif free <= 0:
             pauses = [pause for pause in pauses if pause > 0]  # one without a slot may be over for long
-        rest = min(_REST_SHARE * (time.monotonic() - began), _LONGEST_REST)
-        return max(0.0, min([max(rest, _LONGEST_WAIT), *pauses]))
+        return min([max(min(_REST_SHARE * seconds, _LONGEST_REST), _LONGEST_WAIT), *pauses])
 
     def _sweep(self) -> None:
         """Now and then, let the launcher remove what belongs to no attempt under way."""
         if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._transitions.under_way):
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
-    def _forget_all_but(self, run_ids: set[str]) -> None:
-        """Drop the watchers of runs that have ended."""
-        for run_id in [run_id for run_id in self._watchers if run_id not in run_ids]:
-            self._watchers.pop(run_id).detach()
+    def _forget_all_but(self, active: set[str], chosen: set[str] | None) -> None:
+        """Drop the watchers of those of the chosen runs that have ended."""
+        for run_id in (set(self._watchers) if chosen is None else chosen) - active:
+            watcher = self._watchers.pop(run_id, None)
+            if watcher is not None:
+                watcher.detach()
             self._not_before.pop(run_id, None)
 
     def _reconcile_safely(self, run: UnfinishedRun, *, slot_free: bool) -> None:
         try:
             self._reconcile(run, slot_free=slot_free)
         except CellsparseError:
-            raise  # the database is away: for this run as for all others
+            raise  # as in `_together`
         except Exception:  # noqa: BLE001 - logged whole; one run that cannot be handled must not stop the others
             _LOG.exception("run %s cannot be reconciled", run.run_id)
 
@@ -203,9 +245,7 @@ class RunReconciler(threading.Thread):
 
     def _act(self, run: UnfinishedRun, facts: Facts, decision: Decision) -> None:
         if decision.action is Action.BEGIN:
-            attempt = self._transitions.begin_attempt(run.run_id)
-            if attempt is not None:
-                self._watch(attempt)
+            self._begins.append(run.run_id)
         elif decision.action is Action.WATCH:
             # Do not replace a watcher that could not store its events at once: the database needs a moment.
             if time.monotonic() >= self._not_before.get(run.run_id, 0.0):
@@ -223,11 +263,49 @@ class RunReconciler(threading.Thread):
         if facts.outcome.reason == common_pb2.FAILURE_REASON_STORAGE and self._gate is not None:
             self._gate.suspect()
         pause = run_states.backoff(failures, self._limits.first_pause, self._limits.longest_pause)
-        self._transitions.end_attempt(run.run_id, facts.outcome, decision, pause)
-        self._launcher.release(run.run_id, run.attempts)
-        self._watchers.pop(run.run_id, None)
-        self._not_before.pop(run.run_id, None)
-        _LOG.info("run %s is %s: %s", run.run_id, run_states.state_name(decision.state), decision.message)
+        end = AttemptEnd(
+            run_id=run.run_id, number=run.attempts, outcome=facts.outcome, decision=decision, pause_seconds=pause
+        )
+        self._ends.append(end)
+
+    def _end_attempts(self) -> None:
+        """End the attempts whose ends this pass found."""
+        for first in range(0, len(self._ends), _MOST_AT_ONCE):
+            ends = self._ends[first : first + _MOST_AT_ONCE]
+            for end in self._together(ends, self._transitions.end_attempts):
+                self._launcher.release(end.run_id, end.number)
+                self._watchers.pop(end.run_id, None)
+                self._not_before.pop(end.run_id, None)
+                state = run_states.state_name(end.decision.state)
+                _LOG.info("run %s is %s: %s", end.run_id, state, end.decision.message)
+
+    def _begin_attempts(self) -> None:
+        """Begin the next attempts of the runs that this pass found ready."""
+        for first in range(0, len(self._begins), _MOST_AT_ONCE):
+            begun: list[RunAttempt] = []
+            self._together(
+                self._begins[first : first + _MOST_AT_ONCE],
+                lambda run_ids, begun=begun: begun.extend(self._transitions.begin_attempts(run_ids)),
+            )
+            for attempt in begun:
+                self._watch(attempt)
+
+    def _together(self, items: list[_Item], act: Callable[[list[_Item]], None]) -> list[_Item]:
+        """Act on several runs in one transaction, or on each alone if one of them cannot be handled.
+
+        Returns:
+            Those that were handled.
+        """
+        try:
+            act(items)
+        except CellsparseError:
+            raise  # the database is away: for these runs as for all others
+        except Exception:  # noqa: BLE001 - logged whole; one run that cannot be handled must not stop the others
+            if len(items) == 1:
+                _LOG.exception("%s cannot be handled", items[0])
+                return []
+            return [done for item in items for done in self._together([item], act)]
+        return items
 
     def _watch(self, attempt: RunAttempt) -> None:
         self._not_before[attempt.run_id] = time.monotonic() + _REPEAT_SECONDS
@@ -241,7 +319,7 @@ class RunReconciler(threading.Thread):
                 accepted=self._on_accepted,
                 waiting=self._transitions.set_waiting,
                 issuer=self._issuer,
-                changed=lambda: self._notifier.notify(RECONCILER),
+                changed=lambda: self._notifier.tell(RECONCILER, attempt.run_id),
                 trace=self._trace,
             ),
         )

@@ -2,21 +2,22 @@
 
 import secrets
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from cellsparse_common.errors import Aborted, NotFound
+from cellsparse_common.errors import Aborted
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.models import add_model
 from cellsparse_orchestrator.clock import now
-from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
 from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
 from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
+from cellsparse_orchestrator.runs.event_store import EventStore, progress_of
 from cellsparse_orchestrator.runs.events import add_event
 from cellsparse_orchestrator.runs.metrics import RunMetrics
 from cellsparse_orchestrator.runs.rows import (
@@ -45,21 +46,30 @@ _UNFINISHED = select(
 )
 
 # Runs to change, without the large columns that a change does not read. Rows are locked in one order for all.
-_LOCKED = (
-    select(RunRow)
-    .options(*(defer(column, raiseload=True) for column in (RunRow.settings, RunRow.progress, RunRow.validation)))
-    .order_by(RunRow.id)
-    .with_for_update()
-)
+_TO_END = select(RunRow).order_by(RunRow.id).with_for_update()
+_TO_BEGIN = _TO_END.options(*(defer(column, raiseload=True) for column in (RunRow.progress, RunRow.validation)))
 _NEWEST = select(AttemptRow).join(RunRow, (RunRow.id == AttemptRow.run_id) & (RunRow.attempts == AttemptRow.number))
-_PAUSING = (_QUEUED, run_states.state_name(run_states.RETRYING))
-_STORE_SECONDS = 60.0
-"""Longest wait of an event for those before it."""
-_MOST_EVENTS = 200
-"""Most events stored in one transaction."""
+_GOING = tuple(run_states.state_name(state) for state in (run_states.STARTING, run_states.RUNNING))
+_RETRYING = run_states.state_name(run_states.RETRYING)
+_STORAGE = run_states.reason_name(common_pb2.FAILURE_REASON_STORAGE)
+_PAUSING = (_QUEUED, _RETRYING)
+_MOST_IDS = 500
+"""Most ids in a statement."""
 
 
-ReportedEvent = tuple[RunAttempt, trainer_pb2.TrainingEvent]
+@dataclass(frozen=True, kw_only=True)
+class AttemptEnd:
+    """The end of a run's newest attempt."""
+
+    run_id: str
+    number: int
+    """The attempt's."""
+    outcome: AttemptOutcome
+    """How it ended."""
+    decision: Decision
+    """RETRY or END, with the run's next state."""
+    pause_seconds: float = 0.0
+    """Pause before the next attempt, for RETRY."""
 
 
 class RunTransitions:
@@ -72,7 +82,7 @@ class RunTransitions:
     def __init__(self, database: Database, notifier: Notifier, metrics: RunMetrics | None = None) -> None:
         self._database = database
         self._notifier = notifier
-        self._events = GroupCommit(self._store_events, _MOST_EVENTS)
+        self._events = EventStore(database, notifier)
         self.metrics = metrics or RunMetrics(CollectorRegistry())
 
     def confirm_lease(self) -> None:
@@ -84,16 +94,30 @@ class RunTransitions:
         """
         self._database.confirm_lease()
 
-    def active(self) -> list[UnfinishedRun]:
-        """Return the runs that have begun and not ended, the oldest first."""
+    def active(self, run_ids: Collection[str] | None = None) -> list[UnfinishedRun]:
+        """Return the runs that have begun and not ended, the oldest first; with `run_ids`, only those of these ids."""
+        if run_ids is not None and not run_ids:
+            return []
+        query = _UNFINISHED.where(RunRow.state.in_(_ACTIVE)).order_by(RunRow.number)
         with self._database.read() as session:
-            return to_unfinished(session.execute(_UNFINISHED.where(RunRow.state.in_(_ACTIVE)).order_by(RunRow.number)))
+            if run_ids is None:
+                return to_unfinished(session.execute(query))
+            ids = sorted(run_ids)
+            parts = [ids[first : first + _MOST_IDS] for first in range(0, len(ids), _MOST_IDS)]
+            return [run for part in parts for run in to_unfinished(session.execute(query.where(RunRow.id.in_(part))))]
+
+    def count_holding(self) -> int:
+        """Return how many runs hold a slot (see `UnfinishedRun.gave_up_its_slot`)."""
+        # Each count is answered by an index; a count of those that have not given up would read a thousand rows.
+        active = select(func.count()).where(RunRow.state.in_(_ACTIVE)).scalar_subquery()
+        gave_up = select(func.count()).where(RunRow.state == _RETRYING, RunRow.reason == _STORAGE).scalar_subquery()
+        with self._database.read() as session:
+            return session.scalar(select(active - gave_up)) or 0
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
-        going = [run_states.state_name(state) for state in (run_states.STARTING, run_states.RUNNING)]
         with self._database.read() as session:
-            rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(going)))
+            rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(_GOING)))
             return {(run_id, number) for run_id, number in rows}
 
     def next_in_line(self, slots: int, but_not: Collection[str] = ()) -> list[UnfinishedRun]:
@@ -106,32 +130,39 @@ class RunTransitions:
         with self._database.read() as session:
             return to_unfinished(session.execute(query))
 
-    def begin_attempt(self, run_id: str) -> RunAttempt | None:
-        """Record a run's next attempt, before its trainer is asked; return None if the run has just ended."""
+    def begin_attempts(self, run_ids: Sequence[str]) -> list[RunAttempt]:
+        """Record the next attempts of some runs in one transaction, before their trainers are asked.
+
+        Returns:
+            The attempts in the order of `run_ids`, without those of runs that have just ended.
+        """
+        begun: dict[str, RunAttempt] = {}
+        waited = []
         with self._database.write(urgent=True) as session:
-            row = find_run(session, run_id, lock=True)
-            if row.state not in _PAUSING:
-                return None
-            _move(row, run_states.STARTING)
-            row.attempts += 1
-            row.reason, row.retry_at = "", None
-            row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
-            attempt = AttemptRow(
-                run_id=run_id,
-                number=row.attempts,
-                state=row.state,
-                last_sequence=0,
-                created_at=now(),
-                secret=secrets.token_hex(_SECRET_BYTES),
-            )
-            session.add(attempt)
-            add_event(session, row)
-            found = to_attempt(row, attempt)
-            waited = (now() - row.created_at).total_seconds()
-        if found.number == 1:
-            self.metrics.queue.observe(waited)
-        self._notifier.notify(run_id)
-        return found
+            for row in session.scalars(_TO_BEGIN.where(RunRow.id.in_(run_ids))):
+                if row.state not in _PAUSING:
+                    continue
+                _move(row, run_states.STARTING)
+                row.attempts += 1
+                row.reason, row.retry_at = "", None
+                row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
+                attempt = AttemptRow(
+                    run_id=row.id,
+                    number=row.attempts,
+                    state=row.state,
+                    last_sequence=0,
+                    created_at=now(),
+                    secret=secrets.token_hex(_SECRET_BYTES),
+                )
+                session.add(attempt)
+                add_event(session, row)
+                begun[row.id] = to_attempt(row, attempt)
+                if attempt.number == 1:
+                    waited.append((attempt.created_at - row.created_at).total_seconds())
+        for seconds in waited:
+            self.metrics.queue.observe(seconds)
+        self._notifier.notify(*begun)
+        return [begun[run_id] for run_id in run_ids if run_id in begun]
 
     def newest_attempt(self, run_id: str) -> RunAttempt:
         """Return a run's newest attempt, to be watched from where its stored events end."""
@@ -189,49 +220,23 @@ class RunTransitions:
 
     def store_event(self, attempt: RunAttempt, event: trainer_pb2.TrainingEvent) -> None:
         """Store a trainer's event that does not end the attempt; one that is stored already changes nothing."""
-        self._events.submit((attempt, event), _STORE_SECONDS)
+        self._events.store(attempt, event)
 
-    def _store_events(self, reported: Sequence[ReportedEvent]) -> None:
-        """Store events of several attempts in one transaction."""
-        run_ids = sorted({attempt.run_id for attempt, _ in reported})
-        with self._database.write() as session:
-            runs = {row.id: row for row in session.scalars(_LOCKED.where(RunRow.id.in_(run_ids)))}
-            found = {row.run_id: row for row in session.scalars(_NEWEST.where(RunRow.id.in_(run_ids)))}
-            for attempt, event in reported:
-                row = runs.get(attempt.run_id)
-                if row is None:
-                    raise NotFound(f"There is no run {attempt.run_id!r}.")
-                _store_event(session, row, found[attempt.run_id], attempt, event)
-        self._notifier.notify(*run_ids)
-
-    def end_attempt(self, run_id: str, outcome: AttemptOutcome, decision: Decision, pause_seconds: float) -> None:
-        """Record how the newest attempt ended and what the run does next.
-
-        Args:
-            run_id: The run.
-            outcome: How the attempt ended.
-            decision: RETRY or END, with the run's next state.
-            pause_seconds: Pause before the next attempt, for RETRY.
-        """
+    def end_attempts(self, ends: Sequence[AttemptEnd]) -> None:
+        """Record in one transaction how the newest attempts of some runs ended, and what these runs do next."""
+        by_run = {end.run_id: end for end in ends}
         with self._database.write(urgent=True) as session:
-            row = find_run(session, run_id, lock=True)
-            attempt = find_attempt(session, row)
-            if attempt.ended_at is None:
-                attempt.state = run_states.state_name(outcome.state)
-                attempt.reason, attempt.message = run_states.reason_name(outcome.reason), outcome.message
-                attempt.ended_at = now()
-            if outcome.event is not None and outcome.event.sequence > attempt.last_sequence:
-                _keep_event(row, attempt, outcome.event)
-            row.interruptions += decision.action is Action.RETRY and not decision.counts
-            _conclude(row, decision, pause_seconds)
-            add_event(session, row, outcome.event)
-            if decision.state == run_states.SUCCEEDED:
-                add_model(session, row, outcome.event)
-            backend = row.backend
-        self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
-        self._notifier.notify(run_id)
-        self._notifier.notify(RECONCILER)
-        self._notifier.notify(STUDIES)
+            found = session.scalars(_TO_END.where(RunRow.id.in_(by_run)))
+            rows = [row for row in found if row.state in _GOING and row.attempts == by_run[row.id].number]
+            newest = {row.run_id: row for row in session.scalars(_NEWEST.where(RunRow.id.in_(by_run)))}
+            ended = [(row.backend, by_run[row.id].outcome) for row in rows]
+            for row in rows:
+                _end_attempt(session, row, newest[row.id], by_run[row.id])
+        for backend, outcome in ended:
+            self.metrics.attempt_ended(backend, outcome.state, outcome.reason)
+        self._notifier.notify(*by_run, STUDIES)
+        if again := [end.run_id for end in ends if end.decision.action is Action.RETRY]:
+            self._notifier.tell(RECONCILER, *again)  # their pauses begin now
 
     def end_run(self, run_id: str, decision: Decision) -> None:
         """End a run without an attempt under way, unless it has just ended."""
@@ -248,7 +253,7 @@ class RunTransitions:
         """End a run's newest attempt in an orderly shutdown; it does not count as a failure."""
         with self._database.write() as session:
             row = find_run(session, run_id, lock=True)
-            if row.state not in (run_states.state_name(run_states.STARTING), run_states.state_name(run_states.RUNNING)):
+            if row.state not in _GOING:
                 return
             attempt = find_attempt(session, row)
             attempt.state, attempt.ended_at = run_states.state_name(run_states.FAILED), now()
@@ -268,21 +273,19 @@ class RunTransitions:
         self._notifier.notify(run_id)
 
 
-def _store_event(
-    session: Session, row: RunRow, newest: AttemptRow, attempt: RunAttempt, event: trainer_pb2.TrainingEvent
-) -> None:
-    if newest.number != attempt.number or newest.ended_at is not None or event.sequence <= newest.last_sequence:
-        return
-    _keep_event(row, newest, event)
-    begins = event.state == run_states.RUNNING and row.state != run_states.state_name(run_states.RUNNING)
-    if event.state == run_states.RUNNING:
-        _move(row, run_states.RUNNING)
-        newest.state = row.state
-        row.started_at = row.started_at or now()
-    # What a training says, such as that it waits for the store, stands until it says something else.
-    if (begins or event.message) and not row.cancel_requested:
-        row.message = event.message
-    add_event(session, row, event)
+def _end_attempt(session: Session, row: RunRow, attempt: AttemptRow, end: AttemptEnd) -> None:
+    outcome, decision = end.outcome, end.decision
+    if attempt.ended_at is None:
+        attempt.state = run_states.state_name(outcome.state)
+        attempt.reason, attempt.message = run_states.reason_name(outcome.reason), outcome.message
+        attempt.ended_at = now()
+    if outcome.event is not None and outcome.event.sequence > attempt.last_sequence:
+        _keep_event(row, attempt, outcome.event)
+    row.interruptions += decision.action is Action.RETRY and not decision.counts
+    _conclude(row, decision, end.pause_seconds)
+    add_event(session, row, outcome.event)
+    if decision.state == run_states.SUCCEEDED:
+        add_model(session, row, outcome.event)
 
 
 def _move(row: RunRow, state: int) -> None:
@@ -306,10 +309,6 @@ def _conclude(row: RunRow, decision: Decision, pause_seconds: float) -> None:
 def _keep_event(row: RunRow, attempt: AttemptRow, event: trainer_pb2.TrainingEvent) -> None:
     """Keep progress and scores of a trainer's event, and that it is stored."""
     attempt.last_sequence = event.sequence
-    if event.total_steps:
-        shown = trainer_pb2.TrainingEvent()
-        shown.CopyFrom(event)
-        shown.ClearField("log_lines")
-        row.progress = shown.SerializeToString()
+    row.progress = progress_of(event) or row.progress
     if event.validation:
         row.validation = event.SerializeToString()
