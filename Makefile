@@ -179,8 +179,12 @@ test-node: .venv/.ready tools node-tools ## Run the chart on a real node, with c
 	if $(DOCKER) version >/dev/null 2>&1; then $(MAKE) node-images; fi
 	DOCKER="$(DOCKER)" $(PYTEST) tests/node
 
+.PHONY: test-upgrade
+test-upgrade: .venv/.ready minio ## Upgrade from the last release under load, and go back, with its code out of git's history
+	OMP_NUM_THREADS=1 $(PYTEST) tests/upgrade
+
 .PHONY: test-everything
-test-everything: test test-cluster test-e2e test-napari test-cellpose-sam test-node ## All tests, with those of a real node
+test-everything: test test-upgrade test-cluster test-e2e test-napari test-cellpose-sam test-node ## All tests, with those of a real node
 
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation into out/docs, offline; every warning is an error

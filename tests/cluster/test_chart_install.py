@@ -16,6 +16,7 @@ from support.control_plane import BIN
 from support.fake_nodes import fake_nodes
 from support.helm import CHART, VALUE_SETS, helm
 from support.limits import PATIENCE
+from support.release import unpack_release
 
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
 from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
@@ -183,6 +184,40 @@ def test_upgrades_keep_passwords_and_kept_data_outlives_the_release(cluster, adm
     assert sorted(claims) == [f"data-{NAME}-minio-0", f"data-{NAME}-postgresql-0"]
     run(cluster, restricted, "install", str(CHART), *values)
     assert passwords() == first
+    run(cluster, restricted, "uninstall")
+
+
+def test_from_the_last_release_and_back(cluster, admin, restricted, volumes):
+    """What cannot change of an object would end the upgrade; the Job that goes back runs when no orchestrator does."""
+    release = unpack_release()
+    core, apps = client.CoreV1Api(admin), client.AppsV1Api(admin)
+
+    def kept() -> dict[str, object]:
+        secrets = {
+            name: core.read_namespaced_secret(f"{NAME}-{name}", restricted).data for name in ("store", "database")
+        }
+        claims = core.list_namespaced_persistent_volume_claim(restricted).items
+        return {**secrets, "claims": sorted((claim.metadata.name, claim.spec.volume_name) for claim in claims)}
+
+    values = "--set=database.kind=postgresql"
+    run(cluster, restricted, "install", str(release.folder / "helm" / "cellsparse"), values)
+    until(lambda: unready(admin, restricted))
+    first = kept()
+    notes = run(cluster, restricted, "upgrade", str(CHART), values)
+    assert "CELLSPARSE_TOKEN" in notes
+    until(lambda: unready(admin, restricted))
+    assert kept() == first
+
+    back = f"--set=rollback.to={release.name},rollback.lose=true"
+    run(cluster, restricted, "upgrade", str(CHART), values, back)
+    until(lambda: unready(admin, restricted))
+    assert apps.read_namespaced_deployment(f"{NAME}-orchestrator", restricted).spec.replicas == 0
+    job = client.BatchV1Api(admin).read_namespaced_job(f"{NAME}-rollback", restricted)
+    assert job.status.succeeded == 1
+    run(cluster, restricted, "rollback", "1")
+    until(lambda: unready(admin, restricted))
+    assert kept() == first
+    assert apps.read_namespaced_deployment(f"{NAME}-orchestrator", restricted).spec.replicas == 1
     run(cluster, restricted, "uninstall")
 
 

@@ -60,6 +60,7 @@ def test_a_database_of_a_newer_version_is_refused(database_url):
     Database(database_url).close()
     with open_engine(database_url).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+        connection.execute(text("UPDATE readers SET oldest = '0999'"))
     with pytest.raises(FailedPrecondition, match=r"layout 0999.*up to \d{4}:.*a newer version"):
         Database(database_url)
 

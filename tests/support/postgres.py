@@ -51,7 +51,7 @@ class Postgres:
             "initdb", "--pgdata", self.data, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256",
             "--encoding", "UTF8", "--no-locale", "--no-sync",
         )  # fmt: skip
-        self.port = _free_port()
+        self.port = free_port()
         self.start()
         return self
 
@@ -128,7 +128,8 @@ def _installed() -> Path | None:
     return debian[-1] if debian else Path(initdb).resolve().parent if initdb else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,8 +1,8 @@
 """Start the orchestrator: `python -m cellsparse_orchestrator`.
 
 `python -m cellsparse_orchestrator migrate` only migrates the database. The orchestrator does that at every start, but a
-cluster's upgrade needs it done, or refused, before any pod is replaced. `backup` and `restore` do so with database and
-store.
+cluster's upgrade needs it done, or refused, before any pod is replaced. `rollback` brings database and store back to an
+earlier release. `backup` and `restore` do so with database and store.
 """
 
 import argparse
@@ -28,14 +28,18 @@ def main() -> None:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "migrate", "backup", "restore"),
+        choices=("serve", "migrate", "rollback", "backup", "restore"),
         default="serve",
-        help="serve (default) until SIGTERM or SIGINT; migrate the database and end; backup or restore database and "
-        "store and end",
+        help="serve (default) until SIGTERM or SIGINT; migrate the database and end; rollback to an earlier release; "
+        "backup or restore database and store and end",
     )
     parser.add_argument(
-        "--to", default="", metavar="URL", help="backup: where to; default: CELLSPARSE_BACKUP_STORE_URL"
+        "--to",
+        default="",
+        metavar="URL|RELEASE",
+        help="backup: where to; default: CELLSPARSE_BACKUP_STORE_URL; rollback: which release, such as 0.1.0",
     )
+    parser.add_argument("--lose", action="store_true", help="rollback: lose what the earlier release cannot hold")
     parser.add_argument("--from", dest="source", default="", metavar="URL", help="restore: where from; likewise")
     parser.add_argument(
         "--keep", type=int, metavar="N", help="backup: newest snapshots that stay; default: CELLSPARSE_BACKUP_KEEP"
@@ -54,6 +58,10 @@ def main() -> None:
                 code = run_backup(settings, given.to, keep=given.keep, keep_days=given.keep_days)
             else:
                 code = run_restore(settings, given.source, given.snapshot)
+        elif command == "rollback":
+            from cellsparse_orchestrator.rollback.command import run_rollback  # not needed to serve
+
+            code = run_rollback(settings, given.to, _home_seconds(settings), lose=given.lose)
         else:
             code = _migrate(settings) if command == "migrate" else _serve(settings)
     except CellsparseError as error:
@@ -70,7 +78,7 @@ def _serve(settings: OrchestratorSettings) -> int:
 
     if settings.launcher != "local":  # child processes listen on loopback, without certificates
         use_tls(settings.client_tls())
-    with own_home(settings.home, POD_WAIT_SECONDS if settings.launcher == "kubernetes" else 0):
+    with own_home(settings.home, _home_seconds(settings)):
         application = Application(settings)
         code = serve(
             name="orchestrator",
@@ -88,6 +96,10 @@ def _serve(settings: OrchestratorSettings) -> int:
         if application.lost:
             raise Unavailable(LOST)
         return code
+
+
+def _home_seconds(settings: OrchestratorSettings) -> float:
+    return POD_WAIT_SECONDS if settings.launcher == "kubernetes" else 0
 
 
 def _migrate(settings: OrchestratorSettings) -> int:

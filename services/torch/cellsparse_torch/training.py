@@ -32,8 +32,14 @@ def saved_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: The folder holds none.
     """
-    state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    state = _read_state(folder, "cpu")
     return dict(state.get("average", state["network"]))
+
+
+def _read_state(folder: Path, device: torch.device | str) -> dict[str, Any]:
+    """Return what `TorchTraining.save` wrote; release 0.1.0 called the U-Net's network "net"."""
+    state: dict[str, Any] = torch.load(folder / STATE_FILE, map_location=device, weights_only=True)
+    return state if "network" in state else {"network": state.pop("net"), **state}
 
 
 class TorchTraining(ABC, Generic[N]):
@@ -141,7 +147,7 @@ class TorchTraining(ABC, Generic[N]):
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote; the next step then gives the same result as without the interruption."""
-        state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
+        state = _read_state(folder, self.device)
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None:

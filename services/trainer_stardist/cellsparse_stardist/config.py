@@ -91,6 +91,7 @@ class Config(BackendConfig):
     }
     CHOICES: ClassVar = {"grid": GRIDS, "grid_z": GRIDS, "initialization": INITIALIZATIONS, "dist_loss": DIST_LOSSES}
     OPTIONAL: ClassVar = ("grid_z",)
+    RENAMED: ClassVar = {"dark_share": "likely_background"}
 
     n_rays: int
     """Rays per cell, 8 to 128."""

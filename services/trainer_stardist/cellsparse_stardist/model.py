@@ -15,7 +15,7 @@ from cellsparse_stardist.cpu_bfloat16 import bfloat16, predicts_in_bfloat16
 from cellsparse_stardist.flips import with_flips
 from cellsparse_stardist.framework import non_maximum_suppression_sparse, polygons_to_label, tf, use_device
 from cellsparse_stardist.instances import Thresholds, best_thresholds, size_factor
-from cellsparse_stardist.network import FOLDER, empty_network, read_model
+from cellsparse_stardist.network import FOLDER, THRESHOLDS_FILE, empty_network, read_model
 from cellsparse_stardist.ray_averages import Points, averaged, owners
 from cellsparse_stardist.star_scores import star_scores
 from cellsparse_stardist.tiles import reach, tiles
@@ -167,7 +167,7 @@ class StardistModel:
         copy = empty_network(self._config, folder)
         copy.keras_model.set_weights(self.stock.keras_model.get_weights())
         copy.keras_model.save_weights(str(folder / FOLDER / "weights_best.h5"))
-        (folder / FOLDER / "thresholds.json").write_text(json.dumps(self.thresholds.to_dict()))
+        (folder / FOLDER / THRESHOLDS_FILE).write_text(json.dumps(self.thresholds.to_dict()))
 
     def write_config(self, folder: Path) -> None:
         """Write `config.json` alone."""

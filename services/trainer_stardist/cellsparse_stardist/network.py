@@ -1,6 +1,7 @@
 """StarDist's network: a stock model built with fresh weights, or read from a model's folder."""
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.models.outline_refinement import OutlineLevel, read_level, without_level
 
 FOLDER = "stardist"
+THRESHOLDS_FILE = "thresholds.json"
 """Subfolder and name of the stock model: `StarDist2D(None, name="stardist", basedir=folder)` opens it; `StarDist3D` one
 of stacks."""
 
@@ -138,7 +140,12 @@ def read_config(folder: Path) -> ModelConfig:
         FileNotFoundError: There is none.
         ValueError: It is damaged.
     """
-    return ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    stored = ModelConfig.from_json((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    if stored.fitted:
+        return stored
+    # Release 0.1.0 kept thresholds in the stock model's own file only.
+    thresholds = json.loads((folder / FOLDER / THRESHOLDS_FILE).read_text(encoding="utf-8"))
+    return ModelConfig(config=stored.config, fitted=thresholds)
 
 
 def stock_class(config: Config) -> Any:

@@ -304,3 +304,16 @@ def test_a_checkpoint_predicts_as_the_training_does(tiny, sparse_samples, tmp_pa
         np.testing.assert_array_equal(ours, theirs)
     image = sparse_samples[0].image
     np.testing.assert_array_equal(opened.predict(image), training.model().predict(image))
+
+
+def test_a_model_of_release_0_1_0_predicts_as_one_of_today(tiny, sparse_samples, tmp_path):
+    """There the settings stood alone in the file, one under another name, and thresholds in the stock tool's file."""
+    training = backend.create(tiny(), sparse_samples, "cpu")
+    train(training, range(4))
+    training.model().export(tmp_path)
+    image = sparse_samples[0].image
+    labels = backend.open_model(tmp_path, "cpu").predict(image)
+    record = json.loads((tmp_path / "config.json").read_text())["config"]
+    record["dark_share"] = record.pop("likely_background")
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    np.testing.assert_array_equal(backend.open_model(tmp_path, "cpu").predict(image), labels)

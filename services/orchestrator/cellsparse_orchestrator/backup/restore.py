@@ -53,7 +53,7 @@ def restore(
         for _ in read(file):
             pass
         _verify(backup, snapshot, listing)
-        _refuse_life(database, lease_seconds)
+        refuse_life(database, lease_seconds, "restore")
         for prefix in PREFIXES:
             for key in store.list(prefix):
                 raise FailedPrecondition(f"The store is not empty, it has {key} for one; restore into an empty one.")
@@ -87,8 +87,17 @@ def _verify(backup: ObjectStore, snapshot: snapshots.Snapshot, listing: Listing)
             raise Damaged(f"Snapshot {snapshot.id} is rotten: {entry.key} has {size} bytes instead of {entry.size}.")
 
 
-def _refuse_life(database: Database, lease_seconds: float) -> None:
-    """Refuse if an orchestrator gives signs of life in the database."""
+def refuse_life(database: Database, lease_seconds: float, what: str) -> None:
+    """Refuse if an orchestrator gives signs of life in the database.
+
+    Args:
+        database: The database.
+        lease_seconds: How long an orchestrator that works with it may give no sign of life.
+        what: What it must be stopped for, a verb.
+
+    Raises:
+        FailedPrecondition: One works with it.
+    """
     seen: set[tuple[int, int]] = set()
     for look in range(_LOOKS):
         with database.read() as session:
@@ -97,6 +106,6 @@ def _refuse_life(database: Database, lease_seconds: float) -> None:
             return
         seen.add((row.fence, row.beat))
         if len(seen) > 1:
-            raise FailedPrecondition("An orchestrator works with the database; stop it before you restore.")
+            raise FailedPrecondition(f"An orchestrator works with the database; stop it before you {what}.")
         if look < _LOOKS - 1:
             time.sleep(lease_seconds / _LOOKS)

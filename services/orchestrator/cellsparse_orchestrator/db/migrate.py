@@ -1,5 +1,6 @@
 """Migrate a database to the newest layout, one process at a time."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from cellsparse_common.errors import FailedPrecondition
+from cellsparse_orchestrator.db.readers import oldest_reader, write_oldest
 
+_LOG = logging.getLogger(__name__)
 # Any constant will do, as long as all processes that share the database use the same one.
 _LOCK = 7_205_001
 _WAIT_SECONDS = 600
@@ -24,14 +27,16 @@ class Migration:
     before: str
     """The layout before; empty for a database without tables."""
     after: str
-    """The layout now, which is the newest."""
+    """The layout now: the newest, or one of a newer version that only adds to it."""
 
 
 def migrate(connection: Connection) -> Migration:
     """Migrate a database to the newest layout, completely or not at all.
 
+    One of a newer version stays as it is where that only adds to ours (see `readers`).
+
     Raises:
-        FailedPrecondition: A newer version of the orchestrator has used it.
+        FailedPrecondition: A newer version of the orchestrator has used it, with which this one does not work.
     """
     config = _config()
     scripts = _scripts(config)
@@ -46,19 +51,35 @@ def migrate(connection: Connection) -> Migration:
         before = MigrationContext.configure(connection).get_current_revision() or ""
         known = [script.revision for script in scripts.walk_revisions()]
         if before and before not in known:
+            if oldest_reader(connection) in known:
+                _LOG.warning("the database has layout %s of a newer version, which only adds to %s", before, newest)
+                return Migration(before=before, after=before)
             raise FailedPrecondition(
                 f"The database has layout {before}, but this version of the orchestrator knows layouts up to {newest}: "
-                "a newer version has used it; run that one."
+                "a newer version has used it; run that one, or its command `rollback`."
             )
         if before != newest:
             config.attributes["connection"] = locked
             command.upgrade(config, "head")
+            write_oldest(connection, scripts, newest)
     return Migration(before=before, after=newest)
 
 
 def is_known(layout: str) -> bool:
     """Whether this version knows a layout."""
     return layout in [script.revision for script in _scripts(_config()).walk_revisions()]
+
+
+def layout_of(connection: Connection) -> str:
+    """Return the layout of a database, "" for one without tables.
+
+    Raises:
+        FailedPrecondition: A newer version of the orchestrator has used it.
+    """
+    found = MigrationContext.configure(connection).get_current_revision() or ""
+    if found and not is_known(found):
+        raise FailedPrecondition(f"The database has layout {found} of a newer version; take that one's command.")
+    return found
 
 
 def bring(connection: Connection, layout: str) -> None:
@@ -73,6 +94,8 @@ def bring(connection: Connection, layout: str) -> None:
     before = MigrationContext.configure(connection).get_current_revision() or ""
     newest = layout == "head" or before < layout
     (command.upgrade if newest else command.downgrade)(config, layout)
+    scripts = _scripts(config)
+    write_oldest(connection, scripts, (scripts.get_current_head() or "") if layout == "head" else layout)
 
 
 def _config() -> Config:

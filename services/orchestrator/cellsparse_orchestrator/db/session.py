@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from cellsparse_common import tracing
 from cellsparse_common.errors import CellsparseError, Unavailable
-from cellsparse_orchestrator.db import lease
+from cellsparse_orchestrator.db import first_release, lease
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
 from cellsparse_orchestrator.db.fair_lock import FairLock
 from cellsparse_orchestrator.db.holder import this_process
@@ -120,7 +120,7 @@ class Database:
                 seen = lease.look(session)
             if self._watch.may_take(seen):
                 with self._write() as session:
-                    taken = lease.take(session, seen, self._holder)
+                    taken = None if first_release.works(session) else lease.take(session, seen, self._holder)
                 self._fence = taken
         except CellsparseError:
             self._watch.forget()
@@ -162,6 +162,10 @@ class Database:
             self.give_back_lease()
         except CellsparseError as error:
             _LOG.info("the lease is not given back: %s", error.message)
+        self.dispose()
+
+    def dispose(self) -> None:
+        """Close all connections, and leave the lease as it is."""
         self._engine.dispose()
 
     def _recorded(self, what: str) -> AbstractContextManager[tracing.Span]:

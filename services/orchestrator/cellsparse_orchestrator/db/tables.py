@@ -173,6 +173,15 @@ class LeaseRow(Base):
     """The holder's process (see `db.holder`); empty: nobody."""
 
 
+class ReaderRow(Base):
+    """Which releases work with this layout (see `db.readers`); one row."""
+
+    __tablename__ = "readers"
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    oldest: Mapped[str] = mapped_column(String(32))
+    """The earliest layout whose release does."""
+
+
 class ModelRow(Base):
     """A model in the store. A trained model has the id of its run, an imported one its own."""
 

@@ -34,6 +34,9 @@ class BackendConfig:
     SWITCHES: ClassVar[tuple[str, ...]] = ()
     """Those of `plan.GPU_SWITCHES` that the backend has."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Settings that earlier releases wrote under other names: what they are called now, by the earlier name."""
+
     plan: Plan
     """What all backends share."""
 
@@ -55,7 +58,8 @@ class BackendConfig:
             ValueError: A value is missing, unknown, of another type or outside its range.
         """
         try:
-            own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+            named = {cls.RENAMED.get(name, name): value for name, value in values.items()}
+            own: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in named.items()}
             shared: dict[str, Any] = {
                 name: tuple(v) if isinstance(v, list) else v for name, v in own.pop("plan").items()
             }
@@ -121,11 +125,12 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Take the two parts out of a parsed `config.json`.
+        """Take the two parts out of a parsed `config.json`, also of one that release 0.1.0 wrote.
 
         Raises:
             ValueError: One of them is missing.
         """
+        values = _of_first_release(values)
         if not isinstance(values, Mapping) or not all(isinstance(values.get(key), Mapping) for key in _KEYS):
             raise ValueError(f"This is no model's config.json: it lacks one of the objects {' and '.join(_KEYS)}.")
         return cls(config=values["config"], fitted=values["fitted"])
@@ -141,3 +146,20 @@ class ModelConfig:
 
 
 _KEYS = ("config", "fitted")
+
+
+def _of_first_release(values: Any) -> Any:
+    """Return a record of release 0.1.0 in the form of today, and any other one as it is.
+
+    There each backend had a form of its own: the U-Net kept its thresholds as "cut", Cellpose its diameter beside the
+    settings, and StarDist the settings alone, since its thresholds are in the stock model's folder.
+    """
+    if not isinstance(values, Mapping) or "fitted" in values:
+        return values
+    if "plan" in values:
+        return {"config": values, "fitted": {}}
+    if "cut" in values:
+        return {"config": values.get("config"), "fitted": values["cut"]}
+    if "diameter" in values:
+        return {"config": values.get("config"), "fitted": {"diameter": values["diameter"]}}
+    return values

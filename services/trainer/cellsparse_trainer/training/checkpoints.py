@@ -14,6 +14,7 @@ from cellsparse_common.errors import Damaged, FailedPrecondition, NotFound
 from cellsparse_common.files import sha256_of
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_trainer.contract import CHECKPOINT_CARD
+from cellsparse_trainer.training.resume_guard import renamed
 
 _LOG = logging.getLogger(__name__)
 LATEST: Final = "LATEST"
@@ -227,7 +228,7 @@ class Checkpoints:
     def _checked(self, folder: Path) -> Path:
         found = json.loads((folder / ORIGIN).read_text()) if (folder / ORIGIN).is_file() else {}
         for name in sorted(found.keys() & self._origin.keys()):
-            if found[name] != self._origin[name]:
+            if renamed(found[name]) != self._origin[name]:
                 raise FailedPrecondition(
                     f"The checkpoints of run {self._run_id} are of another training: {name} was {found[name]}, now it "
                     f"is {self._origin[name]}; start a new run."

@@ -18,6 +18,13 @@ def origin(request: trainer_pb2.StartTrainingRequest) -> dict[str, str]:
     return {"dataset": request.dataset_id, **found}
 
 
+def renamed(text: str) -> str:
+    """Return a text of `origin` as today's would be: release 0.1.0 had another name for a setting of StarDist."""
+    if "dark_share " not in text:
+        return text
+    return ", ".join(sorted(text.replace("dark_share ", "likely_background ").split(", ")))
+
+
 def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {value[name]}" for name in sorted(value)) or "as preset"

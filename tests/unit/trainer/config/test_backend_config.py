@@ -1,5 +1,6 @@
 """Settings at rest: what a backend's Config writes, it reads; anything else is refused."""
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ class Config(BackendConfig):
     TOOL: ClassVar = "Tiny"
     RANGES: ClassVar = {"width": (1, 4096), "threshold": (0, 1)}
     CHOICES: ClassVar = {"method": ("a", "b")}
+    RENAMED: ClassVar = {"broadness": "width"}
     OPTIONAL: ClassVar = ("threshold",)
 
     width: int
@@ -82,3 +84,23 @@ def test_a_models_config_has_two_parts():
     assert read.fitted == {"diameter": 12.5}
     with pytest.raises(ValueError, match="config and fitted"):
         ModelConfig.from_dict({"config": CONFIG.to_dict()})
+
+
+@pytest.mark.parametrize(
+    ("record", "fitted"),
+    [
+        (CONFIG.to_dict(), {}),
+        ({"config": CONFIG.to_dict(), "cut": {"cell_threshold": 0.8}}, {"cell_threshold": 0.8}),
+        ({"config": CONFIG.to_dict(), "diameter": 30.5, "versions": {"cellpose": "3"}}, {"diameter": 30.5}),
+    ],
+    ids=["stardist", "unet", "cellpose"],
+)
+def test_what_release_0_1_0_wrote_is_read(record, fitted):
+    read = ModelConfig.from_json(json.dumps(record))
+    assert Config.from_dict(read.config) == CONFIG
+    assert read.fitted == fitted
+
+
+def test_a_setting_that_had_another_name_is_read():
+    values = CONFIG.to_dict()
+    assert Config.from_dict(values | {"broadness": values.pop("width")}) == CONFIG

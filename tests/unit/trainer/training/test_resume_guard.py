@@ -3,7 +3,7 @@
 import pytest
 
 from cellsparse_proto.v1 import trainer_pb2
-from cellsparse_trainer.training.resume_guard import origin
+from cellsparse_trainer.training.resume_guard import origin, renamed
 
 
 def request(dataset="ds-a", **settings):
@@ -42,3 +42,11 @@ def test_what_may_change(settings):
 )
 def test_what_may_not(other):
     assert origin(other) != origin(request())
+
+
+def test_a_setting_that_had_another_name_in_release_0_1_0_is_the_same():
+    stardist = trainer_pb2.StardistSettings(likely_background=0.3, grid=2, n_rays=16)
+    settings = trainer_pb2.TrainingSettings(stardist=stardist)
+    now = origin(trainer_pb2.StartTrainingRequest(settings=settings))["backend settings"]
+    assert renamed("dark_share 0.3, grid 2, n_rays 16") == now
+    assert renamed(now) == now

@@ -1,0 +1,1 @@
+"""Bring database and store back to an earlier release, so that it runs again."""
