@@ -131,14 +131,17 @@ class RunReconciler(threading.Thread):
         for run in holding:
             self._reconcile_safely(run, slot_free=True)
         self._forget_all_but({run.run_id for run in active})
-        free = self._limits.slots - len(holding)
+        # An attempt that waits for its project's quota leaves its slot to the runs of others.
+        queued = [one.attempt for one in self._watchers.values() if one.no_quota]
+        free = self._limits.slots - len(holding) + len(queued)
         for run in active:
             if run.gave_up_its_slot:
                 self._reconcile_safely(run, slot_free=free > 0)
                 free -= run.run_id in self._watchers
         # A GPU that becomes free belongs to the attempts that wait for one. A younger run's pod might take it first.
         full = {one.attempt.backend for one in self._watchers.values() if one.no_room}
-        for run in self._transitions.next_in_line(free, full):
+        spent = {(attempt.backend, attempt.project_id) for attempt in queued}
+        for run in self._transitions.next_in_line(free, full, spent):
             self._reconcile_safely(run, slot_free=True)
         pauses = [(run.retry_at - now()).total_seconds() for run in active if run.retry_at is not None]
         if self._gate is not None and self._gate.asking:
@@ -220,6 +223,8 @@ class RunReconciler(threading.Thread):
             self._transitions.end_run(run.run_id, decision)
             return
         failures = max(1, run.attempts - run.interruptions if decision.counts else run.interruptions + 1)
+        if facts.outcome.preempted:
+            failures = 1  # the cluster's queue says when the next one begins
         if facts.outcome.reason == common_pb2.FAILURE_REASON_STORAGE and self._gate is not None:
             self._gate.suspect()
         pause = run_states.backoff(failures, self._limits.first_pause, self._limits.longest_pause)
