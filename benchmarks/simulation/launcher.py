@@ -106,7 +106,7 @@ class SimulatedLauncher:
         """Return the trainer (see `Launcher`)."""
         return self.services()[0] if name == BACKEND else None
 
-    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE, project: str = "") -> Service:
         """Get or create an attempt's pod (see `Launcher`)."""
         with self._changed:
             pod = self._pods.get((run_id, attempt))
@@ -122,6 +122,10 @@ class SimulatedLauncher:
         with self._changed:
             pod = self._pods.get((run_id, attempt))
             return Service(name=BACKEND, missing=True, message="its pod is gone") if pod is None else self._answer(pod)
+
+    def preemption(self, run_id: str, attempt: int) -> str:
+        """Return nothing: there are no queues here (see `Launcher`)."""
+        return ""
 
     def release(self, run_id: str, attempt: int) -> None:
         """Delete an attempt's pod (see `Launcher`)."""

@@ -5,7 +5,6 @@ kwok plays the nodes: the scheduler, the controllers and the admission of pods a
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,8 +12,10 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from support.cluster_objects import namespaced_kinds, objects_of
 from support.control_plane import BIN
+from support.custom_resources import apply_definitions, chart_definitions, delete_definitions
 from support.fake_nodes import fake_nodes
 from support.helm import CHART, VALUE_SETS, helm
+from support.kueue import kueue_definitions
 from support.limits import PATIENCE
 from support.release import unpack_release
 
@@ -22,7 +23,6 @@ from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLaun
 from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
 from cellsparse_orchestrator.launchers.static import static_launcher
 
-CRDS = sorted((Path(__file__).parent / "crds").glob("*.yaml"))
 GPU_TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 SLICES = {"nvidia.com/mig-1g.10gb": "14", "nvidia.com/mig-2g.20gb": "7"}
 NODES = {
@@ -56,9 +56,9 @@ def cluster(control_plane, admin, tmp_path_factory) -> Iterator[str]:
     """Nodes, volumes, classes and custom resources; gives the path of an administrator's kubeconfig."""
     if not (BIN / "kwok").exists():
         pytest.skip("kwok is not built; `make tools` builds it where Go is installed")
-    definitions, storage = client.ApiextensionsV1Api(admin), client.StorageV1Api(admin)
-    for path in CRDS:
-        definitions.create_custom_resource_definition(yaml.safe_load(path.read_text()))
+    storage = client.StorageV1Api(admin)
+    definitions = [*chart_definitions(), *kueue_definitions()]
+    apply_definitions(admin, definitions)
     for name, default in (("standard", "true"), ("fast", "false")):
         marked = {"storageclass.kubernetes.io/is-default-class": default}
         body = {"metadata": {"name": name, "annotations": marked}, "provisioner": "kubernetes.io/no-provisioner"}
@@ -66,13 +66,9 @@ def cluster(control_plane, admin, tmp_path_factory) -> Iterator[str]:
     client.NodeV1Api(admin).create_runtime_class({"metadata": {"name": "nvidia"}, "handler": "nvidia"})
     priority = {"metadata": {"name": "cellsparse-training"}, "value": 1000}
     client.SchedulingV1Api(admin).create_priority_class(priority)
-    until(
-        lambda: [crd.metadata.name for crd in definitions.list_custom_resource_definition().items if not _served(crd)]
-    )
     with fake_nodes(control_plane, tmp_path_factory.mktemp("nodes"), NODES):
         yield str(control_plane.kubeconfig("admin"))
-    for path in CRDS:
-        definitions.delete_custom_resource_definition(yaml.safe_load(path.read_text())["metadata"]["name"])
+    delete_definitions(admin, definitions)
     for name in ("standard", "fast"):
         storage.delete_storage_class(name)
     client.NodeV1Api(admin).delete_runtime_class("nvidia")
@@ -130,10 +126,6 @@ def unready(api: client.ApiClient, namespace: str) -> list[str]:
             waiting.append(f"{found.metadata.name} has {status.available_replicas or 0} of {found.spec.replicas} pods")
     claims = core.list_namespaced_persistent_volume_claim(namespace).items
     return waiting + [claim.metadata.name for claim in claims if claim.status.phase != "Bound"]
-
-
-def _served(definition) -> bool:
-    return any(one.type == "Established" and one.status == "True" for one in definition.status.conditions or [])
 
 
 @pytest.mark.parametrize("file", VALUE_SETS, ids=lambda file: file.stem)

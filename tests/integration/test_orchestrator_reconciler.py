@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from sqlalchemy import update
 from support.limits import PATIENCE, QUICK
 from support.orchestrator import until
 from support.orchestrator_fakes import FakeLauncher, FakeTrainer
@@ -15,6 +16,7 @@ from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.models import Models
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import DatasetRow
 from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.runs import reconciler as reconciler_module
@@ -67,9 +69,9 @@ class System:
             self.notifier.notify(RECONCILER)
             until(lambda seen=seen: self.reconciler.looked > seen)
 
-    def create(self, **fields):
+    def create(self, dataset_id="ds-1", **fields):
         request = orchestrator_pb2.CreateRunRequest(
-            dataset_id="ds-1", settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), **fields
+            dataset_id=dataset_id, settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings()), **fields
         )
         return self.runs.add(new_id("run"), "a run", request).id
 
@@ -183,6 +185,40 @@ def test_while_a_run_waits_for_room_no_younger_one_of_its_backend_begins(system)
     callbacks[-1]()
     system.until(lambda: (young, 1) in system.trainer.events)
     assert (old, 1) in system.trainer.events
+
+
+def test_a_run_that_waits_for_its_projects_quota_leaves_its_slot_to_other_projects(system):
+    _add_dataset(system, "ds-own", "pr-own")
+    system.launcher.trainer = Service(name="unet", waiting=True, no_quota=True, message="No quota.")
+    waits, queued = system.create(dataset_id="ds-own"), None
+    system.until(lambda: system.runs.get(waits).message == "No quota.")
+    queued = system.create(dataset_id="ds-own")
+    other = system.create()
+    system.until(lambda: system.runs.get(other).message == "No quota.")
+    assert system.runs.get(queued).state == run_states.QUEUED
+    assert system.launcher.projects == {waits: "pr-own", other: ""}
+
+
+def test_a_preempted_attempt_does_not_count(system):
+    run_id = system.create(max_attempts=1)
+    for attempt in (1, 2, 3):
+        system.begun(run_id, attempt)
+        system.launcher.preempted = "Others need it."
+        system.trainer.say(run_id, attempt, state=run_states.FAILED, reason=common_pb2.FAILURE_REASON_LOST)
+        system.until(lambda attempt=attempt: system.runs.get(run_id).attempts > attempt)
+    system.launcher.preempted = ""
+    system.begun(run_id, 4)
+    system.trainer.say(run_id, 4, state=run_states.FAILED, reason=common_pb2.FAILURE_REASON_LOST, message="It broke.")
+    system.until_state(run_id, run_states.FAILED)
+    assert system.runs.get(run_id).message == "It broke. This was attempt 1 of 1."
+    retry = next(event for event in system.runs.events(run_id, 0)[0] if event.state == run_states.RETRYING)
+    assert (retry.reason, retry.message[:15]) == (common_pb2.FAILURE_REASON_EVICTED, "Others need it.")
+
+
+def _add_dataset(system, dataset_id, project):
+    system.datasets.add(dataset_pb2.Dataset(id=dataset_id, name=dataset_id, created_at=timestamp(now())))
+    with system.database.write() as session:
+        session.execute(update(DatasetRow).where(DatasetRow.id == dataset_id).values(project_id=project))
 
 
 def test_an_attempt_written_down_but_not_asked_for_is_asked_for_after_a_restart(system):

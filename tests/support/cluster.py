@@ -29,6 +29,8 @@ RULES = [
     {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create", "get"]},
 ]
 """What the chart's Role allows the orchestrator; a test of the chart compares them."""
+QUEUE_RULE = {"apiGroups": ["kueue.x-k8s.io"], "resources": ["workloads"], "verbs": ["list", "watch"]}
+"""What it allows besides where Kueue admits Jobs."""
 
 
 def trainer(backend: str, image: str = FAKE_IMAGE, *, gpus: int = 1, **fields: Any) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def give_rights(admin: ApiClient, namespace: str) -> None:
     core, rbac = CoreV1Api(admin), RbacAuthorizationV1Api(admin)
     metadata = {"name": NAME}
     core.create_namespaced_service_account(namespace, {"metadata": metadata})
-    rbac.create_namespaced_role(namespace, {"metadata": metadata, "rules": RULES})
+    rbac.create_namespaced_role(namespace, {"metadata": metadata, "rules": [*RULES, QUEUE_RULE]})
     subject = {"kind": "ServiceAccount", "name": NAME, "namespace": namespace}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME}
     rbac.create_namespaced_role_binding(namespace, {"metadata": metadata, "roleRef": role, "subjects": [subject]})

@@ -128,7 +128,7 @@ def running_control_plane(
     find_programs()
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        plane = _start(folder, processes, address, port or _free_port(), {**USERS, **(users or {})})
+        plane = _start(folder, processes, address, port or free_port(), {**USERS, **(users or {})})
         yield plane
     finally:
         for process in processes:
@@ -147,7 +147,7 @@ def _start(
     tokens = {user: secrets.token_hex(16) for user in users}
     lines = [f'{token},{user},{user},"{users[user]}"' for user, token in tokens.items()]
     (certificates / "tokens.csv").write_text("\n".join(lines) + "\n")
-    clients, peers = (_free_port() for _ in range(2))
+    clients, peers = (free_port() for _ in range(2))
     store = f"http://127.0.0.1:{clients}"
     processes.append(
         _run(
@@ -270,7 +270,7 @@ def _bearer(plane: ControlPlane) -> dict[str, str]:
     return {"Authorization": f"Bearer {plane.tokens['admin']}"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port below those that the system hands out: until it is used, nobody else is given it."""
     for port in random.sample(PORTS, 100):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

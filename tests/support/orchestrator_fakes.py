@@ -89,6 +89,8 @@ class FakeLauncher:
     def __init__(self, address, *, stops_trainers=False):
         self.trainer = Service(name="unet", address=address, healthy=True, versions={"numpy": "2"})
         self.stops_trainers = stops_trainers
+        self.preempted = ""
+        self.projects = {}
         self.released = []
         self.kept = []
 
@@ -105,11 +107,15 @@ class FakeLauncher:
     def service(self, name):
         return self.trainer if name == "unet" else None
 
-    def ensure(self, backend, run_id, attempt, size=ONE):
+    def ensure(self, backend, run_id, attempt, size=ONE, project=""):
+        self.projects[run_id] = project
         return self.trainer
 
     def find(self, backend, run_id, attempt, size=ONE):
         return self.trainer
+
+    def preemption(self, run_id, attempt):
+        return self.preempted
 
     def release(self, run_id, attempt):
         self.released.append((run_id, attempt))

@@ -137,7 +137,7 @@ class Watcher:
     def __init__(self, attempt, launcher, timeouts, callbacks) -> None:
         self.attempt = attempt
         self.outcome: AttemptOutcome | None = None
-        self.finished = self.stopping = self.no_room = False
+        self.finished = self.stopping = self.no_room = self.no_quota = False
         self._world: World = launcher.world
         self._callbacks = callbacks
         self._accepted = attempt.last_sequence > 0

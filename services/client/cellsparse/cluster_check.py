@@ -59,6 +59,16 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Queue:
+    """A LocalQueue of Kueue's."""
+
+    problem: str = ""
+    """Why it takes no Jobs; empty: it does."""
+    resources: Sequence[str] | None = None
+    """What it has quotas for; None: it does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a cluster says of itself. What may not be read is None."""
 
@@ -72,8 +82,8 @@ class Facts:
     """Storage classes by name, with whether each is the default."""
     groups: Sequence[str] = ()
     """API groups that are served."""
-    queues: Sequence[str] | None = None
-    """Kueue's LocalQueues in the namespace."""
+    queues: Mapping[str, Queue] | None = None
+    """Kueue's LocalQueues in the namespace, by name."""
     quotas: Mapping[str, Mapping[str, float]] | None = None
     """What the namespace's quotas leave, by quota and resource."""
     runtime_classes: Sequence[str] | None = None
@@ -89,12 +99,13 @@ class Finding:
     sentence: str
 
 
-def judge(facts: Facts, *, gpu: bool = True) -> list[Finding]:
+def judge(facts: Facts, *, gpu: bool = True, queues: Sequence[str] = ()) -> list[Finding]:
     """Return what is there, what is missing, and what is worth knowing.
 
     Args:
         facts: From `look`.
         gpu: Whether trainings are to use GPUs.
+        queues: Names of LocalQueues that are to admit trainings.
     """
     return [
         _version(facts),
@@ -103,6 +114,7 @@ def judge(facts: Facts, *, gpu: bool = True) -> list[Finding]:
         _storage(facts),
         *_quotas(facts, gpu),
         *_extensions(facts),
+        *(_queue(facts, name, gpu) for name in queues),
     ]
 
 
@@ -214,7 +226,7 @@ def _extensions(facts: Facts) -> list[Finding]:
     for group, (name, without, value) in OPTIONAL.items():
         if group not in facts.groups:
             found.append(Finding("note", name, f"{name[0].upper()}{name[1:]} is not installed; {without} (`{value}`)."))
-        elif group == "kueue.x-k8s.io" and facts.queues == []:
+        elif group == "kueue.x-k8s.io" and facts.queues == {}:
             sentence = f"Kueue is installed, but namespace {facts.namespace} has no LocalQueue: `kueue.clusterQueue`."
             found.append(Finding("note", name, sentence))
         else:
@@ -223,6 +235,31 @@ def _extensions(facts: Facts) -> list[Finding]:
     if facts.ingress_classes is not None and not facts.ingress_classes:
         found.append(Finding("note", "ingress", "There is no Ingress class: reach the page by `kubectl port-forward`."))
     return found
+
+
+def _queue(facts: Facts, name: str, gpu: bool) -> Finding:
+    about = f"queue {name}"
+    if "kueue.x-k8s.io" not in facts.groups:
+        return Finding("missing", about, f"The LocalQueue {name} needs Kueue, which is not installed.")
+    if facts.queues is None:
+        return Finding("note", about, f"You must not list LocalQueues, so {name} was not looked at.")
+    queue = facts.queues.get(name)
+    if queue is None:
+        sentence = f"Namespace {facts.namespace} has no LocalQueue {name}: the chart makes it by `kueue.clusterQueue`."
+        return Finding("missing", about, sentence)
+    if queue.problem:
+        return Finding("missing", about, f"The LocalQueue {name} takes no Jobs: {queue.problem}.")
+    given = queue.resources or ()
+    lacking = [what for what in TRAINING if what not in given]
+    if gpu and not any(what.startswith("nvidia.com/") for what in given):
+        lacking.append(GPU)
+    if queue.resources is not None and lacking:
+        sentence = (
+            f"The LocalQueue {name} has no quota for {', '.join(lacking)}, which trainings request: Kueue would never "
+            "admit one, unless its configuration leaves them out (`excludeResourcePrefixes`)."
+        )
+        return Finding("missing", about, sentence)
+    return Finding("ok", about, f"The LocalQueue {name} takes Jobs.")
 
 
 def quantity(text: object) -> float:
@@ -327,7 +364,7 @@ class _Asking:
         found = self._may(ask)
         return None if found is None else [each.metadata.name for each in found]
 
-    def _queues(self) -> list[str] | None:
+    def _queues(self) -> dict[str, Queue] | None:
         objects = self._client.CustomObjectsApi(self._api)
         for version in ("v1beta2", "v1beta1"):
             try:
@@ -336,7 +373,7 @@ class _Asking:
                 )
             except CellsparseError:
                 continue
-            return [each["metadata"]["name"] for each in found["items"]]
+            return {each["metadata"]["name"]: _local_queue(each) for each in found["items"]}
         return None
 
     def _forbidden(self) -> list[str]:
@@ -362,6 +399,16 @@ def _node(node: Any) -> Node:
         allocatable={name: quantity(amount) for name, amount in (node.status.allocatable or {}).items()},
         labels=node.metadata.labels or {},
         taints=[taint.key for taint in node.spec.taints or [] if taint.effect != "PreferNoSchedule"],
+    )
+
+
+def _local_queue(queue: Any) -> Queue:
+    status = queue.get("status", {})
+    stopped = [one for one in status.get("conditions", []) if one["type"] == "Active" and one["status"] != "True"]
+    given = {each["name"] for flavor in status.get("flavorsReservation", []) for each in flavor.get("resources", [])}
+    return Queue(
+        problem=str(stopped[0].get("message") or stopped[0]["reason"]).removesuffix(".") if stopped else "",
+        resources=sorted(given) or None,
     )
 
 

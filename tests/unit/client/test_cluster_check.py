@@ -15,6 +15,7 @@ from cellsparse.cluster_check import (
     TRAINING,
     Facts,
     Node,
+    Queue,
     is_complete,
     judge,
     look,
@@ -31,7 +32,7 @@ GOOD = Facts(
     nodes=[LARGE],
     classes={"standard": True},
     groups=[*OPTIONAL],
-    queues=["training"],
+    queues={"training": Queue(resources=["cpu", "memory", "nvidia.com/gpu"])},
     quotas={},
     runtime_classes=[],
     ingress_classes=["nginx"],
@@ -107,7 +108,33 @@ def test_extensions_are_notes_that_say_what_happens_without():
     notes = sentences(replace(GOOD, groups=[], queues=None), "note")
     assert len(notes) == len(OPTIONAL)
     assert "Kueue is not installed; trainings wait in the orchestrator's own queue (`kueue.queue`)." in notes
-    assert "has no LocalQueue" in " ".join(sentences(replace(GOOD, queues=[]), "note"))
+    assert "has no LocalQueue" in " ".join(sentences(replace(GOOD, queues={}), "note"))
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "sentence"),
+    [
+        ({}, "ok", "The LocalQueue training takes Jobs."),
+        ({"queues": {"training": Queue()}}, "ok", "The LocalQueue training takes Jobs."),
+        ({"groups": [], "queues": None}, "missing", "The LocalQueue training needs Kueue, which is not installed."),
+        ({"queues": None}, "note", "You must not list LocalQueues, so training was not looked at."),
+        ({"queues": {"other": Queue()}}, "missing", "Namespace imaging has no LocalQueue training"),
+        (
+            {"queues": {"training": Queue(problem="Can't submit new workloads to clusterQueue")}},
+            "missing",
+            "The LocalQueue training takes no Jobs: Can't submit new workloads to clusterQueue.",
+        ),
+        (
+            {"queues": {"training": Queue(resources=["cpu"])}},
+            "missing",
+            "The LocalQueue training has no quota for memory, nvidia.com/gpu, which trainings request",
+        ),
+    ],
+)
+def test_queues_that_are_to_admit_trainings(change, level, sentence):
+    found = judge(replace(GOOD, **change), queues=["training"])[-1]
+    assert (found.level, found.about) == (level, "queue training")
+    assert found.sentence.startswith(sentence)
 
 
 def test_what_may_not_be_read_is_a_note_and_nothing_is_missing():

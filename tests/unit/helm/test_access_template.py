@@ -1,7 +1,7 @@
 """templates/access.yaml."""
 
 import yaml
-from support.cluster import RULES
+from support.cluster import QUEUE_RULE, RULES
 from support.helm import CHART, helm, names, one, pod, render
 
 NAME = "lab-cellsparse-orchestrator"
@@ -34,6 +34,8 @@ def test_other_pods_use_an_account_without_rights():
 
 def test_cluster_tests_of_the_launcher_have_the_same_rights():
     assert one(render(), "Role", NAME)["rules"] == RULES
+    for kueue in ({"queue": "training"}, {"projects": {"pr-a": {"queue": "lab-a"}}}):
+        assert one(render({"kueue": kueue}), "Role", NAME)["rules"] == [*RULES, QUEUE_RULE]
 
 
 def test_a_namespace_whose_name_is_a_number_stays_a_name():

@@ -16,7 +16,8 @@ def settings(tmp_path, values=None, file=None) -> ClusterSettings:
 def made(found: ClusterSettings, backend: str) -> dict:
     trainer = found.trainer(backend)
     assert trainer is not None
-    return job(JobRequest(run_id="run-1", backend=backend, attempt=1), trainer, found, None)
+    request = JobRequest(run_id="run-1", backend=backend, attempt=1, queue=found.queue(trainer, ""))
+    return job(request, trainer, found, None)
 
 
 def test_every_value_set_is_understood(tmp_path):
@@ -129,6 +130,14 @@ def test_kueue_admits_jobs(tmp_path):
     body = made(settings(tmp_path, {"kueue": {"queue": "training"}}), "unet")
     assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"
     assert body["spec"]["suspend"] is True
+
+
+def test_projects_have_queues_of_their_own(tmp_path):
+    found = settings(tmp_path, {"kueue": {"projects": {"pr-0": {"queue": "lab"}}}})
+    trainer = found.trainer("unet")
+    assert trainer is not None
+    assert (found.queue(trainer, "pr-0"), found.queue(trainer, "pr-1"), found.has_queues) == ("lab", "", True)
+    assert not settings(tmp_path).has_queues
 
 
 def test_training_pods_carry_the_labels_that_the_network_policies_select(tmp_path):

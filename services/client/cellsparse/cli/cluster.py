@@ -26,9 +26,13 @@ def check(
         str, typer.Option(metavar="FILE", help="The kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")
     ] = "",
     gpu: Annotated[bool, typer.Option("--gpu/--no-gpu", help="Whether trainings are to use GPUs.")] = True,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A LocalQueue of Kueue's for trainings; repeatable."),
+    ] = None,
 ) -> None:
     """Say what a cluster lacks for Cellsparse. Nothing is changed there. Ends with code 1 if something is missing."""
-    findings = judge(look(namespace, kubeconfig=kubeconfig, context=context), gpu=gpu)
+    findings = judge(look(namespace, kubeconfig=kubeconfig, context=context), gpu=gpu, queues=queue or [])
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         console.print(_MARKS[finding.level], end=" ")

@@ -99,7 +99,8 @@ class RunRow(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     """Attempts begun; also the number of the newest one."""
     interruptions: Mapped[int] = mapped_column(default=0)
-    """Attempts that ended in an orderly shutdown or an outage of the store; they do not use up `max_attempts`."""
+    """Attempts that ended in an orderly shutdown, an outage of the store or by a preemption in a queue of the cluster;
+    they do not use up `max_attempts`."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     retry_at: Mapped[datetime | None] = mapped_column(UtcTime)
     created_at: Mapped[datetime] = mapped_column(UtcTime)

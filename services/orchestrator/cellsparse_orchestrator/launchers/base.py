@@ -52,6 +52,8 @@ class Service:
     """Whether it waits for the cluster, so that the time until it answers says nothing about the service itself."""
     no_room: bool = False
     """Whether the cluster has no room now; later attempts should not be started before it."""
+    no_quota: bool = False
+    """Whether it waits in a queue of the cluster for its project's quota; other projects' attempts may be started."""
     again_seconds: float = 15.0
     """While it waits: when to ask again, unless a subscriber is called before (`Launcher.subscribe`)."""
 
@@ -77,17 +79,23 @@ class Launcher(Protocol):
     def service(self, name: str) -> Service | None:
         """Return the service with this name, an absent one included; None if it is not configured."""
 
-    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE, project: str = "") -> Service:
         """Get or create the trainer of an attempt; return at once. Idempotent.
 
         The answer's `address` is empty until the trainer and all its nodes are ready; `missing` says that it never
-        will be.
+        will be. A `project` may have a queue of its own; empty: the run belongs to none.
         """
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Get the trainer of an attempt that was accepted before, as `ensure` but without creating one.
 
         A new trainer would not know the attempt.
+        """
+
+    def preemption(self, run_id: str, attempt: int) -> str:
+        """Return why a queue of the cluster took an attempt's place back, as a sentence; empty: it did not.
+
+        Asks the cluster, which may take seconds: a trainer's last word may come before the news of its preemption.
         """
 
     def release(self, run_id: str, attempt: int) -> None:

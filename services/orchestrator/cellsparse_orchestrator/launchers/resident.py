@@ -36,7 +36,7 @@ class ResidentServices:
         with self._lock:
             return self._services.get(name) or self._absent.get(name)
 
-    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE, project: str = "") -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.service(backend) or Service(
             name=backend, missing=True, message=f"No {backend} trainer is configured."
@@ -45,6 +45,10 @@ class ResidentServices:
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Return the backend's trainer (see `Launcher`)."""
         return self.ensure(backend, run_id, attempt, size)
+
+    def preemption(self, run_id: str, attempt: int) -> str:
+        """Return nothing: there are no queues here (see `Launcher`)."""
+        return ""
 
     def release(self, run_id: str, attempt: int) -> None:
         """Do nothing: the trainer stays (see `Launcher`)."""

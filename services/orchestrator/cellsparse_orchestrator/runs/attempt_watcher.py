@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -66,7 +66,7 @@ class Callbacks:
     issuer: "CredentialIssuer | None" = None
     """Hands out credentials for the store; None: trainers have some."""
     changed: Callable[[], None]
-    """Called when the watcher is about to end, and when `no_room` has changed."""
+    """Called when the watcher is about to end, and when `no_room` or `no_quota` has changed."""
     trace: Callable[[RunAttempt], str] = lambda _: ""
     """Returns the `traceparent` that the attempt joins; empty: none."""
 
@@ -87,6 +87,7 @@ class AttemptWatcher(threading.Thread):
         outcome: How the attempt ended; None while it is not known.
         finished: Whether there is nothing more to come; true shortly before the thread ends.
         no_room: Whether the attempt waits for room in the cluster.
+        no_quota: Whether it waits for its project's quota.
     """
 
     def __init__(self, attempt: RunAttempt, launcher: Launcher, timeouts: Timeouts, callbacks: Callbacks) -> None:
@@ -95,6 +96,7 @@ class AttemptWatcher(threading.Thread):
         self.outcome: AttemptOutcome | None = None
         self.finished = False
         self.no_room = False
+        self.no_quota = False
         self._launcher = launcher
         self._timeouts = timeouts
         self._callbacks = callbacks
@@ -132,7 +134,7 @@ class AttemptWatcher(threading.Thread):
         """Drive the attempt (see the class)."""
         with log_context(run_id=self.attempt.run_id):
             try:
-                self.outcome = self._drive()
+                self.outcome = self._explain(self._drive())
             except CellsparseError as error:
                 _LOG.warning("attempt %d cannot be watched now: %s", self.attempt.number, error.message)
             except Exception:  # noqa: BLE001 - logged whole
@@ -140,7 +142,7 @@ class AttemptWatcher(threading.Thread):
                 _LOG.exception("attempt %d cannot be watched now", self.attempt.number)
             finally:
                 self.finished = True
-                self.no_room = False
+                self.no_room = self.no_quota = False
                 self._callbacks.changed()
 
     def _drive(self) -> AttemptOutcome | None:
@@ -156,6 +158,16 @@ class AttemptWatcher(threading.Thread):
             if outcome is not None or self._detaching.is_set():
                 return outcome
         return self._listen()
+
+    def _explain(self, outcome: AttemptOutcome | None) -> AttemptOutcome | None:
+        """Return the outcome, marked if the attempt ended because a queue of the cluster took its place back."""
+        if outcome is None or self._stopping.is_set() or not _may_be_preempted(outcome):
+            return outcome
+        why = self._launcher.preemption(self.attempt.run_id, self.attempt.number)
+        if not why:
+            return outcome
+        evicted = common_pb2.FAILURE_REASON_EVICTED
+        return replace(outcome, state=run_states.FAILED, reason=evicted, message=why, preempted=True)
 
     def _attributes(self) -> tracing.Attributes:
         attempt = self.attempt
@@ -183,11 +195,11 @@ class AttemptWatcher(threading.Thread):
         while self._clear_wake():
             if self._stopping.is_set():
                 return self._listen() if asked else AttemptOutcome(state=run_states.CANCELLED)
-            trainer = self._launcher.ensure(self.attempt.backend, self.attempt.run_id, self.attempt.number, self._size)
+            trainer = self._ensure()
             if trainer.missing:
                 return failed(trainer.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, trainer.message)
-            if trainer.no_room != self.no_room:
-                self.no_room = trainer.no_room
+            if (trainer.no_room, trainer.no_quota) != (self.no_room, self.no_quota):
+                self.no_room, self.no_quota = trainer.no_room, trainer.no_quota
                 self._callbacks.changed()
             if trainer.waiting:
                 deadline = time.monotonic() + self._timeouts.start
@@ -272,6 +284,13 @@ class AttemptWatcher(threading.Thread):
             self._pause(trainer)
         return None
 
+    def _ensure(self) -> Service:
+        """Return the trainer that the attempt is to have."""
+        attempt = self.attempt
+        return self._launcher.ensure(
+            attempt.backend, attempt.run_id, attempt.number, self._size, attempt.project_id or ""
+        )
+
     def _trainer(self) -> Service:
         """Return the trainer that has the attempt."""
         if self._elsewhere:
@@ -339,3 +358,10 @@ class AttemptWatcher(threading.Thread):
     def _lost(self, what: str) -> AttemptOutcome:
         sentence = f"The {self.attempt.backend} trainer was lost during attempt {self.attempt.number}: {what}"
         return failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")
+
+
+def _may_be_preempted(outcome: AttemptOutcome) -> bool:
+    """Return whether an attempt ended as one does whose pods are deleted: it was lost, or told to end."""
+    return outcome.state == run_states.CANCELLED or (
+        outcome.state == run_states.FAILED and outcome.reason in run_states.RETRIED
+    )

@@ -36,6 +36,8 @@ class AttemptOutcome:
     """A sentence for people."""
     damaged: bool = False
     """STORAGE: the store answers, but an object in it is missing or damaged, so that waiting does not help."""
+    preempted: bool = False
+    """A queue of the cluster gave its place to another training, which is no fault of this one."""
     event: trainer_pb2.TrainingEvent | None = None
     """The trainer's last event, not stored yet; None if the trainer did not send one."""
 
@@ -50,7 +52,8 @@ class Facts:
     """Attempts begun."""
     max_attempts: int = 1
     interruptions: int = 0
-    """Attempts ended by an orderly shutdown or an outage of the store; they do not count against `max_attempts`."""
+    """Attempts ended by an orderly shutdown, an outage of the store or a queue; they do not count against
+    `max_attempts`."""
     cancel_requested: bool = False
     slot_free: bool = False
     """QUEUED: a slot is free and this run is next."""
@@ -110,8 +113,8 @@ def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
         # We did not ask for it, so somebody else ended the trainer.
         reason = common_pb2.FAILURE_REASON_LOST
         message = message or "The trainer ended the attempt without being asked to."
-    if reason == common_pb2.FAILURE_REASON_STORAGE and not outcome.damaged:
-        # However long the store is away, that is no fault of the run.
+    if outcome.preempted or (reason == common_pb2.FAILURE_REASON_STORAGE and not outcome.damaged):
+        # However long the store is away, and however often others need the place, that is no fault of the run.
         return Decision(action=Action.RETRY, state=run_states.RETRYING, reason=reason, message=message, counts=False)
     failures = facts.attempts - facts.interruptions
     if reason not in run_states.RETRIED:

@@ -160,14 +160,17 @@ class RunReconciler(threading.Thread):
                 self._reconcile_safely(run, slot_free=True)
         self._end_attempts()
         self._forget_all_but({run.run_id for run in active}, chosen)
-        free = self._limits.slots - self._transitions.count_holding()
+        # An attempt that waits for its project's quota leaves its slot to the runs of others.
+        queued = [one.attempt for one in self._watchers.values() if one.no_quota]
+        free = self._limits.slots - self._transitions.count_holding() + len(queued)
         for run in active:
             if run.gave_up_its_slot:
                 self._reconcile_safely(run, slot_free=free > 0)
                 free -= run.run_id in self._begins
         # A GPU that becomes free belongs to the attempts that wait for one. A younger run's pod might take it first.
         full = {one.attempt.backend for one in self._watchers.values() if one.no_room}
-        for run in self._transitions.next_in_line(free, full):
+        spent = {(attempt.backend, attempt.project_id) for attempt in queued}
+        for run in self._transitions.next_in_line(free, full, spent):
             self._reconcile_safely(run, slot_free=True)
         self._begin_attempts()
         looked_at = {run.run_id for run in active}.union(self._begins)
@@ -260,6 +263,8 @@ class RunReconciler(threading.Thread):
             self._transitions.end_run(run.run_id, decision)
             return
         failures = max(1, run.attempts - run.interruptions if decision.counts else run.interruptions + 1)
+        if facts.outcome.preempted:
+            failures = 1  # the cluster's queue says when the next one begins
         if facts.outcome.reason == common_pb2.FAILURE_REASON_STORAGE and self._gate is not None:
             self._gate.suspect()
         pause = run_states.backoff(failures, self._limits.first_pause, self._limits.longest_pause)

@@ -31,6 +31,8 @@ class RunAttempt:
     backend: str
     dataset_id: str
     settings: trainer_pb2.TrainingSettings
+    project_id: str | None = None
+    """The project that the run belongs to; None: none."""
     last_sequence: int = 0
     """Sequence number of the trainer's newest stored event."""
     trainer: str = ""
@@ -81,6 +83,7 @@ def to_attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
         backend=row.backend,
         dataset_id=row.dataset_id,
         settings=parse_settings(row.settings),
+        project_id=row.project_id,
         last_sequence=attempt.last_sequence,
         trainer=attempt.trainer,
         secret=attempt.secret,

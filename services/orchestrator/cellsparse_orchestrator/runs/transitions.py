@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, not_, select
 from sqlalchemy.orm import Session, defer
 
 from cellsparse_common.errors import Aborted
@@ -120,12 +120,24 @@ class RunTransitions:
             rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(_GOING)))
             return {(run_id, number) for run_id, number in rows}
 
-    def next_in_line(self, slots: int, but_not: Collection[str] = ()) -> list[UnfinishedRun]:
-        """Return the next `slots` queued runs, without those of the backends in `but_not`."""
+    def next_in_line(
+        self, slots: int, but_not: Collection[str] = (), nor: Collection[tuple[str, str | None]] = ()
+    ) -> list[UnfinishedRun]:
+        """Return the next `slots` queued runs.
+
+        Args:
+            slots: How many at most.
+            but_not: Backends whose runs are left out.
+            nor: Backends and projects (None: none) whose runs are left out.
+        """
         if slots <= 0:
             return []
         order = (RunRow.priority.desc(), RunRow.number)
-        waiting = (RunRow.state == _QUEUED, RunRow.backend.not_in(but_not))
+        waiting = [RunRow.state == _QUEUED, RunRow.backend.not_in(but_not)]
+        waiting += [
+            not_(and_(RunRow.backend == backend, RunRow.project_id.is_not_distinct_from(project)))
+            for backend, project in nor
+        ]
         query = _UNFINISHED.where(*waiting).order_by(*order).limit(slots)
         with self._database.read() as session:
             return to_unfinished(session.execute(query))

@@ -17,6 +17,7 @@ from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
 FAILED = common_pb2.RUN_STATE_FAILED
+EVICTED = common_pb2.FAILURE_REASON_EVICTED
 LOST, MEMORY = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_OUT_OF_MEMORY
 
 
@@ -54,7 +55,8 @@ class Node(trainer_pb2_grpc.TrainerServiceServicer):
 class FixedNodes:
     """A launcher with the nodes of one attempt."""
 
-    def __init__(self, hosts):
+    def __init__(self, hosts, preempted=""):
+        self.preempted = preempted
         self._service = Service(name="unet", address=hosts[0], hosts=tuple(hosts))
 
     def ensure(self, *_):
@@ -62,16 +64,19 @@ class FixedNodes:
 
     find = ensure
 
+    def preemption(self, *_):
+        return self.preempted
+
     def subscribe(self, *_):
         pass
 
 
-def outcome(hosts, waiting=lambda *_: None):
+def outcome(hosts, waiting=lambda *_: None, preempted=""):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
     attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
     watcher = AttemptWatcher(
         attempt,
-        FixedNodes(hosts),
+        FixedNodes(hosts, preempted),
         Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
         Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=waiting, changed=lambda: None),
     )
@@ -111,6 +116,13 @@ def test_a_reason_that_the_first_node_knows_stays(node):
     nodes = [node(common_pb2.FAILURE_REASON_STORAGE, "The store is full."), node(MEMORY, "Memory ran out.")]
     found = outcome([one.address for one in nodes])
     assert (found.reason, found.message) == (common_pb2.FAILURE_REASON_STORAGE, "The store is full.")
+
+
+def test_a_place_that_the_queue_took_back_is_no_failure_of_the_trainer(node):
+    found = outcome([node(LOST, "It ended with code 143.").address], preempted="Preempted by Kueue.")
+    assert (found.reason, found.message, found.preempted) == (EVICTED, "Preempted by Kueue.", True)
+    found = outcome([node(MEMORY, "Memory ran out.").address], preempted="Preempted by Kueue.")
+    assert (found.reason, found.preempted) == (MEMORY, False)
 
 
 def test_a_trainer_that_cannot_reach_the_store_is_asked_again_in_the_same_attempt(node, monkeypatch):

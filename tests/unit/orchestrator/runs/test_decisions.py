@@ -11,6 +11,7 @@ from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Facts
 from cellsparse_proto.v1 import common_pb2
 
 LOST, STORAGE = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_STORAGE
+EVICTED = common_pb2.FAILURE_REASON_EVICTED
 OUTCOMES = st.one_of(
     st.none(),
     st.builds(
@@ -18,6 +19,7 @@ OUTCOMES = st.one_of(
         state=st.sampled_from(sorted(run_states.FINAL)),
         reason=st.sampled_from(common_pb2.FailureReason.values()),
         message=st.sampled_from(["", "It broke."]),
+        preempted=st.booleans(),
         damaged=st.booleans(),
     ),
 )
@@ -126,7 +128,7 @@ def test_every_decision_is_a_legal_change_and_attempts_are_bounded(facts):
         run_states.check_change(facts.state, found.state)
     if found.action is Action.RETRY:
         assert facts.attempts - facts.interruptions < facts.max_attempts or not found.counts
-        assert found.counts == (found.reason != STORAGE or facts.outcome.damaged)
+        assert found.counts == (not facts.outcome.preempted and (found.reason != STORAGE or facts.outcome.damaged))
         assert not facts.cancel_requested
     if found.action is Action.END and found.state == run_states.FAILED:
         assert facts.outcome is not None
@@ -143,3 +145,12 @@ def test_an_outage_of_the_store_never_ends_a_run(facts, outages):
     found = decide(replace(facts, state=run_states.RUNNING, attempts=attempts, interruptions=outages, outcome=outcome))
     assert found.state == (run_states.CANCELLED if facts.cancel_requested else run_states.RETRYING)
     assert facts.cancel_requested or not found.counts
+
+
+def test_a_preemption_counts_as_no_failure_however_often_it_happens():
+    outcome = AttemptOutcome(state=run_states.FAILED, reason=EVICTED, message="Others need it.", preempted=True)
+    for attempts in (1, 2, 1000):
+        facts = Facts(state=run_states.RUNNING, attempts=attempts, interruptions=attempts - 1, outcome=outcome)
+        found = decide(facts)
+        assert (found.action, found.counts, found.message) == (Action.RETRY, False, "Others need it.")
+    assert decide(replace(facts, cancel_requested=True)).state == run_states.CANCELLED

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from kubernetes import client
@@ -13,9 +14,10 @@ from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
 from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
 from cellsparse_orchestrator.launchers.kubernetes.gangs import Gangs
+from cellsparse_orchestrator.launchers.kubernetes.kueue import Workloads, job_of
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job_name, selector
 from cellsparse_orchestrator.launchers.kubernetes.predecessors import Predecessors
-from cellsparse_orchestrator.launchers.kubernetes.projections import job_name_of, project_job, project_pod
+from cellsparse_orchestrator.launchers.kubernetes.projections import job_name_of, project_job, project_pod, queue_of
 from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict, judge
 from cellsparse_orchestrator.launchers.kubernetes.removal import Remover
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
@@ -62,6 +64,9 @@ class KubernetesLauncher:
         self._events = ObjectCache(about, self._notify)
         warnings = partial(core.list_namespaced_event, settings.namespace, field_selector=WARNINGS)
         self._warnings = ResourceWatch("warnings", warnings, project_event, self._events)
+        self._workloads = None
+        if settings.has_queues:
+            self._workloads = Workloads(settings.namespace, api, ObjectCache(job_of, self._notify))
         self._watches = (
             ResourceWatch("jobs", partial(self._jobs_api.list_namespaced_job, **chosen), project_job, self._jobs),
             ResourceWatch("pods", partial(core.list_namespaced_pod, **chosen), project_pod, self._pods),
@@ -71,15 +76,18 @@ class KubernetesLauncher:
         """Start to watch the cluster (see `Launcher`)."""
         self._resident.start()
         self._remover.start()
-        for watch in (*self._watches, self._warnings):
+        for watch in self._all_watches():
             watch.start()
 
     def stop(self) -> None:
         """Stop watching; Jobs go on, and the next orchestrator adopts them (see `Launcher`)."""
         self._remover.stop()
-        for watch in (*self._watches, self._warnings):
+        for watch in self._all_watches():
             watch.stop()
         self._resident.stop()
+
+    def _all_watches(self) -> list[ResourceWatch]:
+        return [*self._watches, self._warnings, *([self._workloads.watch] if self._workloads else [])]
 
     def services(self) -> list[Service]:
         """Return the resident services, and the trainers that run only in Jobs (see `Launcher`)."""
@@ -96,9 +104,15 @@ class KubernetesLauncher:
         """Return a resident service, or a trainer that runs only in Jobs (see `Launcher`)."""
         return next((service for service in self.services() if service.name == name), None)
 
-    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
+    def ensure(self, backend: str, run_id: str, attempt: int, size: Size = ONE, project: str = "") -> Service:
         """Get or create the attempt's own trainer (see `Launcher`)."""
-        return self._trainer(JobRequest(run_id=run_id, backend=backend, attempt=attempt, size=size), create=True)
+        trainer = self._settings.trainer(backend)
+        queue = self._settings.queue(trainer, project) if trainer is not None else ""
+        request = JobRequest(run_id=run_id, backend=backend, attempt=attempt, size=size, queue=queue)
+        found = self._trainer(request, create=True)
+        if found.address and self._workloads is not None:
+            self._workloads.accepted(request.name)
+        return found
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
         """Get the attempt's own trainer (see `Launcher`)."""
@@ -135,9 +149,14 @@ class KubernetesLauncher:
             missing=ended,
             waiting=verdict.waiting or (verdict.stuck and not ended),
             no_room=verdict.no_room,
+            no_quota=verdict.no_quota,
             again_seconds=min(seconds_left, verdict.again_seconds),
             reason=verdict.reason if ended else common_pb2.FAILURE_REASON_UNSPECIFIED,
         )
+
+    def preemption(self, run_id: str, attempt: int) -> str:
+        """Return why Kueue took an attempt's place back (see `Launcher`)."""
+        return self._workloads.preemption(job_name(run_id, attempt)) if self._workloads is not None else ""
 
     def release(self, run_id: str, attempt: int) -> None:
         """Delete an attempt's Job, and with it pods and Service (see `Launcher`)."""
@@ -147,6 +166,8 @@ class KubernetesLauncher:
         self._incomplete.discard(name)
         self._predecessors.forget(name)
         self._gangs.forget(name)
+        if self._workloads is not None:
+            self._workloads.forget(name)
         self._listeners.pop(run_id, None)
         self._remover.remove(name)
 
@@ -183,7 +204,12 @@ class KubernetesLauncher:
             return self._create(request)
         if found is None and time.monotonic() - self._created.get(name, -_SYNC_SECONDS) < _SYNC_SECONDS:
             return _WAITING_FOR_POD
-        return self._gangs.look(name, judge(found, pods))
+        workload = self._workloads.of_job(name) if self._workloads is not None else None
+        verdict = judge(found, pods, workload, begun=not create)
+        if queue_of(found):
+            # Kueue admits all pods or none, and full nodes concern its queue alone: nothing is to be released here.
+            return replace(verdict, no_room=False, no_quota=verdict.no_quota or verdict.no_room)
+        return self._gangs.look(name, verdict)
 
     def _create(self, request: JobRequest) -> Verdict:
         trainer = self._settings.trainer(request.backend)

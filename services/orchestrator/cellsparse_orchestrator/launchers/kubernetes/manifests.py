@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from cellsparse_common.rpc.metrics import HEALTH_PATH
 from cellsparse_orchestrator.launchers.base import ONE, Size
+from cellsparse_orchestrator.launchers.kubernetes.kueue import QUEUE_LABEL
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings, Object, TrainerTemplate
 
 MANAGER = "cellsparse-orchestrator"
@@ -33,6 +34,8 @@ class JobRequest:
     """From 1."""
     size: Size = ONE
     """Each node is a pod, and each process of a pod has its own GPUs."""
+    queue: str = ""
+    """Kueue LocalQueue that admits it; empty without Kueue."""
 
     @property
     def name(self) -> str:
@@ -71,7 +74,7 @@ def job(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings,
 
     The orchestrator retries instead, because it knows which failures another attempt may overcome.
     """
-    kueue = {"kueue.x-k8s.io/queue-name": trainer.queue} if trainer.queue else {}
+    kueue = {QUEUE_LABEL: request.queue} if request.queue else {}
     metadata: Object = {
         "name": request.name,
         "namespace": cluster.namespace,
@@ -96,7 +99,7 @@ def job(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSettings,
             "spec": _pod(request, trainer, cluster),
         },
     }
-    if trainer.queue:
+    if request.queue:
         spec["suspend"] = True  # Kueue starts it
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 

@@ -1,5 +1,6 @@
 """The parts of Jobs and pods that the launcher keeps, so that thousands of them stay small in memory."""
 
+from cellsparse_orchestrator.launchers.kubernetes.kueue import QUEUE_LABEL
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -39,11 +40,17 @@ def project_pod(pod: Object) -> Object:
 
 def _labels(metadata: Object) -> Object:
     labels = metadata.get("labels", {})
-    return {key: labels[key] for key in ("cellsparse.dev/run", "cellsparse.dev/attempt", INDEX) if key in labels}
+    kept = ("cellsparse.dev/run", "cellsparse.dev/attempt", INDEX, QUEUE_LABEL)
+    return {key: labels[key] for key in kept if key in labels}
 
 
 def _condition(condition: Object) -> Object:
     return {key: condition[key] for key in ("type", "status", "reason", "message") if key in condition}
+
+
+def queue_of(job: Object | None) -> str:
+    """Return the Kueue LocalQueue that admits a Job; "" without Kueue."""
+    return str(job["metadata"]["labels"].get(QUEUE_LABEL, "")) if job is not None else ""
 
 
 def job_name_of(found: Object) -> str:

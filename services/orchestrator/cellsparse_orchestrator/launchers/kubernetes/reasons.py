@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass, replace
 
-from cellsparse_orchestrator.launchers.kubernetes.projections import INDEX
+from cellsparse_orchestrator.launchers.kubernetes import kueue
+from cellsparse_orchestrator.launchers.kubernetes.projections import INDEX, queue_of
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 from cellsparse_proto.v1 import common_pb2
 
@@ -31,6 +32,8 @@ class Verdict:
     """Whether the attempt waits for the cluster, so that nothing is wrong with the trainer."""
     no_room: bool = False
     """Whether it waits for room: the scheduler has found no node."""
+    no_quota: bool = False
+    """Whether it waits in a queue of Kueue's."""
     in_part: bool = False
     """Whether some of its pods have nodes while others find none."""
     stuck: bool = False
@@ -45,12 +48,14 @@ class Verdict:
     """Why it is stuck or has ended (proto `FailureReason`)."""
 
 
-def judge(job: Object | None, pods: list[Object]) -> Verdict:
+def judge(job: Object | None, pods: list[Object], workload: Object | None = None, *, begun: bool = False) -> Verdict:
     """Return the verdict on an attempt's pods.
 
     Args:
         job: The attempt's Job; None if it does not exist any more.
         pods: The Job's pods, oldest first.
+        workload: What Kueue says of the Job; None: nothing.
+        begun: Whether the attempt had begun to train, so that it does not outlive the end of its pods.
     """
     newest = list({pod["metadata"]["labels"].get(INDEX, "0"): pod for pod in pods}.items())
     newest.sort(key=lambda one: int(one[0]))
@@ -60,6 +65,15 @@ def judge(job: Object | None, pods: list[Object]) -> Verdict:
     # The pod says why it ended, but only the Job says that its deadline has passed.
     if failed is not None and failed.reason == common_pb2.FAILURE_REASON_USER_ERROR:
         return failed
+    queue = queue_of(job)
+    if queue and job is not None and failed is None and job["spec"].get("suspend"):
+        # However its pods end now, that is because their place was taken back.
+        if begun:
+            return _evicted(kueue.preempted(queue, workload))
+        if kueue.is_deactivated(workload):
+            message = kueue.waits_for(queue, workload)
+            return Verdict(stuck=True, reason=common_pb2.FAILURE_REASON_UNSCHEDULABLE, message=message)
+        return Verdict(waiting=True, no_quota=True, message=kueue.waits_for(queue, workload))
     if ended is not None:
         return ended
     if failed is not None:
@@ -69,7 +83,7 @@ def judge(job: Object | None, pods: list[Object]) -> Verdict:
     wanted = job["spec"].get("completions", 1)
     if len(there) < wanted:
         if job["spec"].get("suspend"):
-            return Verdict(waiting=True, message="Waiting for the queue to admit it.")
+            return Verdict(waiting=True, message="Waiting, since somebody has suspended its Job.")
         what = "its pod" if wanted == 1 else f"its {wanted} pods"
         return Verdict(waiting=True, message=f"Waiting for {what}.", about=job["metadata"]["name"])
     return _living_pod(there[0]) if wanted == 1 else _living_pods(there)

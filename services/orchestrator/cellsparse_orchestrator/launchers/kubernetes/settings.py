@@ -57,7 +57,7 @@ class TrainerTemplate(_Strict):
     priority_class: str = ""
     """PriorityClass; empty for the cluster's default."""
     queue: str = ""
-    """Kueue LocalQueue that admits the Job; empty without Kueue."""
+    """Kueue LocalQueue that admits the Jobs of projects without one of their own; empty without Kueue."""
     shared_memory: str = Field(default="1Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
     """Size of /dev/shm for one training process; multiplied for a pod with several processes."""
     scratch: str = Field(default="20Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$")
@@ -121,8 +121,19 @@ class ClusterSettings(_Strict):
     gang_seconds: float = Field(default=60.0, ge=0.0)
     """How long a training may hold only a part of its nodes, seconds. Then it releases them and tries again a little
     later. Otherwise two trainings that each hold a part of what both need would wait for ever."""
+    project_queues: dict[str, str] = Field(default_factory=dict)
+    """Kueue LocalQueue by the id of the project whose Jobs it admits; other projects have the trainer's `queue`."""
     trainers: tuple[TrainerTemplate, ...]
     """The pod templates of all backends."""
+
+    @property
+    def has_queues(self) -> bool:
+        """Whether Kueue admits any Jobs."""
+        return bool(self.project_queues) or any(trainer.queue for trainer in self.trainers)
+
+    def queue(self, trainer: TrainerTemplate, project: str) -> str:
+        """Return the LocalQueue that admits a project's Jobs; empty: Kueue has nothing to do with them."""
+        return self.project_queues.get(project, trainer.queue)
 
     def trainer(self, backend: str) -> TrainerTemplate | None:
         """Return the template of a backend; None if it is not configured."""

@@ -1,6 +1,7 @@
 """Jobs and Services of attempts, compared whole."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -116,7 +117,6 @@ def test_a_job_with_everything():
         affinity=SPREAD,
         runtime_class="nvidia",
         priority_class="batch",
-        queue="imaging",
         shared_memory="8Gi",
         scratch="100Gi",
         deadline_seconds=3600,
@@ -135,7 +135,7 @@ def test_a_job_with_everything():
         credentials_secret="store",
         ca_secret="authority",
     )
-    made = job(REQUEST, template, settings, OwnerService(name="lab", uid="1-2-3"))
+    made = job(replace(REQUEST, queue="imaging"), template, settings, OwnerService(name="lab", uid="1-2-3"))
     assert made["metadata"] == {
         "name": "run-0a1b2c-a2",
         "namespace": "imaging",

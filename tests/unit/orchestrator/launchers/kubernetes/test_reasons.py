@@ -85,7 +85,7 @@ def test_unschedulable_says_what_is_missing(message, sentence):
 def test_before_there_is_a_pod():
     assert judge(job(), []).message == "Waiting for its pod."
     assert judge(job(), []).about == "run-1-a1"
-    assert judge(job(suspend=True), []).message == "Waiting for the queue to admit it."
+    assert judge(job(suspend=True), []).message == "Waiting, since somebody has suspended its Job."
 
 
 def test_a_pod_that_starts_and_one_that_runs():

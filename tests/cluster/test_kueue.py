@@ -1,0 +1,210 @@
+"""Kueue's real controller shares 4 GPUs between two projects: quotas, borrowing, preemption, all nodes or none."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from kubernetes.client import BatchV1Api
+from support.cluster import IMAGES, cluster_orchestrator, give_rights, left_behind, trainer
+from support.kueue import GPU, Queues, running_kueue
+from support.limits import PATIENCE
+from support.node_agent import NodeAgent
+from support.orchestrator import state_names, until
+
+from cellsparse.cluster_check import judge, look
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
+
+LABS = ("lab-a", "lab-b")
+OWNED, NODES = 2, 2
+"""GPUs that each lab owns, and nodes with as many."""
+SLOTS = 6
+SLOW = {"learning_rate": 0.9, "patience": 0, "checkpoint_every_steps": 5}  # 0.05 s in every step
+LONG = 2000
+ONCE = 1
+"""Attempts of every run here: one that counted would end the run."""
+SUCCEEDED, CANCELLED = common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_CANCELLED
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+RETRYING = common_pb2.RUN_STATE_RETRYING
+
+
+@pytest.fixture(scope="module")
+def queues(control_plane, admin, shared_namespace, tmp_path_factory):
+    with running_kueue(control_plane, tmp_path_factory.mktemp("kueue")):
+        made = Queues(admin, shared_namespace, dict.fromkeys(LABS, OWNED))
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def agent(admin, shared_namespace, queues, tmp_path_factory):
+    nodes = {f"kueue-{number}": {GPU: str(OWNED)} for number in range(NODES)}
+    with NodeAgent(admin, shared_namespace, tmp_path_factory.mktemp("nodes"), nodes, IMAGES) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def start(control_plane, admin, shared_namespace, tmp_path_factory):
+    """Makes an orchestrator to be started: always the same one, as after a restart."""
+    give_rights(admin, shared_namespace)
+    home = tmp_path_factory.mktemp("home")
+    settings = {
+        "trainers": [trainer("unet", queue=LABS[0]), trainer("stardist", gpus=8, queue=LABS[0])],
+        "project_queues": {"pr-b": LABS[1]},
+        "gang_seconds": 0.5,
+    }
+    return lambda: cluster_orchestrator(control_plane, shared_namespace, home, settings, CELLSPARSE_SLOTS=str(SLOTS))
+
+
+@pytest.fixture(scope="module")
+def orchestrator(start, agent):
+    with start() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def datasets(orchestrator):
+    """One of each lab: the first of a project without a queue of its own, the second of project pr-b."""
+    made = {lab: orchestrator.upload(name=lab).id for lab in LABS}
+    with closing(sqlite3.connect(orchestrator.home / "cellsparse.db", timeout=PATIENCE)) as database, database:
+        database.execute("UPDATE datasets SET project_id = 'pr-b' WHERE id = ?", [made[LABS[1]]])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(admin, shared_namespace, queues):
+    yield
+    until(lambda: not left_behind(admin, shared_namespace))
+    until(lambda: not queues.workloads())
+
+
+def create(orchestrator, dataset, backend="unet", **settings):
+    chosen = trainer_pb2.TrainingSettings(**SLOW, **settings)
+    getattr(chosen, backend).SetInParent()
+    request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset, settings=chosen, max_attempts=ONCE)
+    return orchestrator.runs.CreateRun(request, timeout=PATIENCE).run.id
+
+
+def cancel(orchestrator, run_id):
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run_id), timeout=PATIENCE)
+
+
+def trains(orchestrator, run_ids, steps=12):
+    """Wait until all of some runs train."""
+    until(lambda: all(orchestrator.run(one).progress.step >= steps for one in run_ids), 2 * PATIENCE)
+
+
+def ended(orchestrator, run_id):
+    watch = orchestrator_pb2.WatchRunRequest(run_id=run_id)
+    events = [answer.event for answer in orchestrator.runs.WatchRun(watch, timeout=4 * PATIENCE)]
+    return orchestrator.run(run_id), events
+
+
+def retried(events):
+    """Check that an attempt went on where the checkpoint was; return the event that says why there is a second one."""
+    assert min(event.training.step for event in events if event.attempt == 2 and event.training.losses) > 5
+    return next(event for event in events if event.state == RETRYING)
+
+
+def test_who_borrowed_is_preempted_when_the_owner_comes_and_goes_on_later(
+    orchestrator, datasets, queues, admin, shared_namespace
+):
+    """Lab a takes all 4 GPUs, of which it owns 2; its runs that wait leave slots to lab b, which gets its 2 back."""
+    borrowers = [create(orchestrator, datasets["lab-a"], steps=LONG) for _ in range(SLOTS + 1)]
+    trains(orchestrator, borrowers[:4])
+    for one in borrowers[4:SLOTS]:
+        until(lambda one=one: "Waiting for quota of queue lab-a: " in orchestrator.run(one).message)
+    assert orchestrator.run(borrowers[SLOTS]).state == common_pb2.RUN_STATE_QUEUED
+    jobs = BatchV1Api(admin)
+    running, waiting = (jobs.read_namespaced_job(f"{borrowers[n]}-a1", shared_namespace) for n in (0, 4))
+    assert running.metadata.labels[QUEUE_LABEL] == waiting.metadata.labels[QUEUE_LABEL] == "lab-a"
+    assert (running.spec.suspend, waiting.spec.suspend, waiting.status.active) == (False, True, None)
+
+    owners = [create(orchestrator, datasets["lab-b"], steps=60) for _ in range(OWNED)]
+    for one in borrowers[4:]:
+        cancel(orchestrator, one)
+        assert ended(orchestrator, one)[0].state == CANCELLED
+    for one in owners:
+        found, events = ended(orchestrator, one)
+        assert (found.state, found.attempts) == (SUCCEEDED, 1), found.message
+        assert state_names(events) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
+
+    preempted = [one for one in borrowers[:4] if orchestrator.run(one).attempts == 2]
+    assert len(preempted) == OWNED
+    until(lambda: all(_trains_again(orchestrator.run(one)) for one in preempted), 2 * PATIENCE)
+    for one in borrowers[:4]:
+        cancel(orchestrator, one)
+        found, events = ended(orchestrator, one)
+        assert (found.state, found.attempts) == (CANCELLED, 2 if one in preempted else 1)
+        if one in preempted:
+            retry = retried(events)
+            assert retry.reason == common_pb2.FAILURE_REASON_EVICTED
+            assert retry.message.startswith("Preempted by Kueue in queue lab-a: the quota that it had borrowed")
+            said = [event.message for event in events if event.attempt == 2]
+            assert any(words.startswith("Waiting for quota of queue lab-a: ") for words in said), said
+
+
+def _trains_again(run):
+    return run.state == common_pb2.RUN_STATE_RUNNING and run.progress.step > 12
+
+
+def test_a_run_that_is_too_large_waits_in_words_until_it_is_cancelled(orchestrator, datasets):
+    run_id = create(orchestrator, datasets["lab-a"], "stardist", steps=10)
+    message = until(lambda: GPU in (said := orchestrator.run(run_id).message) and said)
+    assert message.startswith("Waiting for quota of queue lab-a: ")
+    cancel(orchestrator, run_id)
+    found, events = ended(orchestrator, run_id)
+    assert (found.state, found.attempts) == (CANCELLED, 1)
+    assert "RUNNING" not in state_names(events)
+
+
+def test_the_check_of_a_cluster_looks_at_its_queues(control_plane, shared_namespace, queues):
+    kubeconfig = str(control_plane.kubeconfig("admin"))
+
+    def levels():
+        found = judge(look(shared_namespace, kubeconfig=kubeconfig), queues=["lab-a", "lab-c"])[-2:]
+        said = [one.sentence for one in found]
+        return "has no quota for cpu, memory, which" in said[0] and "has no LocalQueue lab-c" in said[1]
+
+    until(levels)
+    queues.hold("lab-a", stopped=True)
+    until(lambda: look(shared_namespace, kubeconfig=kubeconfig).queues["lab-a"].problem)
+    queues.hold("lab-a", stopped=False)
+    until(lambda: not look(shared_namespace, kubeconfig=kubeconfig).queues["lab-a"].problem)
+
+
+def test_all_nodes_or_none(orchestrator, datasets, agent, queues):
+    """2 nodes of 2 GPUs: with one GPU taken no pod is made, and nothing is given back and tried again."""
+    small = create(orchestrator, datasets["lab-b"], steps=LONG)
+    trains(orchestrator, [small], steps=1)
+    run_id = create(orchestrator, datasets["lab-a"], steps=10, nodes=NODES, processes_per_node=OWNED)
+    until(lambda: "Waiting for quota" in orchestrator.run(run_id).message)
+    (workload,) = [one for one in queues.workloads() if run_id in one["metadata"]["ownerReferences"][0]["name"]]
+    assert not [pod for pod in agent.pods() if pod.name.startswith(run_id)]
+    cancel(orchestrator, small)
+
+    def pods():
+        found = [pod for pod in agent.pods() if pod.name.startswith(run_id)]
+        return len(found) == NODES and found
+
+    assert {pod.node for pod in until(pods)} == {f"kueue-{number}" for number in range(NODES)}
+    (admitted,) = [one for one in queues.workloads() if run_id in one["metadata"]["ownerReferences"][0]["name"]]
+    assert admitted["metadata"]["uid"] == workload["metadata"]["uid"]
+    cancel(orchestrator, run_id)
+    assert ended(orchestrator, run_id)[0].state == CANCELLED
+    assert ended(orchestrator, small)[0].state == CANCELLED
+
+
+def test_evicted_and_admitted_again_while_no_orchestrator_was_there(start, orchestrator, datasets, agent, queues):
+    """Its Job then has a pod that knows nothing of the attempt. Last, since it ends the shared orchestrator."""
+    run_id = create(orchestrator, datasets["lab-b"], steps=80)
+    trains(orchestrator, [run_id])
+    (first,) = [pod.name for pod in agent.pods() if pod.name.startswith(run_id)]
+    orchestrator.kill()
+    queues.hold("lab-b", stopped=True)
+    until(lambda: not [pod for pod in agent.pods() if pod.name.startswith(run_id)])
+    queues.hold("lab-b", stopped=False)
+    until(lambda: [pod for pod in agent.pods() if pod.name.startswith(run_id) and pod.name != first])
+    with start() as again:
+        found, events = ended(again, run_id)
+        assert (found.state, found.attempts) == (SUCCEEDED, 2), found.message
+        assert retried(events).message.startswith("Preempted by Kueue in queue lab-b")
