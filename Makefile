@@ -77,6 +77,10 @@ lint: .venv/.ready helm ## Check style, types, protos, the direction of imports,
 	  .tools/bin/helm lint --strict --quiet --values "$$values" helm/cellsparse; \
 	done
 
+.PHONY: chart-images
+chart-images: .venv/.ready helm ## List the images of the chart, with `images.mirror` also where each is copied to; VALUES=file
+	@$(BIN)/python helm/images.py $(VALUES)
+
 .PHONY: chart-readme
 chart-readme: .venv/.ready ## Write the tables of helm/cellsparse/README.md from the comments of values.yaml
 	$(BIN)/python helm/readme.py

@@ -35,7 +35,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* Image of one of our own services: dict "root" "image" "name". */}}
 {{- define "cellsparse.image" -}}
 {{- $images := .root.Values.images -}}
-{{- .image | default (printf "%s/cellsparse-%s:%s" $images.registry .name ($images.tag | default .root.Chart.AppVersion)) -}}
+{{- $image := .image | default (printf "%s/cellsparse-%s:%s" $images.registry .name ($images.tag | default .root.Chart.AppVersion)) -}}
+{{- include "cellsparse.mirrored" (dict "root" .root "image" $image) -}}
+{{- end }}
+
+{{/* An image as `images.mirror` has it: the mirror in the place of its registry. dict "root" "image" */}}
+{{- define "cellsparse.mirrored" -}}
+{{- $first := splitList "/" .image | first -}}
+{{- if not .root.Values.images.mirror }}{{ .image }}
+{{- else if and (contains "/" .image) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) -}}
+{{ .root.Values.images.mirror }}/{{ trimPrefix (printf "%s/" $first) .image }}
+{{- else }}{{ .root.Values.images.mirror }}/{{ .image }}
+{{- end }}
 {{- end }}
 
 {{/* Port of every trainer; they are pods of their own, so that one port does for all backends. */}}
@@ -51,6 +62,19 @@ which hold no underscores, as `host`. */}}
 {{- $backends = append $backends .backend -}}
 {{- $trainers = append $trainers (mergeOverwrite (deepCopy $.Values.trainerDefaults) . (dict "host" (replace "_" "-" .backend))) }}{{ end -}}
 {{- $trainers | toJson -}}
+{{- end }}
+
+{{/* What sets the number of warm replicas: none, keda or hpa. */}}
+{{- define "cellsparse.autoscaling" -}}
+{{- if (.Values.keda).enabled }}
+{{- fail "keda.enabled has moved: set autoscaling.kind to keda, autoscaling.prometheus, maxReplicas and callsPerReplica as they were under keda, and minReplicas of trainers to their warmReplicas" }}
+{{- end -}}
+{{- .Values.autoscaling.kind -}}
+{{- end }}
+
+{{/* Whether a trainer may sleep, or empty: dict "root", "trainer". */}}
+{{- define "cellsparse.sleeps" -}}
+{{- if and (eq (include "cellsparse.autoscaling" .root) "keda") (gt (int .trainer.warmReplicas) 0) (eq (int .trainer.minReplicas) 0) }}true{{ end -}}
 {{- end }}
 
 {{/* Fields that all pods share: dict "root", "user" (id), and "place" with nodeSelector and tolerations, if any. */}}

@@ -36,7 +36,7 @@ OPTIONAL = {
     "kueue.x-k8s.io": ("Kueue", "trainings wait in the orchestrator's own queue", "kueue.queue"),
     "cert-manager.io": ("cert-manager", "`tls.kind: generated` makes certificates without it", "tls.kind: certManager"),
     "monitoring.coreos.com": ("the Prometheus operator", "metrics can be scraped without it", "metrics.serviceMonitor"),
-    "keda.sh": ("KEDA", "the number of warm replicas is fixed without it", "keda.enabled"),
+    "keda.sh": ("KEDA", "the number of warm replicas is fixed without it", "autoscaling.kind"),
     "gateway.networking.k8s.io": ("the Gateway API", "an Ingress does as well", "gateway.route"),
 }
 """Extensions by API group: name, what happens without, and the value of the chart that needs it."""

@@ -102,6 +102,25 @@ class Unavailable(CellsparseError):
     status = grpc.StatusCode.UNAVAILABLE
 
 
+class Starting(Unavailable):
+    """A service that sleeps while nobody needs it is being started; the call may be repeated.
+
+    Attributes:
+        retry_seconds: When to repeat it. Travels as `google.rpc.RetryInfo`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        field: str = "",
+        *,
+        violations: Sequence[tuple[str, str]] = (),
+        retry_seconds: float = BUSY_SECONDS,
+    ) -> None:
+        super().__init__(message, field, violations=violations)
+        self.retry_seconds = retry_seconds
+
+
 class StorageError(Unavailable):
     """The object store could not be read or written."""
 
@@ -173,7 +192,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[CellsparseError]] = {
     )
 }
 
-_BY_REASON: dict[str, type[CellsparseError]] = {kind.__name__: kind for kind in (Busy, StorageError, Damaged)}
+_BY_REASON: dict[str, type[CellsparseError]] = {kind.__name__: kind for kind in (Busy, Starting, StorageError, Damaged)}
 """Classes that share their status with another one."""
 
 
@@ -181,7 +200,8 @@ def to_status(error: CellsparseError) -> status_pb2.Status:
     """Return the `google.rpc.Status` of an error.
 
     What does not fit into the metadata of a call, of which gRPC takes 8 KiB, is cut: the transport would refuse all of
-    it. Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a `Busy`.
+    it. Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a `Busy` or
+    `Starting`.
     """
     details = []
     message = _fitting(error.message)
@@ -195,7 +215,7 @@ def to_status(error: CellsparseError) -> status_pb2.Status:
             bad.field_violations.add(field=field, description=description)
         details.append(_pack(bad))
     details.append(_pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)))
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | Starting):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
         details.append(_pack(retry))
@@ -248,6 +268,8 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
         kind = Busy
     if kind is Busy:
         return Busy(call.details() or "The server is busy.", violations=violations, retry_seconds=retry_seconds)
+    if kind is Starting:
+        return Starting(call.details() or "The service starts.", violations=violations, retry_seconds=retry_seconds)
     return kind(call.details() or f"The call failed with {call.code().name}.", violations=violations)
 
 

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from cellsparse_common.errors import Busy, CellsparseError, from_rpc_error, was_answered
+from cellsparse_common.errors import Busy, CellsparseError, Starting, from_rpc_error, was_answered
 
 _LOG = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -110,6 +110,8 @@ def from_error(error: CellsparseError, code: grpc.StatusCode | None = None, *, u
     code = code or error.status
     if isinstance(error, Busy):
         return Problem(429, error.message, error.violations, retry_seconds=error.retry_seconds)
+    if isinstance(error, Starting):
+        return Problem(503, error.message, error.violations, retry_seconds=error.retry_seconds)
     status = HTTP_STATUSES.get(code, 500)
     if code == _CODE.RESOURCE_EXHAUSTED and (upload or any(word in error.message for word in ("MiB", "pixels"))):
         status = 413

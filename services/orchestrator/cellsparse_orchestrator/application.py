@@ -31,9 +31,10 @@ from cellsparse_orchestrator.catalogue.quota_metrics import QuotaMetrics
 from cellsparse_orchestrator.collection.collections import Collections, CollectionTimer
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.home import home_token, tell_clients
-from cellsparse_orchestrator.launchers.base import Launcher
+from cellsparse_orchestrator.launchers.base import NOT_TRAINERS, Launcher
 from cellsparse_orchestrator.launchers.local import LocalLauncher
 from cellsparse_orchestrator.launchers.static import static_launcher
+from cellsparse_orchestrator.launchers.wake_queue import WakeQueue
 from cellsparse_orchestrator.leadership import Leadership
 from cellsparse_orchestrator.notifier import RECONCILER, Notifier
 from cellsparse_orchestrator.readiness import (
@@ -44,7 +45,7 @@ from cellsparse_orchestrator.readiness import (
     store_check,
 )
 from cellsparse_orchestrator.runs.attempt_watcher import Timeouts
-from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics, add_state_gauges
+from cellsparse_orchestrator.runs.metrics import RunCounts, RunMetrics, WaitingCalls, add_state_gauges
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.reconciler import Limits, RunReconciler
 from cellsparse_orchestrator.runs.rows import RunAttempt
@@ -118,6 +119,7 @@ class Application:
         self.registry = new_registry()
         self.registry.register(RunCounts(runs.count_states))
         self.registry.register(QuotaMetrics(self._database))
+        self.registry.register(WaitingCalls(lambda: _waiting_calls(self._launcher)))
         transitions = RunTransitions(self._database, self._notifier, RunMetrics(self.registry))
         self._strays = StrayWatch(transitions, self._launcher, settings.stop_seconds)
         self._reconciler = RunReconciler(
@@ -314,10 +316,18 @@ def _end_process() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
+def _waiting_calls(launcher: Launcher) -> dict[str, int]:
+    """Return how many calls wait for trainers that are asleep, by backend."""
+    trainers = [service for service in launcher.services() if service.name not in NOT_TRAINERS]
+    return {each.name: each.wake_queue.waiting if each.wake_queue else 0 for each in trainers}
+
+
 def _launcher(settings: OrchestratorSettings) -> Launcher:
     if settings.launcher == "local":
         return LocalLauncher(settings)
-    given = static_launcher(settings.trainers, settings.sparsifier)
+    room = threading.Semaphore(max(1, settings.workers // 4))
+    sleepers = [(name, WakeQueue(name, settings.wake_seconds, room)) for name in settings.sleepers]
+    given = static_launcher(settings.trainers, settings.sparsifier, sleepers)
     if settings.launcher == "static":
         return given
     # Imported only here: the Kubernetes client takes long to import, and a laptop does not need it.

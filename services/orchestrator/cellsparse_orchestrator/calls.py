@@ -13,8 +13,11 @@ from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.rpc.server import time_left
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.probe import probe
+from cellsparse_orchestrator.launchers.wake_queue import Waiter
 
 _PROBE_SECONDS = 4.0
+_LONGEST_WAIT_SECONDS = 86_400.0
+"""Of a call without a deadline for a service that sleeps; the service's own limit is shorter."""
 
 
 class MessageSource:
@@ -85,16 +88,18 @@ def call_service(
 
     Raises:
         Unavailable: The service is away or went away; found within a few seconds.
+        Starting: It sleeps while nobody needs it, and has not started in time.
         CellsparseError: The service refused the call.
     """
-    address = find_address(launcher, name)
-    try:
-        with open_channel(address) as channel:
-            future = call(channel, time_left(context, at_most))
-            _pass_cancellation(context, future)
-            return future.result()
-    except (grpc.RpcError, grpc.FutureCancelledError) as error:
-        raise _explain(error, name, address) from error
+    with _reach(launcher, name, waiter_of(context)) as (address, begun):
+        try:
+            with open_channel(address) as channel:
+                future = call(channel, time_left(context, at_most))
+                _pass_cancellation(context, future)
+                begun(future)
+                return future.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise _explain(error, name, address) from error
 
 
 def stream_service(
@@ -111,33 +116,62 @@ def stream_service(
         _pass_cancellation(context, stream)
         return stream
 
-    with open_stream(launcher, name, begin) as answers:
+    with open_stream(launcher, name, waiter_of(context), begin) as answers:
         yield from answers
 
 
 @contextmanager
-def open_stream(launcher: Launcher, name: str, begin: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
+def open_stream(launcher: Launcher, name: str, waiter: Waiter, begin: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
     """Give the stream of answers of a call to a service; it is cancelled at the end of the `with` block.
 
     Args:
         launcher: Knows where services are.
         name: The service.
+        waiter: Waits for a service that sleeps.
         begin: Starts the call on a channel and returns its stream.
 
     Raises:
         Unavailable: The service is away or went away; found within a few seconds.
+        Starting: It sleeps while nobody needs it, and has not started in time.
         CellsparseError: The service refused the call.
     """
-    address = find_address(launcher, name)
-    try:
-        with open_channel(address) as channel:
-            stream = begin(channel)
-            try:
-                yield stream
-            finally:
-                stream.cancel()
-    except grpc.RpcError as error:
-        raise _explain(error, name, address) from error
+    with _reach(launcher, name, waiter) as (address, begun):
+        try:
+            with open_channel(address) as channel:
+                stream = begin(channel)
+                try:
+                    begun(stream)
+                    yield stream
+                finally:
+                    stream.cancel()
+        except grpc.RpcError as error:
+            raise _explain(error, name, address) from error
+
+
+def waiter_of(context: grpc.ServicerContext) -> Waiter:
+    """Return a client's call as one that waits for a service that sleeps, as long as the client does."""
+    waiter = Waiter(time_left(context, _LONGEST_WAIT_SECONDS))
+    if not context.add_callback(waiter.cancel):
+        waiter.cancel()
+    return waiter
+
+
+@contextmanager
+def _reach(launcher: Launcher, name: str, waiter: Waiter) -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """Give the address of a service, and what to call with the call to it once that has begun (see `WakeQueue.turn`).
+
+    A service that sleeps is waited for.
+
+    Raises:
+        Unavailable: It does not answer (see `find_address`), or has not started in time.
+    """
+    service = launcher.service(name)
+    if service is None or service.wake_queue is None or not (service.healthy or service.asleep):
+        yield find_address(launcher, name), lambda _: None
+        return
+    address = service.address
+    with service.wake_queue.turn(waiter, lambda: probe(name, address, _PROBE_SECONDS).healthy) as begun:
+        yield address, begun
 
 
 def find_address(launcher: Launcher, name: str) -> str:

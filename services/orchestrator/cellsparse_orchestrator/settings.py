@@ -105,6 +105,12 @@ class OrchestratorSettings(ServerSettings):
     """`local`: TCP port of the web page's server, 0 for a free one; not set: there is none."""
     trainers: NamedText = Field(default={})
     """`static` and `kubernetes`: host:port by backend, as "name=host:port,name=host:port"."""
+    sleepers: Annotated[tuple[str, ...], NoDecode] = ()
+    """`static` and `kubernetes`: backends among `trainers` that an autoscaler stops while nobody needs them, as
+    "name,name". Such a trainer that does not answer is asleep, not broken: calls wait for it, in their order."""
+    wake_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
+    """Longest wait of a call for a trainer that is asleep, seconds; a client's deadline may be shorter. It counts
+    before `predict_seconds` and the like begin."""
     sparsifier: str = ""
     """`static` and `kubernetes`: host:port of the sparsifier."""
     cluster_file: Path | None = None
@@ -174,6 +180,11 @@ class OrchestratorSettings(ServerSettings):
             raise ValueError(f"expected name=value pairs separated by commas, got {value!r}")
         return {name.strip(): target.strip() for name, _, target in pairs}
 
+    @field_validator("sleepers", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
     @field_validator("admin_token")
     @classmethod
     def _is_long(cls, value: SecretStr) -> SecretStr:
@@ -197,6 +208,13 @@ class OrchestratorSettings(ServerSettings):
             raise ValueError("oidc_audience is missing: without it tokens for other services would be taken here")
         if self.oidc_issuer and self.auth == "off":
             raise ValueError("oidc_issuer is set, but auth is off: set auth to tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_sleepers(self) -> "OrchestratorSettings":
+        unknown = [name for name in self.sleepers if name not in self.trainers]
+        if unknown:
+            raise ValueError(f"sleepers names {unknown[0]!r}; allowed: {', '.join(self.trainers) or 'none'}")
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.config.settings import TrainerSettings
 from cellsparse_trainer.contract import BackendSpec, C
 from cellsparse_trainer.processes import environment
-from cellsparse_trainer.processes.metrics import TrainingMetrics
+from cellsparse_trainer.processes.metrics import TrainingMetrics, add_inference_gauges
 from cellsparse_trainer.service import TrainerServicer
 
 
@@ -37,6 +37,9 @@ def run_trainer(spec: BackendSpec[C]) -> None:
         registry = new_registry()
         metrics = TrainingMetrics(registry)
         servicer = TrainerServicer(spec, settings, open_checked_store(settings), work_dir, metrics)
+        add_inference_gauges(
+            registry, waiting=servicer.waiting, models=servicer.cached_models, model_bytes=servicer.cached_bytes
+        )
 
         def add(server: object) -> list[str]:
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)

@@ -23,6 +23,7 @@ from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2, trainer_pb
 from cellsparse_trainer.config.settings import TrainerSettings
 from cellsparse_trainer.contract import BackendSpec, C
 from cellsparse_trainer.data.fed_image import LARGE_PIXELS, LARGE_TIMES
+from cellsparse_trainer.models.cache import CacheBounds, cached_models, remove_leftovers
 from cellsparse_trainer.models.exports import build_export, format_name, read_messages
 from cellsparse_trainer.models.imports import publish_upload
 from cellsparse_trainer.models.inference import InferenceContext, evaluate_item, predict_file, predict_files
@@ -78,8 +79,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         )
         self._attempts = Attempts(how, work_dir / "attempts", store, metrics, settings)
         self._context = InferenceContext(
-            package=spec.package, cache=work_dir / "models", device="auto", checkpoints=work_dir / "checkpoints"
+            package=spec.package,
+            cache=work_dir / "models",
+            device="auto",
+            checkpoints=work_dir / "checkpoints",
+            bounds=CacheBounds(
+                models=settings.cached_models,
+                mib=settings.cached_models_mib,
+                open_models=settings.open_models,
+                open_mib=settings.open_models_mib,
+            ),
         )
+        remove_leftovers(self._context.cache)
         self._devices = _devices()
         environments = inference_environments(
             settings.inference_processes, len(self._devices) - 1, len(os.sched_getaffinity(0)), os.environ
@@ -244,6 +255,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
     def busy(self) -> bool:
         """Whether an attempt is training."""
         return any(True for _ in self._attempts.active())
+
+    def waiting(self) -> int:
+        """Return how much waits for the inference processes, with what was refused and told to come back."""
+        return self._inference.demand + self._files.demand
+
+    def cached_bytes(self) -> int:
+        """Return the bytes of the downloaded models."""
+        return sum(size for _, size in cached_models(self._context.cache))
+
+    def cached_models(self) -> int:
+        """Return the number of downloaded models."""
+        return len(cached_models(self._context.cache))
 
     def drain(self) -> None:
         """End all attempts, each with a checkpoint, and their streams."""

@@ -67,11 +67,12 @@ def test_an_error_arrives_as_the_class_it_left_as(server, kind):
     assert back.violations == [("settings.k", back.message)]
 
 
-def test_a_busy_server_says_when_to_come_back(server):
+@pytest.mark.parametrize("kind", [errors.Busy, errors.Starting])
+def test_a_server_that_is_busy_or_starts_says_when_to_come_back(server, kind):
     servicer, stub = server
-    servicer.error = errors.Busy("Number 7 in line.", retry_seconds=2.5)
+    servicer.error = kind("Number 7 in line.", retry_seconds=2.5)
     found = errors.from_rpc_error(unary(stub))
-    assert isinstance(found, errors.Busy)
+    assert isinstance(found, kind)
     assert (found.message, found.retry_seconds) == ("Number 7 in line.", 2.5)
 
 

@@ -39,12 +39,12 @@ def test_the_dashboard_is_what_grafana_reads():
 
 def test_dashboard_and_autoscaler_ask_for_metrics_that_exist():
     known = set(re.findall(r"^\| (cellsparse_\w+) ", metrics.__doc__, re.MULTILINE))
-    values = {"metrics": {"dashboard": True, **RULES["metrics"]}, "keda": {"enabled": True}}
+    values = {"metrics": {"dashboard": True, **RULES["metrics"]}, "autoscaling": {"kind": "keda"}}
     objects = render(values)
     board = json.loads(one(objects, "ConfigMap", "lab-cellsparse-dashboard")["data"]["cellsparse.json"])
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    (trigger,) = one(objects, "ScaledObject", "lab-cellsparse-unet")["spec"]["triggers"]
-    queries.append(trigger["metadata"]["query"])
+    triggers = one(objects, "ScaledObject", "lab-cellsparse-unet")["spec"]["triggers"]
+    queries += [trigger["metadata"]["query"] for trigger in triggers]
     queries += [rule["expr"] for rule in rules(objects)]
     for query in queries:
         for name in re.findall(r"cellsparse_\w+", query):

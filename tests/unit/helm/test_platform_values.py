@@ -1,8 +1,12 @@
 """Value sets for kinds of clusters: what each is there for."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
-from support.helm import PLATFORMS, container, names, one, render
+from support.helm import PLATFORMS, ROOT, container, names, one, render
+from support.limits import PATIENCE
 
 
 def images(file) -> set[str]:
@@ -28,6 +32,16 @@ def test_without_a_way_out_every_image_is_of_the_registry_inside():
     found = images(values("airgapped"))
     assert len(found) >= 6
     assert all(image.startswith("registry.lab.example/") for image in found)
+
+
+def test_a_command_lists_what_to_copy_to_the_registry_inside():
+    command = [sys.executable, ROOT / "helm" / "images.py", values("airgapped")]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
+    pairs = [line.split() for line in lines]
+    assert {target for _, target in pairs} >= images(values("airgapped"))
+    assert ["docker.io/library/postgres:17.6", "registry.lab.example/library/postgres:17.6"] in pairs
+    # Training Jobs are the orchestrator's; their images stand in its settings only.
+    assert all(f"cellsparse-trainer-{name}:" in str(pairs) for name in ("cellpose", "stardist", "unet"))
 
 
 def test_in_kind_our_images_are_not_pulled_and_no_gpu_is_asked_for():

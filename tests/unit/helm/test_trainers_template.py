@@ -26,7 +26,7 @@ def test_a_fourth_backend_needs_one_entry():
 
 
 def test_names_of_objects_have_dashes_where_backends_have_underscores():
-    objects = render({"keda": {"enabled": True, "prometheus": "http://p"}})
+    objects = render({"autoscaling": {"kind": "keda", "prometheus": "http://p"}})
     warm = one(objects, "Deployment", "lab-cellsparse-cellpose-sam")
     assert container(warm)["image"] == "ghcr.io/cellsparse/cellsparse-trainer-cellpose-sam:0.1.0"
     assert "lab-cellsparse-cellpose-sam" in names(objects, "Service")

@@ -10,6 +10,7 @@ from support.limits import PATIENCE
 from cellsparse_common.errors import NotFound, Unavailable
 from cellsparse_orchestrator.calls import open_stream
 from cellsparse_orchestrator.launchers.base import Service
+from cellsparse_orchestrator.launchers.wake_queue import Waiter
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 
@@ -50,7 +51,7 @@ def answers(trainer, name="unet"):
     def begin(channel):
         return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=PATIENCE)
 
-    with open_stream(OneService(trainer.address), name, begin) as stream:
+    with open_stream(OneService(trainer.address), name, Waiter(PATIENCE), begin) as stream:
         return [answer.items_done for answer in stream]
 
 
@@ -83,6 +84,6 @@ def test_the_call_is_cancelled_at_the_end_of_the_block(trainer):
     def begin(channel):
         return trainer_pb2_grpc.TrainerServiceStub(channel).Evaluate(trainer_pb2.EvaluateRequest(), timeout=PATIENCE)
 
-    with open_stream(OneService(trainer.address), "unet", begin) as stream:
+    with open_stream(OneService(trainer.address), "unet", Waiter(PATIENCE), begin) as stream:
         assert next(stream).items_done == 1
     assert cancelled.wait(PATIENCE)

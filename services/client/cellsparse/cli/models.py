@@ -13,6 +13,7 @@ from cellsparse.cli.formats import Format
 from cellsparse.cli.names import find_dataset, find_model
 from cellsparse.cli.output import Output
 from cellsparse.cli.predicted_parts import Parts
+from cellsparse.cli.waking import telling_of_sleep
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
 from cellsparse.in_flight import cores
@@ -121,15 +122,16 @@ def predict(
             axes=axes if choice.everything else "",
             parallel=max(1, min(cores(), MOST_PARALLEL, len(images))),
         )
-        for number, prediction in enumerate(predictions, 1):
-            image, target = parts.places.popleft()
-            if prediction.output is None or prediction.error is not None:
-                failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
-            else:
-                make_folder(out)
-                _write(target, prediction.output, prediction.spacing)
-                done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
-            update(number, max(number, len(images)))
+        with telling_of_sleep(client.connection, found.backend, output.note):
+            for number, prediction in enumerate(predictions, 1):
+                image, target = parts.places.popleft()
+                if prediction.output is None or prediction.error is not None:
+                    failed.append((image, prediction.error or Internal("The answer holds no segmentation.")))
+                else:
+                    make_folder(out)
+                    _write(target, prediction.output, prediction.spacing)
+                    done.append({"image": str(image), "label": str(target), "cells": prediction.cells})
+                update(number, max(number, len(images)))
     failures = [{"image": str(image), "error": error.message} for image, error in failed]
     if done or json:
         text = "\n".join(f"{entry['label']}  {entry['cells']} cells" for entry in done)
@@ -197,10 +199,12 @@ def export(
     native is a zip of the stock tool's own files, saved_model a zip for StarDist in Fiji and QuPath, bioimageio a
     BioImage.IO package; torchscript and onnx hold the network.
     """
+    output = Output(json)
     check_target(out, force)
     with Client(address) as client:
         found = find_model(client, model)
-        header = client.export(found.id, format_, out, force=force)
+        with telling_of_sleep(client.connection, found.backend, output.note):
+            header = client.export(found.id, format_, out, force=force)
     document = {
         "model": found.id,
         "format": format_.lower(),
@@ -208,7 +212,7 @@ def export(
         "size": header.size,
         "sha256": header.sha256,
     }
-    Output(json).result(document, f"{out}  {header.size} bytes  sha256 {header.sha256}")
+    output.result(document, f"{out}  {header.size} bytes  sha256 {header.sha256}")
 
 
 _OF_ZARR = ("zarr.json", ".zattrs", ".zgroup")

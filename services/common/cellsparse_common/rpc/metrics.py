@@ -18,6 +18,10 @@ and `_count`. A method is written as "TrainerService/Predict", a state or reason
 | cellsparse_ready | gauge | | orchestrator | 1 while it has all that it needs: database, store, disk, reconciler |
 | cellsparse_store_away | gauge | | orchestrator | 1 while attempts wait for the object store |
 | cellsparse_quota_used | gauge | project, quota | orchestrator | share of a project's quota in use, 0 to 1 |
+| cellsparse_predictions_waiting | gauge | backend | orchestrator | calls that wait for a trainer to start |
+| cellsparse_inference_queue_length | gauge | | trainer | calls in its queue, and those told to come back |
+| cellsparse_cached_models | gauge | | trainer | models that it has downloaded |
+| cellsparse_cached_model_bytes | gauge | | trainer | bytes of these |
 | cellsparse_training_steps_total | counter | | trainer | optimizer steps done |
 | cellsparse_training_step_seconds | gauge | | trainer | mean seconds per step between the newest two reports |
 | cellsparse_training_loss | gauge | | trainer | training loss, as in the newest report |

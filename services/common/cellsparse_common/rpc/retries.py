@@ -1,11 +1,11 @@
-"""Repeat calls that a busy server refuses, when it says that they may be repeated."""
+"""Repeat calls that a busy or starting server refuses, when it says that they may be repeated."""
 
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from cellsparse_common.errors import Busy
+from cellsparse_common.errors import Busy, Starting
 
 T = TypeVar("T")
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.05, 60.0
@@ -15,7 +15,7 @@ _SPREAD = 0.25
 
 
 def repeated(call: Callable[[float], T], seconds: float, sleep: Callable[[float], object] = time.sleep) -> T:
-    """Make a call, and repeat it after the pause that a busy server asks for.
+    """Make a call, and repeat it after the pause that a busy or starting server asks for.
 
     Args:
         call: Makes the call, given the seconds that are left for it.
@@ -24,12 +24,13 @@ def repeated(call: Callable[[float], T], seconds: float, sleep: Callable[[float]
 
     Raises:
         Busy: The server was busy, and would be for longer than the time that is left.
+        Starting: Likewise, it was being started.
     """
     end = time.monotonic() + seconds
     while True:
         try:
             return call(end - time.monotonic())
-        except Busy as error:
+        except (Busy, Starting) as error:
             pause = min(max(error.retry_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
             pause *= 1 + _SPREAD * random.random()
             if time.monotonic() + pause >= end:

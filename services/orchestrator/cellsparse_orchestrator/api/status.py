@@ -48,5 +48,6 @@ def _status(service: Service) -> orchestrator_pb2.ServiceStatus:
         address=service.address,
         healthy=service.healthy,
         pid=service.pid,
-        message=service.message,
+        message=service.wake_queue.state if service.asleep and service.wake_queue else service.message,
+        asleep=service.asleep,
     )

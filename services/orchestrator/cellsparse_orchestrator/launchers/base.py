@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cellsparse_orchestrator.launchers.wake_queue import WakeQueue
 from cellsparse_proto.v1 import common_pb2
 
 SPARSIFIER = "sparsifier"
@@ -34,7 +35,11 @@ class Service:
     address: str = ""
     """host:port; empty while it does not answer."""
     healthy: bool = False
-    """Whether it answered SERVING when last asked."""
+    """Whether it answered SERVING when last asked, or sleeps and nothing keeps it from starting."""
+    asleep: bool = False
+    """Whether an autoscaler has stopped it, or starts it now."""
+    wake_queue: WakeQueue | None = None
+    """Where calls wait while it sleeps; None: it never does."""
     hosts: tuple[str, ...] = ()
     """Trainers of a training on several nodes, as host:port; the first is `address`. Empty for a single trainer, which
     starts all processes."""

@@ -12,6 +12,7 @@ from cellsparse_orchestrator.launchers.base import GATEWAY, SPARSIFIER
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED.name, grpc.StatusCode.PERMISSION_DENIED.name)
+_AWAY = (grpc.StatusCode.UNAVAILABLE.name, grpc.StatusCode.DEADLINE_EXCEEDED.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Health:
     healthy: bool
     message: str = ""
     """What is wrong; if nothing is, versions and devices."""
+    away: bool = False
+    """Whether nothing is known but that nobody answers, so that it may just not run."""
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -38,7 +41,7 @@ def probe(name: str, address: str, seconds: float) -> Health:
         with open_channel(address) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=seconds / 2)
             if answer.status != health_pb2.HealthCheckResponse.SERVING:
-                return Health(healthy=False, message=f"{name} at {address} is not serving now.")
+                return Health(healthy=False, away=True, message=f"{name} at {address} is not serving now.")
             if name == SPARSIFIER:
                 return Health(healthy=True)
             stub = trainer_pb2_grpc.TrainerServiceStub(channel)
@@ -49,7 +52,7 @@ def probe(name: str, address: str, seconds: float) -> Health:
             return Health(healthy=True, message=f"{name} at {address} has more calls than it takes at once.")
         if code in _REFUSED:
             return Health(healthy=False, message=f"{name} at {address} refuses the orchestrator: {error.details()}")
-        return Health(healthy=False, message=f"{name} at {address} answers {code}.")
+        return Health(healthy=False, away=code in _AWAY, message=f"{name} at {address} answers {code}.")
     if described.backend != name:
         return Health(healthy=False, message=f"{address} is a {described.backend!r} trainer; {name!r} was expected.")
     parts = [f"{package} {version}" for package, version in sorted(described.versions.items())]

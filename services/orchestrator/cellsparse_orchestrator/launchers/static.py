@@ -1,10 +1,12 @@
 """A launcher for services that are started elsewhere and have fixed addresses."""
 
 import threading
+from collections.abc import Callable, Collection
 
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Service
-from cellsparse_orchestrator.launchers.probe import probe
+from cellsparse_orchestrator.launchers.probe import Health, probe
 from cellsparse_orchestrator.launchers.resident import ResidentServices
+from cellsparse_orchestrator.launchers.wake_queue import WakeQueue
 
 _PROBE_SECONDS = 4.0
 _BETWEEN_PROBES = 5.0
@@ -15,15 +17,32 @@ class StaticLauncher(ResidentServices):
 
     Args:
         addresses: host:port by service name.
+        sleepers: Queues of the trainers that an autoscaler stops while nobody needs them.
+
+    Attributes:
+        explain: Says what keeps a sleeper, given its name, from starting; "" while nothing does.
     """
 
     stops_trainers = False
 
-    def __init__(self, addresses: dict[str, str]) -> None:
+    def __init__(self, addresses: dict[str, str], sleepers: Collection[tuple[str, WakeQueue]] = ()) -> None:
+        self._sleepers = dict(sleepers)
         super().__init__(
-            Service(name=name, address=address, message="not asked yet") for name, address in addresses.items()
+            Service(
+                name=name,
+                address=address,
+                healthy=name in self._sleepers,
+                asleep=name in self._sleepers,
+                message="not asked yet",
+                wake_queue=self._sleepers.get(name),
+            )
+            for name, address in addresses.items()
         )
-        self._end = threading.Event()
+        self.explain: Callable[[str], str] = lambda _: ""
+        self._ended = False
+        self._look = {name: threading.Event() for name in addresses}
+        for name, queue in self._sleepers.items():
+            queue.on_demand = self._look[name].set
         self._threads = [
             threading.Thread(target=self._probe_until_end, args=(name, address), name=f"probe-{name}", daemon=True)
             for name, address in addresses.items()
@@ -36,22 +55,51 @@ class StaticLauncher(ResidentServices):
 
     def stop(self) -> None:
         """Stop probing; the services go on (see `Launcher`)."""
-        self._end.set()
+        self._ended = True
+        for look in self._look.values():
+            look.set()
         for thread in self._threads:
             thread.join(_PROBE_SECONDS + 1)
 
     def _probe_until_end(self, name: str, address: str) -> None:
-        while True:
+        look = self._look[name]
+        while not self._ended:
+            look.clear()
             health = probe(name, address, _PROBE_SECONDS)
-            self._publish(
-                Service(
-                    name=name, address=address, healthy=health.healthy, message=health.message, versions=health.versions
-                )
-            )
-            if self._end.wait(_BETWEEN_PROBES if health.healthy else _BETWEEN_PROBES / 5):
+            service = self._seen(name, address, health)
+            self._publish(service)
+            queue = service.wake_queue
+            quiet = health.healthy or (service.asleep and queue is not None and not queue.waiting)
+            if self._ended:
                 return
+            look.wait(_BETWEEN_PROBES if quiet else _BETWEEN_PROBES / 5)
+
+    def _seen(self, name: str, address: str, health: Health) -> Service:
+        queue = self._sleepers.get(name)
+        if queue is None or not (health.healthy or health.away):
+            return Service(
+                name=name,
+                address=address,
+                healthy=health.healthy,
+                message=health.message,
+                versions=health.versions,
+                wake_queue=queue,
+            )
+        problem = "" if health.healthy else self.explain(name)
+        queue.note(awake=health.healthy, problem=problem)
+        return Service(
+            name=name,
+            address=address,
+            healthy=not problem,
+            asleep=not health.healthy,
+            message=health.message if health.healthy else queue.state,
+            versions=health.versions,
+            wake_queue=queue,
+        )
 
 
-def static_launcher(trainers: dict[str, str], sparsifier: str) -> StaticLauncher:
+def static_launcher(
+    trainers: dict[str, str], sparsifier: str, sleepers: Collection[tuple[str, WakeQueue]] = ()
+) -> StaticLauncher:
     """Return the launcher for given trainers (host:port by backend) and sparsifier (host:port or empty)."""
-    return StaticLauncher({**({SPARSIFIER: sparsifier} if sparsifier else {}), **trainers})
+    return StaticLauncher({**({SPARSIFIER: sparsifier} if sparsifier else {}), **trainers}, sleepers)

@@ -79,3 +79,29 @@ class RunCounts(Collector):
     def describe(self) -> list[GaugeMetricFamily]:
         """Return nothing, so that registering the collector does not query the database."""
         return []
+
+
+class WaitingCalls(Collector):
+    """Gauge of calls that wait for trainers which are asleep.
+
+    Args:
+        count: Returns the number of calls by backend.
+    """
+
+    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metric, with a sample for every backend."""
+        waiting = GaugeMetricFamily(
+            "cellsparse_predictions_waiting",
+            "Calls that wait for a trainer to start.",
+            labels=["backend"],
+        )
+        for backend, calls in self._count().items():
+            waiting.add_metric([backend], calls)
+        yield waiting
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Return nothing, as the launcher is not asked before it has started."""
+        return []

@@ -14,6 +14,7 @@ from cellsparse_orchestrator.calls import open_stream
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.references import own_bytes
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
+from cellsparse_orchestrator.launchers.wake_queue import Waiter
 from cellsparse_orchestrator.runs.queries import Runs
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_trainable
@@ -181,6 +182,11 @@ class MemberActions:
     def _stream(self, task: MemberTask, service: str, begin: Callable[[grpc.Channel], Any]) -> Iterator[Any]:
         """Give the answers of a call to a service, which `end_calls` can cancel; raises its CellsparseError."""
         key = (task.study.id, task.member.number)
+        waiter = Waiter(self._seconds)
+        with self._lock:
+            self._calls[key] = waiter
+            if self._ending:
+                waiter.cancel()
 
         def begin_and_register(channel: grpc.Channel) -> Any:
             stream = begin(channel)
@@ -191,7 +197,7 @@ class MemberActions:
             return stream
 
         try:
-            with open_stream(self._launcher, service, begin_and_register) as answers:
+            with open_stream(self._launcher, service, waiter, begin_and_register) as answers:
                 yield answers
         finally:
             with self._lock:

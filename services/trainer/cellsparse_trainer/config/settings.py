@@ -59,6 +59,15 @@ class TrainerSettings(InnerServerSettings, ProcessSettings):
     waiting_predictions: int = Field(default=32, ge=1, le=512)
     """Predictions that may wait for a process, 1 to 512. Any further one is told when to come again, and keeps its
     place in line. The images of those that wait are in memory."""
+    cached_models: int = Field(default=200, ge=1, le=100_000)
+    """Most downloaded models in the work folder, 1 to 100,000; the least recently used go. The newest always stays."""
+    cached_models_mib: int = Field(default=20_480, ge=1, le=16_777_216)
+    """Most MiB of these, 1 to 16,777,216."""
+    open_models: int = Field(default=4, ge=1, le=1000)
+    """Models that each prediction process keeps open, 1 to 1000, so that people who use different models do not wait
+    for them to be opened again and again. The least recently used is closed. Each takes memory, on a GPU the GPU's."""
+    open_models_mib: int = Field(default=1024, ge=1, le=1_048_576)
+    """Most MiB of the files of these, 1 to 1,048,576; about the memory that they take. The newest stays in any case."""
     idle_seconds: float = Field(default=300.0, gt=0, le=86400)
     """Seconds without a prediction after which the prediction process ends and frees its memory."""
     warm_seconds: float = Field(default=0.0, ge=0, le=86400)

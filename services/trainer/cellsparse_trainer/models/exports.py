@@ -42,17 +42,17 @@ def build_export(context: InferenceContext, model_id: str, name: str, folder: Pa
         NotFound: There is no such model.
         InvalidArgument: The backend has no such format.
     """
-    spec, source, card = find_model(context, model_id)
-    backend = spec.framework()
-    if name not in backend.EXPORTS:
-        allowed = ", ".join(backend.EXPORTS)
-        raise InvalidArgument(f"format is {name}; allowed for a {spec.name} model: {allowed}.", "format")
     files = folder / "files"
     files.mkdir()
-    with _temporary_files_in(folder):
-        backend.EXPORTS[name](source, files, card)
-    if name == "native":
-        (files / RECORD_FILE).write_text(_record(source, card))
+    with find_model(context, model_id) as (spec, source, card):
+        backend = spec.framework()
+        if name not in backend.EXPORTS:
+            allowed = ", ".join(backend.EXPORTS)
+            raise InvalidArgument(f"format is {name}; allowed for a {spec.name} model: {allowed}.", "format")
+        with _temporary_files_in(folder):
+            backend.EXPORTS[name](source, files, card)
+        if name == "native":
+            (files / RECORD_FILE).write_text(_record(source, card))
     target = folder / (model_id + _SUFFIXES[name])
     if target.suffix == ".zip":
         write_zip(files, target)

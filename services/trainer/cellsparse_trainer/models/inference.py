@@ -4,8 +4,9 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from cellsparse_trainer.contract import (
     find_backend,
 )
 from cellsparse_trainer.data.fed_image import LARGE_PIXELS, FedImage
-from cellsparse_trainer.models.store import fetch_model
+from cellsparse_trainer.models.cache import CacheBounds, OpenModels, kept_model
 from cellsparse_trainer.models.windows import LargeSegmentation, WindowModel, segment_large
 from cellsparse_trainer.processes.inference_process import sendable
 
@@ -69,6 +70,8 @@ class InferenceContext:
     """"auto", "cpu" or "cuda"."""
     checkpoints: Path = Path()
     """Folder for checkpoints to predict with (see `training.newest`)."""
+    bounds: CacheBounds = field(default_factory=CacheBounds)
+    """How many models are kept."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,8 @@ def evaluate_item(
     return match_counts(true, label, ious), bool((true < 0).any())
 
 
-_OPENED: dict[tuple[str, str], tuple[Model, dict[str, Any]]] = {}
+_OPENED = OpenModels()
+_CHECKPOINT = "checkpoint"
 
 
 def _segment(
@@ -311,23 +315,25 @@ def _by_name(there: Sequence[str], names: Sequence[str], numbers: Sequence[int |
 
 
 def _open(context: InferenceContext, model_id: str) -> tuple[Model, dict[str, Any]]:
-    """Return a model and its card; the newest one stays open."""
-    key = (context.package, model_id)
-    if key not in _OPENED:
-        spec, folder, card = find_model(context, model_id)
-        _OPENED.clear()
-        _OPENED[key] = (spec.framework().open_model(folder, context.device), card)
-    return _OPENED[key]
+    """Return a model and its card; it stays open for a while."""
+
+    def open_it() -> tuple[tuple[Model, dict[str, Any]], int]:
+        with find_model(context, model_id) as (spec, folder, card):
+            return (spec.framework().open_model(folder, context.device), card), _bytes_of(folder)
+
+    found: tuple[Model, dict[str, Any]] = _OPENED.get((context.package, model_id), context.bounds, open_it)
+    return found
 
 
 def _open_checkpoint(context: InferenceContext, run_id: str, folder: Path) -> tuple[Model, dict[str, Any]]:
-    """Return a checkpoint as a model, and how to feed it; the newest one stays open.
+    """Return a checkpoint as a model, and how to feed it; the newest one of all runs stays open.
 
     Raises:
         FailedPrecondition: It is of another backend, or of a version that kept too little, or the backend cannot.
     """
-    key = (context.package, str(folder))
-    if key not in _OPENED:
+    key = (context.package, _CHECKPOINT, str(folder))
+
+    def open_it() -> tuple[tuple[Model, dict[str, Any]], int]:
         spec = find_backend(context.package)
         backend = spec.framework()
         card = json.loads((folder / CHECKPOINT_CARD).read_text()) if (folder / CHECKPOINT_CARD).is_file() else {}
@@ -335,20 +341,27 @@ def _open_checkpoint(context: InferenceContext, run_id: str, folder: Path) -> tu
             raise FailedPrecondition(f"The checkpoints of run {run_id} cannot predict; wait until it has a model.")
         if card["backend"] != spec.name:
             raise FailedPrecondition(f"Run {run_id} trains a {card['backend']} model; this trainer is {spec.name}.")
-        _OPENED.clear()
-        _OPENED[key] = (backend.open_checkpoint(folder, context.device), card)
-    return _OPENED[key]
+        _OPENED.drop(lambda other: isinstance(other, tuple) and _CHECKPOINT in other)
+        return (backend.open_checkpoint(folder, context.device), card), _bytes_of(folder)
+
+    found: tuple[Model, dict[str, Any]] = _OPENED.get(key, context.bounds, open_it)
+    return found
 
 
-def find_model(context: InferenceContext, model_id: str) -> tuple[BackendSpec[Config], Path, dict[str, Any]]:
-    """Return the backend, and a model's local folder and card. Runs in the inference process.
+@contextmanager
+def find_model(context: InferenceContext, model_id: str) -> Iterator[tuple[BackendSpec[Config], Path, dict[str, Any]]]:
+    """Give the backend, and a model's local folder and card. Runs in the inference process.
 
     Raises:
         NotFound: There is no such model.
         FailedPrecondition: It belongs to another backend.
     """
     spec = find_backend(context.package)
-    folder, card = fetch_model(open_store(StoreSettings()), model_id, context.cache)
-    if card["backend"] != spec.name:
-        raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {spec.name}.")
-    return spec, folder, card
+    with kept_model(open_store(StoreSettings()), model_id, context.cache, context.bounds) as (folder, card):
+        if card["backend"] != spec.name:
+            raise FailedPrecondition(f"Model {model_id} is a {card['backend']} model; this trainer is {spec.name}.")
+        yield spec, folder, card
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

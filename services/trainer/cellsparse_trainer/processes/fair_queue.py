@@ -163,6 +163,13 @@ class FairQueue:
         with self._changed:
             return len(self._waiting)
 
+    @property
+    def demand(self) -> int:
+        """How many entries wait, with those that were refused and may still come back."""
+        with self._changed:
+            now = self._clock()
+            return len(self._waiting) + sum(p.until >= now for kept in self._places.values() for p in kept)
+
     def _next(self, among: list[Entry]) -> Entry:
         """Remove and return the oldest entry of the owner whose last turn is the longest ago."""
         chosen = min(among, key=lambda entry: (self._turns.get(entry.caller.owner, 0), entry.since))

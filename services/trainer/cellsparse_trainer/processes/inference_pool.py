@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypeVar
@@ -48,11 +49,28 @@ class Asker:
     """Takes what to call when the caller goes; returns False if it is gone (see `grpc.RpcContext.add_callback`)."""
     patient: bool = False
     """Never refused because others wait: for calls whose number is bounded elsewhere."""
+    when_queued: Callable[[], None] = lambda: None
+    """Called once the work has its place in the queue."""
 
 
 def asker_of(context: grpc.ServicerContext, seconds: float, *, patient: bool = False) -> Asker:
-    """Return the client of a call as an asker that waits for at most some seconds."""
-    return Asker(seconds=seconds, caller=caller_of(context), when_gone=context.add_callback, patient=patient)
+    """Return the client of a call as an asker that waits for at most some seconds.
+
+    One that is not patient learns from the call's initial metadata, sent at once, that its place in the queue is taken:
+    an orchestrator with several such calls makes the next one then, so that they keep their order.
+    """
+
+    def tell() -> None:
+        with suppress(grpc.RpcError):  # the client is gone
+            context.send_initial_metadata(())
+
+    return Asker(
+        seconds=seconds,
+        caller=caller_of(context),
+        when_gone=context.add_callback,
+        patient=patient,
+        when_queued=(lambda: None) if patient else tell,
+    )
 
 
 class InferencePool:
@@ -109,6 +127,7 @@ class InferencePool:
         work = Work(run=run, args=args, together=together, trace=traceparent())
         entry = Entry(caller=asker.caller, work=work, group=group, patient=asker.patient, what=what)
         self._queue.join(entry, asker.seconds)
+        asker.when_queued()
         gone = Cancelled(f"The caller of the {what} is gone.")
         if not asker.when_gone(lambda: self._queue.leave(entry, gone)):
             self._queue.leave(entry, gone)
@@ -122,6 +141,11 @@ class InferencePool:
     def waiting(self) -> int:
         """How many pieces of work wait for a process."""
         return self._queue.length
+
+    @property
+    def demand(self) -> int:
+        """How many wait for a process, with those that were told to come back."""
+        return self._queue.demand
 
     def close(self) -> None:
         """End the processes; whoever waits gets Unavailable."""

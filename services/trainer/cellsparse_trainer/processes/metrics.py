@@ -1,5 +1,7 @@
 """A trainer's Prometheus metrics; `cellsparse_common.rpc.metrics` lists their names."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from cellsparse_proto.v1 import trainer_pb2
@@ -33,6 +35,29 @@ class TrainingMetrics:
             self._loss.set(event.losses["loss"])
         if "score" in event.validation:
             self._score.set(event.validation["score"])
+
+
+def add_inference_gauges(
+    registry: CollectorRegistry,
+    *,
+    waiting: Callable[[], int],
+    models: Callable[[], int],
+    model_bytes: Callable[[], int],
+) -> None:
+    """Add gauges of predictions and their models; each is asked at every scrape.
+
+    Args:
+        registry: Where they are added.
+        waiting: Calls that wait for a process.
+        models: Downloaded models.
+        model_bytes: Bytes of these.
+    """
+    for name, text, answer in (
+        ("cellsparse_inference_queue_length", "Predictions and the like that wait for a process.", waiting),
+        ("cellsparse_cached_models", "Downloaded models.", models),
+        ("cellsparse_cached_model_bytes", "Bytes of the downloaded models.", model_bytes),
+    ):
+        Gauge(name, text, registry=registry).set_function(answer)
 
 
 class Reader:

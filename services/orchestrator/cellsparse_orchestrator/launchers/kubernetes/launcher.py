@@ -21,6 +21,7 @@ from cellsparse_orchestrator.launchers.kubernetes.projections import job_name_of
 from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict, judge
 from cellsparse_orchestrator.launchers.kubernetes.removal import Remover
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
+from cellsparse_orchestrator.launchers.kubernetes.warm import WarmTrainers
 from cellsparse_orchestrator.launchers.kubernetes.warnings import WARNINGS, about, newest, project_event, run_of
 from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
 from cellsparse_orchestrator.launchers.static import StaticLauncher
@@ -48,6 +49,7 @@ class KubernetesLauncher:
     def __init__(self, settings: ClusterSettings, api: client.ApiClient, resident: StaticLauncher) -> None:
         self._settings = settings
         self._resident = resident
+        resident.explain = WarmTrainers(settings, api).problem
         self._jobs_api = client.BatchV1Api(api)
         self._creator = JobCreator(settings, self._jobs_api, client.CoreV1Api(api), client.NetworkingV1Api(api))
         self._remover = Remover(self._delete)

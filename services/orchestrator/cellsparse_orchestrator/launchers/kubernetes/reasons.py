@@ -89,6 +89,11 @@ def judge(job: Object | None, pods: list[Object], workload: Object | None = None
     return _living_pod(there[0]) if wanted == 1 else _living_pods(there)
 
 
+def judge_pod(pod: Object) -> Verdict:
+    """Return the verdict on a pod alone, whatever made it."""
+    return _ended_pod(pod) or _living_pod(pod)
+
+
 def may_run(pod: Object) -> bool:
     """Return whether the pod's trainer may still be training; one on a lost node is taken to have ended."""
     return _ended_pod(pod) is None

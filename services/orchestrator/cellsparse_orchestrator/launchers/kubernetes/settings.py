@@ -71,6 +71,8 @@ class TrainerTemplate(_Strict):
     unused_seconds: int = Field(default=600, ge=1, le=604_800)
     """How long an idle trainer waits for a call before it ends and releases its node, seconds. Without this limit, it
     would hold its node when its orchestrator is gone."""
+    warm_deployment: str = ""
+    """Deployment of its warm trainers, if an autoscaler stops them while nobody needs them; empty: none does."""
     node_lost_seconds: int = Field(default=30, ge=0)
     """How long a node may be away before its pod is given up, seconds."""
     labels: dict[str, str] = Field(default_factory=dict)

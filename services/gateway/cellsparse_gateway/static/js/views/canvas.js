@@ -8,6 +8,7 @@ import { Stage } from '../stage.js';
 import { queueOf } from '../suggestions.js';
 import { Tour, tourGone } from '../tour.js';
 import { request, start, TrainForm, TrainProgress } from '../train.js';
+import { whileWaking } from '../waking.js';
 import { counted, ended } from '../words.js';
 import { FIRST_CELL } from '../viewer/outlines.js';
 import { Header } from './header.js';
@@ -27,6 +28,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
   const [progress, setProgress] = useState(/** @type {import('../runs.js').Progress | null} */ (null));
   const [help, setHelp] = useState(false);
   const [predicting, setPredicting] = useState(false);
+  const [waking, setWaking] = useState('');
   const [starting, setStarting] = useState(false);
   const [, tick] = useReducer((/** @type {number} */ n) => n + 1, 0);
   const done = useRef({ background: false, predictedAt: -1 });
@@ -88,7 +90,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
 
   /** @param {string} model id of a model or of a run that trains */
   const predict = async (model) => {
-    const layer = await api.predictLayer(imageId, model);
+    const layer = await whileWaking(api.predictLayer(imageId, model), setWaking);
     stage?.setLayer(layer);
     if (done.current.predictedAt < 0) done.current.predictedAt = stage?.image.cells ?? 0;
     return layer;
@@ -210,6 +212,7 @@ export function CanvasView({ project: projectId, image: imageId, say, fail }) {
             <${TrainForm} busy=${training || starting} cells=${Math.max(cells, project?.cells ?? 0)} runs=${runs} image=${stage.image} onTrain=${train} />
             ${run && progress && html`<${TrainProgress} progress=${progress} onCancel=${() => api.cancelRun(run.id).then(() => say('The training stops.')).catch(fail)} />`}
             ${predicting && html`<p class="note" id="predicting">Looking at this image with the new model ...</p>`}
+            ${waking && html`<p class="note" id="waking" role="status">${waking}</p>`}
           </section>
           ${(predicted || model) && html`
             <section class="panel-plain" data-tour="correct">

@@ -8,6 +8,7 @@ import { DifferenceTiles } from '../viewer/difference.js';
 import { LabelTiles } from '../viewer/labels.js';
 import { ImageTiles } from '../viewer/tiles.js';
 import { Viewer } from '../viewer/view.js';
+import { whileWaking } from '../waking.js';
 import { backendWord, counted, when } from '../words.js';
 import { Header } from './header.js';
 import { projectModels } from './models.js';
@@ -21,6 +22,7 @@ export function CompareView({ project: id, fail }) {
   const [overlaid, setOverlaid] = useState(false);
   const [layers, setLayers] = useState(/** @type {any[]} */ ([]));
   const [busy, setBusy] = useState(false);
+  const [waking, setWaking] = useState('');
   useEffect(() => {
     const open = async () => {
       const [now, all, found] = await Promise.all([api.project(id), api.images(id), projectModels(id)]);
@@ -38,7 +40,7 @@ export function CompareView({ project: id, fail }) {
       setBusy(true);
       setLayers([]);
       const there = await api.layers(chosen.image);
-      const layerOf = async (/** @type {string} */ model) => there.find((/** @type {any} */ one) => one.model_id === model) ?? api.predictLayer(chosen.image, model);
+      const layerOf = async (/** @type {string} */ model) => there.find((/** @type {any} */ one) => one.model_id === model) ?? whileWaking(api.predictLayer(chosen.image, model), (words) => !gone && setWaking(words));
       const first = await layerOf(chosen.first);
       const second = chosen.second === chosen.first ? first : await layerOf(chosen.second);
       if (!gone) setLayers([first, second]);
@@ -76,7 +78,7 @@ export function CompareView({ project: id, fail }) {
                 <button aria-pressed=${!overlaid} onClick=${() => setOverlaid(false)}>Side by side</button>
                 <button aria-pressed=${overlaid} onClick=${() => setOverlaid(true)}>Difference</button>
               </div>
-              ${busy && html`<span class="quiet">Predicting ...</span>`}
+              ${busy && html`<span class="quiet">${waking || 'Predicting ...'}</span>`}
             </div>
             ${pair.length > 0 && html`<${Measured} project=${id} models=${pair} fail=${fail} />`}
             ${image && html`
