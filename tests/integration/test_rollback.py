@@ -32,6 +32,7 @@ def settings(database_url, tmp_path, monkeypatch):
         database_url=database_url,
         store_url=(tmp_path / "store").as_uri(),
         lease_seconds=1.0,
+        launcher="static",
     )
 
 
@@ -53,7 +54,7 @@ def filled(settings):
         session.add(run_row("run-new", "RETRYING"))
         session.add(run_row("run-over", "SUCCEEDED"))
         session.flush()
-        session.add(AttemptRow(run_id="run-new", number=1, state="RUNNING", created_at=now()))
+        session.add(AttemptRow(run_id="run-new", number=1, state="RUNNING", created_at=now(), trainer="127.0.0.1:1"))
     for run_id, pointer in (("run-old", OLD), ("run-new", NEW), ("run-over", NEW)):
         store.put(keys.checkpoint_pointer(run_id, "LATEST"), json.dumps(pointer).encode())
         store.put(keys.checkpoint(run_id, 4, "state"), b"state")
@@ -87,7 +88,9 @@ def test_runs_that_have_begun_wait_again_and_the_next_upgrade_finds_everything(s
     newest = database.migration.after
     database.close()
     assert run_rollback(settings, "0.1.0", 0, lose=False) == 0
-    assert "2 runs that had begun wait in the queue again, and 1 of them begin anew" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 runs that had begun wait in the queue again, and 1 of them begin anew" in said
+    assert "did not say that they have stopped: 127.0.0.1:1. Stop them before 0.1.0 starts" in said
     begun = "SELECT id, state, attempts, interruptions FROM runs ORDER BY number"
     expected = [("run-old", "QUEUED", 1, 1), ("run-new", "QUEUED", 1, 1), ("run-over", "SUCCEEDED", 1, 0)]
     assert rows(settings, begun) == expected

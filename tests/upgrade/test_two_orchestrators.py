@@ -74,7 +74,11 @@ class Site:
 
     def command(self, *words):
         """Run a command of this release's orchestrator on the database."""
-        environment = {**self.environment("b", old=False), "CELLSPARSE_DATABASE_URL": self.database_url}
+        environment = {
+            **self.environment("b", old=False),
+            "CELLSPARSE_DATABASE_URL": self.database_url,
+            "CELLSPARSE_LAUNCHER": "static",
+        }
         return subprocess.run(
             [sys.executable, "-m", "cellsparse_orchestrator", *words],
             env={**environment, "CELLSPARSE_HOME": str(self.folder / "command"), "PATH": "/usr/bin:/bin"},
@@ -193,6 +197,7 @@ def go_back(site, long, unended):
     done = site.command("rollback", "--to", site.release.name, "--lose")
     assert done.returncode == 0, done.stderr
     assert "1 runs that had begun wait in the queue again, and 1 of them begin anew" in done.stdout
+    assert "did not say" not in done.stdout
     assert not site.store.exists(keys.checkpoint_pointer(unended.id, "LATEST"))
     with site.orchestrator("a", old=True) as old:
         old.healthy("unet")

@@ -29,6 +29,9 @@ from cellsparse_proto.v1 import (
     upload_pb2_grpc,
 )
 
+_FIRST_RELEASE_PIXELS = 2**26
+"""Most pixels of an orchestrator of 0.1.0, which does not tell."""
+
 
 class Connection:
     """A connection to the orchestrator's services.
@@ -110,7 +113,7 @@ class Connection:
         """Return the most pixels of an image, or voxels of a stack, that the orchestrator decodes. Fetched once."""
         if self._max_pixels is None:
             status: orchestrator_pb2.GetStatusResponse = self.call("GetStatus", orchestrator_pb2.GetStatusRequest())
-            self._max_pixels = status.max_pixels
+            self._max_pixels = status.max_pixels or _FIRST_RELEASE_PIXELS
         return self._max_pixels
 
     def refresh(self) -> None:

@@ -20,7 +20,7 @@ from cellsparse_orchestrator.db import first_release, lease
 from cellsparse_orchestrator.db.engine import BUSY_SECONDS, is_sqlite, open_engine, shown
 from cellsparse_orchestrator.db.fair_lock import FairLock
 from cellsparse_orchestrator.db.holder import this_process
-from cellsparse_orchestrator.db.migrate import Migration, migrate
+from cellsparse_orchestrator.db.migrate import Migration, layout_of, migrate
 from cellsparse_orchestrator.db.publishing import Publishing
 
 _LOG = logging.getLogger(__name__)
@@ -183,6 +183,22 @@ class Database:
                     raise
                 _LOG.warning("the database %s does not answer yet: %s", self.name, _cause(error))
                 time.sleep(_PAUSE_SECONDS)
+
+
+def peek_layout(url: str) -> str:
+    """Return the layout of a database without changing it, "" for one without tables.
+
+    Raises:
+        FailedPrecondition: A newer version of the orchestrator has used it.
+        InvalidArgument: The URL cannot be parsed.
+        Unavailable: It cannot be opened.
+    """
+    engine = open_engine(url)
+    try:
+        with _clear_errors(), engine.connect() as connection:
+            return layout_of(connection)
+    finally:
+        engine.dispose()
 
 
 @contextmanager

@@ -1,22 +1,35 @@
 """`python -m cellsparse_orchestrator rollback --to RELEASE`."""
 
 import sys
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument
-from cellsparse_common.storage import ObjectStore, keys, open_store
+from cellsparse_common.rpc.channel import use_tls
+from cellsparse_common.storage import keys, open_store
 from cellsparse_orchestrator.backup.restore import refuse_life
 from cellsparse_orchestrator.db import first_release, migrate
-from cellsparse_orchestrator.db.engine import open_engine
-from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.session import Database, peek_layout
 from cellsparse_orchestrator.home import own_home
 from cellsparse_orchestrator.rollback.losses import losses
-from cellsparse_orchestrator.rollback.unended import queue_again, remove_newer_checkpoints
+from cellsparse_orchestrator.rollback.unended import end_attempts, queue_again, remove_newer_checkpoints
 from cellsparse_orchestrator.settings import OrchestratorSettings
 
 RELEASES = {"0.1.0": "0003"}
 """The newest layout of each release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What was done."""
+
+    begun: int
+    """Runs that had begun."""
+    anew: int
+    """Those of them that begin anew."""
+    silent: list[str]
+    """Addresses of trainers that may still train."""
 
 
 def run_rollback(settings: OrchestratorSettings, release: str, wait_seconds: float, *, lose: bool) -> int:
@@ -33,16 +46,16 @@ def run_rollback(settings: OrchestratorSettings, release: str, wait_seconds: flo
         FailedPrecondition: An orchestrator works with the database, a newer version has used it, or something would be
             lost.
         StorageError: The store does not answer; nothing was changed in the database.
+        Unavailable: The database does not answer.
     """
     if release not in RELEASES:
         raise InvalidArgument(f"--to is {release!r}; allowed: {', '.join(RELEASES)}.")
     layout, url = RELEASES[release], settings.database_url.get_secret_value()
+    if settings.launcher == "static":
+        use_tls(settings.client_tls())
     with own_home(settings.home, wait_seconds):
         # Not yet opened as an orchestrator does it, which would bring the database to the newest layout.
-        engine = open_engine(url)
-        with engine.connect() as connection:
-            before = migrate.layout_of(connection)
-        engine.dispose()
+        before = peek_layout(url)
         if before <= layout:
             sys.stdout.write(f"The database has layout {before or 'none'}, with which {release} works.\n")
             return 0
@@ -50,18 +63,23 @@ def run_rollback(settings: OrchestratorSettings, release: str, wait_seconds: flo
         try:
             refuse_life(database, settings.lease_seconds, "go back to an earlier release")
             with database.raw_connection() as connection:
-                begun, anew = _go_back(connection, open_store(settings), layout, release, lose=lose)
+                done = _go_back(connection, settings, layout, release, lose=lose)
         finally:
             database.dispose()
     sys.stdout.write(
         f"The database {database.name} went from layout {before} back to {layout}, with which {release} works. "
-        f"{begun} runs that had begun wait in the queue again, and {anew} of them begin anew.\n"
+        f"{done.begun} runs that had begun wait in the queue again, and {done.anew} of them begin anew.\n"
     )
+    if done.silent:
+        sys.stdout.write(
+            f"These trainers did not say that they have stopped: {', '.join(done.silent)}. Stop them before {release} "
+            "starts: it cannot read the checkpoints that they write.\n"
+        )
     return 0
 
 
-def _go_back(connection: Connection, store: ObjectStore, layout: str, release: str, *, lose: bool) -> tuple[int, int]:
-    """Change database and store; return how many runs had begun, and how many of them begin anew."""
+def _go_back(connection: Connection, settings: OrchestratorSettings, layout: str, release: str, *, lose: bool) -> Done:
+    """Change database and store."""
     if first_release.works(connection):
         raise FailedPrecondition("An orchestrator of 0.1.0 works with the database; stop it first.")
     lost = losses(connection, layout)
@@ -70,9 +88,12 @@ def _go_back(connection: Connection, store: ObjectStore, layout: str, release: s
             f"{release} cannot hold these, which would be lost: {'; '.join(lost)}. Make a backup, which this release "
             "can restore, then say --lose."
         )
+    # Those of this machine have ended with the orchestrator, and those of a cluster cannot be reached from here.
+    silent = end_attempts(connection) if settings.launcher == "static" else []
     begun = queue_again(connection)
     migrate.bring(connection, layout)
+    store = open_store(settings)
     anew = remove_newer_checkpoints(store, begun)
     # The id is made anew by the next release that has one; the store's would keep it from collecting.
     store.delete(keys.installation())
-    return len(begun), anew
+    return Done(begun=len(begun), anew=anew, silent=silent)

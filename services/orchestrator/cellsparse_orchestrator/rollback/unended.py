@@ -9,10 +9,31 @@ from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
-from cellsparse_proto.v1 import common_pb2
+from cellsparse_orchestrator.runs.rows import RunAttempt
+from cellsparse_orchestrator.runs.trainer_calls import stop_training
+from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
+_STOP_SECONDS = 30.0
 _FIRST_POINTER = {"step", "score", "files", "best", "stale"}
 """What a pointer to a checkpoint holds in release 0.1.0, which takes any other one for damaged."""
+
+
+def end_attempts(connection: Connection) -> list[str]:
+    """Ask the trainers of all attempts under way to end them, so that they write no more checkpoints.
+
+    Returns:
+        The addresses of those that did not confirm that.
+    """
+    under_way = select(AttemptRow.run_id, AttemptRow.number, AttemptRow.trainer).where(
+        AttemptRow.ended_at.is_(None), AttemptRow.trainer != ""
+    )
+    silent = set()
+    for run_id, number, trainer in connection.execute(under_way).all():
+        settings = trainer_pb2.TrainingSettings()  # of which the call needs nothing
+        attempt = RunAttempt(run_id=run_id, number=number, backend="", dataset_id="", settings=settings)
+        if stop_training(attempt, trainer, _STOP_SECONDS) is not None:
+            silent.add(trainer)
+    return sorted(silent)
 
 
 def queue_again(connection: Connection) -> list[str]:
