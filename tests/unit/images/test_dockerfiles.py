@@ -40,7 +40,7 @@ def without_differences(image: ServiceImage) -> list[str]:
         ("CELLSPARSE_GATEWAY_", "CELLSPARSE_"),
         (str(image.port), "PORT"),
         (image.base, "BASE"),
-        ("RUN install --directory --owner=10001 --group=10001 /var/lib/cellsparse\n", ""),
+        ("RUN install --directory --owner=10001 --group=0 --mode=0775 /var/lib/cellsparse\n", ""),
         (" CELLSPARSE_HOME=/var/lib/cellsparse", ""),
         ("COPY --from=sample /opt/sample /opt/sample\n", ""),
         (" CELLSPARSE_SAMPLE=/opt/sample/nuclei.tif", ""),
@@ -55,6 +55,18 @@ def without_differences(image: ServiceImage) -> list[str]:
 @EVERY_IMAGE
 def test_they_differ_only_where_services_differ(image):
     assert without_differences(image) == without_differences(IMAGES[0])
+
+
+@EVERY_IMAGE
+def test_any_user_of_group_0_may_run_it(image):
+    """OpenShift gives each namespace user ids of its own, always with group 0."""
+    final = final_stage(image)
+    assert any("HOME=/tmp" in line for line in final)
+    for line in final:
+        assert "chown" not in line
+        assert "chmod" not in line
+        if "--owner" in line:
+            assert "--group=0 --mode=0775" in line
 
 
 @EVERY_IMAGE

@@ -137,7 +137,6 @@ class WakeQueue:
             yield lambda call: self._hand_over(waiter, call)
         finally:
             self._leave(waiter)
-            self._room.release()
 
     def _join(self, waiter: Waiter, *, awake: bool) -> None:
         def wake() -> None:
@@ -167,6 +166,7 @@ class WakeQueue:
         with self._changed:
             if waiter in self._line:
                 self._line.remove(waiter)
+                self._room.release()
             if not self._line and not self._awake and self._clock() >= self._wanted_until:
                 self._since = None  # nobody wants them any more
             self._changed.notify_all()
