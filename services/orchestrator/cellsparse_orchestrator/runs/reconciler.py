@@ -17,6 +17,7 @@ from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, deci
 from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
 from cellsparse_orchestrator.runs.store_gate import StoreGate
 from cellsparse_orchestrator.runs.transitions import AttemptEnd, RunTransitions
+from cellsparse_orchestrator.runs.watcher_loop import WatcherLoop
 from cellsparse_proto.v1 import common_pb2
 
 if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
@@ -90,6 +91,7 @@ class RunReconciler(threading.Thread):
         self._gate = gate
         self._trace = trace
         self._issuer = issuer
+        self._loop = WatcherLoop()
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._unsettled: set[str] = set()
@@ -106,6 +108,7 @@ class RunReconciler(threading.Thread):
 
     def run(self) -> None:
         """Loop until `stop`."""
+        self._loop.start()
         while not self._end.is_set():
             self.looked = time.monotonic()
             seen = self._notifier.version(RECONCILER)
@@ -129,6 +132,7 @@ class RunReconciler(threading.Thread):
             watcher.detach()
         for watcher in self._watchers.values():
             watcher.join(_END_SECONDS)
+        self._loop.stop()
         if not self._launcher.stops_trainers:
             return
         for run in self._transitions.active():
@@ -322,6 +326,7 @@ class RunReconciler(threading.Thread):
                 changed=lambda: self._notifier.tell(RECONCILER, attempt.run_id),
                 trace=self._trace,
             ),
+            self._loop,
         )
         self._watchers[attempt.run_id] = watcher
         watcher.start()
