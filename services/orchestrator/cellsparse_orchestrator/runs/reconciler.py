@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
 _REST_SHARE, _LONGEST_REST = 50.0, 5.0
 """With very many runs a pass takes long. Without news the loop then rests this many times as long, up to a limit."""
+_LONGEST_GATHER = 0.1
+"""After a pass the loop rests as long as the pass took, up to this, even if there are news."""
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
@@ -119,6 +121,8 @@ class RunReconciler(threading.Thread):
             except CellsparseError as error:
                 _LOG.warning("the runs cannot be reconciled now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
+            # So that under load half of the time is left for others, and the next pass has more to do at once.
+            self._end.wait(min(time.monotonic() - self.looked, _LONGEST_GATHER))
             self._notifier.wait(RECONCILER, seen, wait)
 
     def stop(self) -> None:

@@ -7,9 +7,9 @@ A thousand trainings report every second. SQLAlchemy's unit of work took most of
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, LargeBinary, bindparam, func, insert, select, update
+from sqlalchemy import Connection, LargeBinary, Table, bindparam, func, insert, select, update
 
 from cellsparse_common.errors import Aborted
 from cellsparse_orchestrator import run_states
@@ -23,7 +23,8 @@ _RUNNING = run_states.state_name(run_states.RUNNING)
 
 # All statements are made once and know only tables: to make one, or to go through the session, takes longer than to run
 # it.
-_RUN, _ATTEMPT = RunRow.__table__.c, AttemptRow.__table__.c
+_RUNS, _ATTEMPTS, _EVENTS = (cast("Table", row.__table__) for row in (RunRow, AttemptRow, EventRow))
+_RUN, _ATTEMPT = _RUNS.c, _ATTEMPTS.c
 _CHOSEN = _RUN.id.in_(bindparam("runs", expanding=True))
 _READ_RUNS = (
     select(
@@ -45,9 +46,9 @@ _READ_RUNS = (
 _READ_ATTEMPTS = select(
     _ATTEMPT.run_id, _ATTEMPT.state, _ATTEMPT.last_sequence, _ATTEMPT.ended_at, _ATTEMPT.trainer
 ).where(_CHOSEN, _RUN.id == _ATTEMPT.run_id, _RUN.attempts == _ATTEMPT.number)
-_ADD_EVENTS = insert(EventRow.__table__)
-_THIS_RUN = update(RunRow.__table__).where(_RUN.id == bindparam("run"))
-_THIS_ATTEMPT = update(AttemptRow.__table__).where(
+_ADD_EVENTS = insert(_EVENTS)
+_THIS_RUN = update(_RUNS).where(_RUN.id == bindparam("run"))
+_THIS_ATTEMPT = update(_ATTEMPTS).where(
     _ATTEMPT.run_id == bindparam("run"), _ATTEMPT.number == bindparam("attempt_number")
 )
 _SET_RUN = _THIS_RUN.values(
