@@ -339,6 +339,10 @@ audit: .venv/.ready # part of `make lint`
 bench-jobs: .venv/.ready tools ## Cost of an orchestrator with 5,000 Jobs in a real control plane; JOBS=500 is quicker
 	PYTHONPATH=tests $(BIN)/python benchmarks/jobs.py $(if $(JOBS),--jobs $(JOBS))
 
+.PHONY: bench-run-writes
+bench-run-writes: .venv/.ready ## Processor time of what the orchestrator writes for a run
+	$(BIN)/python benchmarks/run_writes.py $(ARGS)
+
 .PHONY: bench-simulate
 bench-simulate: .venv/.ready ## The orchestrator on simulated nodes; FULL=1: 10,000 runs on 500; NODES=5,10 RUNS=100 ARGS=
 	PYTHONPATH=tests $(BIN)/python benchmarks/simulate.py $(if $(FULL),--full) $(if $(NODES),--nodes $(NODES)) \

@@ -14,12 +14,15 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from simulation.scenario import Scenario
 from simulation.session import ROOT, measure_rest, simulate
+from support.postgres import Postgres
 
 REAL_RUN_SECONDS = 3600.0
 """How long a real training takes that a simulated one stands for."""
@@ -28,6 +31,7 @@ RUN_SECONDS, FULL_RUN_SECONDS = 15.0, 30.0
 FULL_RUNS = 10_000
 AT_REST: dict[str, Any] = {"start_seconds": 86_400.0, "node_mtbf_seconds": 0.0}
 REST_SECONDS = 30.0
+POSTGRESQL = "postgresql"
 
 
 def main() -> None:
@@ -43,8 +47,8 @@ def main() -> None:
         scenario = _scenario(arguments, nodes, last=nodes == arguments.nodes[-1])
         print(f"{scenario.runs} runs on {nodes} nodes", file=sys.stderr, flush=True)
         load = os.getloadavg()[0]  # the load by other programs, before the simulation adds to it
-        with tempfile.TemporaryDirectory() as folder:
-            point = simulate(scenario, Path(folder), database=arguments.database, seconds=arguments.seconds)
+        with tempfile.TemporaryDirectory() as folder, _database(arguments.database) as url:
+            point = simulate(scenario, Path(folder), database=url, seconds=arguments.seconds)
         points.append({**point, "load_before": round(load, 1)})
         print(json.dumps(points[-1]), file=sys.stderr, flush=True)
         _write(arguments, points)
@@ -57,6 +61,16 @@ def main() -> None:
     ]
     if wrong:
         sys.exit(f"Runs were lost or trained twice with {', '.join(str(point['nodes']) for point in wrong)} nodes.")
+
+
+@contextmanager
+def _database(asked: str) -> Iterator[str]:
+    """Give the URL of an empty database; empty for an SQLite file."""
+    if asked != POSTGRESQL:
+        yield asked
+        return
+    with Postgres() as server:
+        yield server.create_database()
 
 
 def _write(arguments: argparse.Namespace, points: list[dict[str, Any]]) -> None:
@@ -109,15 +123,19 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1800.0, help="longest time of one simulation")
-    parser.add_argument("--database", default="", help="SQLAlchemy URL of an empty PostgreSQL database; else SQLite")
+    parser.add_argument(
+        "--database",
+        default="",
+        help=f"{POSTGRESQL}: a server of this benchmark's own; or the SQLAlchemy URL of an empty database; else SQLite",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench" / "simulate.json")
     parser.add_argument("--plots", type=Path, default=None, help="folder for the curves as SVG")
     arguments = parser.parse_args()
     arguments.nodes = arguments.nodes or (FULL_NODES if arguments.full else NODES)
     arguments.run_seconds = arguments.run_seconds or (FULL_RUN_SECONDS if arguments.full else RUN_SECONDS)
     arguments.runs = arguments.runs or (FULL_RUNS if arguments.full else 0)
-    if arguments.database and len(arguments.nodes) > 1:
-        parser.error("--database takes one number of --nodes: every simulation needs an empty database")
+    if arguments.database not in ("", POSTGRESQL) and len(arguments.nodes) > 1:
+        parser.error("the URL of a database takes one number of --nodes: every simulation needs an empty database")
     return arguments
 
 

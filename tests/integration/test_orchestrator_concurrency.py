@@ -135,7 +135,7 @@ def test_events_from_many_threads_are_numbered_without_gaps(tables):
             event = trainer_pb2.TrainingEvent(
                 sequence=sequence, state=run_states.RUNNING, step=sequence, total_steps=20
             )
-            tables.transitions.store_event(attempt, event)
+            tables.transitions.store_event(attempt, event).result(PATIENCE)
 
     at_once(*[listen] * 4)
     found = tables.runs.events(run.id, 0, 1000)[0]
@@ -153,7 +153,7 @@ def test_events_of_many_runs_are_stored_together_and_an_unknown_run_stands_in_no
             event = trainer_pb2.TrainingEvent(
                 sequence=sequence, state=run_states.RUNNING, step=sequence, total_steps=10
             )
-            tables.transitions.store_event(attempt, event)
+            tables.transitions.store_event(attempt, event).result(PATIENCE)
 
     results = at_once(*[lambda attempt=attempt: listen(attempt) for attempt in [*attempts, nobody]])
     assert [type(result).__name__ for result in results] == ["NoneType"] * THREADS + ["NotFound"]

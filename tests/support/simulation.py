@@ -134,7 +134,7 @@ class Trainer:
 class Watcher:
     """Plays `AttemptWatcher`: what that does in a thread happens in `tick`."""
 
-    def __init__(self, attempt, launcher, timeouts, callbacks) -> None:
+    def __init__(self, attempt, launcher, timeouts, callbacks, loop) -> None:
         self.attempt = attempt
         self.outcome: AttemptOutcome | None = None
         self.finished = self.stopping = self.no_room = self.no_quota = False
@@ -204,7 +204,7 @@ class Watcher:
             if event.state in run_states.FINAL:
                 self._end(AttemptOutcome(state=event.state, reason=event.reason, message=event.message, event=event))
                 return
-            self._callbacks.store_event(self.attempt, event)
+            self._callbacks.store_event(self.attempt, event).result()
             self._after = event.sequence
 
     def _end(self, outcome: AttemptOutcome) -> None:

@@ -241,7 +241,7 @@ def from_rpc_error(error: grpc.RpcError) -> CellsparseError:
     Returns:
         An instance of the class that belongs to the status; `Internal` for a status without a class.
     """
-    call = error if isinstance(error, grpc.Call) else None
+    call = error if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
     if call is None:
         return Internal(f"The call failed: {error}")
     kind = _BY_STATUS.get(call.code(), Internal)

@@ -44,8 +44,33 @@ def open_channel(
     Raises:
         InvalidArgument: A file of `tls` cannot be read.
     """
+    options = _options(max_message_mib)
+    return grpc.intercept_channel(_ByName(_open(address, options, tls or _TLS)), _MetadataInterceptor(token))
+
+
+def open_aio_channel(address: str) -> grpc.aio.Channel:
+    """Open a channel as `open_channel` does by default, for calls in an asyncio loop; they are not recorded in traces.
+
+    Args:
+        address: host:port.
+
+    Raises:
+        InvalidArgument: A file of the TLS of this process cannot be read.
+    """
+    options = _options(MAX_MESSAGE_MIB)
+    if _TLS is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, channel_credentials(_TLS), options=_with_name(options, _TLS, address))
+
+
+def outgoing_metadata() -> list[tuple[str, str]]:
+    """Return the metadata that `open_channel` adds to a call by itself and `open_aio_channel` does not."""
+    return [("traceparent", parent)] if (parent := tracing.outgoing()) else []
+
+
+def _options(max_message_mib: int) -> list[tuple[str, int | str]]:
     limit = max_message_mib * 2**20
-    options: list[tuple[str, int | str]] = [
+    return [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
@@ -56,16 +81,18 @@ def open_channel(
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.enable_http_proxy", 0),
     ]
-    return grpc.intercept_channel(_ByName(_open(address, options, tls or _TLS)), _MetadataInterceptor(token))
 
 
 def _open(address: str, options: list[tuple[str, int | str]], tls: ClientTls | None) -> grpc.Channel:
     if tls is None:
         return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, channel_credentials(tls), options=_with_name(options, tls, address))
+
+
+def _with_name(options: list[tuple[str, int | str]], tls: ClientTls, address: str) -> list[tuple[str, int | str]]:
+    """Return options with the name that the certificate of a peer has to have."""
     name = expected_name(tls, address)
-    if name:
-        options = [*options, ("grpc.ssl_target_name_override", name)]
-    return grpc.secure_channel(address, channel_credentials(tls), options=options)
+    return [*options, ("grpc.ssl_target_name_override", name)] if name else options
 
 
 class _ByName(grpc.Channel):  # type: ignore[misc]

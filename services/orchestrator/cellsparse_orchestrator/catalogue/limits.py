@@ -97,6 +97,11 @@ def check_room(session: Session, project_id: str | None, more: int, size: int) -
             )
 
 
+def has_limits(session: Session, project_id: str) -> bool:
+    """Whether limits are set for a project; they stay as they are until the transaction ends."""
+    return _locked(session, project_id) is not None
+
+
 def check_run(session: Session, project_id: str | None) -> None:
     """Refuse a run beyond a project's quota of runs at once, of GPU hours or of bytes; raises ResourceExhausted."""
     row = _locked(session, project_id)

@@ -14,7 +14,7 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import acting, request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
-from cellsparse_orchestrator.catalogue.limits import check_run
+from cellsparse_orchestrator.catalogue.limits import check_run, has_limits
 from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import GroupCommit
@@ -162,10 +162,7 @@ class Runs:
             for model_id in sorted({new.request.settings.initial_model for new in several} - {""}):
                 find_model(session, model_id, lock=True)  # not deleted meanwhile
             rows = [self._row(new, owners[new.request.dataset_id]) for new in several]
-            for row in rows:
-                check_run(session, row.project_id)
-                session.add(row)
-                session.flush()
+            _add_all(session, rows)
             queue = QueueView(session, rows, self.waiting())
             for new, row in zip(several, rows, strict=True):
                 row.message = queue.message(row)
@@ -249,6 +246,19 @@ class Runs:
         """Return the number of runs that have not ended."""
         with self._database.read() as session:
             return session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
+
+
+def _add_all(session: Session, rows: Sequence[RunRow]) -> None:
+    """Insert runs: those of projects with limits one by one, since each counts for the next; the others together."""
+    projects = sorted({row.project_id for row in rows if row.project_id is not None})
+    limited = {project_id for project_id in projects if has_limits(session, project_id)}
+    for row in rows:
+        if row.project_id in limited:
+            check_run(session, row.project_id)
+        session.add(row)
+        if row.project_id in limited:
+            session.flush()
+    session.flush()
 
 
 def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:

@@ -17,6 +17,7 @@ from cellsparse_orchestrator.runs.decisions import Action, Decision, Facts, deci
 from cellsparse_orchestrator.runs.rows import RunAttempt, UnfinishedRun
 from cellsparse_orchestrator.runs.store_gate import StoreGate
 from cellsparse_orchestrator.runs.transitions import AttemptEnd, RunTransitions
+from cellsparse_orchestrator.runs.watcher_loop import WatcherLoop
 from cellsparse_proto.v1 import common_pb2
 
 if TYPE_CHECKING:  # it needs the S3 client, which is loaded where there is an S3 store
@@ -26,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0
 _REST_SHARE, _LONGEST_REST = 50.0, 5.0
 """With very many runs a pass takes long. Without news the loop then rests this many times as long, up to a limit."""
+_LONGEST_GATHER = 0.1
+"""After a pass the loop rests as long as the pass took, up to this, even if there are news."""
 _REPEAT_SECONDS = 1.0
 _END_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
@@ -90,6 +93,7 @@ class RunReconciler(threading.Thread):
         self._gate = gate
         self._trace = trace
         self._issuer = issuer
+        self._loop = WatcherLoop()
         self._watchers: dict[str, AttemptWatcher] = {}
         self._not_before: dict[str, float] = {}
         self._unsettled: set[str] = set()
@@ -106,6 +110,7 @@ class RunReconciler(threading.Thread):
 
     def run(self) -> None:
         """Loop until `stop`."""
+        self._loop.start()
         while not self._end.is_set():
             self.looked = time.monotonic()
             seen = self._notifier.version(RECONCILER)
@@ -116,6 +121,8 @@ class RunReconciler(threading.Thread):
             except CellsparseError as error:
                 _LOG.warning("the runs cannot be reconciled now: %s", error.message)
                 self._end.wait(_REPEAT_SECONDS)
+            # So that under load half of the time is left for others, and the next pass has more to do at once.
+            self._end.wait(min(time.monotonic() - self.looked, _LONGEST_GATHER))
             self._notifier.wait(RECONCILER, seen, wait)
 
     def stop(self) -> None:
@@ -129,6 +136,7 @@ class RunReconciler(threading.Thread):
             watcher.detach()
         for watcher in self._watchers.values():
             watcher.join(_END_SECONDS)
+        self._loop.stop()
         if not self._launcher.stops_trainers:
             return
         for run in self._transitions.active():
@@ -327,6 +335,7 @@ class RunReconciler(threading.Thread):
                 changed=lambda: self._notifier.tell(RECONCILER, attempt.run_id),
                 trace=self._trace,
             ),
+            self._loop,
         )
         self._watchers[attempt.run_id] = watcher
         watcher.start()

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+from functools import cache
 
 from google.protobuf import json_format
 
@@ -55,11 +56,17 @@ def write_spec(
                 for item in manifest.items
             ],
         },
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES} | trainer_versions,
+        "versions": _own_versions() | trainer_versions,
     }
     if trace:
         spec["traceparent"] = trace
     store.put(keys.run_spec(run_id), json.dumps(spec, indent=1, sort_keys=True).encode())
+
+
+@cache
+def _own_versions() -> dict[str, str]:
+    """Return the versions of our packages; to look them up reads files, and takes longer than all the rest here."""
+    return {package: importlib.metadata.version(package) for package in _PACKAGES}
 
 
 def read_trace(store: ObjectStore, run_id: str) -> str:

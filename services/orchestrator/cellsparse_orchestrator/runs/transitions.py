@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,17 +10,17 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import and_, func, not_, select
 from sqlalchemy.orm import Session, defer
 
-from cellsparse_common.errors import Aborted
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.catalogue.models import add_model
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
 from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
+from cellsparse_orchestrator.runs.attempt_reports import AttemptReports
 from cellsparse_orchestrator.runs.decisions import Action, AttemptOutcome, Decision
-from cellsparse_orchestrator.runs.event_store import EventStore, progress_of
 from cellsparse_orchestrator.runs.events import add_event
 from cellsparse_orchestrator.runs.metrics import RunMetrics
+from cellsparse_orchestrator.runs.reported_runs import progress_of
 from cellsparse_orchestrator.runs.rows import (
     RunAttempt,
     UnfinishedRun,
@@ -82,7 +83,7 @@ class RunTransitions:
     def __init__(self, database: Database, notifier: Notifier, metrics: RunMetrics | None = None) -> None:
         self._database = database
         self._notifier = notifier
-        self._events = EventStore(database, notifier)
+        self._reports = AttemptReports(database, notifier)
         self.metrics = metrics or RunMetrics(CollectorRegistry())
 
     def confirm_lease(self) -> None:
@@ -100,11 +101,12 @@ class RunTransitions:
             return []
         query = _UNFINISHED.where(RunRow.state.in_(_ACTIVE)).order_by(RunRow.number)
         with self._database.read() as session:
+            connection = session.connection()  # rows of columns need no session, which would take longer
             if run_ids is None:
-                return to_unfinished(session.execute(query))
+                return to_unfinished(connection.execute(query))
             ids = sorted(run_ids)
-            parts = [ids[first : first + _MOST_IDS] for first in range(0, len(ids), _MOST_IDS)]
-            return [run for part in parts for run in to_unfinished(session.execute(query.where(RunRow.id.in_(part))))]
+            parts = [RunRow.id.in_(ids[first : first + _MOST_IDS]) for first in range(0, len(ids), _MOST_IDS)]
+            return [run for part in parts for run in to_unfinished(connection.execute(query.where(part)))]
 
     def count_holding(self) -> int:
         """Return how many runs hold a slot (see `UnfinishedRun.gave_up_its_slot`)."""
@@ -112,12 +114,12 @@ class RunTransitions:
         active = select(func.count()).where(RunRow.state.in_(_ACTIVE)).scalar_subquery()
         gave_up = select(func.count()).where(RunRow.state == _RETRYING, RunRow.reason == _STORAGE).scalar_subquery()
         with self._database.read() as session:
-            return session.scalar(select(active - gave_up)) or 0
+            return session.connection().scalar(select(active - gave_up)) or 0
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
         with self._database.read() as session:
-            rows = session.execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(_GOING)))
+            rows = session.connection().execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(_GOING)))
             return {(run_id, number) for run_id, number in rows}
 
     def next_in_line(
@@ -140,7 +142,7 @@ class RunTransitions:
         ]
         query = _UNFINISHED.where(*waiting).order_by(*order).limit(slots)
         with self._database.read() as session:
-            return to_unfinished(session.execute(query))
+            return to_unfinished(session.connection().execute(query))
 
     def begin_attempts(self, run_ids: Sequence[str]) -> list[RunAttempt]:
         """Record the next attempts of some runs in one transaction, before their trainers are asked.
@@ -188,32 +190,12 @@ class RunTransitions:
         Raises:
             LeaseLost: Another orchestrator has taken over, so that nothing may be started.
         """
-        with self._database.read() as session:
-            recorded = session.get_one(AttemptRow, (attempt.run_id, attempt.number)).trainer == address
-        if recorded:  # the trainer was away, and is asked again and again
-            self._database.confirm_lease()
-            return self._database.fence
-        with self._database.write() as session:
-            row = find_run(session, attempt.run_id, lock=True)
-            found = session.get_one(AttemptRow, (attempt.run_id, attempt.number))
-            if row.attempts != attempt.number or found.ended_at is not None:
-                raise Aborted(f"Attempt {attempt.number} of run {attempt.run_id} is over already.")
-            found.trainer = address
+        self._reports.asked(attempt, address)
         return self._database.fence
 
     def set_waiting(self, attempt: RunAttempt, message: str) -> None:
         """Record what an attempt that has not begun to train waits for; a repeated message changes nothing."""
-        with self._database.write() as session:
-            row = find_run(session, attempt.run_id, lock=True)
-            if (
-                row.state != run_states.state_name(run_states.STARTING)
-                or row.cancel_requested
-                or row.message == message
-            ):
-                return
-            row.message = message
-            add_event(session, row)
-        self._notifier.notify(attempt.run_id)
+        self._reports.waiting(attempt, message)
 
     def set_pausing(self, run_id: str, message: str) -> None:
         """Record why a run that could begin its next attempt does not; a repeated message changes nothing."""
@@ -230,9 +212,9 @@ class RunTransitions:
         with self._database.read() as session:
             return set(session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
-    def store_event(self, attempt: RunAttempt, event: trainer_pb2.TrainingEvent) -> None:
-        """Store a trainer's event that does not end the attempt; one that is stored already changes nothing."""
-        self._events.store(attempt, event)
+    def store_event(self, attempt: RunAttempt, event: trainer_pb2.TrainingEvent) -> "Future[None]":
+        """Store a trainer's event that does not end the attempt (see `AttemptReports.event`)."""
+        return self._reports.event(attempt, event)
 
     def end_attempts(self, ends: Sequence[AttemptEnd]) -> None:
         """Record in one transaction how the newest attempts of some runs ended, and what these runs do next."""

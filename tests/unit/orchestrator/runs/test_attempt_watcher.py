@@ -1,6 +1,6 @@
 """How an attempt is watched: on the first of several nodes, and until its end is confirmed."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -14,8 +14,10 @@ from cellsparse_orchestrator.launchers.base import Service
 from cellsparse_orchestrator.runs import attempt_watcher
 from cellsparse_orchestrator.runs.attempt_watcher import AttemptWatcher, Callbacks, Timeouts
 from cellsparse_orchestrator.runs.rows import RunAttempt
+from cellsparse_orchestrator.runs.watcher_loop import WatcherLoop
 from cellsparse_proto.v1 import common_pb2, trainer_pb2, trainer_pb2_grpc
 
+LOOP = WatcherLoop()
 FAILED = common_pb2.RUN_STATE_FAILED
 EVICTED = common_pb2.FAILURE_REASON_EVICTED
 LOST, MEMORY = common_pb2.FAILURE_REASON_LOST, common_pb2.FAILURE_REASON_OUT_OF_MEMORY
@@ -71,6 +73,19 @@ class FixedNodes:
         pass
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loop():
+    LOOP.start()
+    yield
+    LOOP.stop()
+
+
+def done(result=None):
+    future = Future()
+    future.set_result(result)
+    return future
+
+
 def outcome(hosts, waiting=lambda *_: None, preempted=""):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
     attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
@@ -78,7 +93,8 @@ def outcome(hosts, waiting=lambda *_: None, preempted=""):
         attempt,
         FixedNodes(hosts, preempted),
         Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
-        Callbacks(store_event=lambda *_: None, accepted=lambda *_: None, waiting=waiting, changed=lambda: None),
+        Callbacks(store_event=lambda *_: done(), accepted=lambda *_: None, waiting=waiting, changed=lambda: None),
+        LOOP,
     )
     watcher.start()
     watcher.join(PATIENCE)
@@ -163,11 +179,12 @@ def watch(launcher, lost=PATIENCE):
         launcher,
         Timeouts(start=PATIENCE, lost=lost, stop=PATIENCE),
         Callbacks(
-            store_event=lambda _, event: stored.append(event),
+            store_event=lambda _, event: done(stored.append(event)),
             accepted=lambda *_: None,
             waiting=lambda *_: None,
             changed=lambda: None,
         ),
+        LOOP,
     )
     watcher.start()
     return watcher, stored
@@ -183,7 +200,7 @@ def test_a_trainer_whose_address_is_known_late_is_asked_to_end_all_the_same(trai
     launcher.trainer = Service(name="unet", message="unet is being started.")  # as after a restart
     watcher.end_attempt()
     watcher.join(0.5)
-    assert watcher.is_alive()
+    assert not watcher.finished
     launcher.trainer = known
     watcher.join(PATIENCE)
     assert watcher.outcome.state == common_pb2.RUN_STATE_CANCELLED

@@ -1,0 +1,90 @@
+"""A writer whose callers do not wait: it commits all items that have come meanwhile together, in a thread of its own.
+
+`group_commit` does the same for callers that wait, in their threads. Here a caller gets a future, so that one loop can
+report for a thousand trainings.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from cellsparse_common.errors import Unavailable
+
+Item = TypeVar("Item")
+_Ticket = tuple[Item, "Future[None]"]
+_IDLE_SECONDS = 10.0
+"""How long the thread waits for more before it ends."""
+
+
+class GroupWriter(Generic[Item]):
+    """Commits an item that comes alone at once; items that arrive during a commit form the next group.
+
+    Args:
+        commit: Commits all of some items or, where it raises, none of them. Committing one again must be harmless.
+        most: Most items in a group.
+        name: Of the thread.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Item]], None], most: int, name: str) -> None:
+        self._commit = commit
+        self._most = most
+        self._name = name
+        self._changed = threading.Condition()
+        self._waiting: list[_Ticket[Item]] = []
+        self._running = False
+
+    def post(self, item: Item) -> "Future[None]":
+        """Take an item; the future has no value once it is committed, else what `commit` raised for it.
+
+        Items of one caller are committed in the order in which they were posted. A future that is cancelled in time is
+        left out.
+        """
+        future: Future[None] = Future()
+        with self._changed:
+            self._waiting.append((item, future))
+            if self._running:
+                self._changed.notify()
+            else:
+                self._running = True
+                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        return future
+
+    def submit(self, item: Item, seconds: float) -> None:
+        """Return when the item is committed; raise what `commit` raises for it.
+
+        Raises:
+            Unavailable: It was not committed within some seconds; it may be later.
+        """
+        future = self.post(item)
+        try:
+            future.result(seconds)
+        except TimeoutError:
+            future.cancel()
+            raise Unavailable(f"The database was busy for {seconds:g} s; try again.") from None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._waiting, _IDLE_SECONDS):
+                    self._running = False
+                    return
+                taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            self._commit_safely([ticket for ticket in taken if ticket[1].set_running_or_notify_cancel()])
+
+    def _commit_safely(self, tickets: Sequence[_Ticket[Item]]) -> None:
+        """Commit all at once; if that fails, one by one, so that a bad item does not block the others."""
+        if not tickets:
+            return
+        try:
+            self._commit([item for item, _ in tickets])
+        except Exception as error:  # noqa: BLE001 - raised again where the item came from
+            if len(tickets) > 1 and not isinstance(error, Unavailable):  # the database is away for each as for all
+                for ticket in tickets:
+                    self._commit_safely([ticket])
+                return
+            for _, future in tickets:
+                future.set_exception(error)
+        else:
+            for _, future in tickets:
+                future.set_result(None)
