@@ -295,13 +295,11 @@ class RunReconciler(threading.Thread):
     def _begin_attempts(self) -> None:
         """Begin the next attempts of the runs that this pass found ready."""
         for first in range(0, len(self._begins), _MOST_AT_ONCE):
-            begun: list[RunAttempt] = []
-            self._together(
-                self._begins[first : first + _MOST_AT_ONCE],
-                lambda run_ids, begun=begun: begun.extend(self._transitions.begin_attempts(run_ids)),
-            )
-            for attempt in begun:
-                self._watch(attempt)
+            self._together(self._begins[first : first + _MOST_AT_ONCE], self._begin)
+
+    def _begin(self, run_ids: list[str]) -> None:
+        for attempt in self._transitions.begin_attempts(run_ids):
+            self._watch(attempt)
 
     def _together(self, items: list[_Item], act: Callable[[list[_Item]], None]) -> list[_Item]:
         """Act on several runs in one transaction, or on each alone if one of them cannot be handled.
