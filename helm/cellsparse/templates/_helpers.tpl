@@ -64,12 +64,16 @@ which hold no underscores, as `host`. */}}
 {{- $trainers | toJson -}}
 {{- end }}
 
+{{/* `autoscaling` as JSON; charts of release 0.1.0 had a part of it as `keda`. */}}
+{{- define "cellsparse.scaling" -}}
+{{- $own := deepCopy .Values.autoscaling -}}
+{{- if (.Values.keda).enabled }}{{ $own = mergeOverwrite $own (omit .Values.keda "enabled") (dict "kind" "keda") }}{{ end -}}
+{{- $own | toJson -}}
+{{- end }}
+
 {{/* What sets the number of warm replicas: none, keda or hpa. */}}
 {{- define "cellsparse.autoscaling" -}}
-{{- if (.Values.keda).enabled }}
-{{- fail "keda.enabled has moved: set autoscaling.kind to keda, autoscaling.prometheus, maxReplicas and callsPerReplica as they were under keda, and minReplicas of trainers to their warmReplicas" }}
-{{- end -}}
-{{- .Values.autoscaling.kind -}}
+{{- (include "cellsparse.scaling" . | fromJson).kind -}}
 {{- end }}
 
 {{/* Whether a trainer may sleep, or empty: dict "root", "trainer". */}}

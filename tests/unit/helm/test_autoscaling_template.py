@@ -73,6 +73,9 @@ def test_the_most_is_never_below_the_least():
     assert scaled(values)["maxReplicaCount"] == 3
 
 
-def test_values_of_before_are_refused_with_their_new_place():
-    assert "set autoscaling.kind to keda" in refusal({"keda": {"enabled": True}})
+def test_values_of_release_0_1_0_are_read():
+    values = {"keda": {"enabled": True, "maxReplicas": 7}, "trainers": [{"backend": "unet", "warmReplicas": 2}]}
+    (scaled_object,) = [each for each in render(values) if each["kind"] == "ScaledObject"]
+    spec = scaled_object["spec"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 7)
     assert names(render({"keda": {"enabled": False}}), "ScaledObject") == []
