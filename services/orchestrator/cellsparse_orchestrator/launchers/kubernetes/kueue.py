@@ -1,22 +1,12 @@
-"""What Kueue says of a Job: its object `Workload`, turned into sentences for people."""
+"""What Kueue says of a Job: its object `Workload`, turned into sentences for people: pure functions."""
 
-import json
-import logging
-from functools import partial
-
-from kubernetes import client
-
-from cellsparse_common.errors import CellsparseError
-from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
-from cellsparse_orchestrator.launchers.kubernetes.cluster import call
 from cellsparse_orchestrator.launchers.kubernetes.settings import Object
-from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
 
-_LOG = logging.getLogger(__name__)
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-_JOB_LABEL = "kueue.x-k8s.io/job-uid"
-_WORKLOADS = ("kueue.x-k8s.io", "v1beta2")
 _PREEMPTED = "Preempted"
+_OTHERS = frozenset({_PREEMPTED, "AdmissionCheck", "ClusterQueueStopped", "LocalQueueStopped"})
+"""Reasons of evictions that are no fault of the training; after others, as for pods that are not ready, it might be
+evicted again and again."""
 _DEACTIVATED = "Deactivated"
 """Begins the reasons of evictions by which a person, or a limit of Kueue's, ends a Workload for good."""
 _PREEMPTORS = {
@@ -26,70 +16,6 @@ _PREEMPTORS = {
     "InCohortReclaimWhileBorrowing": "a training of higher priority in the cohort needs its place",
 }
 """What a preemption's reason means."""
-
-
-class Workloads:
-    """The Workloads of a namespace, kept up to date by a watch.
-
-    Args:
-        namespace: The namespace.
-        api: The client of the cluster.
-        cache: Where to keep them, by the name of their Job.
-    """
-
-    def __init__(self, namespace: str, api: client.ApiClient, cache: ObjectCache) -> None:
-        self._jobs_api = client.BatchV1Api(api)
-        self._namespace = namespace
-        self._list = partial(
-            client.CustomObjectsApi(api).list_namespaced_custom_object, *_WORKLOADS, namespace, "workloads"
-        )
-        self._cache = cache
-        self._known: dict[str, int] = {}
-        self.watch = ResourceWatch("workloads", self._list, project_workload, cache)
-
-    def of_job(self, name: str) -> Object | None:
-        """Return the newest Workload of a Job; None if it has none yet, or the watch is not allowed."""
-        return next(iter(reversed(self._cache.group(name))), None)
-
-    def accepted(self, name: str) -> None:
-        """Note that an attempt is about to begin in a Job: evictions until now did not end it."""
-        self._known[name] = evictions(self.of_job(name))
-
-    def forget(self, name: str) -> None:
-        """Forget a Job whose attempt has ended."""
-        self._known.pop(name, None)
-
-    def preemption(self, name: str) -> str:
-        """Return why Kueue took back the place of a Job whose attempt had begun; empty: it did not.
-
-        The cluster is asked, since the watch may be behind.
-        """
-        try:
-            answer = call(self._jobs_api.read_namespaced_job, name, self._namespace, _preload_content=False)
-            if answer is None:
-                return ""
-            job = json.loads(answer.data)
-            queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL, "")
-            if not queue:
-                return ""
-            workload = self._ask(job["metadata"]["uid"]) or self.of_job(name)
-        except CellsparseError as error:
-            _LOG.warning("whether Job %s was preempted is not known: %s", name, error.message)
-            return ""
-        again = evictions(workload) > self._known.get(name, 0)
-        if not (job["spec"].get("suspend") or again) or is_deactivated(workload):
-            return ""
-        return preempted(queue, workload)
-
-    def _ask(self, job_uid: str) -> Object | None:
-        """Return a Job's Workload as the API server has it; None if it has none or we may not read it."""
-        try:
-            answer = call(self._list, label_selector=f"{_JOB_LABEL}={job_uid}", _preload_content=False)
-        except CellsparseError as error:
-            _LOG.warning("Workloads cannot be read: %s", error.message)
-            return None
-        items = json.loads(answer.data)["items"] if answer is not None else []
-        return project_workload(items[0]) if items else None
 
 
 def project_workload(workload: Object) -> Object:
@@ -119,14 +45,20 @@ def job_of(workload: Object) -> str:
 
 
 def evictions(workload: Object | None) -> int:
-    """Return how often Kueue took a Workload's place back."""
-    return sum(one["count"] for one in workload["evictions"]) if workload else 0
+    """Return how often Kueue took a Workload's place back through no fault of its own."""
+    return sum(one["count"] for one in workload["evictions"] if one["reason"] in _OTHERS) if workload else 0
 
 
 def is_deactivated(workload: Object | None) -> bool:
     """Return whether a Workload was ended for good, by a person or by a limit of Kueue's."""
     evicted = _condition(workload, "Evicted")
     return evicted.get("status") == "True" and evicted["reason"].startswith(_DEACTIVATED)
+
+
+def is_at_fault(workload: Object | None) -> bool:
+    """Return whether a Workload's last eviction had a reason that is its own, such as pods that do not get ready."""
+    evicted = _condition(workload, "Evicted")
+    return evicted.get("status") == "True" and evicted["reason"] not in _OTHERS
 
 
 def waits_for(queue: str, workload: Object | None) -> str:

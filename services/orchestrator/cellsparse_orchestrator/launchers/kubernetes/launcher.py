@@ -14,7 +14,7 @@ from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
 from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
 from cellsparse_orchestrator.launchers.kubernetes.gangs import Gangs
-from cellsparse_orchestrator.launchers.kubernetes.kueue import Workloads, job_of
+from cellsparse_orchestrator.launchers.kubernetes.kueue import job_of
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job_name, selector
 from cellsparse_orchestrator.launchers.kubernetes.predecessors import Predecessors
 from cellsparse_orchestrator.launchers.kubernetes.projections import job_name_of, project_job, project_pod, queue_of
@@ -24,6 +24,7 @@ from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSetting
 from cellsparse_orchestrator.launchers.kubernetes.warm import WarmTrainers
 from cellsparse_orchestrator.launchers.kubernetes.warnings import WARNINGS, about, newest, project_event, run_of
 from cellsparse_orchestrator.launchers.kubernetes.watch import ResourceWatch
+from cellsparse_orchestrator.launchers.kubernetes.workloads import Workloads
 from cellsparse_orchestrator.launchers.static import StaticLauncher
 from cellsparse_proto.v1 import common_pb2
 

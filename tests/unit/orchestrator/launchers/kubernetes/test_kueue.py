@@ -6,13 +6,15 @@ import time
 import pytest
 from kubernetes import client
 from support.kubernetes_api import serving_api
+from support.limits import PATIENCE
 
 from cellsparse_common.errors import Unavailable
-from cellsparse_orchestrator.launchers.kubernetes import kueue
+from cellsparse_orchestrator.launchers.kubernetes import workloads
 from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
-from cellsparse_orchestrator.launchers.kubernetes.kueue import Workloads, job_of, preempted, project_workload, waits_for
+from cellsparse_orchestrator.launchers.kubernetes.kueue import job_of, preempted, project_workload, waits_for
 from cellsparse_orchestrator.launchers.kubernetes.projections import project_job, project_pod
 from cellsparse_orchestrator.launchers.kubernetes.reasons import judge
+from cellsparse_orchestrator.launchers.kubernetes.workloads import Workloads
 from cellsparse_proto.v1 import common_pb2
 
 NO_ROOM = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu, 1 more needed"
@@ -127,7 +129,7 @@ class Answers:
     def __init__(self, monkeypatch):
         self.job, self.items = job(suspend=False), []
         self.workloads = Workloads("ns", client.ApiClient(), ObjectCache(job_of, lambda _: None))
-        monkeypatch.setattr(kueue, "call", self.call)
+        monkeypatch.setattr(workloads, "call", self.call)
 
     def call(self, work, *args, **options):
         if isinstance(self.job, Exception):
@@ -170,6 +172,7 @@ def test_an_eviction_before_the_attempt_began_explains_nothing(answers):
         (None, []),
         (Unavailable("The Kubernetes API does not answer."), []),
         (job(suspend=True), [workload(("Evicted", "True", "DeactivatedDueToRequeuingLimitExceeded", "Too often"))]),
+        (job(suspend=True), [workload(("Evicted", "True", "PodsReadyTimeout", "Exceeded the PodsReady timeout"))]),
     ],
 )
 def test_what_was_not_preempted_counts(answers, found, items):
@@ -182,11 +185,11 @@ def test_workloads_are_watched_by_their_jobs():
         script.page(workload(*RECLAIMED), version=1)
         configuration = client.Configuration(host=url)
         cache = ObjectCache(job_of, lambda _: None)
-        workloads = Workloads("ns", client.ApiClient(configuration), cache)
-        workloads.watch.start()
-        end = time.monotonic() + 30
-        while workloads.of_job(JOB) is None:
+        there = Workloads("ns", client.ApiClient(configuration), cache)
+        there.watch.start()
+        end = time.monotonic() + PATIENCE
+        while there.of_job(JOB) is None:
             assert time.monotonic() < end
             time.sleep(0.01)
-        workloads.watch.stop()
-    assert workloads.of_job("another") is None
+        there.watch.stop()
+    assert there.of_job("another") is None
