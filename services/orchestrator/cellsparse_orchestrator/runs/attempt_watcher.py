@@ -175,8 +175,7 @@ class AttemptWatcher:
     async def _drive(self) -> AttemptOutcome | None:
         wake = self._wake.set
         self._launcher.subscribe(self.attempt.run_id, self.attempt.number, lambda: self._loop.soon(wake))
-        known = bool(self.attempt.trainer)
-        if known and await self._loop.call(self._is_elsewhere):
+        if bool(self.attempt.trainer) and await self._loop.call(self._is_elsewhere):
             self._elsewhere = self.attempt.trainer
             return await self._listen()
         # An attempt with stored events was accepted before. Asking again would do no harm, but takes longer.

@@ -163,7 +163,7 @@ class Runs:
                 find_model(session, model_id, lock=True)  # not deleted meanwhile
             rows = [self._row(new, owners[new.request.dataset_id]) for new in several]
             _add_all(session, rows)
-            queue = QueueView(session, rows, self.waiting())
+            queue = QueueView(session, rows, self.waiting(), new=True)
             for new, row in zip(several, rows, strict=True):
                 row.message = queue.message(row)
                 add_event(session, row)

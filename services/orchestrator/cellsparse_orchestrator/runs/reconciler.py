@@ -102,6 +102,8 @@ class RunReconciler(threading.Thread):
         """Ends of attempts that this pass found."""
         self._begins: list[str] = []
         """Runs whose next attempts this pass begins."""
+        self._begun: list[RunAttempt] = []
+        """Attempts that this pass has begun and nobody watches yet."""
         self._whole, self._next_whole = True, 0.0
         self._next_sweep = 0.0
         self.looked = time.monotonic()
@@ -295,11 +297,13 @@ class RunReconciler(threading.Thread):
     def _begin_attempts(self) -> None:
         """Begin the next attempts of the runs that this pass found ready."""
         for first in range(0, len(self._begins), _MOST_AT_ONCE):
-            self._together(self._begins[first : first + _MOST_AT_ONCE], self._begin)
+            self._begun = []
+            self._together(self._begins[first : first + _MOST_AT_ONCE], self._begin_together)
+            for attempt in self._begun:
+                self._watch(attempt)
 
-    def _begin(self, run_ids: list[str]) -> None:
-        for attempt in self._transitions.begin_attempts(run_ids):
-            self._watch(attempt)
+    def _begin_together(self, run_ids: list[str]) -> None:
+        self._begun += self._transitions.begin_attempts(run_ids)
 
     def _together(self, items: list[_Item], act: Callable[[list[_Item]], None]) -> list[_Item]:
         """Act on several runs in one transaction, or on each alone if one of them cannot be handled.

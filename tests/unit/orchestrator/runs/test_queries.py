@@ -9,10 +9,10 @@ from support.limits import PATIENCE
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
 from cellsparse_orchestrator.catalogue.datasets import Datasets
-from cellsparse_orchestrator.clock import now, timestamp
+from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.notifier import Notifier
-from cellsparse_orchestrator.runs.queries import RunFilter, Runs
+from cellsparse_orchestrator.runs.queries import RunFilter, Runs, _RunToAdd
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
 
 SETTINGS = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
@@ -96,3 +96,17 @@ def test_one_that_cannot_be_queued_stops_no_other(database, runs):
     kept, _ = runs.page(common_pb2.PageRequest(), RunFilter())
     assert [run.id for run in kept] == ["run-4", "run-2", "run-0"]
     assert [run.queue_position for run in (made[0], made[2], made[4])] == [1, 2, 3]
+
+
+def test_runs_queued_together_are_told_the_places_that_they_have(database, runs):
+    for priorities in ([0, 5, 0], [0, 5, -1, 5, 0]):
+        new = [
+            _RunToAdd(run_id=new_id("run"), name="", request=request(priority=priority), request_key=None)
+            for priority in priorities
+        ]
+        runs._insert(new)
+        for one in new:
+            found = runs.get(one.run.id)
+            assert (one.run.queue_position, one.run.message) == (found.queue_position, found.message)
+    places = [run.queue_position for run in runs.page(common_pb2.PageRequest(), RunFilter())[0]]
+    assert sorted(places) == list(range(1, 9))
