@@ -89,4 +89,4 @@ def test_a_models_config_is_read_once_and_adopted(backend):
     assert json.loads(text).keys() == {"config", "fitted"}
     assert adopt(resolved, settings, text) == resolved
     with pytest.raises(ValueError, match="lacks one of the objects config and fitted"):
-        adopt(resolved, settings, resolved.to_json())
+        adopt(resolved, settings, json.dumps({"config": resolved.to_dict()}))
