@@ -107,6 +107,14 @@ def test_a_cancelled_run_does_not_begin_and_a_begun_one_is_asked_to_end(tables):
         assert tables.sequences(run.id) == list(range(1, len(tables.sequences(run.id)) + 1))
 
 
+def test_runs_that_begin_together_begin_in_the_order_of_the_queue(tables):
+    run_ids = [tables.add_run().id for _ in range(20)]  # ids are random
+    begun = tables.transitions.begin_attempts(run_ids)
+    assert [attempt.run_id for attempt in begun] == run_ids
+    times = [tables.runs.events(run_id, 0, 1000)[0][-1].time.ToNanoseconds() for run_id in run_ids]
+    assert times == sorted(times)
+
+
 def test_attempts_that_begin_and_end_together_do_so_once_each(tables):
     runs = [tables.add_run() for _ in range(4)]
     tables.runs.cancel(runs[1].id)

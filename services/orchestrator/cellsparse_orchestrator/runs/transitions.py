@@ -153,7 +153,8 @@ class RunTransitions:
         begun: dict[str, RunAttempt] = {}
         waited = []
         with self._database.write(urgent=True) as session:
-            for row in session.scalars(_TO_BEGIN.where(RunRow.id.in_(run_ids))):
+            rows = {row.id: row for row in session.scalars(_TO_BEGIN.where(RunRow.id.in_(run_ids)))}
+            for row in (rows[run_id] for run_id in run_ids if run_id in rows):
                 if row.state not in _PAUSING:
                     continue
                 _move(row, run_states.STARTING)
