@@ -6,6 +6,7 @@ sends it, which it keeps with the object. So an object with both has come whole,
 
 import base64
 import logging
+import threading
 import time
 from datetime import timedelta
 from http import HTTPStatus
@@ -40,6 +41,7 @@ class S3Checked:
         self._signer = signer
         self._bucket = bucket
         self._probe = probe
+        self._asking = threading.Lock()
         self._checks = False
         self._ask_at = 0.0
 
@@ -62,14 +64,15 @@ class S3Checked:
 
     def _is_checking(self) -> bool:
         """Find out, once, whether the server refuses content of another hash: others ignore the header."""
-        if not self._checks and time.monotonic() >= self._ask_at:
-            self._ask_at = time.monotonic() + _AGAIN_SECONDS
-            probe = self._signed(self._client, self._probe, _EMPTY_SHA256, "probe", _PROBE_SECONDS)
-            status = self._client._http.urlopen("PUT", probe.url, body=b"not empty", headers=probe.headers).status
-            self._checks = status == HTTPStatus.BAD_REQUEST
-            if not self._checks:
-                _LOG.info("the store does not check the hashes of what clients send it (HTTP status %d)", status)
-        return self._checks
+        with self._asking:
+            if not self._checks and time.monotonic() >= self._ask_at:
+                self._ask_at = time.monotonic() + _AGAIN_SECONDS
+                probe = self._signed(self._client, self._probe, _EMPTY_SHA256, "probe", _PROBE_SECONDS)
+                status = self._client._http.urlopen("PUT", probe.url, body=b"not empty", headers=probe.headers).status
+                self._checks = status == HTTPStatus.BAD_REQUEST
+                if not self._checks:
+                    _LOG.info("the store does not check the hashes of what clients send it (HTTP status %d)", status)
+            return self._checks
 
     def _signed(self, client: Minio, name: str, sha256: str, sender: str, seconds: int) -> CheckedUrl:
         headers = {_CHECKSUM: _base64(sha256), _SENDER: sender}

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,8 @@ from cellsparse_proto.v1 import upload_pb2
 _LOG = logging.getLogger(__name__)
 _NOTE_FILES, _NOTE_SECONDS = 64, 2.0
 """Whole files are noted in the database so many at a time, or after so long."""
+_ASKED_AT_ONCE = 8
+"""Files that the store is asked for at the same time, by one call."""
 _SWEEP_SECONDS = 600.0
 _URL_SECONDS = 3600
 
@@ -240,11 +243,13 @@ class BlobUploads:
         """Note which of some files have come to their checked URLs, and return these; raises StorageError."""
         if self._signer is None:
             return set()
-        came = {
-            sha256
-            for sha256, each in begun.items()
-            if each.size >= self._rules.url_bytes > 0 and self._signer.has_checked(sha256, each.size, _sender())
-        }
+        signer, sender = self._signer, _sender()
+        asked = {sha256: each.size for sha256, each in begun.items() if each.size >= self._rules.url_bytes > 0}
+        if not asked:
+            return set()
+        with ThreadPoolExecutor(min(len(asked), _ASKED_AT_ONCE), "checked") as threads:
+            found = threads.map(lambda sha256: signer.has_checked(sha256, asked[sha256], sender), asked)
+            came = {sha256 for sha256, there in zip(asked, found, strict=True) if there}
         self.table.complete(sorted(came))
         return came
 
