@@ -169,10 +169,9 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         return sum(map(len, files))
 
     def upload() -> int:
-        files = [fresh() for _ in range(options.files)]
-        items = [(f"image{number}", "train", file, label_file) for number, file in enumerate(files)]
-        client().create_dataset(f"load-{os.urandom(4).hex()}", items)
-        return sum(map(len, files))
+        file = fresh()
+        client().create_dataset(f"load-{os.urandom(4).hex()}", [("a", "train", file, label_file)])
+        return len(file)
 
     def put() -> int:
         file = fresh()
@@ -244,7 +243,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50, help="clients that predict")
     parser.add_argument("--uploads", type=int, default=20, help="uploads at once")
     parser.add_argument("--predict-seconds", type=float, default=0.1, help="what a prediction takes")
-    parser.add_argument("--files", type=int, default=16, help="files in an upload")
+    parser.add_argument("--files", type=int, default=16, help="files that are sent together")
     parser.add_argument("--beside", action="store_true", help="let the plain SDK upload at the same time, not after it")
     parser.add_argument("--out", type=Path, default=Path("out/bench/load.json"))
     options = parser.parse_args()
