@@ -19,7 +19,8 @@ OWNED, NODES = 2, 2
 """GPUs that each lab owns, and nodes with as many."""
 SLOTS = 6
 SLOW = {"learning_rate": 0.9, "patience": 0, "checkpoint_every_steps": 5}  # 0.05 s in every step
-LONG = 2000
+LONG = 100_000
+"""Steps of a training that no machine ends before it is cancelled."""
 ONCE = 1
 """Attempts of every run here: one that counted would end the run."""
 SUCCEEDED, CANCELLED = common_pb2.RUN_STATE_SUCCEEDED, common_pb2.RUN_STATE_CANCELLED
@@ -196,7 +197,7 @@ def test_all_nodes_or_none(orchestrator, datasets, agent, queues):
 
 def test_evicted_and_admitted_again_while_no_orchestrator_was_there(start, orchestrator, datasets, agent, queues):
     """Its Job then has a pod that knows nothing of the attempt. Last, since it ends the shared orchestrator."""
-    run_id = create(orchestrator, datasets["lab-b"], steps=80)
+    run_id = create(orchestrator, datasets["lab-b"], steps=400)
     trains(orchestrator, [run_id])
     (first,) = [pod.name for pod in agent.pods() if pod.name.startswith(run_id)]
     orchestrator.kill()

@@ -112,7 +112,7 @@ def test_a_session_outlasts_its_token_where_the_provider_renews_it(world, browse
     renew = f"{BEGIN}/renew"
     assert browser.post(renew).status_code == 401
     provider.renews = True
-    provider.claims = {"project": "pr-own", "exp": time.time() + 5}
+    provider.claims = {"project": "pr-own", "exp": time.time() + 100}
     cookies = kept(browser.get(at_the_provider(browser)))
     assert f"Path={BEGIN}" in cookies["cellsparse_refresh"]
     assert "HttpOnly" in cookies["cellsparse_refresh"]

@@ -20,6 +20,7 @@ from cellsparse_common.storage import keys, open_store, open_uploads
 from cellsparse_proto.v1 import upload_pb2, upload_pb2_grpc
 
 BUCKET = "checked"
+URL_SECONDS = 3600
 REFUSED = (400, 403)
 PREFIX = f"s3://{BUCKET}/lab"
 
@@ -72,7 +73,7 @@ def start(orchestrator, *contents):
 def test_the_store_takes_nothing_but_what_was_signed_for(direct, store):
     right, wrong = content(1), content(2)
     key = keys.blob(sha256(right))
-    target = direct.checked_url(sha256(right), "one", 60)
+    target = direct.checked_url(sha256(right), "one", URL_SECONDS)
     assert put(target, wrong) == 400
     assert put(target, right[:-1]) == 400
     assert put(target, right, {}) in REFUSED
@@ -90,11 +91,11 @@ def test_only_who_has_sent_a_file_has_it(direct, store):
     data = content(3)
     store.put(keys.blob(sha256(data)), data)  # of somebody else, who sent it by the orchestrator
     assert not direct.has_checked(sha256(data), len(data), "one")
-    assert put(direct.checked_url(sha256(data), "one", 60), data) == 200
+    assert put(direct.checked_url(sha256(data), "one", URL_SECONDS), data) == 200
     assert direct.has_checked(sha256(data), len(data), "one")
     assert not direct.has_checked(sha256(data), len(data) + 1, "one")
     assert not direct.has_checked(sha256(data), len(data), "two")
-    assert put(direct.checked_url(sha256(data), "two", 60), data) == 200
+    assert put(direct.checked_url(sha256(data), "two", URL_SECONDS), data) == 200
     assert direct.has_checked(sha256(data), len(data), "two")
 
 
@@ -154,5 +155,5 @@ def test_a_store_that_does_not_check_gets_no_checked_urls(minio):
     with careless_server() as ((host, port), took):
         settings = minio.settings(PREFIX).model_copy(update={"s3_endpoint": f"{host}:{port}"})
         direct = open_uploads(settings)
-        assert [direct.checked_url(sha256(b"a"), "one", 60) for _ in range(3)] == [None] * 3
+        assert [direct.checked_url(sha256(b"a"), "one", URL_SECONDS) for _ in range(3)] == [None] * 3
         assert len(took) == 1, "it is not asked each time"

@@ -77,8 +77,8 @@ class ResourceExhausted(CellsparseError):
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-class Busy(ResourceExhausted):
-    """Too much is under way or waits already; nothing of the call was done, and it may be repeated.
+class RetryLater(CellsparseError):
+    """Nothing of the call was done, and it may be repeated.
 
     Attributes:
         retry_seconds: When to repeat it. Travels as `google.rpc.RetryInfo`.
@@ -94,6 +94,12 @@ class Busy(ResourceExhausted):
     ) -> None:
         super().__init__(message, field, violations=violations)
         self.retry_seconds = retry_seconds
+
+
+class Busy(RetryLater, ResourceExhausted):
+    """Too much is under way or waits already."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class Unavailable(CellsparseError):
@@ -102,23 +108,10 @@ class Unavailable(CellsparseError):
     status = grpc.StatusCode.UNAVAILABLE
 
 
-class Starting(Unavailable):
-    """A service that sleeps while nobody needs it is being started; the call may be repeated.
+class Starting(RetryLater, Unavailable):
+    """A service that sleeps while nobody needs it is being started."""
 
-    Attributes:
-        retry_seconds: When to repeat it. Travels as `google.rpc.RetryInfo`.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        field: str = "",
-        *,
-        violations: Sequence[tuple[str, str]] = (),
-        retry_seconds: float = BUSY_SECONDS,
-    ) -> None:
-        super().__init__(message, field, violations=violations)
-        self.retry_seconds = retry_seconds
+    status = grpc.StatusCode.UNAVAILABLE
 
 
 class StorageError(Unavailable):
@@ -200,8 +193,8 @@ def to_status(error: CellsparseError) -> status_pb2.Status:
     """Return the `google.rpc.Status` of an error.
 
     What does not fit into the metadata of a call, of which gRPC takes 8 KiB, is cut: the transport would refuse all of
-    it. Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a `Busy` or
-    `Starting`.
+    it. Its details are BadRequest with the violations, ErrorInfo with the error's class, and RetryInfo of a
+    `RetryLater`.
     """
     details = []
     message = _fitting(error.message)
@@ -215,7 +208,7 @@ def to_status(error: CellsparseError) -> status_pb2.Status:
             bad.field_violations.add(field=field, description=description)
         details.append(_pack(bad))
     details.append(_pack(error_details_pb2.ErrorInfo(reason=type(error).__name__, domain=DOMAIN)))
-    if isinstance(error, Busy | Starting):
+    if isinstance(error, RetryLater):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
         details.append(_pack(retry))

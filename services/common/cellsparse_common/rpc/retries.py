@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from cellsparse_common.errors import Busy, Starting
+from cellsparse_common.errors import RetryLater
 
 T = TypeVar("T")
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.05, 60.0
@@ -23,14 +23,13 @@ def repeated(call: Callable[[float], T], seconds: float, sleep: Callable[[float]
         sleep: Waits for some seconds.
 
     Raises:
-        Busy: The server was busy, and would be for longer than the time that is left.
-        Starting: Likewise, it was being started.
+        RetryLater: The server was busy or being started, and would be for longer than the time that is left.
     """
     end = time.monotonic() + seconds
     while True:
         try:
             return call(end - time.monotonic())
-        except (Busy, Starting) as error:
+        except RetryLater as error:
             pause = min(max(error.retry_seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
             pause *= 1 + _SPREAD * random.random()
             if time.monotonic() + pause >= end:

@@ -151,6 +151,9 @@ class DirectUploads(Protocol):
 
         Returns:
             None: this store does not check what comes.
+
+        Raises:
+            StorageError: Whether it does cannot be found out now.
         """
         ...
 

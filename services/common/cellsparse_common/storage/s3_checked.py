@@ -5,6 +5,7 @@ sends it, which it keeps with the object. So an object with both has come whole,
 """
 
 import base64
+import hashlib
 import logging
 import threading
 import time
@@ -23,7 +24,7 @@ _CHECKSUM = "x-amz-checksum-sha256"
 _SENDER = "x-amz-meta-cellsparse-sender"
 _AGAIN_SECONDS = 60.0
 _PROBE_SECONDS = 60
-_EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 class S3Checked:
