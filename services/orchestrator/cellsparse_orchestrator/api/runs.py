@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from cellsparse_common import tracing
 from cellsparse_common.datasets import read_known_manifest
 from cellsparse_common.errors import (
     Cancelled,
@@ -38,7 +39,7 @@ from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.shared_events import SharedEvents
 from cellsparse_orchestrator.runs.spec import write_spec
-from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
+from cellsparse_orchestrator.runs.trainable import TrainableDatasets, check_backend
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_proto.v1 import (
     orchestrator_pb2,
@@ -48,7 +49,6 @@ from cellsparse_proto.v1 import (
 )
 
 _WATCH_SECONDS = 1.0
-_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._spool = spool_folder(settings.home)
         self.transfers = Transfers(store)
         self._imports = ModelImports(store, tables.models)
+        self._trainable = TrainableDatasets(store)
 
     def CreateRun(
         self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
@@ -104,17 +105,16 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         known = self._runs.find_request(request)
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
-        backend = request.settings.WhichOneof("backend")
-        check_backend(self._launcher, backend)
-        self._check_initial_model(request.settings.initial_model, backend)
-        dataset = self._datasets.get(request.dataset_id)
-        manifest = read_known_manifest(self._store, request.dataset_id)
-        check_trainable(manifest)
+        self._check(request)
         run_id = new_id("run")
+        trace = traceparent() if tracing.service() else ""
+        if not trace:  # else its specification, which keeps the trace, is written now and not when it begins
+            return orchestrator_pb2.CreateRunResponse(run=self._runs.add(run_id, request.name, request))
+        manifest = read_known_manifest(self._store, request.dataset_id)
         with self._datasets.publishing.hold():
-            write_spec(self._store, run_id, request.settings, manifest, {}, trace=traceparent())
+            write_spec(self._store, run_id, request.settings, manifest, {}, trace)
             try:
-                run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
+                run = self._runs.add(run_id, request.name, request)
             except BaseException:
                 self._forget_spec(run_id)
                 raise
@@ -360,6 +360,15 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         with contextlib.suppress(CellsparseError):
             self._store.delete(keys.run_spec(run_id))
 
+    def _check(self, request: orchestrator_pb2.CreateRunRequest) -> None:
+        """Refuse a run that cannot train. Whether its dataset is still there is seen when it is queued."""
+        backend = request.settings.WhichOneof("backend") or ""
+        check_backend(self._launcher, backend)
+        self._check_initial_model(request.settings.initial_model, backend)
+        if request.dataset_id not in self._trainable:
+            self._datasets.get(request.dataset_id)
+            self._trainable.check(request.dataset_id)
+
     def _check_initial_model(self, model_id: str, backend: str) -> None:
         if not model_id:
             return
@@ -372,7 +381,3 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 f"initial_model {model_id} is a {start.backend} model; this run trains {backend}.",
                 "settings.initial_model",
             )
-
-
-def _default_name(backend: str, dataset: str) -> str:
-    return f"{backend} {dataset}"[:_NAME_LENGTH]
