@@ -1,7 +1,8 @@
 """OrchestratorService: runs, models, and calls passed on to trainers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -107,20 +108,60 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             return orchestrator_pb2.CreateRunResponse(run=known)
         self._check(request)
         run_id = new_id("run")
-        trace = traceparent() if tracing.service() else ""
-        if not trace:  # else its specification, which keeps the trace, is written now and not when it begins
-            return orchestrator_pb2.CreateRunResponse(run=self._runs.add(run_id, request.name, request))
-        manifest = read_known_manifest(self._store, request.dataset_id)
-        with self._datasets.publishing.hold():
-            write_spec(self._store, run_id, request.settings, manifest, {}, trace)
-            try:
-                run = self._runs.add(run_id, request.name, request)
-            except BaseException:
-                self._forget_spec(run_id)
-                raise
-        if run.id != run_id:
-            self._forget_spec(run_id)
+        with self._traced([(run_id, request)]) as used:
+            run = self._runs.add(run_id, request.name, request)
+            used.add(run.id)
         return orchestrator_pb2.CreateRunResponse(run=run)
+
+    def CreateRuns(
+        self, request: orchestrator_pb2.CreateRunsRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.CreateRunsResponse:
+        """Queue many runs, all or none, or return those that the same request made before."""
+        known = self._runs.find_requests(request)
+        if known:
+            return orchestrator_pb2.CreateRunsResponse(runs=known)
+        checked: set[tuple[str | None, str, str]] = set()
+        for number, asked in enumerate(request.runs):
+            if asked.request_id:
+                field = f"runs[{number}].request_id"
+                raise InvalidArgument(f"{field} is {asked.request_id!r}; allowed: none, as the call has one.", field)
+            kind = (asked.settings.WhichOneof("backend"), asked.settings.initial_model, asked.dataset_id)
+            if kind not in checked:
+                self._check(asked)
+                checked.add(kind)
+        run_ids = [new_id("run") for _ in request.runs]
+        with self._traced(list(zip(run_ids, request.runs, strict=True))) as used:
+            made = self._runs.add_together(run_ids, request)
+            used.update(run.id for run in made)
+        return orchestrator_pb2.CreateRunsResponse(runs=made)
+
+    @contextmanager
+    def _traced(self, runs: Sequence[tuple[str, orchestrator_pb2.CreateRunRequest]]) -> Iterator[set[str]]:
+        """Write the specifications of runs that are about to be queued, if they are to keep the trace of this call.
+
+        Else a run's specification is written when it begins.
+
+        Args:
+            runs: Their ids and requests.
+
+        Yields:
+            Where to add the ids of those that were queued; the specifications of others are deleted.
+        """
+        used: set[str] = set()
+        trace = traceparent() if tracing.service() else ""
+        if not trace:
+            yield used
+            return
+        with self._datasets.publishing.hold():
+            try:
+                for run_id, request in runs:
+                    manifest = read_known_manifest(self._store, request.dataset_id)
+                    write_spec(self._store, run_id, request.settings, manifest, {}, trace)
+                yield used
+            finally:
+                for run_id, _ in runs:
+                    if run_id not in used:
+                        self._forget_spec(run_id)
 
     def GetRun(
         self, request: orchestrator_pb2.GetRunRequest, context: grpc.ServicerContext

@@ -23,14 +23,17 @@ from cellsparse_orchestrator.runs.new_runs import NewRun, queue_runs
 from cellsparse_orchestrator.runs.rows import QueueView, find_run
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
-_MOST_AT_ONCE = 50
+_MOST_AT_ONCE = 100
 """Most runs queued in one transaction."""
 _ADD_SECONDS = 60.0
 """Longest wait of a new run for those before it."""
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _UNFINISHED = [_QUEUED, *sorted(run_states.state_name(state) for state in run_states.ACTIVE)]
-_OF_REQUEST = select(RunRow.__table__.c.number).where(RunRow.__table__.c.request_id == bindparam("key"))
+_OF_REQUEST = select(RunRow.__table__.c.number).where(
+    RunRow.__table__.c.request_id.in_(bindparam("keys", expanding=True))
+)
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
+_Request = orchestrator_pb2.CreateRunRequest | orchestrator_pb2.CreateRunsRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,34 +60,56 @@ class Runs:
         self._notifier = notifier
         self.waiting = waiting
         # Clients may ask for many runs at once, while SQLite lets one writer in at a time.
-        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
+        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE, len)
 
     def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
         """Return the run that an earlier call with this `request_id` made; None if there was no such call.
 
         Raises:
             AlreadyExists: The earlier call had other content.
+            FailedPrecondition: Its run is deleted.
         """
-        if not request.request_id:
-            return None
+        found = self._find(request.request_id, _keys(request), _digest(request))
+        return found[0] if found else None
+
+    def find_requests(self, request: orchestrator_pb2.CreateRunsRequest) -> list[orchestrator_pb2.Run]:
+        """Return the runs that an earlier call with this `request_id` made; empty if there was no such call.
+
+        Raises:
+            AlreadyExists: The earlier call had other content.
+            FailedPrecondition: One of its runs is deleted.
+        """
+        return self._find(request.request_id, _keys(request), _digest(request))
+
+    def _find(self, request_id: str, keys: Sequence[str | None], digest: str) -> list[orchestrator_pb2.Run]:
+        if not request_id:
+            return []
         with self._database.read() as session:
             # Nearly always there is none, and to ask for a column takes a fraction of the time.
-            found = session.connection().scalar(_OF_REQUEST, {"key": request_key(request.request_id)})
-            if found is None:
-                return None
-            row = session.scalars(select(RunRow).where(RunRow.number == found)).one()
-            if row.request_sha256 != _digest(request):
+            numbers = list(session.connection().scalars(_OF_REQUEST, {"keys": keys}))
+            if not numbers:
+                return []
+            rows = list(session.scalars(select(RunRow).where(RunRow.number.in_(numbers)).order_by(RunRow.number)))
+            if rows[0].request_sha256 != digest:
                 raise AlreadyExists(
-                    f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
+                    f"request_id {request_id!r} made run {rows[0].id} with other content; use a new request_id.",
                     "request_id",
                 )
-            if row.deleted_at is not None:
+            for row in rows:
+                if row.deleted_at is not None:
+                    raise FailedPrecondition(
+                        f"request_id {request_id!r} made run {row.id}, which is deleted; undelete it, or use a new "
+                        "request_id.",
+                        "request_id",
+                    )
+            gone = len(keys) - len(rows)
+            if gone:
                 raise FailedPrecondition(
-                    f"request_id {request.request_id!r} made run {row.id}, which is deleted; undelete it, or use a new "
+                    f"request_id {request_id!r} made {len(keys)} runs, {gone} of which are deleted for good; use a new "
                     "request_id.",
                     "request_id",
                 )
-            return self._shown(session, [row])[0]
+            return self._shown(session, rows)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
@@ -100,27 +125,43 @@ class Runs:
             ResourceExhausted: Its project has used up a quota.
             Unavailable: The database is locked, full or unreachable.
         """
-        new = NewRun(
-            run_id=run_id,
-            name=name,
-            request=request,
-            request_key=request_key(request.request_id),
-            request_sha256=_digest(request),
-        )
+        digest, (key,) = _digest(request), _keys(request)
+        new = NewRun(run_id=run_id, name=name, request=request, request_key=key, request_sha256=digest)
+        return self._add([new], lambda: self._find(request.request_id, [key], digest))[0]
+
+    def add_together(
+        self, run_ids: Sequence[str], request: orchestrator_pb2.CreateRunsRequest
+    ) -> list[orchestrator_pb2.Run]:
+        """Queue several runs, all or none, or return those of a concurrent call with the same `request_id`.
+
+        Args:
+            run_ids: An id for each.
+            request: What was asked for.
+
+        Raises:
+            CellsparseError: As `add`.
+        """
+        digest, keys = _digest(request), _keys(request)
+        several = [
+            NewRun(run_id=run_id, name=asked.name, request=asked, request_key=key, request_sha256=digest)
+            for run_id, asked, key in zip(run_ids, request.runs, keys, strict=True)
+        ]
+        return self._add(several, lambda: self._find(request.request_id, keys, digest))
+
+    def _add(self, several: list[NewRun], find: Callable[[], list[orchestrator_pb2.Run]]) -> list[orchestrator_pb2.Run]:
         try:
-            self._adding.submit(new, _ADD_SECONDS)
+            self._adding.submit(several, _ADD_SECONDS)
         except IntegrityError:
-            known = self.find_request(request)
-            if known is None:
+            known = find()
+            if not known:
                 raise
             return known
-        assert new.run is not None
-        return new.run
+        return [new.run for new in several if new.run is not None]
 
-    def _insert(self, several: Sequence[NewRun]) -> None:
-        """Queue runs in one transaction; those of several callers."""
+    def _insert(self, calls: Sequence[Sequence[NewRun]]) -> None:
+        """Queue the runs of some calls in one transaction."""
         with acting(None), self._database.write() as session:
-            queue_runs(session, several, self.waiting())
+            queue_runs(session, [new for call in calls for new in call], self.waiting())
         self._notifier.notify(RECONCILER)
 
     def get(self, run_id: str) -> orchestrator_pb2.Run:
@@ -222,5 +263,16 @@ def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:
     return query.where(RunRow.number.in_(union_all(*(select(state.c.number) for state in states))))
 
 
-def _digest(request: orchestrator_pb2.CreateRunRequest) -> str:
+def _keys(request: _Request) -> list[str | None]:
+    """Return for each run of a call how its request id is stored; None: it has none."""
+    key = request_key(request.request_id)
+    if isinstance(request, orchestrator_pb2.CreateRunRequest):
+        return [key]
+    if key is None:
+        return [None] * len(request.runs)
+    # A slash is in no request id, so that none of these is one of a single run.
+    return [hashlib.sha256(f"runs/{key}/{number}".encode()).hexdigest() for number in range(len(request.runs))]
+
+
+def _digest(request: _Request) -> str:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()

@@ -5,16 +5,17 @@ import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, delete, event
 from support.limits import PATIENCE
 
 from cellsparse_common.datasets import write_manifest
-from cellsparse_common.errors import AlreadyExists, CellsparseError, InvalidArgument, NotFound
+from cellsparse_common.errors import AlreadyExists, CellsparseError, FailedPrecondition, InvalidArgument, NotFound
 from cellsparse_common.storage.folder import FolderStore
 from cellsparse_orchestrator.caller import Caller, acting
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import RunRow
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.new_runs import NewRun
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
@@ -110,7 +111,7 @@ def test_runs_queued_together_are_told_the_places_that_they_have(database, runs)
             NewRun(run_id=new_id("run"), name="", request=request(priority=priority), request_key=None)
             for priority in priorities
         ]
-        runs._insert(new)
+        runs._insert([new])
         for one in new:
             found = runs.get(one.run.id)
             assert (one.run.queue_position, one.run.message) == (found.queue_position, found.message)
@@ -149,3 +150,51 @@ def test_the_manifest_of_a_good_dataset_is_read_once(tmp_path):
         with pytest.raises(InvalidArgument, match="no labelled cell"):
             trainable.check("ds-bare")
     assert ("ds-good" in trainable, "ds-bare" in trainable) == (True, False)
+
+
+def batch(*asked, request_id="together"):
+    return orchestrator_pb2.CreateRunsRequest(request_id=request_id, runs=asked)
+
+
+def ids(count):
+    return [new_id("run") for _ in range(count)]
+
+
+def test_many_runs_are_queued_in_one_transaction_and_in_their_order(runs, commits):
+    made = runs.add_together(ids(60), batch(*[request(name=f"n{number}") for number in range(60)]))
+    assert len(commits) == 1
+    assert [run.name for run in made] == [f"n{number}" for number in range(60)]
+    assert [run.queue_position for run in made] == list(range(1, 61))
+    assert made == runs.several([run.id for run in made])
+    assert all(len(runs.events(run.id, 0)[0]) == 1 for run in made)
+
+
+def test_if_one_of_many_runs_is_refused_there_is_none(runs):
+    with pytest.raises(NotFound, match="ds-none"):
+        runs.add_together(ids(3), batch(request(), request("ds-none"), request()))
+    assert runs.page(common_pb2.PageRequest(), RunFilter()) == ([], "")
+    assert runs.find_requests(batch(request(), request("ds-none"), request())) == []
+
+
+def test_a_repeated_request_for_many_runs_makes_them_once(database, runs):
+    asked = batch(request(), request(priority=2))
+    made = runs.add_together(ids(2), asked)
+    assert [run.id for run in runs.find_requests(asked)] == [run.id for run in made]
+    assert [run.id for run in runs.add_together(ids(2), asked)] == [run.id for run in made]  # both came at once
+    for other in (batch(request(), request()), batch(request()), batch(*[request()] * 3)):
+        with pytest.raises(AlreadyExists, match=made[0].id):
+            runs.find_requests(other)
+    single = runs.add("run-single", "", request(request_id="together"))  # another kind of call
+    with acting(Caller(token_id="t", name="me", role=rules_pb2.ROLE_ANNOTATOR, project_id="project-1")):
+        assert runs.find_requests(asked) == []
+    anonymous = batch(request(), request_id="")
+    assert len({runs.add_together(ids(1), anonymous)[0].id for _ in range(2)}) == 2
+    for run in (*made, single):
+        runs.cancel(run.id)
+    runs.remove(made[1].id)
+    with pytest.raises(FailedPrecondition, match=f"made run {made[1].id}, which is deleted"):
+        runs.find_requests(asked)
+    with database.write() as session:
+        session.execute(delete(RunRow).where(RunRow.id == made[1].id))
+    with pytest.raises(FailedPrecondition, match="made 2 runs, 1 of which are deleted for good"):
+        runs.find_requests(asked)
