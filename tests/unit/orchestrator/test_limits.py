@@ -73,6 +73,17 @@ def test_runs_beyond_the_quota_are_refused(world):
     world.train("run-2")
 
 
+def test_many_runs_beyond_the_quota_are_all_refused(world):
+    world.limit(runs=3)
+    world.train("run-0")
+    one = orchestrator_pb2.CreateRunRequest(dataset_id="ds-0", settings=SETTINGS)
+    with pytest.raises(ResourceExhausted, match=r"is 3 runs at once, and 1 have not ended: 3 more take 4"):
+        world.runs.add_together(["run-1", "run-2", "run-3"], orchestrator_pb2.CreateRunsRequest(runs=[one] * 3))
+    assert world.runs.count_active() == 1
+    world.runs.add_together(["run-1", "run-2"], orchestrator_pb2.CreateRunsRequest(runs=[one] * 2))
+    assert world.runs.count_active() == 3
+
+
 def test_gpu_hours_beyond_the_quota_are_refused(world):
     world.train("run-1")
     began = now() - timedelta(hours=3)

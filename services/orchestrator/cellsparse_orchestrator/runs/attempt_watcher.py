@@ -74,8 +74,11 @@ class Callbacks:
 
     store_event: Callable[[RunAttempt, trainer_pb2.TrainingEvent], "Future[None]"]
     """Stores an event that does not end the attempt, soon; the same event may come twice."""
-    accepted: Callable[[RunAttempt, dict[str, str]], None]
-    """Takes the trainer's versions when the trainer has accepted the attempt."""
+    specify: Callable[[RunAttempt, dict[str, str]], None]
+    """Writes the specification of the attempt's run, with the trainer's versions, before a trainer is asked to start.
+
+    It comes again if the versions were not known before the trainer accepted. Raises StorageError if the store does not
+    answer."""
     waiting: Callable[[RunAttempt, str], None]
     """Takes a message when the reason to wait has changed."""
     starting: Callable[[RunAttempt, str], int] = lambda *_: 0
@@ -255,10 +258,16 @@ class AttemptWatcher:
         return None
 
     def _ask_to_start(self, trainer: Service) -> None:
-        """Ask a trainer to start, and report that it has accepted; waits."""
+        """Ask a trainer to start, once the run's specification is stored; waits."""
         fence = self._callbacks.starting(self.attempt, trainer.address)
+        self._callbacks.specify(self.attempt, trainer.versions)
         versions = start_training(self.attempt, trainer, fence, self._credentials())
-        self._callbacks.accepted(self.attempt, versions)
+        if versions != trainer.versions:
+            try:
+                self._callbacks.specify(self.attempt, versions)
+            except StorageError as error:
+                # The attempt is worth more than the list of versions; the trainer writes them into the model as well.
+                _LOG.warning("the versions of the trainer are not in the specification: %s", error.message)
 
     def _credentials(self) -> trainer_pb2.StoreCredentials | None:
         """Return the attempt's credentials for the store, which may be sent several times; None: it needs none.

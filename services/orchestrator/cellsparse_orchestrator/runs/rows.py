@@ -1,6 +1,5 @@
 """Rows of runs and attempts: find them, and convert them to protos and dataclasses."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,12 +19,6 @@ from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
-_RUN = RunRow.__table__.c
-_SIZES = (
-    select(_RUN.state, _RUN.priority, func.count())
-    .where(_RUN.state.in_([_QUEUED, *_ACTIVE]))
-    .group_by(_RUN.state, _RUN.priority)
-)
 _STORAGE = run_states.reason_name(common_pb2.FAILURE_REASON_STORAGE)
 
 
@@ -123,15 +116,11 @@ class QueueView:
         session: The transaction.
         rows: The runs.
         waiting: What the whole queue waits for; empty: only for runs that are ahead.
-        new: Whether they have just been queued, in this order. This is quicker: each is the last of its priority.
     """
 
-    def __init__(self, session: Session, rows: Iterable[RunRow], waiting: str = "", *, new: bool = False) -> None:
+    def __init__(self, session: Session, rows: Iterable[RunRow], waiting: str = "") -> None:
         queued = [row for row in rows if row.state == _QUEUED]
         self._waiting = waiting
-        if new:
-            self._positions, self._active = _newest_positions(session, queued)
-            return
         self._positions = queue_positions(session, queued)
         self._active = 0
         if queued and not waiting:
@@ -141,8 +130,7 @@ class QueueView:
         """Say what a queued run waits for."""
         if self._waiting:
             return self._waiting
-        ahead = self._active + self._positions[row.number] - 1
-        return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
+        return waiting_message(self._active + self._positions[row.number] - 1)
 
     def to_proto(self, row: RunRow) -> orchestrator_pb2.Run:
         """Return a run as clients see it."""
@@ -167,22 +155,9 @@ class QueueView:
         )
 
 
-def _newest_positions(session: Session, rows: Sequence[RunRow]) -> tuple[dict[int, int], int]:
-    """Return the positions of runs that have just been queued by their number, and how many runs are active."""
-    queue: dict[int, int] = {}
-    active = 0
-    for state, priority, size in session.connection().execute(_SIZES):
-        if state == _QUEUED:
-            queue[priority] = size
-        else:
-            active += size
-    positions: dict[int, int] = {}
-    behind: Counter[int] = Counter()
-    for row in reversed(rows):
-        ahead = sum(size for priority, size in queue.items() if priority >= row.priority)
-        positions[row.number] = ahead - behind[row.priority]
-        behind[row.priority] += 1
-    return positions, active
+def waiting_message(ahead: int) -> str:
+    """Say what a queued run waits for, with a number of runs ahead of it."""
+    return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
 
 
 def queue_positions(session: Session, rows: Sequence[RunRow]) -> dict[int, int]:

@@ -54,6 +54,11 @@ _GOING = tuple(run_states.state_name(state) for state in (run_states.STARTING, r
 _RETRYING = run_states.state_name(run_states.RETRYING)
 _STORAGE = run_states.reason_name(common_pb2.FAILURE_REASON_STORAGE)
 _PAUSING = (_QUEUED, _RETRYING)
+# Each count is answered by an index; a count of those that have not given up would read a thousand rows.
+_HOLDING = select(
+    select(func.count()).where(RunRow.state.in_(_ACTIVE)).scalar_subquery()
+    - select(func.count()).where(RunRow.state == _RETRYING, RunRow.reason == _STORAGE).scalar_subquery()
+)
 _MOST_IDS = 500
 """Most ids in a statement."""
 
@@ -110,11 +115,8 @@ class RunTransitions:
 
     def count_holding(self) -> int:
         """Return how many runs hold a slot (see `UnfinishedRun.gave_up_its_slot`)."""
-        # Each count is answered by an index; a count of those that have not given up would read a thousand rows.
-        active = select(func.count()).where(RunRow.state.in_(_ACTIVE)).scalar_subquery()
-        gave_up = select(func.count()).where(RunRow.state == _RETRYING, RunRow.reason == _STORAGE).scalar_subquery()
         with self._database.read() as session:
-            return session.connection().scalar(select(active - gave_up)) or 0
+            return session.connection().scalar(_HOLDING) or 0
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""

@@ -86,14 +86,14 @@ def done(result=None):
     return future
 
 
-def outcome(hosts, waiting=lambda *_: None, preempted=""):
+def outcome(hosts, waiting=lambda *_: None, preempted="", specify=lambda *_: None):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
     attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
     watcher = AttemptWatcher(
         attempt,
         FixedNodes(hosts, preempted),
         Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
-        Callbacks(store_event=lambda *_: done(), accepted=lambda *_: None, waiting=waiting, changed=lambda: None),
+        Callbacks(store_event=lambda *_: done(), specify=specify, waiting=waiting, changed=lambda: None),
         LOOP,
     )
     watcher.start()
@@ -150,6 +150,21 @@ def test_a_trainer_that_cannot_reach_the_store_is_asked_again_in_the_same_attemp
     assert said == ["waiting for the store: Cannot reach it."]
 
 
+def test_no_trainer_is_asked_before_the_specification_is_stored(node, monkeypatch):
+    monkeypatch.setattr(attempt_watcher, "_STORE_PAUSE_SECONDS", 0.01)
+    one, said, specified = node(MEMORY, "Memory ran out."), [], []
+
+    def specify(_, versions):
+        specified.append((len(one.asked), versions))
+        if len(specified) < 3:
+            raise StorageError("Cannot reach it.")
+
+    found = outcome([one.address], waiting=lambda _, message: said.append(message), specify=specify)
+    assert (found.reason, len(one.asked)) == (MEMORY, 1)
+    assert [asked for asked, _ in specified][:3] == [0, 0, 0]
+    assert said == ["waiting for the store: Cannot reach it."]
+
+
 @pytest.mark.parametrize(
     ("error", "damaged"),
     [(Damaged("It has another hash."), True), (NotFound("Dataset ds-1 does not exist.", "dataset_id"), False)],
@@ -180,7 +195,7 @@ def watch(launcher, lost=PATIENCE):
         Timeouts(start=PATIENCE, lost=lost, stop=PATIENCE),
         Callbacks(
             store_event=lambda _, event: done(stored.append(event)),
-            accepted=lambda *_: None,
+            specify=lambda *_: None,
             waiting=lambda *_: None,
             changed=lambda: None,
         ),
