@@ -23,7 +23,7 @@ def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
     for service in status.services:
         health = Text("healthy", "green") if service.healthy else Text("not healthy", "red")
         if service.healthy and service.asleep:
-            health = Text("asleep", "yellow")
+            health = Text("waking up" if service.waking else "asleep", "yellow")
         table.add_row(service.name, service.address, health, str(service.pid or ""), service.message)
     absent = [Text(f"not there: {service.message}", "yellow") for service in status.absent]
     waiting = [Text(f"no run begins: {status.waiting}", "yellow")] if status.waiting else []

@@ -109,9 +109,10 @@ class Launcher(Protocol):
     def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
         """Call `on_change` when an answer with `waiting` may have changed, until `release`."""
 
-    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]], unended: Callable[[], set[str]]) -> bool:
         """Remove what was made for attempts, as (run id, number), that are not under way any more.
 
+        What holds a run back that has not ended, by its id, may stay.
         An orchestrator that was killed has not called `release`. Return False if the launcher does not know yet what
         exists.
         """

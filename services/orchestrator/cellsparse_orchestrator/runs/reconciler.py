@@ -203,7 +203,9 @@ class RunReconciler(threading.Thread):
 
     def _sweep(self) -> None:
         """Now and then, let the launcher remove what belongs to no attempt under way."""
-        if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._transitions.under_way):
+        if time.monotonic() < self._next_sweep:
+            return
+        if self._launcher.keep_only(self._transitions.under_way, self._transitions.unended):
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _forget_all_but(self, active: set[str], chosen: set[str] | None) -> None:

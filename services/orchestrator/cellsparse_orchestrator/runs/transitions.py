@@ -124,6 +124,11 @@ class RunTransitions:
             rows = session.connection().execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(_GOING)))
             return {(run_id, number) for run_id, number in rows}
 
+    def unended(self) -> set[str]:
+        """Return the runs that have begun an attempt and not ended."""
+        with self._database.read() as session:
+            return set(session.scalars(select(RunRow.id).where(RunRow.state.in_((*_GOING, _RETRYING)))))
+
     def next_in_line(
         self, slots: int, but_not: Collection[str] = (), nor: Collection[tuple[str, str | None]] = ()
     ) -> list[UnfinishedRun]:

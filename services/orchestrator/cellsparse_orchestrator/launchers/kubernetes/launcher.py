@@ -169,26 +169,38 @@ class KubernetesLauncher:
         self._incomplete.discard(name)
         self._predecessors.forget(name)
         self._gangs.forget(name)
-        if self._workloads is not None:
-            self._workloads.forget(name)
         self._listeners.pop(run_id, None)
-        self._remover.remove(name)
+        for earlier in range(1, attempt):  # one that an administrator held back
+            if self._jobs.get(job_name(run_id, earlier)) is not None:
+                self._remover.remove(job_name(run_id, earlier))
+        if self._workloads is None or not self._workloads.forget(name):
+            self._remover.remove(name)
 
     def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
         """Call `on_change` after every change of the run's Jobs and pods, until `release` (see `Launcher`)."""
         self._listeners[run_id] = on_change
 
-    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
-        """Delete the Jobs of all other attempts (see `Launcher`)."""
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]], unended: Callable[[], set[str]]) -> bool:
+        """Delete the Jobs of all other attempts, but those that an administrator holds back (see `Launcher`)."""
         if not all(watch.complete.is_set() for watch in self._watches):
             return False
         # Read the Jobs first: an attempt is recorded before its Job is created, so a new Job never looks left over.
         existing = {job_name_of(found) for found in self._jobs.all()} - {""}
         wanted = {job_name(run_id, attempt) for run_id, attempt in under_way()}
-        for name in existing - wanted:
+        for name in existing - wanted - self._held(existing - wanted, unended):
             _LOG.info("Job %s is of no attempt under way and will be deleted", name)
             self._remover.remove(name)
         return True
+
+    def _held(self, names: set[str], unended: Callable[[], set[str]]) -> set[str]:
+        """Return which Jobs' Workloads an administrator has deactivated, of runs that are to go on."""
+        workloads = self._workloads
+        if workloads is None or not names:
+            return set()
+        workloads.watch.complete.wait(_FILL_SECONDS)  # for nothing where we may not read Workloads
+        held = {name for name in names if workloads.hold(name, "")}
+        runs = unended() if held else set()
+        return {name for name in held if run_of(name) in runs}
 
     def _delete(self, name: str) -> None:
         delete = partial(self._jobs_api.delete_namespaced_job, name, self._settings.namespace)
@@ -214,7 +226,18 @@ class KubernetesLauncher:
             return replace(verdict, no_room=False, no_quota=verdict.no_quota or verdict.no_room)
         return self._gangs.look(name, verdict)
 
+    def _hold(self, request: JobRequest) -> str:
+        """Return why an administrator holds the run back, where an earlier attempt waits to be active again; or ""."""
+        if self._workloads is None or request.attempt == 1:
+            return ""
+        self._workloads.watch.complete.wait(_FILL_SECONDS)
+        earlier = [job_name(request.run_id, attempt) for attempt in range(1, request.attempt)]
+        return next(filter(None, (self._workloads.hold(name, request.queue) for name in earlier)), "")
+
     def _create(self, request: JobRequest) -> Verdict:
+        hold = self._hold(request)
+        if hold:
+            return Verdict(waiting=True, message=hold, again_seconds=_AGAIN_SECONDS)
         trainer = self._settings.trainer(request.backend)
         blocking = self._predecessors.blocking(request, trainer.grace_seconds if trainer else 0)
         if blocking:

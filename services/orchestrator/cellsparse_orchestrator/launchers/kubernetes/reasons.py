@@ -70,10 +70,12 @@ def judge(job: Object | None, pods: list[Object], workload: Object | None = None
         # However its pods end now, that is because their place was taken back.
         if begun:
             return _evicted(kueue.preempted(queue, workload))
-        if kueue.is_deactivated(workload):
+        if kueue.is_given_up(workload):
             message = kueue.waits_for(queue, workload)
             return Verdict(stuck=True, reason=common_pb2.FAILURE_REASON_UNSCHEDULABLE, message=message)
-        return Verdict(waiting=True, no_quota=True, message=kueue.waits_for(queue, workload))
+        # Others of its project need not wait for one that is on hold.
+        no_quota = not kueue.is_on_hold(workload)
+        return Verdict(waiting=True, no_quota=no_quota, message=kueue.waits_for(queue, workload))
     if ended is not None:
         return ended
     if failed is not None:
