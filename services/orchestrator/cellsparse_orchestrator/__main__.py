@@ -91,6 +91,7 @@ def _serve(settings: OrchestratorSettings) -> int:
             refuse=lambda: application.standby,
             missing=lambda: application.missing,
             gate=application.gate,
+            watchers=settings.watchers,
             how_to_authenticate="CELLSPARSE_AUTH=tokens or CELLSPARSE_TLS_CLIENT_CA",
         )
         if application.lost:
