@@ -20,6 +20,7 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_common.logs import traceparent
+from cellsparse_common.rpc.waiting_streams import Pause
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.caller import caller_metadata
@@ -179,7 +180,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 
     def WatchRun(
         self, request: orchestrator_pb2.WatchRunRequest, context: grpc.ServicerContext
-    ) -> Iterator[orchestrator_pb2.WatchRunResponse]:
+    ) -> Iterator[orchestrator_pb2.WatchRunResponse | Pause]:
         """Stream a run's events until it has ended."""
         after = min(request.after_sequence, LARGEST)
         while context.is_active():
@@ -193,7 +194,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not found:
-                self._notifier.wait(request.run_id, seen, _WATCH_SECONDS)
+                yield self._notifier.news(request.run_id, seen, _WATCH_SECONDS)
 
     def CancelRun(
         self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext
