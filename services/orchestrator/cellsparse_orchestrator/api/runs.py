@@ -37,6 +37,7 @@ from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.shared_events import SharedEvents
+from cellsparse_orchestrator.runs.sizes import check_size
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -105,6 +106,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
         backend = request.settings.WhichOneof("backend")
+        check_size(request.settings)
         check_backend(self._launcher, backend)
         self._check_initial_model(request.settings.initial_model, backend)
         dataset = self._datasets.get(request.dataset_id)
