@@ -40,6 +40,7 @@ from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.shared_events import SharedEvents
+from cellsparse_orchestrator.runs.sizes import check_size
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import TrainableDatasets, check_backend
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -107,6 +108,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         known = self._runs.find_request(request)
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
+        check_size(request.settings)
         self._check(request)
         run_id = new_id("run")
         with self._traced([(run_id, request)]) as used:
@@ -126,6 +128,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             if asked.request_id:
                 field = f"runs[{number}].request_id"
                 raise InvalidArgument(f"{field} is {asked.request_id!r}; allowed: none, as the call has one.", field)
+            check_size(asked.settings)
             kind = (asked.settings.WhichOneof("backend"), asked.settings.initial_model, asked.dataset_id)
             if kind not in checked:
                 self._check(asked)

@@ -241,6 +241,7 @@ class RunReconciler(threading.Thread):
             store_ready=begins and self._store_ready(run),
             watched=watcher is not None and not watcher.finished,
             stopping=watcher is not None and watcher.stopping,
+            has_fewer=watcher is not None and watcher.attempt.has_fewer,
             outcome=watcher.outcome if watcher is not None and watcher.finished else None,
         )
         self._act(run, facts, decide(facts))
@@ -335,6 +336,7 @@ class RunReconciler(threading.Thread):
                 starting=self._transitions.set_trainer,
                 specify=self._specify,
                 waiting=self._transitions.set_waiting,
+                resized=self._transitions.set_nodes,
                 issuer=self._issuer,
                 changed=lambda: self._notifier.tell(RECONCILER, attempt.run_id),
                 trace=self._trace,
