@@ -205,7 +205,7 @@ def test_an_attempt_that_cannot_have_all_nodes_goes_on_with_those_that_there_are
         Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
         Callbacks(
             store_event=lambda *_: done(),
-            accepted=lambda *_: None,
+            specify=lambda *_: None,
             waiting=lambda *_: None,
             resized=lambda attempt, nodes, message: told.append((attempt.number, nodes, message)),
             changed=lambda: None,
