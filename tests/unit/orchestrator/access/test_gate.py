@@ -142,13 +142,13 @@ def test_a_change_names_all_that_it_made_and_a_look_nothing(database, tokens, ch
 
 def test_changes_at_the_same_time_are_recorded_together_and_none_is_lost(database, tokens, changes):
     _, token, secret = annotator(database, tokens)
-    commits = []
+    opened, commits = gate(tokens, changes), []
 
     def note(connection):
         commits.append(connection)
 
     def change(number):
-        with gate(tokens, changes).open(CHANGE, bearer(secret), PEER) as record:
+        with opened.open(CHANGE, bearer(secret), PEER) as record:
             record.asked(dataset_pb2.DeleteDatasetRequest(dataset_id=f"ds-{number}"))
 
     change(0)  # notes the use of the token
