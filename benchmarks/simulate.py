@@ -48,7 +48,9 @@ def main() -> None:
         scenario = replace(scenario, runs=scenario.slots, eviction_share=0.0, **TRAINING)
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory() as folder, _database(arguments.database) as url:
-            found = measure_requests(scenario, Path(folder), database=url, requests=arguments.requests)
+            found = measure_requests(
+                scenario, Path(folder), database=url, requests=arguments.requests, batch=arguments.batch
+            )
         print(json.dumps({**found, "load_before": round(load, 1)}, indent=1))
         return
     points: list[dict[str, Any]] = []
@@ -133,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--requests", type=int, default=0, help="measure only how fast this many runs are queued while all GPUs train"
     )
+    parser.add_argument("--batch", type=int, default=1, help="runs that each call asks for, with --requests")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1800.0, help="longest time of one simulation")
     parser.add_argument(

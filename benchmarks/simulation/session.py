@@ -82,7 +82,9 @@ def measure_rest(scenario: Scenario, folder: Path, *, seconds: float) -> dict[st
     return {"runs": scenario.runs, **rates(samples, began, began + seconds)}
 
 
-def measure_requests(scenario: Scenario, folder: Path, *, database: str = "", requests: int) -> dict[str, Any]:
+def measure_requests(
+    scenario: Scenario, folder: Path, *, database: str = "", requests: int, batch: int = 1
+) -> dict[str, Any]:
     """Let every GPU train, then let clients ask for more runs as fast as they are answered; return the figures.
 
     Args:
@@ -90,6 +92,7 @@ def measure_requests(scenario: Scenario, folder: Path, *, database: str = "", re
         folder: An empty folder for all files.
         database: As for `simulate`.
         requests: How many runs are asked for, by `_ASKED_AT_ONCE` clients.
+        batch: How many of them each call asks for.
     """
     url = database or f"sqlite:///{folder / 'home' / 'cellsparse.db'}"
     with (
@@ -104,7 +107,7 @@ def measure_requests(scenario: Scenario, folder: Path, *, database: str = "", re
         began = time.time()
         time.sleep(_BUSY_SECONDS)
         asked_at = time.time()
-        calls = _ask(replace(scenario, runs=requests), runs, dataset.id)
+        calls = _ask(replace(scenario, runs=requests), runs, dataset.id, batch)
         answered_at = time.time()
         time.sleep(_SAMPLE_SECONDS)
         samples = _samples(folder)
@@ -116,6 +119,7 @@ def measure_requests(scenario: Scenario, folder: Path, *, database: str = "", re
         "trainings": scenario.slots,
         "clients": _ASKED_AT_ONCE,
         "requests": requests,
+        "runs_per_call": batch,
         "requests_per_second": round(requests / seconds, 1),
         "call_seconds": spread(calls),
         "cpu_ms_per_request": round(1000 * more_cpu / requests, 2),
@@ -180,20 +184,32 @@ def _wait_for(file: Path) -> str:
     return file.read_text().strip()
 
 
-def _ask(scenario: Scenario, runs: orchestrator_pb2_grpc.OrchestratorServiceStub, dataset_id: str) -> list[float]:
-    """Submit all runs; return how long each call took, seconds."""
+def _ask(
+    scenario: Scenario, runs: orchestrator_pb2_grpc.OrchestratorServiceStub, dataset_id: str, batch: int = 1
+) -> list[float]:
+    """Submit all runs, some in each call; return how long each call took, seconds."""
     chance = random.Random(scenario.seed)
     lengths = [int(1000 * scenario.run_seconds * chance.uniform(0.5, 1.5)) for _ in range(scenario.runs)]
 
-    def ask(milliseconds: int) -> float:
-        settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), steps=milliseconds)
-        request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=settings, max_attempts=10)
+    def ask(several: list[int]) -> float:
+        asked = [
+            orchestrator_pb2.CreateRunRequest(
+                dataset_id=dataset_id,
+                settings=trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), steps=milliseconds),
+                max_attempts=10,
+            )
+            for milliseconds in several
+        ]
         began = time.perf_counter()
-        runs.CreateRun(request, timeout=_CALL_SECONDS)
+        if batch == 1:
+            runs.CreateRun(asked[0], timeout=_CALL_SECONDS)
+        else:
+            runs.CreateRuns(orchestrator_pb2.CreateRunsRequest(runs=asked), timeout=_CALL_SECONDS)
         return time.perf_counter() - began
 
+    calls = [lengths[first : first + batch] for first in range(0, len(lengths), batch)]
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
-        return list(threads.map(ask, lengths))
+        return list(threads.map(ask, calls))
 
 
 def _wait_for_end(

@@ -3,13 +3,16 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any, cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import Table, delete, insert, select
 
 from cellsparse_common.errors import CellsparseError
 from cellsparse_orchestrator.caller import Caller
 from cellsparse_orchestrator.clock import now, timestamp
+from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ChangeRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -17,6 +20,11 @@ from cellsparse_proto.v1 import access_pb2, common_pb2
 
 _LOG = logging.getLogger(__name__)
 _TIDY_SECONDS = 3600.0
+_MOST_AT_ONCE = 100
+"""Most lines written in one transaction."""
+_ADD_SECONDS = 60.0
+"""Longest wait of a line for those before it."""
+_ADD = insert(cast("Table", ChangeRow.__table__))
 _LONGEST = 2000
 """Most characters of a text; the ids of 100 runs take 1,700."""
 
@@ -34,6 +42,7 @@ class Changes:
         self._days = days
         self._lock = threading.Lock()
         self._tidy_at = 0.0
+        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
 
     def add(self, caller: Caller, method: str, subject: str, source: str, result: str) -> None:
         """Record a call. What it changed stays changed even if that fails, which is logged.
@@ -45,23 +54,26 @@ class Changes:
             source: Where it came from.
             result: Name of its gRPC status.
         """
-        row = ChangeRow(
-            time=now(),
-            token_id=caller.token_id,
-            name=caller.name,
-            project_id=caller.project_id or "",
-            method=method,
-            subject=subject[:_LONGEST],
-            source=source[:_LONGEST],
-            result=result,
-        )
+        row = {
+            "time": now(),
+            "token_id": caller.token_id,
+            "name": caller.name,
+            "project_id": caller.project_id or "",
+            "method": method,
+            "subject": subject[:_LONGEST],
+            "source": source[:_LONGEST],
+            "result": result,
+        }
         try:
-            with self._database.write() as session:
-                session.add(row)
-                if self._is_time_to_tidy():
-                    session.execute(delete(ChangeRow).where(ChangeRow.time < now() - timedelta(days=self._days)))
+            self._adding.submit(row, _ADD_SECONDS)
         except CellsparseError as error:
             _LOG.error("%s of %s (%s) is not recorded: %s", method, caller.name, result, error.message)
+
+    def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
+        with self._database.write() as session:
+            session.connection().execute(_ADD, rows)
+            if self._is_time_to_tidy():
+                session.execute(delete(ChangeRow).where(ChangeRow.time < now() - timedelta(days=self._days)))
 
     def page(self, page: common_pb2.PageRequest, token_id: str, project_id: str) -> tuple[list[access_pb2.Change], str]:
         """Return a page, newest first, of all or of one token's or project's, and the token of the next page."""

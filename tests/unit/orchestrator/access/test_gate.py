@@ -1,6 +1,8 @@
 """The check of a call, with the tables in a database of their own."""
 
 import pytest
+from sqlalchemy import Engine, event
+from support.threads import joined, started
 
 from cellsparse_common.errors import NotFound, PermissionDenied, Unauthenticated
 from cellsparse_orchestrator.access.changes import Changes
@@ -136,3 +138,25 @@ def test_a_change_names_all_that_it_made_and_a_look_nothing(database, tokens, ch
     with gate(tokens, changes).open(LOOK, bearer(secret), PEER) as record:
         record.answered(orchestrator_pb2.ListRunsResponse(runs=runs))
     assert record.subject == ""
+
+
+def test_changes_at_the_same_time_are_recorded_together_and_none_is_lost(database, tokens, changes):
+    _, token, secret = annotator(database, tokens)
+    opened, commits = gate(tokens, changes), []
+
+    def note(connection):
+        commits.append(connection)
+
+    def change(number):
+        with opened.open(CHANGE, bearer(secret), PEER) as record:
+            record.asked(dataset_pb2.DeleteDatasetRequest(dataset_id=f"ds-{number}"))
+
+    change(0)  # notes the use of the token
+    with database.write():
+        threads = started(*[lambda number=number: change(number) for number in range(1, 9)])
+        event.listen(Engine, "commit", note)
+    joined(threads)
+    event.remove(Engine, "commit", note)
+    assert len(commits) <= 4  # the other writer, the first, all others; and perhaps one that came late
+    assert sorted(line[2] for line in lines(changes)) == [f"dataset_id=ds-{number}" for number in range(9)]
+    assert {change.token_id for change in all_changes(changes)} == {token.id}
