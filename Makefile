@@ -347,6 +347,10 @@ bench-jobs: .venv/.ready tools ## Cost of an orchestrator with 5,000 Jobs in a r
 bench-run-writes: .venv/.ready ## Processor time of what the orchestrator writes for a run
 	$(BIN)/python benchmarks/run_writes.py $(ARGS)
 
+.PHONY: bench-run-requests
+bench-run-requests: .venv/.ready ## Run requests per second of four clients while all GPUs of NODES=50 train; REQUESTS=2000 ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/simulate.py --requests $(or $(REQUESTS),2000) --nodes $(or $(NODES),50) $(ARGS)
+
 .PHONY: bench-simulate
 bench-simulate: .venv/.ready ## The orchestrator on simulated nodes; FULL=1: 10,000 runs on 500; NODES=5,10 RUNS=100 ARGS=
 	PYTHONPATH=tests $(BIN)/python benchmarks/simulate.py $(if $(FULL),--full) $(if $(NODES),--nodes $(NODES)) \

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from simulation.scenario import Scenario
-from simulation.session import ROOT, measure_rest, simulate
+from simulation.session import ROOT, measure_requests, measure_rest, simulate
 from support.postgres import Postgres
 
 REAL_RUN_SECONDS = 3600.0
@@ -30,6 +30,7 @@ NODES, FULL_NODES = (5, 10, 20, 40), (10, 50, 100, 250, 500)
 RUN_SECONDS, FULL_RUN_SECONDS = 15.0, 30.0
 FULL_RUNS = 10_000
 AT_REST: dict[str, Any] = {"start_seconds": 86_400.0, "node_mtbf_seconds": 0.0}
+TRAINING: dict[str, Any] = {"run_seconds": 3600.0, "node_mtbf_seconds": 0.0, "event_seconds": 1.0}
 REST_SECONDS = 30.0
 POSTGRESQL = "postgresql"
 
@@ -41,6 +42,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             scenario = replace(_scenario(arguments, arguments.rest, last=False), gpus=1, runs=arguments.rest, **AT_REST)
             print(json.dumps(measure_rest(scenario, Path(folder), seconds=REST_SECONDS), indent=1))
+        return
+    if arguments.requests:
+        scenario = _scenario(arguments, arguments.nodes[0], last=False)
+        scenario = replace(scenario, runs=scenario.slots, eviction_share=0.0, **TRAINING)
+        load = os.getloadavg()[0]
+        with tempfile.TemporaryDirectory() as folder, _database(arguments.database) as url:
+            found = measure_requests(scenario, Path(folder), database=url, requests=arguments.requests)
+        print(json.dumps({**found, "load_before": round(load, 1)}, indent=1))
         return
     points: list[dict[str, Any]] = []
     for nodes in arguments.nodes:
@@ -120,6 +129,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--evictions", type=float, default=0.02, help="share of the pods that are evicted")
     parser.add_argument(
         "--rest", type=int, default=0, help="measure only the cost of this many runs that wait for pods"
+    )
+    parser.add_argument(
+        "--requests", type=int, default=0, help="measure only how fast this many runs are queued while all GPUs train"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1800.0, help="longest time of one simulation")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,17 @@ from simulation.scenario import Scenario
 from support.orchestrator import messages
 
 from cellsparse_common.rpc.channel import open_channel
-from cellsparse_proto.v1 import dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS, _END_SECONDS, _CALL_SECONDS = 300.0, 60.0, 60.0
 _ASKED_AT_ONCE = 4
 _LOOK_SECONDS = 1.0
 _REST_SECONDS, _STILL_SECONDS = 600.0, 10.0
+_BUSY_SECONDS = 5.0
+"""How long to look at the trainings alone, before clients ask for more runs."""
+_SAMPLE_SECONDS = 1.5
+"""After this time there is a further sample."""
 _LAG_EVENTS = 20_000
 """About this many events are read to find how late they were stored."""
 
@@ -75,6 +80,61 @@ def measure_rest(scenario: Scenario, folder: Path, *, seconds: float) -> dict[st
         time.sleep(seconds)
         samples = _samples(folder)
     return {"runs": scenario.runs, **rates(samples, began, began + seconds)}
+
+
+def measure_requests(scenario: Scenario, folder: Path, *, database: str = "", requests: int) -> dict[str, Any]:
+    """Let every GPU train, then let clients ask for more runs as fast as they are answered; return the figures.
+
+    Args:
+        scenario: A scenario whose trainings do not end meanwhile.
+        folder: An empty folder for all files.
+        database: As for `simulate`.
+        requests: How many runs are asked for, by `_ASKED_AT_ONCE` clients.
+    """
+    url = database or f"sqlite:///{folder / 'home' / 'cellsparse.db'}"
+    with (
+        _process("trainers", scenario, folder) as _,
+        _process("orchestrator", scenario, folder, _wait_for(folder / "port"), CELLSPARSE_DATABASE_URL=url) as there,
+        open_channel(_wait_for(folder / "address")) as channel,
+    ):
+        dataset = dataset_pb2_grpc.DatasetServiceStub(channel).CreateDataset(messages()).dataset
+        runs = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+        _ask(scenario, runs, dataset.id)
+        _wait_until_all_train(runs, there)
+        began = time.time()
+        time.sleep(_BUSY_SECONDS)
+        asked_at = time.time()
+        calls = _ask(replace(scenario, runs=requests), runs, dataset.id)
+        answered_at = time.time()
+        time.sleep(_SAMPLE_SECONDS)
+        samples = _samples(folder)
+    before, after = rates(samples, began, asked_at), rates(samples, asked_at, answered_at + _SAMPLE_SECONDS)
+    seconds = answered_at - asked_at
+    more_cpu = (after["cores"] - before["cores"]) * after["seconds"]
+    return {
+        "nodes": scenario.nodes,
+        "trainings": scenario.slots,
+        "clients": _ASKED_AT_ONCE,
+        "requests": requests,
+        "requests_per_second": round(requests / seconds, 1),
+        "call_seconds": spread(calls),
+        "cpu_ms_per_request": round(1000 * more_cpu / requests, 2),
+        "cores_before": before["cores"],
+        "events_per_second_before": before["events_per_second"],
+        "cores": after["cores"],
+        "transactions_per_second": after["transactions_per_second"],
+        "rss_mib": after["rss_mib"],
+    }
+
+
+def _wait_until_all_train(runs: orchestrator_pb2_grpc.OrchestratorServiceStub, there: subprocess.Popen[bytes]) -> None:
+    states = [common_pb2.RUN_STATE_QUEUED, common_pb2.RUN_STATE_STARTING]
+    request = orchestrator_pb2.ListRunsRequest(states=states, page={"page_size": 1})
+    end = time.monotonic() + _REST_SECONDS
+    while runs.ListRuns(request, timeout=_CALL_SECONDS).runs:
+        if time.monotonic() > end or there.poll() is not None:
+            raise RuntimeError(f"Not all runs train after {_REST_SECONDS:g} s.")
+        time.sleep(_LOOK_SECONDS)
 
 
 @contextmanager

@@ -342,6 +342,8 @@ def test_runs(api, dataset, model):
     run = api.get(f"/runs/{model['id']}").json()
     assert run["state"] == "RUN_STATE_SUCCEEDED"
     assert api.post(f"/runs/{model['id']}/cancel").json()["state"] == "RUN_STATE_SUCCEEDED"
+    again = [{"dataset_id": "ds-missing", "settings": {"unet": {}}}]
+    assert "ds-missing" in problem(api.post("/runs/batch", json={"runs": again}), 404)["detail"]
     chosen = {"states": "succeeded,RUN_STATE_FAILED", "backend": "unet", "dataset_id": dataset["id"]}
     assert [entry["id"] for entry in api.get("/runs", params=chosen).json()["runs"]] == [model["id"]]
     problem(api.get("/runs", params={"states": "sleeping"}), 422)

@@ -76,6 +76,15 @@ def test_one_request_makes_one_run(tables):
     assert len(tables.runs.page(common_pb2.PageRequest(), RunFilter())[0]) == 1
 
 
+def test_one_request_for_many_runs_makes_them_once(tables):
+    asked = orchestrator_pb2.CreateRunRequest(dataset_id="ds-1", settings=SETTINGS)
+    together = orchestrator_pb2.CreateRunsRequest(request_id="once", runs=[asked] * 3)
+    made = at_once(*[lambda: tables.runs.add_together([new_id("run") for _ in range(3)], together)] * THREADS)
+    assert len({tuple(run.id for run in runs) for runs in made}) == 1
+    kept, _ = tables.runs.page(common_pb2.PageRequest(), RunFilter())
+    assert sorted(run.queue_position for run in kept) == [1, 2, 3]
+
+
 def test_one_request_id_with_two_contents_makes_one_run(tables):
     tables.add_dataset("ds-2")
     made = at_once(*[lambda name=name: tables.add_run(name, request_id="once") for name in ("ds-1", "ds-2")])

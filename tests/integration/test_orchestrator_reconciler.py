@@ -44,7 +44,7 @@ class System:
         self.limits = None
         self.timeouts = Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE)
         self.reconciler = None
-        self.accepted = []
+        self.specified = []
 
     def restart(self):
         if self.reconciler is not None:
@@ -58,7 +58,7 @@ class System:
             self.notifier,
             limits=self.limits or Limits(slots=self.slots, first_pause=0.05, longest_pause=1.0),
             timeouts=self.timeouts,
-            on_accepted=lambda attempt, versions: self.accepted.append((attempt.run_id, versions)),
+            specify=lambda attempt, versions: self.specified.append((attempt.run_id, versions)),
         )
         self.reconciler.start()
 
@@ -124,7 +124,7 @@ def test_a_run_that_succeeds_leaves_a_model(system):
     model = Models(system.database).get(run_id)
     assert (model.step, dict(model.validation)) == (8, {"score": 0.5})
     assert system.runs.get(run_id).progress.step == 9
-    assert system.accepted == [(run_id, {"numpy": "2"})]
+    assert system.specified == [(run_id, {"numpy": "2"})]
     assert system.launcher.released == [(run_id, 1)]
 
 

@@ -135,6 +135,33 @@ def test_the_same_request_makes_one_run(orchestrator, dataset):
     assert first.id in caught.value.details()
 
 
+def test_many_runs_are_asked_for_in_one_call(orchestrator, dataset):
+    def asked(steps, **fields):
+        settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), steps=steps)
+        return orchestrator_pb2.CreateRunRequest(dataset_id=dataset.id, settings=settings, **fields)
+
+    request = orchestrator_pb2.CreateRunsRequest(request_id="many", runs=[asked(3), asked(4)])
+    made = orchestrator.runs.CreateRuns(request, timeout=PATIENCE).runs
+    again = orchestrator.runs.CreateRuns(request, timeout=PATIENCE).runs
+    assert [run.id for run in again] == [run.id for run in made]
+    for run, steps in zip(made, (3, 4), strict=True):
+        assert state_names(orchestrator.watch(run.id))[-1] == "SUCCEEDED"
+        assert orchestrator.run(run.id).progress.step == steps
+    for runs, field in (
+        ([], "runs"),
+        ([asked(3)] * 101, "runs"),
+        ([asked(3), asked(0)], "runs[1].settings.steps"),
+        ([asked(3), asked(3, request_id="own")], "runs[1].request_id"),
+    ):
+        error = refused(orchestrator.runs.CreateRuns, orchestrator_pb2.CreateRunsRequest(runs=runs))
+        assert (error.status, error.violations[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+    elsewhere = orchestrator_pb2.CreateRunRequest(dataset_id="ds-x", settings=asked(3).settings)
+    request = orchestrator_pb2.CreateRunsRequest(runs=[asked(3), elsewhere])
+    before = len(orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=PATIENCE).runs)
+    assert refused(orchestrator.runs.CreateRuns, request).status == grpc.StatusCode.NOT_FOUND
+    assert len(orchestrator.runs.ListRuns(orchestrator_pb2.ListRunsRequest(), timeout=PATIENCE).runs) == before
+
+
 def test_runs_wait_in_line_and_are_cancelled(orchestrator):
     dataset = orchestrator.upload(name="for cancelling")
     first, second, third = (orchestrator.train(dataset.id, steps=2000, **SLOW) for _ in range(3))

@@ -3,14 +3,14 @@
 import subprocess
 from contextlib import contextmanager
 
-import grpc
 import psutil
 import pytest
 from support.limits import PATIENCE
 from support.minio import KillableMinio, store_environment
-from support.orchestrator import Orchestrator, refused, until
+from support.orchestrator import Orchestrator, until
 
-from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
+from cellsparse_common.storage import keys
+from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 SLOW = {"learning_rate": 0.9, "patience": 0}  # the fake backend sleeps 0.05 s in every step
 QUEUED, RUNNING = common_pb2.RUN_STATE_QUEUED, common_pb2.RUN_STATE_RUNNING
@@ -102,14 +102,14 @@ def test_a_store_folder_that_is_away_pauses_the_queue(home, outage):
         with outage(orchestrator.store):
             until(lambda: is_waiting(orchestrator, first))
             assert orchestrator.run(first).state == RUNNING
-            settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings())
-            request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=settings)
-            assert refused(orchestrator.runs.CreateRun, request, seconds=PATIENCE).status == grpc.StatusCode.UNAVAILABLE
+            third = train(orchestrator, dataset_id, steps=5)  # of a dataset that is known to be good
             orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=first), timeout=PATIENCE)
             until(lambda: orchestrator.run(first).state == CANCELLED)
             until(lambda: is_waiting(orchestrator, second))
             if orchestrator.run(second).state == QUEUED:  # else it began before anybody noticed, and waits all the same
                 status = orchestrator.runs.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE)
                 assert status.waiting.startswith(WAITING)
-        until(lambda: orchestrator.run(second).state == SUCCEEDED)
-        assert orchestrator.run(second).attempts == 1
+        for run_id in (second, third):
+            until(lambda run_id=run_id: orchestrator.run(run_id).state == SUCCEEDED)
+            assert orchestrator.run(run_id).attempts == 1
+            assert orchestrator.store.joinpath(keys.run_spec(run_id)).exists()

@@ -258,7 +258,7 @@ class Orchestrator:
             notifier,
             limits=Limits(slots=2, first_pause=1.0, longest_pause=8.0),
             timeouts=Timeouts(start=1.0, lost=1.0, stop=1.0),
-            on_accepted=lambda *_: None,
+            specify=lambda *_: None,
             gate=StoreGate(world),
         )
 

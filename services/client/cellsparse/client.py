@@ -260,6 +260,41 @@ class Client:
         )
         return Run(self.connection.call("CreateRun", request).run.id, self.connection)
 
+    def train_all(
+        self,
+        dataset: str,
+        settings: Iterable[Mapping[str, Any]],
+        *,
+        request_id: str = "",
+        max_attempts: int | None = None,
+        priority: int = 0,
+    ) -> list[Run]:
+        """Queue up to 100 training runs on one dataset: all of them, or none if one is refused.
+
+        Args:
+            dataset: Dataset id.
+            settings: For each run what `train` takes: {"backend": "unet", "name": "slow", "steps": 1000}.
+            request_id: Idempotency key: repeated calls with the same one create the runs once.
+            max_attempts: Of each run, 1 to 10; not given: 3.
+            priority: Of each run. Larger starts earlier, -100 to 100.
+
+        Returns:
+            A handle for each run, in the order of the settings.
+        """
+
+        def asked(backend: str = "cellpose", name: str = "", **chosen: Any) -> orchestrator_pb2.CreateRunRequest:
+            return orchestrator_pb2.CreateRunRequest(
+                name=name,
+                dataset_id=dataset,
+                settings=training_settings(backend, chosen),
+                max_attempts=max_attempts,
+                priority=priority,
+            )
+
+        runs = [asked(**each) for each in settings]
+        request = orchestrator_pb2.CreateRunsRequest(request_id=request_id, runs=runs)
+        return [Run(made.id, self.connection) for made in self.connection.call("CreateRuns", request).runs]
+
     def run(self, run_id: str) -> orchestrator_pb2.Run:
         """Return one run."""
         return runs.get(self.connection, run_id)

@@ -52,6 +52,7 @@ from cellsparse_orchestrator.runs.rows import RunAttempt
 from cellsparse_orchestrator.runs.spec import read_trace, write_spec
 from cellsparse_orchestrator.runs.store_gate import StoreGate
 from cellsparse_orchestrator.runs.strays import StrayWatch
+from cellsparse_orchestrator.runs.trainer_calls import store_is_away
 from cellsparse_orchestrator.runs.transitions import RunTransitions
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_orchestrator.studies.actions import MemberActions
@@ -130,7 +131,7 @@ class Application:
                 slots=settings.slots, first_pause=settings.retry_seconds, longest_pause=settings.retry_limit_seconds
             ),
             timeouts=Timeouts(start=settings.start_seconds, lost=settings.lost_seconds, stop=settings.stop_seconds),
-            on_accepted=self._complete_spec,
+            specify=self._specify,
             trace=lambda attempt: read_trace(self._store, attempt.run_id),
             gate=self._gate,
             issuer=_issuer(settings),
@@ -270,14 +271,16 @@ class Application:
         self._leadership.stop()
         self._database.close()
 
-    def _complete_spec(self, attempt: RunAttempt, versions: dict[str, str]) -> None:
+    def _specify(self, attempt: RunAttempt, versions: dict[str, str]) -> None:
         try:
             manifest = read_manifest(self._store, attempt.dataset_id)
             trace = read_trace(self._store, attempt.run_id)
             write_spec(self._store, attempt.run_id, attempt.settings, manifest, versions, trace)
         except CellsparseError as error:
-            # The attempt is worth more than the list of versions, and the trainer writes them into the model as well.
-            _LOG.warning("the specification of run %s could not be completed: %s", attempt.run_id, error.message)
+            if store_is_away(error):
+                raise  # the attempt waits for the store
+            # What is wrong with the dataset, the trainer says better.
+            _LOG.warning("the specification of run %s cannot be written: %s", attempt.run_id, error.message)
 
 
 def _issuer(settings: OrchestratorSettings) -> "CredentialIssuer | None":

@@ -33,7 +33,8 @@ BROKEN = {"INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"}
 """Statuses that no request may get, however hostile."""
 CLIENTS = 4
 _DESTRUCTIVE = ("Delete", "SetProjectLimits", "Revoke")
-_STARTS = {"CreateRun", "TrainProject", "CreateStudy", "ResumeStudy"}
+_STARTS = {"CreateRun", "CreateRuns", "TrainProject", "CreateStudy", "ResumeStudy"}
+_STARTING = ("/runs", "/runs/batch", "/train", "/studies")
 
 
 def play(world: World, case: str) -> str:
@@ -118,7 +119,11 @@ def _web(world: World, number: random.Random) -> str:
     request = web.hostile_request(number, route, world.description["components"]["schemas"], ids)
     headers = {name: value.encode("latin-1", "replace") for name, value in request.headers.items()}
     status, text = world.ask(request.method, request.path, content=request.body, headers=headers)
-    if status in (200, 201, 202) and route.method == "POST" and route.path.endswith(("/runs", "/train", "/studies")):
+    if (
+        status in (200, 201, 202)
+        and route.method == "POST"
+        and route.path.endswith(("/runs", "/runs/batch", "/train", "/studies"))
+    ):
         world.tidy()
     return _wrong_http(f"{request.method} {request.path[:300]}", status, text)
 

@@ -142,6 +142,10 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self.state.created.append(request)
         return orchestrator_pb2.CreateRunResponse(run=self.state.runs[0])
 
+    def CreateRuns(self, request, context):
+        self.state.created.append(request)
+        return orchestrator_pb2.CreateRunsResponse(runs=self.state.runs)
+
     def GetRun(self, request, context):
         for run in self.state.runs:
             if run.id == request.run_id:

@@ -293,6 +293,24 @@ def test_wait_raises_if_the_run_failed(fake, make):
     assert (request.settings.steps, request.name, request.max_attempts) == (5, "x", 2)
 
 
+def test_many_runs_are_asked_for_in_one_call(fake, make):
+    fake.state.runs = [make.run("run-1"), make.run("run-2")]
+    asked = [{"backend": "unet", "name": "slow", "steps": 7}, {"mean_diameter": 12.0}]
+    with cellsparse.Client() as client:
+        made = client.train_all("ds-1", asked, request_id="once", max_attempts=2, priority=1)
+        with pytest.raises(errors.InvalidArgument, match="runs has 101 entries; allowed: at most 100"):
+            client.train_all("ds-1", [{}] * 101)
+    assert [run.id for run in made] == ["run-1", "run-2"]
+    (request,) = fake.state.created
+    assert request.request_id == "once"
+    assert [(run.name, run.settings.WhichOneof("backend")) for run in request.runs] == [
+        ("slow", "unet"),
+        ("", "cellpose"),
+    ]
+    assert request.runs[0].settings.steps == 7
+    assert {(run.dataset_id, run.max_attempts, run.priority) for run in request.runs} == {("ds-1", 2, 1)}
+
+
 def test_evaluate(fake):
     with cellsparse.Client() as client:
         report = client.evaluate("m-1", "ds-1", "val", ious=[0.5], channels=["GFP", 0])

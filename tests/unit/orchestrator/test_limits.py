@@ -73,6 +73,17 @@ def test_runs_beyond_the_quota_are_refused(world):
     world.train("run-2")
 
 
+def test_many_runs_beyond_the_quota_are_all_refused(world):
+    world.limit(runs=3)
+    world.train("run-0")
+    one = orchestrator_pb2.CreateRunRequest(dataset_id="ds-0", settings=SETTINGS)
+    with pytest.raises(ResourceExhausted, match=r"is 3 runs at once, and 1 have not ended: 3 more take 4"):
+        world.runs.add_together(["run-1", "run-2", "run-3"], orchestrator_pb2.CreateRunsRequest(runs=[one] * 3))
+    assert world.runs.count_active() == 1
+    world.runs.add_together(["run-1", "run-2"], orchestrator_pb2.CreateRunsRequest(runs=[one] * 2))
+    assert world.runs.count_active() == 3
+
+
 def test_gpu_hours_beyond_the_quota_are_refused(world):
     world.train("run-1")
     began = now() - timedelta(hours=3)
@@ -82,7 +93,9 @@ def test_gpu_hours_beyond_the_quota_are_refused(world):
     assert world.limit(gpu_hours=5.5).use.gpu_hours == pytest.approx(6.0, abs=0.01)
     with pytest.raises(ResourceExhausted, match=r"is 5.5 GPU hours, and its trainings have taken 6.00"):
         world.train("run-2")
-    world.limit(gpu_hours=7)
+    with world.database.write() as session:
+        session.execute(update(AttemptRow).values(nodes=2))
+    assert world.limit(gpu_hours=13).use.gpu_hours == pytest.approx(12.0, abs=0.01), "as many nodes as it had"
     world.train("run-2")
 
 

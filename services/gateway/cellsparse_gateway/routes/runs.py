@@ -55,6 +55,17 @@ def router(orchestrator: Orchestrator, schemas: Schemas, streams: EventStreams) 
         request = from_json(orchestrator_pb2.CreateRunRequest, body)
         return message_answer(orchestrator.runs.CreateRun(request, timeout=ASK_SECONDS).run, 201)
 
+    @routes.post(
+        "/runs/batch",
+        status_code=201,
+        responses=answers(list_of("runs", run_schema), 201),
+        openapi_extra=takes(schemas.without(orchestrator_pb2.CreateRunsRequest)),
+    )
+    def create_runs(body: Annotated[Any, Depends(json_body)]) -> Response:
+        """Queue up to 100 runs at once: all of them, or none if one is refused."""
+        request = from_json(orchestrator_pb2.CreateRunsRequest, body)
+        return message_answer(orchestrator.runs.CreateRuns(request, timeout=ASK_SECONDS), 201)
+
     @routes.get("/runs/{run}", responses=answers(run_schema))
     def get_run(run: Id) -> Response:
         """Answer one run."""

@@ -4,8 +4,9 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -80,7 +81,9 @@ class Gate:
         shown = metadata.get("authorization", "")
         caller = self._authenticate(shown)
         rule = call_rule(method)
-        record, result = Record(lambda: self._authenticate(shown), self._recheck_seconds), "OK"
+        changes = rule is None or rule.changes
+        record = Record(lambda: self._authenticate(shown), self._recheck_seconds, lists=changes)
+        result = "OK"
         try:
             _check_role(method, rule, caller)
             with acting(caller):
@@ -95,7 +98,7 @@ class Gate:
             result = "INTERNAL"
             raise
         finally:
-            if rule is None or rule.changes:
+            if changes:
                 name = method.rpartition(".")[2]
                 self._changes.add(caller, name, record.subject, source(metadata, peer), result)
 
@@ -153,13 +156,15 @@ class Record:
     Args:
         authenticate: Raises Unauthenticated if the caller's token is not valid any more.
         recheck_seconds: How often to look.
+        lists: Whether the ids in a list of the answer are those of what was made.
 
     Attributes:
         subject: The ids that its request named, and that of what it made.
     """
 
-    def __init__(self, authenticate: Callable[[], object], recheck_seconds: float) -> None:
+    def __init__(self, authenticate: Callable[[], object], recheck_seconds: float, *, lists: bool = False) -> None:
         self.subject = ""
+        self._lists = lists
         self._authenticate = authenticate
         self._recheck_seconds = recheck_seconds
         self._checked = time.monotonic()
@@ -172,11 +177,12 @@ class Record:
     def answered(self, answer: Message) -> None:
         """Note what an answer says was made."""
         for field, value in answer.ListFields():
-            made_id = str(getattr(value, "id", "")) if isinstance(value, Message) else ""
-            if made_id:
-                made = f"{field.name}={made_id}"
-                if made not in self.subject.split(" "):
-                    self.subject = f"{self.subject} {made}".strip()
+            if field.is_repeated and not self._lists:
+                continue
+            made_ids = ",".join(_ids(value if field.is_repeated else [value]))
+            made = f"{field.name}={made_ids}"
+            if made_ids and made not in self.subject.split(" "):
+                self.subject = f"{self.subject} {made}".strip()
 
     def sending(self, answer: Message) -> None:
         """Note what a message of a stream says was made; raise Unauthenticated if the caller's token has ended."""
@@ -184,6 +190,12 @@ class Record:
             self._authenticate()
             self._checked = time.monotonic()
         self.answered(answer)
+
+
+def _ids(values: Iterable[Any]) -> list[str]:
+    """Return the ids of the messages among some values."""
+    found = [getattr(value, "id", "") for value in values if isinstance(value, Message)]
+    return [str(made_id) for made_id in found if made_id]
 
 
 def _named(message: Message, depth: int) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,13 @@
 """OrchestratorService: runs, models, and calls passed on to trainers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
 
+from cellsparse_common import tracing
 from cellsparse_common.datasets import read_known_manifest
 from cellsparse_common.errors import (
     Cancelled,
@@ -18,6 +20,7 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_common.logs import traceparent
+from cellsparse_common.rpc.waiting_streams import Pause
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.caller import caller_metadata
@@ -37,8 +40,9 @@ from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.shared_events import SharedEvents
+from cellsparse_orchestrator.runs.sizes import check_size
 from cellsparse_orchestrator.runs.spec import write_spec
-from cellsparse_orchestrator.runs.trainable import check_backend, check_trainable
+from cellsparse_orchestrator.runs.trainable import TrainableDatasets, check_backend
 from cellsparse_orchestrator.settings import OrchestratorSettings
 from cellsparse_proto.v1 import (
     orchestrator_pb2,
@@ -48,7 +52,6 @@ from cellsparse_proto.v1 import (
 )
 
 _WATCH_SECONDS = 1.0
-_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self._spool = spool_folder(settings.home)
         self.transfers = Transfers(store)
         self._imports = ModelImports(store, tables.models)
+        self._trainable = TrainableDatasets(store)
 
     def CreateRun(
         self, request: orchestrator_pb2.CreateRunRequest, context: grpc.ServicerContext
@@ -104,23 +108,64 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         known = self._runs.find_request(request)
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
-        backend = request.settings.WhichOneof("backend")
-        check_backend(self._launcher, backend)
-        self._check_initial_model(request.settings.initial_model, backend)
-        dataset = self._datasets.get(request.dataset_id)
-        manifest = read_known_manifest(self._store, request.dataset_id)
-        check_trainable(manifest)
+        check_size(request.settings)
+        self._check(request)
         run_id = new_id("run")
-        with self._datasets.publishing.hold():
-            write_spec(self._store, run_id, request.settings, manifest, {}, trace=traceparent())
-            try:
-                run = self._runs.add(run_id, request.name or _default_name(backend, dataset.name), request)
-            except BaseException:
-                self._forget_spec(run_id)
-                raise
-        if run.id != run_id:
-            self._forget_spec(run_id)
+        with self._traced([(run_id, request)]) as used:
+            run = self._runs.add(run_id, request.name, request)
+            used.add(run.id)
         return orchestrator_pb2.CreateRunResponse(run=run)
+
+    def CreateRuns(
+        self, request: orchestrator_pb2.CreateRunsRequest, context: grpc.ServicerContext
+    ) -> orchestrator_pb2.CreateRunsResponse:
+        """Queue many runs, all or none, or return those that the same request made before."""
+        known = self._runs.find_requests(request)
+        if known:
+            return orchestrator_pb2.CreateRunsResponse(runs=known)
+        checked: set[tuple[str | None, str, str]] = set()
+        for number, asked in enumerate(request.runs):
+            if asked.request_id:
+                field = f"runs[{number}].request_id"
+                raise InvalidArgument(f"{field} is {asked.request_id!r}; allowed: none, as the call has one.", field)
+            check_size(asked.settings)
+            kind = (asked.settings.WhichOneof("backend"), asked.settings.initial_model, asked.dataset_id)
+            if kind not in checked:
+                self._check(asked)
+                checked.add(kind)
+        run_ids = [new_id("run") for _ in request.runs]
+        with self._traced(list(zip(run_ids, request.runs, strict=True))) as used:
+            made = self._runs.add_together(run_ids, request)
+            used.update(run.id for run in made)
+        return orchestrator_pb2.CreateRunsResponse(runs=made)
+
+    @contextmanager
+    def _traced(self, runs: Sequence[tuple[str, orchestrator_pb2.CreateRunRequest]]) -> Iterator[set[str]]:
+        """Write the specifications of runs that are about to be queued, if they are to keep the trace of this call.
+
+        Else a run's specification is written when it begins.
+
+        Args:
+            runs: Their ids and requests.
+
+        Yields:
+            Where to add the ids of those that were queued; the specifications of others are deleted.
+        """
+        used: set[str] = set()
+        trace = traceparent() if tracing.service() else ""
+        if not trace:
+            yield used
+            return
+        with self._datasets.publishing.hold():
+            try:
+                for run_id, request in runs:
+                    manifest = read_known_manifest(self._store, request.dataset_id)
+                    write_spec(self._store, run_id, request.settings, manifest, {}, trace)
+                yield used
+            finally:
+                for run_id, _ in runs:
+                    if run_id not in used:
+                        self._forget_spec(run_id)
 
     def GetRun(
         self, request: orchestrator_pb2.GetRunRequest, context: grpc.ServicerContext
@@ -138,7 +183,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 
     def WatchRun(
         self, request: orchestrator_pb2.WatchRunRequest, context: grpc.ServicerContext
-    ) -> Iterator[orchestrator_pb2.WatchRunResponse]:
+    ) -> Iterator[orchestrator_pb2.WatchRunResponse | Pause]:
         """Stream a run's events until it has ended."""
         after = min(request.after_sequence, LARGEST)
         while context.is_active():
@@ -152,7 +197,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not found:
-                self._notifier.wait(request.run_id, seen, _WATCH_SECONDS)
+                yield self._notifier.news(request.run_id, seen, _WATCH_SECONDS)
 
     def CancelRun(
         self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext
@@ -360,6 +405,15 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         with contextlib.suppress(CellsparseError):
             self._store.delete(keys.run_spec(run_id))
 
+    def _check(self, request: orchestrator_pb2.CreateRunRequest) -> None:
+        """Refuse a run that cannot train. Whether its dataset is still there is seen when it is queued."""
+        backend = request.settings.WhichOneof("backend") or ""
+        check_backend(self._launcher, backend)
+        self._check_initial_model(request.settings.initial_model, backend)
+        if request.dataset_id not in self._trainable:
+            self._datasets.get(request.dataset_id)
+            self._trainable.check(request.dataset_id)
+
     def _check_initial_model(self, model_id: str, backend: str) -> None:
         if not model_id:
             return
@@ -372,7 +426,3 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
                 f"initial_model {model_id} is a {start.backend} model; this run trains {backend}.",
                 "settings.initial_model",
             )
-
-
-def _default_name(backend: str, dataset: str) -> str:
-    return f"{backend} {dataset}"[:_NAME_LENGTH]

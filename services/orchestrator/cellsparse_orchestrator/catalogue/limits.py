@@ -97,15 +97,10 @@ def check_room(session: Session, project_id: str | None, more: int, size: int) -
             )
 
 
-def has_limits(session: Session, project_id: str) -> bool:
-    """Whether limits are set for a project; they stay as they are until the transaction ends."""
-    return _locked(session, project_id) is not None
-
-
-def check_run(session: Session, project_id: str | None) -> None:
-    """Refuse a run beyond a project's quota of runs at once, of GPU hours or of bytes; raises ResourceExhausted."""
+def check_runs(session: Session, project_id: str | None, more: int) -> None:
+    """Refuse some runs beyond a project's quota of runs at once, of GPU hours or of bytes; raises ResourceExhausted."""
     row = _locked(session, project_id)
-    refusal = _run_refusal(session, row) if row is not None else ""
+    refusal = _run_refusal(session, row, more) if row is not None else ""
     if refusal:
         raise ResourceExhausted(refusal)
 
@@ -131,14 +126,15 @@ def runs_allowed(session: Session, project_id: str | None) -> RunsAllowed:
     return RunsAllowed(count=None if row.max_runs is None else row.max_runs - _runs(session, row.project_id))
 
 
-def _run_refusal(session: Session, row: ProjectLimitsRow) -> str:
-    """Return why a project may not begin another run now; empty: it may."""
+def _run_refusal(session: Session, row: ProjectLimitsRow, more: int = 1) -> str:
+    """Return why a project may not begin so many more runs now; empty: it may."""
     if row.max_runs is not None:
         used = _runs(session, row.project_id)
-        if used >= row.max_runs:
+        if used + more > row.max_runs:
+            asked = "one more takes" if more == 1 else f"{more} more take"
             return (
-                f"The quota of project {row.project_id} is {row.max_runs} runs at once, and {used} have not ended: one "
-                f"more takes {used + 1}. Wait, cancel one, or ask an administrator for a larger quota."
+                f"The quota of project {row.project_id} is {row.max_runs} runs at once, and {used} have not ended: "
+                f"{asked} {used + more}. Wait, cancel one, or ask an administrator for a larger quota."
             )
     if row.max_gpu_hours is not None:
         hours = _gpu_hours(session, row.project_id)
@@ -198,20 +194,20 @@ def _runs(session: Session, project_id: str) -> int:
 
 
 def _gpu_hours(session: Session, project_id: str) -> float:
-    query = select(AttemptRow.created_at, AttemptRow.ended_at, RunRow.settings).join(
+    query = select(AttemptRow.created_at, AttemptRow.ended_at, RunRow.settings, AttemptRow.nodes).join(
         RunRow, RunRow.id == AttemptRow.run_id
     )
     rows = session.execute(query.where(RunRow.project_id == project_id)).tuples()
-    return sum(_seconds(began, ended) * _processes(settings) for began, ended, settings in rows) / _HOUR
+    return sum(_seconds(began, ended) * _processes(settings, nodes) for began, ended, settings, nodes in rows) / _HOUR
 
 
 def _seconds(began: datetime, ended: datetime | None) -> float:
     return max(0.0, ((ended or now()) - began).total_seconds())
 
 
-def _processes(text: str) -> int:
+def _processes(text: str, nodes: int) -> int:
     settings = json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
-    return max(1, settings.nodes) * max(1, settings.processes_per_node)
+    return (nodes or max(1, settings.nodes)) * max(1, settings.processes_per_node)
 
 
 def _given(limits: project_pb2.ProjectLimits, name: str) -> Any:

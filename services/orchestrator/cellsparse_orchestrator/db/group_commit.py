@@ -32,12 +32,16 @@ class GroupCommit(Generic[Item]):
 
     Args:
         commit: Commits all of some items or, where it raises, none of them. Committing one again must be harmless.
-        most: Most items in a group.
+        most: Largest group: the sum of its items' sizes. A larger item is a group of its own.
+        size: Returns the size of an item.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Item]], None], most: int) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[Item]], None], most: int, size: Callable[[Item], int] = lambda _: 1
+    ) -> None:
         self._commit = commit
         self._most = most
+        self._size = size
         self._lock = threading.Lock()
         self._waiting: list[_Ticket[Item]] = []
         self._busy = False
@@ -69,7 +73,8 @@ class GroupCommit(Generic[Item]):
     def _lead(self) -> None:
         """Commit the next group and call the first thread of the one after it."""
         with self._lock:
-            taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+            count = self._next_group()
+            taken, self._waiting = self._waiting[:count], self._waiting[count:]
         try:
             self._commit_safely(taken)
         finally:
@@ -80,6 +85,15 @@ class GroupCommit(Generic[Item]):
             for ticket in taken:
                 ticket.done = True
                 ticket.called.set()
+
+    def _next_group(self) -> int:
+        """Return how many of those that wait the next group has."""
+        total = 0
+        for count, ticket in enumerate(self._waiting):
+            total += self._size(ticket.item)
+            if count and total > self._most:
+                return count
+        return len(self._waiting)
 
     def _commit_safely(self, tickets: Sequence[_Ticket[Item]]) -> None:
         """Commit all at once; if that fails, one by one, so that a bad item does not block the others."""

@@ -23,6 +23,7 @@ LOOKS = 10
 _COLUMNS = LeaseRow.__table__.c
 # A lock that goes together with those of other writes and with `renew`, and not with `take`.
 _FENCE = select(_COLUMNS.fence).where(_COLUMNS.name == NAME).with_for_update(read=True, key_share=True)
+_LOOK = select(_COLUMNS.fence, _COLUMNS.beat, _COLUMNS.holder).where(_COLUMNS.name == NAME)
 
 
 class LeaseLost(Unavailable):
@@ -68,7 +69,7 @@ class Watch:
 
 def look(session: Session) -> Seen:
     """Return the lease."""
-    row = session.execute(select(LeaseRow.fence, LeaseRow.beat, LeaseRow.holder).where(LeaseRow.name == NAME)).one()
+    row = session.connection().execute(_LOOK).one()  # at each pass of the reconciler; see `check`
     return Seen(fence=row.fence, beat=row.beat, holder=row.holder)
 
 

@@ -4,18 +4,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from google.protobuf import json_format
-from sqlalchemy import Select, func, select, union_all
+from sqlalchemy import Select, bindparam, func, select, union_all
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition
 from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import acting, request_key, visible
-from cellsparse_orchestrator.catalogue.datasets import find_dataset
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
-from cellsparse_orchestrator.catalogue.limits import check_run, has_limits
-from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import now
 from cellsparse_orchestrator.db.group_commit import GroupCommit
 from cellsparse_orchestrator.db.session import Database
@@ -23,17 +19,21 @@ from cellsparse_orchestrator.db.tables import RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
 from cellsparse_orchestrator.runs.events import add_event, read_events
+from cellsparse_orchestrator.runs.new_runs import NewRun, queue_runs
 from cellsparse_orchestrator.runs.rows import QueueView, find_run
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
-DEFAULT_ATTEMPTS = 3
-_MOST_AT_ONCE = 50
+_MOST_AT_ONCE = 100
 """Most runs queued in one transaction."""
 _ADD_SECONDS = 60.0
 """Longest wait of a new run for those before it."""
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _UNFINISHED = [_QUEUED, *sorted(run_states.state_name(state) for state in run_states.ACTIVE)]
+_OF_REQUEST = select(RunRow.__table__.c.number).where(
+    RunRow.__table__.c.request_id.in_(bindparam("keys", expanding=True))
+)
 _FINAL = [run_states.state_name(state) for state in run_states.FINAL]
+_Request = orchestrator_pb2.CreateRunRequest | orchestrator_pb2.CreateRunsRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +44,6 @@ class RunFilter:
     """Numbers of proto `RunState`."""
     backend: str = ""
     dataset_id: str = ""
-
-
-@dataclass(kw_only=True, eq=False)
-class _RunToAdd:
-    """A run to queue."""
-
-    run_id: str
-    name: str
-    request: orchestrator_pb2.CreateRunRequest
-    request_key: str | None
-    """How its request id is stored."""
-    run: orchestrator_pb2.Run | None = None
-    """The queued run; None before."""
 
 
 class Runs:
@@ -73,101 +60,109 @@ class Runs:
         self._notifier = notifier
         self.waiting = waiting
         # Clients may ask for many runs at once, while SQLite lets one writer in at a time.
-        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
+        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE, len)
 
     def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
         """Return the run that an earlier call with this `request_id` made; None if there was no such call.
 
         Raises:
             AlreadyExists: The earlier call had other content.
+            FailedPrecondition: Its run is deleted.
         """
-        if not request.request_id:
-            return None
+        found = self._find(request.request_id, _keys(request), _digest(request))
+        return found[0] if found else None
+
+    def find_requests(self, request: orchestrator_pb2.CreateRunsRequest) -> list[orchestrator_pb2.Run]:
+        """Return the runs that an earlier call with this `request_id` made; empty if there was no such call.
+
+        Raises:
+            AlreadyExists: The earlier call had other content.
+            FailedPrecondition: One of its runs is deleted.
+        """
+        return self._find(request.request_id, _keys(request), _digest(request))
+
+    def _find(self, request_id: str, keys: Sequence[str | None], digest: str) -> list[orchestrator_pb2.Run]:
+        if not request_id:
+            return []
         with self._database.read() as session:
-            row = session.scalar(select(RunRow).where(RunRow.request_id == request_key(request.request_id)))
-            if row is None:
-                return None
-            if row.request_sha256 != _digest(request):
+            # Nearly always there is none, and to ask for a column takes a fraction of the time.
+            numbers = list(session.connection().scalars(_OF_REQUEST, {"keys": keys}))
+            if not numbers:
+                return []
+            rows = list(session.scalars(select(RunRow).where(RunRow.number.in_(numbers)).order_by(RunRow.number)))
+            if rows[0].request_sha256 != digest:
                 raise AlreadyExists(
-                    f"request_id {request.request_id!r} made run {row.id} with other content; use a new request_id.",
+                    f"request_id {request_id!r} made run {rows[0].id} with other content; use a new request_id.",
                     "request_id",
                 )
-            if row.deleted_at is not None:
+            for row in rows:
+                if row.deleted_at is not None:
+                    raise FailedPrecondition(
+                        f"request_id {request_id!r} made run {row.id}, which is deleted; undelete it, or use a new "
+                        "request_id.",
+                        "request_id",
+                    )
+            gone = len(keys) - len(rows)
+            if gone:
                 raise FailedPrecondition(
-                    f"request_id {request.request_id!r} made run {row.id}, which is deleted; undelete it, or use a new "
+                    f"request_id {request_id!r} made {len(keys)} runs, {gone} of which are deleted for good; use a new "
                     "request_id.",
                     "request_id",
                 )
-            return self._shown(session, [row])[0]
+            return self._shown(session, rows)
 
     def add(self, run_id: str, name: str, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run:
         """Queue a run, or return the one that a concurrent call with the same `request_id` has queued.
 
         Args:
             run_id: Its id.
-            name: Its name.
+            name: Its name; empty: made from the backend and the dataset.
             request: What was asked for.
 
         Raises:
-            NotFound: Its dataset, or the model that it starts from, has just been deleted.
+            NotFound: Its dataset, or the model that it starts from, has just been deleted or is not the caller's.
             AlreadyExists: The concurrent call had other content.
             ResourceExhausted: Its project has used up a quota.
             Unavailable: The database is locked, full or unreachable.
         """
-        key = request_key(request.request_id)
-        new = _RunToAdd(run_id=run_id, name=name, request=request, request_key=key)
+        digest, (key,) = _digest(request), _keys(request)
+        new = NewRun(run_id=run_id, name=name, request=request, request_key=key, request_sha256=digest)
+        return self._add([new], lambda: self._find(request.request_id, [key], digest))[0]
+
+    def add_together(
+        self, run_ids: Sequence[str], request: orchestrator_pb2.CreateRunsRequest
+    ) -> list[orchestrator_pb2.Run]:
+        """Queue several runs, all or none, or return those of a concurrent call with the same `request_id`.
+
+        Args:
+            run_ids: An id for each.
+            request: What was asked for.
+
+        Raises:
+            CellsparseError: As `add`.
+        """
+        digest, keys = _digest(request), _keys(request)
+        several = [
+            NewRun(run_id=run_id, name=asked.name, request=asked, request_key=key, request_sha256=digest)
+            for run_id, asked, key in zip(run_ids, request.runs, keys, strict=True)
+        ]
+        return self._add(several, lambda: self._find(request.request_id, keys, digest))
+
+    def _add(self, several: list[NewRun], find: Callable[[], list[orchestrator_pb2.Run]]) -> list[orchestrator_pb2.Run]:
         try:
-            self._adding.submit(new, _ADD_SECONDS)
+            self._adding.submit(several, _ADD_SECONDS)
         except IntegrityError:
-            known = self.find_request(request)
-            if known is None:
+            known = find()
+            if not known:
                 raise
             return known
-        assert new.run is not None
-        self._notifier.notify(RECONCILER)
-        return new.run
+        return [new.run for new in several if new.run is not None]
 
-    def _row(self, new: _RunToAdd, project_id: str | None) -> RunRow:
-        request = new.request
-        return RunRow(
-            id=new.run_id,
-            request_id=new.request_key,
-            request_sha256=_digest(request),
-            name=new.name,
-            backend=request.settings.WhichOneof("backend"),
-            dataset_id=request.dataset_id,
-            settings=json_format.MessageToJson(request.settings, indent=None),
-            priority=request.priority,
-            max_attempts=request.max_attempts if request.HasField("max_attempts") else DEFAULT_ATTEMPTS,
-            state=_QUEUED,
-            reason="",
-            message="",
-            attempts=0,
-            interruptions=0,
-            cancel_requested=False,
-            created_at=now(),
-            last_sequence=0,
-            progress=b"",
-            validation=b"",
-            project_id=project_id,
-        )
-
-    def _insert(self, several: Sequence[_RunToAdd]) -> None:
-        """Queue runs in one transaction; those of several callers, each of whom has looked up the dataset before."""
+    def _insert(self, calls: Sequence[Sequence[NewRun]]) -> None:
+        """Queue the runs of some calls in one transaction."""
         with acting(None), self._database.write() as session:
-            owners = {
-                dataset_id: find_dataset(session, dataset_id, lock=True).project_id
-                for dataset_id in sorted({new.request.dataset_id for new in several})
-            }
-            for model_id in sorted({new.request.settings.initial_model for new in several} - {""}):
-                find_model(session, model_id, lock=True)  # not deleted meanwhile
-            rows = [self._row(new, owners[new.request.dataset_id]) for new in several]
-            _add_all(session, rows)
-            queue = QueueView(session, rows, self.waiting(), new=True)
-            for new, row in zip(several, rows, strict=True):
-                row.message = queue.message(row)
-                add_event(session, row)
-                new.run = queue.to_proto(row)
+            queue_runs(session, [new for call in calls for new in call], self.waiting())
+        self._notifier.notify(RECONCILER)
 
     def get(self, run_id: str) -> orchestrator_pb2.Run:
         """Return a run; raises NotFound."""
@@ -248,19 +243,6 @@ class Runs:
             return session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
 
 
-def _add_all(session: Session, rows: Sequence[RunRow]) -> None:
-    """Insert runs: those of projects with limits one by one, since each counts for the next; the others together."""
-    projects = sorted({row.project_id for row in rows if row.project_id is not None})
-    limited = {project_id for project_id in projects if has_limits(session, project_id)}
-    for row in rows:
-        if row.project_id in limited:
-            check_run(session, row.project_id)
-        session.add(row)
-        if row.project_id in limited:
-            session.flush()
-    session.flush()
-
-
 def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:
     """Return the query for the newest of the chosen runs, all those before a number."""
     conditions = [visible(RunRow)]
@@ -281,5 +263,16 @@ def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:
     return query.where(RunRow.number.in_(union_all(*(select(state.c.number) for state in states))))
 
 
-def _digest(request: orchestrator_pb2.CreateRunRequest) -> str:
+def _keys(request: _Request) -> list[str | None]:
+    """Return for each run of a call how its request id is stored; None: it has none."""
+    key = request_key(request.request_id)
+    if isinstance(request, orchestrator_pb2.CreateRunRequest):
+        return [key]
+    if key is None:
+        return [None] * len(request.runs)
+    # A slash is in no request id, so that none of these is one of a single run.
+    return [hashlib.sha256(f"runs/{key}/{number}".encode()).hexdigest() for number in range(len(request.runs))]
+
+
+def _digest(request: _Request) -> str:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()

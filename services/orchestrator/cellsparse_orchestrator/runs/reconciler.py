@@ -64,7 +64,7 @@ class RunReconciler(threading.Thread):
         notifier: Wakes the loop.
         limits: How many runs train at once, and how soon a failed one is retried.
         timeouts: How long watchers wait.
-        on_accepted: Called with the trainer's versions when a trainer has accepted an attempt.
+        specify: Writes the specification of an attempt's run (see `Callbacks`).
         gate: Knows whether the store answers; None: nobody asks.
         trace: Returns the `traceparent` that an attempt joins; called in its watcher's thread.
         issuer: Hands out credentials for the store to attempts; None: trainers have some.
@@ -78,7 +78,7 @@ class RunReconciler(threading.Thread):
         *,
         limits: Limits,
         timeouts: Timeouts,
-        on_accepted: Callable[[RunAttempt, dict[str, str]], None],
+        specify: Callable[[RunAttempt, dict[str, str]], None],
         gate: StoreGate | None = None,
         trace: Callable[[RunAttempt], str] = lambda _: "",
         issuer: "CredentialIssuer | None" = None,
@@ -89,7 +89,7 @@ class RunReconciler(threading.Thread):
         self._notifier = notifier
         self._limits = limits
         self._timeouts = timeouts
-        self._on_accepted = on_accepted
+        self._specify = specify
         self._gate = gate
         self._trace = trace
         self._issuer = issuer
@@ -241,6 +241,7 @@ class RunReconciler(threading.Thread):
             store_ready=begins and self._store_ready(run),
             watched=watcher is not None and not watcher.finished,
             stopping=watcher is not None and watcher.stopping,
+            has_fewer=watcher is not None and watcher.attempt.has_fewer,
             outcome=watcher.outcome if watcher is not None and watcher.finished else None,
         )
         self._act(run, facts, decide(facts))
@@ -333,8 +334,9 @@ class RunReconciler(threading.Thread):
             Callbacks(
                 store_event=self._transitions.store_event,
                 starting=self._transitions.set_trainer,
-                accepted=self._on_accepted,
+                specify=self._specify,
                 waiting=self._transitions.set_waiting,
+                resized=self._transitions.set_nodes,
                 issuer=self._issuer,
                 changed=lambda: self._notifier.tell(RECONCILER, attempt.run_id),
                 trace=self._trace,

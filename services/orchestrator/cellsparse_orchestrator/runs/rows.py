@@ -1,6 +1,5 @@
 """Rows of runs and attempts: find them, and convert them to protos and dataclasses."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,16 +15,11 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import visible
 from cellsparse_orchestrator.clock import optional_timestamp, timestamp
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
+from cellsparse_orchestrator.runs.sizes import asked
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 _QUEUED = run_states.state_name(run_states.QUEUED)
 _ACTIVE = [run_states.state_name(state) for state in run_states.ACTIVE]
-_RUN = RunRow.__table__.c
-_SIZES = (
-    select(_RUN.state, _RUN.priority, func.count())
-    .where(_RUN.state.in_([_QUEUED, *_ACTIVE]))
-    .group_by(_RUN.state, _RUN.priority)
-)
 _STORAGE = run_states.reason_name(common_pb2.FAILURE_REASON_STORAGE)
 
 
@@ -46,6 +40,15 @@ class RunAttempt:
     """Address of the trainer that was last asked to start it; empty: none yet."""
     secret: str = field(default="", repr=False)
     """What the processes of its nodes know each other by, hexadecimal; empty: an attempt from before there were any."""
+    nodes: int = 0
+    """Nodes that it has, or waits for; 0: as many as the settings say."""
+    min_nodes: int = 0
+    """Fewest nodes that it may begin with if no more can be had; 0: all."""
+
+    @property
+    def has_fewer(self) -> bool:
+        """Whether it has fewer nodes than its run asks for."""
+        return 0 < self.nodes < asked(self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,8 @@ def to_attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
         last_sequence=attempt.last_sequence,
         trainer=attempt.trainer,
         secret=attempt.secret,
+        nodes=attempt.nodes,
+        min_nodes=attempt.min_nodes,
     )
 
 
@@ -123,15 +128,11 @@ class QueueView:
         session: The transaction.
         rows: The runs.
         waiting: What the whole queue waits for; empty: only for runs that are ahead.
-        new: Whether they have just been queued, in this order. This is quicker: each is the last of its priority.
     """
 
-    def __init__(self, session: Session, rows: Iterable[RunRow], waiting: str = "", *, new: bool = False) -> None:
+    def __init__(self, session: Session, rows: Iterable[RunRow], waiting: str = "") -> None:
         queued = [row for row in rows if row.state == _QUEUED]
         self._waiting = waiting
-        if new:
-            self._positions, self._active = _newest_positions(session, queued)
-            return
         self._positions = queue_positions(session, queued)
         self._active = 0
         if queued and not waiting:
@@ -141,8 +142,7 @@ class QueueView:
         """Say what a queued run waits for."""
         if self._waiting:
             return self._waiting
-        ahead = self._active + self._positions[row.number] - 1
-        return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
+        return waiting_message(self._active + self._positions[row.number] - 1)
 
     def to_proto(self, row: RunRow) -> orchestrator_pb2.Run:
         """Return a run as clients see it."""
@@ -164,25 +164,13 @@ class QueueView:
             ended_at=optional_timestamp(row.ended_at),
             progress=trainer_pb2.TrainingEvent.FromString(row.progress) if row.progress else None,
             queue_position=self._positions[row.number] if queued else 0,
+            nodes=row.nodes,
         )
 
 
-def _newest_positions(session: Session, rows: Sequence[RunRow]) -> tuple[dict[int, int], int]:
-    """Return the positions of runs that have just been queued by their number, and how many runs are active."""
-    queue: dict[int, int] = {}
-    active = 0
-    for state, priority, size in session.connection().execute(_SIZES):
-        if state == _QUEUED:
-            queue[priority] = size
-        else:
-            active += size
-    positions: dict[int, int] = {}
-    behind: Counter[int] = Counter()
-    for row in reversed(rows):
-        ahead = sum(size for priority, size in queue.items() if priority >= row.priority)
-        positions[row.number] = ahead - behind[row.priority]
-        behind[row.priority] += 1
-    return positions, active
+def waiting_message(ahead: int) -> str:
+    """Say what a queued run waits for, with a number of runs ahead of it."""
+    return f"waiting: {ahead} run{'s' if ahead > 1 else ''} ahead" if ahead else "waiting: next to start"
 
 
 def queue_positions(session: Session, rows: Sequence[RunRow]) -> dict[int, int]:

@@ -25,14 +25,14 @@ def write_spec(
     trainer_versions: dict[str, str],
     trace: str = "",
 ) -> None:
-    """Write (or complete) a run's specification.
+    """Write a run's specification: before a trainer is asked to train it or, to keep a trace, when it is queued.
 
     Args:
         store: Where.
         run_id: The run.
         settings: How it trains.
         manifest: The dataset it trains on.
-        trainer_versions: The trainer's versions by package; empty until a trainer has accepted the run.
+        trainer_versions: The trainer's versions by package; empty where they are not known yet.
         trace: The `traceparent` of the call that made the run, which its attempts join; empty: none.
 
     Raises:

@@ -26,9 +26,11 @@ from cellsparse_orchestrator.runs.rows import (
     UnfinishedRun,
     find_attempt,
     find_run,
+    parse_settings,
     to_attempt,
     to_unfinished,
 )
+from cellsparse_orchestrator.runs.sizes import asked, find_fewest
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 _SECRET_BYTES = 32
@@ -54,6 +56,11 @@ _GOING = tuple(run_states.state_name(state) for state in (run_states.STARTING, r
 _RETRYING = run_states.state_name(run_states.RETRYING)
 _STORAGE = run_states.reason_name(common_pb2.FAILURE_REASON_STORAGE)
 _PAUSING = (_QUEUED, _RETRYING)
+# Each count is answered by an index; a count of those that have not given up would read a thousand rows.
+_HOLDING = select(
+    select(func.count()).where(RunRow.state.in_(_ACTIVE)).scalar_subquery()
+    - select(func.count()).where(RunRow.state == _RETRYING, RunRow.reason == _STORAGE).scalar_subquery()
+)
 _MOST_IDS = 500
 """Most ids in a statement."""
 
@@ -110,11 +117,8 @@ class RunTransitions:
 
     def count_holding(self) -> int:
         """Return how many runs hold a slot (see `UnfinishedRun.gave_up_its_slot`)."""
-        # Each count is answered by an index; a count of those that have not given up would read a thousand rows.
-        active = select(func.count()).where(RunRow.state.in_(_ACTIVE)).scalar_subquery()
-        gave_up = select(func.count()).where(RunRow.state == _RETRYING, RunRow.reason == _STORAGE).scalar_subquery()
         with self._database.read() as session:
-            return session.connection().scalar(select(active - gave_up)) or 0
+            return session.connection().scalar(_HOLDING) or 0
 
     def under_way(self) -> set[tuple[str, int]]:
         """Return the attempts that have begun and not ended, as (run id, number)."""
@@ -166,6 +170,8 @@ class RunTransitions:
                 row.attempts += 1
                 row.reason, row.retry_at = "", None
                 row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
+                settings = parse_settings(row.settings)
+                row.nodes = asked(settings)
                 attempt = AttemptRow(
                     run_id=row.id,
                     number=row.attempts,
@@ -173,6 +179,8 @@ class RunTransitions:
                     last_sequence=0,
                     created_at=now(),
                     secret=secrets.token_hex(_SECRET_BYTES),
+                    nodes=row.nodes,
+                    min_nodes=find_fewest(session, row.id, settings, row.attempts),
                 )
                 session.add(attempt)
                 add_event(session, row)
@@ -202,6 +210,15 @@ class RunTransitions:
     def set_waiting(self, attempt: RunAttempt, message: str) -> None:
         """Record what an attempt that has not begun to train waits for; a repeated message changes nothing."""
         self._reports.waiting(attempt, message)
+
+    def set_nodes(self, attempt: RunAttempt, nodes: int, message: str) -> None:
+        """Record that an attempt that has not begun goes on with fewer nodes, and say why.
+
+        Raises:
+            Aborted: The attempt is over.
+            LeaseLost: Another orchestrator has taken over.
+        """
+        self._reports.resized(attempt, nodes, message)
 
     def set_pausing(self, run_id: str, message: str) -> None:
         """Record why a run that could begin its next attempt does not; a repeated message changes nothing."""

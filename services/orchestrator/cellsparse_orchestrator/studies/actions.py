@@ -16,7 +16,6 @@ from cellsparse_orchestrator.catalogue.references import own_bytes
 from cellsparse_orchestrator.launchers.base import SPARSIFIER, Launcher
 from cellsparse_orchestrator.launchers.wake_queue import Waiter
 from cellsparse_orchestrator.runs.queries import Runs
-from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import check_trainable
 from cellsparse_orchestrator.studies import report
 from cellsparse_orchestrator.studies.label_sets import LabelSet, label_set_name, sparsify_settings
@@ -131,12 +130,10 @@ class MemberActions:
                 max_attempts=task.study.max_attempts,
                 priority=task.study.priority,
             )
-            with self._datasets.publishing.hold():
-                write_spec(self._store, member.run_id, task.settings, manifest, {})
-                try:
-                    self._runs.add(member.run_id, name, request)
-                except ResourceExhausted:
-                    return  # another study of the project was quicker: no member fails for a quota, it waits
+            try:
+                self._runs.add(member.run_id, name, request)
+            except ResourceExhausted:
+                return  # another study of the project was quicker: no member fails for a quota, it waits
         self._transitions.begin(task.study.id, member.number, _annotated_cells(manifest))
 
     def evaluate(self, task: MemberTask) -> None:

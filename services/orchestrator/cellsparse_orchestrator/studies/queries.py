@@ -10,14 +10,14 @@ from sqlalchemy import select
 from cellsparse_common.errors import AlreadyExists, FailedPrecondition
 from cellsparse_orchestrator.caller import request_key, visible
 from cellsparse_orchestrator.catalogue.datasets import find_dataset
-from cellsparse_orchestrator.catalogue.limits import check_run
+from cellsparse_orchestrator.catalogue.limits import check_runs
 from cellsparse_orchestrator.catalogue.models import find_model
 from cellsparse_orchestrator.clock import new_id, now
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import StudyMemberRow, StudyRow
 from cellsparse_orchestrator.notifier import STUDIES, Notifier
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
-from cellsparse_orchestrator.runs.queries import DEFAULT_ATTEMPTS
+from cellsparse_orchestrator.runs.new_runs import DEFAULT_ATTEMPTS
 from cellsparse_orchestrator.studies import states
 from cellsparse_orchestrator.studies.rows import find_study, to_member, to_study
 from cellsparse_proto.v1 import common_pb2, study_pb2, trainer_pb2
@@ -102,7 +102,7 @@ class Studies:
         )
         with self._database.write() as session:
             study.project_id = find_dataset(session, request.dataset_id, lock=True).project_id
-            check_run(session, study.project_id)
+            check_runs(session, study.project_id, 1)
             planned = list(planned)
             for model_id in sorted({each.settings.initial_model for each in planned} - {""}):
                 find_model(session, model_id, lock=True)  # not deleted meanwhile

@@ -9,7 +9,7 @@ from cellsparse_orchestrator.access.tokens import Tokens, digest
 from cellsparse_orchestrator.caller import current, only_project
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.projects.projects import Projects
-from cellsparse_proto.v1 import common_pb2, dataset_pb2, rules_pb2
+from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, rules_pb2
 
 LOOK = "/cellsparse.v1.DatasetService/GetDataset"
 CHANGE = "/cellsparse.v1.DatasetService/DeleteDataset"
@@ -124,3 +124,15 @@ def test_a_secret_is_stored_as_its_hash_alone(tokens):
     assert tokens.find(secret).caller.token_id == token.id
     assert len(secret) > 43
     assert secret not in str(tokens.page(common_pb2.PageRequest()))
+
+
+def test_a_change_names_all_that_it_made_and_a_look_nothing(database, tokens, changes):
+    _, _, secret = annotator(database, tokens)
+    runs = [orchestrator_pb2.Run(id=f"run-{number:012x}") for number in range(100)]
+    many = "/cellsparse.v1.OrchestratorService/CreateRuns"
+    with gate(tokens, changes).open(many, bearer(secret), PEER) as record:
+        record.answered(orchestrator_pb2.CreateRunsResponse(runs=runs))
+    assert [line[2] for line in lines(changes)] == ["runs=" + ",".join(run.id for run in runs)]
+    with gate(tokens, changes).open(LOOK, bearer(secret), PEER) as record:
+        record.answered(orchestrator_pb2.ListRunsResponse(runs=runs))
+    assert record.subject == ""

@@ -75,3 +75,11 @@ def test_who_gives_up_does_not_stop_the_others():
     slow.go_on.set()
     joined(threads)
     assert (slow.done, failed) == ([[0], [2]], {})
+
+
+def test_a_group_is_as_large_as_its_items():
+    slow, failed = Slow(), {}
+    threads = submitting(GroupCommit(slow, 4, size=len), ["a", "bb", "cc", "dddddd", "e", "fff", "g"], failed)
+    slow.go_on.set()
+    joined(threads)
+    assert (slow.done, failed) == ([["a"], ["bb", "cc"], ["dddddd"], ["e", "fff"], ["g"]], {})

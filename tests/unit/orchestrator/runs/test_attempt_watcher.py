@@ -86,14 +86,14 @@ def done(result=None):
     return future
 
 
-def outcome(hosts, waiting=lambda *_: None, preempted=""):
+def outcome(hosts, waiting=lambda *_: None, preempted="", specify=lambda *_: None):
     settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=len(hosts))
     attempt = RunAttempt(run_id="run-1", number=1, backend="unet", dataset_id="ds-1", settings=settings)
     watcher = AttemptWatcher(
         attempt,
         FixedNodes(hosts, preempted),
         Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
-        Callbacks(store_event=lambda *_: done(), accepted=lambda *_: None, waiting=waiting, changed=lambda: None),
+        Callbacks(store_event=lambda *_: done(), specify=specify, waiting=waiting, changed=lambda: None),
         LOOP,
     )
     watcher.start()
@@ -150,6 +150,21 @@ def test_a_trainer_that_cannot_reach_the_store_is_asked_again_in_the_same_attemp
     assert said == ["waiting for the store: Cannot reach it."]
 
 
+def test_no_trainer_is_asked_before_the_specification_is_stored(node, monkeypatch):
+    monkeypatch.setattr(attempt_watcher, "_STORE_PAUSE_SECONDS", 0.01)
+    one, said, specified = node(MEMORY, "Memory ran out."), [], []
+
+    def specify(_, versions):
+        specified.append((len(one.asked), versions))
+        if len(specified) < 3:
+            raise StorageError("Cannot reach it.")
+
+    found = outcome([one.address], waiting=lambda _, message: said.append(message), specify=specify)
+    assert (found.reason, len(one.asked)) == (MEMORY, 1)
+    assert [asked for asked, _ in specified][:3] == [0, 0, 0]
+    assert said == ["waiting for the store: Cannot reach it."]
+
+
 @pytest.mark.parametrize(
     ("error", "damaged"),
     [(Damaged("It has another hash."), True), (NotFound("Dataset ds-1 does not exist.", "dataset_id"), False)],
@@ -160,6 +175,50 @@ def test_what_the_store_lacks_is_no_fault_of_the_user(node, error, damaged):
     found = outcome([one.address])
     assert (found.reason, found.damaged) == (common_pb2.FAILURE_REASON_STORAGE, damaged)
     assert error.message in found.message
+
+
+class FewNodes(FixedNodes):
+    """A launcher that has one node less than an attempt asks for, and says so once."""
+
+    def __init__(self, host):
+        super().__init__([host])
+        self.sizes = []
+
+    def ensure(self, backend, run_id, attempt, size, project):
+        self.sizes.append(size)
+        if len(self.sizes) == 1:
+            message = "1 of 2 pods have a node."
+            return Service(name="unet", waiting=True, no_room=True, fewer=1, message=message)
+        return Service(name="unet", address=self._service.address)
+
+
+def test_an_attempt_that_cannot_have_all_nodes_goes_on_with_those_that_there_are(node):
+    one, told = node(MEMORY, "Memory ran out."), []
+    settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=2, min_nodes=1)
+    attempt = RunAttempt(
+        run_id="run-1", number=2, backend="unet", dataset_id="ds-1", settings=settings, nodes=2, min_nodes=1
+    )
+    launcher = FewNodes(one.address)
+    watcher = AttemptWatcher(
+        attempt,
+        launcher,
+        Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
+        Callbacks(
+            store_event=lambda *_: done(),
+            specify=lambda *_: None,
+            waiting=lambda *_: None,
+            resized=lambda attempt, nodes, message: told.append((attempt.number, nodes, message)),
+            changed=lambda: None,
+        ),
+        LOOP,
+    )
+    watcher.start()
+    watcher.join(PATIENCE)
+    assert [(size.nodes, size.fewest) for size in launcher.sizes] == [(2, 1), (1, 1)]
+    message = "Attempt 2 goes on with 1 of 2 nodes, since no more can be had now: 1 of 2 pods have a node."
+    assert told == [(2, 1, message)]
+    assert watcher.attempt.has_fewer
+    assert len(one.asked[0].placement.hosts) == 1, "else the trainer would start the processes of both nodes"
 
 
 @pytest.fixture
@@ -180,7 +239,7 @@ def watch(launcher, lost=PATIENCE):
         Timeouts(start=PATIENCE, lost=lost, stop=PATIENCE),
         Callbacks(
             store_event=lambda _, event: done(stored.append(event)),
-            accepted=lambda *_: None,
+            specify=lambda *_: None,
             waiting=lambda *_: None,
             changed=lambda: None,
         ),

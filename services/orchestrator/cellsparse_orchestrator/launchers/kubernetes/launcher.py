@@ -13,6 +13,7 @@ from cellsparse_orchestrator.launchers.base import ONE, Service, Size
 from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
 from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
+from cellsparse_orchestrator.launchers.kubernetes.fewer_nodes import FewerNodes
 from cellsparse_orchestrator.launchers.kubernetes.gangs import Gangs
 from cellsparse_orchestrator.launchers.kubernetes.kueue import job_of
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job_name, selector
@@ -64,6 +65,7 @@ class KubernetesLauncher:
         self._predecessors = Predecessors(self._jobs, self._pods, self._remover.remove)
         core = client.CoreV1Api(api)
         self._gangs = Gangs(settings.gang_seconds, self._remover.remove)
+        self._fewer = FewerNodes(settings.fewer_nodes_seconds)
         self._events = ObjectCache(about, self._notify)
         warnings = partial(core.list_namespaced_event, settings.namespace, field_selector=WARNINGS)
         self._warnings = ResourceWatch("warnings", warnings, project_event, self._events)
@@ -153,6 +155,7 @@ class KubernetesLauncher:
             waiting=verdict.waiting or (verdict.stuck and not ended),
             no_room=verdict.no_room,
             no_quota=verdict.no_quota,
+            fewer=verdict.fewer,
             again_seconds=min(seconds_left, verdict.again_seconds),
             reason=verdict.reason if ended else common_pb2.FAILURE_REASON_UNSPECIFIED,
         )
@@ -169,6 +172,7 @@ class KubernetesLauncher:
         self._incomplete.discard(name)
         self._predecessors.forget(name)
         self._gangs.forget(name)
+        self._fewer.forget(name)
         self._listeners.pop(run_id, None)
         for earlier in range(1, attempt):  # one that an administrator held back
             if self._jobs.get(job_name(run_id, earlier)) is not None:
@@ -215,12 +219,20 @@ class KubernetesLauncher:
         if released is not None:
             self._created.pop(name, None)
             return released
+        if create and found is not None and found["spec"].get("completions", 1) != request.size.nodes:
+            self._gangs.give_back(name)
+            message = f"Waiting until its place for {found['spec'].get('completions', 1)} pods is given back."
+            return Verdict(waiting=True, no_room=True, message=message, again_seconds=_FILL_SECONDS)
         if create and name not in self._created and (found is None or name in self._incomplete):
             return self._create(request)
         if found is None and time.monotonic() - self._created.get(name, -_SYNC_SECONDS) < _SYNC_SECONDS:
             return _WAITING_FOR_POD
         workload = self._workloads.of_job(name) if self._workloads is not None else None
         verdict = judge(found, pods, workload, begun=not create)
+        if create:
+            verdict = self._fewer.look(name, request.size, verdict)
+            if verdict.fewer:
+                return verdict
         if queue_of(found):
             # Kueue admits all pods or none, and full nodes concern its queue alone: nothing is to be released here.
             return replace(verdict, no_room=False, no_quota=verdict.no_quota or verdict.no_room)
