@@ -184,7 +184,7 @@ test-node: .venv/.ready tools node-tools ## Run the chart on a real node, with c
 	DOCKER="$(DOCKER)" $(PYTEST) tests/node
 
 .PHONY: test-upgrade
-test-upgrade: .venv/.ready minio ## Upgrade from the last release under load, and go back, with its code out of git's history
+test-upgrade: .venv/.ready minio ## Upgrade from the last release, and go back, with its code; UPGRADE_BACKENDS=unet,stardist,cellpose
 	OMP_NUM_THREADS=1 $(PYTEST) tests/upgrade
 
 .PHONY: test-everything

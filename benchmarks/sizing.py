@@ -1,6 +1,6 @@
 """What an installation takes: bytes in the store and in the database, and memory of each service.
 
-Usage: PYTHONPATH=tests python benchmarks/sizing.py [--steps 20] [--out out/bench/sizing.json]
+Usage: PYTHONPATH=tests python benchmarks/sizing.py [--steps 20] [--backends NAME ...] [--out out/bench/sizing.json]
        python benchmarks/sizing.py --table FILE
 
 A real orchestrator with its sparsifier and one trainer at a time, as `cellsparse up` starts them. Each backend trains
@@ -44,6 +44,7 @@ def main() -> None:
     """Measure everything and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench" / "sizing.json")
     parser.add_argument("--table", type=Path, help="print the tables of a file and do nothing else")
     parser.add_argument("--gpu-check", type=Path, default=ROOT / "out" / "gpu-check.json", help="of `make gpu-check`")
@@ -62,7 +63,9 @@ def main() -> None:
                 report["datasets"] = sizing_store.datasets(client, orchestrator.store, folder)
                 dense = client.create_dataset("nuclei", demo_items(None))
                 sparse = client.sparsify(dense.id, mode="minmax", k=4, background="shifted")
-        report["backends"] = {backend: backend_figures(backend, home, sparse.id, given.steps) for backend in BACKENDS}
+        report["backends"] = {
+            backend: backend_figures(backend, home, sparse.id, given.steps) for backend in given.backends
+        }
         report["database"] = sizing_database.measure(home / "cellsparse.db", folder)
     report["gpu"] = gpu_memory(json.loads(given.gpu_check.read_text())) if given.gpu_check.exists() else None
     if not report["gpu"]:

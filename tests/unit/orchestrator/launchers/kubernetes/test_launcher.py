@@ -5,8 +5,11 @@ import time
 import pytest
 from kubernetes import client
 from support.kubernetes_api import serving_api
+from support.limits import PATIENCE
+from support.orchestrator import until
 
 from cellsparse_common.errors import Unavailable
+from cellsparse_orchestrator.launchers.kubernetes.kueue import project_workload
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
 from cellsparse_orchestrator.launchers.kubernetes.projections import project_job
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
@@ -34,14 +37,62 @@ def api():
         yield script
 
 
-@pytest.fixture
-def launcher(api):
+def made(api, settings=SETTINGS):
     configuration = client.Configuration(host=api.url)
     configuration.retries = 0
-    started = KubernetesLauncher(SETTINGS, client.ApiClient(configuration), static_launcher({}, ""))
+    return KubernetesLauncher(settings, client.ApiClient(configuration), static_launcher({}, ""))
+
+
+@pytest.fixture
+def launcher(api):
+    started = made(api)
     started.start()
     yield started
     started.stop()
+
+
+@pytest.fixture
+def queued(api):
+    """A launcher whose Jobs go through Kueue; `queued.deleted` are the Jobs that it has deleted."""
+    api.page(version=1)
+    started = made(api, SETTINGS.model_copy(update={"project_queues": {"": "lab-a"}}))
+    started.deleted = []
+    started._jobs_api.delete_namespaced_job = lambda name, *_, **__: started.deleted.append(name)
+    started.start()
+    assert all(watch.complete.wait(PATIENCE) for watch in started._all_watches())
+    yield started
+    started.stop()
+
+
+def first_attempt(launcher, *, active):
+    """Let the first attempt's Job be there, suspended, with a Workload that is active or not."""
+    labels = {"cellsparse.dev/run": "run-1", "cellsparse.dev/attempt": "1", "kueue.x-k8s.io/queue-name": "lab-a"}
+    job = {"metadata": {"name": "run-1-a1", "uid": "1", "labels": labels}, "spec": {"suspend": True}}
+    launcher._jobs.put(project_job(job))
+    owner = {"kind": "Job", "name": "run-1-a1"}
+    metadata = {"name": "job-run-1", "creationTimestamp": "2026-11-22T10:00:00Z", "ownerReferences": [owner]}
+    launcher._workloads._cache.put(project_workload({"metadata": metadata, "spec": {"active": active}}))
+
+
+def test_the_next_attempt_waits_while_an_administrator_holds_the_run_back(queued):
+    first_attempt(queued, active=False)
+    waits = queued.ensure("unet", "run-1", 2)
+    assert (waits.waiting, waits.no_quota, waits.missing) == (True, False, False)
+    assert waits.message.startswith("On hold: an administrator has deactivated its Workload job-run-1 in queue lab-a.")
+    assert queued.keep_only(lambda: {("run-1", 2)}, lambda: {"run-1"})
+    assert queued.keep_only(set, lambda: {"run-1"}), "it waits for its next attempt"
+    assert not queued.deleted
+    first_attempt(queued, active=True)
+    assert queued.ensure("unet", "run-1", 2).message == "Waiting for the end of attempt 1."
+    until(lambda: queued.deleted == ["run-1-a1"])
+
+
+def test_what_holds_a_run_back_goes_with_the_run(queued):
+    first_attempt(queued, active=False)
+    assert queued.keep_only(set, set)
+    until(lambda: queued.deleted == ["run-1-a1"])
+    queued.release("run-1", 2)
+    until(lambda: queued.deleted == ["run-1-a1", "run-1-a1", "run-1-a2"])
 
 
 def test_a_full_quota_is_waited_for_as_room(api, launcher):
