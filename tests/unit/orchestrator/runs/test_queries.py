@@ -4,13 +4,14 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 from support.limits import PATIENCE
 
 from cellsparse_common.errors import AlreadyExists, CellsparseError, NotFound
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.clock import new_id, now, timestamp
 from cellsparse_orchestrator.db.session import Database
+from cellsparse_orchestrator.db.tables import RunRow
 from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs, _RunToAdd
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, orchestrator_pb2, trainer_pb2
@@ -110,3 +111,18 @@ def test_runs_queued_together_are_told_the_places_that_they_have(database, runs)
             assert (one.run.queue_position, one.run.message) == (found.queue_position, found.message)
     places = [run.queue_position for run in runs.page(common_pb2.PageRequest(), RunFilter())[0]]
     assert sorted(places) == list(range(1, 9))
+
+
+def test_runs_that_have_not_ended_are_counted_when_something_has_changed(database, runs):
+    asked = orchestrator_pb2.CreateRunRequest(dataset_id="ds-1", settings=SETTINGS)
+    assert runs.count_active() == 0
+    for number in range(3):
+        runs.add(f"run-{number}", "", asked)
+        assert runs.count_active() == number + 1
+    runs.cancel("run-1")
+    assert runs.count_active() == 2
+    with database.write() as session:  # of which nobody is notified
+        session.execute(update(RunRow).where(RunRow.id == "run-2").values(state="FAILED"))
+    assert runs.count_active() == 2
+    runs.cancel("run-0")
+    assert runs.count_active() == 0
