@@ -1,6 +1,7 @@
 """The table of runs from the clients' side: create, get, list, events, cancel."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
 
 _MOST_AT_ONCE = 100
 """Most runs queued in one transaction."""
+_COUNT_SECONDS = 10.0
 _ADD_SECONDS = 60.0
 """Longest wait of a new run for those before it."""
 _QUEUED = run_states.state_name(run_states.QUEUED)
@@ -59,6 +61,8 @@ class Runs:
         self._database = database
         self._notifier = notifier
         self.waiting = waiting
+        self._active: tuple[tuple[int, int], float, int] | None = None
+        """Versions of the topics, when they were read, and the runs that had not ended then."""
         # Clients may ask for many runs at once, while SQLite lets one writer in at a time.
         self._adding = GroupCommit(self._insert, _MOST_AT_ONCE, len)
 
@@ -238,9 +242,18 @@ class Runs:
             return dict(counts.tuples().all())
 
     def count_active(self) -> int:
-        """Return the number of runs that have not ended."""
-        with self._database.read() as session:
-            return session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
+        """Return the number of runs that have not ended.
+
+        It is asked for all the time, and changes with what is notified to the reconcilers. In between it is not read
+        again for some seconds.
+        """
+        versions = self._notifier.version(RECONCILER), self._notifier.version(STUDIES)
+        began, known = time.monotonic(), self._active
+        if known is None or known[0] != versions or began - known[1] > _COUNT_SECONDS:
+            with self._database.read() as session:
+                count = session.scalar(select(func.count()).where(RunRow.state.in_(_UNFINISHED))) or 0
+            known = self._active = versions, began, count
+        return known[2]
 
 
 def _newest(chosen: RunFilter, before: int | None, most: int) -> Select[RunRow]:

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, delete, event
+from sqlalchemy import Engine, delete, event, update
 from support.limits import PATIENCE
 
 from cellsparse_common.datasets import write_manifest
@@ -198,3 +198,18 @@ def test_a_repeated_request_for_many_runs_makes_them_once(database, runs):
         session.execute(delete(RunRow).where(RunRow.id == made[1].id))
     with pytest.raises(FailedPrecondition, match="made 2 runs, 1 of which are deleted for good"):
         runs.find_requests(asked)
+
+
+def test_runs_that_have_not_ended_are_counted_when_something_has_changed(database, runs):
+    asked = orchestrator_pb2.CreateRunRequest(dataset_id="ds-1", settings=SETTINGS)
+    assert runs.count_active() == 0
+    for number in range(3):
+        runs.add(f"run-{number}", "", asked)
+        assert runs.count_active() == number + 1
+    runs.cancel("run-1")
+    assert runs.count_active() == 2
+    with database.write() as session:  # of which nobody is notified
+        session.execute(update(RunRow).where(RunRow.id == "run-2").values(state="FAILED"))
+    assert runs.count_active() == 2
+    runs.cancel("run-0")
+    assert runs.count_active() == 0
