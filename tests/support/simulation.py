@@ -182,6 +182,7 @@ class Watcher:
                 self._end(_lost("it does not answer"))
             return
         if not self._accepted:
+            self._callbacks.specify(self.attempt, {})
             fence = self._callbacks.starting(self.attempt, "trainer")
             try:
                 self._world.trainer.start(*key, fence)
@@ -191,7 +192,6 @@ class Watcher:
             except Unavailable:
                 self._callbacks.waiting(self.attempt, "waiting for the store")
                 return
-            self._callbacks.accepted(self.attempt, {})
             self._accepted = True
         self._silent = 0
         training = self._world.trainer.trainings.get(key)
