@@ -261,6 +261,10 @@ bench-load: .venv/.ready minio ## 500 watchers, 50 predicting clients and 20 upl
 bench-run-list: .venv/.ready ## Time the pages of a list of 100,000 runs, on both databases; out/bench/run_list.json; ARGS=
 	PYTHONPATH=tests $(BIN)/python benchmarks/run_list.py $(ARGS)
 
+.PHONY: bench-sizing
+bench-sizing: .venv/.ready ## Bytes in store and database, and memory of each service; out/bench/sizing.json; ARGS=
+	PYTHONPATH=tests $(BIN)/python benchmarks/sizing.py $(ARGS)
+
 .PHONY: bench-study
 bench-study: .venv/.ready ## Run the paper's 108 members with tiny budgets, the orchestrator killed twice
 	$(BIN)/python benchmarks/study.py

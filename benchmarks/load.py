@@ -253,10 +253,11 @@ def main() -> None:
         plain.make_bucket(BUCKET)
         store = store_environment(server.settings(f"s3://{BUCKET}"))
         home = Path(folder) / "home"
-        workers = str(min(1024, options.watchers + 4 * options.clients))
         extra = {
             "CELLSPARSE_FAKE_PREDICT_SECONDS": f"{options.predict_seconds}",
-            "CELLSPARSE_WORKERS": workers,
+            # What one machine may have of each: here it plays all.
+            "CELLSPARSE_WORKERS": str(max(128, 2 * options.clients + 4 * options.uploads)),
+            "CELLSPARSE_WATCHERS": str(max(1024, 2 * options.watchers)),
             "CELLSPARSE_UPLOAD_URL_MIB": "1",
         }
         with Orchestrator(home, **{**store, **extra}) as orchestrator:

@@ -146,7 +146,7 @@ class SimulatedLauncher:
         with self._changed:
             self._listeners[run_id, attempt] = on_change
 
-    def keep_only(self, under_way: Callable[[], set[Key]]) -> bool:
+    def keep_only(self, under_way: Callable[[], set[Key]], unended: Callable[[], set[str]]) -> bool:
         """Delete the pods of all other attempts (see `Launcher`)."""
         with self._changed:
             existing = set(self._pods)

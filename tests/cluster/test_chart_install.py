@@ -3,6 +3,7 @@
 kwok plays the nodes: the scheduler, the controllers and the admission of pods are real, the programs in them are not.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,11 +11,11 @@ import pytest
 import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from support.cluster_objects import namespaced_kinds, objects_of
+from support.cluster_objects import namespaced_kinds, objects_of, refused_objects
 from support.control_plane import BIN
 from support.custom_resources import apply_definitions, chart_definitions, delete_definitions
 from support.fake_nodes import fake_nodes
-from support.helm import CHART, VALUE_SETS, helm
+from support.helm import CHART, PLATFORMS, VALUE_SETS, helm
 from support.kueue import kueue_definitions
 from support.limits import PATIENCE
 from support.release import unpack_release
@@ -126,6 +127,24 @@ def unready(api: client.ApiClient, namespace: str) -> list[str]:
             waiting.append(f"{found.metadata.name} has {status.available_replicas or 0} of {found.spec.replicas} pods")
     claims = core.list_namespaced_persistent_volume_claim(namespace).items
     return waiting + [claim.metadata.name for claim in claims if claim.status.phase != "Bound"]
+
+
+@pytest.mark.parametrize("file", PLATFORMS, ids=lambda file: file.stem)
+def test_the_api_server_takes_the_values_of_every_kind_of_cluster(cluster, admin, restricted, file):
+    """Every object with every field; their nodes, volumes and databases are not here, so nothing of it is made."""
+    dry = ("--dry-run=server", "--output=json")
+    release = json.loads(run(cluster, restricted, "install", str(CHART), f"--values={file}", *dry))
+    written = [release["manifest"], *(hook["manifest"] for hook in release["hooks"])]
+    objects = [one for text in written for one in yaml.safe_load_all(text) if one]
+    assert {one["kind"] for one in objects} >= {"ConfigMap", "Deployment", "NetworkPolicy", "Role", "Service"}
+    assert not refused_objects(admin, restricted, objects)
+
+
+def test_a_field_that_a_kind_does_not_have_is_refused(cluster, admin, restricted):
+    """So that the test before would find one."""
+    odd = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "odd"}, "dada": {}}
+    (refused,) = refused_objects(admin, restricted, [odd])
+    assert "dada" in refused
 
 
 @pytest.mark.parametrize("file", VALUE_SETS, ids=lambda file: file.stem)

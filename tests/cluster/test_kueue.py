@@ -1,4 +1,7 @@
-"""Kueue's real controller shares 4 GPUs between two projects: quotas, borrowing, preemption, all nodes or none."""
+"""Kueue's real controller shares 4 GPUs between projects.
+
+Quotas, borrowing, preemption, fair shares, admission checks, all nodes or none, and what an administrator puts on hold.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -15,6 +18,8 @@ from cellsparse.cluster_check import judge, look
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 LABS = ("lab-a", "lab-b")
+FAIR, CHECKED = ("fair-a", "fair-b"), "checked"
+"""Two queues that own nothing and borrow from a third one; and one whose trainings need an admission check."""
 OWNED, NODES = 2, 2
 """GPUs that each lab owns, and nodes with as many."""
 SLOTS = 6
@@ -32,8 +37,17 @@ RETRYING = common_pb2.RUN_STATE_RETRYING
 def queues(control_plane, admin, shared_namespace, tmp_path_factory):
     with running_kueue(control_plane, tmp_path_factory.mktemp("kueue")):
         made = Queues(admin, shared_namespace, dict.fromkeys(LABS, OWNED))
+        fair = Queues(admin, shared_namespace, {**dict.fromkeys(FAIR, 0), "spare": OWNED}, cohort="fair")
         yield made
+        fair.close()
         made.close()
+
+
+@pytest.fixture(scope="module")
+def checked(admin, shared_namespace, queues):
+    made = Queues(admin, shared_namespace, {CHECKED: 1}, cohort=CHECKED, check="budget")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +64,7 @@ def start(control_plane, admin, shared_namespace, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     settings = {
         "trainers": [trainer("unet", queue=LABS[0]), trainer("stardist", gpus=8, queue=LABS[0])],
-        "project_queues": {"pr-b": LABS[1]},
+        "project_queues": {f"pr-{queue}": queue for queue in (LABS[1], *FAIR, CHECKED)},
         "gang_seconds": 0.5,
     }
     return lambda: cluster_orchestrator(control_plane, shared_namespace, home, settings, CELLSPARSE_SLOTS=str(SLOTS))
@@ -64,10 +78,11 @@ def orchestrator(start, agent):
 
 @pytest.fixture(scope="module")
 def datasets(orchestrator):
-    """One of each lab: the first of a project without a queue of its own, the second of project pr-b."""
-    made = {lab: orchestrator.upload(name=lab).id for lab in LABS}
+    """One for each queue, of a project of its own; but for the first, whose project has none."""
+    made = {queue: orchestrator.upload(name=queue).id for queue in (*LABS, *FAIR, CHECKED)}
+    projects = [(f"pr-{queue}", dataset) for queue, dataset in made.items() if queue != LABS[0]]
     with closing(sqlite3.connect(orchestrator.home / "cellsparse.db", timeout=PATIENCE)) as database, database:
-        database.execute("UPDATE datasets SET project_id = 'pr-b' WHERE id = ?", [made[LABS[1]]])
+        database.executemany("UPDATE datasets SET project_id = ? WHERE id = ?", projects)
     return made
 
 
@@ -148,10 +163,64 @@ def _trains_again(run):
     return run.state == common_pb2.RUN_STATE_RUNNING and run.progress.step > 12
 
 
-def test_a_run_that_is_too_large_waits_in_words_until_it_is_cancelled(orchestrator, datasets):
+def test_queues_that_borrow_the_same_gpus_get_equal_shares(orchestrator, datasets):
+    """Queue fair-a has borrowed both spare GPUs; fair-b gets one of them, and not both."""
+    first = [create(orchestrator, datasets["fair-a"], steps=LONG) for _ in range(OWNED)]
+    trains(orchestrator, first)
+    second = [create(orchestrator, datasets["fair-b"], steps=LONG) for _ in range(OWNED)]
+    until(lambda: [one for one in second if orchestrator.run(one).progress.step], 2 * PATIENCE)
+    (preempted,) = until(lambda: [one for one in first if orchestrator.run(one).attempts == 2])
+    until(lambda: "Waiting for quota of queue fair-a: " in orchestrator.run(preempted).message)
+    until(lambda: any("Waiting for quota of queue fair-b: " in orchestrator.run(one).message for one in second))
+    for one in (*first, *second):
+        cancel(orchestrator, one)
+    events = ended(orchestrator, preempted)[1]
+    (why,) = [event.message for event in events if event.state == RETRYING]
+    assert why.startswith("Preempted by Kueue in queue fair-a: another queue of the cohort has less than its fair")
+    assert sorted(ended(orchestrator, one)[0].attempts for one in (*first, *second)) == [1, 1, 1, 2]
+
+
+def test_an_admission_check_holds_a_training_back_and_says_so(orchestrator, datasets, checked):
+    run_id = create(orchestrator, datasets[CHECKED], steps=10)
+    until(lambda: "Waiting for the checks of queue checked: budget" in orchestrator.run(run_id).message)
+    checked.answer(run_id, "Pending", "The head of the lab has not agreed yet.")
+    said = "Waiting for the checks of queue checked: budget (The head of the lab has not agreed yet)."
+    until(lambda: orchestrator.run(run_id).message == said)
+    checked.answer(run_id, "Ready")
+    found, _ = ended(orchestrator, run_id)
+    assert (found.state, found.attempts) == (SUCCEEDED, 1), found.message
+
+
+def test_what_an_administrator_deactivates_goes_on_when_it_is_active_again(orchestrator, datasets, queues):
+    def on_hold(attempt):
+        run = orchestrator.run(run_id)
+        return run.attempts == attempt and run.message.startswith("On hold: an administrator has deactivated")
+
+    run_id = create(orchestrator, datasets["lab-b"], steps=LONG)
+    trains(orchestrator, [run_id])
+    queues.activate(run_id, active=False)
+    until(lambda: on_hold(attempt=2))
+    other = create(orchestrator, datasets["lab-b"], steps=10)
+    assert ended(orchestrator, other)[0].state == SUCCEEDED
+    assert on_hold(attempt=2)
+    queues.activate(run_id, active=True)
+    until(lambda: _trains_again(orchestrator.run(run_id)), 2 * PATIENCE)
+    queues.activate(run_id, active=False)
+    until(lambda: on_hold(attempt=3))
+    cancel(orchestrator, run_id)
+    found, events = ended(orchestrator, run_id)
+    assert (found.state, found.attempts) == (CANCELLED, 3)
+    assert retried(events).message.startswith("On hold: an administrator has deactivated its Workload ")
+
+
+def test_a_run_that_is_too_large_waits_in_words_until_it_is_cancelled(orchestrator, datasets, queues):
     run_id = create(orchestrator, datasets["lab-a"], "stardist", steps=10)
     message = until(lambda: GPU in (said := orchestrator.run(run_id).message) and said)
     assert message.startswith("Waiting for quota of queue lab-a: ")
+    queues.activate(run_id, active=False)
+    until(lambda: orchestrator.run(run_id).message.startswith("On hold: an administrator has deactivated"))
+    queues.activate(run_id, active=True)
+    until(lambda: orchestrator.run(run_id).message.startswith("Waiting for quota of queue lab-a: "))
     cancel(orchestrator, run_id)
     found, events = ended(orchestrator, run_id)
     assert (found.state, found.attempts) == (CANCELLED, 1)
@@ -179,7 +248,7 @@ def test_all_nodes_or_none(orchestrator, datasets, agent, queues):
     trains(orchestrator, [small], steps=1)
     run_id = create(orchestrator, datasets["lab-a"], steps=10, nodes=NODES, processes_per_node=OWNED)
     until(lambda: "Waiting for quota" in orchestrator.run(run_id).message)
-    (workload,) = [one for one in queues.workloads() if run_id in one["metadata"]["ownerReferences"][0]["name"]]
+    workload = queues.workload(run_id)
     assert not [pod for pod in agent.pods() if pod.name.startswith(run_id)]
     cancel(orchestrator, small)
 
@@ -188,8 +257,7 @@ def test_all_nodes_or_none(orchestrator, datasets, agent, queues):
         return len(found) == NODES and found
 
     assert {pod.node for pod in until(pods)} == {f"kueue-{number}" for number in range(NODES)}
-    (admitted,) = [one for one in queues.workloads() if run_id in one["metadata"]["ownerReferences"][0]["name"]]
-    assert admitted["metadata"]["uid"] == workload["metadata"]["uid"]
+    assert queues.workload(run_id)["metadata"]["uid"] == workload["metadata"]["uid"]
     cancel(orchestrator, run_id)
     assert ended(orchestrator, run_id)[0].state == CANCELLED
     assert ended(orchestrator, small)[0].state == CANCELLED

@@ -1,6 +1,7 @@
 """One training on several nodes: an Indexed Job of as many pods, all of them or none."""
 
 import sys
+from contextlib import ExitStack
 
 import pytest
 from kubernetes.client import BatchV1Api, NetworkingV1Api
@@ -20,13 +21,17 @@ TINY = trainer_pb2.TrainingSettings(
     checkpoint_every_steps=2,
     seed=3,
 )
+STEPS = 60
+CLOSE = 0.05
+"""Of the loss and the scores, absolute: float32 is added up in another order, which the optimizer magnifies."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
 def orchestrator(control_plane, admin, namespace, tmp_path):
     give_rights(admin, namespace)
-    settings = {"trainers": [trainer("unet", image="unet")], "gang_seconds": 1.0, "rank_policies": True}
+    settings = {"trainers": [trainer("unet", image="unet")], "rank_policies": True}
+    settings |= {"gang_seconds": 1.0, "fewer_nodes_seconds": 1.0}
     with cluster_orchestrator(control_plane, namespace, tmp_path / "home", settings, CELLSPARSE_SLOTS="6") as there:
         yield there
 
@@ -36,9 +41,10 @@ def nodes(admin, namespace, folder, names):
     return NodeAgent(admin, namespace, folder, dict.fromkeys(names, ONE_GPU), IMAGES, environment=ONE_THREAD)
 
 
-def create(orchestrator, dataset_id, count, steps):
+def create(orchestrator, dataset_id, count, steps, **others):
     settings = trainer_pb2.TrainingSettings(nodes=count, steps=steps, validate_every_steps=steps)
     settings.MergeFrom(TINY)
+    settings.MergeFrom(trainer_pb2.TrainingSettings(**others))
     request = orchestrator_pb2.CreateRunRequest(dataset_id=dataset_id, settings=settings)
     return orchestrator.runs.CreateRun(request, timeout=PATIENCE).run.id
 
@@ -90,3 +96,39 @@ def test_all_nodes_or_none(orchestrator, admin, namespace, tmp_path):
             assert any("of 2 pods have a node" in event.message for event in events)
             assert orchestrator.run(run_id).attempts == 1
             until(lambda: not left_behind(admin, namespace))  # without their node's agent, pods go a minute later
+
+
+def test_a_node_is_gone_for_good_and_the_training_goes_on_with_the_other(orchestrator, admin, namespace, tmp_path):
+    """It ends as a training does that has both nodes' crops on one from the start."""
+    dataset, jobs = orchestrator.upload().id, BatchV1Api(admin)
+    alike = {"rate_scaling": trainer_pb2.RATE_SCALING_NONE, "learning_rate": 1e-4, "patience": 0}
+    with nodes(admin, namespace, tmp_path / "first", ["one"]):
+        sizes = {}
+        with ExitStack() as second:
+            second.enter_context(nodes(admin, namespace, tmp_path / "second", ["two"]))
+            run_id = create(orchestrator, dataset, 2, STEPS, min_nodes=1, **alike)
+            events = []
+            for event in watch(orchestrator, run_id):
+                events.append(event)
+                if event.training.step >= 4 and not sizes:
+                    sizes[event.attempt] = orchestrator.run(run_id).nodes
+                    second.close()
+                if event.attempt == 2 and event.training.losses and 2 not in sizes:
+                    made = jobs.read_namespaced_job(f"{run_id}-a2", namespace)
+                    sizes[2] = orchestrator.run(run_id).nodes
+                    assert (made.spec.completions, made.spec.parallelism) == (1, 1)
+        run = orchestrator.run(run_id)
+        assert (run.state, run.attempts) == (common_pb2.RUN_STATE_SUCCEEDED, 2), run.message
+        assert sizes == {1: 2, 2: 1}
+        assert any(event.message.startswith("Attempt 2 goes on with 1 of 2 nodes") for event in events)
+        assert min(event.training.step for event in events if event.attempt == 2 and event.training.losses) > 2
+        undisturbed = create(orchestrator, dataset, 1, STEPS, batch_size=2, **alike)
+        expected = list(watch(orchestrator, undisturbed))
+        assert dict(events[-1].training.validation) == pytest.approx(dict(expected[-1].training.validation), abs=CLOSE)
+        assert last_loss(events) == pytest.approx(last_loss(expected), abs=CLOSE)
+        until(lambda: not left_behind(admin, namespace))
+
+
+def last_loss(events):
+    """The loss of the last steps that were reported."""
+    return [event.training.losses["loss"] for event in events if event.training.losses][-1]

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.limits import PATIENCE
-from support.orchestrator import Orchestrator, until
+from support.orchestrator import Orchestrator, state_names, until
 
 from cellsparse_common.rpc.health import check
 from cellsparse_proto.v1 import orchestrator_pb2, orchestrator_pb2_grpc
@@ -73,6 +73,25 @@ def test_idle_streams_and_calls_without_requests_leave_the_urgent_ones(orchestra
     assert answered(lambda: orchestrator.runs.CancelRun(cancel, timeout=PATIENCE)).run.id == run.id
     # The end of the run ends its watchers, and there is room again.
     assert answered(lambda: orchestrator.run(run.id)).id == run.id
+
+
+def test_watchers_hold_no_threads_and_those_who_read_nothing_hold_nobody_up(orchestrator, connections):
+    run = orchestrator.train(orchestrator.upload().id, steps=100_000, learning_rate=0.9)
+    asked = orchestrator_pb2.WatchRunRequest(run_id=run.id)
+    stubs = [orchestrator_pb2_grpc.OrchestratorServiceStub(each) for each in connections(orchestrator.address, 6)]
+    unread = [stub.WatchRun(asked, timeout=PATIENCE) for stub in stubs[:1] for _ in range(WORKERS // 2)]
+    streams = [stub.WatchRun(asked, timeout=PATIENCE) for stub in stubs[1:] for _ in range(WORKERS // 2)]
+    assert len(streams) > 2 * WORKERS
+    firsts = [answered(lambda stream=stream: next(stream)).event for stream in streams]
+    assert {event.sequence for event in firsts} == {1}
+    until(lambda: orchestrator.run(run.id).state >= 3)
+    orchestrator.runs.CancelRun(orchestrator_pb2.CancelRunRequest(run_id=run.id), timeout=PATIENCE)
+    events = [[first, *(answer.event for answer in stream)] for first, stream in zip(firsts, streams, strict=True)]
+    numbers = [event.sequence for event in events[0]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert all(each == events[0] for each in events)
+    assert state_names(events[0])[-1] == "CANCELLED"
+    assert [answer.event for answer in unread[0]] == events[0]
 
 
 def test_a_trainer_whose_health_many_watch_is_not_taken_for_dead(orchestrator, connections):

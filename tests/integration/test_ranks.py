@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 from support.limits import LONG_PATIENCE, PATIENCE, QUICK
@@ -46,6 +47,9 @@ KILLED_STEPS, LAST_STEPS = 60, 5
 AS_GOOD = 1e-4
 """Of the last losses and the validation score of a run that was disturbed, against those of one that was not, absolute:
 crops depend on seed, step and place alone, and checkpoints hold all else."""
+AS_GOOD_WITH_FEWER = 0.02
+"""The same where fewer processes went on: these add up in another order, and optimizers magnify what float32 rounds.
+In float64 they are as equal as above."""
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +81,11 @@ def settings(backend, *, processes, batch, steps=STEPS, **others):
     return given
 
 
-def start(stub, run_id, given, attempt=1):
-    """Start an attempt and return its events as they come."""
+def start(stub, run_id, given, attempt=1, hosts=()):
+    """Start an attempt and return its events as they come; with `hosts`, on these nodes only, of which this is one."""
     request = trainer_pb2.StartTrainingRequest(run_id=run_id, attempt=attempt, dataset_id="ds-tiny", settings=given)
+    if hosts:
+        request.placement.CopyFrom(trainer_pb2.Placement(hosts=hosts, port=29400))
     stub.StartTraining(request, timeout=PATIENCE)
     asked = trainer_pb2.WatchTrainingRequest(run_id=run_id, attempt=attempt)
     return (answer.event for answer in stub.WatchTraining(asked, timeout=PATIENCE))
@@ -122,7 +128,8 @@ def losses(tmp_path_factory):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG_PATIENCE)
     assert done.returncode == 0, done.stderr[-2000:]
     return {
-        case.name: {int(path.stem): json.loads(path.read_text()) for path in case.iterdir()}
+        case.name: {int(path.stem): json.loads(path.read_text()) for path in case.glob("*.json")}
+        | {"weights": np.load(case / "weights.npy")}
         for case in folder.iterdir()
     }
 
@@ -132,11 +139,20 @@ def test_two_processes_of_torch_compute_what_one_does(losses, backend):
     """In float64: in float32 optimizers magnify the rounding of sums that are added up in another order."""
     alone = losses[f"{backend}-1-FLOAT32"][0]
     together = losses[f"{backend}-2-FLOAT32"]
-    assert sorted(together) == [0, 1]
     assert together[0]["weights"] == together[1]["weights"]
-    for one in together.values():
-        assert one["losses"] == pytest.approx(alone["losses"], abs=TOLERANCE)
+    for rank in range(2):
+        assert together[rank]["losses"] == pytest.approx(alone["losses"], abs=TOLERANCE)
     assert len(set(alone["losses"])) == STEPS
+
+
+@pytest.mark.parametrize("case", ["cellpose-2-FLOAT32-1", "unet-2-FLOAT32-1", "unet-4-FLOAT32-3"])
+def test_fewer_processes_go_on_with_a_checkpoint_as_all_would_have(losses, case):
+    """After half of the steps; also where the crops of a step are no multiple of the processes that are left."""
+    backend, _, _, left = case.split("-")
+    alone, fewer = losses[f"{backend}-1-FLOAT32"], losses[case]
+    for rank in range(int(left)):
+        assert fewer[rank]["losses"] == pytest.approx(alone[0]["losses"][STEPS // 2 :], abs=TOLERANCE)
+    np.testing.assert_allclose(fewer["weights"], alone["weights"], atol=TOLERANCE)
 
 
 def test_gradients_may_travel_as_half_as_many_bytes(losses):
@@ -161,21 +177,32 @@ def test_two_processes_learn_what_one_with_both_batches_does(trainer, undisturbe
 
 
 @on("unet")
-@pytest.mark.parametrize(("blow", "rank"), [("KILL", 0), ("STOP", 1)])
-def test_a_lost_process_ends_the_attempt_and_the_next_one_is_as_good_as_undisturbed(trainer, undisturbed, blow, rank):
-    hit_one(trainer, undisturbed, blow, rank)
+@pytest.mark.parametrize(("blow", "rank", "left"), [("KILL", 0, 2), ("STOP", 1, 1)])
+def test_a_lost_process_ends_the_attempt_and_the_next_one_is_as_good_as_undisturbed(
+    trainer, undisturbed, blow, rank, left
+):
+    hit_one(trainer, undisturbed, blow, rank, left)
 
 
 @on("stardist")
-def test_a_lost_process_of_tensorflow_is_no_worse(trainer, undisturbed):
-    hit_one(trainer, undisturbed, "KILL", 1)
+@pytest.mark.parametrize("left", [2, 1])
+def test_a_lost_process_of_tensorflow_is_no_worse(trainer, undisturbed, left):
+    hit_one(trainer, undisturbed, "KILL", 1, left)
 
 
-def hit_one(trainer, undisturbed, blow, rank):
-    """Send a signal to one of two processes; compare what the next attempt makes of it with an undisturbed run."""
+def hit_one(trainer, undisturbed, blow, rank, left):
+    """Send a signal to one of two processes; compare what the next attempt makes of it with an undisturbed run.
+
+    Args:
+        trainer: The fixture.
+        undisturbed: The fixture.
+        blow: Name of the signal.
+        rank: Which process it hits.
+        left: How many nodes the next attempt has, of two with a process each.
+    """
     backend, pid, stub, store = trainer
-    run_id = f"run-{blow.lower()}-{rank}"
-    given = settings(backend, processes=2, batch=2, steps=KILLED_STEPS)
+    run_id = f"run-{blow.lower()}-{rank}-{left}"
+    given = settings(backend, processes=1, batch=2, steps=KILLED_STEPS, nodes=2, min_nodes=1)
     events = start(stub, run_id, given)
     next(event for event in events if event.state == common_pb2.RUN_STATE_RUNNING)
     hit = workers(pid)
@@ -188,11 +215,14 @@ def hit_one(trainer, undisturbed, blow, rank):
     assert (last.state, last.reason) == (common_pb2.RUN_STATE_FAILED, common_pb2.FAILURE_REASON_LOST), last
     assert took < NOTICED_SECONDS
     assert psutil.wait_procs(hit.values(), timeout=NOTICED_SECONDS - took)[1] == []
-    events = succeed(start(stub, run_id, given, attempt=2))
+    hosts = ["127.0.0.1"] if left == 1 else ()
+    events = succeed(start(stub, run_id, given, attempt=2, hosts=hosts))
     assert min(event.step for event in events if event.losses) > 1  # it went on, it did not begin anew
+    fewer = "1 of 2 processes train: each makes up to 4 crops of a step instead of 2."
+    assert any(fewer in line for event in events for line in event.log_lines) == (left == 1)
     assert store.exists(keys.model_file(run_id, "model.json"))
     for found, expected in zip(end(events), end(undisturbed), strict=True):
-        assert found == pytest.approx(expected, abs=AS_GOOD)
+        assert found == pytest.approx(expected, abs=AS_GOOD_WITH_FEWER if left == 1 else AS_GOOD)
 
 
 @on("unet")

@@ -88,22 +88,27 @@ def system(tmp_path_factory):
 
 def test_a_trainer_that_sleeps_is_no_fault(system, capsys):
     status = system.orchestrator.service("unet")
-    assert (status.healthy, status.asleep, status.message) == (True, True, "asleep: the first prediction starts one")
+    assert (status.healthy, status.asleep, status.waking) == (True, True, False)
+    assert status.message == "asleep: the first prediction starts one"
     assert run(["status", "--address", system.orchestrator.address]) == 0
     assert "asleep" in capsys.readouterr().out
     assert system.waiting() == 0
 
 
-def test_a_call_waits_for_the_trainer_and_then_succeeds(system):
+def test_a_call_waits_for_the_trainer_and_then_succeeds(system, capsys):
     first = system.predict()
     until(lambda: system.waiting() == 1)
+    assert system.orchestrator.service("unet").waking
+    run(["status", "--address", system.orchestrator.address])
+    assert "waking up" in capsys.readouterr().out
     assert "one is starting" in system.orchestrator.service("unet").message
     with system.trainer():
         assert first.result(LONG_PATIENCE).label
         assert system.waiting() == 0
         # The next call finds it awake.
         assert system.predict().result(LONG_PATIENCE).label
-        assert not system.orchestrator.service("unet").asleep
+        awake = system.orchestrator.service("unet")
+        assert (awake.asleep, awake.waking) == (False, False)
 
 
 def test_the_command_line_waits_and_says_for_what(system, capfd):
@@ -153,4 +158,4 @@ def test_a_cancelled_call_leaves_nothing(system):
     for call in calls:
         call.cancel()
     until(lambda: system.waiting() == 0)
-    assert system.orchestrator.service("unet").message == "asleep: the first prediction starts one"
+    assert not system.orchestrator.service("unet").waking

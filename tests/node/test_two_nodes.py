@@ -47,3 +47,18 @@ def test_a_training_over_two_nodes_whose_link_is_cut_and_one_is_lost(release, cl
     ended = lost.info()
     assert ended.state == common_pb2.RUN_STATE_SUCCEEDED, ended.message
     assert ended.attempts > 1
+
+
+def test_a_training_that_may_have_fewer_nodes_goes_on_with_the_one_that_is_left(release, cluster, in_cluster):
+    with second_node(cluster):
+        run, events = start(in_cluster, **TOGETHER, min_nodes=1), []
+        for event in run.watch():
+            events.append(event)
+            if event.training.step >= 10:
+                break
+        assert sorted(places(release, run).values()) == ["node1", "node2"]
+    events += run.watch()
+    ended = run.info()
+    assert ended.state == common_pb2.RUN_STATE_SUCCEEDED, ended.message
+    assert (ended.nodes, ended.attempts > 1) == (1, True)
+    assert any("goes on with 1 of 2 nodes" in event.message for event in events)

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,20 @@ class Queues:
         api: An administrator's client.
         namespace: Of the LocalQueues.
         gpus: How many GPUs each ClusterQueue owns, by name.
+        cohort: Name of the cohort, and of the flavor.
+        check: Name of an admission check that every training needs, which is left to the test; empty: none.
     """
 
-    def __init__(self, api: client.ApiClient, namespace: str, gpus: dict[str, int]) -> None:
+    def __init__(
+        self, api: client.ApiClient, namespace: str, gpus: dict[str, int], cohort: str = "labs", check: str = ""
+    ) -> None:
         self._objects = client.CustomObjectsApi(api)
         self._namespace = namespace
         self._names = list(gpus)
-        self._flavor = f"flavor-{namespace}"
+        self._check = check
+        self._flavor = self._cohort = f"{cohort}-{namespace}"
+        if check:
+            self._make_check()
         self._make("resourceflavors", {"kind": "ResourceFlavor", "metadata": {"name": self._flavor}, "spec": {}})
         for name, count in gpus.items():
             self._make("clusterqueues", self._cluster_queue(name, count))
@@ -88,11 +96,31 @@ class Queues:
             self._objects.delete_namespaced_custom_object(GROUP, VERSION, self._namespace, "localqueues", name)
             self._objects.delete_cluster_custom_object(GROUP, VERSION, "clusterqueues", name)
         self._objects.delete_cluster_custom_object(GROUP, VERSION, "resourceflavors", self._flavor)
+        if self._check:
+            self._objects.delete_cluster_custom_object(GROUP, VERSION, "admissionchecks", self._check)
 
     def workloads(self) -> list[dict[str, Any]]:
         """Return the Workloads of the namespace."""
         found = self._objects.list_namespaced_custom_object(GROUP, VERSION, self._namespace, "workloads")
         return list(found["items"])
+
+    def workload(self, run_id: str) -> dict[str, Any]:
+        """Return the only Workload of a run; fail if there is none, or more than one."""
+        (found,) = [one for one in self.workloads() if run_id in one["metadata"]["ownerReferences"][0]["name"]]
+        return found
+
+    def activate(self, run_id: str, *, active: bool) -> None:
+        """Set a run's Workload active or not, as an administrator does."""
+        name = self.workload(run_id)["metadata"]["name"]
+        body = {"spec": {"active": active}}
+        self._objects.patch_namespaced_custom_object(GROUP, VERSION, self._namespace, "workloads", name, body)
+
+    def answer(self, run_id: str, state: str, message: str = "") -> None:
+        """Answer the admission check of a run's Workload, as its controller does."""
+        name = self.workload(run_id)["metadata"]["name"]
+        check = {"name": self._check, "state": state, "message": message, "lastTransitionTime": _now()}
+        body = {"status": {"admissionChecks": [check]}}
+        self._objects.patch_namespaced_custom_object_status(GROUP, VERSION, self._namespace, "workloads", name, body)
 
     def hold(self, name: str, *, stopped: bool) -> None:
         """Stop a ClusterQueue and evict what it admitted, or let it go on."""
@@ -101,8 +129,10 @@ class Queues:
 
     def _cluster_queue(self, name: str, gpus: int) -> dict[str, Any]:
         quotas = [{"name": GPU, "nominalQuota": gpus}]
+        checks = {"admissionChecksStrategy": {"admissionChecks": [{"name": self._check}]}} if self._check else {}
         spec = {
-            "cohortName": f"cohort-{self._namespace}",
+            **checks,
+            "cohortName": self._cohort,
             "namespaceSelector": {},
             "preemption": {"reclaimWithinCohort": "Any"},
             "resourceGroups": [
@@ -111,8 +141,19 @@ class Queues:
         }
         return {"kind": "ClusterQueue", "metadata": {"name": name}, "spec": spec}
 
+    def _make_check(self) -> None:
+        spec = {"controllerName": "tests.cellsparse.dev/check"}
+        self._make("admissionchecks", {"kind": "AdmissionCheck", "metadata": {"name": self._check}, "spec": spec})
+        ready = {"type": "Active", "status": "True", "reason": "Active", "message": "", "lastTransitionTime": _now()}
+        body = {"status": {"conditions": [ready]}}
+        self._objects.patch_cluster_custom_object_status(GROUP, VERSION, "admissionchecks", self._check, body)
+
     def _make(self, plural: str, body: dict[str, Any]) -> None:
         self._objects.create_cluster_custom_object(GROUP, VERSION, plural, _api(body))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _api(body: dict[str, Any]) -> dict[str, Any]:

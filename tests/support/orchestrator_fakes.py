@@ -122,6 +122,6 @@ class FakeLauncher:
 
     def subscribe(self, run_id, attempt, on_change): ...
 
-    def keep_only(self, under_way):
+    def keep_only(self, under_way, unended):
         self.kept.append(under_way())
         return True

@@ -1,8 +1,9 @@
 """Trains torch backends for some steps, alone and together; each rank writes its losses and a digest of its weights.
 
 Usage: python -m support.rank_losses FOLDER STEPS; 4 crops per step in all, in float64 but for how gradients travel.
-Rank R of a case writes FOLDER/CASE/R.json. Ranks are forked from one process that has loaded the backends, as loading
-takes longer than all steps. They find their place in the same variables in which torchrun tells it.
+Rank R of a case writes FOLDER/CASE/R.json, with the losses of the steps that it took, and rank 0 the last weights.
+Ranks are forked from one process that has loaded the backends, as loading takes longer than all steps. They find their
+place in the same variables in which torchrun tells it.
 """
 
 import hashlib
@@ -48,19 +49,23 @@ class Case:
         backend: Which of `SETTINGS`.
         ranks: Number of processes.
         gradients: Name of their gradients' format on the way.
+        left: How many of them go on after half of the steps, from the checkpoint of two; 0: nobody is lost.
     """
 
     backend: str
     ranks: int = 1
     gradients: str = "FLOAT32"
+    left: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.backend}-{self.ranks}-{self.gradients}"
+        return f"{self.backend}-{self.ranks}-{self.gradients}" + (f"-{self.left}" if self.left else "")
 
 
 CASES = [
     *(Case(backend=backend, ranks=ranks) for backend in SETTINGS for ranks in (1, 2)),
+    *(Case(backend=backend, ranks=2, left=1) for backend in SETTINGS),
+    Case(backend="unet", ranks=4, left=3),  # as good a checkpoint for four, who take the same steps
     Case(backend="unet", ranks=2, gradients="FLOAT16"),
 ]
 
@@ -73,7 +78,8 @@ def main() -> None:
         (folder / case.name).mkdir()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        pids = [_fork(case, modules[case.backend], rank, port, folder / case.name, steps) for rank in range(case.ranks)]
+        world = case.left or case.ranks
+        pids = [_fork(case, modules[case.backend], rank, port, folder, steps) for rank in range(world)]
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         if any(codes):
             sys.exit(f"{case.name}: its ranks ended with {codes}")
@@ -85,7 +91,7 @@ def _fork(case: Case, module: object, rank: int, port: int, folder: Path, steps:
     if pid:
         return pid
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{case.ranks}"}
+    os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{case.left or case.ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
     code = 1
     try:
@@ -109,10 +115,10 @@ def _train(case: Case, module: object, folder: Path, steps: int) -> None:
     ranks = find_ranks()
     settings = trainer_pb2.TrainingSettings(
         steps=steps,
-        batch_size=BATCH // ranks.world,
+        batch_size=BATCH // case.ranks,
         crop_size=32,
         seed=3,
-        processes_per_node=ranks.world,
+        processes_per_node=case.ranks,
         rate_scaling=trainer_pb2.RATE_SCALING_NONE,
         gradient_format=trainer_pb2.GradientFormat.Value(f"GRADIENT_FORMAT_{case.gradients}"),
     )
@@ -123,9 +129,20 @@ def _train(case: Case, module: object, folder: Path, steps: int) -> None:
     training = module.create(config, [sample], "cpu", None, ranks)
     network = training.network
     network.register_forward_pre_hook(lambda _, images: (images[0].double(),))
-    losses = [training.train_step(step)["loss"] for step in range(steps)]
-    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
-    (folder / f"{ranks.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
+    checkpoint = folder / Case(backend=case.backend, ranks=2).name / "checkpoint"
+    losses = []
+    if case.left:
+        training.load(checkpoint)
+    for step in range(steps // 2 if case.left else 0, steps):
+        if step == steps // 2 and ranks.leads and case == Case(backend=case.backend, ranks=2):
+            checkpoint.mkdir()
+            training.save(checkpoint)
+        losses.append(training.train_step(step)["loss"])
+    weights = [value.numpy() for value in network.state_dict().values()]
+    if ranks.leads:
+        np.save(folder / case.name / "weights.npy", np.concatenate([value.ravel() for value in weights]))
+    digest = hashlib.sha256(b"".join(value.tobytes() for value in weights)).hexdigest()
+    (folder / case.name / f"{ranks.rank}.json").write_text(json.dumps({"losses": losses, "weights": digest}))
 
 
 if __name__ == "__main__":

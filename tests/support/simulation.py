@@ -251,7 +251,7 @@ class Orchestrator:
             SimpleNamespace(
                 world=world,
                 stops_trainers=False,
-                keep_only=lambda _: True,
+                keep_only=lambda *_: True,
                 release=lambda *_: None,
                 service=lambda _: None,
             ),

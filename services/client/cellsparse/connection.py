@@ -12,6 +12,7 @@ from cellsparse.errors import Cancelled, CellsparseError, Unavailable
 from cellsparse.home import chosen_address, find_address, home_dir
 from cellsparse.security import describe_refusal, find_tls
 from cellsparse.tokens import find_token, refuse_to_show
+from cellsparse.upload_urls import StoreConnections
 from cellsparse.words import reworded
 from cellsparse_common.config.tls import ClientTls
 from cellsparse_common.errors import from_rpc_error, was_answered
@@ -63,6 +64,8 @@ class Connection:
         self.timeout = timeout
         self.resumes_uploads: bool | None = None
         """Whether the orchestrator takes files by their hash; None: not asked yet."""
+        self.stores = StoreConnections()
+        """Connections to object stores, for files that go straight there."""
         self._token = token
         self._tls = find_tls(ca)
         self._ca = ca
@@ -138,6 +141,7 @@ class Connection:
         with self._beginning:
             self._closed = True
             self._channel.close()
+        self.stores.close()
 
     def call(self, method: str, request: Message, *, timeout: float | None = None) -> Any:
         """Make a unary call. One that a busy server refuses is repeated when the server says, within the deadline.

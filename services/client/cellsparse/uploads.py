@@ -6,6 +6,7 @@ What is made of the files is asked for afterwards (see `UploadService` in upload
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,6 @@ from cellsparse.errors import (
     Unimplemented,
 )
 from cellsparse.sources import parts_of, read_parts
-from cellsparse.upload_urls import put_to_url
 from cellsparse_proto.v1 import upload_pb2
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ AT_ONCE = 200
 """Files that are asked for, and sent, together."""
 NOTED_FILES, NOTED_BYTES = 32, 64 * 2**20
 """Files that went to checked URLs are asked after when so many have gone, or so many bytes."""
+PUTS_AT_ONCE = 4
+"""Files that go to checked URLs at the same time."""
 _BROKEN = (Unavailable, Busy, Aborted, Cancelled, DeadlineExceeded, OutOfRange)
 """Errors after which an upload goes on."""
 
@@ -129,17 +131,10 @@ class Sender:
         persistent(self._connection, lambda: self._send(chosen), lambda: self._there)
 
     def _send(self, blobs: Sequence[Blob]) -> None:
-        asked = upload_pb2.HasBlobsRequest(sha256=[blob.sha256 for blob in blobs])
-        present = set(self._connection.call("HasBlobs", asked).present)
-        missing = [blob for blob in blobs if blob.sha256 not in present]
-        if not missing:
-            return
-        files = [upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size) for blob in missing]
         try:
-            states = self._start(files)
-            there = sum(blob.size for blob in blobs if blob.sha256 in present)
-            self._there = max(self._there, there + sum(max(each.offset, each.parts.received) for each in states))
-            pairs = [(blob, state) for blob, state in zip(missing, states, strict=True) if not state.complete]
+            states = self._start([upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size) for blob in blobs])
+            self._there = max(self._there, sum(max(each.offset, each.parts.received) for each in states))
+            pairs = [(blob, state) for blob, state in zip(blobs, states, strict=True) if not state.complete]
             there_now = self._sent_to_checked_urls(pairs)
             left = [
                 (blob, state.offset)
@@ -153,7 +148,7 @@ class Sender:
         except (InvalidArgument, ResourceExhausted) as error:
             if isinstance(error, Busy):
                 raise
-            raise _named(error, missing) from None
+            raise _named(error, blobs) from None
 
     def _start(self, files: Sequence[upload_pb2.UploadFile]) -> Sequence[upload_pb2.UploadState]:
         states: Sequence[upload_pb2.UploadState] = self._connection.call(
@@ -171,7 +166,8 @@ class Sender:
         while parts.missing:
             for part in parts.missing:
                 begin = (part.number - 1) * parts.part_bytes
-                if not put_to_url(part.url, blob.content, min(parts.part_bytes, blob.size - begin), begin):
+                size = min(parts.part_bytes, blob.size - begin)
+                if not self._connection.stores.put(part.url, blob.content, size, begin):
                     if reached:
                         raise Unavailable(f"The store took a part of the {blob.what}, and then no more.")
                     return False
@@ -185,16 +181,32 @@ class Sender:
     def _sent_to_checked_urls(self, pairs: Sequence[tuple[Blob, upload_pb2.UploadState]]) -> set[str]:
         """Send files whose hash the store checks straight to it; return the hashes of those that are there."""
         there: set[str] = set()
-        gone: list[Blob] = []
+        waiting: list[tuple[Blob, upload_pb2.CheckedUrl]] = []
         for blob, state in pairs:
-            if not (self._use_urls and state.HasField("checked")):
-                continue
-            self._use_urls = put_to_url(state.checked.url, blob.content, blob.size, headers=dict(state.checked.headers))
-            gone += [blob] if self._use_urls else []
-            if len(gone) >= NOTED_FILES or sum(each.size for each in gone) >= NOTED_BYTES:
-                there |= self._noted(gone)
-                gone = []
-        return there | self._noted(gone)
+            if state.HasField("checked"):
+                waiting.append((blob, state.checked))
+            if len(waiting) >= NOTED_FILES or sum(each.size for each, _ in waiting) >= NOTED_BYTES:
+                there |= self._noted(self._put_together(waiting))
+                waiting = []
+        return there | self._noted(self._put_together(waiting))
+
+    def _put_together(self, files: Sequence[tuple[Blob, upload_pb2.CheckedUrl]]) -> list[Blob]:
+        """Send files to their checked URLs, several at a time, until the store takes one not; return those it took."""
+
+        def put(file: tuple[Blob, upload_pb2.CheckedUrl]) -> bool:
+            blob, target = file
+            if not self._use_urls:
+                return False
+            took = self._connection.stores.put(target.url, blob.content, blob.size, headers=dict(target.headers))
+            self._use_urls = self._use_urls and took
+            return took
+
+        threads = ThreadPoolExecutor(PUTS_AT_ONCE, "put")
+        try:
+            taken = list(threads.map(put, files))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+        return [blob for (blob, _), took in zip(files, taken, strict=True) if took]
 
     def _noted(self, gone: Sequence[Blob]) -> set[str]:
         """Return the hashes of those files that have come to their checked URLs."""
@@ -209,7 +221,7 @@ class Sender:
         if not ((state.url or state.HasField("parts")) and self._use_urls):
             return False
         if state.url:
-            self._use_urls = put_to_url(state.url, blob.content, blob.size)
+            self._use_urls = self._connection.stores.put(state.url, blob.content, blob.size)
         else:
             self._use_urls = self._sent_in_parts(blob, state.parts)
         if self._use_urls:

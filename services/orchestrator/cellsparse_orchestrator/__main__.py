@@ -12,6 +12,7 @@ from cellsparse_common import tracing
 from cellsparse_common.config.settings import load
 from cellsparse_common.errors import CellsparseError, Unavailable
 from cellsparse_common.files import disk_errors
+from cellsparse_common.freed_memory import return_large_blocks
 from cellsparse_common.logs import configure_logging
 from cellsparse_common.rpc.channel import use_tls
 from cellsparse_orchestrator.db.session import Database
@@ -71,6 +72,7 @@ def main() -> None:
 
 def _serve(settings: OrchestratorSettings) -> int:
     tracing.start("orchestrator")
+    return_large_blocks()
     # Slow to import, and not needed to migrate.
     from cellsparse_common.rpc.server import serve
     from cellsparse_orchestrator.application import Application
@@ -91,6 +93,7 @@ def _serve(settings: OrchestratorSettings) -> int:
             refuse=lambda: application.standby,
             missing=lambda: application.missing,
             gate=application.gate,
+            watchers=settings.watchers,
             how_to_authenticate="CELLSPARSE_AUTH=tokens or CELLSPARSE_TLS_CLIENT_CA",
         )
         if application.lost:

@@ -1,6 +1,8 @@
-"""Notifications between threads: a thread that changed something wakes the threads that wait for it."""
+"""Notifications between threads: a thread that changed something wakes the threads and streams that wait for it."""
 
 import threading
+
+from cellsparse_common.rpc.waiting_streams import Pause, Waiter, wait_out
 
 RECONCILER = "reconciler"
 """Topic that wakes the reconciler of runs."""
@@ -9,10 +11,10 @@ STUDIES = "studies"
 
 
 class Notifier:
-    """Wakes threads that wait for a topic. A notification between looking and waiting is not lost.
+    """Wakes those who wait for a topic. A notification between looking and waiting is not lost.
 
-    A waiting thread reads `version`, then looks for news, then passes the version to `wait`. Only those who wait for a
-    topic are woken by it: a thousand trainings report every second, and each report is a notification.
+    Whoever waits reads `version`, then looks for news, then passes the version to `wait` or `news`. Only those who wait
+    for a topic are woken by it: a thousand trainings report every second, and each report is a notification.
 
     Args:
         most_topics: Topics whose last notification is remembered. Waiters on a topic that was evicted may wake
@@ -27,8 +29,8 @@ class Notifier:
         """Number of the last notification by topic, in the order of these numbers."""
         self._evicted = 0
         """Number of the newest notification of an evicted topic."""
-        self._waiting: dict[str, set[threading.Event]] = {}
-        """One event for each thread that waits, by topic."""
+        self._waiting: dict[str, set[Waiter]] = {}
+        """Who waits, by topic."""
         self._told: dict[str, set[str]] = {}
         self._closed = False
 
@@ -60,17 +62,11 @@ class Notifier:
 
     def wait(self, topic: str, seen: int, seconds: float) -> None:
         """Return when the topic may have been notified after version `seen`, on `close`, or after some seconds."""
-        woken = threading.Event()
-        with self._lock:
-            if self._closed or self._last.get(topic, self._evicted) != seen:
-                return
-            self._waiting.setdefault(topic, set()).add(woken)
-        woken.wait(seconds)
-        with self._lock:
-            waiting = self._waiting.get(topic, set())
-            waiting.discard(woken)
-            if not waiting:
-                self._waiting.pop(topic, None)
+        wait_out(self.news(topic, seen, seconds))
+
+    def news(self, topic: str, seen: int, seconds: float) -> Pause:
+        """Return the same wait as a pause of a stream."""
+        return _News(self, topic, seen, seconds)
 
     def close(self) -> None:
         """Wake all waiters for good."""
@@ -95,3 +91,35 @@ class Notifier:
         for waiting in self._waiting.values():
             for woken in waiting:
                 woken.set()
+
+    def _begin(self, topic: str, seen: int, waiter: Waiter) -> bool:
+        with self._lock:
+            if self._closed or self._last.get(topic, self._evicted) != seen:
+                return False
+            self._waiting.setdefault(topic, set()).add(waiter)
+            return True
+
+    def _end(self, topic: str, waiter: Waiter) -> None:
+        with self._lock:
+            waiting = self._waiting.get(topic, set())
+            waiting.discard(waiter)
+            if not waiting:
+                self._waiting.pop(topic, None)
+
+
+class _News(Pause):
+    """A wait for news on a topic (see `Notifier.wait`)."""
+
+    def __init__(self, notifier: Notifier, topic: str, seen: int, seconds: float) -> None:
+        self.seconds = seconds
+        self._notifier = notifier
+        self._topic = topic
+        self._seen = seen
+
+    def begin(self, waiter: Waiter) -> bool:
+        """See `Pause.begin`."""
+        return self._notifier._begin(self._topic, self._seen, waiter)
+
+    def end(self, waiter: Waiter) -> None:
+        """See `Pause.end`."""
+        self._notifier._end(self._topic, waiter)

@@ -33,7 +33,10 @@ class OrchestratorSettings(ServerSettings):
     port: int = DEFAULT_PORT
     """TCP port; 0 lets the system choose one."""
     workers: int = Field(default=128, ge=4, le=1024)
-    """Threads that answer calls; every client that watches a run occupies one."""
+    """Calls that are answered at once, each by a thread."""
+    watchers: int = Field(default=1024, ge=4, le=100_000)
+    """Streams that watch runs and studies at once, beside these calls. They hold no thread while they wait. One
+    connection may have three quarters as many as `workers`, one machine seven eighths of them all."""
     home: Path = DEFAULT_HOME
     """Folder of the database, logs, process records and, unless `store_url` is given, the object store."""
     store_url: str = ""

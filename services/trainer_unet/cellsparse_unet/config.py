@@ -25,7 +25,7 @@ _TRUE_BORDERS: dict[str, Any] = {
     "target_shape": "outline",
     "outline_rim": 2.0,
     "border_weight": 5.0,
-    "split_depth": 0.75,
+    "split_depth": 1.5,
     "average_decay": 0.99,
     "test_flips": True,
     "refine_outlines": False,
@@ -61,7 +61,7 @@ class Config(BackendConfig):
         "average_decay": (0, 0.9999),
     }
     CHOICES: ClassVar = {"instance_method": METHODS, "target_shape": SHAPES}
-    OPTIONAL: ClassVar = ("centre_threshold",)
+    OPTIONAL: ClassVar = ("centre_threshold", "centre_smoothing")
 
     base_channels: int
     """Channels of the first level, 4 to 128; 16 is ELEPHANT's network."""
@@ -69,8 +69,9 @@ class Config(BackendConfig):
     """Size of the centre relative to the cell's, 0.1 to 0.9."""
     centre_threshold: float | None
     """Smallest centre probability, 0.05 to 0.99; None: 0.4 until it is tuned."""
-    centre_smoothing: float
-    """Sigma in pixels by which centre probabilities are smoothed before the threshold, 0 to 5."""
+    centre_smoothing: float | None
+    """Sigma in pixels by which centre probabilities are smoothed before the threshold, 0 to 5; None: 1.5 until it is
+    tuned."""
     instance_method: str
     """One of `METHODS`; "auto" is watershed until it is tuned."""
     class_weights: tuple[float, float, float]
@@ -201,7 +202,7 @@ def _fast(stacks: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         "base_channels": 16,
         "centre_scale": 0.65 if stacks else 0.6,
         "centre_threshold": 0.5 if stacks else None,
-        "centre_smoothing": 1.0,
+        "centre_smoothing": 1.0 if stacks else None,
         "instance_method": "auto",
         "class_weights": (1.0, 1.0, 1.0),
         "likely_background": 1.0,

@@ -27,6 +27,8 @@ NECK_NOISE = 1.0
 DEFAULT_CENTRE = 0.4
 """Centre threshold for ellipses; "outline" targets, whose centres are sharper, have `TRUE_CENTRE`."""
 TRUE_CENTRE = 0.6
+DEFAULT_SMOOTHING = 1.5
+"""Sigma in pixels by which centres are smoothed: less finds parts of large cells as cells, more loses small ones."""
 CELL_ODDS = 2.0
 """Odds of "cell" from which a pixel belongs to one. A labelled cell is outlined all around, the background beside it on
 one side only: even odds give outlines that are too wide."""
@@ -163,7 +165,7 @@ def default_thresholds(config: Config) -> Thresholds:
         centre_threshold=centre if config.centre_threshold is None else config.centre_threshold,
         cell_threshold=float(np.clip(odds / (1 + odds), 0.05, 0.99)),
         centre_scale=config.centre_scale,
-        centre_smoothing=config.centre_smoothing,
+        centre_smoothing=DEFAULT_SMOOTHING if config.centre_smoothing is None else config.centre_smoothing,
         smallest_cell=0,
         plane_distance=config.plane_distance,
         split_depth=config.split_depth,

@@ -1,4 +1,4 @@
-"""The choice of method and thresholds from sparse labels."""
+"""The choice of method, thresholds and smoothing from sparse labels."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,10 +13,13 @@ from cellsparse_unet.instances import METHODS, Thresholds, default_thresholds, f
 
 CENTRE_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 CELL_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SMOOTHINGS = (0.5, 1.0, 1.5, 2.0)
+"""Sigmas in pixels by which centres are smoothed first."""
 SMALLEST_SHARE = 0.25
 """Share of a small labelled cell's area below which a found cell is debris."""
-METHOD_PRICE, THRESHOLD_PRICE = 0.05, 0.3
-"""Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted."""
+METHOD_PRICE, THRESHOLD_PRICE, SMOOTHING_PRICE = 0.05, 0.5, 0.1
+"""Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted. The
+smoothing's price is for one pixel."""
 DOUBT_CELLS = 20
 """Labelled cells by which these prices fall to 0.7 of themselves; with four times as many labelled, nearly to half."""
 MARGIN = 32
@@ -69,7 +72,7 @@ def _around_labels(
 
 
 def _choices(config: Config, start: Thresholds) -> list[Thresholds]:
-    """Return the default, which wins a tie, and what differs from it in one threshold, or in method and centres.
+    """Return the default, which wins a tie, and what differs from it in one value, or in method and centres.
 
     Where targets have the cells' own shape, ellipses are no choice: they would only lose it.
     """
@@ -77,29 +80,34 @@ def _choices(config: Config, start: Thresholds) -> list[Thresholds]:
     free = config.instance_method == "auto" and config.target_shape == "ellipse"
     methods = METHODS if free else (start.method,)
     cells = CELL_THRESHOLDS if start.method == "watershed" else ()
+    smoothings = SMOOTHINGS if config.centre_smoothing is None else ()
     others = (
         *(replace(start, method=method, centre_threshold=centre) for method in methods for centre in centres),
         *(replace(start, cell_threshold=cell) for cell in cells),
+        *(replace(start, centre_smoothing=smoothing) for smoothing in smoothings),
     )
     return list(dict.fromkeys((start, *others)))
 
 
 def _best(choices: Sequence[Thresholds], points: Sequence[float]) -> Thresholds:
-    """Return the best choice; with the default's method, the best centre threshold and the best cell threshold.
+    """Return the best choice; with the default's method, the best centre threshold or smoothing and cell threshold.
 
-    Centres decide which cells there are, the cell threshold how far they reach: they are chosen one by one.
+    Centres decide which cells there are, the cell threshold how far they reach: they are chosen one by one. Centre
+    threshold and smoothing do alike, so only one of them leaves its default.
     """
     start, best = choices[0], choices[int(np.argmax(points))]
     if best.method != start.method:
         return best
     own = [(point, choice) for point, choice in zip(points, choices, strict=True) if choice.method == start.method]
     centres = [(point, each) for point, each in own if each.cell_threshold == start.cell_threshold]
-    cells = [(point, each) for point, each in own if each.centre_threshold == start.centre_threshold]
+    cells = [(point, each) for point, each in own if replace(each, cell_threshold=start.cell_threshold) == start]
     (_, centre), (_, cell) = (max(line, key=lambda pair: pair[0]) for line in (centres, cells))
-    return replace(start, centre_threshold=centre.centre_threshold, cell_threshold=cell.cell_threshold)
+    return replace(centre, cell_threshold=cell.cell_threshold)
 
 
 def _price(thresholds: Thresholds, start: Thresholds) -> float:
     centre = abs(thresholds.centre_threshold - start.centre_threshold)
     cell = abs(thresholds.cell_threshold - start.cell_threshold)
-    return METHOD_PRICE * (thresholds.method != start.method) + THRESHOLD_PRICE * (centre + cell)
+    smoothing = abs(thresholds.centre_smoothing - start.centre_smoothing)
+    other = METHOD_PRICE * (thresholds.method != start.method)
+    return other + THRESHOLD_PRICE * (centre + cell) + SMOOTHING_PRICE * smoothing

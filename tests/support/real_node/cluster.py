@@ -38,7 +38,7 @@ NODES = 2
 VALUES: Mapping[str, Any] = {
     "images": {"registry": "localhost", "tag": "node", "pullPolicy": "Never"},
     "minio": {"image": MINIO},
-    "orchestrator": {"serviceType": "NodePort"},
+    "orchestrator": {"serviceType": "NodePort", "fewerNodesSeconds": 10},
     "trainerDefaults": {"warmReplicas": 1, "gpu": {"count": 1}},
     "trainers": [{"backend": "unet"}, {"backend": "stardist", "warmReplicas": 0}],
 }

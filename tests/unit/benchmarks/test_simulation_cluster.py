@@ -124,7 +124,7 @@ def test_pods_are_scheduled_first_come_first_served(cluster):
     assert until(lambda: launcher.find(BACKEND, "run-b", 1).address)
     assert notified == ["b", "b"], "placed, then ready"
     assert launcher.find(BACKEND, "run-a", 1).missing
-    assert launcher.keep_only(set)
+    assert launcher.keep_only(set, set)
     assert launcher.find(BACKEND, "run-b", 1).missing
 
 

@@ -77,6 +77,7 @@ def test_sizes_may_be_as_large_as_the_schema_allows(tmp_path):
 
 
 def test_pods_of_a_training_hold_their_places_for_as_long_as_the_values_say(tmp_path):
+    assert settings(tmp_path, {"orchestrator": {"fewerNodesSeconds": 9}}).fewer_nodes_seconds == 9
     assert settings(tmp_path).gang_seconds == 60
     assert settings(tmp_path, {"orchestrator": {"gangSeconds": 300}}).gang_seconds == 300
 

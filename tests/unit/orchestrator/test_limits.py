@@ -93,7 +93,9 @@ def test_gpu_hours_beyond_the_quota_are_refused(world):
     assert world.limit(gpu_hours=5.5).use.gpu_hours == pytest.approx(6.0, abs=0.01)
     with pytest.raises(ResourceExhausted, match=r"is 5.5 GPU hours, and its trainings have taken 6.00"):
         world.train("run-2")
-    world.limit(gpu_hours=7)
+    with world.database.write() as session:
+        session.execute(update(AttemptRow).values(nodes=2))
+    assert world.limit(gpu_hours=13).use.gpu_hours == pytest.approx(12.0, abs=0.01), "as many nodes as it had"
     world.train("run-2")
 
 

@@ -67,6 +67,28 @@ def test_the_best_of_both_lines_wins(make_config, monkeypatch):
     assert tuning._best(choices, other) == replace(start, method="ellipse", centre_threshold=0.7)
 
 
+def test_small_cells_are_smoothed_less(make_config):
+    """The default smoothing flattens their centres; a setting that is given stays."""
+    yy, xx = np.indices((60, 60))
+    label = np.zeros((60, 60), np.int32)
+    for number in range(25):
+        y, x = 6 + 12 * (number // 5), 6 + 12 * (number % 5)
+        label[np.hypot(yy - y, xx - x) < 3.5] = number + 1
+    probability = one_hot(label)
+    chosen = best_thresholds(make_config(centre_threshold=0.6), [(probability, label)])
+    assert chosen.centre_smoothing < default_thresholds(make_config()).centre_smoothing
+    assert scores(match_counts(label, find_cells(probability, chosen), [0.7])[0]).f1 == 1
+    assert best_thresholds(make_config(centre_smoothing=1.25), [(probability, label)]).centre_smoothing == 1.25
+
+
+def test_centre_threshold_and_smoothing_do_not_both_leave_their_defaults(make_config):
+    config = make_config()
+    start = default_thresholds(config)
+    choices = tuning._choices(config, start)
+    points = [(each.centre_threshold == 0.7) + 2.0 * (each.centre_smoothing == 2.0) for each in choices]
+    assert tuning._best(choices, points) == replace(start, centre_smoothing=2.0)
+
+
 def test_many_labelled_cells_are_followed_further_than_few(make_config, monkeypatch):
     """A dim ring around every cell, which the default threshold takes in, costs F1 at IoU 0.9 only."""
     monkeypatch.setattr(tuning, "THRESHOLD_PRICE", 2)

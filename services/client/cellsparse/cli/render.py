@@ -23,7 +23,7 @@ def status_table(status: orchestrator_pb2.GetStatusResponse) -> RenderableType:
     for service in status.services:
         health = Text("healthy", "green") if service.healthy else Text("not healthy", "red")
         if service.healthy and service.asleep:
-            health = Text("asleep", "yellow")
+            health = Text("waking up" if service.waking else "asleep", "yellow")
         table.add_row(service.name, service.address, health, str(service.pid or ""), service.message)
     absent = [Text(f"not there: {service.message}", "yellow") for service in status.absent]
     waiting = [Text(f"no run begins: {status.waiting}", "yellow")] if status.waiting else []
@@ -127,7 +127,7 @@ def run_details(run: orchestrator_pb2.Run) -> RenderableType:
         ("backend", run.backend),
         ("dataset", run.dataset_id),
         ("state", state_text(run.state)),
-        ("attempts", f"{run.attempts} of at most {run.max_attempts}"),
+        ("attempts", f"{run.attempts} of at most {run.max_attempts}{_nodes(run)}"),
         ("made", when(run.created_at)),
         ("training time", run_time(run)),
         ("message", run.message),
@@ -143,6 +143,12 @@ def run_details(run: orchestrator_pb2.Run) -> RenderableType:
         if value:
             table.add_row(Text(name, "dim"), value)
     return table
+
+
+def _nodes(run: orchestrator_pb2.Run) -> str:
+    """Say how many nodes the newest attempt has, where the run asked for more than one."""
+    asked = run.settings.nodes
+    return f", the newest on {run.nodes} of {asked} nodes" if run.nodes and asked > 1 else ""
 
 
 def model_table(models: Iterable[orchestrator_pb2.Model]) -> Table:

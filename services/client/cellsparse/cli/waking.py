@@ -11,8 +11,6 @@ from cellsparse_proto.v1 import orchestrator_pb2
 QUIET_SECONDS = 2.0
 """How long a call takes before anything is asked, and how often then."""
 _END_SECONDS = 10.0
-_NEWS = ("is starting", "can start")
-"""What the state of trainers says once calls wait for them."""
 
 
 @contextmanager
@@ -53,7 +51,7 @@ def _told(connection: Connection, backend: str, say: Callable[[str], None]) -> b
     """Say that the trainers are being started, if they are; return whether anything was said."""
     status: orchestrator_pb2.GetStatusResponse = connection.call("GetStatus", orchestrator_pb2.GetStatusRequest())
     for service in status.services:
-        if service.name == backend and service.asleep and any(words in service.message for words in _NEWS):
+        if service.name == backend and service.waking:
             say(f"The {backend} trainers were {service.message}.")
             return True
     return False

@@ -4,8 +4,8 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -22,10 +22,11 @@ from cellsparse_common.errors import (
     Unavailable,
     to_status,
 )
-from cellsparse_common.rpc.admission import HEALTH_WATCH, Admission
+from cellsparse_common.rpc.admission import HEALTH_WATCH, WATCHES, Admission
 from cellsparse_common.rpc.certificate_names import check_certificate
 from cellsparse_common.rpc.metrics import CallMetrics
 from cellsparse_common.rpc.rules import violations
+from cellsparse_common.rpc.waiting_streams import NextTurn, Pause, WaitingStreams, wait_out
 
 _LOG = logging.getLogger(__name__)
 _HEALTH = "/grpc.health.v1."
@@ -83,6 +84,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         hide: Takes out of a sentence what is not for clients.
         gate: Decides who may call our own services; None: everybody.
         callers: Names of which a caller's certificate must hold one, but for health checks; empty: it need not.
+        waiting: Works for streams of `WATCHES`; None: one with the usual number of threads.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         hide: Callable[[str], str] = lambda sentence: sentence,
         gate: Gate | None = None,
         callers: tuple[str, ...] = (),
+        waiting: WaitingStreams | None = None,
     ) -> None:
         self._metrics = metrics or CallMetrics(CollectorRegistry())
         self._admission = admission
@@ -103,6 +106,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._last_call = self._last_use = time.monotonic()
         self._running = self._in_use = 0
+        self._waiting = waiting or WaitingStreams()
 
     def seconds_idle(self) -> float:
         """Return the seconds since the last call of any service ended; 0 while one is running."""
@@ -131,7 +135,10 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
                 # gRPC would wait for the one message of a request before we could count the call. On the wire it is
                 # the same as a stream of one.
                 made = kind.replace("unary_", "stream_", 1) if single else kind
-                call = (self._stream if kind.endswith("_stream") else self._unary)(behavior, details, single)
+                if single and details.method in WATCHES:
+                    call = self._watch(behavior, details)
+                else:
+                    call = (self._stream if kind.endswith("_stream") else self._unary)(behavior, details, single)
                 if self._admission is not None:
                     call.experimental_thread_pool = self._admission.kept_threads(details.method)  # type: ignore[attr-defined]
                 return getattr(grpc, f"{made}_rpc_method_handler")(call, decode, encode)
@@ -156,16 +163,43 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails, single: bool
     ) -> Callable[..., Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with self._around(details, context), self._admitted(details, context):
-                self._check_caller(details.method, context)
-                self._be_open(details.method)
-                with self._allowed(details, context) as record:
-                    asked = self._received(request, details.method, context) if single else request
-                    for answer in behavior(_checked(asked, details.method, record), context):
-                        record.sending(answer)
+            with closing(self._steps(behavior, details, single, request, context)) as steps:
+                for answer in steps:
+                    if isinstance(answer, Pause):
+                        wait_out(answer)
+                    else:
                         yield answer
 
         return call
+
+    def _watch(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
+        """Wrap a method that mostly waits: its stream holds no thread meanwhile."""
+
+        def call(requests: Iterator[Any], context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+            self._waiting.begin(self._steps(behavior, details, True, requests, context), context, send)
+
+        call.experimental_non_blocking = True  # type: ignore[attr-defined]
+        return call
+
+    def _steps(
+        self,
+        behavior: Callable[..., Any],
+        details: grpc.HandlerCallDetails,
+        single: bool,
+        request: Any,
+        context: grpc.ServicerContext,
+    ) -> Generator[Any, None, None]:
+        """Yield the answers of a stream, and the pauses between them; the first pause when the request has come."""
+        with self._around(details, context), self._admitted(details, context):
+            self._check_caller(details.method, context)
+            self._be_open(details.method)
+            with self._allowed(details, context) as record:
+                asked = self._received(request, details.method, context) if single else request
+                yield NextTurn()
+                for answer in behavior(_checked(asked, details.method, record), context):
+                    if not isinstance(answer, Pause):
+                        record.sending(answer)
+                    yield answer
 
     def _health(self, watch: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
         """Wrap the watching of health, which holds no thread while its stream is open."""

@@ -14,6 +14,8 @@ from cellsparse_common.rpc.callers import source
 OPEN_SECONDS = 300.0
 """How long a request may take to come: one of 128 MiB over 4 Mbit/s."""
 YOUNG_SECONDS = 2.0
+BURST_SECONDS = 0.25
+"""The requests of calls that begin at the same moment come within this time: one call too many waits so long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class Openings:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._open: list[_Opening] = []
 
     def request(self, method: str, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
@@ -45,7 +47,8 @@ class Openings:
             InvalidArgument: The caller sends none.
         """
         opening = _Opening(source({}, context.peer()), time.monotonic(), context.cancel)
-        with self._lock:
+        with self._changed:
+            self._wait_for_room(opening)
             late = self._make_room(opening)
             self._open.append(opening)
         for each in late:
@@ -57,14 +60,26 @@ class Openings:
         except grpc.RpcError as error:
             raise Cancelled(f"The request of {method} did not come.") from error
         finally:
-            with self._lock:
+            with self._changed:
                 if opening in self._open:
                     self._open.remove(opening)
+                self._changed.notify()
+
+    def _of_machine(self, machine: str) -> list[_Opening]:
+        return [each for each in self._open if each.machine == machine]
+
+    def _wait_for_room(self, opening: _Opening) -> None:
+        """Wait as long as the others that wait have only just begun."""
+        while len(mine := self._of_machine(opening.machine)) >= self._limit:
+            left = mine[0].since + BURST_SECONDS - time.monotonic()
+            if left <= 0:
+                return
+            self._changed.wait(left)
 
     def _make_room(self, opening: _Opening) -> list[_Opening]:
         """Forget and return those that wait no longer: what is too old, and what is too much."""
         late = [each for each in self._open if opening.since - each.since > OPEN_SECONDS]
-        mine = [each for each in self._open if each.machine == opening.machine and each not in late]
+        mine = [each for each in self._of_machine(opening.machine) if each not in late]
         if len(mine) >= self._limit:
             if opening.since - mine[0].since < YOUNG_SECONDS:
                 raise Busy(

@@ -42,6 +42,7 @@ def serve(
     refuse: Callable[[], str] = lambda: "",
     missing: Callable[[], str] = lambda: "",
     gate: Gate | None = None,
+    watchers: int | None = None,
     how_to_authenticate: str = "CELLSPARSE_TLS_CLIENT_CA",
 ) -> int:
     """Serve until SIGTERM or SIGINT.
@@ -66,6 +67,7 @@ def serve(
             services. They answer calls all the same.
         gate: Decides who may call its services; None: everybody. Health and reflection are open to all who may
             connect; reflection only to the callers that the settings name, if they do.
+        watchers: Streams that only wait which may be open at once; None: as many as other calls (see `Admission`).
         how_to_authenticate: The settings that make it ask who calls, for messages.
 
     Returns:
@@ -89,7 +91,7 @@ def serve(
     registry = registry or new_registry()
     guard = CallGuard(
         CallMetrics(registry),
-        Admission(settings.workers),
+        Admission(settings.workers, watchers),
         refuse,
         private_paths(settings).hide,
         gate,

@@ -20,6 +20,7 @@ from cellsparse_common.errors import (
     Unavailable,
 )
 from cellsparse_common.logs import traceparent
+from cellsparse_common.rpc.waiting_streams import Pause
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.api.status import read_status
 from cellsparse_orchestrator.caller import caller_metadata
@@ -39,6 +40,7 @@ from cellsparse_orchestrator.notifier import Notifier
 from cellsparse_orchestrator.paging import LARGEST
 from cellsparse_orchestrator.runs.queries import RunFilter, Runs
 from cellsparse_orchestrator.runs.shared_events import SharedEvents
+from cellsparse_orchestrator.runs.sizes import check_size
 from cellsparse_orchestrator.runs.spec import write_spec
 from cellsparse_orchestrator.runs.trainable import TrainableDatasets, check_backend
 from cellsparse_orchestrator.settings import OrchestratorSettings
@@ -106,6 +108,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         known = self._runs.find_request(request)
         if known is not None:
             return orchestrator_pb2.CreateRunResponse(run=known)
+        check_size(request.settings)
         self._check(request)
         run_id = new_id("run")
         with self._traced([(run_id, request)]) as used:
@@ -125,6 +128,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             if asked.request_id:
                 field = f"runs[{number}].request_id"
                 raise InvalidArgument(f"{field} is {asked.request_id!r}; allowed: none, as the call has one.", field)
+            check_size(asked.settings)
             kind = (asked.settings.WhichOneof("backend"), asked.settings.initial_model, asked.dataset_id)
             if kind not in checked:
                 self._check(asked)
@@ -179,7 +183,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
 
     def WatchRun(
         self, request: orchestrator_pb2.WatchRunRequest, context: grpc.ServicerContext
-    ) -> Iterator[orchestrator_pb2.WatchRunResponse]:
+    ) -> Iterator[orchestrator_pb2.WatchRunResponse | Pause]:
         """Stream a run's events until it has ended."""
         after = min(request.after_sequence, LARGEST)
         while context.is_active():
@@ -193,7 +197,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not found:
-                self._notifier.wait(request.run_id, seen, _WATCH_SECONDS)
+                yield self._notifier.news(request.run_id, seen, _WATCH_SECONDS)
 
     def CancelRun(
         self, request: orchestrator_pb2.CancelRunRequest, context: grpc.ServicerContext

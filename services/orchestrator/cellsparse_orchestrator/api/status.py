@@ -43,11 +43,13 @@ def _version() -> str:
 
 
 def _status(service: Service) -> orchestrator_pb2.ServiceStatus:
+    sleep = service.wake_queue.state if service.asleep and service.wake_queue else None
     return orchestrator_pb2.ServiceStatus(
         name=service.name,
         address=service.address,
         healthy=service.healthy,
         pid=service.pid,
-        message=service.wake_queue.state if service.asleep and service.wake_queue else service.message,
+        message=sleep.message if sleep else service.message,
         asleep=service.asleep,
+        waking=sleep is not None and sleep.waking,
     )

@@ -6,6 +6,7 @@ import grpc
 
 from cellsparse_common.datasets import read_known_manifest
 from cellsparse_common.errors import InvalidArgument, NotFound, Unavailable
+from cellsparse_common.rpc.waiting_streams import Pause
 from cellsparse_common.storage import ObjectStore, keys
 from cellsparse_orchestrator.catalogue.datasets import Datasets
 from cellsparse_orchestrator.catalogue.deletion import STUDY, Deletions
@@ -108,7 +109,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
 
     def WatchStudy(
         self, request: study_pb2.WatchStudyRequest, context: grpc.ServicerContext
-    ) -> Iterator[study_pb2.WatchStudyResponse]:
+    ) -> Iterator[study_pb2.WatchStudyResponse | Pause]:
         """Stream a study's changes until it has ended."""
         after, first = min(request.after_sequence, LARGEST), True
         while context.is_active():
@@ -123,7 +124,7 @@ class StudyServicer(study_pb2_grpc.StudyServiceServicer):
             if self._notifier.closed:
                 raise Unavailable("The orchestrator is stopping; watch again from the last sequence number seen.")
             if not more:
-                self._notifier.wait(request.study_id, seen, _WATCH_SECONDS)
+                yield self._notifier.news(request.study_id, seen, _WATCH_SECONDS)
 
     def PauseStudy(
         self, request: study_pb2.PauseStudyRequest, context: grpc.ServicerContext

@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _NOTE_FILES, _NOTE_SECONDS = 64, 2.0
 """Whole files are noted in the database so many at a time, or after so long."""
 _ASKED_AT_ONCE = 8
-"""Files that the store is asked for at the same time, by one call."""
+"""Files that the store is asked for at the same time, by all calls together."""
 _SWEEP_SECONDS = 600.0
 _URL_SECONDS = 3600
 
@@ -73,14 +73,20 @@ class BlobUploads:
         self._partials = partials
         self._rules = rules
         self._signer = signer
+        self._asking = ThreadPoolExecutor(_ASKED_AT_ONCE, "checked")
         self._lock = threading.Lock()
         self._sweep_at = 0.0
 
     def has(self, hashes: Sequence[str]) -> list[str]:
         """Return those of some files that are there, in their order; raises StorageError."""
-        known = self.table.find(hashes)
-        present = {sha256 for sha256, each in known.items() if each.complete and self._store.exists(keys.blob(sha256))}
+        present = self._present(self.table.find(hashes))
         return [sha256 for sha256 in hashes if sha256 in present]
+
+    def _present(self, known: Mapping[str, Known]) -> set[str]:
+        """Return those of known files that are whole, and in the store; raises StorageError."""
+        whole = [sha256 for sha256, each in known.items() if each.complete]
+        there = self._asking.map(lambda sha256: self._store.exists(keys.blob(sha256)), whole)
+        return {sha256 for sha256, found in zip(whole, there, strict=True) if found}
 
     def start(self, files: Sequence[upload_pb2.UploadFile]) -> list[upload_pb2.UploadState]:
         """Begin files, and return how far each has come.
@@ -97,9 +103,9 @@ class BlobUploads:
                     "files.size",
                 )
         hashes = [file.sha256 for file in files]
-        begun = self.table.find(hashes) if self._signer else {}
+        begun = self.table.find(hashes)
         self.table.begin(files)
-        present = set(self.has(hashes))
+        present = self._present(begun)
         present |= self._note_checked({sha256: each for sha256, each in begun.items() if sha256 not in present})
         states = [self._state(file, complete=file.sha256 in present) for file in files]
         to_store = {state.sha256 for state in states if state.complete or state.HasField("url_until")}
@@ -230,7 +236,7 @@ class BlobUploads:
             StorageError: The store failed.
         """
         known = self.table.get_all(hashes)
-        there = {sha256 for sha256, each in known.items() if each.complete and self._store.exists(keys.blob(sha256))}
+        there = self._present(known)
         there |= self._note_checked({sha256: each for sha256, each in known.items() if sha256 not in there})
         return [
             upload_pb2.UploadState(
@@ -247,9 +253,8 @@ class BlobUploads:
         asked = {sha256: each.size for sha256, each in begun.items() if each.size >= self._rules.url_bytes > 0}
         if not asked:
             return set()
-        with ThreadPoolExecutor(min(len(asked), _ASKED_AT_ONCE), "checked") as threads:
-            found = threads.map(lambda sha256: signer.has_checked(sha256, asked[sha256], sender), asked)
-            came = {sha256 for sha256, there in zip(asked, found, strict=True) if there}
+        found = self._asking.map(lambda sha256: signer.has_checked(sha256, asked[sha256], sender), asked)
+        came = {sha256 for sha256, there in zip(asked, found, strict=True) if there}
         self.table.complete(sorted(came))
         return came
 

@@ -194,20 +194,20 @@ def _runs(session: Session, project_id: str) -> int:
 
 
 def _gpu_hours(session: Session, project_id: str) -> float:
-    query = select(AttemptRow.created_at, AttemptRow.ended_at, RunRow.settings).join(
+    query = select(AttemptRow.created_at, AttemptRow.ended_at, RunRow.settings, AttemptRow.nodes).join(
         RunRow, RunRow.id == AttemptRow.run_id
     )
     rows = session.execute(query.where(RunRow.project_id == project_id)).tuples()
-    return sum(_seconds(began, ended) * _processes(settings) for began, ended, settings in rows) / _HOUR
+    return sum(_seconds(began, ended) * _processes(settings, nodes) for began, ended, settings, nodes in rows) / _HOUR
 
 
 def _seconds(began: datetime, ended: datetime | None) -> float:
     return max(0.0, ((ended or now()) - began).total_seconds())
 
 
-def _processes(text: str) -> int:
+def _processes(text: str, nodes: int) -> int:
     settings = json_format.Parse(text, trainer_pb2.TrainingSettings(), ignore_unknown_fields=True)
-    return max(1, settings.nodes) * max(1, settings.processes_per_node)
+    return (nodes or max(1, settings.nodes)) * max(1, settings.processes_per_node)
 
 
 def _given(limits: project_pb2.ProjectLimits, name: str) -> Any:

@@ -116,6 +116,8 @@ class RunRow(Base):
     """The project that it belongs to (see `caller`); None: none. Not a foreign key: it outlives its project."""
     deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
     """When it was deleted; None: it was not. Look-ups leave out what is deleted (see `caller.visible`)."""
+    nodes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Nodes of the newest attempt; 0: there is none, or an earlier version began it."""
     __table_args__ = (
         Index("runs_deleted", "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
         Index("runs_of_owner", "project_id", "number"),
@@ -144,6 +146,10 @@ class AttemptRow(Base):
     """Address of the trainer that was asked to start it, written before it was asked; empty: none yet."""
     secret: Mapped[str] = mapped_column(String(64), default="")
     """What its processes know each other by. Kept, since another orchestrator may have to ask the rest of the nodes."""
+    nodes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Nodes that it has, or waits for; 0: those of the settings, where an earlier version began it."""
+    min_nodes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Fewest nodes that it may begin with if no more can be had (see `sizes`); 0: all."""
 
 
 class EventRow(Base):

@@ -20,6 +20,8 @@ class Size:
     nodes: int = 1
     processes: int = 1
     """On each node."""
+    fewest: int = 0
+    """Fewest nodes that will do where no more can be had; 0: all."""
 
 
 ONE = Size()
@@ -59,6 +61,9 @@ class Service:
     """Whether the cluster has no room now; later attempts should not be started before it."""
     no_quota: bool = False
     """Whether it waits in a queue of the cluster for its project's quota; other projects' attempts may be started."""
+    fewer: int = 0
+    """While it waits, and has waited for long: how many nodes it could have now, at least `Size.fewest`; 0: no other
+    number than it asks for."""
     again_seconds: float = 15.0
     """While it waits: when to ask again, unless a subscriber is called before (`Launcher.subscribe`)."""
 
@@ -88,7 +93,8 @@ class Launcher(Protocol):
         """Get or create the trainer of an attempt; return at once. Idempotent.
 
         The answer's `address` is empty until the trainer and all its nodes are ready; `missing` says that it never
-        will be. A `project` may have a queue of its own; empty: the run belongs to none.
+        will be. What was made for another size is replaced. A `project` may have a queue of its own; empty: the run
+        belongs to none.
         """
 
     def find(self, backend: str, run_id: str, attempt: int, size: Size = ONE) -> Service:
@@ -109,9 +115,10 @@ class Launcher(Protocol):
     def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
         """Call `on_change` when an answer with `waiting` may have changed, until `release`."""
 
-    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]], unended: Callable[[], set[str]]) -> bool:
         """Remove what was made for attempts, as (run id, number), that are not under way any more.
 
+        What holds a run back that has not ended, by its id, may stay.
         An orchestrator that was killed has not called `release`. Return False if the launcher does not know yet what
         exists.
         """

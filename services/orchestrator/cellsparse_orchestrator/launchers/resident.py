@@ -56,7 +56,7 @@ class ResidentServices:
     def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
         """Do nothing: no answer here says `waiting` (see `Launcher`)."""
 
-    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]], unended: Callable[[], set[str]]) -> bool:
         """Do nothing: nothing is made for an attempt (see `Launcher`)."""
         return True
 

@@ -92,7 +92,7 @@ class StaticLauncher(ResidentServices):
             address=address,
             healthy=not problem,
             asleep=not health.healthy,
-            message=health.message if health.healthy else queue.state,
+            message=health.message if health.healthy else queue.state.message,
             versions=health.versions,
             wake_queue=queue,
         )

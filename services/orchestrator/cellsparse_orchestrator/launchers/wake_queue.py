@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -23,6 +23,15 @@ _ABSENCE_SECONDS = 30.0
 """How much longer than that pause a caller who was told to come back still counts as waiting."""
 _MARGIN, _MARGIN_SECONDS = 0.1, 5.0
 """Share of a call's time, and most of it, by which a refusal comes before the caller's own deadline."""
+
+
+class Sleep(NamedTuple):
+    """How trainers are of which none answers."""
+
+    waking: bool
+    """Whether calls wait for one to start, or were told to come back for it."""
+    message: str
+    """What to tell people."""
 
 
 class Waiter:
@@ -96,14 +105,15 @@ class WakeQueue:
             return len(self._line) or int(self._clock() < self._wanted_until)
 
     @property
-    def state(self) -> str:
-        """What to tell people while no trainer answers."""
+    def state(self) -> Sleep:
+        """How it is while no trainer answers."""
         with self._changed:
+            wanted = bool(self._line) or self._clock() < self._wanted_until
             if self._problem:
-                return f"asleep, and none can start: {self._problem}"
-            if self._since is None or not (self._line or self._clock() < self._wanted_until):
-                return "asleep: the first prediction starts one"
-            return f"asleep, and one is starting {self._rest()}; calls that wait: {len(self._line)}"
+                return Sleep(wanted, f"asleep, and none can start: {self._problem}")
+            if self._since is None or not wanted:
+                return Sleep(False, "asleep: the first prediction starts one")
+            return Sleep(True, f"asleep, and one is starting {self._rest()}; calls that wait: {len(self._line)}")
 
     @contextmanager
     def turn(self, waiter: Waiter, answers: Callable[[], bool]) -> Iterator[Callable[[Any], None]]:

@@ -49,6 +49,15 @@ class AttemptReports:
         """
         self._writer.submit((attempt.run_id, lambda run: run.ask(attempt.number, trainer)), _SECONDS)
 
+    def resized(self, attempt: RunAttempt, nodes: int, message: str) -> None:
+        """Store that an attempt that has not begun goes on with fewer nodes, and why.
+
+        Raises:
+            Aborted: The attempt is over.
+            LeaseLost: Another orchestrator has taken over.
+        """
+        self._writer.submit((attempt.run_id, lambda run: run.resize(attempt.number, nodes, message)), _SECONDS)
+
     def _store(self, reports: Sequence[_Report]) -> None:
         run_ids = sorted({run_id for run_id, _ in reports})
         with self._database.write() as session:

@@ -32,6 +32,7 @@ from cellsparse_orchestrator.launchers.base import Launcher, Service, Size
 from cellsparse_orchestrator.runs.credential_renewal import renew_credentials
 from cellsparse_orchestrator.runs.decisions import AttemptOutcome
 from cellsparse_orchestrator.runs.rows import RunAttempt
+from cellsparse_orchestrator.runs.sizes import asked
 from cellsparse_orchestrator.runs.trainer_calls import (
     failed,
     find_cause,
@@ -81,6 +82,8 @@ class Callbacks:
     answer."""
     waiting: Callable[[RunAttempt, str], None]
     """Takes a message when the reason to wait has changed."""
+    resized: Callable[[RunAttempt, int, str], None] = lambda *_: None
+    """Takes with how many nodes an attempt goes on that cannot have all, and a message."""
     starting: Callable[[RunAttempt, str], int] = lambda *_: 0
     """Takes the address of the trainer before each request to start; returns the number of our lease."""
     issuer: "CredentialIssuer | None" = None
@@ -123,7 +126,7 @@ class AttemptWatcher:
         self._timeouts = timeouts
         self._callbacks = callbacks
         self._loop = loop
-        self._size = Size(nodes=max(1, attempt.settings.nodes), processes=max(1, attempt.settings.processes_per_node))
+        self._size = _size(attempt)
         self._after = attempt.last_sequence
         self._received = 0
         self._end_confirmed = False
@@ -229,6 +232,9 @@ class AttemptWatcher:
             trainer = await self._loop.call(self._ensure)
             if trainer.missing:
                 return failed(trainer.reason or common_pb2.FAILURE_REASON_UNSCHEDULABLE, trainer.message)
+            if trainer.fewer:
+                await self._loop.call(self._go_on_with_fewer, trainer)
+                continue
             if (trainer.no_room, trainer.no_quota) != (self.no_room, self.no_quota):
                 self.no_room, self.no_quota = trainer.no_room, trainer.no_quota
                 self._callbacks.changed()
@@ -256,6 +262,17 @@ class AttemptWatcher:
                 return failed(common_pb2.FAILURE_REASON_LOST, problem)
             await self._pause(trainer)
         return None
+
+    def _go_on_with_fewer(self, trainer: Service) -> None:
+        """Ask for no more nodes than can be had; waits."""
+        attempt, nodes = self.attempt, trainer.fewer
+        message = (
+            f"Attempt {attempt.number} goes on with {nodes} of {asked(attempt.settings)} nodes, since no more can be "
+            f"had now: {trainer.message}"
+        )
+        self._callbacks.resized(attempt, nodes, message)
+        self.attempt = replace(attempt, nodes=nodes)
+        self._size = _size(self.attempt)
 
     def _ask_to_start(self, trainer: Service) -> None:
         """Ask a trainer to start, once the run's specification is stored; waits."""
@@ -422,6 +439,11 @@ class AttemptWatcher:
     def _lost(self, what: str) -> AttemptOutcome:
         sentence = f"The {self.attempt.backend} trainer was lost during attempt {self.attempt.number}: {what}"
         return failed(common_pb2.FAILURE_REASON_LOST, sentence if sentence.endswith((".", "!")) else f"{sentence}.")
+
+
+def _size(attempt: RunAttempt) -> Size:
+    each = max(1, attempt.settings.processes_per_node)
+    return Size(nodes=attempt.nodes or asked(attempt.settings), processes=each, fewest=attempt.min_nodes)
 
 
 def _may_be_preempted(outcome: AttemptOutcome) -> bool:

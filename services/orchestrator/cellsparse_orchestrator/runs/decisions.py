@@ -65,6 +65,8 @@ class Facts:
     """A watcher follows the newest attempt."""
     stopping: bool = False
     """The trainer has been asked to end the newest attempt."""
+    has_fewer: bool = False
+    """The newest attempt has fewer nodes than the run asks for."""
     outcome: AttemptOutcome | None = None
     """How the newest attempt ended; None while it goes on."""
 
@@ -117,7 +119,10 @@ def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
         # However long the store is away, and however often others need the place, that is no fault of the run.
         return Decision(action=Action.RETRY, state=run_states.RETRYING, reason=reason, message=message, counts=False)
     failures = facts.attempts - facts.interruptions
-    if reason not in run_states.RETRIED:
+    small = facts.has_fewer and reason == common_pb2.FAILURE_REASON_OUT_OF_MEMORY
+    if small:
+        message = f"{message} It had fewer nodes than the run asks for; the next attempt has more.".strip()
+    if reason not in run_states.RETRIED and not small:
         return Decision(action=Action.END, state=run_states.FAILED, reason=reason, message=message)
     if failures >= facts.max_attempts:
         return Decision(

@@ -203,7 +203,9 @@ class RunReconciler(threading.Thread):
 
     def _sweep(self) -> None:
         """Now and then, let the launcher remove what belongs to no attempt under way."""
-        if time.monotonic() >= self._next_sweep and self._launcher.keep_only(self._transitions.under_way):
+        if time.monotonic() < self._next_sweep:
+            return
+        if self._launcher.keep_only(self._transitions.under_way, self._transitions.unended):
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def _forget_all_but(self, active: set[str], chosen: set[str] | None) -> None:
@@ -239,6 +241,7 @@ class RunReconciler(threading.Thread):
             store_ready=begins and self._store_ready(run),
             watched=watcher is not None and not watcher.finished,
             stopping=watcher is not None and watcher.stopping,
+            has_fewer=watcher is not None and watcher.attempt.has_fewer,
             outcome=watcher.outcome if watcher is not None and watcher.finished else None,
         )
         self._act(run, facts, decide(facts))
@@ -333,6 +336,7 @@ class RunReconciler(threading.Thread):
                 starting=self._transitions.set_trainer,
                 specify=self._specify,
                 waiting=self._transitions.set_waiting,
+                resized=self._transitions.set_nodes,
                 issuer=self._issuer,
                 changed=lambda: self._notifier.tell(RECONCILER, attempt.run_id),
                 trace=self._trace,

@@ -57,6 +57,9 @@ _SET_RUN = _THIS_RUN.values(
     progress=func.coalesce(bindparam("steps", type_=LargeBinary()), _RUN.progress),
     validation=func.coalesce(bindparam("scores", type_=LargeBinary()), _RUN.validation),
 )
+# Apart, because it hardly ever happens.
+_RESIZE_RUN = _THIS_RUN.values(nodes=bindparam("left"))
+_RESIZE_ATTEMPT = _THIS_ATTEMPT.values(nodes=bindparam("left"))
 _SET_ATTEMPT = _THIS_ATTEMPT.values(last_sequence=bindparam("stored"), trainer=bindparam("asked"))
 # Apart from `_SET_RUN`, because the state is part of three indexes.
 _BEGIN_RUN = _THIS_RUN.values(state=_RUNNING, started_at=bindparam("since", type_=UtcTime()))
@@ -86,6 +89,8 @@ class ReportedRun:
     progress: bytes | None = None
     validation: bytes | None = None
     began: bool = False
+    nodes: int | None = None
+    """How many nodes the attempt has from now on; None: as many as before."""
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def under_way(self, number: int) -> bool:
@@ -98,6 +103,15 @@ class ReportedRun:
             raise Aborted(f"Attempt {number} of run {self.id} is over already.")
         self.changed = self.changed or self.trainer != trainer
         self.trainer = trainer
+
+    def resize(self, number: int, nodes: int, message: str) -> None:
+        """Take how many nodes an attempt that has not begun goes on with; raises Aborted if it is over or has begun."""
+        if not self.under_way(number) or self.state != _STARTING:
+            raise Aborted(f"Attempt {number} of run {self.id} does not wait any more.")
+        self.nodes = nodes
+        if not self.cancel_requested:
+            self.message = message
+        self._add_event(None)
 
     def wait(self, number: int, message: str) -> None:
         """Take what an attempt that has not begun to train waits for; a repeated message changes nothing."""
@@ -182,6 +196,12 @@ def write_runs(connection: Connection, runs: Sequence[ReportedRun]) -> None:
         _SET_ATTEMPT,
         [{"run": run.id, "attempt_number": run.attempts, "stored": run.stored, "asked": run.trainer} for run in runs],
     )
+    if resized := [run for run in runs if run.nodes is not None]:
+        connection.execute(_RESIZE_RUN, [{"run": run.id, "left": run.nodes} for run in resized])
+        connection.execute(
+            _RESIZE_ATTEMPT,
+            [{"run": run.id, "attempt_number": run.attempts, "left": run.nodes} for run in resized],
+        )
     begun = [run for run in runs if run.began]
     if begun:
         connection.execute(_BEGIN_RUN, [{"run": run.id, "since": run.started_at} for run in begun])

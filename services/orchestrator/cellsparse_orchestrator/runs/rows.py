@@ -15,6 +15,7 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import visible
 from cellsparse_orchestrator.clock import optional_timestamp, timestamp
 from cellsparse_orchestrator.db.tables import AttemptRow, RunRow
+from cellsparse_orchestrator.runs.sizes import asked
 from cellsparse_proto.v1 import common_pb2, orchestrator_pb2, trainer_pb2
 
 _QUEUED = run_states.state_name(run_states.QUEUED)
@@ -39,6 +40,15 @@ class RunAttempt:
     """Address of the trainer that was last asked to start it; empty: none yet."""
     secret: str = field(default="", repr=False)
     """What the processes of its nodes know each other by, hexadecimal; empty: an attempt from before there were any."""
+    nodes: int = 0
+    """Nodes that it has, or waits for; 0: as many as the settings say."""
+    min_nodes: int = 0
+    """Fewest nodes that it may begin with if no more can be had; 0: all."""
+
+    @property
+    def has_fewer(self) -> bool:
+        """Whether it has fewer nodes than its run asks for."""
+        return 0 < self.nodes < asked(self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +97,8 @@ def to_attempt(row: RunRow, attempt: AttemptRow) -> RunAttempt:
         last_sequence=attempt.last_sequence,
         trainer=attempt.trainer,
         secret=attempt.secret,
+        nodes=attempt.nodes,
+        min_nodes=attempt.min_nodes,
     )
 
 
@@ -152,6 +164,7 @@ class QueueView:
             ended_at=optional_timestamp(row.ended_at),
             progress=trainer_pb2.TrainingEvent.FromString(row.progress) if row.progress else None,
             queue_position=self._positions[row.number] if queued else 0,
+            nodes=row.nodes,
         )
 
 

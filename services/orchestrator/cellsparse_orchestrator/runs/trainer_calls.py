@@ -69,7 +69,7 @@ def start_training(
             fence=fence,
             credentials=credentials,
         )
-        if trainer.hosts:
+        if trainer.hosts or attempt.has_fewer:  # without a placement, one trainer starts the processes of all nodes
             names = [host.rpartition(":")[0] for host in hosts]
             request.placement.CopyFrom(
                 trainer_pb2.Placement(hosts=names, node=node, port=_RANKS_PORT, secret=attempt.secret)

@@ -26,9 +26,11 @@ from cellsparse_orchestrator.runs.rows import (
     UnfinishedRun,
     find_attempt,
     find_run,
+    parse_settings,
     to_attempt,
     to_unfinished,
 )
+from cellsparse_orchestrator.runs.sizes import asked, find_fewest
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 
 _SECRET_BYTES = 32
@@ -124,6 +126,11 @@ class RunTransitions:
             rows = session.connection().execute(select(RunRow.id, RunRow.attempts).where(RunRow.state.in_(_GOING)))
             return {(run_id, number) for run_id, number in rows}
 
+    def unended(self) -> set[str]:
+        """Return the runs that have begun an attempt and not ended."""
+        with self._database.read() as session:
+            return set(session.scalars(select(RunRow.id).where(RunRow.state.in_((*_GOING, _RETRYING)))))
+
     def next_in_line(
         self, slots: int, but_not: Collection[str] = (), nor: Collection[tuple[str, str | None]] = ()
     ) -> list[UnfinishedRun]:
@@ -163,6 +170,8 @@ class RunTransitions:
                 row.attempts += 1
                 row.reason, row.retry_at = "", None
                 row.message = f"Attempt {row.attempts} waits for the {row.backend} trainer."
+                settings = parse_settings(row.settings)
+                row.nodes = asked(settings)
                 attempt = AttemptRow(
                     run_id=row.id,
                     number=row.attempts,
@@ -170,6 +179,8 @@ class RunTransitions:
                     last_sequence=0,
                     created_at=now(),
                     secret=secrets.token_hex(_SECRET_BYTES),
+                    nodes=row.nodes,
+                    min_nodes=find_fewest(session, row.id, settings, row.attempts),
                 )
                 session.add(attempt)
                 add_event(session, row)
@@ -199,6 +210,15 @@ class RunTransitions:
     def set_waiting(self, attempt: RunAttempt, message: str) -> None:
         """Record what an attempt that has not begun to train waits for; a repeated message changes nothing."""
         self._reports.waiting(attempt, message)
+
+    def set_nodes(self, attempt: RunAttempt, nodes: int, message: str) -> None:
+        """Record that an attempt that has not begun goes on with fewer nodes, and say why.
+
+        Raises:
+            Aborted: The attempt is over.
+            LeaseLost: Another orchestrator has taken over.
+        """
+        self._reports.resized(attempt, nodes, message)
 
     def set_pausing(self, run_id: str, message: str) -> None:
         """Record why a run that could begin its next attempt does not; a repeated message changes nothing."""

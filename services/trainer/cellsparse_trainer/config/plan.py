@@ -63,7 +63,9 @@ class Plan:
     precision: str = "auto"
     """One of `PRECISIONS`: number format of the network's arithmetic; "auto" is what the device gains from."""
     nodes: int = 1
-    """Nodes that train together, from 1."""
+    """Nodes that train together, from 1. An attempt may have fewer, but takes the same steps: see `ranks`."""
+    min_nodes: int | None = None
+    """Fewest nodes that may go on with the training, 1 to `nodes`; None: all of them."""
     processes_per_node: int = 1
     """Processes on each of them, from 1."""
     rate_scaling: str = "square_root"
@@ -95,7 +97,7 @@ class Plan:
 
     @property
     def world(self) -> int:
-        """Processes that train together."""
+        """Processes that train together on all nodes."""
         return self.nodes * self.processes_per_node
 
     @property
@@ -113,6 +115,8 @@ class Plan:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: from 1.")
+        if self.min_nodes is not None and not 1 <= self.min_nodes <= self.nodes:
+            raise ValueError(f"min_nodes is {self.min_nodes}; allowed: 1 to nodes, {self.nodes}.")
         if self.crop_depth is not None and self.crop_depth < 1:
             raise ValueError(f"crop_depth is {self.crop_depth}; allowed: from 1.")
         if self.crop_size < 32 or self.crop_size % 16:

@@ -14,6 +14,7 @@ _COMMON: dict[str, Any] = {
     "checkpoint_seconds": 300.0,
     "num_workers": None,
     "nodes": 1,
+    "min_nodes": None,
     "processes_per_node": 1,
     "rate_scaling": "square_root",
     "gradient_format": "float32",

@@ -2,6 +2,10 @@
 
 All ranks draw from the same batches: a crop is a pure function of the seed, the step and its index in the step. Each
 rank makes the crops of its share. So W processes with batches of b crops train on the same data as one with W * b.
+
+Nor does anything else of a training depend on the number of ranks: rank 0's checkpoint is that of all. So fewer ranks
+may go on with it where a node was lost. They share the same crops, each has more of them, and steps and learning rate
+stay those of all nodes that were asked for (`Plan.world`).
 """
 
 import os

@@ -73,16 +73,20 @@ def find_placement(request: trainer_pb2.StartTrainingRequest, rendezvous_seconds
         rendezvous_seconds: See `Placement`.
 
     Raises:
-        InvalidArgument: The given placement has another number of nodes than the settings, or not that node.
+        InvalidArgument: The given placement has more nodes than the settings, or fewer than they allow, or not that
+            node.
     """
     nodes, each = (max(1, n) for n in (request.settings.nodes, request.settings.processes_per_node))
     given = request.placement
     if request.HasField("placement"):
-        if len(given.hosts) != nodes:
+        fewest = request.settings.min_nodes or nodes
+        if not fewest <= len(given.hosts) <= nodes:
+            allowed = "as many" if fewest >= nodes else f"{fewest} to {nodes}"
             raise InvalidArgument(
-                f"placement names {len(given.hosts)} hosts, but settings.nodes is {nodes}; allowed: as many.",
+                f"placement names {len(given.hosts)} hosts, but settings.nodes is {nodes}; allowed: {allowed}.",
                 "placement.hosts",
             )
+        nodes = len(given.hosts)
         if given.node >= nodes:
             raise InvalidArgument(f"placement.node is {given.node}; allowed: 0 to {nodes - 1}.", "placement.node")
     if nodes * each == 1:

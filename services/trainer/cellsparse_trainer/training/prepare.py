@@ -139,6 +139,12 @@ def prepare(
     plan = choice.plan
     config = with_plan(config, plan)
     reporter.total_steps = plan.steps
+    if ranks.world < plan.world:
+        each = -(-plan.crops_per_step // ranks.world)
+        reporter.log(
+            f"{ranks.world} of {plan.world} processes train: each makes up to {each} crops of a step instead of "
+            f"{plan.batch_size}."
+        )
     allowed = step_seconds_allowed(plan, choice.finishing)
     return Prepared(
         job=job,

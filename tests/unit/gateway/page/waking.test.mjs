@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { whileWaking, wakingSentence } from '../../../../services/gateway/cellsparse_gateway/static/js/waking.js';
 
-const STARTING = { name: 'cellpose', asleep: true, healthy: true, message: 'asleep, and one is starting (about 40 s); calls that wait: 1' };
+const STARTING = { name: 'cellpose', asleep: true, waking: true, healthy: true, message: 'asleep, and one is starting (about 40 s); calls that wait: 1' };
 
 test('only trainers that are being started are told of', () => {
   const quiet = { name: 'unet', asleep: true, healthy: true, message: 'asleep: the first prediction starts one' };

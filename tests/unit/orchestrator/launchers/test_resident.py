@@ -20,7 +20,7 @@ def test_every_attempt_gets_the_one_trainer_of_its_backend(launcher):
     trainer = launcher.service("unet")
     assert launcher.ensure("unet", "run-1", 1) == launcher.find("unet", "run-2", 7) == trainer
     launcher.release("run-1", 1)
-    assert launcher.keep_only(set)
+    assert launcher.keep_only(set, set)
     assert launcher.service("unet") == trainer
 
 

@@ -88,16 +88,16 @@ def test_a_trainer_that_has_gone_in_between_is_waited_for(queue):
 def test_the_wait_that_is_told_is_how_long_the_last_start_took(queue, clock):
     begun = []
     with waiting(queue, begun, 1):
-        assert queue.state == "asleep, and one is starting (about 60 s); calls that wait: 1"
+        assert queue.state == (True, "asleep, and one is starting (about 60 s); calls that wait: 1")
         clock.now += 20
-        assert "(about 40 s)" in queue.state
+        assert "(about 40 s)" in queue.state.message
         clock.now += 70
-        assert "(after 90 s; about 60 s are usual)" in queue.state
+        assert "(after 90 s; about 60 s are usual)" in queue.state.message
         queue.note(awake=True)
         until(lambda: begun)
         queue.note(awake=False)
     with waiting(queue, [], 2) as waiter:
-        assert "(about 90 s)" in queue.state
+        assert "(about 90 s)" in queue.state.message
         waiter.cancel()
 
 
@@ -108,11 +108,12 @@ def test_who_was_told_to_come_back_counts_for_a_while(queue, clock):
     assert queue.waiting == 1
     clock.now += 61
     assert queue.waiting == 0
-    assert queue.state == "asleep: the first prediction starts one"
+    assert queue.state == (False, "asleep: the first prediction starts one")
 
 
 def test_what_keeps_a_trainer_from_starting_is_told(queue):
     queue.note(awake=False, problem="The image x cannot be pulled.")
+    assert queue.state == (False, "asleep, and none can start: The image x cannot be pulled.")
     with (
         pytest.raises(Starting, match="none can start: The image x cannot be pulled"),
         queue.turn(Waiter(0.0), lambda: True),

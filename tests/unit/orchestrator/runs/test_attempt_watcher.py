@@ -177,6 +177,50 @@ def test_what_the_store_lacks_is_no_fault_of_the_user(node, error, damaged):
     assert error.message in found.message
 
 
+class FewNodes(FixedNodes):
+    """A launcher that has one node less than an attempt asks for, and says so once."""
+
+    def __init__(self, host):
+        super().__init__([host])
+        self.sizes = []
+
+    def ensure(self, backend, run_id, attempt, size, project):
+        self.sizes.append(size)
+        if len(self.sizes) == 1:
+            message = "1 of 2 pods have a node."
+            return Service(name="unet", waiting=True, no_room=True, fewer=1, message=message)
+        return Service(name="unet", address=self._service.address)
+
+
+def test_an_attempt_that_cannot_have_all_nodes_goes_on_with_those_that_there_are(node):
+    one, told = node(MEMORY, "Memory ran out."), []
+    settings = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), nodes=2, min_nodes=1)
+    attempt = RunAttempt(
+        run_id="run-1", number=2, backend="unet", dataset_id="ds-1", settings=settings, nodes=2, min_nodes=1
+    )
+    launcher = FewNodes(one.address)
+    watcher = AttemptWatcher(
+        attempt,
+        launcher,
+        Timeouts(start=PATIENCE, lost=PATIENCE, stop=PATIENCE),
+        Callbacks(
+            store_event=lambda *_: done(),
+            specify=lambda *_: None,
+            waiting=lambda *_: None,
+            resized=lambda attempt, nodes, message: told.append((attempt.number, nodes, message)),
+            changed=lambda: None,
+        ),
+        LOOP,
+    )
+    watcher.start()
+    watcher.join(PATIENCE)
+    assert [(size.nodes, size.fewest) for size in launcher.sizes] == [(2, 1), (1, 1)]
+    message = "Attempt 2 goes on with 1 of 2 nodes, since no more can be had now: 1 of 2 pods have a node."
+    assert told == [(2, 1, message)]
+    assert watcher.attempt.has_fewer
+    assert len(one.asked[0].placement.hosts) == 1, "else the trainer would start the processes of both nodes"
+
+
 @pytest.fixture
 def trainer():
     fake = FakeTrainer()

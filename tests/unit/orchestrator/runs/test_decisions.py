@@ -154,3 +154,15 @@ def test_a_preemption_counts_as_no_failure_however_often_it_happens():
         found = decide(facts)
         assert (found.action, found.counts, found.message) == (Action.RETRY, False, "Others need it.")
     assert decide(replace(facts, cancel_requested=True)).state == run_states.CANCELLED
+
+
+def test_too_little_memory_on_fewer_nodes_ends_no_run():
+    outcome = AttemptOutcome(
+        state=run_states.FAILED, reason=common_pb2.FAILURE_REASON_OUT_OF_MEMORY, message="Memory ran out."
+    )
+    facts = Facts(state=run_states.RUNNING, attempts=2, max_attempts=3, has_fewer=True, outcome=outcome)
+    found = decide(facts)
+    assert (found.action, found.counts) == (Action.RETRY, True)
+    assert found.message == "Memory ran out. It had fewer nodes than the run asks for; the next attempt has more."
+    assert decide(replace(facts, attempts=3)).state == run_states.FAILED
+    assert decide(replace(facts, has_fewer=False)).state == run_states.FAILED

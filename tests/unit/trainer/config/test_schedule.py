@@ -67,6 +67,8 @@ def test_a_short_run_warms_up_for_a_quarter_of_it():
         ("checkpoint_seconds", 0.0),
         ("checkpoint_seconds", float("nan")),
         ("device", "tpu"),
+        ("min_nodes", 0),
+        ("min_nodes", 2),
     ],
 )
 def test_a_value_out_of_range_is_named(name, value):

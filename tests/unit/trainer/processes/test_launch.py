@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cellsparse_common.config.settings import StoreSettings
+from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.storage import open_store
 from cellsparse_proto.v1 import common_pb2, trainer_pb2
 from cellsparse_trainer.processes.attempt import write_request
@@ -46,6 +47,38 @@ def test_nodes_have_as_long_to_come_as_the_trainer_says():
     """Torchrun's own deadline is ten minutes."""
     placement = replace(here(2), rendezvous_seconds=7.5)
     assert "--rdzv-conf=timeout=8" in torchrun(Path("job.json"), placement)
+
+
+def placed(hosts, node=0, **settings):
+    """Where the processes of an attempt are that has a placement."""
+    given = trainer_pb2.TrainingSettings(unet=trainer_pb2.UnetSettings(), **settings)
+    placement = trainer_pb2.Placement(hosts=hosts, node=node, port=29400)
+    return find_placement(trainer_pb2.StartTrainingRequest(run_id="run-1", settings=given, placement=placement))
+
+
+def test_an_attempt_may_have_fewer_nodes_than_were_asked_for_if_the_settings_say_so():
+    assert placed(["a", "b"], node=1, nodes=3, min_nodes=2).world == 2
+    both = placed(["a"], nodes=3, min_nodes=1, processes_per_node=2)
+    assert (both.hosts, both.world) == (("a",), 2)
+    assert placed(["a"], nodes=2, min_nodes=1) is None, "one process is left, which needs no others"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "settings", "allowed"),
+    [
+        (["a"], {"nodes": 2}, "names 1 hosts, but settings.nodes is 2; allowed: as many"),
+        (["a"], {"nodes": 3, "min_nodes": 2}, "names 1 hosts, but settings.nodes is 3; allowed: 2 to 3"),
+        (["a", "b", "c"], {"nodes": 2, "min_nodes": 1}, "names 3 hosts, but settings.nodes is 2; allowed: 1 to 2"),
+    ],
+)
+def test_no_attempt_has_more_nodes_than_were_asked_for_or_too_few(hosts, settings, allowed):
+    with pytest.raises(InvalidArgument, match=allowed):
+        placed(hosts, **settings)
+
+
+def test_a_node_is_one_of_those_that_are_left():
+    with pytest.raises(InvalidArgument, match="node is 1; allowed: 0 to 0"):
+        placed(["a"], node=1, nodes=2, min_nodes=1)
 
 
 def test_processes_know_each_other_by_a_secret_that_is_in_no_file_and_no_argument(tmp_path):

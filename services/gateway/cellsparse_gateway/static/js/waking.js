@@ -10,8 +10,8 @@ export const QUIET = 2000;
  * @param {any} status the answer of /status
  */
 export function wakingSentence(status) {
-  const asleep = (status.services ?? []).filter((/** @type {any} */ one) => one.asleep && /starting|can start/.test(one.message ?? ''));
-  return asleep.map((/** @type {any} */ one) => `The ${one.name} trainers were ${one.message}.`).join(' ');
+  const waking = (status.services ?? []).filter((/** @type {any} */ one) => one.waking);
+  return waking.map((/** @type {any} */ one) => `The ${one.name} trainers were ${one.message}.`).join(' ');
 }
 
 /**

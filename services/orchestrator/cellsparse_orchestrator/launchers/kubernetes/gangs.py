@@ -40,6 +40,12 @@ class Gangs:
         self._remove(name)
         return replace(verdict, message=f"{verdict.message.removesuffix('.')}; its nodes were released.", in_part=False)
 
+    def give_back(self, name: str) -> None:
+        """Delete a Job that another one is to replace as soon as it is gone."""
+        self._since.pop(name, None)
+        self._not_before[name] = time.monotonic()
+        self._remove(name)
+
     def waits(self, name: str, *, left: bool) -> Verdict | None:
         """Return what a released attempt waits for; None if its Job may be created.
 

@@ -4,11 +4,13 @@ from cellsparse_orchestrator.launchers.kubernetes.settings import Object
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _PREEMPTED = "Preempted"
-_OTHERS = frozenset({_PREEMPTED, "AdmissionCheck", "ClusterQueueStopped", "LocalQueueStopped"})
+_DEACTIVATED = "Deactivated"
+"""A person has deactivated a Workload."""
+_GIVEN_UP = "DeactivatedDueTo"
+"""Begins the reasons of evictions by which a limit of Kueue's, or an admission check, ends a Workload for good."""
+_OTHERS = frozenset({_PREEMPTED, _DEACTIVATED, "AdmissionCheck", "ClusterQueueStopped", "LocalQueueStopped"})
 """Reasons of evictions that are no fault of the training; after others, as for pods that are not ready, it might be
 evicted again and again."""
-_DEACTIVATED = "Deactivated"
-"""Begins the reasons of evictions by which a person, or a limit of Kueue's, ends a Workload for good."""
 _PREEMPTORS = {
     "InClusterQueue": "a training of higher priority in the same ClusterQueue needs its place",
     "InCohortReclamation": "the quota that it had borrowed is needed by the queue that owns it",
@@ -25,15 +27,18 @@ def project_workload(workload: Object) -> Object:
     conditions = status.get("conditions", [])
     return {
         "metadata": {"name": metadata["name"], "created": metadata["creationTimestamp"]},
+        "active": workload.get("spec", {}).get("active", True),
         "job": next((owner["name"] for owner in owners if owner["kind"] == "Job"), ""),
         "conditions": {
             one["type"]: {key: one.get(key, "") for key in ("status", "reason", "message")} for one in conditions
         },
         "checks": [
-            one["name"] for one in status.get("admissionChecks", []) if one.get("state") not in ("Ready", "Rejected")
+            {"name": one["name"], "message": one.get("message", "")}
+            for one in status.get("admissionChecks", [])
+            if one.get("state") not in ("Ready", "Rejected")
         ],
         "evictions": [
-            {"reason": one["reason"], "count": one.get("count", 0)}
+            {"reason": one["reason"], "cause": one.get("underlyingCause", ""), "count": one.get("count", 0)}
             for one in status.get("schedulingStats", {}).get("evictions", [])
         ],
     }
@@ -46,13 +51,22 @@ def job_of(workload: Object) -> str:
 
 def evictions(workload: Object | None) -> int:
     """Return how often Kueue took a Workload's place back through no fault of its own."""
-    return sum(one["count"] for one in workload["evictions"] if one["reason"] in _OTHERS) if workload else 0
+    counted = [one for one in workload["evictions"] if one["reason"] in _OTHERS] if workload else []
+    return sum(one["count"] for one in counted if not (one["reason"] == _DEACTIVATED and one["cause"]))
 
 
-def is_deactivated(workload: Object | None) -> bool:
-    """Return whether a Workload was ended for good, by a person or by a limit of Kueue's."""
+def is_given_up(workload: Object | None) -> bool:
+    """Return whether a limit of Kueue's, or an admission check, has ended a Workload for good."""
+    if workload is None or workload["active"]:
+        return False
     evicted = _condition(workload, "Evicted")
-    return evicted.get("status") == "True" and evicted["reason"].startswith(_DEACTIVATED)
+    by_limit = evicted.get("status") == "True" and evicted["reason"].startswith(_GIVEN_UP)
+    return by_limit or _condition(workload, "DeactivationTarget").get("status") == "True"
+
+
+def is_on_hold(workload: Object | None) -> bool:
+    """Return whether a person has deactivated a Workload: it may go on once it is active again."""
+    return workload is not None and not workload["active"] and not is_given_up(workload)
 
 
 def is_at_fault(workload: Object | None) -> bool:
@@ -65,24 +79,43 @@ def waits_for(queue: str, workload: Object | None) -> str:
     """Say what a suspended Job waits for."""
     if workload is None:
         return f"Waiting for Kueue to take it into queue {queue}."
-    if is_deactivated(workload):
-        return f"Kueue does not start it any more: {_condition(workload, 'Evicted')['message']}"
+    if is_on_hold(workload):
+        return on_hold(queue, workload)
+    if is_given_up(workload):
+        ended = _condition(workload, "Evicted") or _condition(workload, "DeactivationTarget")
+        return f"Kueue does not start it any more: {ended['message']}".removesuffix(".") + "."
     quota = _condition(workload, "QuotaReserved")
     if quota.get("status") == "True":
-        checks = ", ".join(workload["checks"])
+        checks = ", ".join(_check(one) for one in workload["checks"])
         return f"Waiting for the checks of queue {queue}: {checks}." if checks else f"Queue {queue} has admitted it."
     why = quota.get("message", "")
     return f"Waiting for quota of queue {queue}{f': {why}' if why else ''}".removesuffix(".") + "."
 
 
+def on_hold(queue: str, workload: Object) -> str:
+    """Say that a person has deactivated a Workload, and what ends that."""
+    return f"{_put_on_hold(queue, workload)} It goes on once that is active again."
+
+
 def preempted(queue: str, workload: Object | None) -> str:
     """Say why Kueue took a Job's place back."""
+    if workload is not None and is_on_hold(workload):
+        return _put_on_hold(queue, workload)
     evicted = _condition(workload, "Evicted")
     if evicted.get("status") != "True" or evicted["reason"] == _PREEMPTED:
         preemption = _condition(workload, _PREEMPTED)
         why = _PREEMPTORS.get(preemption.get("reason", ""), "")
         return f"Preempted by Kueue in queue {queue}{f': {why}' if why else ''}."
     return f"Evicted by Kueue from queue {queue}: {evicted['message'] or evicted['reason']}".removesuffix(".") + "."
+
+
+def _put_on_hold(queue: str, workload: Object) -> str:
+    return f"On hold: an administrator has deactivated its Workload {workload['metadata']['name']} in queue {queue}."
+
+
+def _check(one: Object) -> str:
+    message = str(one["message"]).strip().removesuffix(".")
+    return f"{one['name']} ({message})" if message else str(one["name"])
 
 
 def _condition(workload: Object | None, kind: str) -> Object:

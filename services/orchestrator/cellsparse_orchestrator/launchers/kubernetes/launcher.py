@@ -13,6 +13,7 @@ from cellsparse_orchestrator.launchers.base import ONE, Service, Size
 from cellsparse_orchestrator.launchers.kubernetes.cache import ObjectCache
 from cellsparse_orchestrator.launchers.kubernetes.cluster import Forbidden, call
 from cellsparse_orchestrator.launchers.kubernetes.create import JobCreator
+from cellsparse_orchestrator.launchers.kubernetes.fewer_nodes import FewerNodes
 from cellsparse_orchestrator.launchers.kubernetes.gangs import Gangs
 from cellsparse_orchestrator.launchers.kubernetes.kueue import job_of
 from cellsparse_orchestrator.launchers.kubernetes.manifests import JobRequest, job_name, selector
@@ -64,6 +65,7 @@ class KubernetesLauncher:
         self._predecessors = Predecessors(self._jobs, self._pods, self._remover.remove)
         core = client.CoreV1Api(api)
         self._gangs = Gangs(settings.gang_seconds, self._remover.remove)
+        self._fewer = FewerNodes(settings.fewer_nodes_seconds)
         self._events = ObjectCache(about, self._notify)
         warnings = partial(core.list_namespaced_event, settings.namespace, field_selector=WARNINGS)
         self._warnings = ResourceWatch("warnings", warnings, project_event, self._events)
@@ -153,6 +155,7 @@ class KubernetesLauncher:
             waiting=verdict.waiting or (verdict.stuck and not ended),
             no_room=verdict.no_room,
             no_quota=verdict.no_quota,
+            fewer=verdict.fewer,
             again_seconds=min(seconds_left, verdict.again_seconds),
             reason=verdict.reason if ended else common_pb2.FAILURE_REASON_UNSPECIFIED,
         )
@@ -169,26 +172,39 @@ class KubernetesLauncher:
         self._incomplete.discard(name)
         self._predecessors.forget(name)
         self._gangs.forget(name)
-        if self._workloads is not None:
-            self._workloads.forget(name)
+        self._fewer.forget(name)
         self._listeners.pop(run_id, None)
-        self._remover.remove(name)
+        for earlier in range(1, attempt):  # one that an administrator held back
+            if self._jobs.get(job_name(run_id, earlier)) is not None:
+                self._remover.remove(job_name(run_id, earlier))
+        if self._workloads is None or not self._workloads.forget(name):
+            self._remover.remove(name)
 
     def subscribe(self, run_id: str, attempt: int, on_change: Callable[[], None]) -> None:
         """Call `on_change` after every change of the run's Jobs and pods, until `release` (see `Launcher`)."""
         self._listeners[run_id] = on_change
 
-    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]]) -> bool:
-        """Delete the Jobs of all other attempts (see `Launcher`)."""
+    def keep_only(self, under_way: Callable[[], set[tuple[str, int]]], unended: Callable[[], set[str]]) -> bool:
+        """Delete the Jobs of all other attempts, but those that an administrator holds back (see `Launcher`)."""
         if not all(watch.complete.is_set() for watch in self._watches):
             return False
         # Read the Jobs first: an attempt is recorded before its Job is created, so a new Job never looks left over.
         existing = {job_name_of(found) for found in self._jobs.all()} - {""}
         wanted = {job_name(run_id, attempt) for run_id, attempt in under_way()}
-        for name in existing - wanted:
+        for name in existing - wanted - self._held(existing - wanted, unended):
             _LOG.info("Job %s is of no attempt under way and will be deleted", name)
             self._remover.remove(name)
         return True
+
+    def _held(self, names: set[str], unended: Callable[[], set[str]]) -> set[str]:
+        """Return which Jobs' Workloads an administrator has deactivated, of runs that are to go on."""
+        workloads = self._workloads
+        if workloads is None or not names:
+            return set()
+        workloads.watch.complete.wait(_FILL_SECONDS)  # for nothing where we may not read Workloads
+        held = {name for name in names if workloads.hold(name, "")}
+        runs = unended() if held else set()
+        return {name for name in held if run_of(name) in runs}
 
     def _delete(self, name: str) -> None:
         delete = partial(self._jobs_api.delete_namespaced_job, name, self._settings.namespace)
@@ -203,18 +219,37 @@ class KubernetesLauncher:
         if released is not None:
             self._created.pop(name, None)
             return released
+        if create and found is not None and found["spec"].get("completions", 1) != request.size.nodes:
+            self._gangs.give_back(name)
+            message = f"Waiting until its place for {found['spec'].get('completions', 1)} pods is given back."
+            return Verdict(waiting=True, no_room=True, message=message, again_seconds=_FILL_SECONDS)
         if create and name not in self._created and (found is None or name in self._incomplete):
             return self._create(request)
         if found is None and time.monotonic() - self._created.get(name, -_SYNC_SECONDS) < _SYNC_SECONDS:
             return _WAITING_FOR_POD
         workload = self._workloads.of_job(name) if self._workloads is not None else None
         verdict = judge(found, pods, workload, begun=not create)
+        if create:
+            verdict = self._fewer.look(name, request.size, verdict)
+            if verdict.fewer:
+                return verdict
         if queue_of(found):
             # Kueue admits all pods or none, and full nodes concern its queue alone: nothing is to be released here.
             return replace(verdict, no_room=False, no_quota=verdict.no_quota or verdict.no_room)
         return self._gangs.look(name, verdict)
 
+    def _hold(self, request: JobRequest) -> str:
+        """Return why an administrator holds the run back, where an earlier attempt waits to be active again; or ""."""
+        if self._workloads is None or request.attempt == 1:
+            return ""
+        self._workloads.watch.complete.wait(_FILL_SECONDS)
+        earlier = [job_name(request.run_id, attempt) for attempt in range(1, request.attempt)]
+        return next(filter(None, (self._workloads.hold(name, request.queue) for name in earlier)), "")
+
     def _create(self, request: JobRequest) -> Verdict:
+        hold = self._hold(request)
+        if hold:
+            return Verdict(waiting=True, message=hold, again_seconds=_AGAIN_SECONDS)
         trainer = self._settings.trainer(request.backend)
         blocking = self._predecessors.blocking(request, trainer.grace_seconds if trainer else 0)
         if blocking:

@@ -36,6 +36,10 @@ class Verdict:
     """Whether it waits in a queue of Kueue's."""
     in_part: bool = False
     """Whether some of its pods have nodes while others find none."""
+    placed: int = 0
+    """How many of its pods have nodes, if it has more than one."""
+    fewer: int = 0
+    """With how many nodes it could go on, see `FewerNodes`; 0: it waits for all."""
     stuck: bool = False
     """Whether it cannot run unless a person changes something, although the cluster still tries."""
     ended: bool = False
@@ -70,10 +74,12 @@ def judge(job: Object | None, pods: list[Object], workload: Object | None = None
         # However its pods end now, that is because their place was taken back.
         if begun:
             return _evicted(kueue.preempted(queue, workload))
-        if kueue.is_deactivated(workload):
+        if kueue.is_given_up(workload):
             message = kueue.waits_for(queue, workload)
             return Verdict(stuck=True, reason=common_pb2.FAILURE_REASON_UNSCHEDULABLE, message=message)
-        return Verdict(waiting=True, no_quota=True, message=kueue.waits_for(queue, workload))
+        # Others of its project need not wait for one that is on hold.
+        no_quota = not kueue.is_on_hold(workload)
+        return Verdict(waiting=True, no_quota=no_quota, message=kueue.waits_for(queue, workload))
     if ended is not None:
         return ended
     if failed is not None:
@@ -118,7 +124,7 @@ def _living_pods(pods: list[Object]) -> Verdict:
         addresses = tuple(verdict.address for verdict in each)
         return Verdict(address=addresses[0], addresses=addresses, message=f"It runs on {len(pods)} nodes.")
     message = f"{placed} of {len(pods)} pods have a node. {slow.message}"
-    return replace(slow, message=message, in_part=slow.no_room and placed > 0)
+    return replace(slow, message=message, placed=placed, in_part=slow.no_room and placed > 0)
 
 
 def _ended_job(job: Object) -> Verdict | None:

@@ -123,6 +123,9 @@ class ClusterSettings(_Strict):
     gang_seconds: float = Field(default=60.0, ge=0.0)
     """How long a training may hold only a part of its nodes, seconds. Then it releases them and tries again a little
     later. Otherwise two trainings that each hold a part of what both need would wait for ever."""
+    fewer_nodes_seconds: float = Field(default=300.0, ge=0.0)
+    """How long a later attempt of a training that says `min_nodes` waits for all of its nodes, seconds. Then it goes on
+    with fewer as soon as there are enough."""
     project_queues: dict[str, str] = Field(default_factory=dict)
     """Kueue LocalQueue by the id of the project whose Jobs it admits; other projects have the trainer's `queue`."""
     trainers: tuple[TrainerTemplate, ...]

@@ -13,6 +13,8 @@ from cellsparse_orchestrator.launchers.kubernetes.kueue import (
     QUEUE_LABEL,
     evictions,
     is_at_fault,
+    is_on_hold,
+    on_hold,
     preempted,
     project_workload,
 )
@@ -41,6 +43,8 @@ class Workloads:
         )
         self._cache = cache
         self._known: dict[str, int] = {}
+        self._held: set[str] = set()
+        """Jobs of attempts that ended because an administrator deactivated their Workload."""
         self.watch = ResourceWatch("workloads", self._list, project_workload, cache)
 
     def of_job(self, name: str) -> Object | None:
@@ -51,9 +55,20 @@ class Workloads:
         """Note that an attempt is about to begin in a Job: evictions until now did not end it."""
         self._known[name] = evictions(self.of_job(name))
 
-    def forget(self, name: str) -> None:
-        """Forget a Job whose attempt has ended."""
+    def forget(self, name: str) -> bool:
+        """Forget a Job whose attempt has ended; return whether it must stay, as its Workload holds the run back."""
         self._known.pop(name, None)
+        held = name in self._held
+        self._held.discard(name)
+        return held
+
+    def hold(self, name: str, queue: str) -> str:
+        """Return what a run waits for whose earlier attempt had this Job, while an administrator holds it back.
+
+        Without such a Job, or once its Workload is active again, that is nothing: "".
+        """
+        workload = self.of_job(name)
+        return on_hold(queue, workload) if workload is not None and is_on_hold(workload) else ""
 
     def preemption(self, name: str) -> str:
         """Return why Kueue took back the place of a Job whose attempt had begun; empty: it did not.
@@ -72,6 +87,8 @@ class Workloads:
         except CellsparseError as error:
             _LOG.warning("whether Job %s was preempted is not known: %s", name, error.message)
             return ""
+        if is_on_hold(workload):
+            self._held.add(name)
         again = evictions(workload) > self._known.get(name, 0)
         taken_back = job["spec"].get("suspend") or again
         return preempted(queue, workload) if taken_back and not is_at_fault(workload) else ""

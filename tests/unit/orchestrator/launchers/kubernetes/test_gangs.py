@@ -37,3 +37,12 @@ def test_what_runs_whole_begins_anew_with_its_patience():
     gangs.look("other", PART)
     gangs.forget("other")
     assert gangs.waits("other", left=True) is None
+
+
+def test_a_job_is_given_back_for_another_one_in_its_place():
+    removed = []
+    gangs = Gangs(60, removed.append)
+    gangs.give_back(NAME)
+    assert removed == [NAME]
+    assert gangs.waits(NAME, left=True).waiting
+    assert gangs.waits(NAME, left=False) is None

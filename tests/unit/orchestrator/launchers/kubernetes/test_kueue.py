@@ -21,7 +21,7 @@ NO_ROOM = "couldn't assign flavors to pod set main: insufficient unused quota fo
 JOB = "run-1-a1"
 
 
-def workload(*conditions, evictions=0, **status):
+def workload(*conditions, evictions=0, active=True, **status):
     kinds = [dict(zip(("type", "status", "reason", "message"), one, strict=True)) for one in conditions]
     stats = {"evictions": [{"reason": "Preempted", "underlyingCause": "", "count": evictions}]} if evictions else {}
     return {
@@ -30,10 +30,20 @@ def workload(*conditions, evictions=0, **status):
             "creationTimestamp": "2026-11-22T10:00:00Z",
             "ownerReferences": [{"kind": "Job", "name": JOB}],
         },
+        "spec": {"active": active},
         "status": {"conditions": kinds, "schedulingStats": stats, **status},
     }
 
 
+PUT_ON_HOLD = "On hold: an administrator has deactivated its Workload job-run-1-a1-1b2c3 in queue lab-a."
+ON_HOLD = f"{PUT_ON_HOLD} It goes on once that is active again."
+DEACTIVATED = ("Evicted", "True", "Deactivated", "The workload is deactivated")
+REJECTED = (
+    "Evicted",
+    "True",
+    "DeactivatedDueToAdmissionCheck",
+    "The workload is deactivated due to Admission check(s): budget, were rejected",
+)
 RECLAIMED = (
     ("Evicted", "True", "Preempted", "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to reclamation"),
     ("Preempted", "True", "InCohortReclamation", "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to"),
@@ -65,8 +75,26 @@ def job(*, suspend, queue="lab-a"):
             "Waiting for the checks of queue lab-a: budget.",
         ),
         (
-            workload(("Evicted", "True", "Deactivated", "The workload is deactivated")),
-            "Kueue does not start it any more: The workload is deactivated",
+            workload(
+                ("QuotaReserved", "True", "QuotaReserved", ""),
+                admissionChecks=[{"name": "budget", "state": "Retry", "message": "Nobody has agreed."}],
+            ),
+            "Waiting for the checks of queue lab-a: budget (Nobody has agreed).",
+        ),
+        (workload(DEACTIVATED, active=False), ON_HOLD),
+        (workload(active=False), ON_HOLD),
+        (
+            workload(DEACTIVATED, ("QuotaReserved", "False", "Pending", NO_ROOM)),  # and active again
+            f"Waiting for quota of queue lab-a: {NO_ROOM}.",
+        ),
+        (
+            workload(REJECTED, active=False),
+            "Kueue does not start it any more: The workload is deactivated due to Admission check(s): budget, were "
+            "rejected.",
+        ),
+        (
+            workload(("DeactivationTarget", "True", "MaximumExecutionTimeExceeded", "It took too long"), active=False),
+            "Kueue does not start it any more: It took too long.",
         ),
     ],
 )
@@ -94,6 +122,7 @@ def test_what_a_job_waits_for(found, sentence):
             workload(("Evicted", "True", "ClusterQueueStopped", "The ClusterQueue is stopped")),
             "Evicted by Kueue from queue lab-a: The ClusterQueue is stopped.",
         ),
+        (workload(DEACTIVATED, active=False), PUT_ON_HOLD),
     ],
 )
 def test_why_a_place_was_taken_back(found, sentence):
@@ -118,9 +147,14 @@ def test_pods_that_end_while_their_job_is_suspended_are_no_failure():
 
 
 def test_a_job_that_kueue_gave_up_is_stuck():
-    given_up = project_workload(workload(("Evicted", "True", "Deactivated", "The workload is deactivated")))
+    given_up = project_workload(workload(REJECTED, active=False))
     found = judge(project_job(job(suspend=True)), [], given_up)
     assert (found.stuck, found.waiting, found.reason) == (True, False, common_pb2.FAILURE_REASON_UNSCHEDULABLE)
+
+
+def test_a_job_that_is_on_hold_waits_and_lets_others_of_its_project_begin():
+    found = judge(project_job(job(suspend=True)), [], project_workload(workload(DEACTIVATED, active=False)))
+    assert (found.stuck, found.waiting, found.no_quota, found.message) == (False, True, False, ON_HOLD)
 
 
 class Answers:
@@ -163,6 +197,27 @@ def test_an_eviction_before_the_attempt_began_explains_nothing(answers):
     answers.workloads.forget(JOB)
 
 
+def test_a_job_of_an_attempt_that_was_put_on_hold_stays_until_its_workload_is_active_again(answers):
+    answers.job, answers.items = job(suspend=True), [workload(DEACTIVATED, active=False)]
+    assert answers.workloads.preemption(JOB) == PUT_ON_HOLD
+    assert answers.workloads.forget(JOB)
+    assert not answers.workloads.forget(JOB)
+    answers.workloads._cache.put(project_workload(answers.items[0]))
+    assert answers.workloads.hold(JOB, "lab-a") == ON_HOLD
+    answers.workloads._cache.put(project_workload(workload(DEACTIVATED)))
+    assert answers.workloads.hold(JOB, "lab-a") == ""
+    assert answers.workloads.hold("another", "lab-a") == ""
+
+
+def test_a_person_who_deactivated_it_and_changed_her_mind_costs_no_attempt(answers):
+    back = workload(("Evicted", "False", "QuotaReserved", "Previously"))
+    back["status"]["schedulingStats"] = {"evictions": [{"reason": "Deactivated", "underlyingCause": "", "count": 1}]}
+    answers.items = [back]
+    assert answers.workloads.preemption(JOB) != ""
+    back["status"]["schedulingStats"]["evictions"][0]["underlyingCause"] = "MaximumExecutionTimeExceeded"
+    assert answers.workloads.preemption(JOB) == ""
+
+
 @pytest.mark.parametrize(
     ("found", "items"),
     [
@@ -171,7 +226,10 @@ def test_an_eviction_before_the_attempt_began_explains_nothing(answers):
         (job(suspend=True, queue=""), []),
         (None, []),
         (Unavailable("The Kubernetes API does not answer."), []),
-        (job(suspend=True), [workload(("Evicted", "True", "DeactivatedDueToRequeuingLimitExceeded", "Too often"))]),
+        (
+            job(suspend=True),
+            [workload(("Evicted", "True", "DeactivatedDueToRequeuingLimitExceeded", "Too often"), active=False)],
+        ),
         (job(suspend=True), [workload(("Evicted", "True", "PodsReadyTimeout", "Exceeded the PodsReady timeout"))]),
     ],
 )

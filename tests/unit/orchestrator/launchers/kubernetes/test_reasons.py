@@ -195,6 +195,7 @@ def test_a_training_on_several_nodes_runs_when_all_its_pods_do():
 def test_some_places_are_not_all():
     part = judge(*several(running("10.0.0.1"), unschedulable(NO_GPU)))
     assert (part.address, part.waiting, part.no_room, part.in_part) == ("", True, True, True)
+    assert part.placed == 1
     assert part.message.startswith("1 of 2 pods have a node. Waiting for a node: 0/3 nodes have")
     none = judge(*several(unschedulable(NO_GPU), unschedulable(NO_GPU)))
     assert (none.no_room, none.in_part) == (True, False)
