@@ -66,6 +66,7 @@ def start(control_plane, admin, shared_namespace, tmp_path_factory):
         "trainers": [trainer("unet", queue=LABS[0]), trainer("stardist", gpus=8, queue=LABS[0])],
         "project_queues": {f"pr-{queue}": queue for queue in (LABS[1], *FAIR, CHECKED)},
         "gang_seconds": 0.5,
+        "fewer_nodes_seconds": 0.5,
     }
     return lambda: cluster_orchestrator(control_plane, shared_namespace, home, settings, CELLSPARSE_SLOTS=str(SLOTS))
 
@@ -260,6 +261,27 @@ def test_all_nodes_or_none(orchestrator, datasets, agent, queues):
     assert queues.workload(run_id)["metadata"]["uid"] == workload["metadata"]["uid"]
     cancel(orchestrator, run_id)
     assert ended(orchestrator, run_id)[0].state == CANCELLED
+    assert ended(orchestrator, small)[0].state == CANCELLED
+
+
+def test_a_preempted_training_goes_on_with_fewer_nodes_that_the_quota_has_room_for(orchestrator, datasets, queues):
+    """Lab a has all 4 GPUs for 2 nodes until lab b wants one; 3 are left, which is a node and a half."""
+    run_id = create(orchestrator, datasets["lab-a"], steps=LONG, nodes=NODES, min_nodes=1, processes_per_node=OWNED)
+    trains(orchestrator, [run_id])
+    assert orchestrator.run(run_id).nodes == NODES
+    small = create(orchestrator, datasets["lab-b"], steps=LONG)
+    trains(orchestrator, [small], steps=1)
+    until(lambda: _trains_again(orchestrator.run(run_id)) and orchestrator.run(run_id).attempts == 2, 2 * PATIENCE)
+    assert orchestrator.run(run_id).nodes == 1
+    (workload,) = [one for one in queues.workloads() if run_id in one["metadata"]["ownerReferences"][0]["name"]]
+    assert [pods["count"] for pods in workload["spec"]["podSets"]] == [1]
+    for one in (run_id, small):
+        cancel(orchestrator, one)
+    found, events = ended(orchestrator, run_id)
+    assert (found.state, found.attempts) == (CANCELLED, 2)
+    assert retried(events).message.startswith("Preempted by Kueue in queue lab-a")
+    said = next(event.message for event in events if "goes on with" in event.message)
+    assert said.startswith("Attempt 2 goes on with 1 of 2 nodes, since no more can be had now: Waiting for quota")
     assert ended(orchestrator, small)[0].state == CANCELLED
 
 
