@@ -221,6 +221,7 @@ class KubernetesLauncher:
             return released
         if create and found is not None and found["spec"].get("completions", 1) != request.size.nodes:
             self._gangs.give_back(name)
+            self._created.pop(name, None)  # it may be gone before anybody looks again
             message = f"Waiting until its place for {found['spec'].get('completions', 1)} pods is given back."
             return Verdict(waiting=True, no_room=True, message=message, again_seconds=_FILL_SECONDS)
         if create and name not in self._created and (found is None or name in self._incomplete):
