@@ -17,10 +17,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def release(cluster) -> Release:
-    """The chart in a namespace that takes only pods of level "restricted"."""
-    level = {"pod-security.kubernetes.io/enforce": "restricted"}
-    found = Release(cluster)
-    found.core.create_namespace({"metadata": {"name": NAMESPACE, "labels": level}})
+    """The chart as on a laptop, with SQLite."""
+    found = Release(cluster, NAMESPACE)
     found.install(VALUES)
     return found
 

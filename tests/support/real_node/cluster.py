@@ -22,7 +22,7 @@ from support.orchestrator import until
 from support.real_node import network
 from support.real_node.configuration import PAUSE
 from support.real_node.gpus import advertised_gpus
-from support.real_node.images import MINIO, OWN
+from support.real_node.images import MINIO, OWN, POSTGRESQL
 from support.real_node.node import RealNode, node_users, running_node
 from support.real_node.requirements import find_requirements
 
@@ -30,7 +30,8 @@ NAMESPACE = "imaging"
 NAME = "lab-cellsparse"
 PORT = 6443
 """Of the API server: one of those that the chart's NetworkPolicies open."""
-VOLUMES = 2
+VOLUMES = 4
+"""Two for each of two releases."""
 GPUS = 1
 """What each node advertises; none of them is real."""
 NODES = 2
@@ -89,7 +90,7 @@ def second_node(cluster: Cluster) -> Iterator[RealNode]:
 def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: str) -> Iterator[RealNode]:
     own = Path(tempfile.mkdtemp(prefix=f"node{number}-", dir=folder))  # a node may be started again
     with running_node(plane, own, number=number) as node:
-        node.import_images(docker, (PAUSE, MINIO, *OWN))
+        node.import_images(docker, (PAUSE, MINIO, POSTGRESQL, *OWN))
         with advertised_gpus(node.device_plugins, GPUS):
             yield node
 
@@ -98,7 +99,7 @@ def find_docker() -> str:
     """Return the program whose daemon has the images; skip the test without one."""
     program = os.environ.get("DOCKER", "docker")
     if shutil.which(program):
-        asked = [program, "image", "inspect", *OWN, MINIO, PAUSE]
+        asked = [program, "image", "inspect", *OWN, MINIO, POSTGRESQL, PAUSE]
         if subprocess.run(asked, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
             return program
     pytest.skip("No Docker daemon has the images of `make node-images`.")
@@ -129,12 +130,20 @@ def _storage(admin: client.ApiClient, folder: Path) -> None:
 
 
 class Release:
-    """The chart, installed."""
+    """The chart, installed as "lab" in a namespace that takes only pods of level "restricted".
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: Where.
+        namespace: Of its own; it is made.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
+        self.namespace = namespace
         self.core = client.CoreV1Api(cluster.admin)
-        self._access = [f"--namespace={NAMESPACE}", f"--kubeconfig={cluster.plane.kubeconfig('admin')}"]
+        self._access = [f"--namespace={namespace}", f"--kubeconfig={cluster.plane.kubeconfig('admin')}"]
+        level = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.core.create_namespace({"metadata": {"name": namespace, "labels": level}})
 
     def helm(self, *arguments: str, seconds: float = LONG_PATIENCE) -> str:
         """Run helm on the release; fail the test with what the pods say if it fails."""
@@ -145,7 +154,7 @@ class Release:
 
     def install(self, values: Mapping[str, Any]) -> None:
         """Install it, and wait until all pods are ready."""
-        path = self.cluster.folder / "values.json"
+        path = self.cluster.folder / f"values-{self.namespace}.json"
         path.write_text(json.dumps(values))
         files = [f"--values={CHART / 'ci' / 'cpu-trial.yaml'}", f"--values={path}"]
         timeout = f"--timeout={LONG_PATIENCE:.0f}s"
@@ -154,24 +163,23 @@ class Release:
     def state(self) -> str:
         """Return what the pods are doing, and the end of their logs."""
         lines = []
-        for pod in self.core.list_namespaced_pod(NAMESPACE).items:
+        for pod in self.core.list_namespaced_pod(self.namespace).items:
             lines.append(f"{pod.metadata.name}: {pod.status.phase}, {pod.status.container_statuses}")
             try:
-                lines.append(self.core.read_namespaced_pod_log(pod.metadata.name, NAMESPACE, tail_lines=30))
+                lines.append(self.core.read_namespaced_pod_log(pod.metadata.name, self.namespace, tail_lines=30))
             except client.ApiException as error:
                 lines.append(str(error.reason))
-        events = self.core.list_namespaced_event(NAMESPACE).items
+        events = self.core.list_namespaced_event(self.namespace).items
         return "\n".join([*lines, *(f"{event.involved_object.name}: {event.message}" for event in events[-30:])])
 
     def pods(self, component: str) -> list[Any]:
         """Return the pods of a component, such as orchestrator or trainer."""
         selector = f"app.kubernetes.io/component={component}"
-        return list(self.core.list_namespaced_pod(NAMESPACE, label_selector=selector).items)
+        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
 
     def run_in(self, pod: str, *command: str) -> tuple[int, str]:
         """Run a command in a pod's container by the container runtime; return its exit code and output."""
-        (status,) = self.core.read_namespaced_pod(pod, NAMESPACE).status.container_statuses
-        container = status.container_id.removeprefix("containerd://")
+        container = self._container(pod)
         name = f"test-{time.monotonic_ns()}"
         done = self.cluster.node.run(
             "ctr", "--namespace=k8s.io", "tasks", "exec", f"--exec-id={name}", container, *command
@@ -180,40 +188,47 @@ class Release:
 
     def kill(self, pod: str) -> None:
         """Kill the processes of a pod's container, as a crash or the OOM killer would."""
-        (status,) = self.core.read_namespaced_pod(pod, NAMESPACE).status.container_statuses
-        container = status.container_id.removeprefix("containerd://")
+        container = self._container(pod)
         self.cluster.node.run("ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", "--all", container)
+
+    def _container(self, pod: str) -> str:
+        """Return the id that the container runtime knows a pod's container by."""
+        (status,) = self.core.read_namespaced_pod(pod, self.namespace).status.container_statuses
+        return str(status.container_id.removeprefix("containerd://"))
 
     def secret(self, name: str, key: str) -> str:
         """Return what a Secret holds."""
-        return base64.b64decode(self.core.read_namespaced_secret(name, NAMESPACE).data[key]).decode()
+        return base64.b64decode(self.core.read_namespaced_secret(name, self.namespace).data[key]).decode()
 
     def set_secret(self, name: str, **values: str) -> None:
         """Change what a Secret holds, as `kubectl patch` does."""
-        self.core.patch_namespaced_secret(name, NAMESPACE, {"stringData": values})
+        self.core.patch_namespaced_secret(name, self.namespace, {"stringData": values})
 
     def restart(self) -> None:
         """Start all pods anew, as `kubectl rollout restart` does, and wait until they are ready."""
         apps = client.AppsV1Api(self.cluster.admin)
         annotation = {"kubectl.kubernetes.io/restartedAt": str(time.time())}
         patch = {"spec": {"template": {"metadata": {"annotations": annotation}}}}
-        for each in apps.list_namespaced_stateful_set(NAMESPACE).items:
-            apps.patch_namespaced_stateful_set(each.metadata.name, NAMESPACE, patch)
-        for each in apps.list_namespaced_deployment(NAMESPACE).items:
-            apps.patch_namespaced_deployment(each.metadata.name, NAMESPACE, patch)
+        for each in apps.list_namespaced_stateful_set(self.namespace).items:
+            apps.patch_namespaced_stateful_set(each.metadata.name, self.namespace, patch)
+        for each in apps.list_namespaced_deployment(self.namespace).items:
+            apps.patch_namespaced_deployment(each.metadata.name, self.namespace, patch)
         until(lambda: all(map(_rolled_out, self.workloads())), LONG_PATIENCE)
 
     def workloads(self) -> list[Any]:
         """Return the release's Deployments and StatefulSets."""
         apps = client.AppsV1Api(self.cluster.admin)
-        found = (apps.list_namespaced_stateful_set(NAMESPACE).items, apps.list_namespaced_deployment(NAMESPACE).items)
+        found = (
+            apps.list_namespaced_stateful_set(self.namespace).items,
+            apps.list_namespaced_deployment(self.namespace).items,
+        )
         return [each for some in found for each in some]
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which a client on this machine reaches the orchestrator."""
-        authority = self.cluster.folder / "ca.crt"
+        authority = self.cluster.folder / f"ca-{self.namespace}.crt"
         authority.write_text(self.secret(f"{NAME}-tls-orchestrator", "ca.crt"))
-        service = self.core.read_namespaced_service(f"{NAME}-orchestrator", NAMESPACE)
+        service = self.core.read_namespaced_service(f"{NAME}-orchestrator", self.namespace)
         port = next(port.node_port for port in service.spec.ports if port.port == 50050)
         return {
             "CELLSPARSE_ADDRESS": f"{network.node_address(1)}:{port}",

