@@ -125,19 +125,23 @@ def retried(events):
 def test_who_borrowed_is_preempted_when_the_owner_comes_and_goes_on_later(
     orchestrator, datasets, queues, admin, shared_namespace
 ):
-    """Lab a takes all 4 GPUs, of which it owns 2; its runs that wait leave slots to lab b, which gets its 2 back."""
-    borrowers = [create(orchestrator, datasets["lab-a"], steps=LONG) for _ in range(SLOTS + 1)]
-    trains(orchestrator, borrowers[:4])
-    for one in borrowers[4:SLOTS]:
+    """Lab a takes all 4 GPUs, of which it owns 2; its runs that wait leave slots to lab b, which gets its 2 back.
+
+    Kueue knows only the second in which Jobs were made, so any four of the first ones may train.
+    """
+    made = [create(orchestrator, datasets["lab-a"], steps=LONG) for _ in range(SLOTS + 1)]
+    borrowers = until(lambda: _training(orchestrator, made, OWNED * NODES), 2 * PATIENCE)
+    others = [one for one in made[:SLOTS] if one not in borrowers]
+    for one in others:
         until(lambda one=one: "Waiting for quota of queue lab-a: " in orchestrator.run(one).message)
-    assert orchestrator.run(borrowers[SLOTS]).state == common_pb2.RUN_STATE_QUEUED
+    assert orchestrator.run(made[SLOTS]).state == common_pb2.RUN_STATE_QUEUED
     jobs = BatchV1Api(admin)
-    running, waiting = (jobs.read_namespaced_job(f"{borrowers[n]}-a1", shared_namespace) for n in (0, 4))
+    running, waiting = (jobs.read_namespaced_job(f"{one[0]}-a1", shared_namespace) for one in (borrowers, others))
     assert running.metadata.labels[QUEUE_LABEL] == waiting.metadata.labels[QUEUE_LABEL] == "lab-a"
     assert (running.spec.suspend, waiting.spec.suspend, waiting.status.active) == (False, True, None)
 
     owners = [create(orchestrator, datasets["lab-b"], steps=60) for _ in range(OWNED)]
-    for one in borrowers[4:]:
+    for one in (*others, made[SLOTS]):
         cancel(orchestrator, one)
         assert ended(orchestrator, one)[0].state == CANCELLED
     for one in owners:
@@ -145,10 +149,10 @@ def test_who_borrowed_is_preempted_when_the_owner_comes_and_goes_on_later(
         assert (found.state, found.attempts) == (SUCCEEDED, 1), found.message
         assert state_names(events) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
 
-    preempted = [one for one in borrowers[:4] if orchestrator.run(one).attempts == 2]
+    preempted = [one for one in borrowers if orchestrator.run(one).attempts == 2]
     assert len(preempted) == OWNED
     until(lambda: all(_trains_again(orchestrator.run(one)) for one in preempted), 2 * PATIENCE)
-    for one in borrowers[:4]:
+    for one in borrowers:
         cancel(orchestrator, one)
         found, events = ended(orchestrator, one)
         assert (found.state, found.attempts) == (CANCELLED, 2 if one in preempted else 1)
@@ -158,6 +162,12 @@ def test_who_borrowed_is_preempted_when_the_owner_comes_and_goes_on_later(
             assert retry.message.startswith("Preempted by Kueue in queue lab-a: the quota that it had borrowed")
             said = [event.message for event in events if event.attempt == 2]
             assert any(words.startswith("Waiting for quota of queue lab-a: ") for words in said), said
+
+
+def _training(orchestrator, run_ids, count, steps=12):
+    """Return the runs that train, once there are as many as that."""
+    found = [one for one in run_ids if orchestrator.run(one).progress.step >= steps]
+    return found if len(found) == count else None
 
 
 def _trains_again(run):
