@@ -21,9 +21,11 @@ POSTGRESQL = "localhost/postgres:node"
 OWN = tuple(f"localhost/cellsparse-{name}:node" for name in ("orchestrator", "sparsifier", "gateway", "trainer-unet"))
 """Our own images, as `make node-images` names them."""
 ENTRYPOINT = Path(__file__).with_name("postgresql.sh")
+PASSWD = "root:x:0:0::/root:/bin/sh\npostgres:x:999:999::/:/bin/sh\n"
+"""Users of the image of PostgreSQL, whose initdb wants to be one that has a name."""
 POSTGRESQL_DOCKERFILE = f"""FROM {OWN[0]}
 USER root
-RUN useradd --uid 999 --user-group postgres
+COPY passwd /etc/passwd
 COPY postgresql /opt/postgresql
 COPY {ENTRYPOINT.name} /entrypoint.sh
 ENV PATH=/opt/postgresql/{{programs}}:$PATH
@@ -47,6 +49,7 @@ def make(docker: str) -> None:
     with _context(BIN / "minio") as folder:  # the chart starts MinIO by a shell, which the orchestrator's image has
         _build(docker, MINIO, folder, f"FROM {OWN[0]}\nCOPY minio /usr/local/bin/minio\nENTRYPOINT []\n")
     with _context(ENTRYPOINT) as folder:
+        (folder / "passwd").write_text(PASSWD)
         programs = copy_programs(postgresql, folder / "postgresql").relative_to(folder / "postgresql")
         _build(docker, POSTGRESQL, folder, POSTGRESQL_DOCKERFILE.format(programs=programs))
 
