@@ -17,9 +17,9 @@ SMOOTHINGS = (0.5, 1.0, 1.5, 2.0)
 """Sigmas in pixels by which centres are smoothed first."""
 SMALLEST_SHARE = 0.25
 """Share of a small labelled cell's area below which a found cell is debris."""
-METHOD_PRICE, THRESHOLD_PRICE, SMOOTHING_PRICE = 0.05, 0.5, 0.1
-"""Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted. The
-smoothing's price is for one pixel."""
+METHOD_PRICE, CENTRE_PRICE, CELL_PRICE, SMOOTHING_PRICE = 0.05, 0.5, 0.3, 0.1
+"""Score that leaving the defaults must gain: few cells are labelled, and false ones between them are not counted. Those
+of thresholds are for a step of 1, that of the smoothing is for one pixel."""
 DOUBT_CELLS = 20
 """Labelled cells by which these prices fall to 0.7 of themselves; with four times as many labelled, nearly to half."""
 MARGIN = 32
@@ -110,4 +110,4 @@ def _price(thresholds: Thresholds, start: Thresholds) -> float:
     cell = abs(thresholds.cell_threshold - start.cell_threshold)
     smoothing = abs(thresholds.centre_smoothing - start.centre_smoothing)
     other = METHOD_PRICE * (thresholds.method != start.method)
-    return other + THRESHOLD_PRICE * (centre + cell) + SMOOTHING_PRICE * smoothing
+    return other + CENTRE_PRICE * centre + CELL_PRICE * cell + SMOOTHING_PRICE * smoothing

@@ -52,7 +52,7 @@ def test_the_best_of_both_lines_wins(make_config, monkeypatch):
     """Centre and cell threshold are chosen one by one, whatever the other is."""
     config = make_config(target_shape="ellipse")
     start = default_thresholds(config)
-    monkeypatch.setattr(tuning, "THRESHOLD_PRICE", 0)
+    monkeypatch.setattr(tuning, "CENTRE_PRICE", 0)
     choices = tuning._choices(config, start)
     assert choices[0] == start
     assert len(set(choices)) == len(choices)
@@ -91,7 +91,7 @@ def test_centre_threshold_and_smoothing_do_not_both_leave_their_defaults(make_co
 
 def test_many_labelled_cells_are_followed_further_than_few(make_config, monkeypatch):
     """A dim ring around every cell, which the default threshold takes in, costs F1 at IoU 0.9 only."""
-    monkeypatch.setattr(tuning, "THRESHOLD_PRICE", 2)
+    monkeypatch.setattr(tuning, "CELL_PRICE", 2)
     yy, xx = np.indices((30, 30))
     away = np.hypot(yy - 15, xx - 15)
     label = (away < 8).astype(np.int32)
