@@ -68,7 +68,7 @@ class Config(BackendConfig):
     centre_scale: float
     """Size of the centre relative to the cell's, 0.1 to 0.9."""
     centre_threshold: float | None
-    """Smallest centre probability, 0.05 to 0.99; None: 0.4 until it is tuned."""
+    """Smallest centre probability, 0.05 to 0.99; None: until it is tuned 0.6 with "outline" targets, else 0.4."""
     centre_smoothing: float | None
     """Sigma in pixels by which centre probabilities are smoothed before the threshold, 0 to 5; None: 1.5 until it is
     tuned."""

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.limits import PATIENCE
 
+from cellsparse import upload_urls
 from cellsparse.upload_urls import StoreConnections
 
 
@@ -39,7 +41,8 @@ def store(*, status=200, drops=False):
 
 
 @pytest.fixture
-def stores():
+def stores(monkeypatch):
+    monkeypatch.setattr(upload_urls, "_KEPT_SECONDS", PATIENCE)  # however slow this machine is
     made = StoreConnections()
     yield made
     made.close()

@@ -173,7 +173,11 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         return call
 
     def _watch(self, behavior: Callable[..., Any], details: grpc.HandlerCallDetails) -> Callable[..., Any]:
-        """Wrap a method that mostly waits: its stream holds no thread meanwhile."""
+        """Wrap a method that mostly waits: its stream holds no thread meanwhile.
+
+        gRPC calls what has the attribute below with a function that sends, and takes its thread back when that returns,
+        as it does for the health service's Watch.
+        """
 
         def call(requests: Iterator[Any], context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
             self._waiting.begin(self._steps(behavior, details, True, requests, context), context, send)

@@ -176,7 +176,11 @@ class WaitingStreams:
 
     def _run(self) -> None:
         while (stream := self._next()) is not None:
-            self._advance(stream)
+            try:
+                self._advance(stream)
+            except Exception as error:  # noqa: BLE001 - this thread works for all other streams, too
+                _LOG.error("a stream cannot go on", exc_info=error)
+                self._close(stream)
 
     def _next(self) -> _Stream | None:
         """Return the next stream to work for; None: this thread is one too many."""

@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from unittest import mock
 
 import grpc
 import pytest
@@ -237,6 +238,26 @@ def test_who_leaves_is_forgotten_and_leaves_room(served, connect):
     until(lambda: len(served.closed) == share)
     served.post.announce()
     assert next(watch(stub)).event.sequence == 1
+
+
+def test_a_stream_that_cannot_go_on_takes_no_thread_from_the_others():
+    def numbers():
+        yield Post(seconds=0.0)
+        yield 1
+
+    def fail(_):
+        failed.append(1)
+        raise RuntimeError("the call is broken")
+
+    sent, failed = [], []
+    streams = WaitingStreams(threads=1)
+    answers = [numbers() for _ in range(3)]
+    for one in answers:
+        streams.begin(one, mock.Mock(), fail)
+    until(lambda: len(failed) == len(answers))
+    streams.begin(numbers(), mock.Mock(), sent.append)
+    until(lambda: sent == [1, None])
+    assert all(next(one, None) is None for one in answers), "not closed"
 
 
 def test_the_same_pause_for_a_thread():
