@@ -39,8 +39,18 @@ def test_a_cell_found_too_small_or_too_large_comes_to_its_size(image, radius):
     assert overlap(found > 0, TRUE) < 0.7
     result = refined(image, found, 0.5)
     assert set(np.unique(result)) == {0, 7}
-    assert overlap(result == 7, TRUE) > 0.97
+    assert overlap(result == 7, TRUE) > 0.95
     assert (found == disc(TRUE.shape, (30, 28), radius) * 7).all(), "the argument is not changed"
+
+
+@pytest.mark.parametrize("radius", [12, 16])
+def test_where_brightness_changes_slowly_the_outline_found_counts_too(radius):
+    slow = ndimage.gaussian_filter(BRIGHT, 4)
+    shown = slow > slow.min() + 0.5 * (slow.max() - slow.min())
+    found = disc(TRUE.shape, (30, 28), radius)
+    result = refined(slow, found.astype(np.int32), 0.5) > 0
+    smaller, larger = sorted((shown.sum(), found.sum()))
+    assert smaller < result.sum() < larger
 
 
 def test_noise_neither_frays_nor_splits_a_cell():
@@ -101,17 +111,19 @@ def test_no_cell_vanishes_and_none_appears(labels, image, level):
 
 
 def drawn_at(level, cells, seed=0):
-    """Return a sample whose cells are drawn at a level of their blurred brightness, and cells found too large."""
+    """Return a sample whose cells are drawn at a level of their blurred brightness, and cells found at a wrong size."""
     rng = np.random.default_rng(seed)
     shape = (64, 48 * cells)
-    sharp, label, found = np.zeros(shape), np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
+    sharp, label = np.zeros(shape), np.full(shape, -1, np.int32)
+    near, found = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for number in range(1, cells + 1):
         middle = (32 + rng.uniform(-3, 3), 48 * number - 24 + rng.uniform(-3, 3))
         sharp[disc(shape, middle, 10)] = 1
-        found[disc(shape, middle, 12.5)] = number
+        near[disc(shape, middle, 12.5)] = number
+        found[disc(shape, middle, 12 if number % 2 else 9)] = number
     image = ndimage.gaussian_filter(sharp, 2.5)
-    label[(image >= level * image.max()) & (found > 0)] = 1
-    label[label > 0] = found[label > 0] + 100
+    drawn = (image >= level * image.max()) & (near > 0)
+    label[drawn] = near[drawn] + 100
     return Sample(name="drawn", image=(0.1 + 0.8 * image).astype(np.float32), label=label), found
 
 
