@@ -6,9 +6,9 @@ resemble: the cell if they are nearer to the mean of its inside than `level` say
 draw the line in the middle between the two means, a level of 0.5. People who draw cells do not always: `fit_level`
 takes the level at which labelled cells are found as they are labelled, and none where that does not help.
 
-The network's outline errs in another way than the brightness does, so it counts, too, as the shape does in Leventon 2000
-(doi:10.1109/CVPR.2000.855835): the farther inside it a pixel lies, the darker it may be, and the farther outside, the
-brighter it must be (`PRIOR`).
+The network's outline errs in another way than the brightness does, so it counts, too, as the shape does in Leventon
+2000 (doi:10.1109/CVPR.2000.855835): the farther inside it a pixel lies, the darker it may be, and the farther outside,
+the brighter it must be (`PRIOR`).
 
 Images of one dataset differ in how wide people draw in them, and a network learns some of that. The level at which it
 draws outlines by itself, over all cells of an image, shows it (`own_level`). So an image whose own level is above that
@@ -51,8 +51,8 @@ BAND = 0.4
 NARROWEST, WIDEST = 1.0, 7.0
 """Bounds of that in pixels."""
 PRIOR = 0.3
-"""By how much the level falls for a pixel as far inside the network's outline as that outline may move, and rises for one
-as far outside. On DSB2018, values from 0.1 to 0.5 do alike."""
+"""By how much the level falls for a pixel as far inside the network's outline as that outline may move, and rises for
+one as far outside. On DSB2018, values from 0.1 to 0.5 do alike."""
 BLUR = 0.7
 """Standard deviation in pixels of the blur that takes noise from the image."""
 LEAST_PIXELS = 3
