@@ -6,9 +6,10 @@ resemble: the cell if they are nearer to the mean of its inside than `level` say
 draw the line in the middle between the two means, a level of 0.5. People who draw cells do not always: `fit_level`
 takes the level at which labelled cells are found as they are labelled, and none where that does not help.
 
-The network's outline errs in another way than the brightness does, so it counts, too, as the shape does in Leventon
+The network's outline errs in another way than the brightness does, so it may count, too, as the shape does in Leventon
 2000 (doi:10.1109/CVPR.2000.855835): the farther inside it a pixel lies, the darker it may be, and the farther outside,
-the brighter it must be (`PRIOR`).
+the brighter it must be. By how much is fitted together with the level: a network that has seen many cells is to be
+trusted more.
 
 Images of one dataset differ in how wide people draw in them, and a network learns some of that. The level at which it
 draws outlines by itself, over all cells of an image, shows it (`own_level`). So an image whose own level is above that
@@ -33,8 +34,10 @@ from cellsparse_trainer.data.samples import Sample
 
 OUTLINE_LEVEL = "outline_level"
 OWN_LEVEL = "own_outline_level"
+OUTLINE_PRIOR = "outline_prior"
 """Names of an `OutlineLevel`'s numbers among what a model was fitted with (see `ModelConfig`)."""
 LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+PRIORS = (0.0, 0.1, 0.2, 0.3)
 """What `fit_level` chooses from."""
 LEAST_CELLS = 3
 """Fewest labelled cells that a level is chosen by."""
@@ -50,9 +53,6 @@ BAND = 0.4
 """How far an outline may move, as a share of the cell's radius."""
 NARROWEST, WIDEST = 1.0, 7.0
 """Bounds of that in pixels."""
-PRIOR = 0.3
-"""By how much the level falls for a pixel as far inside the network's outline as that outline may move, and rises for
-one as far outside. On DSB2018, values from 0.1 to 0.5 do alike."""
 BLUR = 0.7
 """Standard deviation in pixels of the blur that takes noise from the image."""
 LEAST_PIXELS = 3
@@ -76,6 +76,9 @@ class OutlineLevel:
     own: float | None = None
     """The level at which the model usually draws outlines by itself, 0 to 1; None: it is not known, and all images are
     refined at the same level."""
+    prior: float = 0.0
+    """By how much the level falls for a pixel as far inside the network's outline as that outline may move, and rises
+    for one as far outside, 0 to 1."""
 
     def of(self, image: GrayImage, labels: Labels) -> float:
         """Return the level for an image.
@@ -84,12 +87,15 @@ class OutlineLevel:
             image: Brightness.
             labels: The cells as the model draws them by itself.
         """
-        found = None if self.own is None else own_level(image, labels)
-        if found is None or self.own is None:
+        return self.level if self.own is None else self.beside(own_level(image, labels))
+
+    def beside(self, own: tuple[float, int] | None) -> float:
+        """Return the level for an image of which `own_level` says this."""
+        if own is None or self.own is None:
             return self.level
-        own, cells = found
+        level, cells = own
         trust = cells / (cells + DOUBT)
-        return float(np.clip(self.level + trust * (own - self.own), *LIMITS))
+        return float(np.clip(self.level + trust * (level - self.own), *LIMITS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +114,24 @@ class _Bands:
     """How far inside the nearest cell's outline, as a share of how far that may move; negative outside."""
 
 
-def refined(image: GrayImage, labels: Labels, level: float) -> Labels:
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What an image shows of the cells that a network found in it, whatever the level."""
+
+    smooth: GrayImage
+    labels: Labels
+    areas: npt.NDArray[np.int64]
+    """Pixels of each cell, by its number; as the three below."""
+    bands: _Bands
+    outer: Floats
+    """Brightness of the surroundings."""
+    contrast: Floats
+    """How much brighter the inside is."""
+    clear: npt.NDArray[np.bool_]
+    """Whether the cell differs from its surroundings."""
+
+
+def refined(image: GrayImage, labels: Labels, level: float, prior: float = 0.0) -> Labels:
     """Return the cells with outlines where the image shows them.
 
     A cell that does not differ from its surroundings keeps its outline. So do outlines between cells that touch. Cells
@@ -117,21 +140,10 @@ def refined(image: GrayImage, labels: Labels, level: float) -> Labels:
     Args:
         image: Brightness.
         labels: The cells: 0 background, n > 0 cell n; not changed.
-        level: Brightness at an outline where the network drew it, too: 0 is that of the cell's surroundings, 1 that of
-            its inside.
+        level: Brightness at an outline: 0 is that of the cell's surroundings, 1 that of its inside.
+        prior: How much the outline of `labels` counts beside it; see `OutlineLevel.prior`.
     """
-    count = int(labels.max(initial=0)) + 1
-    if count == 1:
-        return labels
-    areas = np.bincount(labels.ravel(), minlength=count)
-    smooth = _smooth(image)
-    bands = _bands(labels, areas)
-    outer, contrast, clear = _contrasts(smooth, labels, bands, count)
-    limit = outer[bands.owner] + (level - PRIOR * bands.inside) * contrast[bands.owner]
-    like_cell = np.sign(contrast)[bands.owner] * (smooth - limit) > 0
-    moved = np.where(bands.core | (like_cell & (bands.owner > 0)), bands.owner, 0)
-    moved = np.where(clear[bands.owner], moved, labels)
-    return _tidy(moved, labels, areas, clear)
+    return _moved(_look(image, labels), level, prior) if labels.any() else labels
 
 
 def own_level(image: GrayImage, labels: Labels) -> tuple[float, int] | None:
@@ -144,21 +156,7 @@ def own_level(image: GrayImage, labels: Labels) -> tuple[float, int] | None:
     Returns:
         The level, and how many cells show it; None where none does.
     """
-    count = int(labels.max(initial=0)) + 1
-    if count == 1:
-        return None
-    smooth = _smooth(image)
-    bands = _bands(labels, np.bincount(labels.ravel(), minlength=count))
-    outer, contrast, clear = _contrasts(smooth, labels, bands, count)
-    background = labels == 0
-    within, _, pixels_within = _moments(smooth, labels, ndimage.binary_dilation(background) & ~background, count)
-    beside, _, pixels_beside = _moments(smooth, bands.nearest, ndimage.binary_dilation(~background) & background, count)
-    clear &= (pixels_within > 0) & (pixels_beside > 0)
-    clear[0] = False
-    if not clear.any():
-        return None
-    levels = ((within + beside) / 2 - outer)[clear] / contrast[clear]
-    return float(np.median(levels)), int(clear.sum())
+    return _own_level(_look(image, labels)) if labels.any() else None
 
 
 def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) -> OutlineLevel | None:
@@ -169,22 +167,25 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
         predict: Segments one image, without refining outlines.
 
     Returns:
-        The model's own level, and one of `LEVELS`: the lowest whose gain, in the mean IoU of labelled cells with what
-        is found, is at most a standard error below the best gain. A level that is too high cuts cells off. None where
-        the best gain is less than its standard error, or there are too few cells to tell.
+        The model's own level, one of `LEVELS` and one of `PRIORS`: the lowest level whose gain, in the mean IoU of
+        labelled cells with what is found, is at most a standard error below the best gain, and the prior with the best
+        gain at that level. A level that is too high cuts cells off. None where the best gain is less than its standard
+        error, or there are too few cells to tell.
     """
     pairs = [(sample, predict(sample.image)) for sample in samples]
-    shown = [each for sample, found in pairs if (each := own_level(sample.gray, found))]
-    own = _weighted_median(*zip(*shown, strict=True)) if shown else None
-    choices = [OutlineLevel(level=level, own=own) for level in LEVELS]
+    looks = [(sample, _look(sample.gray, found)) for sample, found in pairs if found.any()]
+    owns = [_own_level(seen) for _, seen in looks]
+    shown = [own for own in owns if own]
+    usual = _weighted_median(*zip(*shown, strict=True)) if shown else None
+    choices = [OutlineLevel(level=level, own=usual, prior=prior) for level in LEVELS for prior in PRIORS]
     gains: list[npt.NDArray[np.float64]] = []
-    for sample, found in pairs:
-        before = {pair: iou for pair, iou in _overlaps(sample.label, found).items() if iou > LEAST_OVERLAP}
+    for (sample, seen), own in zip(looks, owns, strict=True):
+        before = {pair: iou for pair, iou in _overlaps(sample.label, seen.labels).items() if iou > LEAST_OVERLAP}
         if before:
-            refinements = [refined(sample.gray, found, choice.of(sample.gray, found)) for choice in choices]
+            refinements = [_moved(seen, choice.beside(own), choice.prior) for choice in choices]
             after = [_overlaps(sample.label, each) for each in refinements]
             gains.append(np.array([[each.get(pair, 0.0) - iou for pair, iou in before.items()] for each in after]))
-    cells = np.concatenate(gains, axis=1) if gains else np.zeros((len(LEVELS), 0))
+    cells = np.concatenate(gains, axis=1) if gains else np.zeros((len(choices), 0))
     if cells.shape[1] < LEAST_CELLS:
         return None
     means = cells.mean(axis=1)
@@ -192,7 +193,9 @@ def fit_level(samples: Sequence[Sample], predict: Callable[[Floats], Labels]) ->
     error = float(cells[best].std(ddof=1)) / cells.shape[1] ** 0.5
     if means[best] <= error:
         return None
-    return choices[int(np.flatnonzero(means >= means[best] - error)[0])]
+    table = means.reshape(len(LEVELS), len(PRIORS))
+    lowest = int(np.flatnonzero((table >= means[best] - error).any(axis=1))[0])
+    return choices[lowest * len(PRIORS) + int(table[lowest].argmax())]
 
 
 def refine(image: Floats, found: Segmentation, level: OutlineLevel | None) -> Segmentation:
@@ -203,22 +206,25 @@ def refine(image: Floats, found: Segmentation, level: OutlineLevel | None) -> Se
         found: The cells.
         level: Where outlines are; None: they stay.
     """
-    if level is None:
+    if level is None or not found.labels.any():
         return found
     gray = brightness(image, 2)
-    return Segmentation(labels=refined(gray, found.labels, level.of(gray, found.labels)), scores=found.scores)
+    seen = _look(gray, found.labels)
+    labels = _moved(seen, level.beside(_own_level(seen)), level.prior)
+    return Segmentation(labels=labels, scores=found.scores)
 
 
 def level_to_dict(level: OutlineLevel | None) -> dict[str, float]:
     """Return a level among what a model was fitted with; empty without one."""
     if level is None:
         return {}
-    return {OUTLINE_LEVEL: level.level} | ({} if level.own is None else {OWN_LEVEL: level.own})
+    own = {} if level.own is None else {OWN_LEVEL: level.own}
+    return {OUTLINE_LEVEL: level.level, **own, OUTLINE_PRIOR: level.prior}
 
 
 def without_level(fitted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a model was fitted with besides the level."""
-    return {name: value for name, value in fitted.items() if name not in (OUTLINE_LEVEL, OWN_LEVEL)}
+    return {name: value for name, value in fitted.items() if name not in (OUTLINE_LEVEL, OWN_LEVEL, OUTLINE_PRIOR)}
 
 
 def export_note(level: OutlineLevel | None) -> str:
@@ -237,8 +243,8 @@ def read_level(fitted: Mapping[str, Any]) -> OutlineLevel | None:
     Raises:
         ValueError: It is no number from 0 to 1.
     """
-    level, own = (_read(fitted, name) for name in (OUTLINE_LEVEL, OWN_LEVEL))
-    return None if level is None else OutlineLevel(level=level, own=own)
+    level, own, prior = (_read(fitted, name) for name in (OUTLINE_LEVEL, OWN_LEVEL, OUTLINE_PRIOR))
+    return None if level is None else OutlineLevel(level=level, own=own, prior=prior or 0.0)
 
 
 def _read(fitted: Mapping[str, Any], name: str) -> float | None:
@@ -248,6 +254,41 @@ def _read(fitted: Mapping[str, Any], name: str) -> float | None:
     if not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"{name} is {value!r}; allowed: a number from 0 to 1, or none.")
     return float(value)
+
+
+def _look(image: GrayImage, labels: Labels) -> _Seen:
+    """Look at the cells of an image; there is at least one."""
+    count = int(labels.max(initial=0)) + 1
+    areas = np.bincount(labels.ravel(), minlength=count)
+    smooth = _smooth(image)
+    bands = _bands(labels, areas)
+    outer, contrast, clear = _contrasts(smooth, labels, bands, count)
+    return _Seen(smooth=smooth, labels=labels, areas=areas, bands=bands, outer=outer, contrast=contrast, clear=clear)
+
+
+def _moved(seen: _Seen, level: float, prior: float) -> Labels:
+    """Return what `refined` does."""
+    owner, contrast = seen.bands.owner, seen.contrast
+    limit = seen.outer[owner] + (level - prior * seen.bands.inside) * contrast[owner]
+    like_cell = np.sign(contrast)[owner] * (seen.smooth - limit) > 0
+    moved = np.where(seen.bands.core | (like_cell & (owner > 0)), owner, 0)
+    moved = np.where(seen.clear[owner], moved, seen.labels)
+    return _tidy(moved, seen.labels, seen.areas, seen.clear)
+
+
+def _own_level(seen: _Seen) -> tuple[float, int] | None:
+    """Return what `own_level` does."""
+    count = len(seen.areas)
+    background = seen.labels == 0
+    inner_edge, outer_edge = (ndimage.binary_dilation(one) & ~one for one in (background, ~background))
+    within, _, pixels_within = _moments(seen.smooth, seen.labels, inner_edge, count)
+    beside, _, pixels_beside = _moments(seen.smooth, seen.bands.nearest, outer_edge, count)
+    clear = seen.clear & (pixels_within > 0) & (pixels_beside > 0)
+    clear[0] = False
+    if not clear.any():
+        return None
+    levels = ((within + beside) / 2 - seen.outer)[clear] / seen.contrast[clear]
+    return float(np.median(levels)), int(clear.sum())
 
 
 def _smooth(image: GrayImage) -> GrayImage:
