@@ -7,7 +7,7 @@ import grpc
 import pytest
 from support.limits import PATIENCE
 
-from cellsparse_orchestrator.channels import Channels
+from cellsparse_orchestrator.connections import Connections
 from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
 
 
@@ -33,24 +33,24 @@ def connection(channel):
     return describe(trainer_pb2.DescribeRequest(), timeout=PATIENCE).instance_id
 
 
-def connections(channels, address, calls):
+def connections(pool, address, calls):
     """Make calls one after another and return their connections."""
     found = []
     for _ in range(calls):
-        with channels.lend(address) as channel:
+        with pool.lend(address) as channel:
             found.append(connection(channel))
     return found
 
 
 def test_calls_one_after_another_share_a_connection(address):
-    assert len(set(connections(Channels(), address, 4))) == 1
+    assert len(set(connections(Connections(), address, 4))) == 1
 
 
 def test_calls_at_the_same_time_have_connections_of_their_own(address):
-    channels, together = Channels(), threading.Barrier(3)
+    pool, together = Connections(), threading.Barrier(3)
 
     def call(_):
-        with channels.lend(address) as channel:
+        with pool.lend(address) as channel:
             together.wait(PATIENCE)
             return connection(channel)
 
@@ -62,24 +62,24 @@ def test_calls_at_the_same_time_have_connections_of_their_own(address):
 
 
 def test_a_connection_is_not_used_for_ever(address):
-    assert len(set(connections(Channels(seconds=0.0), address, 3))) == 3
+    assert len(set(connections(Connections(seconds=0.0), address, 3))) == 3
 
 
 def test_a_failed_call_ends_its_connection(address):
-    channels = Channels()
-    (first,) = connections(channels, address, 1)
-    with pytest.raises(RuntimeError), channels.lend(address) as channel:
+    pool = Connections()
+    (first,) = connections(pool, address, 1)
+    with pytest.raises(RuntimeError), pool.lend(address) as channel:
         raise RuntimeError
     with pytest.raises(ValueError, match="closed"):
         connection(channel)
-    assert connections(channels, address, 1) != [first]
+    assert connections(pool, address, 1) != [first]
 
 
 def test_few_connections_stay_open_without_a_call(address):
-    channels = Channels(most_idle=1)
-    with channels.lend(address) as one, channels.lend(address) as other:
+    pool = Connections(most_idle=1)
+    with pool.lend(address) as one, pool.lend(address) as other:
         connection(one)
         last = connection(other)
     with pytest.raises(ValueError, match="closed"):
         connection(other)
-    assert connections(channels, address, 1) != [last]
+    assert connections(pool, address, 1) != [last]

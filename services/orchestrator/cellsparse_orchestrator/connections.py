@@ -28,7 +28,7 @@ class _Kept:
     """By `time.monotonic`."""
 
 
-class Channels:
+class Connections:
     """Lends channels by address, and opens one where none is idle.
 
     Args:
