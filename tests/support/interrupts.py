@@ -8,9 +8,11 @@ from types import FrameType
 
 
 def sigterm_interrupts() -> None:
-    """Let SIGTERM raise `KeyboardInterrupt`, as SIGINT does, so that `with` and `finally` end what was started."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _interrupt)
+    """Let SIGTERM raise `KeyboardInterrupt`, as SIGINT does, so that `with` and `finally` end what was started.
+
+    For `main()` of a benchmark. Code under test may catch `KeyboardInterrupt`, so that pytest would not end.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 from support.certificates import make_certificates
-from support.interrupts import interrupts_wait, sigterm_interrupts
+from support.interrupts import interrupts_wait
 from support.limits import PATIENCE
 from support.secrets import S3_SECRET_KEY as SECRET_KEY
 from support.server_process import end_process
@@ -84,7 +84,6 @@ def running_minio(folder: Path, *, tls: bool = False) -> Iterator[MinioServer]:
     It answers for buckets as paths and as sub-domains of `DOMAIN`.
     """
     program = find_minio()
-    sigterm_interrupts()
     certificates = folder / "certificates"
     certificates.mkdir()
     ca_bundle = make_certificates(certificates) if tls else None

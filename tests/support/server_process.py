@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from support.interrupts import interrupts_wait, sigterm_interrupts
+from support.interrupts import interrupts_wait
 from support.limits import PATIENCE
 
 LOG_CHARACTERS = 3000
@@ -45,7 +45,6 @@ class ServerProcess:
             **self._environment,
         }
         command = [*self._prefix, sys.executable, *self._arguments]
-        sigterm_interrupts()
         process = None
         try:
             with self.log.open("a") as log, interrupts_wait():

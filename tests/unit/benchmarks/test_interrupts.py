@@ -14,8 +14,10 @@ from support.server_process import TESTS
 STARTS = """
 import sys
 from pathlib import Path
+from support.interrupts import sigterm_interrupts
 from support.server_process import ServerProcess
 
+sigterm_interrupts()
 folder = Path(sys.argv[1])
 with ServerProcess(["-c", "import time; time.sleep(600)"], folder, folder):  # it never says where it listens
     pass
