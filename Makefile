@@ -21,6 +21,7 @@ FULL ?=
 
 .PHONY: help
 help: ## Explain all targets
+	@echo "To begin: make web (train in the browser), make demo (train all three models), make test."
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/' | expand -t 20
 
 $(UV):

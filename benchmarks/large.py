@@ -24,6 +24,7 @@ import psutil
 import tifffile
 from nuclei import ROOT, commit
 from scipy import ndimage
+from support.interrupts import sigterm_interrupts
 from support.orchestrator import Orchestrator
 
 import cellsparse
@@ -34,6 +35,7 @@ LOOK_SECONDS = 0.1
 
 def main() -> None:
     """Measure all steps and write a JSON."""
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--channels", type=int, default=1)

@@ -28,6 +28,7 @@ import grpc
 import numpy as np
 import psutil
 import tifffile
+from support.interrupts import sigterm_interrupts
 from support.minio import find_minio, running_minio, store_environment
 from support.orchestrator import Orchestrator
 from support.tiny_dataset import blobs
@@ -237,6 +238,7 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
 
 def main() -> None:
     """Measure and write the figures."""
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long all work together")
     parser.add_argument("--watchers", type=int, default=500, help="streams that watch a run, a multiple of 50")

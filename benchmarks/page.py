@@ -19,6 +19,7 @@ import numpy as np
 from support.browser import ImageCanvas, Rest, Visit, chromium
 from support.crowds import crowd
 from support.gateway import Gateway
+from support.interrupts import sigterm_interrupts
 from support.orchestrator import Orchestrator
 
 from cellsparse_common.imaging.images import encode_tiff
@@ -78,6 +79,7 @@ def zoom(page: Any) -> None:
 
 def main() -> None:
     """Measure and write."""
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3,000 x 3,000 pixels")
     parser.add_argument("--out", type=Path, default=Path("out/bench/page.json"))

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from support.gateway import Gateway
+from support.interrupts import sigterm_interrupts
 from support.orchestrator import Orchestrator
 
 from cellsparse_common.imaging.images import encode_tiff
@@ -120,6 +121,7 @@ def _processor(process: psutil.Process) -> float:
 
 
 def main() -> None:
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=20, help="how many [20]")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long they work [30]")

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from nuclei import DSB2018, ROOT, commit, pictures
+from support.interrupts import sigterm_interrupts
 from support.server_process import ServerProcess
 
 from cellsparse_common.config.settings import StoreSettings
@@ -71,6 +72,7 @@ for line in sys.stdin:
 
 def main() -> None:
     """Measure each backend and write a JSON."""
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", nargs="+", choices=OPEN, default=list(OPEN))
     parser.add_argument("--steps", type=int, default=200)

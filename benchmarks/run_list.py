@@ -18,6 +18,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from sqlalchemy import insert, text
+from support.interrupts import sigterm_interrupts
 from support.orchestrator import Orchestrator
 from support.postgres import NoPostgres, Postgres
 
@@ -99,6 +100,7 @@ def times(orchestrator: Orchestrator, most: int = 10**9, **chosen: Any) -> list[
 
 def main() -> None:
     """Measure and write the figures."""
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=100_000, help="runs in the database")
     parser.add_argument("--pages", type=int, default=10**9, help="most pages of a list")

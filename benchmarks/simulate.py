@@ -11,7 +11,6 @@ nodes all at once, while nodes fail and pods are evicted. It fails if a run was 
 import argparse
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 
 from simulation.scenario import Scenario
 from simulation.session import ROOT, measure_requests, measure_rest, simulate
+from support.interrupts import sigterm_interrupts
 from support.postgres import Postgres
 
 REAL_RUN_SECONDS = 3600.0
@@ -37,7 +37,7 @@ POSTGRESQL = "postgresql"
 
 def main() -> None:
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes started here end as well
+    sigterm_interrupts()
     if arguments.rest:
         with tempfile.TemporaryDirectory() as folder:
             scenario = replace(_scenario(arguments, arguments.rest, last=False), gpus=1, runs=arguments.rest, **AT_REST)

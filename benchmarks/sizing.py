@@ -27,6 +27,7 @@ import sizing_store
 import tifffile
 from nuclei import BACKENDS, ROOT, Task, asked, commit
 from sizing_table import gpu_memory, markdown
+from support.interrupts import sigterm_interrupts
 from support.orchestrator import Orchestrator, until
 
 import cellsparse
@@ -42,6 +43,7 @@ TIMES = ((1, 1), (2, 2))
 
 def main() -> None:
     """Measure everything and write it."""
+    sigterm_interrupts()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)

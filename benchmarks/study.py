@@ -76,11 +76,12 @@ def orchestrator(home: Path, slots: int) -> Iterator[tuple[subprocess.Popen, Cli
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
     }
-    with (home / "orchestrator.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cellsparse_orchestrator"], env=environment, stdout=log, stderr=log
-        )
+    process = None
     try:
+        with (home / "orchestrator.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cellsparse_orchestrator"], env=environment, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + START_SECONDS
         while not address_file.exists():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -89,8 +90,9 @@ def orchestrator(home: Path, slots: int) -> Iterator[tuple[subprocess.Popen, Cli
         with Client(address_file.read_text().strip()) as client:
             yield process, client
     finally:
-        process.terminate()
-        process.wait(120)
+        if process is not None:
+            process.terminate()
+            process.wait(120)
 
 
 def ended(study: study_pb2.Study) -> int:
@@ -173,6 +175,7 @@ def main() -> None:
     shutil.rmtree(report, ignore_errors=True)
     report.mkdir(parents=True)
     home = Path(tempfile.mkdtemp(prefix="study-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes started here end as well
     try:
         figures = measure(home, report, options.slots, axes)
     except BaseException:

@@ -17,7 +17,9 @@ from typing import Any
 import sqlalchemy
 from simulation.figures import endings, held_seconds, idle_gaps, queue_figures, rates, spread
 from simulation.scenario import Scenario
+from support.interrupts import interrupts_wait
 from support.orchestrator import messages
+from support.server_process import end_process
 
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_proto.v1 import common_pb2, dataset_pb2_grpc, orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2
@@ -161,17 +163,13 @@ def _process(
     }
     command = [sys.executable, "-m", f"simulation.{module}", scenario.to_json(), str(folder), *arguments]
     (folder / "home").mkdir(parents=True, exist_ok=True)
-    with (folder / f"{module}.log").open("wb") as log:
-        process = subprocess.Popen(command, env=known | settings, stdout=log, stderr=subprocess.STDOUT)
+    process = None
     try:
+        with (folder / f"{module}.log").open("wb") as log, interrupts_wait():
+            process = subprocess.Popen(command, env=known | settings, stdout=log, stderr=subprocess.STDOUT)
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(_END_SECONDS)
+        end_process(process, _END_SECONDS)
 
 
 def _wait_for(file: Path) -> str:

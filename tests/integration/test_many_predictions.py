@@ -15,7 +15,7 @@ from cellsparse.errors import Busy
 from cellsparse_common.errors import from_rpc_error
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.rpc.channel import open_channel
-from cellsparse_proto.v1 import trainer_pb2, trainer_pb2_grpc
+from cellsparse_proto.v1 import orchestrator_pb2, orchestrator_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from cellsparse_trainer.processes.inference_pool import MOST_TOGETHER
 
 PROCESSES, CLIENTS, PREDICTIONS = 5, 10, 2
@@ -114,3 +114,27 @@ def test_predictions_with_checkpoints_wait_in_the_same_line(orchestrator, model_
         assert all(isinstance(error, Busy) for error in refused[:2])
         for call in calls:
             call.cancel()
+
+
+def is_refused(call):
+    error = call.exception()
+    return error is not None and isinstance(from_rpc_error(error), Busy)
+
+
+def test_status_and_cancel_are_answered_while_predictions_hold_all_threads(tmp_path):
+    with Orchestrator(tmp_path / "home", CELLSPARSE_WORKERS="4") as orchestrator:
+        model = orchestrator.train(orchestrator.upload().id, steps=2)
+        list(orchestrator.watch(model.id))
+        endless = trainer_pb2.PredictRequest(model_id=model.id, image=encode_tiff(np.zeros((77, 40), np.uint8)))
+        # One connection may hold three of the four.
+        with open_channel(orchestrator.address, own_connection=True) as channel:
+            other = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+            calls = [stub.Predict.future(endless) for stub in (*[orchestrator.runs] * 3, other)]
+            asked = orchestrator_pb2.GetRunRequest(run_id=model.id)
+            until(lambda: is_refused(other.GetRun.future(asked, timeout=PATIENCE)))
+            assert other.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE).services
+            cancel = orchestrator_pb2.CancelRunRequest(run_id=model.id)
+            assert other.CancelRun(cancel, timeout=PATIENCE).run.id == model.id
+            assert not any(call.done() for call in calls)
+            for call in calls:
+                call.cancel()

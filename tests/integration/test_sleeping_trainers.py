@@ -40,7 +40,7 @@ class System:
             home,
             CELLSPARSE_LAUNCHER="static",
             CELLSPARSE_TRAINERS=f"unet=127.0.0.1:{self._port}",
-            CELLSPARSE_SLEEPERS="unet",
+            CELLSPARSE_SCALE_TO_ZERO="unet",
             CELLSPARSE_METRICS_PORT=str(self._metrics),
         )
 

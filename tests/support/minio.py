@@ -16,8 +16,10 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 from support.certificates import make_certificates
+from support.interrupts import interrupts_wait
 from support.limits import PATIENCE
 from support.secrets import S3_SECRET_KEY as SECRET_KEY
+from support.server_process import end_process
 
 from cellsparse_common.config.settings import StoreSettings, load
 from cellsparse_common.storage.s3_connection import connect
@@ -87,13 +89,15 @@ def running_minio(folder: Path, *, tls: bool = False) -> Iterator[MinioServer]:
     ca_bundle = make_certificates(certificates) if tls else None
     for attempt in range(PORT_ATTEMPTS):
         server = MinioServer(endpoint=f"127.0.0.1:{_free_port()}", ca_bundle=ca_bundle)
-        process = _start(program, folder, server.endpoint, certificates)
+        process = None
         try:
+            with interrupts_wait():
+                process = _start(program, folder, server.endpoint, certificates)
             if _answers(server, process):
                 yield server
                 return
         finally:
-            _stop(process)
+            end_process(process)
         if attempt == PORT_ATTEMPTS - 1:
             pytest.fail(f"MinIO did not start: {(folder / 'log.txt').read_text()[-2000:]}")
 
@@ -155,15 +159,6 @@ def _answers(server: MinioServer, process: subprocess.Popen[bytes]) -> bool:
         else:
             return True
     return False
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(PATIENCE)
 
 
 def _free_port() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from support.interrupts import interrupts_wait
 from support.limits import PATIENCE
 
 LOG_CHARACTERS = 3000
@@ -43,18 +44,21 @@ class ServerProcess:
             "CELLSPARSE_WORK_DIR": str(self._work / "work"),
             **self._environment,
         }
-        with self.log.open("a") as log:
-            self._process = subprocess.Popen(
-                [*self._prefix, sys.executable, *self._arguments], env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        self.pid = self._process.pid
-        end = time.monotonic() + PATIENCE
-        while not address_file.exists():
-            if self._process.poll() is not None or time.monotonic() > end:
-                self._process.kill()
-                raise RuntimeError(f"{self._arguments} did not start:\n{self.log.read_text()}")
-            time.sleep(0.05)
-        self.address = address_file.read_text()
+        command = [*self._prefix, sys.executable, *self._arguments]
+        process = None
+        try:
+            with self.log.open("a") as log, interrupts_wait():
+                process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self._process, self.pid = process, process.pid
+            end = time.monotonic() + PATIENCE
+            while not address_file.exists():
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"{self._arguments} did not start:\n{self.log.read_text()}")
+                time.sleep(0.05)
+            self.address = address_file.read_text()
+        except BaseException:  # an interrupt, too: nobody else ends what has just begun
+            end_process(process)
+            raise
         return self
 
     def running(self) -> bool:
@@ -70,9 +74,16 @@ class ServerProcess:
     ) -> None:
         if kind is not None:  # pytest passes it on with the failure
             print(f"{self.log} ends:", self.log.read_text(errors="replace")[-LOG_CHARACTERS:], sep="\n")
-        self._process.terminate()
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(PATIENCE)
+        end_process(self._process)
+
+
+def end_process(process: subprocess.Popen[bytes] | None, seconds: float = PATIENCE) -> None:
+    """End a process: by SIGTERM, and by SIGKILL if it has not ended after some seconds."""
+    if process is None:
+        return
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(seconds)

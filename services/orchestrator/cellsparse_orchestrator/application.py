@@ -329,8 +329,8 @@ def _launcher(settings: OrchestratorSettings) -> Launcher:
     if settings.launcher == "local":
         return LocalLauncher(settings)
     room = threading.Semaphore(max(1, settings.workers // 4))
-    sleepers = [(name, WakeQueue(name, settings.wake_seconds, room)) for name in settings.sleepers]
-    given = static_launcher(settings.trainers, settings.sparsifier, sleepers)
+    wake_queues = [(name, WakeQueue(name, settings.wake_seconds, room)) for name in settings.scale_to_zero]
+    given = static_launcher(settings.trainers, settings.sparsifier, wake_queues)
     if settings.launcher == "static":
         return given
     # Imported only here: the Kubernetes client takes long to import, and a laptop does not need it.

@@ -11,10 +11,12 @@ from cellsparse_common.datasets import missing_manifest
 from cellsparse_common.errors import CellsparseError, NotFound, Unavailable, from_rpc_error, was_answered
 from cellsparse_common.rpc.channel import open_channel
 from cellsparse_common.rpc.server import time_left
+from cellsparse_orchestrator.connections import Connections
 from cellsparse_orchestrator.launchers.base import Launcher
 from cellsparse_orchestrator.launchers.probe import probe
 from cellsparse_orchestrator.launchers.wake_queue import Waiter
 
+_CONNECTIONS = Connections()
 _PROBE_SECONDS = 4.0
 _LONGEST_WAIT_SECONDS = 86_400.0
 """Of a call without a deadline for a service that sleeps; the service's own limit is shorter."""
@@ -93,7 +95,7 @@ def call_service(
     """
     with _reach(launcher, name, waiter_of(context)) as (address, begun):
         try:
-            with open_channel(address) as channel:
+            with _CONNECTIONS.lend(address) as channel:
                 future = call(channel, time_left(context, at_most))
                 _pass_cancellation(context, future)
                 begun(future)
@@ -137,7 +139,7 @@ def open_stream(launcher: Launcher, name: str, waiter: Waiter, begin: Callable[[
     """
     with _reach(launcher, name, waiter) as (address, begun):
         try:
-            with open_channel(address) as channel:
+            with open_channel(address, own_connection=True) as channel:
                 stream = begin(channel)
                 try:
                     begun(stream)

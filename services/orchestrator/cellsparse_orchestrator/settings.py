@@ -108,8 +108,8 @@ class OrchestratorSettings(ServerSettings):
     """`local`: TCP port of the web page's server, 0 for a free one; not set: there is none."""
     trainers: NamedText = Field(default={})
     """`static` and `kubernetes`: host:port by backend, as "name=host:port,name=host:port"."""
-    sleepers: Annotated[tuple[str, ...], NoDecode] = ()
-    """`static` and `kubernetes`: backends among `trainers` that an autoscaler stops while nobody needs them, as
+    scale_to_zero: Annotated[tuple[str, ...], NoDecode] = ()
+    """`static` and `kubernetes`: backends among `trainers` that an autoscaler scales to zero while not needed, as
     "name,name". Such a trainer that does not answer is asleep, not broken: calls wait for it, in their order."""
     wake_seconds: float = Field(default=600.0, gt=0.0, le=86_400.0)
     """Longest wait of a call for a trainer that is asleep, seconds; a client's deadline may be shorter. It counts
@@ -183,7 +183,7 @@ class OrchestratorSettings(ServerSettings):
             raise ValueError(f"expected name=value pairs separated by commas, got {value!r}")
         return {name.strip(): target.strip() for name, _, target in pairs}
 
-    @field_validator("sleepers", mode="before")
+    @field_validator("scale_to_zero", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -214,10 +214,10 @@ class OrchestratorSettings(ServerSettings):
         return self
 
     @model_validator(mode="after")
-    def _knows_sleepers(self) -> "OrchestratorSettings":
-        unknown = [name for name in self.sleepers if name not in self.trainers]
+    def _knows_what_scales(self) -> "OrchestratorSettings":
+        unknown = [name for name in self.scale_to_zero if name not in self.trainers]
         if unknown:
-            raise ValueError(f"sleepers names {unknown[0]!r}; allowed: {', '.join(self.trainers) or 'none'}")
+            raise ValueError(f"scale_to_zero names {unknown[0]!r}; allowed: {', '.join(self.trainers) or 'none'}")
         return self
 
     @model_validator(mode="after")

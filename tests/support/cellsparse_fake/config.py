@@ -22,7 +22,10 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         given = json.loads(text)["plan"]
-        return cls(plan=Plan(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}))
+        try:
+            return cls(plan=Plan(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}))
+        except TypeError as error:
+            raise ValueError(f"This is no fake configuration: {error}.") from error
 
 
 def resolve(settings, items, stacks=False) -> Config:

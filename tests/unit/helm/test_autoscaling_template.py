@@ -14,7 +14,7 @@ def scaled(values, kind="ScaledObject"):
 def test_off_by_default():
     assert names(render(), "ScaledObject") == names(render(), "HorizontalPodAutoscaler") == []
     assert one(render(), "Deployment", "lab-cellsparse-unet")["spec"]["replicas"] == 1
-    assert "CELLSPARSE_SLEEPERS" not in variables(one(render(), "Deployment", "lab-cellsparse-orchestrator"))
+    assert "CELLSPARSE_SCALE_TO_ZERO" not in variables(one(render(), "Deployment", "lab-cellsparse-orchestrator"))
 
 
 @pytest.mark.parametrize("kind", ["keda", "hpa"])
@@ -56,7 +56,7 @@ def test_trainers_may_sleep_and_the_orchestrator_knows_which():
     }
     assert (scaled(values)["minReplicaCount"], scaled(values)["cooldownPeriod"]) == (0, 900)
     objects = render(values)
-    assert variables(one(objects, "Deployment", "lab-cellsparse-orchestrator"))["CELLSPARSE_SLEEPERS"] == "unet"
+    assert variables(one(objects, "Deployment", "lab-cellsparse-orchestrator"))["CELLSPARSE_SCALE_TO_ZERO"] == "unet"
     cluster = yaml.safe_load(one(objects, "ConfigMap", "lab-cellsparse-cluster")["data"]["cluster.yaml"])
     assert [each.get("warm_deployment") for each in cluster["trainers"]] == ["lab-cellsparse-unet", None]
     role = one(objects, "Role", "lab-cellsparse-orchestrator")

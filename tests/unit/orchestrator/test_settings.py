@@ -103,8 +103,8 @@ def test_an_identity_provider_needs_an_audience_tls_and_tokens():
 def test_only_given_trainers_may_sleep(environment):
     environment.setenv("CELLSPARSE_LAUNCHER", "static")
     environment.setenv("CELLSPARSE_TRAINERS", "unet=host:1,stardist=host:2")
-    environment.setenv("CELLSPARSE_SLEEPERS", "unet, stardist")
-    assert load(OrchestratorSettings).sleepers == ("unet", "stardist")
-    environment.setenv("CELLSPARSE_SLEEPERS", "cellpose")
-    with pytest.raises(InvalidArgument, match="sleepers names 'cellpose'; allowed: unet, stardist"):
+    environment.setenv("CELLSPARSE_SCALE_TO_ZERO", "unet, stardist")
+    assert load(OrchestratorSettings).scale_to_zero == ("unet", "stardist")
+    environment.setenv("CELLSPARSE_SCALE_TO_ZERO", "cellpose")
+    with pytest.raises(InvalidArgument, match="scale_to_zero names 'cellpose'; allowed: unet, stardist"):
         load(OrchestratorSettings)

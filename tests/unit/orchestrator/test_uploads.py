@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellsparse_common.datasets import read_image
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted, to_status
@@ -84,6 +85,18 @@ def test_what_was_read_is_counted(tmp_path):
         1,
     )
     assert [item.cells for item in made.items] == [2, 0, 1, 1]
+
+
+def test_a_photo_is_stored_upright_and_the_report_says_so(tmp_path):
+    buffer, tags = io.BytesIO(), Image.Exif()
+    tags[274] = 6  # its first row is the right side: stored as 30 x 20 pixels, it is 20 x 30 pixels upright
+    Image.fromarray(np.zeros((30, 20), np.uint8)).save(buffer, "JPEG", exif=tags.tobytes())
+    made = upload(tmp_path, ("a", TRAIN, buffer.getvalue(), LABEL))
+    assert list(made.report.items[0].notes) == [
+        "its image was turned upright, as viewers show it (EXIF orientation 6), and its labels have to fit the upright "
+        "image"
+    ]
+    assert read_image(FolderStore(tmp_path), made.items[0]).shape == LABEL.shape
 
 
 def test_a_dataset_without_any_cell_is_refused(tmp_path):

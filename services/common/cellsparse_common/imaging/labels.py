@@ -180,7 +180,12 @@ def _values(data: bytes, shape: tuple[int, ...], max_pixels: int, field: str) ->
         )
     if image.array.shape != tuple(shape):
         has, wants = (" x ".join(map(str, size)) for size in (image.array.shape, shape))
-        raise InvalidArgument(f"The {field} is {has} pixels, its image {wants}; both must have the same size.", field)
+        hint = ""
+        if image.array.shape == tuple(shape[::-1]):
+            hint = " Labels are drawn on the image as viewers show it, which a JPEG's EXIF orientation may turn."
+        raise InvalidArgument(
+            f"The {field} is {has} pixels, its image {wants}; both must have the same size.{hint}", field
+        )
     return image.array
 
 

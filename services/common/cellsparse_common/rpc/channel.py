@@ -30,6 +30,7 @@ def open_channel(
     max_message_mib: int = MAX_MESSAGE_MIB,
     tls: ClientTls | None = None,
     token: str = "",
+    own_connection: bool = False,
 ) -> grpc.Channel:
     """Open a channel that detects a dead peer and forwards the current trace.
 
@@ -40,11 +41,15 @@ def open_channel(
         max_message_mib: Largest message to receive or send, MiB.
         tls: Certificates; None: those of `use_tls`, else a plaintext channel.
         token: Shown with every call; empty: none.
+        own_connection: Whether it connects for itself. Otherwise gRPC lets a process' channels to one address share a
+            connection, so that all their calls reach the same replica of a service.
 
     Raises:
         InvalidArgument: A file of `tls` cannot be read.
     """
     options = _options(max_message_mib)
+    if own_connection:
+        options.append(("grpc.use_local_subchannel_pool", 1))
     return grpc.intercept_channel(_ByName(_open(address, options, tls or _TLS)), _MetadataInterceptor(token))
 
 

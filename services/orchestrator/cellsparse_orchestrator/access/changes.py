@@ -12,7 +12,7 @@ from sqlalchemy import Table, delete, insert, select
 from cellsparse_common.errors import CellsparseError
 from cellsparse_orchestrator.caller import Caller
 from cellsparse_orchestrator.clock import now, timestamp
-from cellsparse_orchestrator.db.group_commit import GroupCommit
+from cellsparse_orchestrator.db.group_writer import GroupWriter
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import ChangeRow
 from cellsparse_orchestrator.paging import decode_token, encode_token, page_size
@@ -42,7 +42,7 @@ class Changes:
         self._days = days
         self._lock = threading.Lock()
         self._tidy_at = 0.0
-        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE)
+        self._adding = GroupWriter(self._insert, _MOST_AT_ONCE, "changes")
 
     def add(self, caller: Caller, method: str, subject: str, source: str, result: str) -> None:
         """Record a call. What it changed stays changed even if that fails, which is logged.

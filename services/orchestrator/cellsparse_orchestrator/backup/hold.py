@@ -1,4 +1,6 @@
-"""Keeps apart what must not go on at the same time: backups and collections, backups and the removal of old snapshots.
+"""Keeps apart what must not go on at the same time.
+
+These are backups and collections, backups and the removal of old snapshots, and two removals.
 
 Each says in the database what it does, commits that, and only then looks what others do. So of two that begin at the
 same time at least one sees the other. What was killed holds nobody up for longer than half an hour.
@@ -30,7 +32,7 @@ def backing_up(database: Database) -> Iterator[Callable[[], None]]:
     Raises:
         FailedPrecondition: Old snapshots are being removed.
     """
-    with _holding(database, BACKUP) as alive:
+    with _holding(database, _name(BACKUP)) as alive:
         until = held_until(database, PRUNE)
         if until is not None:
             raise FailedPrecondition(
@@ -42,25 +44,38 @@ def backing_up(database: Database) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def pruning(database: Database) -> Iterator[Callable[[], None]]:
-    """Keep backups off; give what raises Unavailable once that is not sure.
+    """Keep backups and other removals off; give what raises Unavailable once that is not sure.
+
+    Of two removals that begin at the same time, both may be refused.
 
     Raises:
-        FailedPrecondition: A backup is under way.
+        FailedPrecondition: A backup is under way, or another removal.
     """
-    with _holding(database, PRUNE) as alive:
+    own = _name(PRUNE)
+    with _holding(database, own) as alive:
         until = held_until(database, BACKUP)
         if until is not None:
             raise FailedPrecondition(
                 f"A backup is under way: old snapshots are removed after its end, or after {until:%H:%M} UTC if it was "
                 "killed."
             )
+        until = held_until(database, PRUNE, but_not=own)
+        if until is not None:
+            raise FailedPrecondition(
+                f"Old snapshots are being removed by another process; try again after that, or after {until:%H:%M} UTC "
+                "if it was killed."
+            )
         yield alive
 
 
+def _name(what: str) -> str:
+    return f"{what}-{secrets.token_hex(4)}"
+
+
 @contextmanager
-def _holding(database: Database, what: str) -> Iterator[Callable[[], None]]:
+def _holding(database: Database, name: str) -> Iterator[Callable[[], None]]:
     """Hold, and say so again and again."""
-    end, name = threading.Event(), f"{what}-{secrets.token_hex(4)}"
+    end = threading.Event()
     renewed = [time.monotonic()]
 
     def renew() -> None:

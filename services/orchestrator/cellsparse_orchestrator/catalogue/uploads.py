@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from cellsparse_common.files import disk_errors
 from cellsparse_common.imaging.canonical import is_canonical
 from cellsparse_common.imaging.file_content import read_content
 from cellsparse_common.imaging.images import Image, decode_image
+from cellsparse_common.imaging.jpeg_orientation import UPRIGHT, jpeg_orientation
 from cellsparse_common.imaging.labels import read_label_file
 from cellsparse_common.storage import ObjectStore
 from cellsparse_orchestrator.catalogue.stored_zarr import read_stored_zarr
@@ -252,6 +253,8 @@ class DatasetUpload:
         refuse_mixture([self._leader, shaped], "file.item")
         if self._faults.count:
             return  # nothing will be kept
+        if note := _turned(image):
+            read = replace(read, notes=[*read.notes, note])
         image_blob = self._as_sent(image, pixels.array) if not header.stored else ""
         item = put_item(
             self._spool,
@@ -301,3 +304,14 @@ class DatasetUpload:
             f"Item {first.item!r} has a {_NOUN[first.role]} file but no {_NOUN[other]} file; send both in a row.",
             "file.item",
         )
+
+
+def _turned(image: bytes) -> str:
+    """Return what the uploader should know about an image file that was turned upright; "" if it was not."""
+    orientation = jpeg_orientation(image)
+    if orientation == UPRIGHT:
+        return ""
+    return (
+        f"its image was turned upright, as viewers show it (EXIF orientation {orientation}), and its labels have to "
+        "fit the upright image"
+    )

@@ -31,9 +31,15 @@ def release(database: Database, name: str) -> None:
         session.execute(delete(HoldRow).where((HoldRow.name == name) | (HoldRow.until < now())))
 
 
-def held_until(database: Database, what: str) -> datetime | None:
-    """Return how long backups, or removals of snapshots, may go on that are under way; None if there are none."""
-    query = select(func.max(HoldRow.until)).where(HoldRow.name.startswith(what))
+def held_until(database: Database, what: str, but_not: str = "") -> datetime | None:
+    """Return how long backups, or removals of snapshots, may go on that are under way; None if there are none.
+
+    Args:
+        database: The tables.
+        what: `BACKUP` or `PRUNE`.
+        but_not: Name of one that is left out.
+    """
+    query = select(func.max(HoldRow.until)).where(HoldRow.name.startswith(what), HoldRow.name != but_not)
     with database.read() as session:
         until = session.scalar(query)
     return until if until is not None and until > now() else None

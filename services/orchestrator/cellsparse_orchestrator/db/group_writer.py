@@ -1,7 +1,9 @@
-"""A writer whose callers do not wait: it commits all items that have come meanwhile together, in a thread of its own.
+"""Group commit: one thread commits all items that have come meanwhile together.
 
-`group_commit` does the same for callers that wait, in their threads. Here a caller gets a future, so that one loop can
-report for a thousand trainings.
+A commit costs the same for one row as for fifty, and SQLite lets one writer in at a time. Rows that come while another
+commit is going on are therefore written together by the next one (docs/scale.md). PostgreSQL has many writers and would
+not need it; both share this code, because an item that comes alone is committed at once. A caller may wait, or take a
+future, so that one loop can report for a thousand trainings.
 """
 
 import threading
@@ -22,14 +24,22 @@ class GroupWriter(Generic[Item]):
 
     Args:
         commit: Commits all of some items or, where it raises, none of them. Committing one again must be harmless.
-        most: Most items in a group.
+        most: Largest group: the sum of its items' sizes. A larger item is a group of its own.
         name: Of the thread.
+        size: Returns the size of an item.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Item]], None], most: int, name: str) -> None:
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Item]], None],
+        most: int,
+        name: str,
+        size: Callable[[Item], int] = lambda _: 1,
+    ) -> None:
         self._commit = commit
         self._most = most
         self._name = name
+        self._size = size
         self._changed = threading.Condition()
         self._waiting: list[_Ticket[Item]] = []
         self._running = False
@@ -69,8 +79,18 @@ class GroupWriter(Generic[Item]):
                 if not self._changed.wait_for(lambda: self._waiting, _IDLE_SECONDS):
                     self._running = False
                     return
-                taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                count = self._next_group()
+                taken, self._waiting = self._waiting[:count], self._waiting[count:]
             self._commit_safely([ticket for ticket in taken if ticket[1].set_running_or_notify_cancel()])
+
+    def _next_group(self) -> int:
+        """Return how many of those that wait the next group has."""
+        total = 0
+        for count, (item, _) in enumerate(self._waiting):
+            total += self._size(item)
+            if count and total > self._most:
+                return count
+        return len(self._waiting)
 
     def _commit_safely(self, tickets: Sequence[_Ticket[Item]]) -> None:
         """Commit all at once; if that fails, one by one, so that a bad item does not block the others."""

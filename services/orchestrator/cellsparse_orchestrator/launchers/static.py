@@ -17,7 +17,7 @@ class StaticLauncher(ResidentServices):
 
     Args:
         addresses: host:port by service name.
-        sleepers: Queues of the trainers that an autoscaler stops while nobody needs them.
+        wake_queues: Queues of the trainers that an autoscaler stops while nobody needs them.
 
     Attributes:
         explain: Says what keeps a sleeper, given its name, from starting; "" while nothing does.
@@ -25,23 +25,23 @@ class StaticLauncher(ResidentServices):
 
     stops_trainers = False
 
-    def __init__(self, addresses: dict[str, str], sleepers: Collection[tuple[str, WakeQueue]] = ()) -> None:
-        self._sleepers = dict(sleepers)
+    def __init__(self, addresses: dict[str, str], wake_queues: Collection[tuple[str, WakeQueue]] = ()) -> None:
+        self._wake_queues = dict(wake_queues)
         super().__init__(
             Service(
                 name=name,
                 address=address,
-                healthy=name in self._sleepers,
-                asleep=name in self._sleepers,
+                healthy=name in self._wake_queues,
+                asleep=name in self._wake_queues,
                 message="not asked yet",
-                wake_queue=self._sleepers.get(name),
+                wake_queue=self._wake_queues.get(name),
             )
             for name, address in addresses.items()
         )
         self.explain: Callable[[str], str] = lambda _: ""
         self._ended = False
         self._look = {name: threading.Event() for name in addresses}
-        for name, queue in self._sleepers.items():
+        for name, queue in self._wake_queues.items():
             queue.on_demand = self._look[name].set
         self._threads = [
             threading.Thread(target=self._probe_until_end, args=(name, address), name=f"probe-{name}", daemon=True)
@@ -75,7 +75,7 @@ class StaticLauncher(ResidentServices):
             look.wait(_BETWEEN_PROBES if quiet else _BETWEEN_PROBES / 5)
 
     def _seen(self, name: str, address: str, health: Health) -> Service:
-        queue = self._sleepers.get(name)
+        queue = self._wake_queues.get(name)
         if queue is None or not (health.healthy or health.away):
             return Service(
                 name=name,
@@ -99,7 +99,7 @@ class StaticLauncher(ResidentServices):
 
 
 def static_launcher(
-    trainers: dict[str, str], sparsifier: str, sleepers: Collection[tuple[str, WakeQueue]] = ()
+    trainers: dict[str, str], sparsifier: str, wake_queues: Collection[tuple[str, WakeQueue]] = ()
 ) -> StaticLauncher:
     """Return the launcher for given trainers (host:port by backend) and sparsifier (host:port or empty)."""
-    return StaticLauncher({**({SPARSIFIER: sparsifier} if sparsifier else {}), **trainers}, sleepers)
+    return StaticLauncher({**({SPARSIFIER: sparsifier} if sparsifier else {}), **trainers}, wake_queues)

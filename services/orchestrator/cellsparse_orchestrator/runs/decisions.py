@@ -80,6 +80,8 @@ class Decision:
     """The run's next state, for RETRY and END."""
     counts: bool = True
     """Whether the attempt counts against `max_attempts`, for RETRY."""
+    in_queue: bool = False
+    """Whether a queue of the cluster, not a pause, decides when the next attempt trains, for RETRY."""
     reason: int = common_pb2.FAILURE_REASON_UNSPECIFIED
     message: str = ""
 
@@ -117,7 +119,14 @@ def _after_attempt(facts: Facts, outcome: AttemptOutcome) -> Decision:
         message = message or "The trainer ended the attempt without being asked to."
     if outcome.preempted or (reason == common_pb2.FAILURE_REASON_STORAGE and not outcome.damaged):
         # However long the store is away, and however often others need the place, that is no fault of the run.
-        return Decision(action=Action.RETRY, state=run_states.RETRYING, reason=reason, message=message, counts=False)
+        return Decision(
+            action=Action.RETRY,
+            state=run_states.RETRYING,
+            reason=reason,
+            message=message,
+            counts=False,
+            in_queue=outcome.preempted,
+        )
     failures = facts.attempts - facts.interruptions
     small = facts.has_fewer and reason == common_pb2.FAILURE_REASON_OUT_OF_MEMORY
     if small:

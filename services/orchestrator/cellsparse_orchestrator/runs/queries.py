@@ -14,7 +14,7 @@ from cellsparse_orchestrator import run_states
 from cellsparse_orchestrator.caller import acting, request_key, visible
 from cellsparse_orchestrator.catalogue.deletion import Users, refuse_needed
 from cellsparse_orchestrator.clock import now
-from cellsparse_orchestrator.db.group_commit import GroupCommit
+from cellsparse_orchestrator.db.group_writer import GroupWriter
 from cellsparse_orchestrator.db.session import Database
 from cellsparse_orchestrator.db.tables import RunRow, StudyMemberRow, StudyRow
 from cellsparse_orchestrator.notifier import RECONCILER, STUDIES, Notifier
@@ -64,7 +64,7 @@ class Runs:
         self._active: tuple[tuple[int, int], float, int] | None = None
         """Versions of the topics, when they were read, and the runs that had not ended then."""
         # Clients may ask for many runs at once, while SQLite lets one writer in at a time.
-        self._adding = GroupCommit(self._insert, _MOST_AT_ONCE, len)
+        self._adding = GroupWriter(self._insert, _MOST_AT_ONCE, "runs", size=len)
 
     def find_request(self, request: orchestrator_pb2.CreateRunRequest) -> orchestrator_pb2.Run | None:
         """Return the run that an earlier call with this `request_id` made; None if there was no such call.

@@ -319,6 +319,8 @@ def _conclude(row: RunRow, decision: Decision, pause_seconds: float) -> None:
         row.ended_at, row.retry_at = now(), None
     else:
         row.retry_at = now() + timedelta(seconds=pause_seconds)
+        if decision.in_queue:
+            return  # the message says what it waits for
         when = f"in {pause_seconds:g} s" if pause_seconds else "as soon as there is a trainer"
         row.message = f"{decision.message} Attempt {row.attempts + 1} begins {when}.".strip()
 

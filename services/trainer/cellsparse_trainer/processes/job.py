@@ -17,7 +17,7 @@ Plane = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a run trains with and on. The server decides it once per attempt; the worker takes it as it is."""
+    """What a run trains with and on. The server decides it; the worker takes it as it is."""
 
     config: str
     """The backend's resolved configuration, as `Config.to_json` writes it."""

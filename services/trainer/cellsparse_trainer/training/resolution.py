@@ -1,4 +1,4 @@
-"""What a run trains with and on, decided once by the server: the worker resolves nothing again."""
+"""What a run trains with and on, decided by the server: the worker resolves nothing again."""
 
 import threading
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from cellsparse_trainer.data.stacks import find_axes, labelled_planes, spread
 from cellsparse_trainer.processes.job import Inputs, Plane
 from cellsparse_trainer.training.channel_choice import choose_channels, count
 from cellsparse_trainer.training.initial_model import apply_initial_model, initial_inputs
+from cellsparse_trainer.training.kept_settings import keep_settings
 
 _MOST_PLANES = 16
 """Most planes of stacks that a backend of planes validates on."""
@@ -41,7 +42,7 @@ class Resolution(Generic[C]):
         self._planes: dict[str, list[int]] = {}
 
     def __call__(self, request: trainer_pb2.StartTrainingRequest, store: ObjectStore | None = None) -> tuple[C, Inputs]:
-        """Return the configuration of a run and what it trains on.
+        """Return the configuration of a run and what it trains on (see `kept_settings` for later attempts).
 
         Args:
             request: The run's.
@@ -49,21 +50,26 @@ class Resolution(Generic[C]):
 
         Raises:
             NotFound: There is no such dataset or initial model.
-            FailedPrecondition: The initial model belongs to another backend.
+            FailedPrecondition: The initial model belongs to another backend, or another release has begun the run
+                with settings that this one does not know.
             InvalidArgument: A combination of settings is not allowed, or not for this dataset or initial model.
-            StorageError: A label image cannot be read.
+            StorageError: A label image cannot be read, or what is kept with the run.
         """
-        settings, store = request.settings, store or self._store
+        store = store or self._store
         manifest = read_manifest(store, request.dataset_id)
         train, axes = trainable_items(manifest), find_axes(manifest)
         validation = validation_items(manifest)
-        config = resolve(self._light, settings, len(train), axes)
+
+        def resolved(settings: trainer_pb2.TrainingSettings) -> C:
+            config = resolve(self._light, settings, len(train), axes)
+            if axes == "ZYX" and config.plan.crop_depth is None:
+                config = resolve(self._light, settings, len(self._find_planes(train, store)), axes)
+            config = grow(self._light, config, settings, summarize_items(train))
+            config = apply_initial_model(config, settings, store, self._light)
+            return choose(config, settings, [*train, *validation], store)
+
+        config = keep_settings(request, store, resolved)
         planes = self._find_planes(train, store) if axes == "ZYX" and config.plan.crop_depth is None else None
-        if planes is not None:
-            config = resolve(self._light, settings, len(planes), axes)
-        config = grow(self._light, config, settings, summarize_items(train))
-        config = apply_initial_model(config, settings, store, self._light)
-        config = choose(config, settings, [*train, *validation], store)
         shown = None if planes is None else spread(self._find_planes(validation, store) or planes, _MOST_PLANES)
         inputs = Inputs(
             config=config.to_json(),

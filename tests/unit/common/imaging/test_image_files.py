@@ -5,10 +5,12 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cellsparse_common.errors import InvalidArgument, ResourceExhausted
 from cellsparse_common.imaging.images import decode_image, encode_tiff
+from cellsparse_common.imaging.jpeg import read_header
+from cellsparse_common.imaging.jpeg_orientation import jpeg_orientation
 from cellsparse_common.imaging.labels import decode_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (101, 203)).astype(np.uint8)
@@ -49,6 +51,53 @@ def test_jpeg_images_are_read(progressive):
     assert (grey.axes, grey.array.shape) == ("YX", PIXELS.shape)
     assert np.abs(grey.array.astype(int) - PIXELS).mean() < 5
     assert decode_image(jpeg("RGB", progressive=progressive), max_pixels=10**6).axes == "YXC"
+
+
+def photo(orientation, exif=None):
+    stream = io.BytesIO()
+    tags = Image.Exif()
+    tags[274] = orientation
+    Image.fromarray(PIXELS).save(stream, "JPEG", exif=tags.tobytes() if exif is None else exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_photo_is_turned_as_viewers_show_it(orientation, colour):
+    stream, tags = io.BytesIO(), Image.Exif()
+    tags[274] = orientation
+    Image.fromarray(np.dstack([PIXELS] * 3) if colour else PIXELS).save(stream, "JPEG", exif=tags.tobytes())
+    found = decode_image(stream.getvalue(), max_pixels=10**6).array
+    assert np.array_equal(found, np.asarray(ImageOps.exif_transpose(Image.open(stream))))
+    assert read_header(stream.getvalue(), "image").shape == found.shape
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
+    assert decode_image(photo(orientation), max_pixels=10**6).array.shape == PIXELS.shape
+
+
+def test_exif_data_that_are_cut_off_turn_nothing():
+    whole = photo(6)
+    end = whole.index(b"Exif") + 26  # the last byte of the value of the only entry
+    assert [jpeg_orientation(whole[:length]) for length in range(end + 1)] == [1] * end + [6]
+    tags = Image.Exif()
+    tags[274] = 6
+    for length in range(6, 26):
+        assert jpeg_orientation(photo(6, exif=tags.tobytes()[:length])) == 1
+
+
+def test_the_orientation_of_a_tiff_is_not_followed():
+    """As in tifffile, which the tools read them with that labels come from."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, PIXELS, extratags=[(274, "H", 1, 6, True)])
+    assert np.array_equal(decode_image(stream.getvalue(), max_pixels=10**6).array, PIXELS)
+    assert np.array_equal(tifffile.imread(stream), PIXELS)
+
+
+def test_labels_of_a_photo_as_it_is_stored_are_refused_with_the_reason():
+    with pytest.raises(InvalidArgument, match=r"both must have the same size\. Labels are drawn on the image as"):
+        decode_labels(encode_tiff(PIXELS.astype(np.int32)), shape=PIXELS.shape[::-1], max_pixels=10**6)
 
 
 def test_jpeg_is_refused_where_it_must_be():

@@ -215,6 +215,11 @@ def test_backups_and_the_removal_of_old_ones_keep_apart(place):
         pass
     with pruning(place.database) as alive:
         alive()
+        other = pytest.raises(FailedPrecondition, match="Old snapshots are being removed by another process")
+        with other, pruning(place.database):
+            pass
+    with pruning(place.database):  # what was refused has left nothing behind
+        pass
     place.back_up()
 
 

@@ -6,18 +6,18 @@ import pytest
 from support.limits import PATIENCE
 from support.orchestrator import until
 
-from cellsparse_common.errors import Unavailable
+from cellsparse_common.errors import NotFound, Unavailable
 from cellsparse_orchestrator.db.group_writer import GroupWriter
 
 
 class Table:
     """Where items are committed to, once `go` is set."""
 
-    def __init__(self, most=100):
+    def __init__(self, most=100, **options):
         self.go, self.asked = threading.Event(), threading.Event()
         self.groups = []
         self.bad = {}
-        self.writer = GroupWriter(self.commit, most, "test")
+        self.writer = GroupWriter(self.commit, most, "test", **options)
 
     def commit(self, items):
         self.asked.set()
@@ -41,6 +41,14 @@ def test_items_that_come_during_a_commit_form_the_next_group():
     table.go.set()
     assert [future.result(PATIENCE) for future in futures] == [None] * 5
     assert table.groups == [[0], [1, 2, 3], [4]]
+
+
+def test_a_group_is_as_large_as_its_items():
+    table = Table(most=4, size=lambda item: len(str(item)))
+    futures = table.post_behind_the_first("bb", "cc", "dddddd", "e", "fff", "g")
+    table.go.set()
+    assert [future.result(PATIENCE) for future in futures] == [None] * 7
+    assert table.groups == [[0], ["bb", "cc"], ["dddddd"], ["e", "fff"], ["g"]]
 
 
 def test_a_bad_item_stands_in_nobodys_way():
@@ -81,6 +89,16 @@ def test_the_thread_ends_when_nothing_comes_and_another_one_follows(monkeypatch)
         table.writer.post(number).result(PATIENCE)
         until(lambda: not table.writer._running)
     assert table.groups == [[0], [1], [2]]
+
+
+def test_an_error_is_raised_where_it_belongs():
+    table = Table()
+    table.go.set()
+    table.bad["two"] = NotFound("There is no two.")
+    with pytest.raises(NotFound, match=r"There is no two\."):
+        table.writer.submit("two", PATIENCE)
+    table.writer.submit("three", PATIENCE)
+    assert table.groups == [["three"]]
 
 
 def test_who_waits_is_told_when_that_takes_too_long():

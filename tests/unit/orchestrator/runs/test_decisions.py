@@ -153,6 +153,7 @@ def test_a_preemption_counts_as_no_failure_however_often_it_happens():
         facts = Facts(state=run_states.RUNNING, attempts=attempts, interruptions=attempts - 1, outcome=outcome)
         found = decide(facts)
         assert (found.action, found.counts, found.message) == (Action.RETRY, False, "Others need it.")
+        assert found.in_queue, "no pause says when the next attempt trains"
     assert decide(replace(facts, cancel_requested=True)).state == run_states.CANCELLED
 
 

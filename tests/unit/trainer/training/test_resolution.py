@@ -8,8 +8,8 @@ import pytest
 from support.cellsparse_fake import light
 
 from cellsparse_common import datasets
-from cellsparse_common.errors import InvalidArgument, NotFound
-from cellsparse_common.storage import FolderStore
+from cellsparse_common.errors import Damaged, FailedPrecondition, InvalidArgument, NotFound
+from cellsparse_common.storage import FolderStore, keys
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 from cellsparse_trainer.models.store import publish_model
 from cellsparse_trainer.processes.job import Job
@@ -126,3 +126,66 @@ def test_the_initial_model_is_applied(store, tmp_path):
     config, inputs = Resolution(light, store)(request(initial_model="run-0", lower_percentile=1.0))
     assert (config.plan.channel, config.plan.lower_percentile, config.plan.upper_percentile) == (2, 1.0, 97.0)
     assert light.Config.from_json(inputs.config) == config
+
+
+class Release:
+    """A backend of some release, whose preset has so many steps, and what else the release makes of settings."""
+
+    adopt = staticmethod(light.adopt)
+
+    def __init__(self, steps, rate=0.001, config=light.Config):
+        self.Config = config
+        self._preset = {"steps": steps, "learning_rate": rate}
+
+    def resolve(self, settings, items, stacks=False):
+        config = light.resolve(settings, items, stacks)
+        changed = {name: value for name, value in self._preset.items() if not settings.HasField(name)}
+        return replace(config, plan=replace(config.plan, **changed))
+
+
+def test_an_upgrade_does_not_change_a_run_that_is_under_way(store):
+    dataset(store, stack(store, "a", TRAIN, [2]))
+    first, _ = Resolution(Release(40, rate=0.1), store)(request())
+    again, inputs = Resolution(Release(900, rate=0.3), store)(request())
+    assert (again, again.plan.steps) == (first, 40)
+    assert light.Config.from_json(inputs.config) == first
+
+
+def test_what_an_attempt_changes_is_all_that_changes(store):
+    dataset(store, stack(store, "a", TRAIN, [2]))
+    first, _ = Resolution(Release(40, rate=0.1), store)(request())
+    newer = Resolution(Release(900, rate=0.3), store)
+    for settings in ({"learning_rate": 0.05}, {"learning_rate": 0.05, "batch_size": 3}, {"learning_rate": 0.05}):
+        found, _ = newer(request(**settings))
+        expected = {"batch_size": first.plan.batch_size, **settings}
+        assert found == replace(first, plan=replace(first.plan, **expected)), settings
+
+
+def test_another_run_and_another_dataset_take_the_presets_of_today(store):
+    dataset(store, stack(store, "a", TRAIN, [2]))
+    Resolution(Release(40), store)(request())
+    other = request()
+    other.run_id = "run-2"
+    newer = Resolution(Release(900), store)
+    assert newer(other)[0].plan.steps == 900
+    manifest = dataset_pb2.DatasetManifest(
+        dataset=dataset_pb2.Dataset(id="ds-2", name="d"), items=[stack(store, "a", TRAIN, [2])]
+    )
+    datasets.write_manifest(store, manifest)
+    moved = request()
+    moved.dataset_id = "ds-2"
+    assert newer(moved)[0].plan.steps == 900
+
+
+def test_settings_that_a_release_does_not_know_end_the_run(store):
+    dataset(store, stack(store, "a", TRAIN, [2]))
+    Resolution(light, store)(request())
+    key = keys.report_file("run-1", "settings.json")
+    kept = json.loads(store.get(key))
+    kept["config"]["plan"]["of_the_future"] = 1
+    store.put(key, json.dumps(kept).encode())
+    with pytest.raises(FailedPrecondition, match="Run run-1 was begun by another release, with settings that this one"):
+        Resolution(light, store)(request())
+    store.put(key, b"[1]")
+    with pytest.raises(Damaged, match="The settings kept for run run-1 are damaged"):
+        Resolution(light, store)(request())

@@ -94,23 +94,23 @@ def waits_for(queue: str, workload: Object | None) -> str:
 
 def on_hold(queue: str, workload: Object) -> str:
     """Say that a person has deactivated a Workload, and what ends that."""
-    return f"{_put_on_hold(queue, workload)} It goes on once that is active again."
+    name = workload["metadata"]["name"]
+    return (
+        f"On hold: an administrator has deactivated its Workload {name} in queue {queue}. "
+        "It goes on once that is active again."
+    )
 
 
 def preempted(queue: str, workload: Object | None) -> str:
     """Say why Kueue took a Job's place back."""
     if workload is not None and is_on_hold(workload):
-        return _put_on_hold(queue, workload)
+        return on_hold(queue, workload)
     evicted = _condition(workload, "Evicted")
     if evicted.get("status") != "True" or evicted["reason"] == _PREEMPTED:
         preemption = _condition(workload, _PREEMPTED)
         why = _PREEMPTORS.get(preemption.get("reason", ""), "")
         return f"Preempted by Kueue in queue {queue}{f': {why}' if why else ''}."
     return f"Evicted by Kueue from queue {queue}: {evicted['message'] or evicted['reason']}".removesuffix(".") + "."
-
-
-def _put_on_hold(queue: str, workload: Object) -> str:
-    return f"On hold: an administrator has deactivated its Workload {workload['metadata']['name']} in queue {queue}."
 
 
 def _check(one: Object) -> str:

@@ -64,7 +64,7 @@ class KubernetesLauncher:
         self._jobs, self._pods = ObjectCache(job_name_of, self._notify), ObjectCache(job_name_of, self._notify)
         self._predecessors = Predecessors(self._jobs, self._pods, self._remover.remove)
         core = client.CoreV1Api(api)
-        self._gangs = Gangs(settings.gang_seconds, self._remover.remove)
+        self._gangs = Gangs(settings.gang_seconds, self._remove_for_another)
         self._fewer = FewerNodes(settings.fewer_nodes_seconds)
         self._events = ObjectCache(about, self._notify)
         warnings = partial(core.list_namespaced_event, settings.namespace, field_selector=WARNINGS)
@@ -206,6 +206,11 @@ class KubernetesLauncher:
         runs = unended() if held else set()
         return {name for name in held if run_of(name) in runs}
 
+    def _remove_for_another(self, name: str) -> None:
+        """Delete a Job that is made anew, however soon it is gone and whenever anybody looks again."""
+        self._created.pop(name, None)
+        self._remover.remove(name)
+
     def _delete(self, name: str) -> None:
         delete = partial(self._jobs_api.delete_namespaced_job, name, self._settings.namespace)
         call(delete, propagation_policy="Background")
@@ -217,11 +222,9 @@ class KubernetesLauncher:
         pods = self._pods.group(name)
         released = self._gangs.waits(name, left=found is not None or bool(pods))
         if released is not None:
-            self._created.pop(name, None)
             return released
         if create and found is not None and found["spec"].get("completions", 1) != request.size.nodes:
             self._gangs.give_back(name)
-            self._created.pop(name, None)  # it may be gone before anybody looks again
             message = f"Waiting until its place for {found['spec'].get('completions', 1)} pods is given back."
             return Verdict(waiting=True, no_room=True, message=message, again_seconds=_FILL_SECONDS)
         if create and name not in self._created and (found is None or name in self._incomplete):

@@ -35,8 +35,10 @@ def workload(*conditions, evictions=0, active=True, **status):
     }
 
 
-PUT_ON_HOLD = "On hold: an administrator has deactivated its Workload job-run-1-a1-1b2c3 in queue lab-a."
-ON_HOLD = f"{PUT_ON_HOLD} It goes on once that is active again."
+ON_HOLD = (
+    "On hold: an administrator has deactivated its Workload job-run-1-a1-1b2c3 in queue lab-a. It goes on once that is "
+    "active again."
+)
 DEACTIVATED = ("Evicted", "True", "Deactivated", "The workload is deactivated")
 REJECTED = (
     "Evicted",
@@ -122,7 +124,7 @@ def test_what_a_job_waits_for(found, sentence):
             workload(("Evicted", "True", "ClusterQueueStopped", "The ClusterQueue is stopped")),
             "Evicted by Kueue from queue lab-a: The ClusterQueue is stopped.",
         ),
-        (workload(DEACTIVATED, active=False), PUT_ON_HOLD),
+        (workload(DEACTIVATED, active=False), ON_HOLD),
     ],
 )
 def test_why_a_place_was_taken_back(found, sentence):
@@ -199,7 +201,7 @@ def test_an_eviction_before_the_attempt_began_explains_nothing(answers):
 
 def test_a_job_of_an_attempt_that_was_put_on_hold_stays_until_its_workload_is_active_again(answers):
     answers.job, answers.items = job(suspend=True), [workload(DEACTIVATED, active=False)]
-    assert answers.workloads.preemption(JOB) == PUT_ON_HOLD
+    assert answers.workloads.preemption(JOB) == ON_HOLD
     assert answers.workloads.forget(JOB)
     assert not answers.workloads.forget(JOB)
     answers.workloads._cache.put(project_workload(answers.items[0]))

@@ -12,6 +12,7 @@ from cellsparse_common.errors import Unavailable
 from cellsparse_orchestrator.launchers.kubernetes.kueue import project_workload
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
 from cellsparse_orchestrator.launchers.kubernetes.projections import project_job
+from cellsparse_orchestrator.launchers.kubernetes.reasons import Verdict
 from cellsparse_orchestrator.launchers.kubernetes.settings import ClusterSettings
 from cellsparse_orchestrator.launchers.static import static_launcher
 from cellsparse_proto.v1 import common_pb2
@@ -147,3 +148,17 @@ def test_a_job_without_its_service_is_completed(api, launcher, monkeypatch):
     for _ in range(3):
         assert launcher.ensure("unet", "run-1", 1).message == "Waiting for its pod."
     assert asked == ["run-1-a1"] * 2
+
+
+def test_a_job_that_is_gone_as_soon_as_its_nodes_are_released_is_made_again(api, monkeypatch):
+    launcher = made(api, SETTINGS.model_copy(update={"gang_seconds": 0.0}))  # so that the random pause is none
+    asked = []
+    monkeypatch.setattr(launcher._creator, "create", lambda request: asked.append(request.name))
+    launcher.start()
+    try:
+        launcher.ensure("unet", "run-1", 1)
+        launcher._gangs.look("run-1-a1", Verdict(waiting=True, in_part=True, message="1 of 2 pods have a node."))
+        launcher.ensure("unet", "run-1", 1)
+        assert asked == ["run-1-a1"] * 2
+    finally:
+        launcher.stop()
