@@ -31,9 +31,9 @@ class Thresholds:
 
 DEFAULT = Thresholds(prob=0.5, nms=0.4)
 """StarDist's own."""
-START = Thresholds(prob=0.6, nms=0.4)
+START = Thresholds(prob=0.65, nms=0.4)
 """Where the choice starts."""
-CHOICES = [Thresholds(prob=prob, nms=nms) for prob in (0.4, 0.5, 0.6, 0.7) for nms in (0.3, 0.4, 0.5)]
+CHOICES = [Thresholds(prob=prob, nms=nms) for prob in (0.45, 0.55, 0.65, 0.75) for nms in (0.3, 0.4, 0.5)]
 IOUS = (0.3, 0.5, 0.7)
 """IoU thresholds whose mean F1 is the score, as in StarDist's own tuning."""
 PRICE = 0.6

@@ -20,9 +20,9 @@ def test_false_cells_on_labelled_background_raise_the_threshold():
     true = cells(0, 10, 20)
     found = best_thresholds(
         [sample(true)],
-        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.7 else cells(0, 10, 20, 30, 40) for each in choices],
+        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.75 else cells(0, 10, 20, 30, 40) for each in choices],
     )
-    assert (found.prob, found.nms) == (0.7, START.nms)
+    assert (found.prob, found.nms) == (0.75, START.nms)
 
 
 def test_cells_on_unlabelled_pixels_change_nothing():
@@ -30,7 +30,7 @@ def test_cells_on_unlabelled_pixels_change_nothing():
     true[:, 28:] = -1
     found = best_thresholds(
         [sample(true)],
-        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.7 else cells(0, 10, 20, 30, 40) for each in choices],
+        lambda _, choices: [cells(0, 10, 20) if each.prob >= 0.75 else cells(0, 10, 20, 30, 40) for each in choices],
     )
     assert found == START
 
@@ -38,9 +38,9 @@ def test_cells_on_unlabelled_pixels_change_nothing():
 def test_missed_cells_lower_it_and_ties_keep_the_start():
     true = cells(0, 10, 20)
     lower = best_thresholds(
-        [sample(true)], lambda _, choices: [cells(0, 10, 20) if c.prob < 0.45 else cells(0) for c in choices]
+        [sample(true)], lambda _, choices: [cells(0, 10, 20) if c.prob < 0.5 else cells(0) for c in choices]
     )
-    assert (lower.prob, lower.nms) == (0.4, START.nms)
+    assert (lower.prob, lower.nms) == (0.45, START.nms)
     assert best_thresholds([sample(true)], lambda _, choices: [cells(0, 10)] * len(choices)) == START
 
 
