@@ -219,8 +219,8 @@ bench-accuracy: .venv/.ready ## Score `fast` on few and on all labels, reduced; 
 		$(if $(DATA),--data "$(DATA)")
 
 .PHONY: bench-trainers
-bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1
-	$(BIN)/python benchmarks/trainers.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)")
+bench-trainers: .venv/.ready ## Time trainers beside the stock tools, FAST beside PAPER, memory; QUICK=1 or FULL=1, ARGS=
+	$(BIN)/python benchmarks/trainers.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 .PHONY: bench-predictions
 bench-predictions: .venv/.ready ## Predicted images per second over gRPC beside the stock tools; ARGS=

@@ -141,8 +141,9 @@ class UnetSteps:
         # Outside training mode it computes as ELEPHANT writes it; no layer of it trains otherwise.
         self._net = UNet(base_channels=config.base_channels).eval()
         self._optimizer = torch.optim.Adam(self._net.parameters(), lr=config.plan.learning_rate)
-        background = config.class_weights[0] * config.likely_background
-        self._weights = torch.tensor([*config.class_weights, background])
+        likely = config.class_weights[0] * config.likely_background
+        touching = config.class_weights[1] * config.border_weight
+        self._weights = torch.tensor([*config.class_weights, likely, touching])
         self._step = 0
 
     def run(self, steps: int) -> list[float]:

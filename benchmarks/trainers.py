@@ -1,13 +1,14 @@
 """Time the trainers against the stock implementations, race FAST against PAPER, and measure memory.
 
-Usage: python benchmarks/trainers.py [--quick] [--full] [--backends NAME ...] [--data FOLDER] [--out FILE]
+Usage: python benchmarks/trainers.py [--quick] [--full] [--backends NAME ...] [--parts steps memory race]
+       [--precision auto|float32] [--threads 2] [--data FOLDER] [--out FILE]
 
 Writes {"backends": {NAME: {"step_ratio_to_stock", "fast_to_paper_time_ratio", "seconds_to_f1_0.70", "peak_memory_mib",
 ...}}} after every part, so that an interrupted benchmark keeps its results. A goal that was not reached has time null.
 
 - step_ratio_to_stock: seconds per step over the stock implementation's, at PAPER's batch and crop; with _fast at
   FAST's. Both sides run in separate processes that take turns. With other work on the machine, the _cpu ratios are more
-  reliable.
+  reliable. Stock tools train in float32; ours in bfloat16 where the CPU has it, or with --precision float32 as they do.
 - seconds_to_f1_0.70: training seconds of FAST, from the first 32 training images of DSB2018 of 256 x 256, the 4 darkest
   and 4 brightest cells labelled and a shifted background, to F1 0.70 at IoU 0.5 on the 31 validation images of that
   size. PAPER is stopped when it has trained 10 times as long as FAST, and the ratio is an upper bound then; with --full
@@ -24,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nuclei import BACKENDS, DSB2018, ROOT, data_name
+from nuclei import BACKENDS, DSB2018, ROOT, commit, data_name
 from trainer_figures import Message, allowance, growth, race_figures, seconds_to_goal, step_figures
 from trainer_processes import Child
 
@@ -33,6 +34,7 @@ from cellsparse_trainer.data.samples import CACHE_BYTES
 TURNS = {"fast": (5, 8), "paper": (4, 2)}
 """Turns of each side, and steps per turn."""
 QUICK_TURNS = {"fast": (2, 2)}
+PRECISION = {"auto": "PRECISION_AUTO", "float32": "PRECISION_FLOAT32"}
 IMAGES = (32, 320)
 SMALL_CACHE_MIB = 8
 PAPER_SECONDS = 1800.0
@@ -45,11 +47,18 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._data = ["--data", str(options.data)]
+        self._data = [
+            "--data",
+            str(options.data),
+            "--settings",
+            json.dumps({"precision": PRECISION[options.precision]}),
+        ]
         self._common = {"threads": options.threads, "logs": options.out.parent / "logs"}
         self.report: dict[str, Any] = {
             "data": data_name(options.data),
+            "commit": commit(),
             "threads": options.threads,
+            "precision": options.precision,
             "cache_bound_mib": CACHE_BYTES / 2**20,
             "backends": {name: {} for name in options.backends},
         }
@@ -126,6 +135,7 @@ def main() -> int:
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--parts", nargs="+", choices=("steps", "memory", "race"), default=("steps", "memory", "race"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=PRECISION, default="auto")
     parser.add_argument("--quick", action="store_true", help="a few steps of FAST only: does everything work?")
     parser.add_argument("--full", action="store_true", help="let PAPER train for 30 minutes")
     options = parser.parse_args()

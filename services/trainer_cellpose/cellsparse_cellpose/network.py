@@ -9,6 +9,7 @@ from cellpose.resnet_torch import CPnet
 from torch import Tensor
 
 from cellsparse_cellpose.config import Config
+from cellsparse_cellpose.training_network import TrainedNetwork
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.models.outline_refinement import OutlineLevel, read_level
@@ -33,7 +34,7 @@ def build_network(config: Config) -> CPnet:
     """Return Cellpose's network with fresh weights that depend on the seed only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.plan.seed)
-        network = CPnet([2, *config.channels], 3, sz=3, mkldnn=False, diam_mean=config.mean_diameter)
+        network = TrainedNetwork([2, *config.channels], 3, sz=3, mkldnn=False, diam_mean=config.mean_diameter)
     return network.to(memory_format=torch.channels_last)
 
 

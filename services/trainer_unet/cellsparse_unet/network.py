@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cellsparse_common.errors import InvalidArgument
+from cellsparse_torch.enlarged import convolve_enlarged
 from cellsparse_trainer.config.backend_config import ModelConfig
 from cellsparse_trainer.contract import CONFIG_FILE
 from cellsparse_trainer.models.outline_refinement import OutlineLevel, read_level, without_level
@@ -116,11 +117,7 @@ class UNet(nn.Module):
 
 
 def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> Tensor:
-    """Compute `convolution(cat(skip, enlarged(below, (2, 2))))` without making either.
-
-    Doubling pixels and convolving them is one transposed convolution at the lower resolution, with the kernel smeared
-    over two pixels. It multiplies 4 numbers where the plain form multiplies 9, for the features that are two thirds of
-    the block's input, and nothing large is copied. The sums are the same up to rounding.
+    """Compute `convolution(cat(skip, enlarged(below, (2, 2))))` without making either, up to rounding.
 
     Args:
         convolution: The first one of a decoder's block: kernel 3 x 3, padding 1.
@@ -128,13 +125,8 @@ def _joint_convolution(convolution: nn.Conv2d, skip: Tensor, below: Tensor) -> T
         below: Features of the level below, (B, D, Y / 2, X / 2).
     """
     for_skip, for_below = convolution.weight[:, : skip.shape[1]], convolution.weight[:, skip.shape[1] :]
-    # A transposed convolution wants (in, out, y, x) and mirrors the kernel.
-    kernel = for_below.transpose(0, 1).flip(2, 3)
-    smeared = F.conv_transpose2d(kernel.reshape(-1, 1, 3, 3), kernel.new_ones(1, 1, 2, 2)).reshape(
-        *kernel.shape[:2], 4, 4
-    )
     out = F.conv2d(skip, for_skip, convolution.bias, padding=1)
-    return out + F.conv_transpose2d(below, smeared, stride=2, padding=1)
+    return out + convolve_enlarged(below, for_below)
 
 
 def enlarged(x: Tensor, step: tuple[int, ...]) -> Tensor:
