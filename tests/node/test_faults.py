@@ -11,12 +11,12 @@ from support.limits import LONG_PATIENCE, PATIENCE
 from support.orchestrator import state_names, until
 from support.real_node import network
 from support.real_node.cluster import NAME, NAMESPACE, VALUES
-from support.real_node.training import LONG, disturbed, start
+from support.real_node.training import LONG, disturbed, start, watched
 
 from cellsparse import Client
 from cellsparse.errors import Unauthenticated
 from cellsparse.runs import Run
-from cellsparse_proto.v1 import common_pb2, orchestrator_pb2
+from cellsparse_proto.v1 import common_pb2
 
 AWAY_SECONDS = 180
 """How long a node stays away once the control plane has noticed: longer than the 30 s that a training's pod bears."""
@@ -179,13 +179,6 @@ def test_a_deleted_orchestrator_comes_back_and_the_training_has_gone_on(release,
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     apps = AppsV1Api(release.cluster.admin)
     until(lambda: apps.read_namespaced_deployment(f"{NAME}-orchestrator", NAMESPACE).status.ready_replicas, PATIENCE)
-
-
-def watched(run: Run) -> orchestrator_pb2.Run:
-    """Watch a run until it has ended, and return it."""
-    for _ in run.watch():
-        pass
-    return run.info()
 
 
 def pod_of(release, run: Run) -> str:

@@ -1,5 +1,6 @@
 """The chart as labs run it, on a real node: PostgreSQL in a pod, and two orchestrators, of which one leads."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,11 +21,12 @@ SHARED = {
 
 
 @pytest.fixture(scope="module")
-def shared(cluster) -> Release:
+def shared(cluster) -> Iterator[Release]:
     """A release of its own, beside the one with SQLite."""
     found = Release(cluster, "shared")
     found.install(SHARED)
-    return found
+    yield found
+    found.helm("uninstall", "lab", "--wait")  # others need its place
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, state_names, until
 from support.real_node.cluster import NAMESPACE
+from support.real_node.layers import ONE_THREAD
 from support.real_node.training import start
 from support.tiny_dataset import blobs
 
@@ -48,7 +49,7 @@ def test_a_killed_container_is_resumed_and_the_model_is_that_of_a_workstation(
 
     for name in release.environment():  # the cluster's; the workstation has no certificates
         monkeypatch.delenv(name)
-    with Orchestrator(tmp_path / "home", CELLSPARSE_TRAINER_MODULES="unet=cellsparse_unet") as local:
+    with Orchestrator(tmp_path / "home", CELLSPARSE_TRAINER_MODULES="unet=cellsparse_unet", **ONE_THREAD) as local:
         local.healthy("unet")
         with Client(local.address) as client:
             same = start(client)

@@ -5,7 +5,7 @@ import time
 from support.limits import PATIENCE
 from support.orchestrator import until
 from support.real_node import network
-from support.real_node.cluster import NAMESPACE, second_node
+from support.real_node.cluster import second_node
 from support.real_node.training import start
 
 from cellsparse_proto.v1 import common_pb2
@@ -16,8 +16,7 @@ CUT_SECONDS = 5
 
 def places(release, run) -> dict[str, str]:
     """Return the node of each of a run's pods."""
-    pods = release.core.list_namespaced_pod(NAMESPACE).items
-    return {pod.metadata.name: pod.spec.node_name for pod in pods if pod.metadata.name.startswith(run.id)}
+    return {pod.metadata.name: pod.spec.node_name for pod in release.pods_of(run)}
 
 
 def test_a_training_over_two_nodes_whose_link_is_cut_and_one_is_lost(release, cluster, in_cluster):

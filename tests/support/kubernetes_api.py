@@ -26,11 +26,13 @@ class Api:
     Attributes:
         asked: Query parameters of all GET requests so far, oldest first.
         posted: Code and message that answer every POST request.
+        deleted: Paths of all DELETE requests so far, all of which succeed.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, str]] = []
         self.posted = (503, "the script has no such answer")
+        self.deleted: list[str] = []
         self._answers: dict[bool, list[Callable]] = {False: [], True: []}
         self._more = threading.Condition()
         self._closed = False
@@ -103,6 +105,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         code, message = self.api.posted
         self.whole(code, {"message": message})
+
+    def do_DELETE(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.api.deleted.append(urlsplit(self.path).path)
+        self.whole(200, {"kind": "Status", "status": "Success"})
 
     def whole(self, code: int, body: Object) -> None:
         data = json.dumps(body).encode()

@@ -1,5 +1,6 @@
 """A node's groups of processes (cgroups, version 1), in which the kubelet limits its pods."""
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ def make_cgroups(number: int) -> list[Path]:
         remove_cgroup(group)  # of a start that was killed
         if group.parent.name != "unified":  # containerd makes that one
             group.mkdir(exist_ok=True)
+        if group.parent.name == "cpu":  # as much as a machine of its own; else all pods count as one process
+            (group / "cpu.shares").write_text(str(1024 * (os.cpu_count() or 1)))
         if group.parent.name == "cpuset":
             for name in ("cpuset.cpus", "cpuset.mems"):  # an empty set takes no process
                 (group / name).write_text((group.parent / name).read_text())

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,25 +16,30 @@ import pytest
 from kubernetes import client
 from support.control_plane import ControlPlane, running_control_plane
 from support.helm import CHART, helm
-from support.limits import LONG_PATIENCE, PATIENCE
+from support.limits import LONG_PATIENCE
 from support.orchestrator import until
 from support.real_node import network
 from support.real_node.configuration import PAUSE
 from support.real_node.gpus import advertised_gpus
-from support.real_node.images import MINIO, OWN, POSTGRESQL
+from support.real_node.images import MINIO, OWN, POSTGRESQL, RELEASED
+from support.real_node.layers import are_linkable, inspect, link_images
 from support.real_node.node import RealNode, node_users, running_node
 from support.real_node.requirements import find_requirements
+
+from cellsparse.runs import Run
 
 NAMESPACE = "imaging"
 NAME = "lab-cellsparse"
 PORT = 6443
 """Of the API server: one of those that the chart's NetworkPolicies open."""
-VOLUMES = 4
-"""Two for each of two releases."""
+VOLUMES = 6
+"""Two for each of three releases."""
 GPUS = 1
 """What each node advertises; none of them is real."""
 NODES = 2
 """Most nodes that the control plane knows."""
+IMAGES = (PAUSE, MINIO, POSTGRESQL, *OWN)
+"""What every node has."""
 VALUES: Mapping[str, Any] = {
     "images": {"registry": "localhost", "tag": "node", "pullPolicy": "Never"},
     "minio": {"image": MINIO},
@@ -89,8 +93,9 @@ def second_node(cluster: Cluster) -> Iterator[RealNode]:
 @contextmanager
 def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: str) -> Iterator[RealNode]:
     own = Path(tempfile.mkdtemp(prefix=f"node{number}-", dir=folder))  # a node may be started again
+    names = (*IMAGES, *released_images(docker))
     with running_node(plane, own, number=number) as node:
-        node.import_images(docker, (PAUSE, MINIO, POSTGRESQL, *OWN))
+        link_images(node, dict(zip(names, inspect(docker, names), strict=True)))
         with advertised_gpus(node.device_plugins, GPUS):
             yield node
 
@@ -98,11 +103,17 @@ def _node_with_images(plane: ControlPlane, folder: Path, number: int, docker: st
 def find_docker() -> str:
     """Return the program whose daemon has the images; skip the test without one."""
     program = os.environ.get("DOCKER", "docker")
-    if shutil.which(program):
-        asked = [program, "image", "inspect", *OWN, MINIO, POSTGRESQL, PAUSE]
-        if subprocess.run(asked, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
-            return program
-    pytest.skip("No Docker daemon has the images of `make node-images`.")
+    found = inspect(program, IMAGES) if shutil.which(program) else []
+    if not found:
+        pytest.skip("No Docker daemon has the images of `make node-images`.")
+    if not are_linkable(found):
+        pytest.skip("Docker does not keep images as overlay2 does; nodes here read them from its folders.")
+    return program
+
+
+def released_images(docker: str) -> tuple[str, ...]:
+    """Return the images of the last release; none where they could not be made."""
+    return RELEASED if inspect(docker, RELEASED) else ()
 
 
 def _storage(admin: client.ApiClient, folder: Path) -> None:
@@ -152,13 +163,13 @@ class Release:
             pytest.fail(f"helm {' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.state()}")
         return done.stdout
 
-    def install(self, values: Mapping[str, Any]) -> None:
-        """Install it, and wait until all pods are ready."""
+    def install(self, values: Mapping[str, Any], chart: Path = CHART) -> None:
+        """Install it, or upgrade it, and wait until all pods are ready."""
         path = self.cluster.folder / f"values-{self.namespace}.json"
         path.write_text(json.dumps(values))
-        files = [f"--values={CHART / 'ci' / 'cpu-trial.yaml'}", f"--values={path}"]
+        files = [f"--values={chart / 'ci' / 'cpu-trial.yaml'}", f"--values={path}"]
         timeout = f"--timeout={LONG_PATIENCE:.0f}s"
-        self.helm("upgrade", "--install", "lab", str(CHART), *files, "--wait", timeout, seconds=LONG_PATIENCE + 60)
+        self.helm("upgrade", "--install", "lab", str(chart), *files, "--wait", timeout, seconds=LONG_PATIENCE + 60)
 
     def state(self) -> str:
         """Return what the pods are doing, and the end of their logs."""
@@ -176,6 +187,11 @@ class Release:
         """Return the pods of a component, such as orchestrator or trainer."""
         selector = f"app.kubernetes.io/component={component}"
         return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
+
+    def pods_of(self, run: Run) -> list[Any]:
+        """Return the pods that a run trains in."""
+        pods = self.core.list_namespaced_pod(self.namespace).items
+        return [pod for pod in pods if pod.metadata.name.startswith(run.id)]
 
     def run_in(self, pod: str, *command: str) -> tuple[int, str]:
         """Run a command in a pod's container by the container runtime; return its exit code and output."""
@@ -224,14 +240,18 @@ class Release:
         )
         return [each for some in found for each in some]
 
+    def address(self) -> str:
+        """Return where this machine reaches the orchestrator."""
+        service = self.core.read_namespaced_service(f"{NAME}-orchestrator", self.namespace)
+        port = next(port.node_port for port in service.spec.ports if port.port == 50050)
+        return f"{network.node_address(1)}:{port}"
+
     def environment(self) -> dict[str, str]:
         """Return the variables with which a client on this machine reaches the orchestrator."""
         authority = self.cluster.folder / f"ca-{self.namespace}.crt"
         authority.write_text(self.secret(f"{NAME}-tls-orchestrator", "ca.crt"))
-        service = self.core.read_namespaced_service(f"{NAME}-orchestrator", self.namespace)
-        port = next(port.node_port for port in service.spec.ports if port.port == 50050)
         return {
-            "CELLSPARSE_ADDRESS": f"{network.node_address(1)}:{port}",
+            "CELLSPARSE_ADDRESS": self.address(),
             "CELLSPARSE_TOKEN": self.secret(f"{NAME}-admin", "token"),
             "CELLSPARSE_TLS_CA": str(authority),
             "CELLSPARSE_TLS_SERVER_NAME": f"{NAME}-orchestrator",

@@ -1,4 +1,4 @@
-"""Images of other people's programs that a real node runs, made of what is here: MinIO, PostgreSQL, pause.
+"""Images that a real node runs beside ours, made of what is here: MinIO, PostgreSQL, pause, and the last release.
 
 Usage: python -m support.real_node.images [--docker PROGRAM]
 """
@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from supply.breaking import last_release
 from support.control_plane import BIN
+from support.limits import LONG_PATIENCE
+from support.paths import ROOT
 from support.postgres import bundled_programs, copy_programs
 from support.real_node.configuration import PAUSE
-from support.real_node.node import IMPORT_SECONDS
+from support.release import unpack_release
 
 MINIO = "localhost/minio:node"
 POSTGRESQL = "localhost/postgres:node"
 OWN = tuple(f"localhost/cellsparse-{name}:node" for name in ("orchestrator", "sparsifier", "gateway", "trainer-unet"))
 """Our own images, as `make node-images` names them."""
+RELEASED = tuple(f"localhost/cellsparse-{name}:released" for name in ("orchestrator", "sparsifier", "trainer-unet"))
+"""The last release's code in images of today, where this clone has its commit."""
 ENTRYPOINT = Path(__file__).with_name("postgresql.sh")
 PASSWD = "root:x:0:0::/root:/bin/sh\npostgres:x:999:999::/:/bin/sh\n"
 """Users of the image of PostgreSQL, whose initdb wants to be one that has a name."""
@@ -32,6 +37,11 @@ ENV PATH=/opt/postgresql/{{programs}}:$PATH
 USER postgres
 ENTRYPOINT ["/entrypoint.sh"]
 """
+RELEASED_DOCKERFILE = """FROM {image}
+COPY services /opt/released
+ENV PYTHONPATH={path}:/opt/own
+"""
+"""What the release needs of others is there in the same versions, as in `support.release`."""
 
 
 def make(docker: str) -> None:
@@ -52,6 +62,17 @@ def make(docker: str) -> None:
         (folder / "passwd").write_text(PASSWD)
         programs = copy_programs(postgresql, folder / "postgresql").relative_to(folder / "postgresql")
         _build(docker, POSTGRESQL, folder, POSTGRESQL_DOCKERFILE.format(programs=programs))
+    if last_release(ROOT) is not None:
+        _make_released(docker, unpack_release().folder / "services")
+
+
+def _make_released(docker: str, services: Path) -> None:
+    path = ":".join(f"/opt/released/{file.parent.name}" for file in sorted(services.glob("*/pyproject.toml")))
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(services, Path(folder) / "services", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in RELEASED:
+            image = name.replace(":released", ":node")
+            _build(docker, name, Path(folder), RELEASED_DOCKERFILE.format(image=image, path=path))
 
 
 @contextmanager
@@ -64,7 +85,7 @@ def _context(file: Path) -> Iterator[Path]:
 
 def _build(docker: str, name: str, folder: Path, dockerfile: str) -> None:
     (folder / "Dockerfile").write_text(dockerfile)
-    subprocess.run([docker, "build", "--tag", name, str(folder)], check=True, timeout=IMPORT_SECONDS)
+    subprocess.run([docker, "build", "--tag", name, str(folder)], check=True, timeout=LONG_PATIENCE)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Process 1 of a node's namespaces; see node.py, which gives the variables. All that it starts ends with it.
 #
-#   NODE     folder of this start: configuration, logs
-#   KEPT     folder that outlives it: containerd's images
+#   NODE     folder of this start: configuration, logs, what containerd and kubelet keep
 #   NAME     of the node
 #   ADDRESS  of the node, on eth0
 #   BIN      folder of the programs
 set -euo pipefail
 hostname "$NAME"
-mkdir -p "$NODE"/{kubelet,pods,containers,sysctl} "$KEPT/containerd" /var/lib/{kubelet,containerd} /var/log/{pods,containers}
+mkdir -p "$NODE"/{kubelet,containerd,pods,containers,sysctl} /var/lib/{kubelet,containerd} /var/log/{pods,containers}
 mount --bind "$NODE/kubelet" /var/lib/kubelet
-mount --bind "$KEPT/containerd" /var/lib/containerd
+mount --bind "$NODE/containerd" /var/lib/containerd
 mount --bind "$NODE/pods" /var/log/pods
 mount --bind "$NODE/containers" /var/log/containers
 mount -t tmpfs tmpfs /run

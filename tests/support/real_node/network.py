@@ -25,7 +25,7 @@ def pod_range(number: int) -> str:
 @contextmanager
 def bridge() -> Iterator[None]:
     """Have the bridge, and services reached through the first node."""
-    _delete_bridge()
+    _delete(BRIDGE)
     _run("ip", "link", "add", BRIDGE, "type", "bridge")
     try:
         _run("ip", "addr", "add", f"{HOST}/24", "dev", BRIDGE)
@@ -33,7 +33,7 @@ def bridge() -> Iterator[None]:
         _run("ip", "route", "replace", SERVICES, "via", node_address(1))
         yield
     finally:
-        _delete_bridge()
+        _delete(BRIDGE)
 
 
 def attach(number: int, pid: int) -> None:
@@ -44,6 +44,7 @@ def attach(number: int, pid: int) -> None:
         pid: A process in its namespaces.
     """
     cable = f"cellsparse-{number}"
+    _delete(cable)
     _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     _run("ip", "link", "set", cable, "master", BRIDGE, "up")
     inside = ["nsenter", "--net", "--target", str(pid)]
@@ -60,9 +61,9 @@ def set_cable(number: int, *, up: bool) -> None:
     _run("ip", "link", "set", f"cellsparse-{number}", "up" if up else "down")
 
 
-def _delete_bridge() -> None:
-    """Delete the bridge with its routes; cables end with their nodes."""
-    subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, timeout=PATIENCE, check=False)
+def _delete(device: str) -> None:
+    """Delete the bridge with its routes, or a cable, if it is there: of a start that was killed, it may be."""
+    subprocess.run(["ip", "link", "del", device], capture_output=True, timeout=PATIENCE, check=False)
 
 
 def _run(*command: str) -> None:

@@ -38,6 +38,13 @@ def start(client: Client, backend: str = "unet", **settings: Any) -> Run:
     return client.train(client.create_dataset("tiny", items).id, backend, **given)
 
 
+def watched(run: Run) -> orchestrator_pb2.Run:
+    """Watch a run until it has ended, and return it."""
+    for _ in run.watch():
+        pass
+    return run.info()
+
+
 def disturbed(
     run: Run,
     disturb: Callable[[], object],

@@ -26,6 +26,11 @@ def test_the_orchestrator_ends_and_a_job_goes_back(kind):
     assert pod["containers"][0]["args"] == ["rollback", "--to", "0.1.0", "--lose"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert ("persistentVolumeClaim" in volumes["home"]) == (kind == "sqlite")
+    # It ends trainings, as the orchestrator would.
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == (f"{NAME}-orchestrator", True)
+    assert volumes["cluster"]["configMap"]["name"] == f"{NAME}-cluster"
+    policy = found(objects, "NetworkPolicy", f"{NAME}-rollback")["spec"]
+    assert policy["egress"] == [{"ports": [{"port": 443}, {"port": 6443}]}]
     credentials = [source["secret"]["name"] for source in volumes["credentials"]["projected"]["sources"]]
     assert (f"{NAME}-database" in credentials) == (kind == "postgresql")
 

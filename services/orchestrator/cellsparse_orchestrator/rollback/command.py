@@ -44,9 +44,9 @@ def run_rollback(settings: OrchestratorSettings, release: str, wait_seconds: flo
     Raises:
         InvalidArgument: There is no such release.
         FailedPrecondition: An orchestrator works with the database, a newer version has used it, or something would be
-            lost.
+            lost, or a training in the cluster does not end.
         StorageError: The store does not answer; nothing was changed in the database.
-        Unavailable: The database does not answer.
+        Unavailable: The database does not answer, or the Kubernetes API.
     """
     if release not in RELEASES:
         raise InvalidArgument(f"--to is {release!r}; allowed: {', '.join(RELEASES)}.")
@@ -88,8 +88,10 @@ def _go_back(connection: Connection, settings: OrchestratorSettings, layout: str
             f"{release} cannot hold these, which would be lost: {'; '.join(lost)}. Make a backup, which this release "
             "can restore, then say --lose."
         )
-    # Those of this machine have ended with the orchestrator, and those of a cluster cannot be reached from here.
+    # What still trains would write checkpoints of this release. On one machine it has ended with the orchestrator.
     silent = end_attempts(connection) if settings.launcher == "static" else []
+    if settings.launcher == "kubernetes":
+        _end_jobs(settings)
     begun = queue_again(connection)
     migrate.bring(connection, layout)
     store = open_store(settings)
@@ -97,3 +99,14 @@ def _go_back(connection: Connection, settings: OrchestratorSettings, layout: str
     # The id is made anew by the next release that has one; the store's would keep it from collecting.
     store.delete(keys.installation())
     return Done(begun=len(begun), anew=anew, silent=silent)
+
+
+def _end_jobs(settings: OrchestratorSettings) -> None:
+    """End all trainings of the cluster."""
+    # Imported only here: the Kubernetes client takes long to import.
+    from cellsparse_orchestrator.launchers.kubernetes.cluster import connect
+    from cellsparse_orchestrator.launchers.kubernetes.end_all import end_all
+    from cellsparse_orchestrator.launchers.kubernetes.settings import read_settings
+
+    assert settings.cluster_file is not None  # the settings check this
+    end_all(read_settings(settings.cluster_file), connect(str(settings.kubeconfig or "")))
