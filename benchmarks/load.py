@@ -1,9 +1,11 @@
 """Everybody at once on one orchestrator: watchers of runs, predicting clients and uploads, on real services and MinIO.
 
-Measured alone and then together: predictions per second of one client and of many, and the throughput of the plain
-`minio` SDK beside that of uploads: first of files by their hash, which go to URLs of the store, then of whole datasets,
-whose files the orchestrator decodes and checks besides. Shown are the times of GetStatus meanwhile, as a process of its
-own sees them, the shares that are left of predictions and uploads, and the memory of the orchestrator.
+Measured alone and then together: predictions per second of one client and of many, and the throughput of uploads beside
+that of the plain `minio` SDK: first of files by their hash, which go to URLs of the store, then of whole datasets,
+whose files the orchestrator decodes and checks besides. Uploads and the SDK take turns, while all others go on, over
+equally many connections: what one of them gets, the other could have had. Shown are the times of GetStatus meanwhile,
+as a process of its own sees them, the shares that are left of predictions and uploads, and the memory of the
+orchestrator. At the end the SDK has the machine to itself.
 
 The trainer is one without a framework, whose predictions take a fixed time: what is measured is everything around the
 network. On two cores a real network would share them with the uploads, which says nothing about the queue.
@@ -18,9 +20,11 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,8 @@ import grpc
 import numpy as np
 import psutil
 import tifffile
+import urllib3
+from minio import Minio
 from support.interrupts import sigterm_interrupts
 from support.minio import find_minio, running_minio, store_environment
 from support.orchestrator import Orchestrator
@@ -35,14 +41,21 @@ from support.tiny_dataset import blobs
 
 from cellsparse import Client
 from cellsparse.errors import CellsparseError
-from cellsparse.uploads import Sender, hashed
+from cellsparse.upload_queue import UploadQueue
+from cellsparse.uploads import PUTS_AT_ONCE, Sender, hashed
 from cellsparse_common.imaging.images import encode_tiff
 from cellsparse_common.imaging.labels import encode_labels
 from cellsparse_proto.v1 import orchestrator_pb2, orchestrator_pb2_grpc
 
 SIDE, UPLOAD_SIDE = 256, 1448
-AIMS = {"status_p99_ms": 200.0, "predictions_share": 0.9, "upload_share": 0.8, "orchestrator_mib": 400.0}
+AIMS = {"status_p99_ms": 200.0, "predictions_share": 0.9, "file_share": 0.8, "orchestrator_mib": 400.0}
 BUCKET = "load"
+TURNS = ("file", "plain", "file", "plain", "dataset", "plain")
+"""What is sent, one after the other; "plain" is what the SDK sends."""
+
+
+Rates = dict[str, tuple[float, float]]
+"""MiB per second of uploads and of the SDK, by what is uploaded."""
 
 
 class Loop(threading.Thread):
@@ -50,7 +63,7 @@ class Loop(threading.Thread):
 
     Args:
         work: What to do.
-        end: When to stop, as `time.monotonic` has it.
+        end: When to stop, as `time.monotonic` has it; may be changed meanwhile.
         pause: Seconds between.
     """
 
@@ -58,11 +71,12 @@ class Loop(threading.Thread):
         super().__init__(daemon=True)
         self.seconds: list[float] = []
         self.errors: list[str] = []
-        self._work, self._end, self._pause = work, end, pause
+        self.end = end
+        self._work, self._pause = work, pause
 
     def run(self) -> None:
         """Work."""
-        while time.monotonic() < self._end:
+        while time.monotonic() < self.end:
             begin = time.monotonic()
             try:
                 self._work()
@@ -72,11 +86,16 @@ class Loop(threading.Thread):
             time.sleep(self._pause)
 
 
-def ask_status(address: str, seconds: float, answers: "Queue[list[float]]") -> None:
+def ask_status(address: str, begun: "Event", stop: "Event", answers: "Queue[list[float]]") -> None:
     """Ask for the status all the time, in a process that does nothing else, and tell how long each answer took (s)."""
     with Client(address) as client:
-        loop = Loop(lambda: client.status(timeout=30), time.monotonic() + seconds, pause=0.05)
-        loop.run()
+        client.status(timeout=30)
+        loop = Loop(lambda: client.status(timeout=30), float("inf"), pause=0.05)
+        loop.start()
+        begun.set()
+        stop.wait()
+        loop.end = 0.0
+        loop.join()
     answers.put(loop.seconds)
 
 
@@ -99,16 +118,29 @@ def watch(address: str, run_id: str, end: float, opened: list[int]) -> grpc.Chan
     return channel
 
 
-def megabytes_per_second(upload: Callable[[], int], seconds: float, parallel: int) -> float:
-    """Return the throughput of uploads of so many bytes each."""
-    sent: list[int] = []
-    begin = time.monotonic()
-    loops = [Loop(lambda: sent.append(upload()), begin + seconds) for _ in range(parallel)]
-    for loop in loops:
-        loop.start()
-    for loop in loops:
-        loop.join()
-    return sum(sent) / (time.monotonic() - begin) / 2**20
+@dataclass
+class Sent:
+    """Bytes that were sent, and how long it took (s)."""
+
+    size: int = 0
+    seconds: float = 0.0
+
+    def add(self, upload: Callable[[], int], seconds: float, parallel: int) -> None:
+        """Go on with uploads of so many bytes each."""
+        sizes: list[int] = []
+        begin = time.monotonic()
+        loops = [Loop(lambda: sizes.append(upload()), begin + seconds) for _ in range(parallel)]
+        for loop in loops:
+            loop.start()
+        for loop in loops:
+            loop.join()
+        self.size += sum(sizes)
+        self.seconds += time.monotonic() - begin
+
+    @property
+    def rate(self) -> float:
+        """MiB per second."""
+        return self.size / self.seconds / 2**20
 
 
 class FreshFiles:
@@ -126,8 +158,9 @@ class FreshFiles:
             page: Any = file.pages[0]
             counts = page.tags[279]
             size = {3: 2, 4: 4}[counts.dtype]
-            self._count = (counts.valueoffset + size * (counts.count - 1), size)
-            self._data = data[: page.dataoffsets[-1]]
+            at = counts.valueoffset + size * (counts.count - 1)
+            self._before, self._after = data[:at], data[at + size : page.dataoffsets[-1]]
+            self._size = size
 
     def __call__(self) -> bytes:
         """Return another file."""
@@ -136,12 +169,10 @@ class FreshFiles:
         with tifffile.TiffFile(io.BytesIO(sample)) as file:
             page: Any = file.pages[0]
             strip = sample[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
-        data, (at, size) = bytearray(self._data + strip), self._count
-        data[at : at + size] = len(strip).to_bytes(size, "little")
-        return bytes(data)
+        return b"".join((self._before, len(strip).to_bytes(self._size, "little"), self._after, strip))
 
 
-def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: object) -> dict[str, object]:
+def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: Minio) -> dict[str, object]:
     """Return the figures of one orchestrator."""
     orchestrator.healthy("unet")
     run = orchestrator.train(orchestrator.upload().id, steps=3)
@@ -165,9 +196,13 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         return client().predict(run.id, image)
 
     def send() -> int:
-        files = [fresh() for _ in range(options.files)]
-        Sender(client().connection).send([hashed(file, "file") for file in files])
-        return sum(map(len, files))
+        size = 0
+        with UploadQueue(Sender(client().connection)) as queue:
+            for _ in range(options.files):
+                blob = hashed(fresh(), "file")
+                queue.add(blob)
+                size += blob.size
+        return size
 
     def upload() -> int:
         file = fresh()
@@ -176,7 +211,7 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
 
     def put() -> int:
         file = fresh()
-        plain.put_object(BUCKET, f"plain/{os.urandom(8).hex()}", io.BytesIO(file), len(file))  # type: ignore[attr-defined]
+        plain.put_object(BUCKET, f"plain/{os.urandom(8).hex()}", io.BytesIO(file), len(file))
         return len(file)
 
     client().predict(run.id, image)
@@ -184,39 +219,37 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
     alone.run()
     one_client = len(alone.seconds) / sum(alone.seconds)
 
-    end, opened = time.monotonic() + options.seconds + 15, []
-    channels = [watch(orchestrator.address, waiting.id, end, opened) for _ in range(options.watchers // 50)]
+    longest = time.monotonic() + 3 * options.seconds + 120
+    opened: list[int] = []
+    channels = [watch(orchestrator.address, waiting.id, longest, opened) for _ in range(options.watchers // 50)]
     limit = time.monotonic() + 15
     while len(opened) < options.watchers and time.monotonic() < limit:
         time.sleep(0.1)
-    end = time.monotonic() + options.seconds
     memory: list[float] = []
     processes = multiprocessing.get_context("spawn")
-    answers = processes.Queue()
-    status = processes.Process(target=ask_status, args=(orchestrator.address, options.seconds - 5, answers))
-    rss = Loop(lambda: memory.append(orchestrator_process.memory_info().rss / 2**20), end, pause=0.2)
-    predicting = [Loop(predict, end) for _ in range(options.clients)]
+    answers, asking, stop = processes.Queue(), processes.Event(), processes.Event()
+    status = processes.Process(target=ask_status, args=(orchestrator.address, asking, stop, answers))
+    status.start()
+    asking.wait(60)
+    rss = Loop(lambda: memory.append(orchestrator_process.memory_info().rss / 2**20), longest, pause=0.2)
+    predicting = [Loop(predict, longest) for _ in range(options.clients)]
     begin = time.monotonic()
-    for each in [status, rss, *predicting]:
+    for each in [rss, *predicting]:
         each.start()
-    rates = {}
-    for name, work in (("upload", send), ("dataset", upload)):
-        with ThreadPoolExecutor(2) as both:
-            # Both at the same time: what the plain SDK gets beside the same load is what there is to get.
-            ours = both.submit(megabytes_per_second, work, options.seconds / 2, options.uploads)
-            theirs = both.submit(
-                megabytes_per_second, put, options.seconds / 2, options.uploads if options.beside else 0
-            )
-            rates[name] = ours.result(), theirs.result()
+    connections = options.uploads * PUTS_AT_ONCE
+    kinds = {"file": (send, options.uploads), "dataset": (upload, options.uploads), "plain": (put, connections)}
+    rates = both_at_once(options, kinds) if options.beside else by_turns(options, kinds)
+    stop.set()
     times = sorted(1000 * each for each in answers.get(timeout=60))
+    for loop in [rss, *predicting]:
+        loop.end = 0.0
     for each in [status, rss, *predicting]:
         each.join()
     took = time.monotonic() - begin
-    if not options.beside:
-        after = megabytes_per_second(put, options.seconds / 4, options.uploads)
-        rates = {name: (ours_rate, after) for name, (ours_rate, _) in rates.items()}
     for channel in channels:
         channel.close()
+    by_itself = Sent()
+    by_itself.add(put, options.seconds / 4, connections)
     counts = sorted(len(loop.seconds) for loop in predicting)
     together = sum(counts) / took
     return {
@@ -229,11 +262,38 @@ def measure(options: argparse.Namespace, orchestrator: Orchestrator, plain: obje
         "predictions_share": together / one_client,
         "predictions_of_a_client": [counts[0], counts[-1]],
         "prediction_errors": sum(len(loop.errors) for loop in predicting),
-        **{f"{name}_mib_per_second": ours_rate for name, (ours_rate, _) in rates.items()},
-        **{f"minio_mib_per_second_beside_{name}": theirs_rate for name, (_, theirs_rate) in rates.items()},
-        **{f"{name}_share": ours_rate / theirs_rate for name, (ours_rate, theirs_rate) in rates.items()},
+        **{f"{name}_mib_per_second": ours for name, (ours, _) in rates.items()},
+        **{f"minio_mib_per_second_beside_{name}": theirs for name, (_, theirs) in rates.items()},
+        "minio_mib_per_second_by_itself": by_itself.rate,
+        **{f"{name}_share": ours / theirs for name, (ours, theirs) in rates.items()},
+        **{f"{name}_share_of_minio_by_itself": ours / by_itself.rate for name, (ours, _) in rates.items()},
         "orchestrator_mib": max(memory),
     }
+
+
+def by_turns(options: argparse.Namespace, kinds: Mapping[str, tuple[Callable[[], int], int]]) -> Rates:
+    """Return MiB per second of uploads and of the SDK, which send one after the other."""
+    sent = {name: Sent() for name in kinds}
+    for name in TURNS:
+        work, parallel = kinds[name]
+        sent[name].add(work, options.seconds / len(TURNS), parallel)
+    return {name: (each.rate, sent["plain"].rate) for name, each in sent.items() if name != "plain"}
+
+
+def both_at_once(options: argparse.Namespace, kinds: Mapping[str, tuple[Callable[[], int], int]]) -> Rates:
+    """Return MiB per second of uploads and of the SDK, which send at the same time."""
+    rates = {}
+    for name in ("file", "dataset"):
+        ours, theirs = Sent(), Sent()
+        with ThreadPoolExecutor(2) as both:
+            tasks = [
+                both.submit(each.add, *(kinds[kind][0], options.seconds / 2, kinds[kind][1]))
+                for each, kind in ((ours, name), (theirs, "plain"))
+            ]
+        for task in tasks:
+            task.result()
+        rates[name] = ours.rate, theirs.rate
+    return rates
 
 
 def main() -> None:
@@ -246,14 +306,22 @@ def main() -> None:
     parser.add_argument("--uploads", type=int, default=20, help="uploads at once")
     parser.add_argument("--predict-seconds", type=float, default=0.1, help="what a prediction takes")
     parser.add_argument("--files", type=int, default=16, help="files that are sent together")
-    parser.add_argument("--beside", action="store_true", help="let the plain SDK upload at the same time, not after it")
+    parser.add_argument("--beside", action="store_true", help="let the plain SDK send at the same time, not by turns")
     parser.add_argument("--out", type=Path, default=Path("out/bench/load.json"))
     options = parser.parse_args()
     find_minio()
     with tempfile.TemporaryDirectory() as folder, running_minio(Path(folder)) as server:
-        plain = server.client()
+        settings = server.settings(f"s3://{BUCKET}")
+        plain = Minio(
+            server.endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            secure=False,
+            region=settings.s3_region,
+            http_client=urllib3.PoolManager(maxsize=options.uploads * PUTS_AT_ONCE),
+        )
         plain.make_bucket(BUCKET)
-        store = store_environment(server.settings(f"s3://{BUCKET}"))
+        store = store_environment(settings)
         home = Path(folder) / "home"
         extra = {
             "CELLSPARSE_FAKE_PREDICT_SECONDS": f"{options.predict_seconds}",

@@ -1,20 +1,19 @@
 """Upload of a dataset that goes on where it broke off: first its files, by their hash, then the dataset."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cellsparse import enum_names
 from cellsparse.connection import Connection
-from cellsparse.errors import CellsparseError, FailedPrecondition, InvalidArgument
+from cellsparse.errors import FailedPrecondition, InvalidArgument
 from cellsparse.items import Item, Items, files_of
-from cellsparse.uploads import AT_ONCE, Blob, Sender, hashed, persistent
+from cellsparse.upload_queue import UploadQueue
+from cellsparse.uploads import Blob, Sender, hashed, persistent
 from cellsparse_common.faults import Faults
 from cellsparse_proto.v1 import dataset_pb2
 
 CREATE_SECONDS = 6 * 3600.0
-HELD_BYTES = 2**26
-"""Bytes of arrays that are held before they are sent."""
 ROUNDS = 3
 """How often a dataset is asked for whose files the orchestrator finds missing or damaged."""
 _NOUN = {dataset_pb2.FILE_ROLE_IMAGE: "image", dataset_pb2.FILE_ROLE_LABEL: "label"}
@@ -45,26 +44,32 @@ def create(
     request = dataset_pb2.CreateDatasetFromBlobsRequest(
         request_id=secrets.token_hex(16), header=dataset_pb2.DatasetHeader(name=name, label_kind=kind)
     )
-    batch = _Batch(Sender(connection))
-    for files in files_of(items, faults, read):
-        try:
-            blobs = [_blob(header, content) for header, content in files]
-        except InvalidArgument as error:
-            faults.add(error)
-            continue
-        for (header, _), blob in zip(files, blobs, strict=True):
-            request.files.add(file=header, sha256=blob.sha256 if blob else "")
-            if blob:
-                batch.add(blob)
-    batch.send()
+    sender = Sender(connection)
+    paths: dict[str, Blob] = {}
+    with UploadQueue(sender) as queue:
+        for files in files_of(items, faults, read):
+            try:
+                blobs = [_blob(header, content) for header, content in files]
+            except InvalidArgument as error:
+                faults.add(error)
+                continue
+            for (header, _), blob in zip(files, blobs, strict=True):
+                request.files.add(file=header, sha256=blob.sha256 if blob else "")
+                if blob:
+                    queue.add(blob)
+                    if not isinstance(blob.content, bytes):
+                        paths[blob.sha256] = blob
     request.check_only = bool(faults.count)
     if not request.files:
         return None
-    return _create(connection, request, batch)
+    return _create(connection, request, sender, paths)
 
 
 def _create(
-    connection: Connection, request: dataset_pb2.CreateDatasetFromBlobsRequest, batch: "_Batch"
+    connection: Connection,
+    request: dataset_pb2.CreateDatasetFromBlobsRequest,
+    sender: Sender,
+    paths: Mapping[str, Blob],
 ) -> dataset_pb2.CreateDatasetFromBlobsResponse:
     for remaining in reversed(range(ROUNDS)):
         try:
@@ -72,45 +77,13 @@ def _create(
                 connection, lambda: connection.call("CreateDatasetFromBlobs", request, timeout=CREATE_SECONDS)
             )
         except FailedPrecondition as error:
-            if not remaining or not batch.send_again(error):
-                raise
+            named = [field for field, _ in error.violations]
+            if not (remaining and named and all(each in paths for each in named)):
+                raise  # what was an array is not there any more to be sent again
+            sender.send([paths[each] for each in named])
         else:
             return answer
     raise AssertionError("the last round returns or raises")
-
-
-class _Batch:
-    """Files that are sent together, and where to find them once more."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._blobs: list[Blob] = []
-        self._held = 0
-        self._paths: dict[str, Blob] = {}
-
-    def add(self, blob: Blob) -> None:
-        """Take a file."""
-        self._blobs.append(blob)
-        if isinstance(blob.content, bytes):
-            self._held += blob.size
-        else:
-            self._paths[blob.sha256] = blob
-        if len(self._blobs) >= AT_ONCE or self._held > HELD_BYTES:
-            self.send()
-
-    def send(self) -> None:
-        """Send what waits."""
-        blobs, self._blobs, self._held = self._blobs, [], 0
-        if blobs:
-            self._sender.send(blobs)
-
-    def send_again(self, error: CellsparseError) -> bool:
-        """Send the files that an error names, and return whether all of them are still there to be sent."""
-        named = [field for field, _ in error.violations]
-        if not named or not all(each in self._paths for each in named):
-            return False
-        self._sender.send([self._paths[each] for each in named])
-        return True
 
 
 def _blob(header: dataset_pb2.FileHeader, content: str | Path | bytes) -> Blob | None:

@@ -4,6 +4,7 @@ What is made of the files is asked for afterwards (see `UploadService` in upload
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +110,7 @@ def persistent(connection: Connection, work: Callable[[], T], progress: Callable
 
 
 class Sender:
-    """Sends files.
+    """Sends files. Several threads may send different ones.
 
     Args:
         connection: To the orchestrator.
@@ -118,7 +119,7 @@ class Sender:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._use_urls = True
-        self._there = 0
+        self._putting = threading.Semaphore(PUTS_AT_ONCE)
 
     def send(self, blobs: Sequence[Blob]) -> None:
         """Send what the orchestrator does not have yet of at most `AT_ONCE` files.
@@ -126,14 +127,14 @@ class Sender:
         Raises:
             CellsparseError: They cannot be sent; the message names one of them.
         """
-        self._there = 0
+        progress = _Progress()
         chosen = list({blob.sha256: blob for blob in blobs}.values())
-        persistent(self._connection, lambda: self._send(chosen), lambda: self._there)
+        persistent(self._connection, lambda: self._send(chosen, progress), lambda: progress.there)
 
-    def _send(self, blobs: Sequence[Blob]) -> None:
+    def _send(self, blobs: Sequence[Blob], progress: "_Progress") -> None:
         try:
             states = self._start([upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size) for blob in blobs])
-            self._there = max(self._there, sum(max(each.offset, each.parts.received) for each in states))
+            progress.there = max(progress.there, sum(max(each.offset, each.parts.received) for each in states))
             pairs = [(blob, state) for blob, state in zip(blobs, states, strict=True) if not state.complete]
             there_now = self._sent_to_checked_urls(pairs)
             left = [
@@ -195,11 +196,12 @@ class Sender:
 
         def put(file: tuple[Blob, upload_pb2.CheckedUrl]) -> bool:
             blob, target = file
-            if not self._use_urls:
-                return False
-            took = self._connection.stores.put(target.url, blob.content, blob.size, headers=dict(target.headers))
-            self._use_urls = self._use_urls and took
-            return took
+            with self._putting:
+                if not self._use_urls:
+                    return False
+                took = self._connection.stores.put(target.url, blob.content, blob.size, headers=dict(target.headers))
+                self._use_urls = self._use_urls and took
+                return took
 
         threads = ThreadPoolExecutor(PUTS_AT_ONCE, "put")
         try:
@@ -228,6 +230,14 @@ class Sender:
             request = upload_pb2.FinishUploadRequest(sha256=blob.sha256)
             self._connection.call("FinishUpload", request, timeout=CHECK_SECONDS)
         return self._use_urls
+
+
+@dataclass
+class _Progress:
+    """How far some files have come."""
+
+    there: int = 0
+    """Bytes."""
 
 
 def _messages(blobs: Sequence[tuple[Blob, int]]) -> Iterator[upload_pb2.SendUploadsRequest]:

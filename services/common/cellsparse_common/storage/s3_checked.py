@@ -9,7 +9,6 @@ import hashlib
 import logging
 import threading
 import time
-from datetime import timedelta
 from http import HTTPStatus
 
 from minio import Minio
@@ -17,13 +16,15 @@ from minio.error import S3Error
 
 from cellsparse_common.storage.protocol import CheckedUrl
 from cellsparse_common.storage.s3 import MISSING
-from cellsparse_common.storage.s3_signature import require_headers
+from cellsparse_common.storage.s3_heads import HeadRequests
+from cellsparse_common.storage.s3_signature import UrlSigner
 
 _LOG = logging.getLogger(__name__)
 _CHECKSUM = "x-amz-checksum-sha256"
 _SENDER = "x-amz-meta-cellsparse-sender"
 _AGAIN_SECONDS = 60.0
-_PROBE_SECONDS = 60
+_PROBE_SECONDS, _HEAD_SECONDS = 60, 600
+_WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
@@ -39,7 +40,9 @@ class S3Checked:
 
     def __init__(self, client: Minio, signer: Minio, bucket: str, probe: str) -> None:
         self._client = client
-        self._signer = signer
+        self._here = UrlSigner(client, bucket)
+        self._signer = UrlSigner(signer, bucket)
+        self._heads = HeadRequests(client._http.connection_pool_kw.get("ssl_context"))
         self._bucket = bucket
         self._probe = probe
         self._asking = threading.Lock()
@@ -54,33 +57,47 @@ class S3Checked:
 
     def has(self, name: str, sha256: str, size: int, sender: str) -> bool:
         """Tell whether an object of this hash and size has come from a sender."""
-        try:
-            found = self._client.stat_object(self._bucket, name, extra_headers={"x-amz-checksum-mode": "ENABLED"})
+        found = self._headers(name)
+        return (
+            found is not None
+            and found.get("content-length") == str(size)
+            and found.get(_CHECKSUM) == _base64(sha256)
+            and found.get(_SENDER) == sender
+        )
+
+    def _headers(self, name: str) -> dict[str, str] | None:
+        """Return what an object's headers are, names in small letters; None: there is no object."""
+        answer = self._heads.ask(self._here.url("HEAD", name, _HEAD_SECONDS), _WITH_CHECKSUM)
+        if answer is not None:
+            status, headers = answer
+            if status == HTTPStatus.OK:
+                return {key.lower(): value for key, value in headers.items()}
+            if status == HTTPStatus.NOT_FOUND:
+                return None
+        try:  # anything else is for the client, which tries again and says what is wrong
+            found = self._client.stat_object(self._bucket, name, extra_headers=_WITH_CHECKSUM)
         except S3Error as error:
             if error.code in MISSING:
-                return False
+                return None
             raise
-        kept = {key.lower(): value for key, value in (found.metadata or {}).items()}
-        return found.size == size and kept.get(_CHECKSUM) == _base64(sha256) and kept.get(_SENDER) == sender
+        kept = {key.lower(): str(value) for key, value in (found.metadata or {}).items()}
+        return {**kept, "content-length": str(found.size)}
 
     def _is_checking(self) -> bool:
         """Find out, once, whether the server refuses content of another hash: others ignore the header."""
         with self._asking:
             if not self._checks and time.monotonic() >= self._ask_at:
                 self._ask_at = time.monotonic() + _AGAIN_SECONDS
-                probe = self._signed(self._client, self._probe, _EMPTY_SHA256, "probe", _PROBE_SECONDS)
+                probe = self._signed(self._here, self._probe, _EMPTY_SHA256, "probe", _PROBE_SECONDS)
                 status = self._client._http.urlopen("PUT", probe.url, body=b"not empty", headers=probe.headers).status
                 self._checks = status == HTTPStatus.BAD_REQUEST
                 if not self._checks:
                     _LOG.info("the store does not check the hashes of what clients send it (HTTP status %d)", status)
             return self._checks
 
-    def _signed(self, client: Minio, name: str, sha256: str, sender: str, seconds: int) -> CheckedUrl:
+    def _signed(self, signer: UrlSigner, name: str, sha256: str, sender: str, seconds: int) -> CheckedUrl:
         headers = {_CHECKSUM: _base64(sha256), _SENDER: sender}
-        url = client.get_presigned_url("PUT", self._bucket, name, expires=timedelta(seconds=seconds))
-        return CheckedUrl(
-            url=require_headers(url, "PUT", client._provider.retrieve().secret_key, headers), headers=headers
-        )
+        return CheckedUrl(url=signer.url("PUT", name, seconds, headers), headers=headers)
 
 
 def _base64(sha256: str) -> str:

@@ -1,7 +1,6 @@
 """Files that clients send straight to a bucket, by URLs that are signed here."""
 
 import hashlib
-from datetime import timedelta
 
 from minio.commonconfig import CopySource
 from minio.error import S3Error
@@ -14,6 +13,7 @@ from cellsparse_common.storage.s3 import CHUNK, MISSING, store_errors
 from cellsparse_common.storage.s3_checked import S3Checked
 from cellsparse_common.storage.s3_connection import connect
 from cellsparse_common.storage.s3_parts import S3Parts
+from cellsparse_common.storage.s3_signature import UrlSigner
 
 _CHANGED = frozenset({"PreconditionFailed"})
 
@@ -35,11 +35,12 @@ class S3Uploads:
         connection = connect(settings)
         self._client = connection.client
         self._endpoint = connection.endpoint
-        self._signer = connect(public).client
-        self._parts = S3Parts(self._client, self._signer, bucket)
+        public_client = connect(public).client
+        self._signer = UrlSigner(public_client, bucket)
+        self._parts = S3Parts(self._client, public_client, bucket)
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._checked = S3Checked(self._client, self._signer, bucket, self._prefix + checked_probe())
+        self._checked = S3Checked(self._client, public_client, bucket, self._prefix + checked_probe())
 
     def checked_url(self, sha256: str, sender: str, seconds: int) -> CheckedUrl | None:
         """See `DirectUploads.checked_url`."""
@@ -53,8 +54,7 @@ class S3Uploads:
 
     def upload_url(self, key: str, seconds: int) -> str:
         """See `DirectUploads.upload_url`."""
-        name = self._prefix + check_key(key)
-        return str(self._signer.get_presigned_url("PUT", self._bucket, name, expires=timedelta(seconds=seconds)))
+        return self._signer.url("PUT", self._prefix + check_key(key), seconds)
 
     def missing_parts(self, key: str, size: int, part_bytes: int, seconds: int) -> MissingParts:
         """See `DirectUploads.missing_parts`."""

@@ -7,7 +7,7 @@ something is made of it, or nobody has asked for it in a long time.
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ _NOTE_FILES, _NOTE_SECONDS = 64, 2.0
 """Whole files are noted in the database so many at a time, or after so long."""
 _ASKED_AT_ONCE = 8
 """Files that the store is asked for at the same time, by all calls together."""
+_ASKED_IN_A_ROW = 4
+"""Files that one thread asks for: to hand over each alone costs as much as to ask."""
 _SWEEP_SECONDS = 600.0
 _URL_SECONDS = 3600
 
@@ -85,8 +87,16 @@ class BlobUploads:
     def _present(self, known: Mapping[str, Known]) -> set[str]:
         """Return those of known files that are whole, and in the store; raises StorageError."""
         whole = [sha256 for sha256, each in known.items() if each.complete]
-        there = self._asking.map(lambda sha256: self._store.exists(keys.blob(sha256)), whole)
-        return {sha256 for sha256, found in zip(whole, there, strict=True) if found}
+        return self._those(whole, lambda sha256: self._store.exists(keys.blob(sha256)))
+
+    def _those(self, hashes: Sequence[str], there: Callable[[str], bool]) -> set[str]:
+        """Return those files of which the store says that they are there, asked by several threads."""
+        rows = -(-len(hashes) // _ASKED_IN_A_ROW)
+
+        def ask(row: int) -> list[str]:
+            return [sha256 for sha256 in hashes[row::rows] if there(sha256)]
+
+        return {sha256 for found in self._asking.map(ask, range(rows)) for sha256 in found}
 
     def start(self, files: Sequence[upload_pb2.UploadFile]) -> list[upload_pb2.UploadState]:
         """Begin files, and return how far each has come.
@@ -253,8 +263,7 @@ class BlobUploads:
         asked = {sha256: each.size for sha256, each in begun.items() if each.size >= self._rules.url_bytes > 0}
         if not asked:
             return set()
-        found = self._asking.map(lambda sha256: signer.has_checked(sha256, asked[sha256], sender), asked)
-        came = {sha256 for sha256, there in zip(asked, found, strict=True) if there}
+        came = self._those(list(asked), lambda sha256: signer.has_checked(sha256, asked[sha256], sender))
         self.table.complete(sorted(came))
         return came
 

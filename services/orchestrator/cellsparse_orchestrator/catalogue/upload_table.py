@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
 
 from cellsparse_common.errors import FailedPrecondition, InvalidArgument, NotFound
 from cellsparse_orchestrator.caller import new_owner
@@ -85,9 +85,10 @@ class UploadTable:
                 check_room(session, owner or None, 0, more)
             for sha256, row in known.items():
                 row.size, row.touched_at = sizes[sha256], now()
-            session.add_all(
-                UploadRow(sha256=sha256, project_id=owner, size=size, touched_at=now()) for sha256, size in new.items()
-            )
+            if new:
+                mine = {"project_id": owner, "touched_at": now()}
+                rows = [{"sha256": sha256, "size": size, **mine} for sha256, size in new.items()]
+                session.execute(insert(UploadRow), rows)
 
     def complete(self, hashes: Sequence[str]) -> None:
         """Note that files are in the store."""
