@@ -16,7 +16,7 @@ from cellsparse import Client
 from cellsparse.runs import Run
 from cellsparse_proto.v1 import common_pb2
 
-CHECKPOINT, STORED = 20, 6
+CHECKPOINT, STORED = 20, 2
 """The container is killed when the first one's checkpoint is on its way to the store; the other one's has long come."""
 
 
