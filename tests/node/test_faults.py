@@ -11,7 +11,7 @@ from support.limits import LONG_PATIENCE, PATIENCE
 from support.orchestrator import state_names, until
 from support.real_node import network
 from support.real_node.cluster import NAME, NAMESPACE, VALUES
-from support.real_node.training import LONG, disturbed, start, watched
+from support.real_node.training import LONG, disturbed, newest_checkpoint, start, watched
 
 from cellsparse import Client
 from cellsparse.errors import Unauthenticated
@@ -190,13 +190,6 @@ def pod_of(release, run: Run) -> str:
     """Return the name of the pod that a run trains in."""
     (pod,) = [pod for pod in release.pods("trainer") if pod.metadata.name.startswith(run.id)]
     return str(pod.metadata.name)
-
-
-def newest_checkpoint(release, run: Run) -> int:
-    """Return the step of a run's newest checkpoint in the store."""
-    (pod,) = release.pods("minio")
-    code, listed = release.run_in(pod.metadata.name, "ls", f"/data/cellsparse/runs/{run.id}/checkpoints")
-    return max((int(name) for name in listed.split() if name.isdecimal()), default=0) if code == 0 else 0
 
 
 def ready(release) -> bool:
