@@ -13,9 +13,10 @@ from support.real_node.training import LONG, disturbed, start
 from cellsparse import Client
 from cellsparse_proto.v1 import common_pb2
 
+POSTGRES = {"image": POSTGRESQL, "storage": "1Gi", "resources": {"requests": {"cpu": "50m"}}}
 SHARED = {
     **VALUES,
-    "database": {"kind": "postgresql", "postgresql": {"image": POSTGRESQL, "storage": "1Gi"}},
+    "database": {"kind": "postgresql", "postgresql": POSTGRES},
     "orchestrator": {**VALUES["orchestrator"], "replicas": 2},
 }
 

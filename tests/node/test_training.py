@@ -9,15 +9,15 @@ from support.limits import PATIENCE
 from support.orchestrator import Orchestrator, state_names, until
 from support.real_node.cluster import NAMESPACE
 from support.real_node.layers import ONE_THREAD
-from support.real_node.training import start
+from support.real_node.training import newest_checkpoint, start
 from support.tiny_dataset import blobs
 
 from cellsparse import Client
 from cellsparse.runs import Run
 from cellsparse_proto.v1 import common_pb2
 
-CHECKPOINT, STORED = 20, 6
-"""The container is killed when the first one's checkpoint is on its way to the store; the other one's has long come."""
+STEPS, CHECKPOINT = 400, 20
+"""The container is killed when that checkpoint is in the store; the one before it has been named the newest by then."""
 
 
 def outcome(client: Client, run: Run, path: Path) -> tuple[dict[str, str], np.ndarray]:
@@ -33,10 +33,12 @@ def outcome(client: Client, run: Run, path: Path) -> tuple[dict[str, str], np.nd
 def test_a_killed_container_is_resumed_and_the_model_is_that_of_a_workstation(
     release, in_cluster, tmp_path, monkeypatch
 ):
-    run, events, killed = start(in_cluster), [], []
+    run, events, killed = start(in_cluster, steps=STEPS), [], []
     for event in run.watch():
         events.append(event)
-        if event.training.checkpoint_step >= CHECKPOINT and not killed:
+        if killed or event.training.checkpoint_step < CHECKPOINT:
+            continue
+        if newest_checkpoint(release, run) >= CHECKPOINT:
             killed.append(training_pod(release, run.id))
             release.kill(killed[0])
     ended = run.info()
@@ -44,7 +46,7 @@ def test_a_killed_container_is_resumed_and_the_model_is_that_of_a_workstation(
     assert state_names(events) == ["QUEUED", "STARTING", "RUNNING", "RETRYING", "STARTING", "RUNNING", "SUCCEEDED"]
     assert "code 137" in next(event.message for event in events if event.state == common_pb2.RUN_STATE_RETRYING)
     again = min(event.training.step for event in events if event.attempt == 2 and event.training.losses)
-    assert again > STORED  # it went on where the checkpoint was
+    assert again > CHECKPOINT - 2  # it went on where the checkpoint was
     found = outcome(in_cluster, run, tmp_path / "cluster.zip")
 
     for name in release.environment():  # the cluster's; the workstation has no certificates
@@ -52,7 +54,7 @@ def test_a_killed_container_is_resumed_and_the_model_is_that_of_a_workstation(
     with Orchestrator(tmp_path / "home", CELLSPARSE_TRAINER_MODULES="unet=cellsparse_unet", **ONE_THREAD) as local:
         local.healthy("unet")
         with Client(local.address) as client:
-            same = start(client)
+            same = start(client, steps=STEPS)
             same.wait()
             expected = outcome(client, same, tmp_path / "local.zip")
     assert found[0] == expected[0]

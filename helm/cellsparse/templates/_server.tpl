@@ -168,7 +168,7 @@ CELLSPARSE_INSECURE: "1"
 startupProbe:
   {{ $ask }}
   periodSeconds: 1
-  failureThreshold: 120
+  failureThreshold: 600  # a database's new layout or a busy node may take minutes, and a start that is ended begins anew
 readinessProbe:
   {{ $ready }}
   periodSeconds: 5

@@ -43,7 +43,12 @@ IMAGES = (PAUSE, MINIO, POSTGRESQL, *OWN)
 VALUES: Mapping[str, Any] = {
     "images": {"registry": "localhost", "tag": "node", "pullPolicy": "Never"},
     "minio": {"image": MINIO},
-    "orchestrator": {"serviceType": "NodePort", "fewerNodesSeconds": 10},
+    "orchestrator": {
+        "serviceType": "NodePort",
+        "fewerNodesSeconds": 10,
+        "resources": {"requests": {"cpu": "150m"}},  # a training has 1; with less, it hardly starts beside one
+    },
+    "gateway": {"resources": {"requests": {"cpu": "50m"}}},
     "trainerDefaults": {"warmReplicas": 1, "gpu": {"count": 1}},
     "trainers": [{"backend": "unet"}, {"backend": "stardist", "warmReplicas": 0}],
 }

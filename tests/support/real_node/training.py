@@ -45,6 +45,13 @@ def watched(run: Run) -> orchestrator_pb2.Run:
     return run.info()
 
 
+def newest_checkpoint(release: Any, run: Run) -> int:
+    """Return the step of a run's newest checkpoint in the store."""
+    (pod,) = release.pods("minio")
+    code, listed = release.run_in(pod.metadata.name, "ls", f"/data/cellsparse/runs/{run.id}/checkpoints")
+    return max((int(name) for name in listed.split() if name.isdecimal()), default=0) if code == 0 else 0
+
+
 def disturbed(
     run: Run,
     disturb: Callable[[], object],
