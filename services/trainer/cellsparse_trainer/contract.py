@@ -275,7 +275,8 @@ class BackendSpec(Generic[C]):
     framework: Callable[[], Backend[C]]
     """Imports and returns the part with the framework; called in child processes only."""
     preload: str
-    """Import name of the module that `framework` returns: a fork server loads it before it forks."""
+    """Import names that a fork server loads before it forks, with commas between them: that of the module which
+    `framework` returns, and what a training imports later."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables that the native libraries of its processes need, unless they are set already."""
 

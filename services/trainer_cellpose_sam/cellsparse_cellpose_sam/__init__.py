@@ -24,5 +24,5 @@ BACKEND = BackendSpec(
     node_command=torchrun,
     light=_light,
     framework=_framework,
-    preload="cellsparse_cellpose_sam.backend",
+    preload="cellsparse_cellpose_sam.backend,torch._dynamo",  # optimizers import the latter
 )

@@ -24,5 +24,5 @@ BACKEND = BackendSpec(
     node_command=torchrun,
     light=_light,
     framework=_framework,
-    preload="cellsparse_unet.backend",
+    preload="cellsparse_unet.backend,torch._dynamo",  # optimizers import the latter
 )

@@ -30,7 +30,7 @@ class AttemptSettings:
     package: str
     """Import name of the backend's package."""
     preload: str
-    """Import name of the module that a fork server loads."""
+    """Import names of the modules that a fork server loads (see `BackendSpec`)."""
     stop_seconds: float
     """Time that a process gets to write a checkpoint and end."""
     warm_seconds: float = 0.0

@@ -133,13 +133,13 @@ class ForkServer:
     """Starts training processes: by forking a process that has loaded the backend.
 
     Args:
-        module: Import name of the module to load.
+        modules: Import names of the modules to load, with commas between them.
         idle_seconds: How long its process stays without an attempt; 0: all attempts start from nothing.
-        at_once: Whether to load the module now, and not with the first attempt.
+        at_once: Whether to load them now, and not with the first attempt.
     """
 
-    def __init__(self, module: str, idle_seconds: float, *, at_once: bool = False) -> None:
-        self._module = module
+    def __init__(self, modules: str, idle_seconds: float, *, at_once: bool = False) -> None:
+        self._modules = modules
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._used = time.monotonic()
@@ -199,7 +199,7 @@ class ForkServer:
         link, other = socket.socketpair()
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cellsparse_trainer.processes.fork_server", self._module, str(other.fileno())],
+                [sys.executable, "-m", "cellsparse_trainer.processes.fork_server", self._modules, str(other.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,
@@ -258,15 +258,16 @@ def _receive(link: socket.socket, size: int) -> bytes:
 
 
 def main() -> None:
-    """Load the module that the first argument names; fork for each order from the socket that the second one is."""
-    module, descriptor = sys.argv[1], int(sys.argv[2])
+    """Load the modules that the first argument names; fork for each order from the socket that the second one is."""
+    modules, descriptor = sys.argv[1], int(sys.argv[2])
     ending = _Ending()
     atexit.register(ending.skip_teardown)  # handlers run in reverse order: this one after those of all that is loaded
     worker = importlib.import_module("cellsparse_trainer.training.worker")
     try:
-        importlib.import_module(module)
+        for module in modules.split(","):
+            importlib.import_module(module)
     except Exception:
-        logging.getLogger(__name__).exception("%s cannot be loaded", module)
+        logging.getLogger(__name__).exception("%s cannot be loaded", modules)
     gc.freeze()  # loaded objects stay: a garbage collection would write to their pages and so copy them
     order = _wait_for_order(socket.socket(fileno=descriptor))
     if order is not None:
