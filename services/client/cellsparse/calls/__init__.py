@@ -1,0 +1,1 @@
+"""The methods of `cellsparse.Client`, by what they are about."""
