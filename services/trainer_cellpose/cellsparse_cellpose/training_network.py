@@ -7,7 +7,7 @@ from torch.nn import functional
 from cellsparse_torch.enlarged import convolve_enlarged
 
 
-class TrainedNetwork(CPnet):  # type: ignore[misc]  # cellpose has no types
+class TrainedNetwork(CPnet):  # type: ignore[misc]
     """`CPnet`, whose way up does not make enlarged features in training steps on CPUs.
 
     Each block of the way up enlarges features, normalises and rectifies them, and convolves them. The first two do the
