@@ -12,11 +12,13 @@ from support.orchestrator import until
 from support.server_process import TESTS
 
 STARTS = """
+import signal
 import sys
 from pathlib import Path
 from support.interrupts import sigterm_interrupts
 from support.server_process import ServerProcess
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a script has put in the background
 sigterm_interrupts()
 folder = Path(sys.argv[1])
 with ServerProcess(["-c", "import time; time.sleep(600)"], folder, folder):  # it never says where it listens
@@ -39,11 +41,11 @@ def test_a_server_that_is_starting_ends_with_who_started_it(tmp_path, number):
 
 
 def test_an_interrupt_waits_for_the_end_of_a_short_block():
-    done = []
+    before, done = signal.getsignal(signal.SIGINT), []
     with pytest.raises(KeyboardInterrupt):
         _interrupted(done)
     assert done == ["the rest"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def _interrupted(done):
