@@ -35,6 +35,7 @@ SHARED = {"cellpose": {"crops", "loss"}, "cellpose_sam": {"crops", "loss"}}
 """What stands in cellsparse_torch.flows, because both Cellposes need it."""
 EXTRA = {
     "cellpose": {
+        "training_network": "the library's network, trained with less arithmetic; others build their own",
         "inference": "batch norms and the style fold into convolutions; other networks have none that are worth it",
         "windows": "flows of a large image are followed in parts; the others have no dynamics",
     },
