@@ -11,8 +11,13 @@ from torch import Tensor, nn
 class SynchronisedBatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose mean and variance in training are those of all processes' crops."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Normalise features, shape (B, C, Y, X)."""
+    def forward(self, input: Tensor, copies: int = 1) -> Tensor:  # noqa: A002 - torch's name
+        """Normalise features, shape (B, C, Y, X).
+
+        Args:
+            input: The features.
+            copies: How often each pixel counts in the running variance, which is that of a sample.
+        """
         if not self.training:
             return super().forward(input)
         assert self.running_mean is not None
@@ -22,7 +27,8 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         with torch.no_grad():
             mean, variance, count = _everywhere(features, self.running_mean)
             self.running_mean += self.momentum * (mean - self.running_mean)
-            unbiased = variance * count / (count - 1).clamp(min=1)
+            sample = copies * count
+            unbiased = variance * sample / (sample - 1).clamp(min=1)
             self.running_var += self.momentum * (unbiased - self.running_var)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked += 1

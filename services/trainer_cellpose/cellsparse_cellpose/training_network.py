@@ -4,6 +4,7 @@ from cellpose.resnet_torch import CPnet, resup
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cellsparse_torch.batch_norm import SynchronisedBatchNorm
 from cellsparse_torch.enlarged import convolve_enlarged
 
 
@@ -53,6 +54,9 @@ def _normalised(norm: nn.BatchNorm2d, below: Tensor) -> Tensor:
 
     The running variance is that of a sample: the mean square times n / (n - 1).
     """
+    if isinstance(norm, SynchronisedBatchNorm):
+        shared: Tensor = norm(below, copies=4)
+        return shared
     assert norm.running_var is not None
     assert norm.momentum is not None
     before = norm.running_var.clone()
