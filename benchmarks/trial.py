@@ -2,11 +2,12 @@
 
 Usage: python benchmarks/trial.py BACKEND [--k 1] [--background shifted|none|dense] [--seed 0] [--set NAME=VALUE ...]
        [--config NAME=VALUE ...] [--images 441] [--val-images 50] [--note TEXT] [--out out/bench/trials.jsonl]
+       [--export FOLDER]
 
 --set gives fields of TrainingSettings (a dot leads into the backend's own: stardist.grid=2), --config fields of the
 resolved configuration that have no setting yet. The labels of "val" choose the best checkpoint and the thresholds only
 as far as the sparsifier keeps them. Seconds are of the clock and of the processor, so that trials on a busy machine can
-be compared.
+be compared. --export keeps the model.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--val-images", type=int, default=50)
     parser.add_argument("--note", default="")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench" / "trials.jsonl")
+    parser.add_argument("--export", type=Path)
     given = parser.parse_args()
     task = Task(
         backend=given.backend,
@@ -48,14 +50,14 @@ def main() -> None:
         val_images=given.val_images,
         whole=True,
     )
-    line = {"note": given.note, **measure(task)}
+    line = {"note": given.note, **measure(task, given.export)}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with given.out.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
-def measure(task: Task) -> dict[str, Any]:
-    """Train, score and print."""
+def measure(task: Task, kept: Path | None = None) -> dict[str, Any]:
+    """Train, keep the model in a folder if one is given, score and print."""
     wall, processor = time.monotonic(), time.process_time()
     curve: list[tuple[int, float]] = []
 
@@ -66,6 +68,8 @@ def measure(task: Task) -> dict[str, Any]:
 
     config, model = train(task, report)
     trained = (time.monotonic() - wall, time.process_time() - processor)
+    if kept is not None:
+        model.export(kept)
     total = count(model, config.plan, pictures(Path(task.data), "val", task.val_images, whole=True), IOUS)
     scores = {
         str(each.iou): {
