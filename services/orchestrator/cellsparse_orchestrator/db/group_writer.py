@@ -9,14 +9,25 @@ future, so that one loop can report for a thousand trainings.
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cellsparse_common.errors import Unavailable
 
 Item = TypeVar("Item")
-_Ticket = tuple[Item, "Future[None]"]
 _IDLE_SECONDS = 10.0
 """How long the thread waits for more before it ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ticket(Generic[Item]):
+    """An item that waits."""
+
+    item: Item
+    future: "Future[None]"
+    context: Context
+    """Of who posted it: a commit is part of the trace that its first item belongs to."""
 
 
 class GroupWriter(Generic[Item]):
@@ -52,7 +63,7 @@ class GroupWriter(Generic[Item]):
         """
         future: Future[None] = Future()
         with self._changed:
-            self._waiting.append((item, future))
+            self._waiting.append(_Ticket(item=item, future=future, context=copy_context()))
             if self._running:
                 self._changed.notify()
             else:
@@ -81,13 +92,13 @@ class GroupWriter(Generic[Item]):
                     return
                 count = self._next_group()
                 taken, self._waiting = self._waiting[:count], self._waiting[count:]
-            self._commit_safely([ticket for ticket in taken if ticket[1].set_running_or_notify_cancel()])
+            self._commit_safely([ticket for ticket in taken if ticket.future.set_running_or_notify_cancel()])
 
     def _next_group(self) -> int:
         """Return how many of those that wait the next group has."""
         total = 0
-        for count, (item, _) in enumerate(self._waiting):
-            total += self._size(item)
+        for count, ticket in enumerate(self._waiting):
+            total += self._size(ticket.item)
             if count and total > self._most:
                 return count
         return len(self._waiting)
@@ -97,14 +108,14 @@ class GroupWriter(Generic[Item]):
         if not tickets:
             return
         try:
-            self._commit([item for item, _ in tickets])
+            tickets[0].context.run(self._commit, [ticket.item for ticket in tickets])
         except Exception as error:  # noqa: BLE001 - raised again where the item came from
             if len(tickets) > 1 and not isinstance(error, Unavailable):  # the database is away for each as for all
                 for ticket in tickets:
                     self._commit_safely([ticket])
                 return
-            for _, future in tickets:
-                future.set_exception(error)
+            for ticket in tickets:
+                ticket.future.set_exception(error)
         else:
-            for _, future in tickets:
-                future.set_result(None)
+            for ticket in tickets:
+                ticket.future.set_result(None)

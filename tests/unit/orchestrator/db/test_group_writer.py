@@ -1,6 +1,7 @@
 """Items that nobody waits for are committed together, in order, and a bad one stands in nobody's way."""
 
 import threading
+from contextvars import ContextVar
 
 import pytest
 from support.limits import PATIENCE
@@ -110,3 +111,13 @@ def test_who_waits_is_told_when_that_takes_too_long():
     table.writer.submit(2, PATIENCE)
     assert first.done()
     assert table.groups == [[0], [2]]
+
+
+def test_a_commit_has_the_context_of_its_first_item():
+    trace = ContextVar("trace", default="")
+    seen = []
+    writer = GroupWriter(lambda items: seen.append((items, trace.get())), 100, "test")
+    for name in ("one", "other"):
+        trace.set(name)
+        writer.submit(name, PATIENCE)
+    assert seen == [(["one"], "one"), (["other"], "other")]
