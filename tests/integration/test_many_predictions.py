@@ -129,9 +129,18 @@ def test_status_and_cancel_are_answered_while_predictions_hold_all_threads(tmp_p
         # One connection may hold three of the four.
         with open_channel(orchestrator.address, own_connection=True) as channel:
             other = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
-            calls = [stub.Predict.future(endless) for stub in (*[orchestrator.runs] * 3, other)]
+            stubs = (*[orchestrator.runs] * 3, other)
+            calls = [stub.Predict.future(endless) for stub in stubs]
             asked = orchestrator_pb2.GetRunRequest(run_id=model.id)
-            until(lambda: is_refused(other.GetRun.future(asked, timeout=PATIENCE)))
+
+            def all_threads_are_held():
+                """A question that comes before a prediction may take its thread; that one is sent again."""
+                for number, stub in enumerate(stubs):
+                    if calls[number].done():
+                        calls[number] = stub.Predict.future(endless)
+                return is_refused(other.GetRun.future(asked, timeout=PATIENCE))
+
+            until(all_threads_are_held)
             assert other.GetStatus(orchestrator_pb2.GetStatusRequest(), timeout=PATIENCE).services
             cancel = orchestrator_pb2.CancelRunRequest(run_id=model.id)
             assert other.CancelRun(cancel, timeout=PATIENCE).run.id == model.id
