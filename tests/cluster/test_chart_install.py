@@ -17,7 +17,7 @@ from support.custom_resources import apply_definitions, chart_definitions, delet
 from support.fake_nodes import fake_nodes
 from support.helm import CHART, PLATFORMS, VALUE_SETS, helm
 from support.kueue import kueue_definitions
-from support.limits import PATIENCE
+from support.limits import LONG_PATIENCE, PATIENCE
 from support.release import unpack_release
 
 from cellsparse_orchestrator.launchers.kubernetes.launcher import KubernetesLauncher
@@ -44,8 +44,11 @@ GIVEN = {
 NAME = "lab-cellsparse"
 
 
-def until(found: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until an answer is empty; fail with the last one when the time is over."""
+def until(found: Callable[[], object], seconds: float = LONG_PATIENCE) -> None:
+    """Wait until an answer is empty; fail with the last one when the time is over.
+
+    The scheduler looks again at a pod that fitted nowhere after five minutes, if it missed what has changed since.
+    """
     end = time.monotonic() + seconds
     while problem := found():
         assert time.monotonic() < end, f"still there: {problem}"
