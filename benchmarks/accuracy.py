@@ -8,8 +8,8 @@ and after in one table. DSB2018 is trained on "train" and scored on "val"; "val"
 labels that the sparsifier keeps. The generated families (see `families.py`) are scored on images that no training saw.
 Without --full there is one seed, k of 1 and all labels, and 24 and 10 images of DSB2018.
 
-Each training writes one file below FOLDER/accuracy/COMMIT/. What is there is not measured again, so an interrupted
-table goes on where it stopped.
+Each training writes one file, in a folder of its commit. What is there is not measured again, so an interrupted table
+goes on where it stopped. Files of the full table are kept with the code, in benchmarks/results/.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from families import FAMILIES, write
 from cellsparse_common.files import replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
 BACKENDS = ("cellpose", "stardist", "unet")
 IOUS = (0.5, 0.7, 0.8, 0.9)
@@ -205,7 +206,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench")
     parser.add_argument("--only", default="*", help="trainings to run, such as 'dsb2018-k1-*' or '*-unet-seed0'")
     options = parser.parse_args()
-    kept = options.out / "accuracy" / ("full" if options.full else "reduced")
+    kept = RESULTS / "accuracy" if options.full else options.out / "accuracy"
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
         checkout = Checkout(options.tree, Path(work) / "home")
         found = folders(options.data, Path(work), full=options.full)

@@ -38,6 +38,8 @@ from cellsparse_trainer.training.resolution import grow
 from cellsparse_trainer.training.validation import windows
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+"""Measured results that are kept with the code."""
 DSB2018 = ROOT.parent / "shared" / "data" / "dsb2018"
 SIDE = 256
 BACKENDS = ("cellpose", "stardist", "unet")

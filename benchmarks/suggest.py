@@ -11,9 +11,9 @@ of the paper. Budgets are cells over the whole data set, whatever the number of 
 With --full: 2 to 128 cells on all 441 images, five seeds, three backends, FAST as it comes. Without it: a few budgets,
 one seed, few images and steps, which shows that all parts work, but not what a method can reach.
 
-Every training runs in its own process and writes one file to FOLDER/suggest/; existing files are not measured again,
-so that an interrupted table goes on where it stopped. FOLDER/suggest.json has the curves: mean, and least and greatest
-over the seeds.
+Every training runs in its own process and writes one file; existing files are not measured again, so that an
+interrupted table goes on where it stopped. Those of the whole table are kept with the code, in benchmarks/results/.
+FOLDER/suggest.json has the curves: mean, and least and greatest over the seeds.
 """
 
 import argparse
@@ -30,7 +30,21 @@ from pathlib import Path
 from typing import Any
 
 from annotator import Notebook, ask, draw, seed_of
-from nuclei import BACKENDS, CHILD_SECONDS, DENSE, DSB2018, FULL, ROOT, Picture, Task, commit, count, fit, pictures
+from nuclei import (
+    BACKENDS,
+    CHILD_SECONDS,
+    DENSE,
+    DSB2018,
+    FULL,
+    RESULTS,
+    ROOT,
+    Picture,
+    Task,
+    commit,
+    count,
+    fit,
+    pictures,
+)
 from suggest_curves import IOUS, curves, markdown, shown
 
 from cellsparse_common.files import replace_file
@@ -136,7 +150,7 @@ def fill(job: Job, folder: Path) -> dict[str, Any]:
         )
         if done.returncode:
             raise RuntimeError(f"{job.name} failed with exit code {done.returncode}: {done.stderr[-2000:]}")
-        result = {"job": asdict(job), "commit": commit(), **json.loads(done.stdout.splitlines()[-1])}
+        result = {"job": _kept(job), "commit": commit(), **json.loads(done.stdout.splitlines()[-1])}
         replace_file(folder / f"{job.name}.json", json.dumps(result, indent=1) + "\n")
         print(f"{job.name:36} {result['seconds']:6.0f} s  {shown(result)}", flush=True)
     return result
@@ -148,7 +162,12 @@ def known(job: Job, folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     found: dict[str, Any] = json.loads(path.read_text())
-    return found if found["job"] == asdict(job) else None
+    return found if found["job"] == _kept(job) else None
+
+
+def _kept(job: Job) -> dict[str, Any]:
+    """Return what a file says of its job: all but where the images were."""
+    return {name: value for name, value in asdict(job).items() if name != "data"}
 
 
 def chain(jobs: list[Job], folder: Path) -> list[dict[str, Any]]:
@@ -222,8 +241,9 @@ def main() -> int:
     if options.child:
         print(json.dumps(measure(Job(**json.loads(sys.stdin.read())))))
         return 0
-    folder = options.out / "suggest" / ("full" if options.full else "small")
+    folder = RESULTS / "suggest" if options.full else options.out / "suggest"
     folder.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         results = [result for part in pool.map(lambda jobs: chain(jobs, folder), chains(options)) for result in part]
     report = {"scope": scope(options), "commits": sorted({result["commit"] for result in results}), **curves(results)}

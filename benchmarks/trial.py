@@ -6,7 +6,8 @@ Usage: python benchmarks/trial.py BACKEND [--k 1] [--background shifted|none|den
 
 --set gives fields of TrainingSettings (a dot leads into the backend's own: stardist.grid=2), --config fields of the
 resolved configuration that have no setting yet. The labels of "val" choose the best checkpoint and the thresholds only
-as far as the sparsifier keeps them. Seconds are of the clock and of the processor, so that trials on a busy machine can
+as far as the sparsifier keeps them. benchmarks/results/trials.jsonl has the lines of trials that the documentation
+shows. Seconds are of the clock and of the processor, so that trials on a busy machine can
 be compared. --export keeps the model.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nuclei import BACKENDS, DENSE, FULL, ROOT, Task, count, pictures, train
+from nuclei import BACKENDS, DENSE, FULL, ROOT, Task, commit, count, pictures, train
 
 from cellsparse_trainer.training.loop import Progress
 
@@ -83,7 +84,8 @@ def measure(task: Task, kept: Path | None = None) -> dict[str, Any]:
         f"{task.backend} k={task.k} {task.background} seed {task.seed}: {shown}  train {trained[0]:.0f} s", flush=True
     )
     return {
-        "task": asdict(task),
+        "commit": commit(),
+        "task": {name: value for name, value in asdict(task).items() if name != "data"},
         "scores": scores,
         "curve": curve,
         "train_seconds": round(trained[0], 1),
