@@ -1,6 +1,5 @@
 """Several calls at the same time, whose results come in the order of what was asked."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,13 +7,6 @@ from typing import TypeVar
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-
-def cores() -> int:
-    """Return the processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_order(work: Callable[[A], R], inputs: Iterable[A], parallel: int) -> Iterator[R]:

@@ -92,9 +92,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer, Generic[C]):
         )
         remove_leftovers(self._context.cache)
         self._devices = _devices()
-        environments = inference_environments(
-            settings.inference_processes, len(self._devices) - 1, len(os.sched_getaffinity(0)), os.environ
-        )
+        environments = inference_environments(settings.inference_processes, len(self._devices) - 1, os.environ)
         self._inference = InferencePool(environments, settings.waiting_predictions, settings.idle_seconds)
         # A hostile or slow file must not keep predictions waiting.
         self._files = InferencePool(environments[:1], _WAITING_FILES, min(_FILES_IDLE_SECONDS, settings.idle_seconds))

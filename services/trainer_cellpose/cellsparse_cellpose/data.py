@@ -15,7 +15,7 @@ from cellsparse_torch.flows.balance import background_weight
 from cellsparse_torch.flows.crops import Crop, UncutCrop, affine_map, cut, cut_window
 from cellsparse_torch.flows.targets import Targets
 from cellsparse_torch.windows import packed
-from cellsparse_trainer.data.background import likely_background
+from cellsparse_trainer.data.background import Surroundings, likely_background
 from cellsparse_trainer.data.colours import draw_colours, shift_colours
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
@@ -208,11 +208,13 @@ class Sampler:
 
 def _likely(sample: Sample, rim_width: float) -> Mask:
     """Return unlabelled pixels that are most likely background: by their brightness, or because a cell ends there."""
-    likely = likely_background(sample.gray, sample.label)
+    gray, label = sample.gray, sample.label
+    around = Surroundings(gray, label)
+    likely = likely_background(gray, label, around=around)
     if rim_width < 1:
         return likely
-    rim = outline_rim(sample.label, rim_width)
-    ends = rim.pixels & ~as_bright_as_cell(sample.gray, sample.label, rim)
+    rim = outline_rim(label, rim_width, around=around)
+    ends = rim.pixels & ~as_bright_as_cell(gray, label, rim, around=around)
     return np.asarray(likely | ends)
 
 

@@ -198,7 +198,8 @@ def open_model(folder: Path, device: str) -> StardistModel:
 def _direct(network: Any, half: bool) -> Callable[..., list[npt.NDArray[np.float32]]]:
     channels = network.input_shape[-1]
     unknown = [None] * (len(network.input_shape) - 1)
-    graph = tf.function(network, input_signature=[tf.TensorSpec([*unknown, channels], tf.float32)])
+    signature = [tf.TensorSpec([*unknown, channels], tf.float32)]
+    graph = tf.function(network, input_signature=signature, autograph=False)  # no branch depends on a tensor
 
     def predict(image: npt.NDArray[np.float32], **_: Any) -> list[npt.NDArray[np.float32]]:
         with bfloat16(half):

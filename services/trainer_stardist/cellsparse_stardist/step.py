@@ -132,7 +132,10 @@ class Step:
         maps = [tf.TensorSpec([*unknown, channels], tf.float32) for channels in (config.plan.inputs, 1, config.n_rays)]
         run = self._graph if parallel is None else parallel.wrap(self._graph)
         numbers = [tf.TensorSpec([], tf.float32)] * 3
-        self._run = tf.function(run, input_signature=[*maps, *numbers], jit_compile=True if compiled else None)
+        # No branch or loop depends on a tensor. Looking for some in the code took nearly half of the first step.
+        self._run = tf.function(
+            run, input_signature=[*maps, *numbers], jit_compile=True if compiled else None, autograph=False
+        )
 
     def __call__(self, batch: Batch, step: int) -> dict[str, float]:
         """Change the weights by step number `step` (from 0).

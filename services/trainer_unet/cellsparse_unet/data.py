@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.types import Floats, Mask
 from cellsparse_torch.windows import packed
-from cellsparse_trainer.data.background import LIKELY, likely_background
+from cellsparse_trainer.data.background import LIKELY, Surroundings, likely_background
 from cellsparse_trainer.data.lru_cache import SizedLruCache
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 from cellsparse_trainer.data.samples import Sample
@@ -55,23 +55,24 @@ def prepare(sample: Sample, config: Config) -> Prepared:
     anchors.sort(key=lambda pixels: bool(flat[pixels[0]] == BACKGROUND))
     draw = outline_classes if config.target_shape == "outline" else three_classes
     classes = draw(sample.label, config.centre_scale, config.plane_distance)
+    around = Surroundings(sample.gray, sample.label, config.plane_distance)
     if config.likely_background > 0:
-        likely = likely_background(sample.gray, sample.label, config.plane_distance)
+        likely = likely_background(around.image, sample.label, config.plane_distance, around)
         classes[likely & (classes == IGNORED)] = LIKELY
-    bright = _add_rim(classes, sample, config)
+    bright = _add_rim(classes, sample, config, around)
     if config.border_weight > 1:
         classes = mark_touching(classes, sample.label, bright)
     return Prepared(image=sample.image, classes=classes, anchors=tuple(anchors))
 
 
-def _add_rim(classes: npt.NDArray[np.int8], sample: Sample, config: Config) -> Mask:
+def _add_rim(classes: npt.NDArray[np.int8], sample: Sample, config: Config, around: Surroundings) -> Mask:
     """Give unlabelled pixels just outside outlines what is known of them: background, or at least no centre.
 
     Returns:
         Those that may be a neighbour.
     """
-    rim = outline_rim(sample.label, config.outline_rim, config.plane_distance)
-    bright = as_bright_as_cell(sample.gray, sample.label, rim, config.plane_distance)
+    rim = outline_rim(sample.label, config.outline_rim, config.plane_distance, around)
+    bright = as_bright_as_cell(around.image, sample.label, rim, config.plane_distance, around)
     classes[rim.pixels & ~bright & (classes == IGNORED)] = LIKELY if config.likely_background > 0 else NOT_CENTRE
     classes[bright & (classes == IGNORED)] = NOT_CENTRE
     return bright

@@ -11,7 +11,7 @@ def shared(monkeypatch, cores, models=3, gpu=False, **given):
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(pipeline, "usable_cpus", lambda: cores)
     monkeypatch.setattr(pipeline, "GPU_DEVICE", pipeline.Path("/" if gpu else "/no/such/device"))
     pipeline._share_cores(models)
     return tuple(os.environ.get(name) for name in NAMES)

@@ -3,6 +3,7 @@ from cellpose import dynamics, utils
 from unit.trainer_cellpose.cellpose_samples import disc_sample
 
 from cellsparse_cellpose.targets import make_targets
+from cellsparse_torch.flows import targets
 from cellsparse_trainer.data.target_cache import DiskCache
 
 
@@ -61,3 +62,12 @@ def test_label_sets_with_the_same_cells_share_flows(tmp_path, monkeypatch) -> No
     assert len(made) == 2
     make_targets(np.where(disc_sample().label == 7, -1, disc_sample().label), disk_cache=disk_cache)
     assert len(made) == 3
+
+
+def test_cells_are_numbered_in_the_order_of_their_labels() -> None:
+    label = np.array([[-1, 70000, 0, 3], [9, 9, -1, 3]], np.int32)
+    np.testing.assert_array_equal(targets._renumber(label), [[0, 3, 0, 1], [2, 2, 0, 1]])
+    np.testing.assert_array_equal(targets._renumber(label[:1, 1:2]), [[1]])
+    np.testing.assert_array_equal(targets._renumber(label[:1, :1]), [[0]])
+    assert targets._renumber(label[:, ::-1]).dtype == np.int32
+    np.testing.assert_array_equal(targets._renumber(label[:, ::-1]), [[1, 0, 3, 0], [1, 0, 2, 2]])

@@ -16,11 +16,11 @@ from cellsparse.cli.predicted_parts import Parts
 from cellsparse.cli.waking import telling_of_sleep
 from cellsparse.client import Client
 from cellsparse.errors import AlreadyExists, Internal, InvalidArgument
-from cellsparse.in_flight import cores
 from cellsparse.models import LARGEST_MIN_PIXELS, MOST_PARALLEL, channel_texts
 from cellsparse.sources import is_folder
 from cellsparse.targets import check_folder, check_target, file_errors, make_folder
 from cellsparse.vendor import is_vendor
+from cellsparse_common.cpus import usable_cpus
 from cellsparse_common.files import replace_file
 from cellsparse_common.imaging.label_formats import file_name
 from cellsparse_common.pairing.names import IMAGE_SUFFIXES, is_image_kind
@@ -120,7 +120,7 @@ def predict(
             min_pixels=min_pixels,
             format=kind.value,
             axes=axes if choice.everything else "",
-            parallel=max(1, min(cores(), MOST_PARALLEL, len(images))),
+            parallel=max(1, min(usable_cpus(), MOST_PARALLEL, len(images))),
         )
         with telling_of_sleep(client.connection, found.backend, output.note):
             for number, prediction in enumerate(predictions, 1):

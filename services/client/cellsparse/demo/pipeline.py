@@ -19,6 +19,7 @@ from cellsparse.demo.source import demo_items
 from cellsparse.errors import CellsparseError, InvalidArgument
 from cellsparse.items import Item
 from cellsparse.runs import Run
+from cellsparse_common.cpus import usable_cpus
 from cellsparse_proto.v1 import common_pb2, dataset_pb2, trainer_pb2
 
 K = 4
@@ -68,7 +69,7 @@ def demo(data: Path | None, out: Path, *, keep_running: bool) -> int:
 
 def _share_cores(models: int) -> None:
     """Without a GPU, train all models at once, each on its share of the cores: small crops keep few cores busy."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cpus()
     if cores < 2 or GPU_DEVICE.exists():
         return
     os.environ.setdefault("CELLSPARSE_SLOTS", str(models))

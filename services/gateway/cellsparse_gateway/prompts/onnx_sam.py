@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from cellsparse_common.cpus import limited_cpus
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_common.imaging.classical.pixels import finite
 from cellsparse_common.onnx_file import check_onnx
@@ -171,8 +172,10 @@ def _session(data: bytes, what: str) -> Any:
         import onnxruntime
     except ImportError:
         raise InvalidArgument("ONNX Runtime is not installed: install the gateway with its extra `sam`.") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = limited_cpus() or 0  # 0: one for each core that it finds
     try:
-        return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 # ONNX Runtime raises many kinds
         raise InvalidArgument(f"The {what} is no model that ONNX Runtime can run: {str(error)[:200]}.") from None
 

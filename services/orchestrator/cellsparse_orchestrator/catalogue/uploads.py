@@ -1,7 +1,6 @@
 """Receive a dataset upload: a stream of messages becomes items in a spool, with one item at a time decoded."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cellsparse_common.cpus import usable_cpus
 from cellsparse_common.dataset_items import refuse_mixture
 from cellsparse_common.datasets import put_item
 from cellsparse_common.errors import Busy, InvalidArgument, NotFound, ResourceExhausted
@@ -29,7 +29,7 @@ from cellsparse_proto.v1 import common_pb2, dataset_pb2
 _IMAGE = dataset_pb2.FILE_ROLE_IMAGE
 _LABEL = dataset_pb2.FILE_ROLE_LABEL
 _NOUN = {_IMAGE: "image", _LABEL: "label"}
-_AT_ONCE = threading.BoundedSemaphore(max(2, len(os.sched_getaffinity(0))))
+_AT_ONCE = threading.BoundedSemaphore(max(2, usable_cpus()))
 """Items of all uploads that are decoded at the same time: more would take more memory and end no sooner."""
 
 

@@ -111,7 +111,7 @@ def _key(cells: Labels, method: FlowMethod) -> str:
 
 def _renumber(label: Labels) -> Labels:
     """Return the cells as 1 ... n and everything else as 0, in a new array."""
-    cells = np.where(label > 0, label, 0)
-    names, numbers = np.unique(cells, return_inverse=True)
-    first = 0 if names[0] == 0 else 1
-    return np.asarray(numbers.reshape(label.shape) + first, np.int32)
+    cells = np.zeros(label.shape, np.int32)
+    pixels = np.flatnonzero(label > 0)  # few, so that sorting them costs little
+    cells.ravel()[pixels] = np.unique(label.ravel()[pixels], return_inverse=True)[1] + 1
+    return cells

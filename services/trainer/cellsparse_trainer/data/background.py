@@ -10,6 +10,7 @@ All functions are pure. Axes are YX or ZYX throughout.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +52,44 @@ class BackgroundModel:
 
     def covers(self, image: GrayImage) -> Mask:
         """Find the pixels of the image, or of a window of it, that are as dark (or bright) as its background."""
-        return np.asarray(np.float32(self.sign) * blurred(image, GRAIN, self.plane_distance) <= self.limit)
+        return self.covers_blurred(blurred(image, GRAIN, self.plane_distance))
+
+    def covers_blurred(self, coarse: GrayImage) -> Mask:
+        """Find them as `covers`, given the image after its blur."""
+        return np.asarray(np.float32(self.sign) * coarse <= self.limit)
 
 
-def likely_background(image: GrayImage, label: Labels, plane_distance: float = 1.0) -> Mask:
+class Surroundings:
+    """What several functions want to know of an image and its labelled cells; each is made once, when first asked for.
+
+    Args:
+        image: Intensities; not changed while this is used.
+        label: As for `likely_background`; not changed either.
+        plane_distance: As for `likely_background`.
+    """
+
+    def __init__(self, image: GrayImage, label: Labels, plane_distance: float = 1.0) -> None:
+        self.image, self._label, self._plane_distance = image, label, plane_distance
+
+    @cached_property
+    def fine(self) -> GrayImage:
+        """The image after a blur of `NOISE`."""
+        return blurred(self.image, NOISE, self._plane_distance)
+
+    @cached_property
+    def coarse(self) -> GrayImage:
+        """The image after a blur of `GRAIN`."""
+        return blurred(self.image, GRAIN, self._plane_distance)
+
+    @cached_property
+    def nearest(self) -> tuple[npt.NDArray[np.float64], Labels]:
+        """See `nearest_cells`."""
+        return nearest_cells(self._label, self._plane_distance)
+
+
+def likely_background(
+    image: GrayImage, label: Labels, plane_distance: float = 1.0, around: Surroundings | None = None
+) -> Mask:
     """Find unlabelled pixels that are background in all likelihood.
 
     Nothing is found where brightness does not separate half of the labelled cells from their background.
@@ -63,12 +98,14 @@ def likely_background(image: GrayImage, label: Labels, plane_distance: float = 1
         image: Intensities.
         label: Label image: -1 not labelled, 0 background, n > 0 cell n; not changed.
         plane_distance: Distance of planes over the distance of pixels in a plane, above 0; stacks only.
+        around: Those of the same image and labels, where they serve others, too.
     """
-    found = _look(image, label, plane_distance)
+    around = around or Surroundings(image, label, plane_distance)
+    found = _look(label, plane_distance, around)
     if found is None:
         return np.zeros(label.shape, bool)
     model, beside = found
-    return beside | (model.covers(image) & (label < 0))
+    return beside | (model.covers_blurred(around.coarse) & (label < 0))
 
 
 def fit_background(image: GrayImage, label: Labels, plane_distance: float = 1.0) -> BackgroundModel | None:
@@ -79,22 +116,20 @@ def fit_background(image: GrayImage, label: Labels, plane_distance: float = 1.0)
         label: As for `likely_background`.
         plane_distance: As for `likely_background`.
     """
-    found = _look(image, label, plane_distance)
+    found = _look(label, plane_distance, Surroundings(image, label, plane_distance))
     return None if found is None else found[0]
 
 
-def _look(image: GrayImage, label: Labels, plane_distance: float) -> tuple[BackgroundModel, Mask] | None:
+def _look(label: Labels, plane_distance: float, around: Surroundings) -> tuple[BackgroundModel, Mask] | None:
     """Return the model, and unlabelled pixels beside labelled cells that are darker than the cells' rims."""
     cells, unknown, given = label > 0, label < 0, label == 0
     if not cells.any() or not unknown.any():
         return None
-    distance, nearest = ndimage.distance_transform_edt(
-        ~cells, sampling=pixel_grid(label.ndim, plane_distance), return_indices=True
-    )
+    distance, nearest = around.nearest
     beside = unknown & (distance <= REACH)
     ids = np.unique(label[cells])
-    owner = np.searchsorted(ids, label[tuple(nearest)])  # of each pixel the nearest cell, as an index into ids
-    fine = blurred(image, NOISE, plane_distance)
+    owner = np.searchsorted(ids, nearest)  # of each pixel the nearest cell, as an index into ids
+    fine = around.fine
     inside = percentiles(fine, np.where(cells, owner, -1), len(ids), 50)
     if given.any():
         outside = np.full(len(ids), np.median(fine[given]))
@@ -104,7 +139,7 @@ def _look(image: GrayImage, label: Labels, plane_distance: float) -> tuple[Backg
         return None
     # Each cell is compared with its own surroundings: the glow around a bright cell may outshine a dim one.
     sign = 1.0 if np.nansum(np.sign(inside - outside)) >= 0 else -1.0
-    fine, coarse = sign * fine, sign * blurred(image, GRAIN, plane_distance)
+    fine, coarse = sign * fine, sign * around.coarse
     rims = percentiles(fine, np.where(cells, owner, -1), len(ids), RIM)
     clear = sign * outside + EQUAL < rims
     # Of two cells one suffices if there is no doubt: the darker one may be no brighter than the other's glow.
@@ -116,6 +151,14 @@ def _look(image: GrayImage, label: Labels, plane_distance: float) -> tuple[Backg
     if not given.any():
         limit = _dark_end(coarse[unknown], limit)
     return BackgroundModel(sign=sign, limit=limit, plane_distance=plane_distance), beside
+
+
+def nearest_cells(label: Labels, plane_distance: float) -> tuple[npt.NDArray[np.float64], Labels]:
+    """Return each pixel's distance to the nearest labelled cell, in pixels of a plane, and that cell; there is one."""
+    distance, pixel = ndimage.distance_transform_edt(
+        label <= 0, sampling=pixel_grid(label.ndim, plane_distance), return_indices=True
+    )
+    return distance, label[tuple(pixel)]
 
 
 def pixel_grid(axes: int, plane_distance: float) -> tuple[float, ...]:

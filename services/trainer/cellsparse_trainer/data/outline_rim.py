@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cellsparse_common.imaging.types import Floats, GrayImage, Labels, Mask
-from cellsparse_trainer.data.background import EQUAL, NOISE, RIM, blurred, percentiles, pixel_grid
+from cellsparse_trainer.data.background import EQUAL, RIM, Surroundings, nearest_cells, percentiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,27 +27,30 @@ class OutlineRim:
     """Distance to that cell, above 0, in pixels (in stacks: of a plane); infinite off the rim."""
 
 
-def outline_rim(label: Labels, width: float, plane_distance: float = 1.0) -> OutlineRim:
+def outline_rim(
+    label: Labels, width: float, plane_distance: float = 1.0, around: Surroundings | None = None
+) -> OutlineRim:
     """Find the unlabelled pixels within some distance of a labelled cell.
 
     Args:
         label: Label image: -1 not labelled, 0 background, n > 0 cell n; not changed.
         width: Largest distance in pixels of a plane. Below 1 there is no rim.
         plane_distance: Distance of planes over the distance of pixels in a plane, above 0; stacks only.
+        around: As for `likely_background`.
     """
     cells = label > 0
     if not cells.any() or not (label < 0).any():
         nothing = np.zeros(label.shape, bool)
         return OutlineRim(pixels=nothing, cell=nothing.astype(np.int32), distance=np.full(label.shape, np.inf, "f4"))
-    away, nearest = ndimage.distance_transform_edt(
-        ~cells, sampling=pixel_grid(label.ndim, plane_distance), return_indices=True
-    )
+    away, nearest = nearest_cells(label, plane_distance) if around is None else around.nearest
     pixels = (label < 0) & (away <= width)
-    cell = np.where(pixels, label[tuple(nearest)], 0).astype(np.int32)
+    cell = np.where(pixels, nearest, 0).astype(np.int32)
     return OutlineRim(pixels=pixels, cell=cell, distance=np.where(pixels, away, np.inf).astype(np.float32))
 
 
-def as_bright_as_cell(image: GrayImage, label: Labels, rim: OutlineRim, plane_distance: float = 1.0) -> Mask:
+def as_bright_as_cell(
+    image: GrayImage, label: Labels, rim: OutlineRim, plane_distance: float = 1.0, around: Surroundings | None = None
+) -> Mask:
     """Find the pixels of a rim that brightness does not tell from their cell: it may touch a neighbour there.
 
     Any other rim pixel is background. The measure is that of `likely_background`: how bright the cell is near its
@@ -59,11 +61,12 @@ def as_bright_as_cell(image: GrayImage, label: Labels, rim: OutlineRim, plane_di
         label: The label image that the rim was made of; not changed.
         rim: The rim; not changed.
         plane_distance: As for `outline_rim`.
+        around: As for `likely_background`.
     """
     ids = np.unique(label[label > 0])
     if not rim.pixels.any():
         return rim.pixels
-    fine = blurred(image, NOISE, plane_distance)
+    fine = (around or Surroundings(image, label, plane_distance)).fine
     inside, outside = _index(label, label > 0, ids), _index(rim.cell, rim.pixels, ids)
     contrast = percentiles(fine, inside, len(ids), 50) - percentiles(fine, outside, len(ids), 50)
     sign = 1.0 if np.nansum(np.sign(contrast)) >= 0 else -1.0  # most cells decide for all

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from cellsparse_common.cpus import usable_cpus
 from cellsparse_common.errors import Internal
 from cellsparse_trainer.processes.memory_kills import memory_kills
 from cellsparse_trainer.processes.orphan import ORPHANED
@@ -156,7 +157,7 @@ class Prefetch:
 def default_workers(devices: Sequence[str], device: str) -> int:
     """Return the default number of worker processes.
 
-    None on the CPU, where the network keeps all cores busy. Otherwise one less than there are cores, at most four.
+    None on the CPU, where the network keeps all cores busy. Otherwise one less than there are CPUs, at most four.
 
     Args:
         devices: What `Backend.devices` found.
@@ -164,7 +165,7 @@ def default_workers(devices: Sequence[str], device: str) -> int:
     """
     if device == "cpu" or not any(name.startswith("cuda") for name in devices):
         return 0
-    return max(0, min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0)) - 1))
+    return max(0, min(MOST_BY_DEFAULT, usable_cpus() - 1))
 
 
 def _read(connection: Connection, requests: "queue.SimpleQueue[Any]") -> None:

@@ -4,11 +4,12 @@ Reading images, filters and flows spend their time in compiled code, which lets 
 """
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from cellsparse_common.cpus import usable_cpus
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -24,9 +25,9 @@ def in_threads(make: Callable[[S], T], inputs: Sequence[S], threads: int | None 
     Args:
         make: Called in several threads at once. What it raises is raised at its turn, and nothing after it begins.
         inputs: What to make something of.
-        threads: Number of threads, from 1; None: one for each core, at most `MOST_THREADS`.
+        threads: Number of threads, from 1; None: one for each CPU, at most `MOST_THREADS`.
     """
-    count = min(MOST_THREADS, len(os.sched_getaffinity(0))) if threads is None else threads
+    count = min(MOST_THREADS, usable_cpus()) if threads is None else threads
     if count == 1 or len(inputs) < 2:
         yield from map(make, inputs)
         return

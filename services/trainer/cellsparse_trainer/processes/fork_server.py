@@ -33,6 +33,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from cellsparse_trainer.processes.thread_counts import thread_counts
+
 _LOG = logging.getLogger(__name__)
 WORKER = [sys.executable, "-m", "cellsparse_trainer.training.worker"]
 """The command of a training process; arguments may follow."""
@@ -203,7 +205,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **thread_counts(1), "PYTHONUNBUFFERED": "1"},
             )
         link.settimeout(_SEND_SECONDS)
         self._link = link

@@ -2,27 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 
+from cellsparse_trainer.processes.thread_counts import thread_counts
+
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
-def inference_environments(
-    processes: int, gpus: int, cores: int, environment: Mapping[str, str]
-) -> Sequence[Mapping[str, str]]:
+def inference_environments(processes: int, gpus: int, environment: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
     """Return the variables of each process beside those of its server.
 
     Args:
         processes: How many there shall be; 0: one per GPU, without a GPU one.
         gpus: How many GPUs there are.
-        cores: How many cores there are.
         environment: The server's variables. Threads that they set stay, and GPUs that they hide stay hidden.
     """
     named = [name.strip() for name in environment[_VISIBLE].split(",")] if _VISIBLE in environment else None
     visible = (list(map(str, range(gpus))) if named is None else [name for name in named if name]) if gpus else []
     count = processes or max(1, len(visible))
+    threads = thread_counts(count, environment)
     if visible:
-        return [{_VISIBLE: visible[number % len(visible)]} for number in range(count)]
-    if count == 1:
-        return [{}]
-    threads = str(max(1, cores // count))
-    return [{name: threads for name in _THREADS if name not in environment}] * count
+        return [{**threads, _VISIBLE: visible[number % len(visible)]} for number in range(count)]
+    return [threads] * count

@@ -12,13 +12,14 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellsparse_common.errors import InvalidArgument
 from cellsparse_proto.v1 import trainer_pb2
 from cellsparse_trainer.processes.fork_server import WORKER
+from cellsparse_trainer.processes.thread_counts import thread_counts
 
 LOOPBACK = "127.0.0.1"
 SECRET = "CELLSPARSE_RENDEZVOUS_SECRET"  # noqa: S105 - a variable's name
@@ -154,13 +155,6 @@ def one_per_rank(job: Path, placement: Placement) -> list[str]:
     return [sys.executable, "-m", "cellsparse_trainer.processes.spawn", str(job), json.dumps(record)]
 
 
-def threads(processes: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return variables that share this machine's cores among its processes, unless the environment sets them."""
-    each = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return {name: environment.get(name, each) for name in names}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """How the processes of one attempt are started on this node."""
@@ -177,8 +171,8 @@ class Launch:
     def environment(self) -> dict[str, str]:
         """Return the variables to set besides those of this process."""
         if self.placement is None:
-            return {}
-        return {SECRET: self.placement.secret, **threads(self.placement.processes)}
+            return thread_counts(1)
+        return {SECRET: self.placement.secret, **thread_counts(self.placement.processes)}
 
     @property
     def world(self) -> int:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-_CGROUP = Path("/proc/self/cgroup")
-_MOUNT = Path("/sys/fs/cgroup")
+from cellsparse_common.cgroups import CGROUP, MOUNT, group_folders
+
 _HOST = Path("/proc/vmstat")
+_FILES = ("memory.events", "memory.oom_control")
+"""Names in version 2 and 1 of control groups."""
 
 
-def memory_kills(cgroup: Path = _CGROUP, mount: Path = _MOUNT, host: Path = _HOST) -> int:
+def memory_kills(cgroup: Path = CGROUP, mount: Path = MOUNT, host: Path = _HOST) -> int:
     """Return the number of kills by the kernel's OOM killer so far; only the difference of two counts is meaningful.
 
     The kills are those in this process's memory cgroup (a container, a service) where the kernel exposes them, else
@@ -21,27 +23,11 @@ def memory_kills(cgroup: Path = _CGROUP, mount: Path = _MOUNT, host: Path = _HOS
     Returns:
         The count; 0 where it is unknown.
     """
-    for path in (*_group_files(cgroup, mount), host):
+    groups = group_folders("memory", cgroup, mount)
+    for path in (*(folder / name for folder in groups for name in _FILES), host):
         try:
             counts = dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if " " in line)
             return int(counts["oom_kill"])
         except (OSError, ValueError, KeyError):
             continue
     return 0
-
-
-def _group_files(cgroup: Path, mount: Path) -> list[Path]:
-    try:
-        lines = cgroup.read_text().splitlines()
-    except OSError:
-        return []
-    files = []
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        own = path.lstrip("/")
-        if controllers == "":  # version 2
-            files += [mount / own / "memory.events", mount / "memory.events"]
-        elif "memory" in controllers.split(","):
-            files += [mount / "memory" / own / "memory.oom_control", mount / "memory" / "memory.oom_control"]
-    return files

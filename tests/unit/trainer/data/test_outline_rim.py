@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cellsparse_trainer.data.background import Surroundings, likely_background
 from cellsparse_trainer.data.outline_rim import as_bright_as_cell, outline_rim
 
 SHAPE = (60, 70)
@@ -92,3 +93,19 @@ def test_no_rim_without_cells_or_without_unlabelled_pixels(value):
     rim = outline_rim(label, 3)
     assert not rim.pixels.any()
     assert not as_bright_as_cell(np.zeros((5, 5), np.float32), label, rim).any()
+
+
+@pytest.mark.parametrize("bright", [True, False])
+@pytest.mark.parametrize("background", [True, False])
+def test_what_is_made_once_for_background_and_rim_changes_neither(bright, background):
+    image, label, _ = touching(bright=bright)
+    if background:
+        label[:2] = 0
+    around = Surroundings(image, label)
+    np.testing.assert_array_equal(likely_background(image, label, around=around), likely_background(image, label))
+    shared, alone = outline_rim(label, 3, around=around), outline_rim(label, 3)
+    for name in ("pixels", "cell", "distance"):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(alone, name))
+    np.testing.assert_array_equal(
+        as_bright_as_cell(image, label, shared, around=around), as_bright_as_cell(image, label, alone)
+    )

@@ -142,7 +142,7 @@ def test_killing_the_training_leaves_no_process(tmp_path):
 
 def test_by_default_only_a_gpu_is_worth_processes(monkeypatch):
     gpu = ["cpu", "cuda:0 NVIDIA A100"]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(prefetch, "usable_cpus", lambda: 8)
     assert (default_workers(["cpu"], "auto"), default_workers(gpu, "cpu"), default_workers(gpu, "auto")) == (0, 0, 4)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(prefetch, "usable_cpus", lambda: 2)
     assert default_workers(gpu, "cuda") == 1

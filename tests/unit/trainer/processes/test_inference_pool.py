@@ -11,10 +11,12 @@ import pytest
 from support.limits import PATIENCE
 from support.orchestrator import until
 
+from cellsparse_common import cpus
 from cellsparse_common.errors import Busy, Cancelled, DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from cellsparse_common.rpc.callers import Caller
 from cellsparse_trainer.processes.inference_environments import inference_environments
 from cellsparse_trainer.processes.inference_pool import Asker, InferencePool
+from cellsparse_trainer.processes.thread_counts import THREAD_NAMES
 
 
 class OutOfMemoryError(RuntimeError):
@@ -214,13 +216,20 @@ def test_an_idle_process_ends(threads):
     [
         (0, 0, {}, [{}]),
         (1, 0, {}, [{}]),
-        (2, 0, {}, [{"OMP_NUM_THREADS": "4", "TF_NUM_INTRAOP_THREADS": "4"}] * 2),
-        (16, 0, {"OMP_NUM_THREADS": "3"}, [{"TF_NUM_INTRAOP_THREADS": "1"}] * 16),
-        (0, 2, {}, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
-        (3, 2, {}, [{"CUDA_VISIBLE_DEVICES": name} for name in "010"]),
-        (0, 4, {"CUDA_VISIBLE_DEVICES": "3, 1"}, [{"CUDA_VISIBLE_DEVICES": name} for name in "31"]),
+        (2, 0, {}, [dict.fromkeys(THREAD_NAMES, "4")] * 2),
+        (16, 0, {THREAD_NAMES[0]: "3"}, [dict.fromkeys(THREAD_NAMES[1:], "1")] * 16),
+        (0, 2, {}, [dict.fromkeys(THREAD_NAMES, "4") | {"CUDA_VISIBLE_DEVICES": name} for name in "01"]),
+        (3, 2, {}, [dict.fromkeys(THREAD_NAMES, "2") | {"CUDA_VISIBLE_DEVICES": name} for name in "010"]),
+        (
+            0,
+            4,
+            {"CUDA_VISIBLE_DEVICES": "3, 1"},
+            [dict.fromkeys(THREAD_NAMES, "4") | {"CUDA_VISIBLE_DEVICES": name} for name in "31"],
+        ),
         (0, 4, {"CUDA_VISIBLE_DEVICES": ""}, [{}]),
     ],
 )
-def test_what_each_process_has(processes, gpus, environment, found):
-    assert inference_environments(processes, gpus, 8, environment) == found
+def test_what_each_process_has(monkeypatch, processes, gpus, environment, found):
+    monkeypatch.setattr(cpus, "visible_cpus", lambda: 8)
+    monkeypatch.setattr(cpus, "cpu_quota", lambda: None)
+    assert inference_environments(processes, gpus, environment) == found
