@@ -168,10 +168,12 @@ CELLSPARSE_INSECURE: "1"
 startupProbe:
   {{ $ask }}
   periodSeconds: 1
+  timeoutSeconds: 5
   failureThreshold: 600  # a database's new layout or a busy node may take minutes, and a start that is ended begins anew
 readinessProbe:
   {{ $ready }}
   periodSeconds: 5
+  timeoutSeconds: 5
 livenessProbe:
   {{ $ask }}
   periodSeconds: 20

@@ -189,9 +189,10 @@ class Release:
         return "\n".join([*lines, *(f"{event.involved_object.name}: {event.message}" for event in events[-30:])])
 
     def pods(self, component: str) -> list[Any]:
-        """Return the pods of a component, such as orchestrator or trainer."""
+        """Return the pods of a component, such as orchestrator or trainer, but for those that are being deleted."""
         selector = f"app.kubernetes.io/component={component}"
-        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
+        found = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
+        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
 
     def pods_of(self, run: Run) -> list[Any]:
         """Return the pods that a run trains in."""

@@ -13,6 +13,8 @@ MANAGER = "cellsparse-orchestrator"
 CREDENTIALS = "/run/cellsparse/credentials"
 CA_FOLDER = "/run/cellsparse/ca"
 TLS_FOLDER = "/run/cellsparse/tls"
+_PROBE_SECONDS = 5
+"""Longest wait for an answer to a probe. The default of Kubernetes, 1 s, is too short on a busy node."""
 SCRATCH = "/tmp"  # noqa: S108 - in a container with its own volume
 _USER = 10001
 _QUANTITY = re.compile(r"([0-9]*\.?[0-9]+)(.*)")
@@ -227,8 +229,8 @@ def _container(request: JobRequest, trainer: TrainerTemplate, cluster: ClusterSe
         "ports": [
             {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in _ports(trainer, cluster).items()
         ],
-        "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 120},
-        "readinessProbe": {**probe, "periodSeconds": 5},
+        "startupProbe": {**probe, "periodSeconds": 1, "timeoutSeconds": _PROBE_SECONDS, "failureThreshold": 120},
+        "readinessProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": _PROBE_SECONDS},
         "resources": {key: value for key, value in (("limits", limits), ("requests", requests)) if value},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -80,8 +80,13 @@ def test_the_plainest_job():
                                 {"name": "CELLSPARSE_PORT", "value": "50054"},
                             ],
                             "ports": [{"name": "grpc", "containerPort": 50054, "protocol": "TCP"}],
-                            "startupProbe": {"grpc": {"port": 50054}, "periodSeconds": 1, "failureThreshold": 120},
-                            "readinessProbe": {"grpc": {"port": 50054}, "periodSeconds": 5},
+                            "startupProbe": {
+                                "grpc": {"port": 50054},
+                                "periodSeconds": 1,
+                                "timeoutSeconds": 5,
+                                "failureThreshold": 120,
+                            },
+                            "readinessProbe": {"grpc": {"port": 50054}, "periodSeconds": 5, "timeoutSeconds": 5},
                             "resources": {},
                             "securityContext": {
                                 "allowPrivilegeEscalation": False,
@@ -297,8 +302,13 @@ def test_with_tls_the_pods_show_the_certificate_and_the_kubelet_looks_for_an_ope
     items = [{"key": "tls.crt", "path": "tls.crt"}, {"key": "tls.key", "path": "tls.key"}]
     secret = {"secretName": "certificate", "defaultMode": 0o440, "items": items}
     assert {"name": "tls", "secret": secret} in pod["volumes"]
-    assert container["startupProbe"] == {"tcpSocket": {"port": "grpc"}, "periodSeconds": 1, "failureThreshold": 120}
-    assert container["readinessProbe"] == {"tcpSocket": {"port": "grpc"}, "periodSeconds": 5}
+    assert container["startupProbe"] == {
+        "tcpSocket": {"port": "grpc"},
+        "periodSeconds": 1,
+        "timeoutSeconds": 5,
+        "failureThreshold": 120,
+    }
+    assert container["readinessProbe"] == {"tcpSocket": {"port": "grpc"}, "periodSeconds": 5, "timeoutSeconds": 5}
 
 
 def test_with_names_of_callers_the_pods_ask_for_certificates():
@@ -317,7 +327,11 @@ def test_with_tls_the_kubelet_asks_for_health_where_metrics_are():
     template = trainer()
     settings = cluster(template, tls_secret="certificate", metrics_port=9090)
     (container,) = job(REQUEST, template, settings, None)["spec"]["template"]["spec"]["containers"]
-    assert container["readinessProbe"] == {"httpGet": {"path": "/health", "port": "metrics"}, "periodSeconds": 5}
+    assert container["readinessProbe"] == {
+        "httpGet": {"path": "/health", "port": "metrics"},
+        "periodSeconds": 5,
+        "timeoutSeconds": 5,
+    }
 
 
 def test_prometheus_finds_the_pods_by_their_service():
