@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from cellsparse.uploads import AT_ONCE, Blob, Sender
 
-_BATCH_BYTES = 2**23
+_BATCH_BYTES = 2**24
 """Bytes of files from which on they are asked for together."""
 _GROWTH = 3
-"""The first batch is one file, and each is so many times as long as the one before: the store has work at once, and many
-files take few calls."""
-_UNDER_WAY, _UNDER_WAY_BYTES = 4, 3 * _BATCH_BYTES
-"""Batches that are sent at a time. A third one waits until they have at most so many bytes together: these and the batch
-that is being filled may be held in memory, and reading goes no further ahead of the store."""
+"""The first batch is one file, and each may have so many times the files of the one before: the store has work at once,
+and many files take few calls."""
+_UNDER_WAY, _UNDER_WAY_BYTES = 4, 2 * _BATCH_BYTES
+"""Batches that are sent at a time. A third one waits until they have at most so many bytes together. These, and the one
+that is being filled, may be held in memory."""
 _NOTED_FILES, _NOTED_BYTES = 32, 2**26
 """Files that only the store knows of are confirmed when there are so many, or so many bytes of them."""
 _LEAVE_SECONDS = 5.0

@@ -69,7 +69,7 @@ def hashed(content: str | Path | bytes, what: str) -> Blob:
         InvalidArgument: It cannot be read, or is empty.
     """
     digest, size = hashlib.sha256(), 0
-    for part in parts_of(content) if isinstance(content, bytes) else read_parts(content):
+    for part in [content] if isinstance(content, bytes) else read_parts(content):
         digest.update(part)
         size += len(part)
     if not size:
