@@ -14,7 +14,7 @@ from support.minio import running_minio, store_environment
 from support.orchestrator import Orchestrator, refused
 
 import cellsparse
-from cellsparse.uploads import Sender, hashed
+from cellsparse.uploads import Sender, Stopped, hashed
 from cellsparse_common.errors import NotFound
 from cellsparse_common.storage import keys, open_store, open_uploads
 from cellsparse_proto.v1 import upload_pb2, upload_pb2_grpc
@@ -129,6 +129,27 @@ def test_the_client_sends_nothing_through_the_orchestrator(orchestrator, store):
         sender.send([hashed(each, "file") for each in files])
         assert way.sent - sent < 10_000
     assert [store.get(keys.blob(sha256(each))) for each in files] == files
+
+
+def test_files_that_only_the_store_knows_of_are_confirmed_or_sent_again(orchestrator, store):
+    files = [content(seed) for seed in range(20, 23)]
+    with cellsparse.Client(orchestrator.address) as client:
+        sender = Sender(client.connection)
+        gone = sender.put([hashed(each, "file") for each in files])
+        assert [blob.sha256 for blob in gone] == [sha256(each) for each in files]
+        store.delete(keys.blob(sha256(files[1])))  # as if the store had lost it
+        sender.confirm(gone)
+    assert [store.get(keys.blob(sha256(each))) for each in files] == files
+
+
+def test_a_sender_that_was_stopped_sends_nothing_more(orchestrator, store):
+    with cellsparse.Client(orchestrator.address) as client:
+        sender = Sender(client.connection)
+        sender.stop()
+        for file in (b"through the orchestrator", content(30)):
+            with pytest.raises(Stopped):
+                sender.send([hashed(file, "file")])
+            assert not store.exists(keys.blob(sha256(file)))
 
 
 @contextmanager

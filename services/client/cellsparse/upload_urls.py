@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -20,6 +20,8 @@ _KEPT, _KEPT_SECONDS = 8, 15.0
 """Connections that are kept for the next file, and how long; stores close those that are idle for longer."""
 _TAKEN = (200, 201, 204)
 _LONGEST_ANSWER = 2**16
+_CHUNK = 2**18
+"""Bytes that are sent at a time."""
 
 
 class StoreConnections:
@@ -31,7 +33,13 @@ class StoreConnections:
         """Scheme and host, since when, and the connection; the newest last."""
 
     def put(
-        self, url: str, content: str | Path | bytes, size: int, begin: int = 0, headers: Mapping[str, str] = NONE
+        self,
+        url: str,
+        content: str | Path | bytes,
+        size: int,
+        begin: int = 0,
+        headers: Mapping[str, str] = NONE,
+        go_on: Callable[[], None] = lambda: None,
     ) -> bool:
         """Send a file or a part of it, and return whether the store has taken it. A file is not held in memory whole.
 
@@ -41,6 +49,7 @@ class StoreConnections:
             size: Bytes to send.
             begin: The first of them.
             headers: Headers that the URL asks for.
+            go_on: Called again and again while the file is sent; an exception of it ends that, and is raised here.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https"):
@@ -48,9 +57,9 @@ class StoreConnections:
         given = {"Content-Length": str(size), "Content-Type": "application/octet-stream", **headers}
         try:
             if isinstance(content, bytes):
-                return self._put(parts, memoryview(content)[begin : begin + size], given)
+                return self._put(parts, _Bytes(memoryview(content)[begin : begin + size], go_on), given)
             with Path(content).open("rb") as file:
-                return self._put(parts, _Part(file, begin, size), given)
+                return self._put(parts, _Part(file, begin, size, go_on), given)
         except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
             # Clients often cannot reach the store, and need not.
             _LOG.info("the store takes no file directly: %s", getattr(error, "reason", None) or error)
@@ -111,11 +120,26 @@ class StoreConnections:
             each.close()
 
 
+class _Bytes:
+    """Bytes in memory, as an HTTP client iterates over them."""
+
+    def __init__(self, data: memoryview, go_on: Callable[[], None]) -> None:
+        self._data = data
+        self._go_on = go_on
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield them in parts that are no copies, from the first one on."""
+        for begin in range(0, len(self._data), _CHUNK):
+            self._go_on()
+            yield self._data[begin : begin + _CHUNK]
+
+
 class _Part:
     """Bytes of a file, as an HTTP client reads them."""
 
-    def __init__(self, file: BinaryIO, begin: int, size: int) -> None:
+    def __init__(self, file: BinaryIO, begin: int, size: int, go_on: Callable[[], None]) -> None:
         self._file = file
+        self._go_on = go_on
         self._begin = begin
         self._size = size
         self.rewind()
@@ -127,6 +151,7 @@ class _Part:
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, at most `size` of them; empty at the end."""
+        self._go_on()
         data = self._file.read(min(size, self._left) if size >= 0 else self._left)
         self._left -= len(data)
         return data
@@ -138,9 +163,9 @@ def _server(url: SplitResult) -> str:
 
 def _connect(url: SplitResult) -> http.client.HTTPConnection:
     if url.scheme == "http":
-        return http.client.HTTPConnection(url.netloc, timeout=_SILENT_SECONDS, blocksize=2**18)
+        return http.client.HTTPConnection(url.netloc, timeout=_SILENT_SECONDS, blocksize=_CHUNK)
     trust = ssl.create_default_context()
-    return http.client.HTTPSConnection(url.netloc, timeout=_SILENT_SECONDS, blocksize=2**18, context=trust)
+    return http.client.HTTPSConnection(url.netloc, timeout=_SILENT_SECONDS, blocksize=_CHUNK, context=trust)
 
 
 def _by_proxy(url: SplitResult) -> bool:

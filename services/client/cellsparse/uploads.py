@@ -6,10 +6,11 @@ What is made of the files is asked for afterwards (see `UploadService` in upload
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from cellsparse.connection import Connection
@@ -36,8 +37,6 @@ TRIES = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 AT_ONCE = 200
 """Files that are asked for, and sent, together."""
-NOTED_FILES, NOTED_BYTES = 32, 64 * 2**20
-"""Files that went to checked URLs are asked after when so many have gone, or so many bytes."""
 PUTS_AT_ONCE = 4
 """Files that go to checked URLs at the same time."""
 _BROKEN = (Unavailable, Busy, Aborted, Cancelled, DeadlineExceeded, OutOfRange)
@@ -46,6 +45,10 @@ _BROKEN = (Unavailable, Busy, Aborted, Cancelled, DeadlineExceeded, OutOfRange)
 
 class EmptyFile(InvalidArgument):
     """A file has no bytes."""
+
+
+class Stopped(Cancelled):
+    """The sender was told to send nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ def hashed(content: str | Path | bytes, what: str) -> Blob:
         InvalidArgument: It cannot be read, or is empty.
     """
     digest, size = hashlib.sha256(), 0
-    for part in parts_of(content) if isinstance(content, bytes) else read_parts(content):
+    for part in [content] if isinstance(content, bytes) else read_parts(content):
         digest.update(part)
         size += len(part)
     if not size:
@@ -100,6 +103,8 @@ def persistent(connection: Connection, work: Callable[[], T], progress: Callable
     while True:
         try:
             return work()
+        except Stopped:
+            raise
         except _BROKEN:
             if progress() > before:
                 tries, before = 0, progress()
@@ -120,6 +125,11 @@ class Sender:
         self._connection = connection
         self._use_urls = True
         self._putting = threading.Semaphore(PUTS_AT_ONCE)
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Send nothing more: what is under way in other threads ends soon, with `Stopped`."""
+        self._stopped.set()
 
     def send(self, blobs: Sequence[Blob]) -> None:
         """Send what the orchestrator does not have yet of at most `AT_ONCE` files.
@@ -127,29 +137,68 @@ class Sender:
         Raises:
             CellsparseError: They cannot be sent; the message names one of them.
         """
-        progress = _Progress()
-        chosen = list({blob.sha256: blob for blob in blobs}.values())
-        persistent(self._connection, lambda: self._send(chosen, progress), lambda: progress.there)
+        self.confirm(self.put(blobs))
 
-    def _send(self, blobs: Sequence[Blob], progress: "_Progress") -> None:
+    def put(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """Send files as `send` does; return those that only the store knows of, which `confirm` takes.
+
+        Raises:
+            CellsparseError: As for `send`.
+        """
+        return self._persistent(list({blob.sha256: blob for blob in blobs}.values()), checked=True)
+
+    def confirm(self, blobs: Sequence[Blob]) -> None:
+        """Let the orchestrator note files that `put` returned; those that it does not find are sent another way.
+
+        Raises:
+            CellsparseError: As for `send`.
+        """
+        there: set[str] = set()
+        for begin in range(0, len(blobs), AT_ONCE):
+            some = blobs[begin : begin + AT_ONCE]
+            there |= persistent(self._connection, lambda some=some: self._noted(some))  # type: ignore[misc]
+        if missing := [blob for blob in blobs if blob.sha256 not in there]:
+            self._persistent(missing, checked=False)
+
+    def _persistent(self, blobs: Sequence[Blob], *, checked: bool) -> list[Blob]:
+        progress = _Progress()
+        return persistent(
+            self._connection, lambda: self._send(blobs, progress, checked=checked), lambda: progress.there
+        )
+
+    def _send(self, blobs: Sequence[Blob], progress: "_Progress", *, checked: bool) -> list[Blob]:
+        """Send files, and return those that were sent to checked URLs; without `checked` there are none."""
+        self._go_on()
         try:
             states = self._start([upload_pb2.UploadFile(sha256=blob.sha256, size=blob.size) for blob in blobs])
             progress.there = max(progress.there, sum(max(each.offset, each.parts.received) for each in states))
             pairs = [(blob, state) for blob, state in zip(blobs, states, strict=True) if not state.complete]
-            there_now = self._sent_to_checked_urls(pairs)
+            gone = self._sent_to_checked_urls(pairs) if checked else []
+            sent = {blob.sha256 for blob in gone}
             left = [
                 (blob, state.offset)
                 for blob, state in pairs
-                if not (blob.sha256 in there_now or self._sent_to_url(blob, state))
+                if not (blob.sha256 in sent or self._sent_to_url(blob, state))
             ]
             if left:
-                answer = self._connection.upload("SendUploads", _messages(left), timeout=SEND_SECONDS)
+                answer = self._connection.upload("SendUploads", self._messages(left), timeout=SEND_SECONDS)
                 if answer.complete < len(left):
                     raise InvalidArgument(f"The {left[answer.complete][0].what} became shorter while it was sent.")
         except (InvalidArgument, ResourceExhausted) as error:
             if isinstance(error, Busy):
                 raise
             raise _named(error, blobs) from None
+        return gone
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped("The upload was stopped.")
+
+    def _put(
+        self, url: str, blob: Blob, size: int, begin: int = 0, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> bool:
+        """Send a part of a file to a URL, and return whether the store has taken it."""
+        return self._connection.stores.put(url, blob.content, size, begin, headers, self._go_on)
 
     def _start(self, files: Sequence[upload_pb2.UploadFile]) -> Sequence[upload_pb2.UploadState]:
         states: Sequence[upload_pb2.UploadState] = self._connection.call(
@@ -168,7 +217,7 @@ class Sender:
             for part in parts.missing:
                 begin = (part.number - 1) * parts.part_bytes
                 size = min(parts.part_bytes, blob.size - begin)
-                if not self._connection.stores.put(part.url, blob.content, size, begin):
+                if not self._put(part.url, blob, size, begin):
                     if reached:
                         raise Unavailable(f"The store took a part of the {blob.what}, and then no more.")
                     return False
@@ -179,30 +228,21 @@ class Sender:
             parts = state.parts
         return True
 
-    def _sent_to_checked_urls(self, pairs: Sequence[tuple[Blob, upload_pb2.UploadState]]) -> set[str]:
-        """Send files whose hash the store checks straight to it; return the hashes of those that are there."""
-        there: set[str] = set()
-        waiting: list[tuple[Blob, upload_pb2.CheckedUrl]] = []
-        for blob, state in pairs:
-            if state.HasField("checked"):
-                waiting.append((blob, state.checked))
-            if len(waiting) >= NOTED_FILES or sum(each.size for each, _ in waiting) >= NOTED_BYTES:
-                there |= self._noted(self._put_together(waiting))
-                waiting = []
-        return there | self._noted(self._put_together(waiting))
-
-    def _put_together(self, files: Sequence[tuple[Blob, upload_pb2.CheckedUrl]]) -> list[Blob]:
-        """Send files to their checked URLs, several at a time, until the store takes one not; return those it took."""
+    def _sent_to_checked_urls(self, pairs: Sequence[tuple[Blob, upload_pb2.UploadState]]) -> list[Blob]:
+        """Send files whose hash the store checks straight to it, until it takes one not; return those it took."""
 
         def put(file: tuple[Blob, upload_pb2.CheckedUrl]) -> bool:
             blob, target = file
             with self._putting:
                 if not self._use_urls:
                     return False
-                took = self._connection.stores.put(target.url, blob.content, blob.size, headers=dict(target.headers))
+                took = self._put(target.url, blob, blob.size, headers=dict(target.headers))
                 self._use_urls = self._use_urls and took
                 return took
 
+        files = [(blob, state.checked) for blob, state in pairs if state.HasField("checked")]
+        if len(files) == 1:
+            return [blob for blob, _ in files if put(files[0])]
         threads = ThreadPoolExecutor(PUTS_AT_ONCE, "put")
         try:
             taken = list(threads.map(put, files))
@@ -212,8 +252,7 @@ class Sender:
 
     def _noted(self, gone: Sequence[Blob]) -> set[str]:
         """Return the hashes of those files that have come to their checked URLs."""
-        if not gone:
-            return set()
+        self._go_on()
         request = upload_pb2.FinishUploadsRequest(sha256=[blob.sha256 for blob in gone])
         states = self._connection.call("FinishUploads", request, timeout=CHECK_SECONDS).uploads
         return {state.sha256 for state in states if state.complete}
@@ -223,13 +262,22 @@ class Sender:
         if not ((state.url or state.HasField("parts")) and self._use_urls):
             return False
         if state.url:
-            self._use_urls = self._connection.stores.put(state.url, blob.content, blob.size)
+            self._use_urls = self._put(state.url, blob, blob.size)
         else:
             self._use_urls = self._sent_in_parts(blob, state.parts)
         if self._use_urls:
             request = upload_pb2.FinishUploadRequest(sha256=blob.sha256)
             self._connection.call("FinishUpload", request, timeout=CHECK_SECONDS)
         return self._use_urls
+
+    def _messages(self, blobs: Sequence[tuple[Blob, int]]) -> Iterator[upload_pb2.SendUploadsRequest]:
+        make = upload_pb2.SendUploadsRequest
+        for blob, offset in blobs:
+            yield make(file=upload_pb2.UploadBegin(sha256=blob.sha256, offset=offset))
+            content = blob.content
+            for chunk in parts_of(content, offset) if isinstance(content, bytes) else read_parts(content, offset):
+                self._go_on()
+                yield make(chunk=chunk)
 
 
 @dataclass
@@ -238,15 +286,6 @@ class _Progress:
 
     there: int = 0
     """Bytes."""
-
-
-def _messages(blobs: Sequence[tuple[Blob, int]]) -> Iterator[upload_pb2.SendUploadsRequest]:
-    make = upload_pb2.SendUploadsRequest
-    for blob, offset in blobs:
-        yield make(file=upload_pb2.UploadBegin(sha256=blob.sha256, offset=offset))
-        content = blob.content
-        for chunk in parts_of(content, offset) if isinstance(content, bytes) else read_parts(content, offset):
-            yield make(chunk=chunk)
 
 
 def _named(error: CellsparseError, blobs: Sequence[Blob]) -> CellsparseError:

@@ -9,6 +9,7 @@ from support.limits import PATIENCE
 
 from cellsparse import upload_urls
 from cellsparse.upload_urls import StoreConnections
+from cellsparse.uploads import Stopped
 
 
 @contextmanager
@@ -74,3 +75,24 @@ def test_what_cannot_be_reached_or_is_no_http_is_not_used(stores, tmp_path):
     assert not stores.put(url, b"abc", 3)
     assert not stores.put("ftp://127.0.0.1/a", b"abc", 3)
     assert not stores.put(url, tmp_path / "missing", 3)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_file_that_is_stopped_ends_before_its_end_and_its_connection_too(stores, tmp_path, on_disk):
+    content = bytes(2**21)
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    calls = []
+
+    def go_on():
+        calls.append(1)
+        if len(calls) == 3:
+            raise Stopped("stopped")
+
+    with store() as (url, took, opened):
+        with pytest.raises(Stopped):
+            stores.put(url, file if on_disk else content, len(content), go_on=go_on)
+        assert stores.put(url, b"abc", 3)
+        assert len(opened) == 2
+    assert ("/blob?signature=1", None, b"abc") in took
+    assert all(len(data) < len(content) for *_, data in took)
