@@ -81,7 +81,8 @@ class Job:
     @property
     def name(self) -> str:
         """Name of its file."""
-        return f"{self.backend}-{self.method}-{self.budget}-seed{self.seed}"
+        steps = f"-{self.steps}steps" if self.steps else ""
+        return f"{self.backend}-{self.method}-{self.budget}-seed{self.seed}{steps}"
 
 
 def measure(job: Job) -> dict[str, Any]:
