@@ -6,9 +6,8 @@ Usage: python benchmarks/trial.py BACKEND [--k 1] [--background shifted|none|den
 
 --set gives fields of TrainingSettings (a dot leads into the backend's own: stardist.grid=2), --config fields of the
 resolved configuration that have no setting yet. The labels of "val" choose the best checkpoint and the thresholds only
-as far as the sparsifier keeps them. benchmarks/results/trials.jsonl has the lines of trials that the documentation
-shows. Seconds are of the clock and of the processor, so that trials on a busy machine can
-be compared. --export keeps the model.
+as far as the sparsifier keeps them. Seconds are of the clock and of the processor, so that trials on a busy machine can
+be compared. --export keeps the model, and --out benchmarks/results/trials.jsonl the line with the code.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -156,7 +157,7 @@ class Sender:
         there: set[str] = set()
         for begin in range(0, len(blobs), AT_ONCE):
             some = blobs[begin : begin + AT_ONCE]
-            there |= persistent(self._connection, lambda some=some: self._noted(some))  # type: ignore[misc]
+            there |= persistent(self._connection, partial(self._noted, some))
         if missing := [blob for blob in blobs if blob.sha256 not in there]:
             self._persistent(missing, checked=False)
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from support.limits import PATIENCE
 
 from cellsparse_common import cpus
 from cellsparse_trainer.processes.fork_server import ForkServer
@@ -58,7 +59,7 @@ def test_a_fork_server_loads_its_libraries_with_it(monkeypatch, tmp_path):
     )
     (tmp_path / "noted_variables.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    server = ForkServer("noted_variables", 60.0)
+    server = ForkServer("noted_variables", PATIENCE)
     try:
         server.start([sys.executable, "-m", worker.__name__, "--help"], dict(os.environ)).wait()
         found = json.loads((tmp_path / "found").read_text())
